@@ -1,0 +1,50 @@
+# Everything below works in a fresh clone: the environment is made when it is first needed.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test check docs format bench torture real-data clean
+
+demo: $(READY)
+	$(BIN)/multistep demo
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+check: $(READY)
+	$(BIN)/ruff check src tests bench
+	$(BIN)/ruff format --check src tests bench
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/mkdocs build --strict --quiet --site-dir build/site
+
+docs: $(READY)
+	$(BIN)/mkdocs serve
+
+format: $(READY)
+	$(BIN)/ruff check --fix src tests bench
+	$(BIN)/ruff format src tests bench
+
+# Longer than a test may take; each prints what the docs hold.
+torture: $(READY)
+	$(BIN)/python bench/kills.py
+
+real-data: $(READY)
+	$(BIN)/python -m pytest -m "real_data or slow" -o addopts="--strict-markers --strict-config -q"
+
+bench: $(READY)
+	$(BIN)/python bench/stability.py
+	$(BIN)/python bench/overhead.py
+	$(BIN)/python bench/speed.py
+
+# torch comes first and pinned, so that a CPU build is taken where one is offered; the rest finds it installed.
+$(READY): requirements.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $$(grep '^torch==' requirements.lock)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $(READY)
+
+clean:
+	rm -rf $(VENV) build dist runs

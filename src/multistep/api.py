@@ -1,0 +1,220 @@
+"""train, resume, evaluate, generate, simulate, report: where the floors are joined."""
+
+from __future__ import annotations
+
+import errno
+import json
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from multistep.core.events import Entry, RunInterrupted, VerdictGiven
+from multistep.core.history import History
+from multistep.core.metric import Interval
+from multistep.core.plan import Plan
+from multistep.engine.clock import BudgetClock
+from multistep.engine.costs import cost_of, remember
+from multistep.engine.journal import Journal
+from multistep.engine.learner import Interrupted, Workshop
+from multistep.engine.loop import Run
+from multistep.engine.planfile import plan_from, read_plan, to_yaml
+from multistep.engine.rundir import RunDirectory, default_folder, plan_hash, write_atomically
+from multistep.errors import RunDirectoryError, RunFailed, Stopped
+
+OnEntry = Callable[[Entry, History], None]
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a finished run came to. `record` is result.json as it stands in the run directory."""
+
+    metric: str
+    validation: Interval
+    test: Interval | None
+    baseline: Mapping[str, Any]
+    model: Path
+    folder: Path
+    stopped: str
+    verdicts: tuple[VerdictGiven, ...]
+    record: Mapping[str, Any] = field(repr=False)
+
+    @property
+    def score(self) -> float:
+        """The test score, or the validation score where there is no test split."""
+        return (self.test or self.validation).score
+
+
+def train(
+    plan: Plan | str | Path | None = None,
+    *,
+    out: str | Path | None = None,
+    clock: BudgetClock | None = None,
+    on_entry: OnEntry | None = None,
+    **keywords: Any,
+) -> Result:
+    """Run a plan (a value, the path of a plan file, or keywords: task, data, budget, ...) and return its result.
+
+    The same call again resumes an unfinished run and returns a finished one's result. Ctrl-C and SIGTERM
+    raise Stopped. Raises PlanError, DataError, RunDirectoryError, RunFailed.
+
+    >>> result = train(task="text-generation", data="corpus.txt", budget="10m")  # doctest: +SKIP
+    """
+    clock = clock or BudgetClock()
+    if plan is None:
+        plan = plan_from(keywords)
+    elif not isinstance(plan, Plan):
+        plan = read_plan(Path(plan), [f"{key}={value}" for key, value in keywords.items()])
+    directory = RunDirectory(Path(out) if out else default_folder(plan))
+    return run(plan, directory, clock=clock, on_entry=on_entry)
+
+
+def run(
+    plan: Plan,
+    directory: RunDirectory,
+    *,
+    clock: BudgetClock,
+    on_entry: OnEntry | None = None,
+    workshop: Workshop | None = None,
+) -> Result:
+    """Run or resume a plan in a directory."""
+    if directory.result.exists() and directory.exists:
+        _require_same(plan, directory)
+        return read_result(directory)
+    directory.create()
+    with directory.locked(), _stopping() as stop, _full_disk(directory.folder):
+        if not directory.plan_file.exists() or not directory.exists:
+            write_atomically(directory.plan_file, to_yaml(plan))
+        if workshop is None:
+            from multistep.tasks import workshop_for
+
+            workshop = workshop_for(plan.task)
+        execution = Run(plan, directory, workshop, clock, stop.asked)
+        try:
+            for entry in execution.entries():
+                if on_entry:
+                    on_entry(entry, execution.history)
+        except Interrupted:
+            journal = Journal(directory.journal, clock)
+            journal.append(RunInterrupted(signal.Signals(stop.number).name))
+            journal.close()
+            name = signal.Signals(stop.number).name
+            raise Stopped(f"stopped by {name}; go on with `multistep resume {directory.folder}`", stop.number) from None
+        remember(cost_of(plan.task, execution.history))
+        write_report(directory)
+    return read_result(directory)
+
+
+def resume(folder: str | Path, *, clock: BudgetClock | None = None, on_entry: OnEntry | None = None) -> Result:
+    """Go on with the run in that directory. Raises RunDirectoryError if there is none."""
+    directory = RunDirectory(Path(folder)).require()
+    plan = read_plan(directory.plan_file)
+    return run(plan, directory, clock=clock or BudgetClock(), on_entry=on_entry)
+
+
+def read_result(directory: RunDirectory) -> Result:
+    """The result of a finished run."""
+    from multistep.core.history import fold
+    from multistep.engine.journal import read_entries
+
+    record = json.loads(directory.result.read_text(encoding="utf-8"))
+    history = fold(read_entries(directory.journal))
+    return Result(
+        metric=record["metric"],
+        validation=Interval(**record["validation"]),
+        test=Interval(**record["test"]) if record["test"] else None,
+        baseline=record["baseline"],
+        model=directory.folder / record["model"],
+        folder=directory.folder,
+        stopped=record["stopped"],
+        verdicts=history.verdicts,
+        record=record,
+    )
+
+
+def write_report(directory: RunDirectory) -> Path:
+    """Write report.html and the TensorBoard events of a run, finished or not. Returns the report's path."""
+    from multistep.report.page import write_page
+    from multistep.report.tensorboard import write_events
+
+    write_events(directory)
+    return write_page(directory)
+
+
+def _require_same(plan: Plan, directory: RunDirectory) -> None:
+    from multistep.engine.journal import read_entries
+
+    first = next(iter(read_entries(directory.journal)), None)
+    if first is not None and getattr(first.event, "plan", None) != plan_hash(plan):
+        raise RunDirectoryError(
+            f"{directory.folder}: holds the finished run of another plan; name another folder with --out DIR"
+        )
+
+
+class _Stop:
+    """Whether a signal asked to stop, and which."""
+
+    def __init__(self) -> None:
+        self.number = 0
+
+    def asked(self) -> bool:
+        return self.number != 0
+
+    def receive(self, number: int, _frame: FrameType | None) -> None:
+        if self.number:
+            # Asked twice: whoever sits there does not want to wait for the window's last step.
+            raise KeyboardInterrupt
+        self.number = number
+
+
+@contextmanager
+def _stopping() -> Iterator[_Stop]:
+    """Turn Ctrl-C and SIGTERM into a request that is met between two steps."""
+    stop = _Stop()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop  # only the main thread may handle signals
+        return
+    before = {number: signal.signal(number, stop.receive) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _full_disk(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL_DISK:
+            raise
+        raise RunFailed(
+            f"{folder}: the disk is full; what was published before is whole. Free some space and go on with "
+            f"`multistep resume {folder}`"
+        ) from error
+
+
+def evaluate(model: str | Path, data: str, *, text_column: str | None = None) -> dict[str, Any]:
+    """Score a model folder on data: every metric with its 95% interval, as plain values.
+
+    Raises PlanError or DataError for what cannot be read.
+    """
+    from multistep.core.metric import METRICS
+    from multistep.tasks import evaluate_model
+
+    evaluation = evaluate_model(str(model), data, text_column=text_column)
+    scores = {name: asdict(metric.interval(evaluation)) | {"unit": metric.unit} for name, metric in METRICS.items()}
+    return {"model": str(model), "data": data, "spans": len(evaluation), "scores": scores}
+
+
+def generate(model: str | Path, prompt: str, *, tokens: int = 200, temperature: float = 0.8, seed: int = 0) -> str:
+    """The prompt and what the model writes after it. Raises PlanError for what is no model folder."""
+    from multistep.tasks import generate_text
+
+    return generate_text(str(model), prompt, tokens=tokens, temperature=temperature, seed=seed)

@@ -1,0 +1,252 @@
+"""The verbs of the command line. No logic: options in, a call of the api, something to read out."""
+
+from __future__ import annotations
+
+import time
+
+BEGAN = time.monotonic()  # before anything slow is imported: the budget pays for imports too
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from multistep.core.plan import Plan
+
+app = typer.Typer(
+    name="multistep",
+    help="Train in measured phases; keep only what the evaluation proves.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output, all else on standard error.")]
+Out = Annotated[Path | None, typer.Option("--out", help="Run directory; default runs/<task>-<plan hash>.")]
+Set = Annotated[list[str] | None, typer.Option("--set", help="Override one value: recipe.learning_rate=1e-3.")]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")]
+ModelFolder = Annotated[Path, typer.Argument(metavar="MODEL", help="A model folder, as a run leaves in RUN/model.")]
+PlanFile = Annotated[Path | None, typer.Argument(metavar="[PLAN]", help="A plan file (YAML).")]
+
+
+@app.callback()
+def options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
+) -> None:
+    if version:
+        from multistep import __version__
+
+        print(__version__)
+        raise typer.Exit
+    _state["debug"] = debug
+
+
+_state = {"debug": False}
+
+
+def _plan(file: Path | None, settings: list[str] | None, keywords: dict[str, Any]) -> Plan:
+    from multistep.engine.planfile import plan_from, read_plan
+    from multistep.errors import PlanError
+
+    given = {key: value for key, value in keywords.items() if value is not None}
+    if file is not None:
+        return read_plan(file, [*(f"{key}={value}" for key, value in given.items()), *(settings or [])])
+    if not given.get("task") or not given.get("data"):
+        raise PlanError("name a plan file, or at least --task and --data; `multistep train --help` lists the options")
+    return plan_from(given, settings=settings or [])
+
+
+@app.command()
+def train(
+    plan: PlanFile = None,
+    task: Annotated[str | None, typer.Option(help="What to train for: text-generation.")] = None,
+    data: Annotated[str | None, typer.Option(help="A file, a folder, or a data set id.")] = None,
+    model: Annotated[str | None, typer.Option(help="A preset, a model folder, or a hub id.")] = None,
+    metric: Annotated[str | None, typer.Option(help="What decides: loss, perplexity, bits_per_byte.")] = None,
+    budget: Annotated[str | None, typer.Option(help="10m, 1h30m, 2000 steps, 3 epochs, 2M tokens.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of weights and data order; default 0.")] = None,
+    out: Out = None,
+    settings: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Run a plan; the same command again resumes it."""
+    from multistep.engine.rundir import RunDirectory, default_folder
+
+    given = {"task": task, "data": data, "model": model, "metric": metric, "budget": budget, "seed": seed}
+    wanted = _plan(plan, settings, given)
+    _train(wanted, RunDirectory(out or default_folder(wanted)), as_json)
+
+
+@app.command()
+def resume(run: RunFolder, as_json: Json = False) -> None:
+    """Go on with a run that was stopped or killed."""
+    from multistep.engine.planfile import read_plan
+    from multistep.engine.rundir import RunDirectory
+
+    directory = RunDirectory(run).require()
+    _train(read_plan(directory.plan_file), directory, as_json)
+
+
+@app.command()
+def demo(
+    budget: Annotated[str, typer.Option(help="Time to spend.")] = "3m",
+    out: Out = None,
+    as_json: Json = False,
+) -> None:
+    """Train a small GPT on the Python reference manual that every CPython carries."""
+    from multistep.engine.rundir import RunDirectory, default_folder
+
+    wanted = _plan(None, None, {"task": "text-generation", "data": "python-manual", "budget": budget})
+    _train(wanted, RunDirectory(out or default_folder(wanted)), as_json)
+
+
+def _train(plan: Plan, directory: Any, as_json: bool) -> None:
+    from rich.console import Console
+
+    from multistep import api
+    from multistep.engine.clock import BudgetClock
+    from multistep.report.live import LiveView
+
+    console = Console(stderr=True)
+    with LiveView(plan, out=directory.folder, console=console) as view:
+        result = api.run(plan, directory, clock=BudgetClock(began=BEGAN), on_entry=view.on_entry)
+    if as_json:
+        _print_json(result.record)
+        return
+    from multistep.report.table import print_result
+
+    samples = json.loads(directory.samples.read_text(encoding="utf-8")) if directory.samples.exists() else []
+    print_result(dict(result.record), directory.folder, samples, Console())
+
+
+@app.command()
+def check(
+    plan: Annotated[Path, typer.Argument(metavar="PLAN", help="A plan file (YAML).")],
+    settings: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Validate a plan and show it with its defaults and what it will cost."""
+    from multistep.report.check import check_plan, print_check
+
+    found = check_plan(_plan(plan, settings, {}))
+    if as_json:
+        _print_json(found)
+    else:
+        print_check(found)
+
+
+@app.command()
+def simulate(
+    plan: Annotated[Path, typer.Argument(metavar="PLAN", help="A plan file (YAML).")],
+    settings: Set = None,
+    noise: Annotated[float, typer.Option(help="Standard deviation of a look at the validation score.")] = 0.01,
+    step_seconds: Annotated[float, typer.Option(help="What a step costs on the simulated machine.")] = 0.05,
+    seed: Annotated[int, typer.Option(help="Of the curves.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Run a plan on simulated learning curves with a fake clock: what would it decide?"""
+    from multistep.engine.simulate import Machine
+    from multistep.engine.simulate import simulate as run_simulation
+    from multistep.report.check import print_outcomes
+
+    outcomes = run_simulation(
+        _plan(plan, settings, {}), seed=seed, noise=noise, machine=Machine(step_seconds=step_seconds)
+    )
+    if as_json:
+        _print_json({"curves": outcomes})
+    else:
+        print_outcomes(outcomes)
+
+
+@app.command()
+def show(run: RunFolder, as_json: Json = False) -> None:
+    """Print what a run did and where it stands."""
+    from rich.console import Console
+
+    from multistep.engine.rundir import RunDirectory
+    from multistep.report.table import print_run, summary
+
+    directory = RunDirectory(run).require()
+    if as_json:
+        _print_json(summary(directory))
+    else:
+        print_run(directory, Console())
+
+
+@app.command()
+def report(run: RunFolder, as_json: Json = False) -> None:
+    """Write a run's report.html and TensorBoard events anew."""
+    from multistep.api import write_report
+    from multistep.engine.rundir import RunDirectory
+
+    page = write_report(RunDirectory(run).require())
+    if as_json:
+        _print_json({"report": str(page)})
+    else:
+        print(page)
+
+
+@app.command()
+def evaluate(
+    model: ModelFolder,
+    data: Annotated[str, typer.Option(help="What to score: a file, a folder, or a data set id.")],
+    text_column: Annotated[str | None, typer.Option(help="The column that holds the text.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Score a model on data, with intervals."""
+    from multistep.api import evaluate as evaluate_model
+
+    scores = evaluate_model(model, data, text_column=text_column)
+    if as_json:
+        _print_json(scores)
+        return
+    from multistep.report.check import print_scores
+
+    print_scores(scores)
+
+
+@app.command()
+def generate(
+    model: ModelFolder,
+    prompt: Annotated[str, typer.Option(help="What the text begins with.")] = "",
+    tokens: Annotated[int, typer.Option(min=1, help="How many tokens to write.")] = 200,
+    temperature: Annotated[float, typer.Option(min=0.0, help="0 takes the likeliest token.")] = 0.8,
+    seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Write text with a model."""
+    from multistep.api import generate as generate_text
+
+    text = generate_text(model, prompt, tokens=tokens, temperature=temperature, seed=seed)
+    if as_json:
+        _print_json({"prompt": prompt, "text": text})
+    else:
+        print(text)
+
+
+def _print_json(value: object) -> None:
+    from multistep.engine.plain import to_json
+
+    print(to_json(value))
+
+
+def main() -> NoReturn:
+    """The entry point: exit code 2 for the user's mistakes, 1 for failures, 130 or 143 for signals."""
+    from multistep.errors import MultistepError
+
+    try:
+        app(standalone_mode=True)
+        code = 0
+    except MultistepError as error:
+        if _state["debug"]:
+            raise
+        print(f"multistep: {error}", file=sys.stderr)
+        code = error.exit_code
+    except KeyboardInterrupt:
+        code = 130
+    sys.exit(code)

@@ -1,0 +1,174 @@
+"""How much training is left to a phase, and how long its windows are.
+
+All of it is computed from the journal: the clock is a number of seconds that stands there.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from multistep.core.history import History, PhaseRecord, TrialRecord
+from multistep.core.plan import Plan
+from multistep.core.units import Amount, Unit
+
+CURVE_SHARE = 0.05  # of the time may go to the looks that draw the validation curve
+CURVE_POINTS = 40  # windows of a phase whose length is known
+STABLE_COOLDOWN = 0.25  # steps of cooldown per step of a trunk that its curve, not its length, ended
+PROBE_STEPS = 200  # a shorter probe says little about a rate
+PROBE_SHARE = 0.05  # of the training time, for all probes together
+PROBE_FACTORS = (0.5, 1.0, 2.0)  # of the preset's rate
+FIRST_WINDOW = 12  # steps from whose time the others are planned; they count as training
+CLOSING_SECONDS = 1.5  # export, result and report, until it has been seen how long they take
+
+
+@dataclass(frozen=True)
+class Allowance:
+    """`steps_left` of the phase at the present speed (None: open), `exact` if no clock was asked.
+
+    `unmeasured` while the clock limits the phase and the speed is not known yet.
+    """
+
+    steps_left: int | None
+    window_steps: int
+    exact: bool = True
+    unmeasured: bool = False
+
+
+def batch_size(phase: PhaseRecord) -> int:
+    size = phase.started.recipe.batch_size
+    assert size is not None, "a resolved recipe has a batch size"
+    return size
+
+
+def steps_in(amount: Amount, phase: PhaseRecord) -> int | None:
+    """The steps in an amount of steps, epochs or tokens, at least one; None for seconds."""
+    facts = phase.started.facts
+    match amount.unit:
+        case Unit.STEPS:
+            steps = amount.value
+        case Unit.EPOCHS:
+            steps = amount.value * facts.train_examples / batch_size(phase)
+        case Unit.TOKENS:
+            steps = amount.value / (batch_size(phase) * facts.tokens_per_example)
+        case Unit.SECONDS:
+            return None
+    return max(1, round(steps))
+
+
+def seconds_per_step(phase: PhaseRecord) -> float | None:
+    """The recent speed: the windows that make up the last tenth of what was trained, at least two.
+
+    The very first window is left out once there are others: it pays for what happens only once.
+    """
+    done = [r for t in phase.trials.values() for r in t.done if r.progress]
+    if not done:
+        return None
+    if len(done) > 1:
+        done = done[1:]
+    recent: list[tuple[int, float]] = []
+    total = sum(r.window.steps for r in done)
+    for record in reversed(done):
+        recent.append((record.window.steps, record.train_seconds))
+        if len(recent) >= 2 and sum(steps for steps, _ in recent) >= 0.1 * total:
+            break
+    return sum(seconds for _, seconds in recent) / max(1, sum(steps for steps, _ in recent))
+
+
+def evaluation_seconds(phase: PhaseRecord, tokens: int) -> float:
+    """What scoring so many tokens takes: as seen in this phase, or a third of a training step's share."""
+    facts = phase.started.facts
+    seen = [r.evaluate_seconds for t in phase.trials.values() for r in t.windows if r.evaluation]
+    if seen and facts.sample_tokens:
+        return tokens * sum(seen) / len(seen) / facts.sample_tokens
+    per_step = seconds_per_step(phase) or 0.0
+    return tokens * per_step / (3 * batch_size(phase) * facts.tokens_per_example)
+
+
+def reserve_seconds(plan: Plan, history: History) -> float:
+    """What must be left for the end of the run: both splits scored in full, and the closing work."""
+    phase = history.phase
+    facts = phase.started.facts
+    later = plan.phase_count - phase.started.phase - 1
+    tokens = facts.validation_tokens + (facts.test_tokens if later == 0 else 0)
+    return evaluation_seconds(phase, tokens) + (CLOSING_SECONDS if later == 0 else 0.0)
+
+
+def seconds_left(plan: Plan, history: History) -> float | None:
+    """Training seconds left to the phase that is going on; None without a limit in time.
+
+    Phases without a length of their own share what is left of the budget evenly.
+    """
+    phase = history.phase
+    index = phase.started.phase
+    limits: list[float] = []
+    if plan.budget and plan.budget.unit is Unit.SECONDS:
+        left = plan.budget.value - history.seconds - reserve_seconds(plan, history)
+        if _open(plan, index):
+            sharing = sum(_open(plan, i) for i in range(index, plan.phase_count))
+            spent = history.seconds - phase.start_seconds
+            left = (left + spent) / sharing - spent
+        limits.append(left)
+    until = plan.phase(index).until
+    if isinstance(until, Amount) and until.unit is Unit.SECONDS:
+        limits.append(until.value - (history.seconds - phase.start_seconds))
+    return min(limits) if limits else None
+
+
+def _open(plan: Plan, index: int) -> bool:
+    return not isinstance(plan.phase(index).until, Amount)
+
+
+def fixed_steps(plan: Plan, history: History) -> int | None:
+    """The phase's length where it is given as steps, epochs or tokens, by the phase or by the budget."""
+    phase = history.phase
+    index = phase.started.phase
+    limits: list[int] = []
+    until = plan.phase(index).until
+    if isinstance(until, Amount) and (steps := steps_in(until, phase)):
+        limits.append(steps)
+    if plan.budget and (steps := steps_in(plan.budget, phase)):
+        earlier = sum(t.step - t.first_step for p in history.phases[:-1] for t in p.trials.values())
+        share = sum(_open(plan, i) for i in range(index, plan.phase_count)) if _open(plan, index) else 1
+        limits.append(max(1, (steps - earlier) // max(1, share)))
+    return min(limits) if limits else None
+
+
+def allowance(plan: Plan, history: History, trial: TrialRecord) -> Allowance:
+    """What is left to the phase from this trial's position on, and how long the next window should be."""
+    phase = history.phase
+    speed = seconds_per_step(phase)
+    total = fixed_steps(plan, history)
+    left = None if total is None else max(0, total - trial.step)
+    seconds = seconds_left(plan, history)
+    if seconds is not None:
+        if speed is None:
+            # One short window tells the speed.
+            first = FIRST_WINDOW if left is None else min(FIRST_WINDOW, left)
+            return Allowance(first, first, exact=False, unmeasured=True)
+        by_clock = max(0, math.floor(seconds / max(speed, 1e-9)))
+        left = by_clock if left is None else min(left, by_clock)
+    return Allowance(left, _window_steps(phase, trial, left), exact=seconds is None)
+
+
+def _window_steps(phase: PhaseRecord, trial: TrialRecord, left: int | None) -> int:
+    """Long enough that looks stay cheap (a look costs a third of training on as many tokens)."""
+    facts = phase.started.facts
+    step_tokens = batch_size(phase) * facts.tokens_per_example
+    affordable = math.ceil(facts.sample_tokens / (3 * CURVE_SHARE * step_tokens))
+    if left is None:
+        by_length = max(FIRST_WINDOW, trial.step // CURVE_POINTS)
+    else:
+        by_length = math.ceil((trial.step + left) / CURVE_POINTS)
+    return max(1, affordable, by_length)
+
+
+def probes_pay(plan: Plan, history: History) -> bool:
+    """Whether a rate that the plan leaves open can be probed over a useful horizon, asked after one window."""
+    phase = history.phase
+    seconds, speed = seconds_left(plan, history), seconds_per_step(phase)
+    if not phase.started.rate_open or phase.control or phase.trunk is None or len(phase.trunk.done) != 1:
+        return False
+    if seconds is None or speed is None or not _open(plan, phase.started.phase):
+        return False
+    return PROBE_SHARE * seconds / speed / len(PROBE_FACTORS) >= PROBE_STEPS

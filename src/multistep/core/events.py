@@ -1,0 +1,194 @@
+"""The events of a run, as they stand in its journal. Everything else about a run is folded from them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from multistep.core.metric import Interval
+from multistep.core.recipe import Recipe
+from multistep.core.stability import Stability
+from multistep.core.trial import Decision, Facts, Progress, Trial, Window
+
+Account = Literal["train", "evaluate", "save", "compile", "other"]
+ACCOUNTS: tuple[Account, ...] = ("train", "evaluate", "save", "compile", "other")
+
+
+@dataclass(frozen=True)
+class RunStarted:
+    plan: str  # its hash
+    event: Literal["run_started"] = "run_started"
+
+
+@dataclass(frozen=True)
+class RunResumed:
+    """`lost_seconds` were spent after the last entry and before the kill; they count against the budget."""
+
+    lost_seconds: float
+    event: Literal["run_resumed"] = "run_resumed"
+
+
+@dataclass(frozen=True)
+class RunInterrupted:
+    signal: str
+    event: Literal["run_interrupted"] = "run_interrupted"
+
+
+@dataclass(frozen=True)
+class PhaseStarted:
+    """`recipe` is the resolved one; `comparable` whether the incumbent of earlier phases may be compared."""
+
+    phase: int
+    name: str
+    metric: str
+    recipe: Recipe
+    facts: Facts
+    rate_open: bool
+    comparable: bool
+    start: str | None
+    event: Literal["phase_started"] = "phase_started"
+
+
+@dataclass(frozen=True)
+class TrialStarted:
+    trial: Trial
+    reason: str
+    event: Literal["trial_started"] = "trial_started"
+
+
+@dataclass(frozen=True)
+class WindowPlanned:
+    window: Window
+    event: Literal["window_planned"] = "window_planned"
+
+
+@dataclass(frozen=True)
+class WindowDone:
+    trial: str
+    progress: Progress
+    event: Literal["window_done"] = "window_done"
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """A look at the validation split (`sample`: its fixed part), or the one at the test split.
+
+    `table` names the evaluation's columns beside the journal by their hash; `step` counts the phase's steps
+    up to this checkpoint; `scores` holds every metric of the task.
+    """
+
+    trial: str
+    step: int
+    split: Literal["validation", "test"]
+    sample: bool
+    interval: Interval
+    scores: Mapping[str, float]
+    table: str
+    event: Literal["evaluated"] = "evaluated"
+
+
+@dataclass(frozen=True)
+class StabilityRead:
+    """What a curve shows after a look: what the horizon is expected to bring still, at most `high` (95%)."""
+
+    trial: str
+    step: int
+    stability: Stability
+    expected: float
+    high: float
+    tolerance: float
+    reason: str
+    event: Literal["stability_read"] = "stability_read"
+
+
+@dataclass(frozen=True)
+class CheckpointSaved:
+    id: str
+    trial: str
+    step: int
+    event: Literal["checkpoint_saved"] = "checkpoint_saved"
+
+
+@dataclass(frozen=True)
+class ReplayDiffered:
+    """A window repeated after a kill did not give the loss it gave before: this machine is not exact."""
+
+    trial: str
+    loss: float
+    repeated: float
+    event: Literal["replay_differed"] = "replay_differed"
+
+
+@dataclass(frozen=True)
+class VerdictGiven:
+    """`improvement` over the incumbent with its 95% interval; None for the first, which has no rival."""
+
+    trial: str
+    decision: Decision
+    reason: str
+    checkpoint: str | None
+    interval: Interval | None
+    improvement: float | None = None
+    low: float | None = None
+    high: float | None = None
+    event: Literal["verdict"] = "verdict"
+
+
+@dataclass(frozen=True)
+class TrialEnded:
+    trial: str
+    event: Literal["trial_ended"] = "trial_ended"
+
+
+@dataclass(frozen=True)
+class BaselineScored:
+    name: str
+    split: Literal["validation", "test"]
+    interval: Interval
+    scores: Mapping[str, float]
+    event: Literal["baseline"] = "baseline"
+
+
+@dataclass(frozen=True)
+class PhaseFinished:
+    phase: int
+    head: str | None
+    stopped: str
+    event: Literal["phase_finished"] = "phase_finished"
+
+
+@dataclass(frozen=True)
+class RunFinished:
+    stopped: str
+    weights: str  # SHA-256 of the exported weights
+    event: Literal["run_finished"] = "run_finished"
+
+
+Event = (
+    RunStarted
+    | RunResumed
+    | RunInterrupted
+    | PhaseStarted
+    | TrialStarted
+    | WindowPlanned
+    | WindowDone
+    | Evaluated
+    | StabilityRead
+    | CheckpointSaved
+    | ReplayDiffered
+    | VerdictGiven
+    | TrialEnded
+    | BaselineScored
+    | PhaseFinished
+    | RunFinished
+)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of the journal: an event, and the seconds of each account spent since the line before."""
+
+    event: Event
+    spent: Mapping[Account, float] = field(default_factory=dict)
+    at: str = ""  # wall time, ISO 8601, for people alone

@@ -1,0 +1,241 @@
+"""fold(entries) -> History: all that decisions may know of a run."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from multistep.core.events import (
+    Account,
+    BaselineScored,
+    CheckpointSaved,
+    Entry,
+    Evaluated,
+    PhaseFinished,
+    PhaseStarted,
+    RunFinished,
+    RunResumed,
+    RunStarted,
+    StabilityRead,
+    TrialEnded,
+    TrialStarted,
+    VerdictGiven,
+    WindowDone,
+    WindowPlanned,
+)
+from multistep.core.trial import Progress, Trial, Window
+
+
+@dataclass(frozen=True)
+class WindowRecord:
+    """A window as planned, what it did once done, the seconds it took, and the look at its end."""
+
+    window: Window
+    step: int  # of the phase, at the window's end
+    progress: Progress | None = None
+    train_seconds: float = 0.0
+    evaluation: Evaluated | None = None
+    evaluate_seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    trial: Trial
+    first_step: int  # of the phase, where the trial forks
+    windows: tuple[WindowRecord, ...] = ()
+    readings: tuple[StabilityRead, ...] = ()
+    checkpoints: tuple[CheckpointSaved, ...] = ()
+    full: Evaluated | None = None
+    verdict: VerdictGiven | None = None
+    reason: str = ""
+    ended: bool = False
+
+    @property
+    def done(self) -> tuple[WindowRecord, ...]:
+        return tuple(record for record in self.windows if record.progress is not None)
+
+    @property
+    def pending(self) -> WindowRecord | None:
+        """The window that was planned and not finished, if any."""
+        return self.windows[-1] if self.windows and self.windows[-1].progress is None else None
+
+    @property
+    def step(self) -> int:
+        """The phase's steps at the end of what is done."""
+        return self.done[-1].step if self.done else self.first_step
+
+    @property
+    def curve(self) -> tuple[Evaluated, ...]:
+        """The looks at the fixed part of the validation split, in order."""
+        return tuple(record.evaluation for record in self.windows if record.evaluation is not None)
+
+    @property
+    def reading(self) -> StabilityRead | None:
+        return self.readings[-1] if self.readings else None
+
+
+@dataclass(frozen=True)
+class PhaseRecord:
+    started: PhaseStarted
+    start_seconds: float  # the budget clock when the phase began
+    trials: Mapping[str, TrialRecord] = field(default_factory=dict)
+    finished: PhaseFinished | None = None
+
+    def of_kind(self, kind: str) -> tuple[TrialRecord, ...]:
+        return tuple(record for record in self.trials.values() if record.trial.kind == kind)
+
+    @property
+    def trunk(self) -> TrialRecord | None:
+        """The trunk that is going on: the last one proposed."""
+        return trunks[-1] if (trunks := self.of_kind("trunk")) else None
+
+    @property
+    def control(self) -> TrialRecord | None:
+        return controls[-1] if (controls := self.of_kind("control")) else None
+
+    @property
+    def unfinished(self) -> TrialRecord | None:
+        """The trial that was started and has not ended: what a resumed run goes on with."""
+        return next((record for record in self.trials.values() if not record.ended), None)
+
+    def checkpoint(self, name: str) -> CheckpointSaved | None:
+        return next((c for t in self.trials.values() for c in t.checkpoints if c.id == name), None)
+
+
+@dataclass(frozen=True)
+class History:
+    phases: tuple[PhaseRecord, ...] = ()
+    spent: Mapping[Account, float] = field(default_factory=dict)
+    plan: str | None = None
+    incumbent: VerdictGiven | None = None
+    baselines: tuple[BaselineScored, ...] = ()
+    test: Evaluated | None = None
+    finished: RunFinished | None = None
+    looks: int = 0  # at the validation split, sampled or whole
+    kills: int = 0
+
+    @property
+    def seconds(self) -> float:
+        """The budget clock."""
+        return sum(self.spent.values())
+
+    @property
+    def phase(self) -> PhaseRecord:
+        """The phase that is going on, or the last one."""
+        return self.phases[-1]
+
+    @property
+    def steps(self) -> int:
+        return sum(r.progress.steps for r in self._windows() if r.progress)
+
+    @property
+    def examples(self) -> int:
+        return sum(r.progress.examples for r in self._windows() if r.progress)
+
+    @property
+    def tokens(self) -> int:
+        return sum(r.progress.tokens for r in self._windows() if r.progress)
+
+    @property
+    def verdicts(self) -> tuple[VerdictGiven, ...]:
+        return tuple(t.verdict for p in self.phases for t in p.trials.values() if t.verdict)
+
+    def trial(self, name: str) -> TrialRecord:
+        return next(p.trials[name] for p in self.phases if name in p.trials)
+
+    def _windows(self) -> Iterable[WindowRecord]:
+        return (r for p in self.phases for t in p.trials.values() for r in t.windows)
+
+
+def fold(entries: Iterable[Entry], history: History | None = None) -> History:
+    """The history after these entries."""
+    return functools.reduce(_after, entries, history or History())
+
+
+def _after(history: History, entry: Entry) -> History:
+    spent = dict(history.spent)
+    for account, seconds in entry.spent.items():
+        spent[account] = spent.get(account, 0.0) + seconds
+    history = replace(history, spent=spent)
+    event = entry.event
+    match event:
+        case RunStarted():
+            return replace(history, plan=event.plan)
+        case RunResumed():
+            lost = {**spent, "other": spent.get("other", 0.0) + event.lost_seconds}
+            return replace(history, spent=lost, kills=history.kills + 1)
+        case PhaseStarted():
+            record = PhaseRecord(event, history.seconds)
+            return replace(
+                history,
+                phases=(*history.phases, record),
+                incumbent=history.incumbent if event.comparable else None,
+            )
+        case TrialStarted():
+            return _with_trial(
+                history,
+                TrialRecord(event.trial, _first_step(history.phase, event.trial), reason=event.reason),
+            )
+        case WindowPlanned():
+            trial = history.trial(event.window.trial)
+            record_ = WindowRecord(event.window, trial.step + event.window.steps)
+            return _with_trial(history, replace(trial, windows=(*trial.windows, record_)))
+        case WindowDone():
+            trial = history.trial(event.trial)
+            done = replace(trial.windows[-1], progress=event.progress, train_seconds=entry.spent.get("train", 0.0))
+            return _with_trial(history, replace(trial, windows=(*trial.windows[:-1], done)))
+        case Evaluated():
+            return _with_evaluation(history, event, entry.spent.get("evaluate", 0.0))
+        case StabilityRead():
+            trial = history.trial(event.trial)
+            return _with_trial(history, replace(trial, readings=(*trial.readings, event)))
+        case CheckpointSaved():
+            trial = history.trial(event.trial)
+            return _with_trial(history, replace(trial, checkpoints=(*trial.checkpoints, event)))
+        case VerdictGiven():
+            trial = history.trial(event.trial)
+            history = _with_trial(history, replace(trial, verdict=event))
+            return replace(history, incumbent=event) if event.decision == "keep" else history
+        case TrialEnded():
+            return _with_trial(history, replace(history.trial(event.trial), ended=True))
+        case BaselineScored():
+            return replace(history, baselines=(*history.baselines, event))
+        case PhaseFinished():
+            return _with_phase(history, replace(history.phase, finished=event))
+        case RunFinished():
+            return replace(history, finished=event)
+        case _:
+            return history
+
+
+def _with_evaluation(history: History, event: Evaluated, seconds: float) -> History:
+    if event.split == "test":
+        return replace(history, test=event)
+    history = replace(history, looks=history.looks + 1)
+    trial = history.trial(event.trial)
+    if not event.sample:
+        trial = replace(trial, full=event)
+    else:
+        last = replace(trial.windows[-1], evaluation=event, evaluate_seconds=seconds)
+        trial = replace(trial, windows=(*trial.windows[:-1], last))
+    return _with_trial(history, trial)
+
+
+def _first_step(phase: PhaseRecord, trial: Trial) -> int:
+    if trial.start is None:
+        return 0
+    checkpoint = phase.checkpoint(trial.start)
+    return checkpoint.step if checkpoint else 0  # a checkpoint of an earlier phase is this phase's step 0
+
+
+def _with_trial(history: History, record: TrialRecord) -> History:
+    phase = history.phases[record.trial.phase]
+    trials = {**phase.trials, record.trial.id: record}
+    phases = list(history.phases)
+    phases[record.trial.phase] = replace(phase, trials=trials)
+    return replace(history, phases=tuple(phases))
+
+
+def _with_phase(history: History, record: PhaseRecord) -> History:
+    return replace(history, phases=(*history.phases[:-1], record))

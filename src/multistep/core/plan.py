@@ -1,0 +1,103 @@
+"""The plan: what the user asks for. Immutable; YAML, the command line and Python all make this value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from multistep.core.recipe import Setting
+from multistep.core.units import Amount, Unit
+
+Stable = Literal["stable"]
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """Where the data is: one `source` to be split, or one for each split. `text_column` names the text."""
+
+    source: str | None = None
+    train: str | None = None
+    validation: str | None = None
+    test: str | None = None
+    text_column: str | None = None
+
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
+
+    def __str__(self) -> str:
+        return self.source or ", ".join(part for part in (self.train, self.validation, self.test) if part)
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A preset from nothing (`name` an architecture, sizes open or given), or a folder or hub id."""
+
+    name: str = "auto"
+    parameters: int | None = None
+    layers: int | None = None
+    width: int | None = None
+    heads: int | None = None
+    context: int | None = None
+    tokenizer: Literal["auto", "characters", "bpe"] = "auto"
+    vocabulary: int | None = None
+
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One entry of a plan; what is None is the plan's. `recipe` holds the given settings alone."""
+
+    name: str
+    task: str | None = None
+    data: DataSpec | None = None
+    metric: str | None = None
+    recipe: Mapping[str, Setting] = field(default_factory=dict)
+    until: Amount | Stable | None = None
+    moves: tuple[str, ...] | Literal["auto"] = "auto"
+
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run in full. Only `task` and `data` are needed.
+
+    Without phases there is one, named "plain", that takes the whole budget. `tolerance` is the improvement,
+    in the metric's unit, that is too small to wait for (None: a share of the score that the metric fixes).
+    """
+
+    task: str
+    data: DataSpec
+    model: ModelSpec = ModelSpec()
+    metric: str | None = None
+    budget: Amount | None = None
+    seed: int = 0
+    tolerance: float | None = None
+    recipe: Mapping[str, Setting] = field(default_factory=dict)
+    phases: tuple[Phase, ...] = ()
+
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
+
+    def phase(self, index: int) -> Phase:
+        """The phase with the plan's own values where it has none; the plan's recipe lies below the phase's."""
+        own = self.phases[index] if self.phases else Phase(name="plain")
+        return Phase(
+            name=own.name,
+            task=own.task or self.task,
+            data=own.data or self.data,
+            metric=own.metric or self.metric,
+            recipe={**self.recipe, **own.recipe},
+            until=own.until,
+            moves=own.moves,
+        )
+
+    @property
+    def phase_count(self) -> int:
+        return max(1, len(self.phases))
+
+    @property
+    def timed(self) -> bool:
+        """Whether the clock may decide anything that changes bits."""
+        amounts = [self.budget, *(phase.until for phase in self.phases)]
+        return any(isinstance(amount, Amount) and amount.unit is Unit.SECONDS for amount in amounts)

@@ -1,0 +1,140 @@
+"""The recipe: every setting of a stretch of training, and the learning rate it asks for at each step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Literal
+
+from multistep.errors import PlanError, nearest
+
+OptimizerName = Literal["muon", "adamw", "sgd"]
+CooldownShape = Literal["linear", "cosine", "1-sqrt"]
+Shape = Literal["warmup", "constant", "linear", "cosine", "1-sqrt"]
+Precision = Literal["auto", "float32", "bfloat16"]
+Setting = str | int | float | bool | tuple[str, ...] | tuple[float, float] | None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Settings with a default here are the field's; None means that the task's preset decides.
+
+    `learning_rate` is the plateau's, for weight matrices; embeddings, norms and heads follow it in a ratio
+    that the optimizer fixes. `cooldown_fraction` is the share of the training spent cooling down (0: never,
+    1: from the end of the warm-up on). `averaging` is the horizon of the averaged weights as a share of the
+    steps so far (0: none). `frozen` holds glob patterns of parameter names.
+    """
+
+    optimizer: OptimizerName = "muon"
+    learning_rate: float | None = None
+    batch_size: int | None = None
+    momentum: float = 0.95
+    nesterov: bool = True
+    betas: tuple[float, float] = (0.9, 0.95)
+    weight_decay: float | None = None
+    dropout: float = 0.0
+    label_smoothing: float = 0.0
+    gradient_clip: float = 1.0
+    warmup_steps: int | None = None
+    cooldown: CooldownShape = "linear"
+    cooldown_fraction: float = 0.6
+    averaging: float = 0.02
+    frozen: tuple[str, ...] = ()
+    precision: Precision = "auto"
+
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - read by planfile's TypeAdapter, not a field
+
+    def __post_init__(self) -> None:
+        check = _Checker()
+        check.within("learning_rate", self.learning_rate, 0, math.inf, open_low=True)
+        check.within("batch_size", self.batch_size, 1, math.inf)
+        check.within("momentum", self.momentum, 0, 1, open_high=True)
+        check.within("weight_decay", self.weight_decay, 0, math.inf)
+        check.within("dropout", self.dropout, 0, 1, open_high=True)
+        check.within("label_smoothing", self.label_smoothing, 0, 1, open_high=True)
+        check.within("gradient_clip", self.gradient_clip, 0, math.inf)
+        check.within("warmup_steps", self.warmup_steps, 0, math.inf)
+        check.within("cooldown_fraction", self.cooldown_fraction, 0, 1)
+        check.within("averaging", self.averaging, 0, 1, open_high=True)
+        for beta in self.betas:
+            check.within("betas", beta, 0, 1, open_high=True)
+
+
+class _Checker:
+    """Range checks whose message names the setting, the value and the range."""
+
+    def within(
+        self,
+        name: str,
+        value: float | None,
+        low: float,
+        high: float,
+        *,
+        open_low: bool = False,
+        open_high: bool = False,
+    ) -> None:
+        if value is None:
+            return
+        above = value > low if open_low else value >= low
+        below = value < high if open_high or math.isinf(high) else value <= high
+        if not (above and below):
+            left = f"{'more than' if open_low else 'at least'} {low:g}"
+            right = "" if math.isinf(high) else f" and {'less than' if open_high else 'at most'} {high:g}"
+            raise PlanError(f"{name} is {value:g}; allowed: {left}{right}")
+
+
+RECIPE_KEYS = tuple(field.name for field in fields(Recipe))
+
+
+def with_settings(recipe: Recipe, settings: Mapping[str, Setting]) -> Recipe:
+    """The recipe with some settings replaced. Raises PlanError for an unknown key."""
+    for key in settings:
+        if key not in RECIPE_KEYS:
+            allowed = ", ".join(RECIPE_KEYS)
+            raise PlanError(f"unknown key '{key}' in recipe; allowed: {allowed}.{nearest(key, RECIPE_KEYS)}")
+    return replace(recipe, **settings)  # type: ignore[arg-type]  # the values were validated by planfile
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Some steps along one shape of the learning rate, from one point of its progress to another.
+
+    A cooldown whose end moves, because the machine got slower, goes on from the progress it has reached,
+    only steeper or flatter: that is why progress, not a step number, is what is kept.
+    """
+
+    steps: int
+    shape: Shape
+    peak: float
+    progress_from: float = 0.0
+    progress_to: float = 0.0
+
+    def rates(self) -> list[float]:
+        """The learning rate of each step (length `steps`); a warm-up ends at, a cooldown begins at, the peak."""
+        return [self.peak * _factor(self.shape, self._progress(i)) for i in range(self.steps)]
+
+    def _progress(self, step: int) -> float:
+        # A warm-up counts the step just begun, or its first step would be at rate zero and teach nothing.
+        done = step + 1 if self.shape == "warmup" else step
+        return self.progress_from + (self.progress_to - self.progress_from) * done / self.steps
+
+
+def _factor(shape: Shape, progress: float) -> float:
+    """Schedules: linear 2502.15938, cosine 1608.03983, 1-sqrt 2405.18392."""
+    match shape:
+        case "warmup":
+            return progress
+        case "constant":
+            return 1.0
+        case "linear":
+            return 1.0 - progress
+        case "cosine":
+            return 0.5 * (1.0 + math.cos(math.pi * progress))
+        case "1-sqrt":
+            return 1.0 - math.sqrt(progress)
+
+
+def rates(segments: Iterable[Segment]) -> list[float]:
+    """The learning rates of several segments in a row."""
+    return [rate for segment in segments for rate in segment.rates()]

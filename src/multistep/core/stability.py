@@ -1,0 +1,332 @@
+"""What a learning curve shows: improving, stable, overfitting, diverged or undecided; and the forecast.
+
+Stability is a statement about a noisy curve, not a patience counter: stable means that the upper 95% bound of
+the improvement still to be expected over the horizon is below the tolerance. How, and how often it errs:
+docs/stability.md.
+
+Sources: learning curves fall as offset power laws (arXiv 1712.00409, 2001.08361); plateau tests with
+correlated noise (arXiv 1909.09785, 2002.10597); bounds that hold over all looks (arXiv 1810.08240, here by
+Bonferroni).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+MIN_POINTS = 5
+MIN_STABLE_POINTS = 10  # with fewer, the noise itself is unknown
+MIN_STABLE_SHARE = 0.2  # of the steps up to the end of the horizon: no short curve vouches for a long future
+SHORTER_PART = 1.5  # horizons
+STABLE_LOOKS = 3  # in a row that must agree
+OVERFITTING_LOOKS = 2
+ERROR = 0.05
+OVERFITTING_ERROR = 0.0005  # per look, per choice of the best point and of the stretch after it
+SPIKE_SDS = 5.0
+CAUTION = 0.25  # standard errors added to the autocorrelation
+EXPLOSION_SDS = 8.0
+EXPLOSION_SHARE = 0.3  # of the fall so far that must be lost again, and at once, to be called diverged
+LASTING_POINTS = 3
+
+# (1 - x**power) / power: from a straight line (1) over the logarithm (0) to a steep power law
+POWERS = np.array([1.0, 0.5, 1e-6, -0.25, -0.5, -1.0, -1.5, -2.0, -3.0])[:, None]
+# exp(-x / time); both in units of the steps so far
+TIMES = np.array([0.14, 0.18, 0.23, 0.3, 0.4, 0.6, 0.9])[:, None]
+
+
+class Stability(StrEnum):
+    """What a learning curve shows."""
+
+    IMPROVING = "improving"
+    STABLE = "stable"
+    OVERFITTING = "overfitting"
+    DIVERGED = "diverged"
+    UNDECIDED = "undecided"
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What going on would still bring within the horizon, in the score's unit; positive is better.
+
+    `low` and `high` are one-sided 95% bounds that hold over all looks so far together.
+    `noise` is the standard deviation of one point around the curve.
+    """
+
+    expected: float
+    low: float
+    high: float
+    noise: float
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A curve's stability, why, and the index of the point where the smoothed curve is best."""
+
+    stability: Stability
+    forecast: Forecast | None
+    reason: str
+    best_index: int
+
+
+def read_curve(
+    steps: Sequence[float],
+    scores: Sequence[float],
+    *,
+    horizon_steps: float,
+    tolerance: float,
+    maximize: bool = False,
+    train_losses: Sequence[float] | None = None,
+) -> Reading:
+    """Read the validation points of a trunk at constant learning rate.
+
+    steps: ascending. scores: one per step, may hold NaN or inf. tolerance: in the score's unit, above 0.
+    train_losses: one per step, if known; an explosion of the score that they do not share is no divergence.
+    Raises ValueError for lengths that differ, steps that do not ascend, a tolerance or horizon out of range.
+    """
+    at = np.asarray(steps, dtype=np.float64)
+    loss = np.asarray(scores, dtype=np.float64) * (-1.0 if maximize else 1.0)
+    train = None if train_losses is None else np.asarray(train_losses, dtype=np.float64)
+    _check(at, loss, train, horizon_steps, tolerance)
+
+    finite = np.isfinite(loss)
+    kept = np.flatnonzero(finite)
+    if not len(kept):
+        stability = Stability.DIVERGED if len(loss) else Stability.UNDECIDED
+        return Reading(stability, None, "no finite score", 0)
+    inner_best = _best_index(loss[kept])
+    best = int(kept[inner_best])
+    if not finite[-1] or (train is not None and not np.isfinite(train[-1])):
+        return Reading(Stability.DIVERGED, None, f"not finite at step {at[-1]:g}", best)
+    at, loss, train = at[kept], loss[kept], None if train is None else train[np.isfinite(train)]
+    if len(at) < MIN_POINTS:
+        return Reading(Stability.UNDECIDED, None, f"{len(at)} points, needs {MIN_POINTS}", best)
+
+    if (rise := _explosion(loss, tolerance)) > 0.0 and (train is None or _explosion(train, 0.0) > 0.0):
+        return Reading(Stability.DIVERGED, None, f"score rose by {rise:.4g} at once and stayed there", best)
+    forecast, falling = _forecast(at, loss, horizon_steps)
+    looks = range(len(at), len(at) - OVERFITTING_LOOKS, -1)
+    if (rise := min(_significant_rise(at[:look], loss[:look], inner_best) for look in looks)) > tolerance:
+        reason = f"worse by {rise:.4g} since step {at[inner_best]:g}, beyond noise"
+        return Reading(Stability.OVERFITTING, forecast, reason, best)
+    bounds = f"forecast {forecast.expected:.4g}, at most {forecast.high:.4g}; tolerance {tolerance:.4g}"
+    if forecast.high < tolerance:
+        doubt = _doubt(at, loss, forecast, horizon_steps, tolerance)
+        stability = Stability.UNDECIDED if doubt else Stability.STABLE
+        return Reading(stability, forecast, f"{doubt}{bounds}", best)
+    if falling:
+        return Reading(Stability.IMPROVING, forecast, bounds, best)
+    reason = f"noise {forecast.noise:.4g} hides the trend: {bounds}"
+    return Reading(Stability.UNDECIDED, forecast, reason, best)
+
+
+def _doubt(at: Floats, loss: Floats, forecast: Forecast, horizon_steps: float, tolerance: float) -> str:
+    """Why a bound below the tolerance is not yet believed; empty if it is."""
+    if forecast.expected < -tolerance:
+        return "getting worse, not yet beyond doubt: "
+    if len(at) < MIN_STABLE_POINTS:
+        return f"{len(at)} points, needs {MIN_STABLE_POINTS}: "
+    if at[-1] < MIN_STABLE_SHARE * (at[-1] + horizon_steps):
+        return "the horizon is too far for a curve this short: "
+    for back in range(1, STABLE_LOOKS):
+        if _forecast(at[:-back], loss[:-back], horizon_steps)[0].high >= tolerance:
+            return "not yet confirmed: "
+    return ""
+
+
+def _check(at: Floats, loss: Floats, train: Floats | None, horizon_steps: float, tolerance: float) -> None:
+    if len(at) != len(loss) or (train is not None and len(train) != len(at)):
+        raise ValueError(f"{len(at)} steps, {len(loss)} scores: as many of each (and train losses) needed")
+    if not np.all(np.diff(at) > 0.0) or (len(at) and at[0] < 0.0):
+        raise ValueError("steps must ascend, from 0 or above")
+    if not 0.0 < tolerance < np.inf:
+        raise ValueError(f"tolerance must be finite and above 0, not {tolerance}")
+    if not 0.0 <= horizon_steps < np.inf:
+        raise ValueError(f"horizon_steps must be finite and 0 or above, not {horizon_steps}")
+
+
+def _forecast(at: Floats, loss: Floats, horizon_steps: float) -> tuple[Forecast, bool]:
+    """The forecast from the last two thirds, or from a shorter part if that bounds the improvement lower.
+
+    The shorter part still has to be half as long again as the horizon: what lies further back, the end of a
+    ledge perhaps, then no longer stands in the way of calling the rest flat.
+    """
+    recent = min(len(at) // 3, len(at) - MIN_POINTS)
+    forecast, falling = _fit(at, loss, horizon_steps, recent)
+    long_enough = int(np.searchsorted(at, at[-1] - SHORTER_PART * horizon_steps, side="right")) - 1
+    shorter = min(long_enough, len(at) - MIN_STABLE_POINTS)
+    if shorter > recent:
+        other, _ = _fit(at, loss, horizon_steps, shorter)
+        if other.high < forecast.high:
+            return other, falling
+    return forecast, falling
+
+
+def _fit(at: Floats, loss: Floats, horizon_steps: float, recent: int) -> tuple[Forecast, bool]:
+    """Bounds over all shapes, and whether the fall within the points from `recent` on is beyond doubt.
+
+    Each shape is a line in a bent axis: loss = level + size * shape(step), by least squares. Its bound is
+    where its likelihood, profiled over level and size, has fallen as far as the error allows from the best
+    shape's: a badly fitting shape is granted less doubt, down to none.
+    """
+    x, y = at[recent:] / at[-1], loss[recent:]
+    first = max(x[0], 0.5 * x[1])  # a power law has no value at step 0
+    end = 1.0 + horizon_steps / at[-1]
+    ends = np.array([first, 1.0, end])
+    shapes = _shapes(np.maximum(x, first))
+    starts, now, later = _shapes(ends).T
+    unmarked = _spikeless(y)
+    weight = unmarked / unmarked.sum()
+    y = y - weight @ y
+    centred = shapes - (shapes @ weight)[:, None]
+    spread = (centred**2) @ weight
+    size = (centred @ (weight * y)) / spread
+    residuals = y - size[:, None] * centred
+    errors = (residuals**2) @ weight
+
+    points = float(unmarked.sum())
+    chosen = int(np.argmin(errors))
+    rest = residuals[chosen] * unmarked
+    variance = errors[chosen] * points / max(points - 3.0, 1.0) + 1e-24
+    inflation = _inflation(rest, points)
+    quantile = _student(_error_per_look(len(at)), max(points / inflation - 2.0, 1.0))
+    unit = variance * inflation / points  # squared standard error of a mean
+    distance = np.maximum(errors - errors[chosen], 0.0) / unit
+    doubt = np.sqrt(np.maximum(quantile**2 - distance, 0.0))
+    plausible = distance <= quantile**2
+    deviation = np.sqrt(unit / spread)
+
+    reach = now - later
+    centre, swing = size * reach, doubt * deviation * np.abs(reach)
+    credence = np.where(plausible, np.exp(-0.5 * distance), 0.0)
+    forecast = Forecast(
+        expected=float(credence @ centre / credence.sum()),
+        low=float(np.min((centre - swing)[plausible])),
+        high=float(np.max((centre + swing)[plausible])),
+        noise=float(np.sqrt(variance)),
+    )
+    falls = size * (starts - now) - doubt * deviation * np.abs(starts - now)
+    return forecast, bool(np.min(falls[plausible]) > 0.0)
+
+
+def _shapes(x: Floats) -> Floats:
+    """Every shape's value at `x` (steps so far = 1), one row a shape; all fall with x."""
+    return np.concatenate([(1.0 - x**POWERS) / POWERS, np.exp(-x / TIMES)])
+
+
+def _spikeless(y: Floats) -> Floats:
+    """1 for a point, 0 for a spike: further from its neighbours' median than noise goes (Hampel filter).
+
+    Windows of 7 points, shrinking symmetrically at the ends, so that a slope alone marks nothing.
+    """
+    away = np.zeros_like(y)
+    for half in (1, 2, 3):
+        if len(y) > 2 * half:
+            middle = np.median(np.lib.stride_tricks.sliding_window_view(y, 2 * half + 1), axis=1)
+            away[half:-half] = np.abs(y[half:-half] - middle)
+    scale = 1.4826 * np.median(away)
+    return np.where(away > SPIKE_SDS * scale, 0.0, 1.0) if scale > 0.0 else np.ones_like(y)
+
+
+def _inflation(residuals: Floats, points: float) -> float:
+    """By how much AR(1) noise inflates the variance of a mean: (1 + r) / (1 - r).
+
+    r is the lag-1 autocorrelation, corrected for its bias after a fit (Marriott and Pope 1954), plus a
+    quarter of its standard error: with many looks, some fall where the noise happens to look white.
+    """
+    total = float(residuals @ residuals)
+    if total <= 0.0:
+        return 1.0
+    raw = float(residuals[1:] @ residuals[:-1]) / total
+    corrected = raw + (1.0 + 4.0 * raw) / points
+    r = min(max(corrected + CAUTION / float(np.sqrt(points)), 0.0), 0.95)
+    return (1.0 + r) / (1.0 - r)
+
+
+def _error_per_look(points: int) -> float:
+    """The error is shared among the doublings so far: fits at n and 3n points share none of their data."""
+    return ERROR / (1.0 + float(np.log2(points / (MIN_POINTS - 1))))
+
+
+@lru_cache(maxsize=1024)
+def _student(error: float, freedom: float) -> float:
+    """Upper quantile of Student's t."""
+    from scipy.special import stdtrit  # a tenth of a second, so only once a curve is read
+
+    return float(stdtrit(freedom, 1.0 - error))
+
+
+def _best_index(loss: Floats) -> int:
+    """Where the curve is lowest after a median of 3 and a moving mean over a tenth of the points."""
+    if len(loss) < MIN_POINTS:
+        return int(np.argmin(loss))
+    padded = np.concatenate([loss[:1], loss, loss[-1:]])
+    calm = np.median(np.lib.stride_tricks.sliding_window_view(padded, 3), axis=1)
+    kernel = np.ones(2 * max(1, len(loss) // 20) + 1)
+    smooth = np.convolve(calm, kernel, "same") / np.convolve(np.ones_like(calm), kernel, "same")
+    return int(np.argmin(smooth))
+
+
+def _significant_rise(at: Floats, loss: Floats, best: int) -> float:
+    """How much worse the curve got after its best point; 0 where noise could have done it.
+
+    A line through everything since the best point, the last half or the last quarter of it: a curve may rest
+    at the bottom for long before it rises. The best point is left out, for it was chosen for being low.
+    """
+    starts = {best + 1 + (len(at) - best - 1) * part // 4 for part in (0, 2, 3)}
+    return max(_rise_of_line(at[start:], loss[start:]) for start in starts)
+
+
+def _rise_of_line(x: Floats, y: Floats) -> float:
+    if len(x) < MIN_POINTS:
+        return 0.0
+    unmarked = _spikeless(y)
+    points = float(unmarked.sum())
+    if points < MIN_POINTS:
+        return 0.0
+    weight = unmarked / points
+    y = y - weight @ y
+    centred = x - weight @ x
+    spread = float(weight @ centred**2)
+    slope = float((weight * y) @ centred) / spread
+    residuals = (y - slope * centred) * unmarked
+    inflation = _inflation(residuals, points)
+    variance = float(residuals @ residuals) / (points - 2.0) * inflation / points
+    quantile = _student(OVERFITTING_ERROR, max(points / inflation - 2.0, 1.0))
+    return slope * float(x[-1] - x[0]) if slope > quantile * np.sqrt(variance / spread) else 0.0
+
+
+def _explosion(loss: Floats, tolerance: float) -> float:
+    """How far the curve jumped up, at once and for good; 0 if it did not.
+
+    At once: within LASTING_POINTS windows, which tells it from overfitting. For good: all points since, at
+    least LASTING_POINTS, stay up and the last is not on its way back, which tells it from a spike. The rise
+    must be large against the tolerance, the noise before it and the fall before it.
+    """
+    count = len(loss)
+    lowest_since = np.minimum.accumulate(loss[::-1])[::-1]
+    fall = loss[0] - np.minimum.accumulate(loss)
+    for split in range(2, count - LASTING_POINTS + 1):
+        settled = min(split + LASTING_POINTS - 1, count - LASTING_POINTS)
+        if lowest_since[settled] - loss[split - 1] <= max(tolerance, EXPLOSION_SHARE * fall[split - 1]):
+            continue
+        before = loss[max(0, split - 20) : split]
+        level = float(np.median(before[-5:]))
+        lasting = float(lowest_since[settled]) - level
+        noise = _noise_around_line(before[-12:])
+        peak = float(np.max(loss[split:])) - level
+        threshold = max(EXPLOSION_SDS * noise, EXPLOSION_SHARE * float(fall[split - 1]), tolerance)
+        if lasting > threshold and loss[-1] - level > 0.5 * peak:
+            return lasting
+    return 0.0
+
+
+def _noise_around_line(y: Floats) -> float:
+    """Robust standard deviation around a straight line, so that a fall is not taken for noise."""
+    x = np.arange(len(y)) - 0.5 * (len(y) - 1)
+    residuals = y - np.mean(y) - x * float(x @ y) / float(x @ x)
+    return 1.4826 * float(np.median(np.abs(residuals)))

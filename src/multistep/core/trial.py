@@ -1,0 +1,82 @@
+"""Trials and the windows they are made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from multistep.core.recipe import Recipe, Segment
+
+TrialKind = Literal["trunk", "probe", "control"]
+Decision = Literal["keep", "reject", "failed"]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One attempt: start checkpoint + recipe + seed -> an evaluated checkpoint.
+
+    `start` is a checkpoint id, or None for the phase's beginning. The trunk is proposed as a trial too, since
+    it is run and resumed in the same way, but no verdict is given about it. `cooldown_steps` is what was
+    planned when the trial was proposed; the clock may stretch it at the windows' boundaries.
+    """
+
+    id: str
+    phase: int
+    kind: TrialKind
+    start: str | None
+    recipe: Recipe
+    seed: int
+    learning_rate: float
+    cooldown_steps: int = 0
+
+
+@dataclass(frozen=True)
+class Window:
+    """The steps between two evaluations, fixed before they are taken.
+
+    `look` tells whether the fixed sample of the validation split is scored at their end.
+    """
+
+    trial: str
+    segments: tuple[Segment, ...]
+    look: bool
+
+    @property
+    def steps(self) -> int:
+        return sum(segment.steps for segment in self.segments)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a window of training did: the mean training loss in nats per label, and what was seen."""
+
+    steps: int
+    loss: float
+    gradient_norm: float
+    examples: int
+    tokens: int
+
+    @property
+    def finite(self) -> bool:
+        return self.loss - self.loss == 0 and self.gradient_norm - self.gradient_norm == 0
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a learner says of itself and its data once, so that decisions need no torch.
+
+    Tokens are labels that count in the loss; `sample_tokens` are those of the fixed part of the validation
+    split that is looked at after each window, `validation_tokens` and `test_tokens` of whole splits (0: none).
+    `pretrained` tells that the weights come from elsewhere.
+    """
+
+    parameters: int
+    train_examples: int
+    tokens_per_example: int
+    sample_tokens: int
+    validation_tokens: int
+    test_tokens: int
+    pretrained: bool
+    device: str
+    description: str
+    notes: tuple[str, ...] = ()

@@ -1,0 +1,134 @@
+"""The next window of a trial: how many steps, at which learning rates, and whether to look afterwards."""
+
+from __future__ import annotations
+
+import math
+
+from multistep.core.allowance import (
+    STABLE_COOLDOWN,
+    Allowance,
+    allowance,
+    probes_pay,
+)
+from multistep.core.history import History, TrialRecord
+from multistep.core.plan import Plan
+from multistep.core.recipe import Segment
+from multistep.core.stability import Stability
+from multistep.core.trial import Window
+from multistep.core.units import Amount
+
+HOPELESS_LOOKS = 10
+FINAL_STEPS = 24  # a window so short is not divided again
+
+
+def left_by_curve(plan: Plan, record: TrialRecord) -> Stability | None:
+    """What the curve of a trunk or a cooldown shows, if that is a reason to leave it.
+
+    A length that the plan gives is kept whatever the curve shows, unless the run diverged. A stable trunk is
+    left, but a cooldown is there to be finished.
+    """
+    if record.reading is None:
+        return None
+    reasons = {Stability.DIVERGED}
+    if not isinstance(plan.phase(record.trial.phase).until, Amount):
+        reasons |= {Stability.OVERFITTING}
+        reasons |= {Stability.STABLE} if record.trial.kind == "trunk" else set()
+    if record.reading.stability in reasons:
+        return record.reading.stability
+    return Stability.UNDECIDED if _hopeless(plan, record) else None
+
+
+def _hopeless(plan: Plan, record: TrialRecord) -> bool:
+    """Whether a trunk without an end has long been expected to bring nothing, though noise forbids certainty.
+
+    Without it, such a run would go on for ever: the reading of each look in the last third of the trunk, at
+    least ten of them, must expect less than the tolerance.
+    """
+    phase = plan.phase(record.trial.phase)
+    if plan.budget is not None or isinstance(phase.until, Amount) or record.trial.kind != "trunk":
+        return False
+    recent = [r for r in record.readings if r.step >= record.step * 2 / 3]
+    return len(recent) >= HOPELESS_LOOKS and all(r.expected < r.tolerance for r in recent)
+
+
+def next_window(plan: Plan, history: History, name: str) -> Window | None:
+    """The next window of a trial, or None when the trial is over."""
+    trial = history.trial(name)
+    last = trial.done[-1].progress if trial.done else None
+    if last is not None and not last.finite:
+        return None
+    left = allowance(plan, history, trial)
+    if trial.trial.kind == "trunk":
+        return _trunk_window(plan, history, trial, left)
+    if left_by_curve(plan, trial):
+        return None
+    return _cooldown_window(trial, left)
+
+
+def _trunk_window(plan: Plan, history: History, trial: TrialRecord, left: Allowance) -> Window | None:
+    recipe = trial.trial.recipe
+    if left_by_curve(plan, trial):
+        return None
+    if not history.phase.of_kind("probe") and probes_pay(plan, history):
+        return None
+    steps = left.window_steps
+    if left.steps_left is not None:
+        # Before the speed is known, the first window is all that is granted, and none of it is cooldown.
+        total = trial.step + left.steps_left
+        cooldown = 0 if left.unmeasured else round(total * recipe.cooldown_fraction)
+        until_cooldown = left.steps_left - cooldown
+        if until_cooldown <= 0:
+            return None
+        # Rather one longer window than one and a crumb.
+        steps = until_cooldown if until_cooldown < 1.5 * steps else steps
+    segments = _warm_segments(trial, steps, recipe.warmup_steps or 0)
+    return Window(trial.trial.id, segments, look=not left.unmeasured)
+
+
+def _warm_segments(trial: TrialRecord, steps: int, warmup: int) -> tuple[Segment, ...]:
+    taken = trial.step - trial.first_step
+    peak = trial.trial.learning_rate
+    warm = max(0, min(steps, warmup - taken))
+    segments: list[Segment] = []
+    if warm:
+        segments.append(Segment(warm, "warmup", peak, taken / warmup, (taken + warm) / warmup))
+    if steps > warm:
+        segments.append(Segment(steps - warm, "constant", peak))
+    return tuple(segments)
+
+
+def _cooldown_window(trial: TrialRecord, left: Allowance) -> Window | None:
+    recipe, planned = trial.trial.recipe, trial.trial.cooldown_steps
+    peak = trial.trial.learning_rate
+    taken = trial.step - trial.first_step
+    done = cooldown_progress(trial, trial.step)
+    if done >= 1.0 or planned == 0:
+        return None
+    is_probe = trial.trial.kind == "probe"
+    warmup = min(recipe.warmup_steps or 0, planned // 4) if is_probe else 0
+    if taken < warmup:
+        return Window(trial.trial.id, (Segment(warmup, "warmup", peak, 0.0, 1.0),), look=False)
+    steps = remaining = _cooldown_left(trial, left, planned - taken)
+    if remaining > 2 * left.window_steps and not is_probe:
+        steps = left.window_steps
+    elif not left.exact and not is_probe and remaining > FINAL_STEPS:
+        # The nearer the end, the shorter the windows: the last one alone cannot be corrected by the clock.
+        steps = math.ceil(remaining / 2)
+    last = steps >= remaining
+    segment = Segment(steps, recipe.cooldown, peak, done, 1.0 if last else done + (1.0 - done) * steps / remaining)
+    # A control is scored in full when it is over; the short windows before its end are not worth a look.
+    return Window(trial.trial.id, (segment,), look=is_probe or (steps >= left.window_steps and not last))
+
+
+def _cooldown_left(trial: TrialRecord, left: Allowance, planned: int) -> int:
+    """Steps until rate zero: what the clock leaves, if the cooldown is to end with the budget."""
+    if left.exact or left.steps_left is None or trial.trial.kind == "probe":
+        return max(1, planned)
+    given_back = trial.trial.cooldown_steps <= max(1, round(STABLE_COOLDOWN * trial.first_step))
+    return max(1, min(planned, left.steps_left) if given_back else left.steps_left)
+
+
+def cooldown_progress(trial: TrialRecord, step: int) -> float:
+    """How far the cooldown had come at a step of the phase: 0 at the plateau's rate, 1 at zero."""
+    reached = [record.window.segments[-1] for record in trial.done if record.step <= step]
+    return reached[-1].progress_to if reached and reached[-1].shape == trial.trial.recipe.cooldown else 0.0

@@ -1,0 +1,82 @@
+"""The journal: one JSON object a line, appended and synced, the only truth about a run."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from multistep.core.events import Entry, Event
+from multistep.core.history import History, fold
+from multistep.engine.clock import BudgetClock
+from multistep.engine.plain import to_json
+from multistep.errors import RunDirectoryError
+
+
+@functools.cache
+def _events() -> TypeAdapter[Event]:
+    adapter: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="event")])
+    return adapter
+
+
+def read_entries(path: Path) -> Iterator[Entry]:
+    """The entries of a journal. A last line cut short by a kill is left out; it was never acted on.
+
+    Raises RunDirectoryError for any other line that cannot be read.
+    """
+    lines = path.read_text(encoding="utf-8").split("\n")
+    for number, line in enumerate(lines, start=1):
+        whole = number < len(lines)  # a complete line ends with a newline
+        if not line or not whole:
+            continue
+        try:
+            fields = json.loads(line)
+            yield Entry(_events().validate_python(fields["event"]), fields["spent"], fields["at"])
+        except (ValueError, KeyError, TypeError, ValidationError) as error:
+            raise RunDirectoryError(
+                f"{path}:{number}: this journal line cannot be read ({_first_line(error)}); the file was changed "
+                "or written by another version. Start a new run with --out DIR."
+            ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+class Journal:
+    """Appends events with what the clock says was spent, and keeps the history that they fold to."""
+
+    def __init__(self, path: Path, clock: BudgetClock) -> None:
+        self._clock = clock
+        self.history = History()
+        if path.exists():
+            self.history = fold(read_entries(path))
+            _cut_torn_line(path)
+        self._file = path.open("a", encoding="utf-8")
+
+    def append(self, event: Event) -> Entry:
+        """Write one event and wait until it is on disk: nothing is acted on before that."""
+        entry = Entry(event, self._clock.drain(), self._clock.stamp())
+        self._file.write(to_json({"at": entry.at, "spent": entry.spent, "event": event}) + "\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self.history = fold([entry], self.history)
+        return entry
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _cut_torn_line(path: Path) -> None:
+    """Drop what a kill left of a line, so that the next one does not continue it."""
+    content = path.read_bytes()
+    end = content.rfind(b"\n") + 1
+    if end != len(content):
+        with path.open("r+b") as file:
+            file.truncate(end)
+            os.fsync(file.fileno())

@@ -1,0 +1,73 @@
+"""The protocol that a backend fulfils. Engine and learner meet once per window, never per batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from multistep.core.metric import Evaluation
+from multistep.core.plan import Plan
+from multistep.core.recipe import Recipe
+from multistep.core.trial import Facts, Progress
+
+Split = Literal["validation", "test"]
+
+
+class Interrupted(Exception):
+    """Raised by `advance` between two steps when it was asked to stop; the window is lost, nothing else."""
+
+
+@dataclass(frozen=True)
+class Readiness:
+    """What a learner found when its data and model were read: the recipe with the preset filled in."""
+
+    facts: Facts
+    recipe: Recipe
+    rate_open: bool
+    fingerprint: str  # of the phase's data: an incumbent is comparable where it is the same
+
+
+class Learner(Protocol):
+    """Trains one phase. It behaves as if rebuilt from (checkpoint, recipe), whatever it keeps."""
+
+    def initial(self, recipe: Recipe, seed: int) -> None:
+        """The weights that the phase starts from: fresh ones, a pretrained model's, or the previous phase's."""
+
+    def load(self, folder: Path, recipe: Recipe, seed: int) -> None:
+        """Continue exactly from what `save` wrote."""
+
+    def adopt(self, folder: Path, recipe: Recipe, seed: int) -> None:
+        """Begin anew, with fresh optimizer state and data order, from the weights that another phase saved."""
+
+    def advance(self, rates: Sequence[float]) -> Progress:
+        """Take one step per learning rate. Raises Interrupted."""
+
+    def evaluate(self, split: Split, *, sample: bool) -> Evaluation:
+        """Score a split, or its fixed sample, with averaged weights. Changes nothing, random state included."""
+
+    def save(self, folder: Path) -> None:
+        """Write all that is needed to continue exactly. The engine publishes the folder."""
+
+    def export(self, folder: Path, card: str) -> str:
+        """Write the averaged weights as a model folder for use elsewhere, `card` as its README.
+
+        Returns the SHA-256 of the weights.
+        """
+
+    def baseline(self, split: Split) -> tuple[str, Evaluation]:
+        """A trivial model's name and its evaluation of a split."""
+
+    def samples(self) -> Sequence[str]:
+        """A few outputs of the model for people to look at."""
+
+
+class Workshop(Protocol):
+    """What a task provides to the engine: a learner for each phase of a plan."""
+
+    def open(self, plan: Plan, phase: int, should_stop: Callable[[], bool]) -> tuple[Learner, Readiness]:
+        """Read the phase's data and build what trains on it. Raises PlanError or DataError."""
+
+    def versions(self) -> Mapping[str, str]:
+        """The versions that the result depends on, and the hardware, for the record."""

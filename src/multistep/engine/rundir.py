@@ -1,0 +1,133 @@
+"""A run directory: what lies where, who may write, and the tables of the evaluations."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+from multistep.core.metric import Evaluation
+from multistep.core.plan import Plan
+from multistep.engine.plain import to_json
+from multistep.errors import RunDirectoryError
+
+
+# What a run that was killed before its first journal line may have left.
+OWN_NAMES = (".lock", ".heartbeat", "plan.yaml", ".plan.yaml.new", "resolved.json", "checkpoints", "evaluations")
+
+
+def plan_hash(plan: Plan) -> str:
+    """Twelve hexadecimal digits that tell plans apart; the same plan gives the same ones anywhere."""
+    return hashlib.blake2b(to_json(plan).encode(), digest_size=6).hexdigest()
+
+
+def default_folder(plan: Plan) -> Path:
+    return Path("runs") / f"{plan.task}-{plan_hash(plan)}"
+
+
+def write_atomically(path: Path, content: str) -> None:
+    """Replace a file's content whole or not at all."""
+    beside = path.with_name(f".{path.name}.new")
+    with beside.open("w", encoding="utf-8") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(path)
+
+
+class RunDirectory:
+    """The files of one run. Only the process that holds `locked` may write."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.plan_file = folder / "plan.yaml"
+        self.resolved = folder / "resolved.json"
+        self.journal = folder / "journal.jsonl"
+        self.heartbeat = folder / ".heartbeat"
+        self.checkpoints = folder / "checkpoints"
+        self.evaluations = folder / "evaluations"
+        self.model = folder / "model"
+        self.result = folder / "result.json"
+        self.report = folder / "report.html"
+        self.events = folder / "events"
+        self.samples = folder / "samples.json"
+
+    @property
+    def exists(self) -> bool:
+        return self.journal.exists()
+
+    def create(self) -> None:
+        """Make the folder. Raises RunDirectoryError where something else stands, or writing is not allowed."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            strangers = [p.name for p in self.folder.iterdir() if p.name not in OWN_NAMES]
+            if strangers and not self.exists:
+                raise RunDirectoryError(
+                    f"{self.folder}: not empty and no run directory (it holds '{sorted(strangers)[0]}'); name a new "
+                    "or empty folder with --out DIR"
+                )
+            self.evaluations.mkdir(exist_ok=True)
+            self.checkpoints.mkdir(exist_ok=True)
+        except OSError as error:
+            raise RunDirectoryError(
+                f"{self.folder}: cannot write there ({error.strerror}); name another folder with --out DIR"
+            ) from error
+
+    def require(self) -> RunDirectory:
+        """This directory, if it holds a run. Raises RunDirectoryError otherwise."""
+        if not self.exists:
+            raise RunDirectoryError(
+                f"{self.folder}: no run there (journal.jsonl is missing); name a folder that `multistep train` made"
+            )
+        return self
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the run directory. Raises RunDirectoryError if another process holds it."""
+        lock = FileLock(self.folder / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise RunDirectoryError(
+                f"{self.folder}: in use by another process; wait for it, stop it, or name another folder with --out DIR"
+            ) from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def write_table(self, evaluation: Evaluation) -> str:
+        """Store an evaluation's columns under their hash, which is returned."""
+        buffer = io.BytesIO()
+        columns = {name: np.ascontiguousarray(evaluation.columns[name]) for name in sorted(evaluation.columns)}
+        np.savez_compressed(buffer, allow_pickle=False, **columns)
+        digest = hashlib.blake2b(digest_size=12)
+        for name, column in columns.items():
+            digest.update(name.encode())
+            digest.update(column.tobytes())
+        path = self.evaluations / f"{digest.hexdigest()}.npz"
+        if not path.exists():
+            beside = path.with_suffix(".new")
+            beside.write_bytes(buffer.getvalue())
+            beside.replace(path)
+        return digest.hexdigest()
+
+    def read_table(self, name: str) -> Evaluation:
+        """The evaluation stored under that hash. Raises RunDirectoryError if it is missing."""
+        path = self.evaluations / f"{name}.npz"
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                return Evaluation({key: stored[key] for key in stored.files})
+        except (OSError, ValueError) as error:
+            raise RunDirectoryError(f"{path}: the evaluation's table is missing or damaged") from error
+
+    def read_resolved(self) -> dict[str, object]:
+        content: dict[str, object] = json.loads(self.resolved.read_text(encoding="utf-8"))
+        return content

@@ -1,0 +1,241 @@
+"""A learner made of a learning curve and a fake clock: what would a plan decide?
+
+It goes through the same loop, journal and checkpoints as a real run; only steps cost nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from multistep.core.curves import FAMILIES, Curve, draw_curve
+from multistep.core.history import History
+from multistep.core.metric import Evaluation
+from multistep.core.plan import Plan
+from multistep.core.recipe import Recipe, with_settings
+from multistep.core.trial import Facts, Progress
+from multistep.core.units import Amount, Unit
+from multistep.engine.clock import BudgetClock
+from multistep.engine.learner import Interrupted, Learner, Readiness, Split
+from multistep.engine.loop import Run
+from multistep.engine.rundir import RunDirectory
+from multistep.errors import RunFailed
+
+BLOCKS = 64
+UNIT = 0.01  # nats: curves fall by 20 to 300 times as much
+TOKENS = 500.0  # of a block
+BLOCK_SPREAD = 0.15  # some texts are harder than others, by so many nats: the same ones for every checkpoint
+RECIPE = Recipe(learning_rate=0.02, batch_size=12, warmup_steps=10)
+
+
+@dataclass
+class FakeClock:
+    """Seconds that pass only when someone says so."""
+
+    seconds: float = 0.0
+
+    def now(self) -> float:
+        return self.seconds
+
+    def pass_by(self, seconds: float) -> None:
+        self.seconds += seconds
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a simulated step and a look cost, in seconds."""
+
+    step_seconds: float = 0.05
+    sample_seconds: float = 0.25
+    full_seconds: float = 1.0
+    save_seconds: float = 0.05
+
+
+class SimulatedLearner:
+    """Follows a curve by its steps at full rate; what the rate's noise costs is won back as it goes to zero.
+
+    `drop` is that cost at the plateau's rate, in the score's unit. Implements engine.learner.Learner.
+    """
+
+    def __init__(
+        self,
+        curve: Curve,
+        clock: FakeClock,
+        machine: Machine,
+        *,
+        drop: float = 0.1,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._curve, self._clock, self._machine, self._drop = curve, clock, machine, drop
+        self._should_stop = should_stop
+        self._progress = 0.0  # steps at full rate
+        self._steps = 0
+        self._rate = 1.0  # of the last step, as a share of the highest yet
+        self._peak = 0.0
+
+    def initial(self, recipe: Recipe, seed: int) -> None:
+        self._progress, self._steps, self._rate, self._peak, self._seed = 0.0, 0, 1.0, 0.0, seed
+
+    def load(self, folder: Path, recipe: Recipe, seed: int) -> None:
+        state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+        self._progress, self._steps, self._rate, self._peak = state
+        self._seed = seed
+
+    def adopt(self, folder: Path, recipe: Recipe, seed: int) -> None:
+        self.load(folder, recipe, seed)
+
+    def save(self, folder: Path) -> None:
+        self._clock.pass_by(self._machine.save_seconds)
+        state = [self._progress, self._steps, self._rate, self._peak]
+        (folder / "state.json").write_text(json.dumps(state), encoding="utf-8")
+
+    def advance(self, rates: Sequence[float]) -> Progress:
+        if self._should_stop():
+            raise Interrupted
+        each = np.asarray(rates)
+        self._peak = max(self._peak, float(each.max()))
+        self._rate = float(each[-1]) / self._peak if self._peak else 0.0
+        self._progress += float(each.sum()) / self._peak if self._peak else 0.0
+        self._steps += len(each)
+        self._clock.pass_by(len(each) * self._machine.step_seconds)
+        loss = float(self._curve.truth(self._progress)) - self._drop * (1 - self._rate)
+        return Progress(len(rates), loss, 1.0, 12 * len(rates), 768 * len(rates))
+
+    def evaluate(self, split: Split, *, sample: bool) -> Evaluation:
+        self._clock.pass_by(self._machine.sample_seconds if sample else self._machine.full_seconds)
+        generator = np.random.default_rng([self._seed, self._steps, sample])
+        observed = float(self._curve.observe(np.array([self._progress]), generator)[0])
+        hardness = BLOCK_SPREAD * np.random.default_rng(7).standard_normal(BLOCKS)
+        blocks = 16 if sample else BLOCKS
+        score = observed - self._drop * (1 - self._rate) + hardness[:blocks] - hardness[:blocks].mean()
+        return Evaluation(
+            {
+                "loss": score * TOKENS,
+                "count": np.full(blocks, TOKENS),
+                "bytes": np.full(blocks, TOKENS),
+                "block": np.arange(blocks, dtype=np.float64),
+            }
+        )
+
+    def export(self, folder: Path, card: str) -> str:
+        state = json.dumps([self._progress, self._steps])
+        (folder / "README.md").write_text(card, encoding="utf-8")
+        (folder / "state.json").write_text(state, encoding="utf-8")
+        return hashlib.sha256(state.encode()).hexdigest()
+
+    def baseline(self, split: Split) -> tuple[str, Evaluation]:
+        flat = np.full(BLOCKS, (self._curve.floor + self._curve.drop / 2) * TOKENS)
+        columns = {"loss": flat, "count": np.full(BLOCKS, TOKENS), "bytes": np.full(BLOCKS, TOKENS)}
+        return "simulated baseline", Evaluation({**columns, "block": np.arange(BLOCKS, dtype=np.float64)})
+
+    def samples(self) -> Sequence[str]:
+        return []
+
+
+class SimulatedWorkshop:
+    """Opens phases that follow one curve. Implements engine.learner.Workshop."""
+
+    def __init__(self, curve: Curve, clock: FakeClock, machine: Machine | None = None) -> None:
+        self._curve, self._clock, self._machine = curve, clock, machine or Machine()
+
+    def open(self, plan: Plan, phase: int, should_stop: Callable[[], bool]) -> tuple[Learner, Readiness]:
+        learner = SimulatedLearner(self._curve, self._clock, self._machine, should_stop=should_stop)
+        given = plan.phase(phase).recipe
+        facts = Facts(
+            parameters=800_000,
+            train_examples=15_000,
+            tokens_per_example=64,
+            sample_tokens=8_000,
+            validation_tokens=32_000,
+            test_tokens=32_000,
+            pretrained=False,
+            device="simulated",
+            description=f"a simulated {self._curve.family} curve",
+        )
+        recipe = with_settings(RECIPE, {key: value for key, value in given.items() if value is not None})
+        return learner, Readiness(facts, recipe, "learning_rate" not in given, "simulated")
+
+    def versions(self) -> Mapping[str, str]:
+        return {"device": "simulated"}
+
+
+def simulated_history(plan: Plan, curve: Curve, machine: Machine | None = None) -> History:
+    """The history of the plan's run along one curve. Raises RunFailed where a real run would."""
+    clock = FakeClock()
+    # In memory where there is such a place: waiting for a disk is no part of a simulation.
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
+        directory = RunDirectory(Path(folder) / "run")
+        directory.create()
+        workshop = SimulatedWorkshop(curve, clock, machine)
+        run = Run(plan, directory, workshop, BudgetClock(clock.now))
+        for _ in run.entries():
+            pass
+        return run.history
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a plan decided along one curve."""
+
+    family: str
+    steps: int
+    seconds: float
+    trunk_steps: int
+    stopped: str
+    reason: str
+    score: float | None
+
+
+def simulate(plan: Plan, *, seed: int = 0, noise: float = 0.01, machine: Machine | None = None) -> list[Outcome]:
+    """Run the plan along one curve of each family. `noise`: the validation score's standard deviation."""
+    outcomes = []
+    for number, family in enumerate(FAMILIES):
+        generator = np.random.default_rng([seed, number])
+        curve = draw_curve(family, generator, total_steps=_steps(plan, machine), unit=UNIT, noise_sd=noise)
+        try:
+            history = simulated_history(plan, curve, machine)
+        except RunFailed as error:
+            outcomes.append(Outcome(family, 0, 0.0, 0, "failed", str(error), None))
+            continue
+        outcomes.append(_outcome(family, history))
+    return outcomes
+
+
+def _steps(plan: Plan, machine: Machine | None) -> float:
+    """About how long the plan is, so that the curves have something to show within it."""
+    lengths = [phase.until for phase in plan.phases if isinstance(phase.until, Amount)]
+    amounts: list[Amount | None] = [*lengths] or [plan.budget]
+    total = 0.0
+    for amount in amounts:
+        if amount is None:
+            return 10_000.0
+        per_step = {
+            Unit.SECONDS: (machine or Machine()).step_seconds,
+            Unit.STEPS: 1.0,
+            Unit.EPOCHS: 12 / 15_000,
+            Unit.TOKENS: 768.0,
+        }[amount.unit]
+        total += amount.value / per_step
+    return total
+
+
+def _outcome(family: str, history: History) -> Outcome:
+    trunk, control, incumbent = history.phase.trunk, history.phase.control, history.incumbent
+    assert trunk is not None
+    assert history.finished is not None
+    return Outcome(
+        family,
+        history.steps,
+        history.seconds,
+        trunk.step,
+        history.finished.stopped,
+        control.reason if control else "",
+        incumbent.interval.score if incumbent and incumbent.interval else None,
+    )

@@ -1,0 +1,97 @@
+"""report.html: one file that says what a run came to and how, readable offline, light or dark."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from multistep.core.events import ACCOUNTS, Entry, ReplayDiffered
+from multistep.core.history import fold
+from multistep.core.units import format_seconds
+from multistep.engine.journal import read_entries
+from multistep.engine.plain import to_json
+from multistep.engine.rundir import RunDirectory, write_atomically
+from multistep.report.charts import gap_chart, loss_chart, rate_chart
+from multistep.report.table import answer, clean, describe, number, with_interval
+
+
+def write_page(directory: RunDirectory) -> Path:
+    """Render report.html of a run, finished or not, and return its path."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
+
+    entries = list(read_entries(directory.require().journal))
+    history = fold(entries)
+    record = describe(directory, history)
+    environment = Environment(
+        loader=PackageLoader("multistep.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=lambda value: clean(value) if type(value) is str else value,
+    )
+    environment.filters.update(number=number, seconds=format_seconds)
+    page = environment.get_template(
+        "report.html.j2"
+    ).render(
+        run=record,
+        found=answer(record),
+        with_interval=with_interval,
+        loss=Markup(loss_chart(history)),  # our own drawings: their texts were escaped when drawn
+        rate=Markup(rate_chart(history)),
+        gap=Markup(gap_chart(history)),
+        budget=_budget(record),
+        notes=_notes(record, entries),
+        samples=_samples(directory),
+        load=_load_lines(directory),
+        resolved=_resolved(directory),
+        times=[entry.at for entry in (entries[:1] + entries[-1:]) if entry.at],
+    )
+    write_atomically(directory.report, page + "\n")
+    return directory.report
+
+
+def _budget(record: Mapping[str, Any]) -> list[tuple[str, float, float]]:
+    """Account, seconds and share in percent of what was spent, for the accounts that were charged."""
+    seconds = record["seconds"]
+    total = seconds["total"] or 1.0
+    return [(name, seconds[name], 100 * seconds[name] / total) for name in ACCOUNTS if seconds[name]]
+
+
+def _notes(record: Mapping[str, Any], entries: Sequence[Entry]) -> list[str]:
+    """What the learner said of its data, once each, and windows that were not repeated exactly."""
+    notes = dict.fromkeys(note for phase in record["phases"] for note in phase["notes"])
+    for entry in entries:
+        if isinstance(event := entry.event, ReplayDiffered):
+            notes[
+                f"{event.trial}: a window repeated after a kill gave the loss {event.repeated:.6g} instead "
+                f"of {event.loss:.6g}; this machine does not repeat its arithmetic exactly"
+            ] = None
+    return list(notes)
+
+
+def _samples(directory: RunDirectory) -> list[str]:
+    if not directory.samples.exists():
+        return []
+    return [str(sample) for sample in json.loads(directory.samples.read_text(encoding="utf-8"))]
+
+
+def _load_lines(directory: RunDirectory) -> str:
+    if not directory.model.exists():
+        return ""
+    return (
+        "from transformers import pipeline\n"
+        f'generate = pipeline("text-generation", {str(directory.model.resolve())!r})\n'
+        'print(generate("Once", max_new_tokens=100)[0]["generated_text"])'
+    )
+
+
+def _resolved(directory: RunDirectory) -> dict[str, Any]:
+    """The resolved plan as text and the versions as pairs; empty where the run died before both."""
+    if not directory.resolved.exists():
+        return {}
+    content = directory.read_resolved()
+    return {"text": to_json(content, indent=2), "versions": content.get("versions", {})}

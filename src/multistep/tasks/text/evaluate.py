@@ -1,0 +1,89 @@
+"""Scoring a stream of text with a causal model, span by span."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
+from numpy.typing import NDArray
+from torch import Tensor
+
+from multistep.core.metric import Evaluation, Floats
+from multistep.tasks.text.stream import Stream
+
+Logits = Callable[[Tensor], Tensor]  # tokens_BT -> logits_BTV
+MOST_LOGITS = 2**25  # numbers held at once: 128 MiB
+MOST_TOKENS = 8192  # of a batch; larger ones are slower on a CPU
+
+
+def score_stream(
+    logits_of: Logits,
+    stream: Stream,
+    *,
+    context: int,
+    vocabulary: int,
+    before: int,
+    spans: NDArray[np.int64] | None,
+    device: torch.device,
+) -> Evaluation:
+    """The evaluation of all spans, or of those named.
+
+    Each span is read in windows of `context` tokens that start anew at its beginning, each token scored once
+    with what stands before it in its window and the one token before that. `before` stands before the first.
+    """
+    starts, ends = _windows(stream, context, spans)
+    padded = np.concatenate(([before], stream.tokens)).astype(np.int64)
+    nats: Floats = np.zeros(len(stream.tokens))
+    size = max(1, min(MOST_TOKENS, MOST_LOGITS // vocabulary) // context)
+    for first in range(0, len(starts), size):
+        start, end = starts[first : first + size], ends[first : first + size]
+        length = int((end - start).max())
+        place = start[:, None] + np.arange(length)
+        inside = place < end[:, None]
+        place = np.minimum(place, len(stream.tokens) - 1)
+        tokens_BT = torch.from_numpy(padded[place]).to(device)
+        labels_BT = torch.from_numpy(padded[place + 1]).to(device)
+        logits_BTV = logits_of(tokens_BT)
+        losses = F.cross_entropy(logits_BTV.flatten(0, 1).float(), labels_BT.flatten(), reduction="none")
+        nats[place[inside]] = losses.double().cpu().numpy().reshape(place.shape)[inside]
+    return stream.table(nats, spans)
+
+
+def _windows(
+    stream: Stream, context: int, spans: NDArray[np.int64] | None
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Where each window starts and ends in the stream, in order."""
+    edges = np.searchsorted(stream.span, np.arange(stream.spans + 1))
+    starts: list[NDArray[np.int64]] = []
+    ends: list[NDArray[np.int64]] = []
+    for span in range(stream.spans) if spans is None else spans:
+        begin = np.arange(edges[span], edges[span + 1], context)
+        starts.append(begin)
+        ends.append(np.minimum(begin + context, edges[span + 1]))
+    return np.concatenate(starts), np.concatenate(ends)
+
+
+def sample_tokens(
+    logits_of: Logits,
+    prompt_T: Tensor,
+    count: int,
+    *,
+    context: int,
+    many: int,
+    forbidden: tuple[int, ...],
+    seed: int,
+) -> Tensor:
+    """Draw `count` tokens after a prompt, `many` times side by side (shape: many, count); temperature 0.8.
+
+    For the few lines of a report. It keeps no cache of keys and values; use the exported model elsewhere.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    tokens_BT = prompt_T.repeat(many, 1)
+    for _ in range(count):
+        logits_BV = logits_of(tokens_BT[:, -context:])[:, -1].float().cpu() / 0.8
+        logits_BV[:, list(forbidden)] = -torch.inf
+        drawn = torch.multinomial(logits_BV.softmax(-1), 1, generator=generator)
+        tokens_BT = torch.cat((tokens_BT, drawn.to(tokens_BT.device)), 1)
+    return tokens_BT[:, -count:]

@@ -1,0 +1,218 @@
+"""Where text models come from and where they go: presets from nothing, folders, hub ids; Hugging Face folders."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from multistep.engine.checkpoints import sha256
+from multistep.errors import PlanError, nearest
+from multistep.tasks.text.lean import LeanConfig, LeanGPT, from_transformers, to_transformers
+from multistep.tasks.text.preset import PRESETS, Preset
+from multistep.tasks.text.tokenizer import (
+    END_OF_TEXT,
+    byte_bpe_tokenizer,
+    character_tokenizer,
+    load_tokenizer,
+    save_tokenizer,
+)
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+WEIGHTS = "model.safetensors"
+
+
+class Maker(Protocol):
+    """One kind of model, with its tokenizer."""
+
+    tokenizer: Tokenizer
+    context: int
+    vocabulary: int
+    end: int  # the end-of-text token, which stands before a text too
+    pretrained: bool
+    description: str
+
+    def build(self, seed: int) -> nn.Module: ...
+    def logits(self, model: nn.Module, tokens_BT: Tensor) -> Tensor: ...
+    def set_dropout(self, model: nn.Module, dropout: float) -> None: ...
+    def write(self, model: nn.Module, folder: Path) -> None: ...
+
+
+class LeanMaker:
+    """The lean module, from nothing or from a folder that it was exported to."""
+
+    def __init__(self, config: LeanConfig, tokenizer: Tokenizer, weights: LeanGPT | None = None) -> None:
+        self._config, self._weights = config, weights
+        self.tokenizer, self.context, self.vocabulary = tokenizer, config.context, config.vocabulary
+        self.end = int(tokenizer.token_to_id(END_OF_TEXT) or 0)
+        self.pretrained = weights is not None
+        self.description = (
+            f"{config.architecture}, {config.layers} layers of width {config.width} with {config.heads} heads, "
+            f"context {config.context}, {config.vocabulary} tokens"
+        )
+
+    def build(self, seed: int) -> nn.Module:
+        model = LeanGPT(self._config).initialise(seed)
+        if self._weights is not None:
+            model.load_state_dict(self._weights.state_dict())
+        return model
+
+    def logits(self, model: nn.Module, tokens_BT: Tensor) -> Tensor:
+        logits: Tensor = model(tokens_BT)
+        return logits
+
+    def set_dropout(self, model: nn.Module, dropout: float) -> None:
+        assert isinstance(model, LeanGPT)
+        model.dropout = dropout
+
+    def write(self, model: nn.Module, folder: Path) -> None:
+        from safetensors.torch import save_file
+
+        assert isinstance(model, LeanGPT)
+        config, tensors = to_transformers(model)
+        # The output layer of a GPT-2 is its embedding; it is stored once, as transformers does.
+        save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+        config |= {"bos_token_id": self.end, "eos_token_id": self.end, "dtype": "float32"}
+        (folder / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
+        generation = {"bos_token_id": self.end, "eos_token_id": self.end, "pad_token_id": self.end}
+        (folder / "generation_config.json").write_text(json.dumps(generation, indent=2), encoding="utf-8")
+        save_tokenizer(self.tokenizer, folder, self.context)
+
+
+class TransformersMaker:
+    """Any causal model that transformers has: of a local folder, of the hub, or an architecture from nothing."""
+
+    def __init__(self, model: Any, tokenizer: Any, *, pretrained: bool, context: int | None, name: str) -> None:
+        self._model, self._hub_tokenizer = model, tokenizer
+        self.tokenizer = tokenizer.backend_tokenizer if hasattr(tokenizer, "backend_tokenizer") else tokenizer
+        config = model.config.get_text_config()
+        own = int(getattr(config, "max_position_embeddings", 0) or getattr(config, "n_positions", 0) or 1024)
+        self.context = min(context or min(own, 512), own)
+        self.vocabulary = int(config.vocab_size)
+        end = getattr(tokenizer, "eos_token_id", None)
+        self.end = int(end if end is not None else self.tokenizer.token_to_id(END_OF_TEXT) or 0)
+        self.pretrained = pretrained
+        self.description = f"{name} ({type(model).__name__}), context {self.context}, {self.vocabulary} tokens"
+
+    def build(self, seed: int) -> nn.Module:
+        import copy
+
+        if self.pretrained:
+            module: nn.Module = copy.deepcopy(self._model)
+            return module
+        with torch.random.fork_rng([]):
+            torch.manual_seed(seed)
+            fresh: nn.Module = type(self._model)(self._model.config)
+        return fresh
+
+    def logits(self, model: nn.Module, tokens_BT: Tensor) -> Tensor:
+        logits: Tensor = model(input_ids=tokens_BT, use_cache=False).logits
+        return logits
+
+    def set_dropout(self, model: nn.Module, dropout: float) -> None:
+        for module in model.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = dropout
+
+    def write(self, model: nn.Module, folder: Path) -> None:
+        model.save_pretrained(folder)  # type: ignore[operator]
+        if hasattr(self._hub_tokenizer, "save_pretrained"):
+            self._hub_tokenizer.save_pretrained(folder)
+        else:
+            save_tokenizer(self._hub_tokenizer, folder, self.context)
+
+
+def make_preset(preset: Preset, texts: Sequence[str]) -> Maker:
+    """A model from nothing, its tokenizer learnt from the training texts."""
+    if preset.tokenizer == "characters":
+        tokenizer = character_tokenizer(texts)
+    else:
+        assert preset.vocabulary is not None, "a BPE preset has a vocabulary size"
+        tokenizer = byte_bpe_tokenizer(texts, preset.vocabulary)
+    shape, vocabulary = preset.shape, tokenizer.get_vocab_size()
+    if preset.architecture in ("nanochat", "gpt2"):
+        try:
+            config = LeanConfig(
+                preset.architecture,  # type: ignore[arg-type]
+                vocabulary,
+                shape.layers,
+                shape.width,
+                shape.heads,
+                shape.context,
+            )
+        except ValueError as error:
+            raise PlanError(f"model: {error}") from error
+        return LeanMaker(config, tokenizer)
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    settings = AutoConfig.for_model(
+        preset.architecture,
+        vocab_size=vocabulary,
+        hidden_size=shape.width,
+        intermediate_size=4 * shape.width,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.heads,
+        head_dim=shape.width // shape.heads,
+        max_position_embeddings=shape.context,
+        bos_token_id=0,
+        eos_token_id=0,
+        pad_token_id=None,
+        tie_word_embeddings=False,
+    )
+    with torch.random.fork_rng([]):
+        model = AutoModelForCausalLM.from_config(settings)  # type: ignore[no-untyped-call]
+    return TransformersMaker(
+        model, tokenizer, pretrained=False, context=shape.context, name=f"{preset.architecture} from nothing"
+    )
+
+
+def load_model(name: str, context: int | None = None) -> Maker:
+    """The causal model of a local folder or a hub id. Raises PlanError that says what is missing."""
+    folder = Path(name)
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise PlanError(f"model: {folder} holds no config.json; name a Hugging Face model folder")
+        if (lean := _load_lean(folder)) is not None:
+            return lean
+    elif name.count("/") > 1 or name.startswith((".", "/")):
+        raise PlanError(f"model: {name}: no such folder")
+    try:
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        tokenizer = AutoTokenizer.from_pretrained(name)
+        model = AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32)
+    except (OSError, ValueError) as error:
+        first = str(error).strip().splitlines()[0]
+        hint = nearest(name, PRESETS)
+        raise PlanError(
+            f"model '{name}': no preset ({', '.join(PRESETS)}), no folder, and not to be had from the hub ({first})."
+            f"{hint}"
+        ) from error
+    if not hasattr(tokenizer, "backend_tokenizer"):
+        raise PlanError(f"model '{name}': its tokenizer has no fast form; use a model with a tokenizer.json")
+    return TransformersMaker(model, tokenizer, pretrained=True, context=context, name=name)
+
+
+def _load_lean(folder: Path) -> LeanMaker | None:
+    """A folder that this project exported, without the seconds that importing transformers takes."""
+    from safetensors.torch import load_file
+
+    if not (folder / WEIGHTS).is_file():
+        return None
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    tokens = {"bos_token_id", "eos_token_id", "pad_token_id"}
+    model = from_transformers({**config, **dict.fromkeys(tokens)}, load_file(folder / WEIGHTS))
+    return LeanMaker(model.config, load_tokenizer(folder), model) if model is not None else None
+
+
+def weights_hash(folder: Path) -> str:
+    """SHA-256 of the exported weights, or of the shards' hashes where there are several files."""
+    files = sorted(folder.glob("*.safetensors"))
+    return sha256(files[0]) if len(files) == 1 else "+".join(sha256(file) for file in files)

@@ -1,0 +1,252 @@
+"""Documents -> train, validation and test, cut where the user did not, with what stands in two of them."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby, pairwise
+from pathlib import Path
+
+from multistep.errors import DataError, nearest
+from multistep.tasks.text.files import Documents, kind_of, read_documents, read_named_splits
+
+NAMES = {
+    "train": "train",
+    "training": "train",
+    "validation": "validation",
+    "valid": "validation",
+    "val": "validation",
+    "dev": "validation",
+    "test": "test",
+}
+LEAST_TRAIN_CHARACTERS = 200
+_CJK = re.compile("[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff]")
+
+
+@dataclass(frozen=True)
+class TextSplits:
+    """Documents of the three splits; `test` may be empty. `contiguous`: each split is one running text."""
+
+    train: tuple[str, ...]
+    validation: tuple[str, ...]
+    test: tuple[str, ...]
+    contiguous: bool
+    notes: tuple[str, ...]  # guesses, cuts and duplicates, to be said aloud
+    fingerprint: str  # blake2b of all splits, hexadecimal
+
+
+def load_splits(source: str | Mapping[str, str], *, text_column: str | None = None) -> TextSplits:
+    """Read `source` (see `read_documents`) and cut whatever split is missing, the same way each time.
+
+    Splits are taken as given from a mapping of names to sources, from a folder that holds files or folders
+    named train, validation (val, valid, dev) or test, and from the splits of a Hugging Face data set. With
+    nothing but train, 90 : 5 : 5 of the characters are cut: a running text at line ends, the tail last;
+    documents whole, ordered by their hash, equal ones together. A missing validation split is cut from train;
+    a test split missing beside a validation split stays missing.
+    Paragraphs that stand in two splits are reported, not removed.
+    Raises DataError if train has under 200 characters or validation none.
+    """
+    given, notes = _given(source, text_column)
+    said = [note for name in given for note in given[name].notes]
+    texts = {name: given[name].texts if name in given else () for name in ("train", "validation", "test")}
+    contiguous = all(documents.contiguous for documents in given.values())
+    origin = given["train"].origin
+    if len(given) == 1:
+        wanted = {"validation": 0.05, "test": 0.05}
+    elif "validation" not in given:
+        wanted = {"validation": 0.05}
+    else:
+        wanted = {}
+    if wanted:
+        cut = _cut_running_text if given["train"].contiguous else _cut_documents
+        texts |= cut(texts["train"], wanted)
+        shares = ", ".join(f"{name} {sum(map(len, texts[name])):,}" for name in ("train", *wanted))
+        notes.append(f"{origin}: cut into {shares} characters")
+    if not texts["test"]:
+        notes.append("there is no test split: the final score will be the validation split's own, chosen on it")
+    for name in ("validation", "test"):
+        notes += _duplicates(texts["train"], texts[name], name)
+    size = sum(len(text.strip()) for text in texts["train"])
+    if size < LEAST_TRAIN_CHARACTERS:
+        raise DataError(
+            f"{origin}: the train split has {size} characters; at least {LEAST_TRAIN_CHARACTERS} are needed, "
+            "and many thousands to learn from"
+        )
+    if not any(text.strip() for text in texts["validation"]):
+        raise DataError(
+            f"{origin}: too little text, or too few different documents, to cut a validation split; add one"
+        )
+    return TextSplits(
+        texts["train"],
+        texts["validation"],
+        texts["test"],
+        contiguous,
+        tuple(dict.fromkeys([*said, *notes])),
+        _fingerprint(texts),
+    )
+
+
+def _given(source: str | Mapping[str, str], text_column: str | None) -> tuple[dict[str, Documents], list[str]]:
+    """The splits that the user named, train among them; a source without names is train alone."""
+    if not isinstance(source, str):
+        paths = _by_split(source, "data")
+        if "train" not in paths:
+            raise DataError(f"data: no train split; given: {', '.join(source)}")
+        return {name: _one_split(path, name, text_column) for name, path in paths.items()}, []
+    named = read_named_splits(source, text_column=text_column)
+    if named is not None and len(named) > 1:
+        known = {name: name for name in named if name.lower() in NAMES}
+        found = {name: named[key] for name, key in _by_split(known, source).items()}
+        if "train" not in found:
+            raise DataError(f"{source}: no split called train; it has {', '.join(named)}")
+        left_out = [name for name in named if name not in known]
+        return found, [f"{source}: splits left out: {', '.join(left_out)}"] if left_out else []
+    if named is None and (folder := Path(source).expanduser()).is_dir():
+        entries = {}
+        for path in sorted(folder.iterdir()):
+            stem = path.name.removesuffix(".gz").removesuffix(kind_of(path)) if path.is_file() else path.name
+            if stem.lower() in NAMES:
+                entries[path.name] = (stem, str(path))
+        splits = [NAMES[stem.lower()] for stem, _ in entries.values()]
+        if "train" in splits:
+            twice = sorted(name for name in entries if splits.count(NAMES[entries[name][0].lower()]) > 1)
+            if twice:
+                raise DataError(f"{source}: more than one file for a split: {', '.join(twice)}; keep one each")
+            return _given(dict(entries.values()), text_column)
+        if "validation" in splits:
+            raise DataError(f"{source}: has {', '.join(entries)} but no train split; add train.txt or the like")
+    if named is not None:
+        return {"train": next(iter(named.values()))}, []
+    return {"train": read_documents(source, text_column=text_column)}, []
+
+
+def _by_split(sources: Mapping[str, str], where: str) -> dict[str, str]:
+    """The same sources under the names train, validation and test."""
+    found: dict[str, str] = {}
+    for key, value in sources.items():
+        name = NAMES.get(key.lower())
+        if name is None:
+            allowed = "train, validation (val, valid, dev), test"
+            raise DataError(f"{where}: unknown split '{key}'; allowed: {allowed}.{nearest(key, NAMES)}")
+        if name in found:
+            raise DataError(f"{where}: two splits mean {name}: {', '.join(sources)}; keep one")
+        found[name] = value
+    return found
+
+
+def _one_split(source: str, name: str, text_column: str | None) -> Documents:
+    """What a source holds for one split: the split of that name, if it has named splits, else all of it."""
+    named = read_named_splits(source, text_column=text_column)
+    if named is None:
+        return read_documents(source, text_column=text_column)
+    matching = [documents for key, documents in named.items() if NAMES.get(key.lower()) == name]
+    if len(matching) == 1:
+        return matching[0]
+    if len(named) == 1:
+        return next(iter(named.values()))
+    raise DataError(f"{source}: no one split for {name}; it has {', '.join(named)}")
+
+
+def _cut_running_text(texts: Sequence[str], wanted: Mapping[str, float]) -> dict[str, tuple[str, ...]]:
+    text = texts[0]
+    places = [0, *(_line_end(text, 1 - share) for share in _tails(wanted)), len(text)]
+    parts = [text[a:b] for a, b in pairwise(places)]
+    return {name: (part,) if part.strip() else () for name, part in zip(["train", *wanted], parts, strict=True)}
+
+
+def _tails(wanted: Mapping[str, float]) -> list[float]:
+    """Share of the text from the beginning of each wanted split to the end."""
+    shares = list(wanted.values())
+    return [sum(shares[i:]) for i in range(len(shares))]
+
+
+def _line_end(text: str, share: float) -> int:
+    """The paragraph end, else the line end, nearest to `share` of `text`, if one is near."""
+    at = round(share * len(text))
+    reach = len(text) // 100
+    for end in ("\n\n", "\n"):
+        after = text.find(end, at, at + reach)
+        before = text.rfind(end, max(at - reach, 0), at)
+        near = [place + len(end) for place in (before, after) if place >= 0]
+        if near:
+            return min(near, key=lambda place: abs(place - at))
+    return at
+
+
+def _cut_documents(texts: Sequence[str], wanted: Mapping[str, float]) -> dict[str, tuple[str, ...]]:
+    """Whole documents in the order of their hash; a document belongs to the split in which it begins."""
+    ordered = sorted((_hash(text), i) for i, text in enumerate(texts))
+    groups = [[i for _, i in group] for _, group in groupby(ordered, key=lambda pair: pair[0])]
+    total = sum(map(len, texts))
+    starts = [1 - share for share in _tails(wanted)]
+    names = ["train", *wanted]
+    members: dict[str, list[list[int]]] = {name: [] for name in names}
+    before = 0
+    for group in groups:
+        members[names[sum(before >= start * total for start in starts)]].append(group)
+        before += sum(len(texts[i]) for i in group)
+    for name in wanted:  # a few long documents can leave a split empty: it gets the shortest that train has
+        if not members[name] and len(members["train"]) > 1:
+            shortest = min(members["train"], key=lambda group: len(texts[group[0]]))
+            members["train"].remove(shortest)
+            members[name].append(shortest)
+    # In the order of the source, which is the order that people know.
+    return {name: tuple(texts[i] for i in sorted(i for group in members[name] for i in group)) for name in names}
+
+
+def _duplicates(train: Sequence[str], other: Sequence[str], name: str) -> list[str]:
+    """A note on the documents and paragraphs of `other` that stand word for word in `train`."""
+    by_lines = not any(re.search(r"\S\n\s*\n", text) for text in (*train, *other))
+    wanted = {text.strip() for text in other}
+    units = {unit for text in other for unit in _units(text, by_lines) if _is_long(unit)}
+    seen_texts = wanted.intersection(text.strip() for text in train)
+    seen_units = {unit for text in train for unit in _units(text, by_lines) if unit in units}
+    documents = paragraphs = of_paragraphs = characters = 0
+    for text in other:
+        if text.strip() in seen_texts:
+            documents += 1
+            characters += len(text)
+            continue
+        here = [unit for unit in _units(text, by_lines) if unit]
+        repeated = [unit for unit in here if unit in seen_units]
+        of_paragraphs += len(here)
+        paragraphs += len(repeated)
+        characters += sum(map(len, repeated))
+    if not characters:
+        return []
+    what = [f"{documents} of {len(other)} documents"] if documents else []
+    what += [f"{paragraphs} of {of_paragraphs} {'lines' if by_lines else 'paragraphs'}"] if paragraphs else []
+    share = characters / sum(map(len, other))
+    percent = f"{share:.1%}" if share >= 0.0005 else "under 0.1%"
+    return [
+        f"{name}: {' and '.join(what)} stand word for word in train ({percent} of its characters); "
+        "on these it measures memory"
+    ]
+
+
+def _units(text: str, by_lines: bool) -> list[str]:
+    parts = text.split("\n") if by_lines else re.split(r"\n\s*\n", text)
+    return [part.strip() for part in parts]
+
+
+def _is_long(unit: str) -> bool:
+    """At least 40 letters, a Chinese, Japanese or Korean character standing for three: shorter ones recur."""
+    if len(unit) >= 40:
+        return True
+    return len(unit) >= 14 and len(unit) + 2 * len(_CJK.findall(unit)) >= 40
+
+
+def _hash(text: str) -> bytes:
+    return hashlib.blake2b(text.encode(), digest_size=16).digest()
+
+
+def _fingerprint(texts: Mapping[str, Sequence[str]]) -> str:
+    total = hashlib.blake2b(digest_size=32)
+    for name, documents in texts.items():
+        total.update(f"{name} {len(documents)}\n".encode())
+        for text in documents:
+            data = text.encode()
+            total.update(f"{len(data)}\n".encode() + data)  # lengths, or two cuts of one text would look alike
+    return total.hexdigest()

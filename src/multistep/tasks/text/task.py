@@ -1,0 +1,195 @@
+"""Text generation: what the engine and the torch learner need to know of it."""
+
+from __future__ import annotations
+
+import functools
+import os
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from multistep.backends.torch.learner import Batch, TorchLearner, pick_device
+from multistep.core.metric import Evaluation
+from multistep.core.plan import DataSpec, Plan
+from multistep.core.trial import Facts
+from multistep.engine.learner import Learner, Readiness, Split
+from multistep.errors import DataError
+from multistep.tasks.text.evaluate import sample_tokens, score_stream
+from multistep.tasks.text.lean import LeanGPT
+from multistep.tasks.text.models import Maker, load_model, make_preset, weights_hash
+from multistep.tasks.text.ngram import NGram
+from multistep.tasks.text.preset import PRESETS, TextFacts, choose_preset, default_recipe
+from multistep.tasks.text.splits import TextSplits, load_splits
+from multistep.tasks.text.stream import ReadingOrder, Stream, baseline_table, read_stream
+
+SAMPLES, SAMPLE_TOKENS = 3, 160
+
+
+class TextDomain:
+    """One phase's text and model. Implements backends.torch.learner.Domain."""
+
+    def __init__(self, splits: TextSplits, maker: Maker) -> None:
+        several = not splits.contiguous
+        read = functools.partial(read_stream, tokenizer=maker.tokenizer, several=several, end=maker.end)
+        self._maker = maker
+        self._splits = splits
+        self.train = read(splits.train)
+        self.held_out: dict[Split, Stream] = {
+            "validation": read(splits.validation),
+            "test": read(splits.test),
+        }
+        self.order = ReadingOrder(len(self.train.tokens), maker.context)
+        self._stream = torch.from_numpy(self.train.tokens.astype(np.int64))
+        self._offsets = torch.arange(maker.context + 1)
+
+    @functools.cached_property
+    def _ngram(self) -> NGram:
+        return NGram.fit(self._splits.train)
+
+    def build(self, seed: int) -> nn.Module:
+        return self._maker.build(seed)
+
+    def batch(self, position: int, size: int, seed: int, device: torch.device) -> Batch:
+        starts = torch.from_numpy(self.order.starts(position, size, seed))
+        tokens = self._stream[starts[:, None] + self._offsets]
+        if device.type != "cpu":
+            tokens = tokens.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tokens.to(device)
+        return tokens[:, :-1], tokens[:, 1:]
+
+    def loss(self, model: nn.Module, batch: Batch, label_smoothing: float) -> tuple[Tensor, Tensor]:
+        tokens_BT, labels_BT = batch
+        if isinstance(model, LeanGPT) and not label_smoothing:
+            return model.loss(tokens_BT, labels_BT)
+        logits_NV = self._maker.logits(model, tokens_BT).flatten(0, 1).float()
+        labels_N = labels_BT.flatten()
+        total = F.cross_entropy(logits_NV, labels_N, reduction="sum", label_smoothing=label_smoothing)
+        return total, torch.tensor(labels_N.numel(), device=total.device)
+
+    def set_dropout(self, model: nn.Module, dropout: float) -> None:
+        self._maker.set_dropout(model, dropout)
+
+    def evaluate(self, model: nn.Module, split: Split, *, sample: bool, device: torch.device) -> Evaluation:
+        stream = self.held_out[split]
+        return score_stream(
+            functools.partial(self._maker.logits, model),
+            stream,
+            context=self._maker.context,
+            vocabulary=self._maker.vocabulary,
+            before=self._maker.end,
+            spans=stream.sample_spans() if sample else None,
+            device=device,
+        )
+
+    def baseline(self, split: Split) -> tuple[str, Evaluation]:
+        ngram = self._ngram
+        return f"{ngram.order}-gram", baseline_table(ngram, self.held_out[split])
+
+    def samples(self, model: nn.Module, device: torch.device) -> Sequence[str]:
+        prompt = torch.tensor([[self._maker.end]], device=device)
+        if self._splits.contiguous:
+            # A running text never showed its end: begin as a line of it begins.
+            newline = self._maker.tokenizer.encode("\n", add_special_tokens=False).ids
+            prompt = torch.tensor([newline or [self._maker.end]], device=device)
+        drawn = sample_tokens(
+            functools.partial(self._maker.logits, model),
+            prompt[0],
+            SAMPLE_TOKENS,
+            context=self._maker.context,
+            many=SAMPLES,
+            forbidden=(self._maker.end,),
+            seed=0,
+        )
+        return [self._maker.tokenizer.decode(row) for row in drawn.tolist()]
+
+    def export(self, model: nn.Module, folder: Path, card: str) -> str:
+        self._maker.write(model, folder)
+        (folder / "README.md").write_text(card, encoding="utf-8")
+        return weights_hash(folder)
+
+
+class TextWorkshop:
+    """Opens the phases of a text-generation plan. Implements engine.learner.Workshop."""
+
+    def __init__(self) -> None:
+        self._maker: Maker | None = None
+
+    def open(self, plan: Plan, phase: int, should_stop: Callable[[], bool]) -> tuple[Learner, Readiness]:
+        data = plan.phase(phase).data
+        assert data is not None, "a plan has data"
+        splits = _splits(data)
+        if self._maker is None:
+            self._maker = _make(plan, splits if plan.phase_count == 1 else None)
+        maker = self._maker
+        domain = TextDomain(splits, maker)
+        given = dict(plan.phase(phase).recipe)
+        recipe = default_recipe(given, pretrained=maker.pretrained)
+        device = pick_device()
+        facts = Facts(
+            parameters=sum(p.numel() for p in maker.build(plan.seed).parameters()),
+            train_examples=domain.order.per_epoch,
+            tokens_per_example=maker.context,
+            sample_tokens=_tokens(domain.held_out["validation"], sample=True),
+            validation_tokens=_tokens(domain.held_out["validation"]),
+            test_tokens=_tokens(domain.held_out["test"]),
+            pretrained=maker.pretrained,
+            device=_device_name(device),
+            description=maker.description,
+            notes=splits.notes,
+        )
+        ready = Readiness(facts, recipe, "learning_rate" not in given and not maker.pretrained, splits.fingerprint)
+        return TorchLearner(domain, should_stop, device), ready
+
+    def versions(self) -> Mapping[str, str]:
+        names = ("multistep", "torch", "tokenizers", "safetensors", "numpy")
+        return {
+            "python": platform.python_version(),
+            **{name: version(name) for name in names},
+            "platform": platform.platform(),
+            "device": _device_name(pick_device()),
+            "threads": str(torch.get_num_threads()),
+            "cores": str(os.cpu_count()),
+        }
+
+
+def _splits(data: DataSpec) -> TextSplits:
+    source: str | dict[str, str]
+    if data.source:
+        source = data.source
+    else:
+        named = {"train": data.train, "validation": data.validation, "test": data.test}
+        source = {name: path for name, path in named.items() if path}
+    splits = load_splits(source, text_column=data.text_column)
+    if not splits.validation:
+        raise DataError(f"{data}: the validation split is empty; give more text")
+    return splits
+
+
+def _make(plan: Plan, splits: TextSplits | None) -> Maker:
+    """The model that all phases train; a tokenizer from nothing is learnt from all their training texts."""
+    if plan.model.name not in ("auto", *PRESETS):
+        return load_model(plan.model.name, plan.model.context)
+    if splits is not None:
+        texts = splits.train
+    else:
+        sources = {plan.phase(i).data for i in range(plan.phase_count)}
+        texts = tuple(t for data in sorted(sources, key=str) if data for t in _splits(data).train)
+    facts = TextFacts(sum(map(len, texts)), len(set().union(*texts)))
+    return make_preset(choose_preset(plan.model, facts, plan), texts)
+
+
+def _tokens(stream: Stream, *, sample: bool = False) -> int:
+    if not sample:
+        return len(stream.tokens)
+    return int(np.isin(stream.span, stream.sample_spans()).sum()) if len(stream.tokens) else 0
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return platform.processor() or platform.machine() if device.type == "cpu" else device.type

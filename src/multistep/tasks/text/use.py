@@ -1,0 +1,81 @@
+"""What is done with a finished text model: score other data, write text."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from multistep.backends.torch.learner import pick_device
+from multistep.core.metric import Evaluation
+from multistep.errors import PlanError
+from multistep.tasks.text.evaluate import score_stream
+from multistep.tasks.text.files import read_documents
+from multistep.tasks.text.models import load_model
+from multistep.tasks.text.stream import read_stream
+
+
+def evaluate_model(model: str, data: str, *, text_column: str | None = None) -> Evaluation:
+    """Score a model folder or hub id on all of `data`, in the same spans as training does."""
+    documents = read_documents(data, text_column=text_column)
+    maker = load_model(_existing(model))
+    device = pick_device()
+    module = maker.build(0).to(device).eval()
+    stream = read_stream(documents.texts, maker.tokenizer, several=not documents.contiguous, end=maker.end)
+    with torch.inference_mode():
+        return score_stream(
+            functools.partial(maker.logits, module),
+            stream,
+            context=maker.context,
+            vocabulary=maker.vocabulary,
+            before=maker.end,
+            spans=None,
+            device=device,
+        )
+
+
+def generate_text(model: str, prompt: str, *, tokens: int, temperature: float, seed: int) -> str:
+    """The prompt and what `transformers` generates after it; never more than the model's context at once."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    name = _existing(model)
+    tokenizer = AutoTokenizer.from_pretrained(name)
+    module: Any = AutoModelForCausalLM.from_pretrained(name)
+    module.to(pick_device()).eval()
+    start = tokenizer(prompt, return_tensors="pt").input_ids if prompt else None
+    if start is None or start.shape[1] == 0:
+        start = torch.tensor([[module.config.bos_token_id or 0]])
+    context = int(getattr(module.config, "max_position_embeddings", 1024))
+    written = start.to(module.device)
+    torch.manual_seed(seed)
+    left = tokens
+    while left > 0:
+        # A text longer than the context is written in pieces, each seeing the last half of a context.
+        seen = written[:, -max(1, context // 2) :] if written.shape[1] >= context else written
+        count = min(left, context - seen.shape[1])
+        out = module.generate(
+            seen,
+            attention_mask=torch.ones_like(seen),
+            max_new_tokens=count,
+            do_sample=temperature > 0,
+            temperature=temperature or None,
+            pad_token_id=module.config.eos_token_id,
+        )
+        new = out[:, seen.shape[1] :]
+        written = torch.cat((written, new), 1)
+        left -= count
+        if new.shape[1] < count:
+            break  # the model ended the text
+    return str(tokenizer.decode(written[0], skip_special_tokens=True))
+
+
+def _existing(model: str) -> str:
+    """A run directory stands for the model in it."""
+    folder = Path(model)
+    if (folder / "model" / "config.json").is_file():
+        return str(folder / "model")
+    if folder.is_dir() and not (folder / "config.json").is_file():
+        raise PlanError(f"{folder}: holds no model (config.json is missing); name RUN/model of a finished run")
+    return model

@@ -1,0 +1,74 @@
+"""Simulated runs for tests: a curve, a fake clock, and ways to kill them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from multistep.core.curves import Curve
+from multistep.core.events import Entry
+from multistep.core.history import History
+from multistep.core.plan import Plan
+from multistep.core.trial import Progress
+from multistep.engine.clock import BudgetClock
+from multistep.engine.learner import Learner, Readiness
+from multistep.engine.loop import Run
+from multistep.engine.planfile import plan_from
+from multistep.engine.rundir import RunDirectory
+from multistep.engine.simulate import FakeClock, Machine, SimulatedLearner, SimulatedWorkshop
+
+POWER = Curve("power_law", floor=1.4, drop=3.0, pace=100.0, exponent=0.5, noise_sd=0.003)
+FALLS_THEN_FLAT = Curve("exponential", floor=1.5, drop=2.0, pace=300.0, noise_sd=0.001)
+OVERFITS = Curve("overfitting", floor=1.5, drop=2.0, pace=200.0, turn=1500.0, rise=0.3, noise_sd=0.002)
+
+
+def plan(**keywords: Any) -> Plan:
+    return plan_from({"task": "text-generation", "data": "simulated", **keywords})
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing may catch it."""
+
+
+class Fragile(SimulatedWorkshop):
+    """A workshop whose learner dies in the middle of a window, after so many windows."""
+
+    def __init__(self, curve: Curve, clock: FakeClock, windows: int) -> None:
+        super().__init__(curve, clock)
+        self._left = windows
+
+    def open(self, plan: Plan, phase: int, should_stop: Callable[[], bool]) -> tuple[Learner, Readiness]:
+        learner, ready = super().open(plan, phase, should_stop)
+        assert isinstance(learner, SimulatedLearner)
+        advance = learner.advance
+
+        def dying(rates: Sequence[float]) -> Progress:
+            self._left -= 1
+            if self._left < 0:
+                advance(rates[: len(rates) // 2])
+                raise Killed
+            return advance(rates)
+
+        learner.advance = dying  # type: ignore[method-assign]
+        return learner, ready
+
+
+def execute(
+    wanted: Plan,
+    folder: Path,
+    curve: Curve = POWER,
+    *,
+    clock: FakeClock | None = None,
+    machine: Machine | None = None,
+    workshop: SimulatedWorkshop | None = None,
+    on_entry: Callable[[Entry], None] = lambda entry: None,
+) -> History:
+    """Run or resume a plan in a folder along a curve; returns the history it came to."""
+    clock = clock or FakeClock()
+    directory = RunDirectory(folder)
+    directory.create()
+    run = Run(wanted, directory, workshop or SimulatedWorkshop(curve, clock, machine), BudgetClock(clock.now))
+    for entry in run.entries():
+        on_entry(entry)
+    return run.history

@@ -1,0 +1,174 @@
+"""Decisions, tested with curves: the plain run, explicit plans, rolling back, probes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from multistep.core.curves import Curve
+from multistep.core.history import History
+from multistep.core.recipe import rates
+from multistep.engine.simulate import FakeClock, Machine, SimulatedWorkshop
+from multistep.errors import RunFailed
+from runs import FALLS_THEN_FLAT, OVERFITS, POWER, execute, plan
+
+
+def learning_rates(history: History, *kinds: str) -> list[float]:
+    records = [t for p in history.phases for t in p.trials.values() if t.trial.kind in kinds]
+    return [rate for t in records for w in t.done for rate in rates(w.window.segments)]
+
+
+@pytest.mark.parametrize("budget", [20, 180, 1200])
+def test_a_plain_run_ends_with_its_budget_and_at_rate_zero(tmp_path: Path, budget: int) -> None:
+    history = execute(plan(budget=f"{budget}s"), tmp_path / "run")
+    assert history.seconds == pytest.approx(budget, abs=max(5, 0.03 * budget))
+    assert history.seconds <= budget * 1.03 + 0.5
+    control = history.phase.control
+    assert control is not None
+    assert control.done[-1].window.segments[-1].progress_to == 1.0
+    assert learning_rates(history, "control")[-1] < 0.1 * history.phase.started.recipe.learning_rate  # type: ignore[operator]
+    assert history.finished is not None
+    assert history.finished.stopped == "budget"
+    assert history.incumbent is not None
+    assert history.incumbent.decision == "keep"
+
+
+def test_the_rate_never_jumps(tmp_path: Path) -> None:
+    """Warm-up, plateau and cooldown join: also where the clock bent the cooldown on its way."""
+    history = execute(plan(budget="10m", recipe={"learning_rate": 0.02}), tmp_path / "run")
+    course = np.array(learning_rates(history, "trunk", "control"))
+    assert course[0] == pytest.approx(0.002)
+    assert course.max() == pytest.approx(0.02)
+    assert np.abs(np.diff(course[10:])).max() < 0.02 / 20
+    share = float(np.mean(course[10:] < 0.02 * 0.999))
+    assert share == pytest.approx(history.phase.started.recipe.cooldown_fraction, abs=0.03)
+
+
+def test_a_machine_that_slows_down_still_ends_in_time(tmp_path: Path) -> None:
+    clock, slow = FakeClock(), Machine()
+    history = execute(
+        plan(budget="5m"),
+        tmp_path / "run",
+        clock=clock,
+        workshop=SimulatedWorkshop(POWER, clock, slow),
+        on_entry=lambda entry: object.__setattr__(slow, "step_seconds", 0.05 if clock.seconds < 200 else 0.08),
+    )
+    assert history.seconds == pytest.approx(300, abs=9)
+    assert history.phase.control is not None
+    assert history.phase.control.done[-1].window.segments[-1].progress_to == 1.0
+
+
+def test_a_stable_trunk_gives_the_rest_of_the_budget_back(tmp_path: Path) -> None:
+    history = execute(plan(budget="30m", tolerance=0.02), tmp_path / "run", FALLS_THEN_FLAT)
+    assert history.finished is not None
+    assert history.finished.stopped == "stable"
+    assert history.seconds < 1200
+    trunk = history.phase.trunk
+    assert trunk is not None
+    left_behind = float(FALLS_THEN_FLAT.truth(trunk.step)) - FALLS_THEN_FLAT.floor
+    assert left_behind < 0.02
+
+
+def test_a_run_without_a_budget_ends_when_it_is_stable(tmp_path: Path) -> None:
+    history = execute(plan(tolerance=0.02), tmp_path / "run", FALLS_THEN_FLAT)
+    assert history.finished is not None
+    assert history.finished.stopped == "stable"
+    assert float(FALLS_THEN_FLAT.truth(history.phase.trunk.step)) - 1.5 < 0.02  # type: ignore[union-attr]
+
+
+def test_overfitting_goes_back_to_before_it_set_in(tmp_path: Path) -> None:
+    history = execute(plan(budget="10m", recipe={"cooldown_fraction": 0.2}), tmp_path / "run", OVERFITS)
+    control = history.phase.control
+    assert control is not None
+    assert history.finished is not None
+    assert history.finished.stopped == "overfitting"
+    assert 1000 < control.first_step < 2200, "the checkpoint near the curve's turn at step 1,500"
+    assert history.incumbent is not None
+    assert history.incumbent.interval is not None
+    assert history.incumbent.interval.score < float(OVERFITS.truth(1500.0)) + 0.02
+
+
+def test_overfitting_in_the_cooldown_is_met_by_a_shorter_one(tmp_path: Path) -> None:
+    history = execute(plan(budget="10m", recipe={"cooldown_fraction": 0.9}), tmp_path / "run", OVERFITS)
+    first, second = history.phase.of_kind("control")
+    assert first.verdict is not None
+    assert second.verdict is not None
+    assert second.first_step < first.step
+    assert history.incumbent is not None
+    kept = "0.control-2" if second.verdict.decision == "keep" else "0.control"
+    assert history.incumbent.trial == kept
+
+
+def test_divergence_restarts_lower_and_saves_what_was_good(tmp_path: Path) -> None:
+    curve = Curve("divergence", floor=1.5, drop=2.0, pace=200.0, turn=3000.0, rise=np.inf)
+    history = execute(plan(budget="5m", recipe={"learning_rate": 0.03, "cooldown_fraction": 0.1}), tmp_path / "run", curve)
+    trunks = history.phase.of_kind("trunk")
+    assert [t.trial.learning_rate for t in trunks] == pytest.approx([0.03, 0.01, 0.01 / 3])
+    assert history.incumbent is not None
+    assert history.incumbent.interval is not None
+    assert history.incumbent.interval.score < 1.7
+    assert "diverged" in trunks[1].reason
+
+
+def test_divergence_from_the_start_fails_with_advice(tmp_path: Path) -> None:
+    curve = Curve("divergence", floor=1.5, drop=2.0, pace=200.0, turn=1.0, rise=np.inf)
+    with pytest.raises(RunFailed, match=r"lower recipe.learning_rate"):
+        execute(plan(budget="1m"), tmp_path / "run", curve)
+
+
+def test_explicit_phases_take_exactly_the_steps_asked(tmp_path: Path) -> None:
+    wanted = plan(
+        recipe={"cooldown_fraction": 0.25},
+        phases=[
+            {"name": "first", "until": "150 steps", "recipe": {"learning_rate": 0.1}},
+            {"name": "second", "until": "2 epochs", "recipe": {"learning_rate": 0.01, "batch_size": 100}},
+            {"name": "third", "until": "768k tokens", "recipe": {"cooldown_fraction": 0.0}},
+        ],
+    )
+    history = execute(wanted, tmp_path / "run")
+    steps = [sum(t.step - t.first_step for t in p.trials.values()) for p in history.phases]
+    assert steps == [150, 300, 1000]
+    assert [p.finished.stopped for p in history.phases if p.finished] == ["length"] * 3
+    assert max(learning_rates(history, "trunk")[:112]) == 0.1
+    assert history.phases[1].started.start == history.phases[0].finished.head  # type: ignore[union-attr]
+    verdicts = history.verdicts
+    assert [v.decision for v in verdicts] == ["keep"] * 3, "the curve starts anew in each phase, and ends lower"
+
+
+def test_a_phase_that_ends_worse_leaves_the_incumbent(tmp_path: Path) -> None:
+    wanted = plan(phases=[{"until": "2000 steps"}, {"until": "30 steps"}])
+    history = execute(wanted, tmp_path / "run", OVERFITS)
+    first, second = history.verdicts
+    assert (first.decision, second.decision) == ("keep", "reject") or second.improvement >= 0  # type: ignore[operator]
+
+
+def test_rates_are_probed_only_where_a_probe_means_something(tmp_path: Path) -> None:
+    short = execute(plan(budget="3m"), tmp_path / "short")
+    assert not short.phase.of_kind("probe"), "5% of 3 minutes are 180 steps: too few for three probes"
+    long = execute(plan(budget="15m"), tmp_path / "long")
+    probes = long.phase.of_kind("probe")
+    assert [p.step for p in probes] == [200, 200, 200]
+    assert long.phase.trunk is not None
+    assert long.phase.trunk.trial.learning_rate == 0.04, "the simulated curve knows no rate: the largest wins"
+    given = execute(plan(budget="15m", recipe={"learning_rate": 0.02}), tmp_path / "given")
+    assert not given.phase.of_kind("probe"), "a rate that is given is obeyed"
+
+
+def test_below_ten_windows_no_curve_is_judged(tmp_path: Path) -> None:
+    history = execute(plan(budget="20s"), tmp_path / "run", FALLS_THEN_FLAT)
+    assert not history.phase.trunk.readings  # type: ignore[union-attr]
+
+
+def test_every_look_at_the_validation_split_is_counted_and_the_test_split_opened_once(tmp_path: Path) -> None:
+    seen: list[str] = []
+    history = execute(
+        plan(budget="3m"),
+        tmp_path / "run",
+        on_entry=lambda entry: seen.append(f"{entry.event.event} {getattr(entry.event, 'split', '')}"),
+    )
+    looks = seen.count("evaluated validation")
+    assert history.looks == looks > 10
+    assert seen.count("evaluated test") == 1
+    assert seen.index("evaluated test") > max(i for i, name in enumerate(seen) if name.startswith("verdict"))
