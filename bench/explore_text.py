@@ -75,9 +75,7 @@ def text(vocabulary: int) -> tuple[Tensor, Tensor, int, int]:
     return train, valid, bpe.get_vocab_size(), len(raw) - cut
 
 
-def batch_at(
-    tokens: Tensor, drawn: int, count: int, context: int, settings: Settings
-) -> tuple[Tensor, Tensor]:
+def batch_at(tokens: Tensor, drawn: int, count: int, context: int, settings: Settings) -> tuple[Tensor, Tensor]:
     """`count` windows from position `drawn` on, a function of the seed and the position alone."""
     windows = (len(tokens) - context) // context
     rows = []

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from runs import FALLS_THEN_FLAT, OVERFITS, POWER, execute, plan
 
 from multistep.core.curves import Curve
 from multistep.core.history import History
 from multistep.core.recipe import rates
 from multistep.engine.simulate import FakeClock, Machine, SimulatedWorkshop
 from multistep.errors import RunFailed
-from runs import FALLS_THEN_FLAT, OVERFITS, POWER, execute, plan
 
 
 def learning_rates(history: History, *kinds: str) -> list[float]:
@@ -103,7 +103,9 @@ def test_overfitting_in_the_cooldown_is_met_by_a_shorter_one(tmp_path: Path) -> 
 
 def test_divergence_restarts_lower_and_saves_what_was_good(tmp_path: Path) -> None:
     curve = Curve("divergence", floor=1.5, drop=2.0, pace=200.0, turn=3000.0, rise=np.inf)
-    history = execute(plan(budget="5m", recipe={"learning_rate": 0.03, "cooldown_fraction": 0.1}), tmp_path / "run", curve)
+    history = execute(
+        plan(budget="5m", recipe={"learning_rate": 0.03, "cooldown_fraction": 0.1}), tmp_path / "run", curve
+    )
     trunks = history.phase.of_kind("trunk")
     assert [t.trial.learning_rate for t in trunks] == pytest.approx([0.03, 0.01, 0.01 / 3])
     assert history.incumbent is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -118,7 +119,7 @@ def test_a_cooldown_in_pieces_is_the_cooldown_in_one(shape: str) -> None:
     pieces = Segment(4, shape, 0.5, 0.0, 0.4).rates() + Segment(6, shape, 0.5, 0.4, 1.0).rates()  # type: ignore[arg-type]
     assert pieces == pytest.approx(whole)
     assert whole[0] == 0.5
-    assert all(a > b > 0 for a, b in zip(whole, whole[1:], strict=False))
+    assert all(a > b > 0 for a, b in itertools.pairwise(whole))
 
 
 def test_a_warm_up_starts_above_zero_and_ends_at_the_peak() -> None:

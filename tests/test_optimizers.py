@@ -161,9 +161,7 @@ def test_every_parameter_of_a_users_module_is_known_and_channels_last_changes_no
 def test_stock_transformers_models_are_read_right() -> None:
     from transformers import GPT2Config, GPT2LMHeadModel
 
-    model = GPT2LMHeadModel(
-        GPT2Config(vocab_size=11, n_embd=8, n_layer=1, n_head=2, n_positions=4, **NO_SPECIAL)
-    )
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=11, n_embd=8, n_layer=1, n_head=2, n_positions=4, **NO_SPECIAL))
     found = kinds(model)
     assert found["transformer.wte.weight"][0] == found["transformer.wpe.weight"][0] == "embedding"
     assert found["transformer.h.0.attn.c_attn.weight"] == ("matrix", Matrix(parts=3, transposed=True))

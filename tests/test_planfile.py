@@ -66,7 +66,10 @@ def test_settings_override_the_file_and_short_forms_grow(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("addition", "message"),
     [
-        ("recipe: {optimiser: x}", ":3: unknown key 'optimiser' in recipe; allowed: optimizer, .*Did you mean 'optimizer'"),
+        (
+            "recipe: {optimiser: x}",
+            ":3: unknown key 'optimiser' in recipe; allowed: optimizer, .*Did you mean 'optimizer'",
+        ),
         ("recipe:\n  optimizer: adamv", ":4: recipe.optimizer is 'adamv'; allowed: .*Did you mean 'adamw'"),
         ("recipe:\n  learning_rate: fast", ":4: recipe.learning_rate is 'fast'"),
         ("recipe:\n  dropout: 1.5", ":4: dropout is 1.5; allowed: at least 0 and less than 1"),
@@ -91,9 +94,9 @@ def test_a_mistake_is_named_with_its_line_and_a_remedy(tmp_path: Path, addition:
 def test_what_a_plan_needs_is_said() -> None:
     with pytest.raises(PlanError, match="'data' is missing"):
         plan_from({"task": "text-generation"})
-    with pytest.raises(PlanError, match="unknown task 'text-gen'.*Did you mean 'text-generation'"):
+    with pytest.raises(PlanError, match=r"unknown task 'text-gen'.*Did you mean 'text-generation'"):
         plan_from({"task": "text-gen", "data": "x"})
-    with pytest.raises(PlanError, match="--set nonsense: allowed: key.path=value"):
+    with pytest.raises(PlanError, match=r"--set nonsense: allowed: key.path=value"):
         plan_from({"task": "text-generation", "data": "x"}, settings=["nonsense"])
 
 

@@ -46,7 +46,8 @@ from multistep.engine.result import result_of
 from multistep.engine.rundir import RunDirectory, plan_hash
 from multistep.report.live import LiveView
 from multistep.report.page import write_page
-from multistep.report.table import answer, print_result, print_run, summary
+from multistep.report.summary import answer, summary
+from multistep.report.table import print_result, print_run
 from multistep.report.tensorboard import write_events
 
 RECIPE = Recipe(learning_rate=0.02, batch_size=16, warmup_steps=20)
@@ -96,9 +97,9 @@ class RecordedRun:
                 self.now += spent
         self.journal.append(event)
 
-    def score(self, value: float) -> tuple[Interval, dict[str, float], str]:
+    def score(self, value: float, shift: float = 0.0) -> tuple[Interval, dict[str, float], str]:
         """An evaluation with this loss: its interval in the plan's metric, all scores, the table's name."""
-        wave = 0.05 * np.sin(np.arange(self.blocks))
+        wave = 0.05 * np.sin(np.arange(self.blocks) + shift)
         counts = np.full(self.blocks, 1024.0)
         columns = {"loss": counts * (value + wave - wave.mean()), "count": counts, "bytes": 2 * counts}
         table = Evaluation({**columns, "block": np.arange(float(self.blocks))})
@@ -111,8 +112,7 @@ class RecordedRun:
         name = self.names[index]
         self.add(PhaseStarted(index, name, self.metric, RECIPE, facts, True, False, None), other=0.6)
         if index == len(self.names) - 1:
-            interval, scores, _ = self.score(self.baseline)
-            self.add(BaselineScored("6-gram", "validation", interval, scores), other=1.2)
+            self.add(BaselineScored("6-gram", "validation", *self.score(self.baseline, 1.5)), evaluate=1.2)
 
     def trial(self, name: str, kind: TrialKind, start: str | None, reason: str, cooldown: int = 0) -> None:
         self.add(
@@ -174,12 +174,12 @@ class RecordedRun:
             interval, scores, table = self.score(final)
             step = self.journal.history.trial(name).step
             self.add(Evaluated(name, step, "test", False, interval, scores, table), evaluate=2.0)
-            interval, scores, _ = self.score(self.baseline)
-            self.add(BaselineScored("6-gram", "test", interval, scores), other=1.0)
+            self.add(BaselineScored("6-gram", "test", *self.score(self.baseline, 1.5)), evaluate=1.0)
         self.directory.samples.write_text(json.dumps(samples), encoding="utf-8")
         self.directory.model.mkdir()
         self.add(RunFinished("stable", "4523a7"), save=0.3)
-        self.directory.result.write_text(to_json(result_of(self.journal.history)), encoding="utf-8")
+        record = result_of(self.journal.history, self.directory.read_table)
+        self.directory.result.write_text(to_json(record), encoding="utf-8")
         return self.directory
 
 
@@ -238,7 +238,7 @@ def shown(width: int = 100) -> tuple[Console, io.StringIO]:
 
 def test_the_page_answers_first_and_beside_the_baseline(tmp_path: Path) -> None:
     text = Tags(page_of(finished(tmp_path))).text
-    sentence = "The network beats the 6-gram baseline by 0.25 nats per token."
+    sentence = "The network beats the 6-gram baseline by 0.25 nats per token ["
     assert text.index(sentence) < text.index("1.6500 95%: 1.6403 to 1.6597") < text.index("1.9000")
     assert text.index("1.9000") < text.index("perplexity") < text.index("Training") < text.index("Trials")
     assert "Resumed 1 time after a kill" in text
@@ -380,7 +380,7 @@ def test_show_and_summary_say_the_same(tmp_path: Path) -> None:
     directory = finished(tmp_path)
     record = json.loads(to_json(summary(directory)))
     assert record["state"] == "finished"
-    assert record["answer"] == "The network beats the 6-gram baseline by 0.25 nats per token."
+    assert record["answer"].startswith("The network beats the 6-gram baseline by 0.25 nats per token [")
     assert [trial["verdict"] for trial in record["phases"][0]["trials"]] == [None, None, "keep"]
     result = json.loads(directory.result.read_text(encoding="utf-8"))
     for key in ("metric", "validation", "test", "baseline", "scores", "steps", "tokens", "kills_survived"):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from runs import OVERFITS, POWER, Fragile, Killed, execute, plan
 
 from multistep.core.events import CheckpointSaved, Entry, Evaluated, WindowDone
 from multistep.core.history import fold
@@ -18,7 +19,6 @@ from multistep.engine.journal import read_entries
 from multistep.engine.rundir import RunDirectory
 from multistep.engine.simulate import FakeClock
 from multistep.errors import RunDirectoryError
-from runs import OVERFITS, POWER, Fragile, Killed, execute, plan
 
 STEPS = plan(phases=[{"until": "400 steps"}, {"until": "300 steps", "recipe": {"learning_rate": 0.01}}])
 

@@ -92,9 +92,7 @@ def test_divergence_is_named_within_five_windows_and_stays_named() -> None:
 def test_a_jump_that_the_training_loss_does_not_share_is_no_divergence() -> None:
     scores = observed(Curve("divergence", 10.0, 100.0, 600.0, turn=8_000.0, rise=120.0, noise_sd=0.3))
     calm = observed(PLATEAU).tolist()
-    reading = read_curve(
-        STEPS.tolist(), scores.tolist(), horizon_steps=3_000.0, tolerance=1.0, train_losses=calm
-    )
+    reading = read_curve(STEPS.tolist(), scores.tolist(), horizon_steps=3_000.0, tolerance=1.0, train_losses=calm)
     assert reading.stability is not Stability.DIVERGED
 
 
@@ -156,8 +154,6 @@ def test_a_reading_is_fast() -> None:
         ([1.0], [1.0], -1.0, 1.0),
     ],
 )
-def test_nonsense_is_refused(
-    steps: list[float], scores: list[float], horizon_steps: float, tolerance: float
-) -> None:
+def test_nonsense_is_refused(steps: list[float], scores: list[float], horizon_steps: float, tolerance: float) -> None:
     with pytest.raises(ValueError, match=r"must|needed"):
         read_curve(steps, scores, horizon_steps=horizon_steps, tolerance=tolerance)

@@ -72,9 +72,7 @@ def test_tables(tmp_path: Path) -> None:
 
 
 def test_empty_documents_are_dropped_and_counted(tmp_path: Path) -> None:
-    source = write(
-        tmp_path / "a.jsonl", json_lines({"text": "a"}, {"text": " \n"}, {"text": "b"}, {"text": ""})
-    )
+    source = write(tmp_path / "a.jsonl", json_lines({"text": "a"}, {"text": " \n"}, {"text": "b"}, {"text": ""}))
     documents = read_documents(source)
     assert documents.texts == ("a", "b")
     assert "empty documents dropped: 2" in documents.notes[-1]
@@ -153,9 +151,7 @@ def test_a_hub_id_without_a_network() -> None:
         "except DataError as error: print(error)\n"
     )
     environment = os.environ | {"HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
     assert "nobody/nothing: no such file or folder, and the Hugging Face hub gave no" in done.stdout
     assert "check the name and the network" in done.stdout
 
@@ -187,9 +183,7 @@ def test_documents_are_cut_whole_and_equal_ones_stay_together(tmp_path: Path) ->
     splits = load_splits(write(tmp_path / "a.jsonl", json_lines(*({"text": text} for text in twice))))
     parts = [set(splits.train), set(splits.validation), set(splits.test)]
     assert sorted(splits.train + splits.validation + splits.test) == sorted(twice)
-    assert [len(a & b) for a, b in ((parts[0], parts[1]), (parts[0], parts[2]), (parts[1], parts[2]))] == [
-        0
-    ] * 3
+    assert [len(a & b) for a, b in ((parts[0], parts[1]), (parts[0], parts[2]), (parts[1], parts[2]))] == [0] * 3
     assert [len(part) for part in parts] == pytest.approx([180, 10, 10], abs=2)
     shuffled = load_splits(write(tmp_path / "b.jsonl", json_lines(*({"text": text} for text in POEMS))))
     assert set(shuffled.validation) == parts[1], "where a document goes depends on no order"
@@ -282,10 +276,7 @@ def test_an_interpreter_without_its_manual(monkeypatch: pytest.MonkeyPatch) -> N
 def test_real_data() -> None:
     data = Path(os.environ.get("MULTISTEP_DATA", ""))
     shakespeare = load_splits(str(data / "tinyshakespeare/input.txt"))
-    assert (
-        sum(len(part[0]) for part in (shakespeare.train, shakespeare.validation, shakespeare.test))
-        == 1_115_394
-    )
+    assert sum(len(part[0]) for part in (shakespeare.train, shakespeare.validation, shakespeare.test)) == 1_115_394
     poems = load_splits(str(data / "songci"))
     assert [len(part[0]) for part in (poems.train, poems.validation, poems.test)] == [
         1_760_248,

@@ -100,10 +100,12 @@ def run(
                 if on_entry:
                     on_entry(entry, execution.history)
         except Interrupted:
-            journal = Journal(directory.journal, clock)
-            journal.append(RunInterrupted(signal.Signals(stop.number).name))
-            journal.close()
             name = signal.Signals(stop.number).name
+            journal = Journal(directory.journal, clock)
+            entry = journal.append(RunInterrupted(name))
+            journal.close()
+            if on_entry:
+                on_entry(entry, journal.history)
             raise Stopped(f"stopped by {name}; go on with `multistep resume {directory.folder}`", stop.number) from None
         remember(cost_of(plan.task, execution.history))
         write_report(directory)
@@ -126,8 +128,8 @@ def read_result(directory: RunDirectory) -> Result:
     history = fold(read_entries(directory.journal))
     return Result(
         metric=record["metric"],
-        validation=Interval(**record["validation"]),
-        test=Interval(**record["test"]) if record["test"] else None,
+        validation=_interval(record["validation"]),
+        test=_interval(record["test"]) if record["test"] else None,
         baseline=record["baseline"],
         model=directory.folder / record["model"],
         folder=directory.folder,
@@ -135,6 +137,11 @@ def read_result(directory: RunDirectory) -> Result:
         verdicts=history.verdicts,
         record=record,
     )
+
+
+def _interval(fields: Mapping[str, Any]) -> Interval:
+    # JSON has no infinity: one block leaves the interval open, and result.json says "inf".
+    return Interval(float(fields["score"]), float(fields["low"]), float(fields["high"]), int(fields["n"]))
 
 
 def write_report(directory: RunDirectory) -> Path:

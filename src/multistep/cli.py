@@ -169,7 +169,8 @@ def show(run: RunFolder, as_json: Json = False) -> None:
     from rich.console import Console
 
     from multistep.engine.rundir import RunDirectory
-    from multistep.report.table import print_run, summary
+    from multistep.report.summary import summary
+    from multistep.report.table import print_run
 
     directory = RunDirectory(run).require()
     if as_json:

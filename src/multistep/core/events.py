@@ -147,6 +147,7 @@ class BaselineScored:
     split: Literal["validation", "test"]
     interval: Interval
     scores: Mapping[str, float]
+    table: str
     event: Literal["baseline"] = "baseline"
 
 

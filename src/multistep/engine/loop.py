@@ -182,9 +182,11 @@ class Run:
         return str(phases[index]["data"])
 
     def _baseline(self, learner: Learner, split: Split) -> Entry:
-        name, evaluation = learner.baseline(split)
+        with self._clock.account("evaluate"):
+            name, evaluation = learner.baseline(split)
         metric = metric_named(self.history.phase.started.metric)
-        return self._append(BaselineScored(name, split, metric.interval(evaluation), _scores(evaluation)))
+        table = self._directory.write_table(evaluation)
+        return self._append(BaselineScored(name, split, metric.interval(evaluation), _scores(evaluation), table))
 
     # Trials -----------------------------------------------------------------------------------------
 
@@ -356,10 +358,12 @@ class Run:
             yield self._evaluate(learner, incumbent.trial, "test", sample=False)
         if self.history.test and not any(b.split == "test" for b in self.history.baselines):
             yield self._baseline(learner, "test")
-        write_atomically(self._directory.samples, to_json(list(learner.samples()), indent=1))
+        with self._clock.account("evaluate"):
+            samples = [text.encode("utf-8", "replace").decode("utf-8") for text in learner.samples()]
+        write_atomically(self._directory.samples, to_json(samples, indent=1))
         weights = self._export(learner)
         yield self._append(RunFinished(self.history.phase.finished.stopped, weights))  # type: ignore[union-attr]
-        write_atomically(self._directory.result, to_json(result_of(self.history), indent=1))
+        write_atomically(self._directory.result, to_json(result_of(self.history, self._directory.read_table), indent=1))
 
     def _winner(self) -> VerdictGiven:
         """The incumbent. Raises RunFailed if the run has none."""

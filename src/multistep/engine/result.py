@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+from multistep.core.compare import compare
 from multistep.core.history import History, TrialRecord
-from multistep.core.metric import Interval, metric_named
+from multistep.core.metric import Evaluation, Interval, metric_named
 
 
-def result_of(history: History) -> dict[str, Any]:
+def result_of(history: History, read_table: Callable[[str], Evaluation]) -> dict[str, Any]:
     """The result of a finished run; keys are documented in docs/result.md."""
     assert history.finished is not None
     assert history.incumbent is not None
@@ -29,10 +31,7 @@ def result_of(history: History) -> dict[str, Any]:
             "test": dict(history.test.scores) if history.test else None,
         },
         "control": _score(control.full.interval) if control and control.full else None,
-        "baseline": {
-            "name": history.baselines[0].name if history.baselines else None,
-            **{b.split: {**_score(b.interval), "scores": dict(b.scores)} for b in history.baselines},
-        },
+        "baseline": baseline_of(history, read_table),
         "seconds": {
             **{name: round(s, 3) for name, s in history.spent.items()},
             "total": round(history.seconds, 3),
@@ -45,6 +44,20 @@ def result_of(history: History) -> dict[str, Any]:
         "trials": [_trial(record) for phase in history.phases for record in phase.trials.values()],
         "stopped": history.finished.stopped,
     }
+
+
+def baseline_of(history: History, read_table: Callable[[str], Evaluation]) -> dict[str, Any]:
+    """The baseline's scores and, where the network was scored on the same split, its paired gain over it."""
+    found: dict[str, Any] = {"name": history.baselines[0].name if history.baselines else None}
+    winner = history.trial(history.incumbent.trial).full if history.incumbent else None
+    own = {"validation": winner, "test": history.test}
+    for baseline in history.baselines:
+        found[baseline.split] = {**_score(baseline.interval), "scores": dict(baseline.scores)}
+        if look := own[baseline.split]:
+            metric = metric_named(history.phase.started.metric)
+            gain = compare(metric, read_table(look.table), read_table(baseline.table))
+            found[baseline.split]["gain"] = {"improvement": gain.improvement, "low": gain.low, "high": gain.high}
+    return found
 
 
 def _score(interval: Interval) -> dict[str, float]:

@@ -18,7 +18,6 @@ from multistep.core.plan import Plan
 from multistep.engine.plain import to_json
 from multistep.errors import RunDirectoryError
 
-
 # What a run that was killed before its first journal line may have left.
 OWN_NAMES = (".lock", ".heartbeat", "plan.yaml", ".plan.yaml.new", "resolved.json", "checkpoints", "evaluations")
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from multistep.core.events import Evaluated
 from multistep.core.history import History, PhaseRecord, TrialRecord, WindowRecord
 from multistep.core.metric import Metric, metric_named
-from multistep.report.table import number
+from multistep.report.summary import number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -30,7 +30,7 @@ from multistep.core.metric import metric_named
 from multistep.core.plan import Plan
 from multistep.core.units import Unit, format_seconds
 from multistep.core.windows import left_by_curve
-from multistep.report.table import clean, number, stretch, with_interval
+from multistep.report.summary import clean, number, stretch, with_interval
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType

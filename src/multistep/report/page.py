@@ -14,7 +14,7 @@ from multistep.engine.journal import read_entries
 from multistep.engine.plain import to_json
 from multistep.engine.rundir import RunDirectory, write_atomically
 from multistep.report.charts import gap_chart, loss_chart, rate_chart
-from multistep.report.table import answer, clean, describe, number, with_interval
+from multistep.report.summary import answer, clean, describe, number, with_interval
 
 
 def write_page(directory: RunDirectory) -> Path:

@@ -99,9 +99,7 @@ class Muon(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         for group in self.param_groups:
-            pairs = [
-                (p, m) for p, m in zip(group["params"], group["matrices"], strict=True) if p.grad is not None
-            ]
+            pairs = [(p, m) for p, m in zip(group["params"], group["matrices"], strict=True) if p.grad is not None]
             if not pairs:
                 continue
             parameters, gradients = [p for p, _ in pairs], [p.grad for p, _ in pairs]

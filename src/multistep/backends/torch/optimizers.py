@@ -19,9 +19,7 @@ class StepRule:
     where the parameters that AdamW takes have `rest_ratio`.
     """
 
-    def __init__(
-        self, model: nn.Module, optimizers: list[torch.optim.Optimizer], clip_norm: float | None
-    ) -> None:
+    def __init__(self, model: nn.Module, optimizers: list[torch.optim.Optimizer], clip_norm: float | None) -> None:
         self.optimizers, self.clip_norm = optimizers, clip_norm
         self.names: dict[Tensor, str] = {p: name for name, p in model.named_parameters()}
 
