@@ -136,7 +136,7 @@ def build(settings: Settings, vocabulary: int) -> tuple[LeanGPT, StepRule]:
     model.dropout = s.dropout
     if s.architecture == "nanochat":
         with torch.no_grad():
-            model.embedding.weight.mul_(s.embedding_std / float(model.embedding.weight.std()))
+            model.embedding.weight.mul_(s.embedding_std / 0.1)  # 0.1: what `initialise` gives
     rule = build_optimizer(
         s.optimizer,  # type: ignore[arg-type]
         model,

@@ -173,3 +173,21 @@ def test_mistakes_are_named() -> None:
     with pytest.raises(ValueError, match="allowed: sgd, adamw, muon"):
         build_optimizer("adam", lean(), learning_rate=1.0)  # type: ignore[arg-type]
     assert isinstance(build_optimizer("muon", lean(), learning_rate=1.0).optimizers[0], Muon)
+
+
+def test_fused_adamw_gives_the_numbers_of_torchs_own() -> None:
+    torch.manual_seed(0)
+    ours, theirs = nn.Linear(5, 4), nn.Linear(5, 4)
+    theirs.load_state_dict(ours.state_dict())
+    rule = build_optimizer("adamw", nn.Sequential(ours, nn.Linear(4, 4)), learning_rate=0.01, weight_decay=0.1)
+    groups = [{"params": [theirs.weight], "weight_decay": 0.1}, {"params": [theirs.bias], "weight_decay": 0.0}]
+    reference = torch.optim.AdamW(groups, lr=0.01, betas=(0.9, 0.99), fused=True)
+    for _ in range(5):
+        x = torch.randn(3, 5)
+        for module in (ours, theirs):
+            module.zero_grad()
+            module(x).square().sum().backward()
+        rule.step(0.01)
+        reference.step()
+    assert torch.equal(ours.weight, theirs.weight)
+    assert torch.equal(ours.bias, theirs.bias)

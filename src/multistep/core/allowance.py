@@ -19,7 +19,7 @@ PROBE_STEPS = 200  # a shorter probe says little about a rate
 PROBE_SHARE = 0.05  # of the training time, for all probes together
 PROBE_FACTORS = (0.5, 1.0, 2.0)  # of the preset's rate
 FIRST_WINDOW = 12  # steps from whose time the others are planned; they count as training
-CLOSING_SECONDS = 1.5  # export, result and report, until it has been seen how long they take
+CLOSING_SECONDS = 2.5  # export, result and report, until it has been seen how long they take
 
 
 @dataclass(frozen=True)

@@ -31,14 +31,14 @@ class Recipe:
     batch_size: int | None = None
     momentum: float = 0.95
     nesterov: bool = True
-    betas: tuple[float, float] = (0.9, 0.95)
+    betas: tuple[float, float] = (0.9, 0.99)
     weight_decay: float | None = None
     dropout: float = 0.0
     label_smoothing: float = 0.0
     gradient_clip: float = 1.0
     warmup_steps: int | None = None
     cooldown: CooldownShape = "linear"
-    cooldown_fraction: float = 0.6
+    cooldown_fraction: float = 0.5
     averaging: float = 0.02
     frozen: tuple[str, ...] = ()
     precision: Precision = "auto"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from multistep.core.allowance import (
+    FIRST_WINDOW,
     STABLE_COOLDOWN,
     Allowance,
     allowance,
@@ -77,12 +78,16 @@ def _trunk_window(plan: Plan, history: History, trial: TrialRecord, left: Allowa
         total = trial.step + left.steps_left
         cooldown = 0 if left.unmeasured else round(total * recipe.cooldown_fraction)
         until_cooldown = left.steps_left - cooldown
-        if until_cooldown <= 0:
+        # A measured speed is not exact to a fiftieth: rather begin the cooldown than train a few steps more.
+        if until_cooldown <= (0 if left.exact else total // 50):
             return None
         # Rather one longer window than one and a crumb.
         steps = until_cooldown if until_cooldown < 1.5 * steps else steps
-    segments = _warm_segments(trial, steps, recipe.warmup_steps or 0)
-    return Window(trial.trial.id, segments, look=not left.unmeasured)
+    if not left.exact:
+        # A speed that was seen over a few steps is not trusted with many more than those.
+        steps = min(steps, FIRST_WINDOW if left.unmeasured else max(FIRST_WINDOW, 2 * trial.step))
+    look = left.exact or (not left.unmeasured and steps >= left.window_steps)
+    return Window(trial.trial.id, _warm_segments(trial, steps, recipe.warmup_steps or 0), look)
 
 
 def _warm_segments(trial: TrialRecord, steps: int, warmup: int) -> tuple[Segment, ...]:

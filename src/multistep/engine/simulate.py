@@ -9,7 +9,7 @@ import hashlib
 import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +73,8 @@ class SimulatedLearner:
         should_stop: Callable[[], bool] = lambda: False,
     ) -> None:
         self._curve, self._clock, self._machine, self._drop = curve, clock, machine, drop
+        # Who overfits goes on getting better on the training split.
+        self._train_curve = replace(curve, rise=0.0) if curve.family == "overfitting" else curve
         self._should_stop = should_stop
         self._progress = 0.0  # steps at full rate
         self._steps = 0
@@ -104,7 +106,7 @@ class SimulatedLearner:
         self._progress += float(each.sum()) / self._peak if self._peak else 0.0
         self._steps += len(each)
         self._clock.pass_by(len(each) * self._machine.step_seconds)
-        loss = float(self._curve.truth(self._progress)) - self._drop * (1 - self._rate)
+        loss = float(self._train_curve.truth(self._progress)) - self._drop * (1 - self._rate)
         return Progress(len(rates), loss, 1.0, 12 * len(rates), 768 * len(rates))
 
     def evaluate(self, split: Split, *, sample: bool) -> Evaluation:

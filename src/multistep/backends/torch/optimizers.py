@@ -6,10 +6,23 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from multistep.backends.torch.adamw import FusedAdamW
 from multistep.backends.torch.muon import Matrix, Muon
 
 Kind = Literal["matrix", "embedding", "head", "vector"]
 FUSED = ("qkv", "c_attn", "in_proj", "Wqkv")  # weights that hold queries, keys and values, by usual names
+
+
+def _without_compiler() -> None:
+    """Keep `torch.optim` from importing torch's compiler, which takes 1.4 s, the first time it is used.
+
+    It does so only to exclude its own bookkeeping methods from compilation, and looks first whether they have
+    been excluded already: we say so. A torch that looks elsewhere merely imports it after all.
+    """
+    for method in vars(torch.optim.Optimizer).values():
+        original = getattr(method, "__wrapped__", None)
+        if original is not None and not hasattr(original, "__dynamo_disable"):
+            setattr(original, "__dynamo_disable", original)
 
 
 class StepRule:
@@ -127,6 +140,7 @@ def build_optimizer(
     """
     if name not in ("sgd", "adamw", "muon"):
         raise ValueError(f"optimizer: got {name!r}; allowed: sgd, adamw, muon")
+    _without_compiler()
     parameters, of = dict(model.named_parameters()), kinds(model)
     matrices = [n for n, (kind, _) in of.items() if kind == "matrix"]
     rest = [n for n in of if n not in set(matrices)]
@@ -136,7 +150,7 @@ def build_optimizer(
         return [{"params": params, "weight_decay": decay, "multiplier": multiplier, **more}] if params else []
 
     def adamw(groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
-        return torch.optim.AdamW(groups, lr=learning_rate, betas=betas, fused=True)
+        return FusedAdamW(groups, lr=learning_rate, betas=betas)
 
     optimizers: list[torch.optim.Optimizer] = []
     plain = group(matrices, weight_decay) + group(rest, 0.0)

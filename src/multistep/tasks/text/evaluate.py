@@ -15,7 +15,7 @@ from multistep.tasks.text.stream import Stream
 
 Logits = Callable[[Tensor], Tensor]  # tokens_BT -> logits_BTV
 MOST_LOGITS = 2**25  # numbers held at once: 128 MiB
-MOST_TOKENS = 8192  # of a batch; larger ones are slower on a CPU
+MOST_TOKENS = 1024  # of a batch; larger ones leave the cache of a CPU
 
 
 def score_stream(

@@ -176,7 +176,8 @@ class LeanGPT(nn.Module):
             if parameter.ndim == 1:
                 parameter.fill_(1.0)
                 continue
-            std = (1.0 if kind == "embedding" else 1 / math.sqrt(config.width)) if modern else 0.02
+            # the norm behind the embedding hides its scale; a small one lets AdamW's steps turn it sooner
+            std = (0.1 if kind == "embedding" else 1 / math.sqrt(config.width)) if modern else 0.02
             if kind in ("out", "down"):  # each block starts as the identity, or near it
                 std = 0.0 if modern else std / math.sqrt(2 * config.layers)
             elif kind == "head":

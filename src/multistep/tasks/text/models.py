@@ -36,6 +36,7 @@ class Maker(Protocol):
     vocabulary: int
     end: int  # the end-of-text token, which stands before a text too
     pretrained: bool
+    architecture: str
     description: str
 
     def build(self, seed: int) -> nn.Module: ...
@@ -52,6 +53,7 @@ class LeanMaker:
         self.tokenizer, self.context, self.vocabulary = tokenizer, config.context, config.vocabulary
         self.end = int(tokenizer.token_to_id(END_OF_TEXT) or 0)
         self.pretrained = weights is not None
+        self.architecture = config.architecture
         self.description = (
             f"{config.architecture}, {config.layers} layers of width {config.width} with {config.heads} heads, "
             f"context {config.context}, {config.vocabulary} tokens"
@@ -98,6 +100,7 @@ class TransformersMaker:
         end = getattr(tokenizer, "eos_token_id", None)
         self.end = int(end if end is not None else self.tokenizer.token_to_id(END_OF_TEXT) or 0)
         self.pretrained = pretrained
+        self.architecture = str(config.model_type)
         self.description = f"{name} ({type(model).__name__}), context {self.context}, {self.vocabulary} tokens"
 
     def build(self, seed: int) -> nn.Module:

@@ -48,44 +48,55 @@ def choose_preset(spec: ModelSpec, facts: TextFacts, plan: Plan) -> Preset:
     """Fill in what the plan leaves open."""
     architecture = "nanochat" if spec.name == "auto" else spec.name
     tokenizer, vocabulary = _tokenizer(spec, facts)
-    size = spec.parameters or _parameters(facts, plan.budget)
-    return Preset(architecture, tokenizer, vocabulary, _shape(spec, size))
+    blocks = _parameters(facts, plan.budget)
+    if spec.parameters:
+        # The plan counts all parameters; embedding and head take theirs first, at about the width to come.
+        width = math.sqrt(spec.parameters / 24)
+        tokens = vocabulary or facts.alphabet
+        blocks = max(0.2 * spec.parameters, spec.parameters - (1 if architecture == "gpt2" else 2) * tokens * width)
+    return Preset(architecture, tokenizer, vocabulary, _shape(spec, blocks))
 
 
 def _tokenizer(spec: ModelSpec, facts: TextFacts) -> tuple[TokenizerKind, int | None]:
-    kind: TokenizerKind = "characters" if facts.alphabet <= 512 else "bpe"
+    """Byte-level BPE: it reads twice as far and as fast as characters, in any script.
+
+    A text too short to learn merges from stays with characters, if it has few of them.
+    """
+    kind: TokenizerKind = "characters" if facts.characters < 50_000 and facts.alphabet <= 512 else "bpe"
     if spec.tokenizer != "auto":
         kind = spec.tokenizer
     if kind == "characters":
         return kind, None
-    return kind, spec.vocabulary or (1024 if facts.characters < 2_000_000 else 4096)
+    # Chinese has thousands of characters, of three bytes each: they need tokens of their own.
+    size = 1024 if facts.characters < 5_000_000 else 4096
+    return kind, spec.vocabulary or (8192 if facts.alphabet > 2000 else size)
 
 
-def _parameters(facts: TextFacts, budget: Amount | None) -> int:
-    """More time and more text bear a larger model."""
-    seconds = budget.value if budget and budget.unit is Unit.SECONDS else 600.0
-    by_time = 0.8e6 * (seconds / 30.0) ** 0.5
-    by_text = 4.0 * facts.characters
-    return int(min(max(2e5, min(by_time, by_text)), 1e8))
+def _parameters(facts: TextFacts, budget: Amount | None) -> float:
+    """Of the blocks. More time bears a larger model, and little text a smaller one."""
+    seconds = budget.value if budget and budget.unit is Unit.SECONDS else 300.0
+    by_time = 0.75e6 * max(1.0, seconds / 60.0) ** 0.5
+    return min(max(by_time, 2e5), 1e5 + 2.0 * facts.characters, 1e8)
 
 
-def _shape(spec: ModelSpec, parameters: int) -> Shape:
-    layers = spec.layers or max(2, min(12, round(4 * (parameters / 8e5) ** 0.2)))
-    head = 32
-    width = spec.width or max(head, round(math.sqrt(parameters / (12 * layers)) / head) * head)
-    heads = spec.heads or max(1, width // head)
-    if width % heads:
-        heads = next(h for h in range(min(heads, width), 0, -1) if width % h == 0)
-    context = spec.context or 64
-    return Shape(layers, width, heads, context)
+def _shape(spec: ModelSpec, blocks: float) -> Shape:
+    """Wide and shallow: two layers train faster than four at the same size, up to a million parameters."""
+    layers = spec.layers or max(2, min(12, round(2 * (blocks / 8e5) ** 0.4)))
+    width = spec.width or max(32, round(math.sqrt(blocks / (12 * layers)) / 16) * 16)
+    heads = spec.heads or max(h for h in range(1, max(2, width // 32 + 1)) if width % (2 * h) == 0)
+    return Shape(layers, width, heads, spec.context or 64)
 
 
-def default_recipe(given: Mapping[str, Setting], *, pretrained: bool) -> Recipe:
+def default_recipe(given: Mapping[str, Setting], *, architecture: str, pretrained: bool) -> Recipe:
     """The recipe with every setting that the plan leaves open."""
     optimizer = str(given.get("optimizer", "adamw" if pretrained else "muon"))
     base: dict[str, Setting] = {
         "optimizer": optimizer,
-        "learning_rate": {"muon": 0.02, "adamw": 5e-5 if pretrained else 3e-3, "sgd": 0.1}[optimizer],
+        "learning_rate": {
+            "muon": 0.03 if architecture == "nanochat" else 0.02,
+            "adamw": 5e-5 if pretrained else 5e-3,
+            "sgd": 0.1,
+        }[optimizer],
         "batch_size": 12,
         "weight_decay": 0.0 if optimizer == "sgd" else 0.1 if optimizer == "adamw" else 0.0,
         "gradient_clip": 0.0 if optimizer == "muon" else 1.0,

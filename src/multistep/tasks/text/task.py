@@ -28,7 +28,7 @@ from multistep.tasks.text.preset import PRESETS, TextFacts, choose_preset, defau
 from multistep.tasks.text.splits import TextSplits, load_splits
 from multistep.tasks.text.stream import ReadingOrder, Stream, baseline_table, read_stream
 
-SAMPLES, SAMPLE_TOKENS = 3, 160
+SAMPLES, SAMPLE_TOKENS = 3, 120
 
 
 class TextDomain:
@@ -128,7 +128,7 @@ class TextWorkshop:
         maker = self._maker
         domain = TextDomain(splits, maker)
         given = dict(plan.phase(phase).recipe)
-        recipe = default_recipe(given, pretrained=maker.pretrained)
+        recipe = default_recipe(given, architecture=maker.architecture, pretrained=maker.pretrained)
         device = pick_device()
         facts = Facts(
             parameters=sum(p.numel() for p in maker.build(plan.seed).parameters()),
