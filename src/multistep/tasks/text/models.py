@@ -53,7 +53,7 @@ class LeanMaker:
         self.tokenizer, self.context, self.vocabulary = tokenizer, config.context, config.vocabulary
         self.end = int(tokenizer.token_to_id(END_OF_TEXT) or 0)
         self.pretrained = weights is not None
-        self.architecture = config.architecture
+        self.architecture: str = config.architecture
         self.description = (
             f"{config.architecture}, {config.layers} layers of width {config.width} with {config.heads} heads, "
             f"context {config.context}, {config.vocabulary} tokens"
