@@ -52,7 +52,8 @@ class Block(nn.Module):
         )
         mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
         x = x + self.out(mixed.transpose(1, 2).contiguous().view(B, T, WIDTH))
-        return x + self.down(F.gelu(self.up(self.norm2(x))))
+        fed: Tensor = self.down(F.gelu(self.up(self.norm2(x))))
+        return x + fed
 
 
 class Model(nn.Module):
@@ -73,8 +74,8 @@ class Model(nn.Module):
         x = self.tokens(idx) + self.positions(torch.arange(idx.shape[1]))
         for block in self.blocks:
             x = block(x)
-        logits = self.head(self.norm(x))
-        return F.cross_entropy(logits.view(-1, logits.shape[-1]), targets.reshape(-1))
+        logits: Tensor = self.head(self.norm(x))
+        return F.cross_entropy(logits.flatten(0, 1), targets.reshape(-1))
 
 
 def rate(step: int, steps: int) -> float:

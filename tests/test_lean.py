@@ -8,7 +8,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from multistep.tasks.text.lean import LeanConfig, LeanGPT, from_transformers, relu_squared, to_transformers
+from multistep.tasks.text.lean import LeanConfig, LeanGPT, relu_squared
+from multistep.tasks.text.lean_export import from_transformers, to_transformers
 
 SHAPES = [
     LeanConfig("nanochat", vocabulary=65, layers=3, width=48, heads=3, context=32),

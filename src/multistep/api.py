@@ -24,7 +24,7 @@ from multistep.engine.learner import Interrupted, Workshop
 from multistep.engine.loop import Run
 from multistep.engine.planfile import plan_from, read_plan, to_yaml
 from multistep.engine.rundir import RunDirectory, default_folder, plan_hash, write_atomically
-from multistep.errors import RunDirectoryError, RunFailed, Stopped
+from multistep.errors import RunDirectoryError, RunFailed, Stopped, UserError
 
 OnEntry = Callable[[Entry, History], None]
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -99,6 +99,10 @@ def run(
             for entry in execution.entries():
                 if on_entry:
                     on_entry(entry, execution.history)
+        except UserError:
+            if not execution.history.phases:
+                directory.discard()  # nothing was trained; the mended command may use the same folder
+            raise
         except Interrupted:
             name = signal.Signals(stop.number).name
             journal = Journal(directory.journal, clock)

@@ -294,6 +294,10 @@ def _check_meaning(plan: Plan, source: _Source) -> None:
                 metric_named(phase.metric)
             except PlanError as error:
                 raise PlanError(f"{source.at((*place, 'metric'))}: {error}") from error
+        if phase.moves not in ("auto", ()):
+            raise PlanError(
+                f"{source.at((*place, 'moves'))}: no move is known by name yet; allowed: auto, or [] for none"
+            )
         data = phase.data
         assert data is not None, "a plan has data"
         if bool(data.source) == bool(data.train):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -78,6 +80,16 @@ class RunDirectory:
             raise RunDirectoryError(
                 f"{self.folder}: cannot write there ({error.strerror}); name another folder with --out DIR"
             ) from error
+
+    def discard(self) -> None:
+        """Remove what a run left that failed before it began; the folder too, if nothing else is in it."""
+        for path in (self.journal, self.plan_file, self.resolved, self.heartbeat):
+            path.unlink(missing_ok=True)
+        for folder in (self.evaluations, self.checkpoints):
+            shutil.rmtree(folder, ignore_errors=True)
+        (self.folder / ".lock").unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self.folder.rmdir()
 
     def require(self) -> RunDirectory:
         """This directory, if it holds a run. Raises RunDirectoryError otherwise."""

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from multistep.engine.checkpoints import sha256
 from multistep.errors import PlanError, nearest
-from multistep.tasks.text.lean import LeanConfig, LeanGPT, from_transformers, to_transformers
+from multistep.tasks.text.lean import LeanConfig, LeanGPT
+from multistep.tasks.text.lean_export import from_transformers, to_transformers
 from multistep.tasks.text.preset import PRESETS, Preset
 from multistep.tasks.text.tokenizer import (
     END_OF_TEXT,

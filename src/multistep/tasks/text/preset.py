@@ -75,7 +75,7 @@ def _tokenizer(spec: ModelSpec, facts: TextFacts) -> tuple[TokenizerKind, int | 
 def _parameters(facts: TextFacts, budget: Amount | None) -> float:
     """Of the blocks. More time bears a larger model, and little text a smaller one."""
     seconds = budget.value if budget and budget.unit is Unit.SECONDS else 300.0
-    by_time = 0.75e6 * max(1.0, seconds / 60.0) ** 0.5
+    by_time = 0.75e6 * math.sqrt(max(1.0, seconds / 60.0))
     return min(max(by_time, 2e5), 1e5 + 2.0 * facts.characters, 1e8)
 
 

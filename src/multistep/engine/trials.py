@@ -1,0 +1,227 @@
+"""Running one trial: its windows, looks, readings, checkpoints and verdict, and going on with it after a kill."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+
+from multistep.core.controller import best_checkpoint, decide, read_stability
+from multistep.core.events import (
+    CheckpointSaved,
+    Entry,
+    Evaluated,
+    Event,
+    ReplayDiffered,
+    TrialEnded,
+    WindowDone,
+    WindowPlanned,
+)
+from multistep.core.history import History, TrialRecord
+from multistep.core.metric import METRICS, Evaluation, metric_named
+from multistep.core.plan import Plan
+from multistep.core.recipe import rates
+from multistep.core.trial import Progress, Window
+from multistep.core.windows import next_window
+from multistep.engine.checkpoints import Checkpoints
+from multistep.engine.clock import BudgetClock
+from multistep.engine.journal import Journal
+from multistep.engine.learner import Interrupted, Learner, Split
+from multistep.engine.rundir import RunDirectory
+
+SAVE_COST = 50  # a trial is saved again once training since took so many times a save's seconds
+SAVE_SECONDS = 5.0  # and never more often, so that tiny models do not save all the time
+
+
+class TrialRunner:
+    """Runs the trials of one phase with one learner. `at` is the checkpoint whose state the learner is in, if any."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        directory: RunDirectory,
+        journal: Journal,
+        clock: BudgetClock,
+        learner: Learner,
+        should_stop: Callable[[], bool],
+    ) -> None:
+        self.learner = learner
+        self._plan = plan
+        self._directory = directory
+        self._journal = journal
+        self._clock = clock
+        self._should_stop = should_stop
+        self._checkpoints = Checkpoints(directory.checkpoints)
+        self._at: str | None = None
+        self._save_seconds = 0.0
+
+    @property
+    def history(self) -> History:
+        return self._journal.history
+
+    def stand_at(self, checkpoint: str, trial: str) -> None:
+        """Have the learner in the state of a checkpoint that this trial saved."""
+        if self._at != checkpoint:
+            made = self.history.trial(trial).trial
+            self.learner.load(self._checkpoints.path(checkpoint), made.recipe, made.seed)
+            self._at = checkpoint
+
+    def run(self, record: TrialRecord) -> Iterator[Entry]:
+        name = record.trial.id
+        if record.step > record.first_step or record.trial.start != self._at or self._at is None:
+            yield from self._restore(record)
+        while window := self._next_window(name):
+            if self.history.trial(name).pending is None:
+                yield self._journal.append(WindowPlanned(window))
+            progress = self._advance(window)
+            yield self._journal.append(WindowDone(name, progress))
+            yield from self._look(window)
+            if reading := read_stability(self._plan, self.history, name):
+                yield self._journal.append(reading)
+            if self._save_due(name):
+                yield self._save(name)
+        yield from self._close(name)
+
+    def _next_window(self, name: str) -> Window | None:
+        if self._should_stop():
+            raise Interrupted
+        pending = self.history.trial(name).pending
+        return pending.window if pending else next_window(self._plan, self.history, name)
+
+    def _advance(self, window: Window) -> Progress:
+        self._at = None
+        with self._clock.account("train"):
+            return self.learner.advance(rates(window.segments))
+
+    def _look(self, window: Window) -> Iterator[Entry]:
+        last = self.history.trial(window.trial).windows[-1]
+        if window.look and last.progress and last.progress.finite and last.evaluation is None:
+            yield self.evaluate(window.trial, "validation", sample=True)
+
+    def evaluate(self, trial: str, split: Split, *, sample: bool) -> Entry:
+        with self._clock.account("evaluate"):
+            evaluation = self.learner.evaluate(split, sample=sample)
+        metric = metric_named(self.history.phase.started.metric)
+        return self._journal.append(
+            Evaluated(
+                trial,
+                self.history.trial(trial).step,
+                split,
+                sample,
+                metric.interval(evaluation),
+                scores_of(evaluation),
+                self._directory.write_table(evaluation),
+            )
+        )
+
+    def _close(self, name: str) -> Iterator[Entry]:
+        """The checkpoint at a trial's end and, for a control, its full evaluation and the verdict."""
+        record = self.history.trial(name)
+        ok = not record.done or (record.done[-1].progress is not None and record.done[-1].progress.finite)
+        if ok and record.trial.kind != "probe" and not self._saved_at(record):
+            yield self._save(name)
+        if record.trial.kind == "control" and record.verdict is None:
+            if ok and record.full is None:
+                yield self.evaluate(name, "validation", sample=False)
+            yield self._journal.append(self._verdict(name))
+        yield self._journal.append(TrialEnded(name))
+        self._discard()
+
+    def _verdict(self, name: str) -> Event:
+        record = self.history.trial(name)
+        rival = self.history.incumbent
+        rival_look = self.history.trial(rival.trial).full if rival else None
+        return decide(
+            self.history,
+            name,
+            checkpoint=record.checkpoints[-1].id if record.checkpoints else None,
+            new=self._directory.read_table(record.full.table) if record.full else None,
+            rival=self._directory.read_table(rival_look.table) if rival_look else None,
+        )
+
+    def _restore(self, record: TrialRecord) -> Iterator[Entry]:
+        """Put the learner where the journal says the trial is, repeating what was done after the last save."""
+        trial = record.trial
+        step, folder = record.first_step, None
+        for saved in reversed(record.checkpoints):
+            if folder := self._checkpoints.find(saved.id):
+                step, self._at = saved.step, saved.id
+                break
+        if folder:
+            self.learner.load(folder, trial.recipe, trial.seed)
+        elif trial.start is None:
+            self.learner.initial(trial.recipe, trial.seed)
+        elif trial.start == self.history.phase.started.start:
+            self.learner.adopt(self._checkpoints.path(trial.start), trial.recipe, trial.seed)
+        else:
+            self.learner.load(self._checkpoints.path(trial.start), trial.recipe, trial.seed)
+        for done in record.done:
+            if done.step > step and done.progress:
+                repeated = self.learner.advance(rates(done.window.segments))
+                self._at = None
+                if not _same(repeated.loss, done.progress.loss):
+                    yield self._journal.append(ReplayDiffered(trial.id, done.progress.loss, repeated.loss))
+        if record.done and record.pending is None:
+            # A kill may have come between a window and its look or its reading.
+            yield from self._look(record.done[-1].window)
+            read = record.readings[-1].step if record.readings else -1
+            if read < record.step and (reading := read_stability(self._plan, self.history, trial.id)):
+                yield self._journal.append(reading)
+
+    def _saved_at(self, record: TrialRecord) -> bool:
+        return any(saved.step == record.step and self._checkpoints.find(saved.id) for saved in record.checkpoints)
+
+    def _save_due(self, name: str) -> bool:
+        """Saved is as often as is cheap, so that a kill costs little.
+
+        Where no clock may decide anything, a trunk is also saved at each look that is the best so far, since
+        that is what overfitting goes back to.
+        """
+        record = self.history.trial(name)
+        last = record.done[-1]
+        if last.progress is None or not last.progress.finite:
+            return False
+        saved = record.checkpoints[-1].step if record.checkpoints else record.first_step
+        unsaved = sum(r.train_seconds for r in record.done if r.step > saved)
+        cheap = unsaved >= max(SAVE_SECONDS, SAVE_COST * self._save_seconds)
+        if record.trial.kind == "trunk" and last.evaluation and not self._plan.timed:
+            metric = metric_named(self.history.phase.started.metric)
+            scores = [look.interval.score for look in record.curve]
+            cheap |= all(metric.improvement(scores[-1], score) > 0 for score in scores[:-1])
+        return cheap
+
+    def _save(self, name: str) -> Entry:
+        step = self.history.trial(name).step
+        checkpoint = f"{name}@{step}"
+        with self._clock.account("save"):
+            self._checkpoints.save(checkpoint, self.learner.save)
+        self._at = checkpoint
+        entry = self._journal.append(CheckpointSaved(checkpoint, name, step))
+        self._save_seconds = entry.spent.get("save", 0.0)
+        self._discard()
+        return entry
+
+    def _discard(self) -> None:
+        """Delete the checkpoints that neither a rollback nor a resumed run can ask for any more."""
+        phase = self.history.phase
+        needed = {phase.started.start}
+        if self.history.incumbent:
+            needed.add(self.history.incumbent.checkpoint)
+        if best := best_checkpoint(phase):
+            needed.add(best.id)
+        for record in list(phase.trials.values())[-2:]:
+            needed |= {record.trial.start, *(saved.id for saved in record.checkpoints[-2:])}
+        self._checkpoints.keep_only(name for name in needed if name)
+
+
+def scores_of(evaluation: Evaluation) -> dict[str, float]:
+    """Every metric whose columns the evaluation holds."""
+    columns = evaluation.columns
+    return {
+        metric.name: metric.score(evaluation)
+        for metric in METRICS.values()
+        if metric.numerator in columns and metric.denominator in columns
+    }
+
+
+def _same(one: float, other: float) -> bool:
+    return one == other or (math.isnan(one) and math.isnan(other))
