@@ -12,13 +12,15 @@ from typing import Any
 import pytest
 from runs import OVERFITS, POWER, Fragile, Killed, execute, plan
 
+from multistep.api import run
 from multistep.core.events import CheckpointSaved, Entry, Evaluated, WindowDone
 from multistep.core.history import fold
 from multistep.engine.checkpoints import Checkpoints, publish, whole
+from multistep.engine.clock import BudgetClock
 from multistep.engine.journal import read_entries
 from multistep.engine.rundir import RunDirectory
-from multistep.engine.simulate import FakeClock
-from multistep.errors import RunDirectoryError
+from multistep.engine.simulate import FakeClock, SimulatedWorkshop
+from multistep.errors import PlanError, RunDirectoryError, RunFailed
 
 STEPS = plan(phases=[{"until": "400 steps"}, {"until": "300 steps", "recipe": {"learning_rate": 0.01}}])
 
@@ -213,3 +215,27 @@ def test_the_journal_of_two_calm_runs_is_the_same_file(tmp_path: Path) -> None:
 def test_the_history_is_what_the_journal_says(tmp_path: Path) -> None:
     history = execute(STEPS, tmp_path / "run")
     assert fold(read_entries(tmp_path / "run" / "journal.jsonl")) == history
+
+
+def test_a_full_disk_is_reported_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: Checkpoints, name: str, write: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Checkpoints, "save", full)
+    clock = FakeClock()
+    directory = RunDirectory(tmp_path / "run")
+    with pytest.raises(RunFailed, match=r"the disk is full; .* go on with `multistep resume"):
+        run(STEPS, directory, clock=BudgetClock(clock.now), workshop=SimulatedWorkshop(POWER, clock))
+    assert RunFailed.exit_code == 1
+
+
+def test_a_budget_that_is_spent_before_it_begins_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+    clock = FakeClock()
+    with pytest.raises(PlanError, match=r"budget is 1s; .* give it at least 5s"):
+        run(
+            plan(budget="1s"),
+            RunDirectory(tmp_path / "run"),
+            clock=BudgetClock(clock.now),
+            workshop=SimulatedWorkshop(POWER, clock),
+        )
+    assert not (tmp_path / "run").exists()

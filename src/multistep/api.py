@@ -7,7 +7,7 @@ import json
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -24,7 +24,7 @@ from multistep.engine.learner import Interrupted, Workshop
 from multistep.engine.loop import Run
 from multistep.engine.planfile import plan_from, read_plan, to_yaml
 from multistep.engine.rundir import RunDirectory, default_folder, plan_hash, write_atomically
-from multistep.errors import RunDirectoryError, RunFailed, Stopped, UserError
+from multistep.errors import PlanError, RunDirectoryError, RunFailed, Stopped, UserError
 
 OnEntry = Callable[[Entry, History], None]
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -68,6 +68,8 @@ def train(
     clock = clock or BudgetClock()
     if plan is None:
         plan = plan_from(keywords)
+    elif isinstance(plan, Plan) and keywords:
+        raise PlanError(f"{next(iter(keywords))}: a plan is a value; make another with dataclasses.replace")
     elif not isinstance(plan, Plan):
         plan = read_plan(Path(plan), [f"{key}={value}" for key, value in keywords.items()])
     directory = RunDirectory(Path(out) if out else default_folder(plan))
@@ -85,7 +87,10 @@ def run(
     """Run or resume a plan in a directory."""
     if directory.result.exists() and directory.exists:
         _require_same(plan, directory)
+        if not directory.report.exists():
+            write_report(directory)
         return read_result(directory)
+    fresh = not directory.exists
     directory.create()
     with directory.locked(), _stopping() as stop, _full_disk(directory.folder):
         if not directory.plan_file.exists() or not directory.exists:
@@ -100,8 +105,8 @@ def run(
                 if on_entry:
                     on_entry(entry, execution.history)
         except UserError:
-            if not execution.history.phases:
-                directory.discard()  # nothing was trained; the mended command may use the same folder
+            if fresh and not execution.history.incumbent:
+                directory.discard()  # nothing was won; the mended command may use the same folder
             raise
         except Interrupted:
             name = signal.Signals(stop.number).name
@@ -118,9 +123,18 @@ def run(
 
 def resume(folder: str | Path, *, clock: BudgetClock | None = None, on_entry: OnEntry | None = None) -> Result:
     """Go on with the run in that directory. Raises RunDirectoryError if there is none."""
-    directory = RunDirectory(Path(folder)).require()
-    plan = read_plan(directory.plan_file)
-    return run(plan, directory, clock=clock or BudgetClock(), on_entry=on_entry)
+    directory = RunDirectory(Path(folder).resolve()).require()
+    with where_it_began(directory):
+        plan = read_plan(directory.plan_file)
+        return run(plan, directory, clock=clock or BudgetClock(), on_entry=on_entry)
+
+
+@contextmanager
+def where_it_began(directory: RunDirectory) -> Iterator[None]:
+    """The working folder in which a run was started, since its plan's paths are relative to that."""
+    folder = Path(str(directory.read_resolved().get("folder", "."))) if directory.resolved.exists() else Path()
+    with chdir(folder if folder.is_dir() else Path()):
+        yield
 
 
 def read_result(directory: RunDirectory) -> Result:

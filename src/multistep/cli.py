@@ -85,11 +85,13 @@ def train(
 @app.command()
 def resume(run: RunFolder, as_json: Json = False) -> None:
     """Go on with a run that was stopped or killed."""
+    from multistep.api import where_it_began
     from multistep.engine.planfile import read_plan
     from multistep.engine.rundir import RunDirectory
 
-    directory = RunDirectory(run).require()
-    _train(read_plan(directory.plan_file), directory, as_json)
+    directory = RunDirectory(run.resolve()).require()
+    with where_it_began(directory):
+        _train(read_plan(directory.plan_file), directory, as_json)
 
 
 @app.command()
@@ -248,6 +250,12 @@ def main() -> NoReturn:
             raise
         print(f"multistep: {error}", file=sys.stderr)
         code = error.exit_code
+    except OSError as error:
+        if _state["debug"]:
+            raise
+        print(f"multistep: {error}; --debug shows where", file=sys.stderr)
+        code = 1
     except KeyboardInterrupt:
+        print("multistep: stopped at once; the same command goes on from the last checkpoint", file=sys.stderr)
         code = 130
     sys.exit(code)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from multistep.core.history import History, PhaseRecord, TrialRecord
 from multistep.core.plan import Plan
 from multistep.core.units import Amount, Unit
+from multistep.errors import PlanError
 
 CURVE_SHARE = 0.05  # of the time may go to the looks that draw the validation curve
 CURVE_POINTS = 40  # windows of a phase whose length is known
@@ -19,7 +20,7 @@ PROBE_STEPS = 200  # a shorter probe says little about a rate
 PROBE_SHARE = 0.05  # of the training time, for all probes together
 PROBE_FACTORS = (0.5, 1.0, 2.0)  # of the preset's rate
 FIRST_WINDOW = 12  # steps from whose time the others are planned; they count as training
-CLOSING_SECONDS = 2.5  # export, result and report, until it has been seen how long they take
+CLOSING_SECONDS = 2.5  # samples, export, result and report
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ def reserve_seconds(plan: Plan, history: History) -> float:
 def seconds_left(plan: Plan, history: History) -> float | None:
     """Training seconds left to the phase that is going on; None without a limit in time.
 
-    Phases without a length of their own share what is left of the budget evenly.
+    Phases without a length of their own share evenly what is left of the budget when the others have theirs.
     """
     phase = history.phase
     index = phase.started.phase
@@ -105,9 +106,8 @@ def seconds_left(plan: Plan, history: History) -> float | None:
     if plan.budget and plan.budget.unit is Unit.SECONDS:
         left = plan.budget.value - history.seconds - reserve_seconds(plan, history)
         if _open(plan, index):
-            sharing = sum(_open(plan, i) for i in range(index, plan.phase_count))
             spent = history.seconds - phase.start_seconds
-            left = (left + spent) / sharing - spent
+            left = (left + spent - _promised(plan, index, Unit.SECONDS)) / _sharing(plan, index) - spent
         limits.append(left)
     until = plan.phase(index).until
     if isinstance(until, Amount) and until.unit is Unit.SECONDS:
@@ -115,8 +115,48 @@ def seconds_left(plan: Plan, history: History) -> float | None:
     return min(limits) if limits else None
 
 
+def require_time(plan: Plan, history: History) -> None:
+    """Raises PlanError if, after the run's first window, the budget cannot pay one evaluation any more."""
+    budget = plan.budget
+    windows = [r for p in history.phases for t in p.trials.values() for r in t.done]
+    if budget is None or budget.unit is not Unit.SECONDS or len(windows) != 1:
+        return
+    needed = history.seconds + reserve_seconds(plan, history)
+    if budget.value < needed:
+        raise PlanError(
+            f"budget is {budget}; on this machine {windows[0].window.steps} steps and one evaluation of this data "
+            f"take {needed:.0f}s with starting and finishing: give it at least {math.ceil(2 * needed)}s"
+        )
+
+
 def _open(plan: Plan, index: int) -> bool:
     return not isinstance(plan.phase(index).until, Amount)
+
+
+def _sharing(plan: Plan, index: int) -> int:
+    return max(1, sum(_open(plan, i) for i in range(index, plan.phase_count)))
+
+
+def _promised(plan: Plan, index: int, unit: Unit) -> float:
+    """What the phases after this one were given of their own, in one unit; other units are not known here."""
+    amounts = [plan.phase(i).until for i in range(index + 1, plan.phase_count)]
+    return sum(a.value for a in amounts if isinstance(a, Amount) and a.unit is unit)
+
+
+def _spent_before(history: History, unit: Unit) -> float:
+    """Steps, epochs or tokens that earlier phases took of the budget."""
+    total = 0.0
+    for phase in history.phases:
+        records = [t for t in phase.trials.values() if phase is not history.phase]
+        progress = [r.progress for t in records for r in t.done if r.progress]
+        match unit:
+            case Unit.STEPS:
+                total += sum(p.steps for p in progress)
+            case Unit.EPOCHS:
+                total += sum(p.examples for p in progress) / phase.started.facts.train_examples
+            case Unit.TOKENS:
+                total += sum(p.tokens for p in progress)
+    return total
 
 
 def fixed_steps(plan: Plan, history: History) -> int | None:
@@ -127,10 +167,12 @@ def fixed_steps(plan: Plan, history: History) -> int | None:
     until = plan.phase(index).until
     if isinstance(until, Amount) and (steps := steps_in(until, phase)):
         limits.append(steps)
-    if plan.budget and (steps := steps_in(plan.budget, phase)):
-        earlier = sum(t.step - t.first_step for p in history.phases[:-1] for t in p.trials.values())
-        share = sum(_open(plan, i) for i in range(index, plan.phase_count)) if _open(plan, index) else 1
-        limits.append(max(1, (steps - earlier) // max(1, share)))
+    if plan.budget and plan.budget.unit is not Unit.SECONDS:
+        unit = plan.budget.unit
+        left = plan.budget.value - _spent_before(history, unit)
+        if _open(plan, index):
+            left = (left - _promised(plan, index, unit)) / _sharing(plan, index)
+        limits.append(steps_in(Amount(left, unit), phase) or 1 if left > 0 else 1)
     return min(limits) if limits else None
 
 
@@ -167,7 +209,7 @@ def probes_pay(plan: Plan, history: History) -> bool:
     """Whether a rate that the plan leaves open can be probed over a useful horizon, asked after one window."""
     phase = history.phase
     seconds, speed = seconds_left(plan, history), seconds_per_step(phase)
-    if not phase.started.rate_open or phase.control or phase.trunk is None or len(phase.trunk.done) != 1:
+    if not phase.started.rate_open or phase.of_kind("probe") or phase.trunk is None or len(phase.trunk.done) != 1:
         return False
     if seconds is None or speed is None or not _open(plan, phase.started.phase):
         return False

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from multistep.core.allowance import PROBE_FACTORS, PROBE_STEPS, STABLE_COOLDOWN, allowance, probes_pay
+from multistep.core.allowance import PROBE_FACTORS, PROBE_STEPS, STABLE_COOLDOWN, allowance, fixed_steps
 from multistep.core.compare import Comparison, compare
 from multistep.core.events import CheckpointSaved, Evaluated, StabilityRead, VerdictGiven
 from multistep.core.history import History, PhaseRecord, TrialRecord
@@ -41,7 +41,7 @@ def propose(plan: Plan, history: History) -> Proposal | None:
         return _trunk(plan, phase, "the phase's recipe", start=phase.started.start)
     if probes := phase.of_kind("probe"):
         return _after_probes(plan, history, probes, trunk)
-    if probes_pay(plan, history):
+    if trunk.for_probes:
         return _probe(plan, phase, 0)
     return _after_trunk(plan, history, trunk)
 
@@ -52,7 +52,7 @@ def _after_trunk(plan: Plan, history: History, trunk: TrialRecord) -> Proposal |
     reason = trunk.reading.reason if trunk.reading else ""
     best = best_checkpoint(phase)
     match shown:
-        case Stability.DIVERGED if len(phase.of_kind("trunk")) <= RESTARTS:
+        case Stability.DIVERGED if sum(not t.for_probes for t in phase.of_kind("trunk")) <= RESTARTS:
             reason = f"diverged ({reason}); again from {_place(best)} at a third of the rate"
             start = best.id if best else phase.started.start
             return _trunk(plan, phase, reason, start=start, rate=trunk.trial.learning_rate / 3)
@@ -165,7 +165,7 @@ def _after_probes(plan: Plan, history: History, probes: tuple[TrialRecord, ...],
 def chosen_rate(metric: Metric, probes: tuple[TrialRecord, ...]) -> tuple[float, str]:
     """The largest rate that does not lose beyond noise: short probes prefer rates that are too small.
 
-    Noise is the standard error of a score, a bound from above on that of the paired differences.
+    Noise is taken as the metric's tolerance: probes share weights, order and examples.
     Source: arXiv 1803.02021.
     """
     looks = [(p.trial.learning_rate, p.curve[-1].interval) for p in probes if p.curve]
@@ -299,7 +299,9 @@ def stopped(plan: Plan, history: History) -> str:
         return "diverged"
     if trunk and (shown := left_by_curve(plan, trunk)):
         return shown.value
-    return "length" if isinstance(plan.phase(phase.started.phase).until, Amount) else "budget"
+    given = fixed_steps(plan, history)
+    reached = given is not None and control.step >= given
+    return "length" if reached and isinstance(plan.phase(phase.started.phase).until, Amount) else "budget"
 
 
 def _words(found: Comparison) -> str:

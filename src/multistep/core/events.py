@@ -137,7 +137,10 @@ class VerdictGiven:
 
 @dataclass(frozen=True)
 class TrialEnded:
+    """`for_probes`: a trunk that had measured the machine's speed and made way for probes of the rate."""
+
     trial: str
+    for_probes: bool = False
     event: Literal["trial_ended"] = "trial_ended"
 
 

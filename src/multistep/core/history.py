@@ -50,6 +50,7 @@ class TrialRecord:
     verdict: VerdictGiven | None = None
     reason: str = ""
     ended: bool = False
+    for_probes: bool = False
 
     @property
     def done(self) -> tuple[WindowRecord, ...]:
@@ -198,7 +199,7 @@ def _after(history: History, entry: Entry) -> History:
             history = _with_trial(history, replace(trial, verdict=event))
             return replace(history, incumbent=event) if event.decision == "keep" else history
         case TrialEnded():
-            return _with_trial(history, replace(history.trial(event.trial), ended=True))
+            return _with_trial(history, replace(history.trial(event.trial), ended=True, for_probes=event.for_probes))
         case BaselineScored():
             return replace(history, baselines=(*history.baselines, event))
         case PhaseFinished():

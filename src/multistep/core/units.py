@@ -66,7 +66,7 @@ def parse_amount(text: str) -> Amount:
 def _parse_time(text: str) -> Amount | None:
     seconds, end = 0.0, 0
     while match := _TIME_PATTERN.match(text, end):
-        unit = match[2] if match[2] in _TIME else match[2].lower().removesuffix("s")
+        unit = match[2] if match[2] in _TIME else match[2].lower().removesuffix("s") if len(match[2]) > 1 else ""
         if unit not in _TIME:
             return None
         seconds += float(match[1]) * _TIME[unit]

@@ -73,10 +73,16 @@ def _trunk_window(plan: Plan, history: History, trial: TrialRecord, left: Allowa
     if not history.phase.of_kind("probe") and probes_pay(plan, history):
         return None
     steps = left.window_steps
+    warmup = recipe.warmup_steps or 0
     if left.steps_left is not None:
+        # A length too short for its warm-up gets a shorter one; once begun, it is finished.
+        if trial.done:
+            warmup = _warmup_of(trial)
+        elif not left.unmeasured:
+            warmup = min(warmup, max(1, (trial.step + left.steps_left) // 10))
         # Before the speed is known, the first window is all that is granted, and none of it is cooldown.
         total = trial.step + left.steps_left
-        cooldown = 0 if left.unmeasured else round(total * recipe.cooldown_fraction)
+        cooldown = 0 if left.unmeasured else min(round(total * recipe.cooldown_fraction), total - warmup)
         until_cooldown = left.steps_left - cooldown
         # A measured speed is not exact to a fiftieth: rather begin the cooldown than train a few steps more.
         if until_cooldown <= (0 if left.exact else total // 50):
@@ -87,7 +93,13 @@ def _trunk_window(plan: Plan, history: History, trial: TrialRecord, left: Allowa
         # A speed that was seen over a few steps is not trusted with many more than those.
         steps = min(steps, FIRST_WINDOW if left.unmeasured else max(FIRST_WINDOW, 2 * trial.step))
     look = left.exact or (not left.unmeasured and steps >= left.window_steps)
-    return Window(trial.trial.id, _warm_segments(trial, steps, recipe.warmup_steps or 0), look)
+    return Window(trial.trial.id, _warm_segments(trial, steps, warmup), look)
+
+
+def _warmup_of(trial: TrialRecord) -> int:
+    """The steps of the warm-up that the trial's first window began; 0 if it has none."""
+    first = trial.windows[0].window.segments[0]
+    return round(first.steps / first.progress_to) if first.shape == "warmup" else 0
 
 
 def _warm_segments(trial: TrialRecord, steps: int, warmup: int) -> tuple[Segment, ...]:

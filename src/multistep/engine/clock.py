@@ -58,11 +58,15 @@ class BudgetClock:
 
 
 class Heartbeat:
-    """Writes the clock's unjournaled seconds beside the journal each second, so that a kill cannot hide them."""
+    """Writes the budget clock beside the journal each second, so that a kill cannot hide what was spent.
 
-    def __init__(self, clock: BudgetClock, path: Path) -> None:
+    `journaled` gives the seconds that the journal holds; a clean end removes the file.
+    """
+
+    def __init__(self, clock: BudgetClock, path: Path, journaled: Callable[[], float]) -> None:
         self._clock = clock
         self._path = path
+        self._journaled = journaled
         self._stop = Flag()
         self._thread = Thread(target=self._beat, daemon=True, name="heartbeat")
 
@@ -71,23 +75,24 @@ class Heartbeat:
             self._thread.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join()
-        self._path.unlink(missing_ok=True)
+        if kind is None:
+            self._path.unlink(missing_ok=True)
 
     def _beat(self) -> None:
         while not self._stop.wait(BEAT_SECONDS):
             try:
-                self._path.write_text(f"{self._clock.pending():.3f}\n", encoding="ascii")
+                self._path.write_text(f"{self._journaled() + self._clock.pending():.3f}\n", encoding="ascii")
             except OSError:
                 return  # a full disk is reported where it matters: by the journal
 
 
-def seconds_lost(path: Path) -> float:
-    """What the last heartbeat of a killed process says was spent after its last journal entry; 0 if none."""
+def seconds_lost(path: Path, journaled: float) -> float:
+    """What the last heartbeat of a killed process says was spent beyond what the journal holds; 0 if none."""
     try:
-        return max(0.0, float(path.read_text(encoding="ascii")))
+        return max(0.0, float(path.read_text(encoding="ascii")) - journaled)
     except (OSError, ValueError):
         return 0.0

@@ -21,7 +21,6 @@ from multistep.core.events import (
     RunResumed,
     RunStarted,
     TrialStarted,
-    VerdictGiven,
 )
 from multistep.core.history import History
 from multistep.core.metric import metric_named
@@ -66,7 +65,7 @@ class Run:
     def entries(self) -> Iterator[Entry]:
         """Run the plan to its end. Raises Interrupted, RunFailed, PlanError, DataError."""
         try:
-            with Heartbeat(self._clock, self._directory.heartbeat):
+            with Heartbeat(self._clock, self._directory.heartbeat, lambda: self.history.seconds):
                 yield from self._begin()
                 if self.history.finished:
                     self._write_result()  # a kill may have come just before
@@ -75,7 +74,8 @@ class Run:
                     known = self.history.phases[index : index + 1]
                     if not (known and known[0].finished):
                         yield from self._phase(index)
-                        self._winner()
+                    if self.history.phases[index].finished.head is None:  # type: ignore[union-attr]
+                        raise self._failure(index)
                 yield from self._finish()
         finally:
             self._journal.close()
@@ -93,7 +93,7 @@ class Run:
                 "name another folder with --out DIR, or resume that run with `multistep resume`"
             )
         elif not self.history.finished:
-            yield self._append(RunResumed(seconds_lost(self._directory.heartbeat)))
+            yield self._append(RunResumed(seconds_lost(self._directory.heartbeat, self.history.seconds)))
 
     # Phases -----------------------------------------------------------------------------------------
 
@@ -112,10 +112,12 @@ class Run:
 
     def _head(self) -> str | None:
         """Where the next phase goes on: the incumbent, if this phase made it, else the last control."""
-        incumbent, control = self.history.incumbent, self.history.phase.control
-        if incumbent and incumbent.trial in self.history.phase.trials:
+        phase = self.history.phase
+        incumbent = self.history.incumbent
+        if incumbent and incumbent.trial in phase.trials:
             return incumbent.checkpoint
-        return control.checkpoints[-1].id if control and control.checkpoints else None
+        judged = [t for t in phase.of_kind("control") if t.verdict and t.verdict.decision != "failed"]
+        return judged[-1].checkpoints[-1].id if judged else None
 
     def _open_phase(self, index: int) -> Generator[Entry, None, TrialRunner]:
         trials, ready = self._opened(index)
@@ -174,6 +176,7 @@ class Run:
         assert isinstance(phases, list)
         content = {
             "plan": self._plan,
+            "folder": str(Path.cwd()),
             "versions": self._workshop.versions(),
             "phases": [
                 *phases[:index],
@@ -197,7 +200,8 @@ class Run:
     # The end ----------------------------------------------------------------------------------------
 
     def _finish(self) -> Iterator[Entry]:
-        incumbent = self._winner()
+        incumbent = self.history.incumbent
+        assert incumbent is not None, "a phase without a head has failed before"
         assert incumbent.checkpoint is not None, "a kept trial has a checkpoint"
         index = self._plan.phase_count - 1
         if (trials := self._trials) is None:
@@ -221,14 +225,12 @@ class Run:
         record = result_of(self.history, self._directory.read_table)
         write_atomically(self._directory.result, to_json(record, indent=1))
 
-    def _winner(self) -> VerdictGiven:
-        """The incumbent. Raises RunFailed if the run has none."""
-        if self.history.incumbent is None:
-            raise RunFailed(
-                f"phase '{self.history.phase.started.name}' diverged and no checkpoint could be evaluated; lower "
-                "recipe.learning_rate, raise recipe.warmup_steps, or check the data"
-            )
-        return self.history.incumbent
+    def _failure(self, index: int) -> RunFailed:
+        name = self.history.phases[index].started.name
+        return RunFailed(
+            f"phase '{name}' diverged and no checkpoint could be evaluated; lower recipe.learning_rate, raise "
+            "recipe.warmup_steps, or check the data, and start a new run"
+        )
 
     def _export(self, learner: Learner) -> str:
         weights = ""

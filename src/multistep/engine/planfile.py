@@ -300,11 +300,16 @@ def _check_meaning(plan: Plan, source: _Source) -> None:
             )
         data = phase.data
         assert data is not None, "a plan has data"
-        if bool(data.source) == bool(data.train):
+        if bool(data.source) == bool(data.train) or (data.source and (data.validation or data.test)):
             raise PlanError(
                 f"{source.at((*place, 'data'))}: data names either one source, or train (and validation, test) files"
             )
     if plan.tolerance is not None and not plan.tolerance > 0:
         raise PlanError(f"{source.at(('tolerance',))}: tolerance is {plan.tolerance:g}; allowed: more than 0")
-    if plan.seed < 0:
-        raise PlanError(f"{source.at(('seed',))}: seed is {plan.seed}; allowed: 0 or more")
+    if not 0 <= plan.seed < 2**31:
+        raise PlanError(f"{source.at(('seed',))}: seed is {plan.seed}; allowed: 0 to {2**31 - 1}")
+    for name in ("parameters", "layers", "width", "heads", "context", "vocabulary"):
+        size = getattr(plan.model, name)
+        least = {"parameters": 1000, "width": 8, "context": 2, "vocabulary": 257}.get(name, 1)
+        if size is not None and size < least:
+            raise PlanError(f"{source.at(('model', name))}: model.{name} is {size}; allowed: {least} or more")

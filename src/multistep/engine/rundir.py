@@ -8,6 +8,7 @@ import io
 import json
 import os
 import shutil
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -126,7 +127,10 @@ class RunDirectory:
         path = self.evaluations / f"{digest.hexdigest()}.npz"
         if not path.exists():
             beside = path.with_suffix(".new")
-            beside.write_bytes(buffer.getvalue())
+            with beside.open("wb") as file:
+                file.write(buffer.getvalue())
+                file.flush()
+                os.fsync(file.fileno())
             beside.replace(path)
         return digest.hexdigest()
 
@@ -136,7 +140,7 @@ class RunDirectory:
         try:
             with np.load(path, allow_pickle=False) as stored:
                 return Evaluation({key: stored[key] for key in stored.files})
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
             raise RunDirectoryError(f"{path}: the evaluation's table is missing or damaged") from error
 
     def read_resolved(self) -> dict[str, object]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 
+from multistep.core.allowance import probes_pay, require_time
 from multistep.core.controller import best_checkpoint, decide, read_stability
 from multistep.core.events import (
     CheckpointSaved,
@@ -74,6 +75,7 @@ class TrialRunner:
                 yield self._journal.append(WindowPlanned(window))
             progress = self._advance(window)
             yield self._journal.append(WindowDone(name, progress))
+            require_time(self._plan, self.history)
             yield from self._look(window)
             if reading := read_stability(self._plan, self.history, name):
                 yield self._journal.append(reading)
@@ -116,6 +118,7 @@ class TrialRunner:
     def _close(self, name: str) -> Iterator[Entry]:
         """The checkpoint at a trial's end and, for a control, its full evaluation and the verdict."""
         record = self.history.trial(name)
+        for_probes = record.trial.kind == "trunk" and probes_pay(self._plan, self.history)
         ok = not record.done or (record.done[-1].progress is not None and record.done[-1].progress.finite)
         if ok and record.trial.kind != "probe" and not self._saved_at(record):
             yield self._save(name)
@@ -123,7 +126,7 @@ class TrialRunner:
             if ok and record.full is None:
                 yield self.evaluate(name, "validation", sample=False)
             yield self._journal.append(self._verdict(name))
-        yield self._journal.append(TrialEnded(name))
+        yield self._journal.append(TrialEnded(name, for_probes))
         self._discard()
 
     def _verdict(self, name: str) -> Event:
@@ -173,7 +176,7 @@ class TrialRunner:
     def _save_due(self, name: str) -> bool:
         """Saved is as often as is cheap, so that a kill costs little.
 
-        Where no clock may decide anything, a trunk is also saved at each look that is the best so far, since
+        Where no clock may decide anything, a trial is also saved at each look that is the best so far, since
         that is what overfitting goes back to.
         """
         record = self.history.trial(name)
@@ -183,7 +186,7 @@ class TrialRunner:
         saved = record.checkpoints[-1].step if record.checkpoints else record.first_step
         unsaved = sum(r.train_seconds for r in record.done if r.step > saved)
         cheap = unsaved >= max(SAVE_SECONDS, SAVE_COST * self._save_seconds)
-        if record.trial.kind == "trunk" and last.evaluation and not self._plan.timed:
+        if record.trial.kind != "probe" and last.evaluation and not self._plan.timed:
             metric = metric_named(self.history.phase.started.metric)
             scores = [look.interval.score for look in record.curve]
             cheap |= all(metric.improvement(scores[-1], score) > 0 for score in scores[:-1])

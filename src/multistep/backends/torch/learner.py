@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from multistep.backends.torch.optimizers import StepRule, build_optimizer
@@ -107,10 +107,9 @@ class TorchLearner:
             **{f"average.{name}": tensor for name, tensor in _named(self._average)},
             **{f"optimizer.{name}": tensor for name, tensor in self._rule.state_tensors().items()},
         }
-        save_file(
-            {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
-            folder / "state.safetensors",
-        )
+        on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        # Written by Python, since safetensors hides a full disk in an exception without a number.
+        (folder / "state.safetensors").write_bytes(save(on_cpu))
         state = {"steps": self._steps, "position": self._position}
         (folder / "state.json").write_text(json.dumps(state), encoding="utf-8")
 
@@ -132,14 +131,14 @@ class TorchLearner:
             batch = self._domain.batch(self._position, batch_size, self._seed, self._device)
             if self._recipe.dropout:
                 # Seeded by the step, not carried along: a repeated step drops the same activations.
-                torch.manual_seed((self._seed << 32) + self._steps)
+                torch.manual_seed(hash((self._seed, self._steps)) % 2**63)
             loss, count = self._gradients(batch)
             self._rule.step(rate)
             self._steps += 1
             self._position += batch_size
             loss_sum += loss
             labels += count
-            if self._recipe.averaging and self._steps % AVERAGE_EVERY == 0:
+            if self._recipe.averaging and (self._steps % AVERAGE_EVERY == 0 or self._steps < AVERAGE_EVERY):
                 self._update_average()
         if not self._recipe.averaging:
             self._average_is_model()

@@ -47,7 +47,7 @@ def score_stream(
         labels_BT = torch.from_numpy(padded[place + 1]).to(device)
         logits_BTV = logits_of(tokens_BT)
         losses = F.cross_entropy(logits_BTV.flatten(0, 1).float(), labels_BT.flatten(), reduction="none")
-        nats[place[inside]] = losses.double().cpu().numpy().reshape(place.shape)[inside]
+        nats[place[inside]] = losses.cpu().double().numpy().reshape(place.shape)[inside]
     return stream.table(nats, spans)
 
 

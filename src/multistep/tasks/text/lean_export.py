@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from multistep.tasks.text.lean import EPSILON, ROPE_BASE, LeanConfig, LeanGPT
+from multistep.tasks.text.lean import EPSILON, ROPE_BASE, LeanBlock, LeanConfig, LeanGPT
 
 
 def _pairs_apart(rows_HDW: Tensor) -> Tensor:

@@ -75,12 +75,12 @@ class LeanMaker:
         model.dropout = dropout
 
     def write(self, model: nn.Module, folder: Path) -> None:
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
         assert isinstance(model, LeanGPT)
         config, tensors = to_transformers(model)
         # The output layer of a GPT-2 is its embedding; it is stored once, as transformers does.
-        save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+        (folder / WEIGHTS).write_bytes(save(tensors, metadata={"format": "pt"}))
         config |= {"bos_token_id": self.end, "eos_token_id": self.end, "dtype": "float32"}
         (folder / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
         generation = {"bos_token_id": self.end, "eos_token_id": self.end, "pad_token_id": self.end}
@@ -120,9 +120,11 @@ class TransformersMaker:
         return logits
 
     def set_dropout(self, model: nn.Module, dropout: float) -> None:
-        for module in model.modules():
-            if isinstance(module, nn.Dropout):
-                module.p = dropout
+        places = [module for module in model.modules() if isinstance(module, nn.Dropout)]
+        if dropout and not places:
+            raise PlanError(f"recipe.dropout is {dropout:g}, but {self.architecture} has no dropout; leave it out")
+        for module in places:
+            module.p = dropout
 
     def write(self, model: nn.Module, folder: Path) -> None:
         model.save_pretrained(folder)  # type: ignore[operator]
@@ -183,7 +185,7 @@ def load_model(name: str, context: int | None = None) -> Maker:
     if folder.is_dir():
         if not (folder / "config.json").is_file():
             raise PlanError(f"model: {folder} holds no config.json; name a Hugging Face model folder")
-        if (lean := _load_lean(folder)) is not None:
+        if context is None and (lean := _load_lean(folder)) is not None:
             return lean
     elif name.count("/") > 1 or name.startswith((".", "/")):
         raise PlanError(f"model: {name}: no such folder")
@@ -193,11 +195,10 @@ def load_model(name: str, context: int | None = None) -> Maker:
         tokenizer = AutoTokenizer.from_pretrained(name)
         model = AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32)
     except (OSError, ValueError) as error:
-        first = str(error).strip().splitlines()[0]
         hint = nearest(name, PRESETS)
         raise PlanError(
-            f"model '{name}': no preset ({', '.join(PRESETS)}), no folder, and not to be had from the hub ({first})."
-            f"{hint}"
+            f"model '{name}': no preset ({', '.join(PRESETS)}), no folder, and not to be had from the hub "
+            f"({first_line(error)}).{hint}"
         ) from error
     if not hasattr(tokenizer, "backend_tokenizer"):
         raise PlanError(f"model '{name}': its tokenizer has no fast form; use a model with a tokenizer.json")
@@ -206,14 +207,24 @@ def load_model(name: str, context: int | None = None) -> Maker:
 
 def _load_lean(folder: Path) -> LeanMaker | None:
     """A folder that this project exported, without the seconds that importing transformers takes."""
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     if not (folder / WEIGHTS).is_file():
         return None
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        weights = load_file(folder / WEIGHTS)
+    except (ValueError, SafetensorError) as error:
+        raise PlanError(f"model: {folder} is damaged ({first_line(error)}); export or download it again") from error
     tokens = {"bos_token_id", "eos_token_id", "pad_token_id"}
-    model = from_transformers({**config, **dict.fromkeys(tokens)}, load_file(folder / WEIGHTS))
+    model = from_transformers({**config, **dict.fromkeys(tokens)}, weights)
     return LeanMaker(model.config, load_tokenizer(folder), model) if model is not None else None
+
+
+def first_line(error: Exception) -> str:
+    """What a library's error says, without its advice over many lines."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def weights_hash(folder: Path) -> str:

@@ -6,7 +6,7 @@ The numbers come from bench/explore_text.py; docs/experiments.md has the tables.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -48,7 +48,8 @@ def choose_preset(spec: ModelSpec, facts: TextFacts, plan: Plan) -> Preset:
     """Fill in what the plan leaves open."""
     architecture = "nanochat" if spec.name == "auto" else spec.name
     tokenizer, vocabulary = _tokenizer(spec, facts)
-    blocks = _parameters(facts, plan.budget)
+    phases = [phase.until for phase in plan.phases if isinstance(phase.until, Amount)]
+    blocks = _parameters(facts, [plan.budget] if plan.budget else phases)
     if spec.parameters:
         # The plan counts all parameters; embedding and head take theirs first, at about the width to come.
         width = math.sqrt(spec.parameters / 24)
@@ -72,9 +73,9 @@ def _tokenizer(spec: ModelSpec, facts: TextFacts) -> tuple[TokenizerKind, int | 
     return kind, spec.vocabulary or (8192 if facts.alphabet > 2000 else size)
 
 
-def _parameters(facts: TextFacts, budget: Amount | None) -> float:
+def _parameters(facts: TextFacts, lengths: Sequence[Amount]) -> float:
     """Of the blocks. More time bears a larger model, and little text a smaller one."""
-    seconds = budget.value if budget and budget.unit is Unit.SECONDS else 300.0
+    seconds = sum(amount.value for amount in lengths if amount.unit is Unit.SECONDS) or 300.0
     by_time = 0.75e6 * math.sqrt(max(1.0, seconds / 60.0))
     return min(max(by_time, 2e5), 1e5 + 2.0 * facts.characters, 1e8)
 
@@ -83,7 +84,7 @@ def _shape(spec: ModelSpec, blocks: float) -> Shape:
     """Wide and shallow: two layers train faster than four at the same size, up to a million parameters."""
     layers = spec.layers or max(2, min(12, round(2 * (blocks / 8e5) ** 0.4)))
     width = spec.width or max(32, round(math.sqrt(blocks / (12 * layers)) / 16) * 16)
-    heads = spec.heads or max(h for h in range(1, max(2, width // 32 + 1)) if width % (2 * h) == 0)
+    heads = spec.heads or max((h for h in range(1, max(2, width // 32 + 1)) if width % (2 * h) == 0), default=1)
     return Shape(layers, width, heads, spec.context or 64)
 
 

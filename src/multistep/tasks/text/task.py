@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import os
 import platform
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +20,7 @@ from multistep.core.metric import Evaluation
 from multistep.core.plan import DataSpec, Plan
 from multistep.core.trial import Facts
 from multistep.engine.learner import Learner, Readiness, Split
-from multistep.errors import DataError
+from multistep.errors import DataError, PlanError
 from multistep.tasks.text.evaluate import sample_tokens, score_stream
 from multistep.tasks.text.lean import LeanGPT
 from multistep.tasks.text.models import Maker, load_model, make_preset, weights_hash
@@ -142,7 +143,10 @@ class TextWorkshop:
             description=maker.description,
             notes=splits.notes,
         )
-        ready = Readiness(facts, recipe, "learning_rate" not in given and not maker.pretrained, splits.fingerprint)
+        # The tokenizer may be learnt from other phases' texts, which must not change under a resumed run either.
+        tokens = hashlib.blake2b(maker.tokenizer.to_str().encode(), digest_size=8).hexdigest()
+        rate_open = "learning_rate" not in given and not maker.pretrained
+        ready = Readiness(facts, recipe, rate_open, f"{splits.fingerprint}-{tokens}")
         return TorchLearner(domain, should_stop, device), ready
 
     def versions(self) -> Mapping[str, str]:
@@ -173,6 +177,10 @@ def _splits(data: DataSpec) -> TextSplits:
 def _make(plan: Plan, splits: TextSplits | None) -> Maker:
     """The model that all phases train; a tokenizer from nothing is learnt from all their training texts."""
     if plan.model.name not in ("auto", *PRESETS):
+        sizes = ("parameters", "layers", "width", "heads", "vocabulary")
+        given = [name for name in sizes if getattr(plan.model, name) is not None]
+        if given:
+            raise PlanError(f"model.{given[0]}: '{plan.model.name}' brings its own; leave it out")
         return load_model(plan.model.name, plan.model.context)
     if splits is not None:
         texts = splits.train

@@ -13,7 +13,7 @@ from multistep.core.metric import Evaluation
 from multistep.errors import PlanError
 from multistep.tasks.text.evaluate import score_stream
 from multistep.tasks.text.files import read_documents
-from multistep.tasks.text.models import load_model
+from multistep.tasks.text.models import first_line, load_model
 from multistep.tasks.text.stream import read_stream
 
 
@@ -41,8 +41,13 @@ def generate_text(model: str, prompt: str, *, tokens: int, temperature: float, s
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     name = _existing(model)
-    tokenizer = AutoTokenizer.from_pretrained(name)
-    module: Any = AutoModelForCausalLM.from_pretrained(name)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name)
+        module: Any = AutoModelForCausalLM.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        raise PlanError(
+            f"model '{name}': no model folder, and not to be had from the hub ({first_line(error)})"
+        ) from error
     module.to(pick_device()).eval()
     start = tokenizer(prompt, return_tensors="pt").input_ids if prompt else None
     if start is None or start.shape[1] == 0:
