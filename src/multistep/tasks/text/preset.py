@@ -15,6 +15,8 @@ from multistep.core.recipe import Recipe, Setting
 from multistep.core.units import Amount, Unit
 
 PRESETS = ("nanochat", "gpt2", "qwen3", "llama")
+BATCH_SIZE = 12  # contexts a step
+DEVICE_RATES = {"cpu": 2.5e10, "mps": 1e12, "cuda": 5e13}  # operations a second; of a CPU, each core's
 TokenizerKind = Literal["characters", "bpe"]
 
 
@@ -88,8 +90,33 @@ def _shape(spec: ModelSpec, blocks: float) -> Shape:
     return Shape(layers, width, heads, spec.context or 64)
 
 
-def default_recipe(given: Mapping[str, Setting], *, architecture: str, pretrained: bool) -> Recipe:
-    """The recipe with every setting that the plan leaves open."""
+def expected_epochs(plan: Plan, *, parameters: int, tokens: int, device: str, cores: int) -> float:
+    """About how often a plan's budget reads a training split of so many tokens; by rule, nothing is measured.
+
+    Six operations per parameter and token (arXiv 2001.08361), at what such devices were seen to reach.
+    """
+    amounts = [plan.budget] if plan.budget else [phase.until for phase in plan.phases]
+    rate = DEVICE_RATES.get(device, DEVICE_RATES["cpu"] * cores)
+    epochs = 0.0
+    for amount in amounts:
+        if isinstance(amount, Amount):
+            per_epoch = {
+                Unit.EPOCHS: 1.0,
+                Unit.TOKENS: tokens,
+                Unit.STEPS: tokens / (BATCH_SIZE * 64),
+                Unit.SECONDS: 6.0 * parameters * tokens / rate,
+            }[amount.unit]
+            epochs += amount.value / per_epoch
+    return epochs
+
+
+def default_dropout(epochs: float) -> float:
+    """None while the text is new; more the more often it is read again, up to 0.3."""
+    return 0.0 if epochs < 3 else round(min(0.3, 0.1 + 0.1 * math.log2(epochs / 3)), 2)
+
+
+def default_recipe(given: Mapping[str, Setting], *, architecture: str, pretrained: bool, epochs: float = 0.0) -> Recipe:
+    """The recipe with every setting that the plan leaves open; `epochs` as `expected_epochs` says."""
     optimizer = str(given.get("optimizer", "adamw" if pretrained else "muon"))
     base: dict[str, Setting] = {
         "optimizer": optimizer,
@@ -98,10 +125,11 @@ def default_recipe(given: Mapping[str, Setting], *, architecture: str, pretraine
             "adamw": 5e-5 if pretrained else 5e-3,
             "sgd": 0.1,
         }[optimizer],
-        "batch_size": 12,
+        "batch_size": BATCH_SIZE,
         "weight_decay": 0.0 if optimizer == "sgd" else 0.1 if optimizer == "adamw" else 0.0,
         "gradient_clip": 0.0 if optimizer == "muon" else 1.0,
         "warmup_steps": 100 if pretrained else 10,
+        "dropout": default_dropout(epochs) if architecture in ("nanochat", "gpt2") else 0.0,
     }
     if optimizer == "sgd":
         base["momentum"] = 0.9

@@ -25,7 +25,7 @@ from multistep.tasks.text.evaluate import sample_tokens, score_stream
 from multistep.tasks.text.lean import LeanGPT
 from multistep.tasks.text.models import Maker, load_model, make_preset, weights_hash
 from multistep.tasks.text.ngram import NGram
-from multistep.tasks.text.preset import PRESETS, TextFacts, choose_preset, default_recipe
+from multistep.tasks.text.preset import PRESETS, TextFacts, choose_preset, default_recipe, expected_epochs
 from multistep.tasks.text.splits import TextSplits, load_splits
 from multistep.tasks.text.stream import ReadingOrder, Stream, baseline_table, read_stream
 
@@ -129,10 +129,18 @@ class TextWorkshop:
         maker = self._maker
         domain = TextDomain(splits, maker)
         given = dict(plan.phase(phase).recipe)
-        recipe = default_recipe(given, architecture=maker.architecture, pretrained=maker.pretrained)
         device = pick_device()
+        parameters = sum(p.numel() for p in maker.build(plan.seed).parameters())
+        epochs = expected_epochs(
+            plan,
+            parameters=parameters,
+            tokens=len(domain.train.tokens),
+            device=device.type,
+            cores=torch.get_num_threads(),
+        )
+        recipe = default_recipe(given, architecture=maker.architecture, pretrained=maker.pretrained, epochs=epochs)
         facts = Facts(
-            parameters=sum(p.numel() for p in maker.build(plan.seed).parameters()),
+            parameters=parameters,
             train_examples=domain.order.per_epoch,
             tokens_per_example=maker.context,
             sample_tokens=_tokens(domain.held_out["validation"], sample=True),
