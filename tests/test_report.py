@@ -437,8 +437,6 @@ def test_without_a_terminal_each_meaningful_event_is_one_plain_line(
         "finished (stable): 680 steps",
     ):
         assert len(re.findall(re.escape(words), printed.err)) == 1
-    replay(directory, LiveView(plan, out=tmp_path, quiet=True))
-    assert capsys.readouterr() == ("", "")
 
 
 def test_the_panel_ticks_and_leaves_tracebacks_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

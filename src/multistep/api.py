@@ -25,6 +25,7 @@ from multistep.engine.loop import Run
 from multistep.engine.planfile import plan_from, read_plan, to_yaml
 from multistep.engine.rundir import RunDirectory, default_folder, plan_hash, write_atomically
 from multistep.errors import PlanError, RunDirectoryError, RunFailed, Stopped, UserError
+from multistep.report.summary import interval_of
 
 OnEntry = Callable[[Entry, History], None]
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -146,8 +147,8 @@ def read_result(directory: RunDirectory) -> Result:
     history = fold(read_entries(directory.journal))
     return Result(
         metric=record["metric"],
-        validation=_interval(record["validation"]),
-        test=_interval(record["test"]) if record["test"] else None,
+        validation=interval_of(record["validation"]),
+        test=interval_of(record["test"]) if record["test"] else None,
         baseline=record["baseline"],
         model=directory.folder / record["model"],
         folder=directory.folder,
@@ -155,11 +156,6 @@ def read_result(directory: RunDirectory) -> Result:
         verdicts=history.verdicts,
         record=record,
     )
-
-
-def _interval(fields: Mapping[str, Any]) -> Interval:
-    # JSON has no infinity: one block leaves the interval open, and result.json says "inf".
-    return Interval(float(fields["score"]), float(fields["low"]), float(fields["high"]), int(fields["n"]))
 
 
 def write_report(directory: RunDirectory) -> Path:

@@ -33,7 +33,7 @@ class Learner(Protocol):
     """Trains one phase. It behaves as if rebuilt from (checkpoint, recipe), whatever it keeps."""
 
     def initial(self, recipe: Recipe, seed: int) -> None:
-        """The weights that the phase starts from: fresh ones, a pretrained model's, or the previous phase's."""
+        """The weights that the first phase starts from: fresh ones, or a pretrained model's."""
 
     def load(self, folder: Path, recipe: Recipe, seed: int) -> None:
         """Continue exactly from what `save` wrote."""

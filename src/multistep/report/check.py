@@ -99,7 +99,13 @@ def print_check(found: Mapping[str, Any]) -> None:
     console.print(f"plan {found['plan']} is valid; it would run in {found['out']}", highlight=False)
     console.print(found["yaml"].rstrip(), markup=False, highlight=False)
     table = Table(
-        "phase", "data", "metric", "until", "recipe", title="phases, defaults filled in", title_justify="left"
+        "phase",
+        "data",
+        "metric",
+        "until",
+        "recipe",
+        title="phases (what is not given is the preset's, chosen with the data)",
+        title_justify="left",
     )
     for phase in found["phases"]:
         recipe = ", ".join(f"{key}={value}" for key, value in phase["recipe"].items()) or "the preset's"

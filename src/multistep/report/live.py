@@ -52,7 +52,6 @@ class LiveView:
         plan: Plan,
         *,
         out: Path,
-        quiet: bool = False,
         console: Console | None = None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -60,7 +59,7 @@ class LiveView:
 
         self._plan = plan
         self._out = out
-        self._quiet = quiet
+        self._quiet = False
         self._console = console or Console(stderr=True)
         self._now = now
         # One tuple, so that the refreshing thread never sees an entry with another one's history.
@@ -200,7 +199,8 @@ def plain_line(plan: Plan, entry: Entry, history: History) -> str | None:
         case Evaluated():
             return f"{event.trial}, step {event.step}: validation in full {with_interval(event.interval)}"
         case StabilityRead() if left_by_curve(plan, history.trial(event.trial)):
-            return f"trunk left at step {event.step}, {event.stability.value}: {event.reason}"
+            place = f"{stretch(history.trial(event.trial))} left at step {event.step}"
+            return f"{place}, {event.stability.value}: {event.reason}"
         case VerdictGiven():
             return f"verdict: {_verdict_words(event)}"
         case BaselineScored():

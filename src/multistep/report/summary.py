@@ -43,9 +43,9 @@ def answer(record: Mapping[str, Any]) -> Answer | None:
     if not record.get(split):
         return None
     metric = metric_named(str(record["metric"]))
-    score = _interval(record[split])
+    score = interval_of(record[split])
     baseline = record.get("baseline") or {}
-    rival = _interval(baseline[split]) if baseline.get(split) else None
+    rival = interval_of(baseline[split]) if baseline.get(split) else None
     scores = (record.get("scores") or {}).get(split) or {}
     others = {str(name): float(value) for name, value in scores.items() if name != metric.name}
     name = clean(str(baseline["name"])) if rival else None
@@ -80,7 +80,7 @@ def _compared(metric: Metric, gain: Mapping[str, float], baseline: str, split: s
     )
 
 
-def _interval(fields: Mapping[str, Any]) -> Interval:
+def interval_of(fields: Mapping[str, Any]) -> Interval:
     # JSON has no infinity: result.json holds "inf" where one block leaves the interval open.
     return Interval(float(fields["score"]), float(fields["low"]), float(fields["high"]), int(fields["n"]))
 

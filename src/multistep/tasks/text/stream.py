@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from multistep.core.metric import Evaluation, Floats
 from multistep.errors import DataError
+from multistep.tasks.text.ngram import SCALAR_VALUES
 from multistep.tasks.text.tokenizer import UNKNOWN, encode, token_bytes
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ LEAST_SPAN_BYTES = 2048  # neighbouring characters are not independent; spans of
 MOST_SPAN_BYTES = 16384  # room for long contexts where there is text enough
 SPANS = 64  # aimed at, so that an interval means something
 SAMPLE_SPANS = 16  # scored after each window, evenly spread
-CODE_POINTS = 0x110000 - 2048  # Unicode's characters, surrogates left out
 
 
 @dataclass(frozen=True)
@@ -84,9 +84,9 @@ def read_stream(texts: Sequence[str], tokenizer: Tokenizer, *, several: bool, en
     count = max(1, offset // size)
     span = np.minimum(starting // size, count - 1).astype(np.int32)
     edges = np.append(np.arange(count) * size, offset)
-    lost = (
-        np.where(tokens == unknown, np.log(CODE_POINTS - known), 0.0) if unknown is not None else np.zeros(len(tokens))
-    )
+    lost = np.zeros(len(tokens))
+    if unknown is not None:
+        lost[tokens == unknown] = np.log(SCALAR_VALUES - known)
     return Stream(tuple(texts), tokens, span, lost, np.diff(edges).astype(np.float64))
 
 
