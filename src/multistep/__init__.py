@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -10,14 +9,18 @@ if TYPE_CHECKING:
 
 __all__ = ["Result", "__version__", "resume", "train"]
 
-try:
-    __version__ = version("multistep")
-except PackageNotFoundError:  # run from a source tree that was never installed
-    __version__ = "0"
+__version__: str  # looked up on use: the look-up takes a tenth of a second
 
 
 def __getattr__(name: str) -> Any:
     # Imported on use, so that `multistep --help` answers at once.
+    if name == "__version__":
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            return version("multistep")
+        except PackageNotFoundError:  # run from a source tree that was never installed
+            return "0"
     if name in ("Result", "resume", "train"):
         from multistep import api
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
@@ -16,8 +16,10 @@ from multistep.engine.costs import recall
 from multistep.engine.plain import plain
 from multistep.engine.planfile import to_yaml
 from multistep.engine.rundir import default_folder, plan_hash
-from multistep.engine.simulate import Outcome
 from multistep.errors import PlanError
+
+if TYPE_CHECKING:
+    from multistep.engine.simulate import Outcome
 
 
 def check_plan(plan: Plan) -> dict[str, Any]:
