@@ -9,6 +9,7 @@ per character. Step times are measured apart from losses, so that other work on 
 
 import itertools
 import json
+import os
 import sys
 import time
 from dataclasses import asdict, dataclass, fields, replace
@@ -23,7 +24,7 @@ from multistep.backends.torch import muon
 from multistep.backends.torch.optimizers import StepRule, build_optimizer
 from multistep.tasks.text.lean import LeanConfig, LeanGPT
 
-TEXT = Path(__file__).parents[2] / "shared/data/tinyshakespeare/input.txt"
+TEXT = Path(os.environ.get("MULTISTEP_DATA", "")) / "tinyshakespeare" / "input.txt"
 
 
 @dataclass(frozen=True)
