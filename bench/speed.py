@@ -3,7 +3,8 @@
     MULTISTEP_DATA=... python bench/speed.py [--parts a,own,b,c] [--seeds 5] [--out FOLDER]
 
 Every run is a process of its own; its seconds are those of the whole process, imports, data, scoring, export and
-report included. Seconds to a score are those of the smallest budget on the grid whose finished run reaches it.
+report included. Seconds to a score are those of the smallest budget on the grid whose finished run reaches it,
+found by walking down the grid from where the seed before ended, or up if that is not enough.
 The runs of one seed follow each other, so that a noisy machine disturbs both sides alike.
 
 a: what the script reaches in 2,000 steps (mean over seeds), with characters and the shape that `multistep`
@@ -28,8 +29,8 @@ HERE = Path(__file__).parent
 GRIDS = {
     "a": [22, 25, 28, 31, 34, 38],
     "own": [34, 38, 42, 46, 50, 56],
-    "b": [40, 50, 60, 75, 90, 110],
-    "c": [100, 125, 150, 180, 220, 270],
+    "b": [60, 75, 90, 110, 130, 160, 190, 230, 280, 340],
+    "c": [60, 75, 90, 110, 130, 160, 190, 230, 280, 340],
 }
 PARTS = {
     "a": ["model.tokenizer=characters", "model.parameters=800000"],
@@ -53,6 +54,7 @@ class Bench:
         self.path = out / "results.jsonl"
         known = self.path.read_text().splitlines() if self.path.exists() else []
         self.results: list[Result] = [json.loads(line) for line in known]
+        self._place: dict[str, int] = {}  # on a part's grid, where the last seed's smallest budget was
 
     def _run(self, key: Result, command: list[str]) -> Result:
         for result in self.results:
@@ -98,11 +100,21 @@ class Bench:
         return self._run({"way": "free" if part in "bc" else part, "budget": budget, "seed": seed}, command + settings)
 
     def seconds_to(self, target: float, part: str, seed: int) -> float | None:
-        for budget in GRIDS[part]:
-            found = self.ours(part, budget, seed)
+        grid, place = GRIDS[part], self._place.get(part, len(GRIDS[part]) // 2)
+        reached: dict[int, float] = {}
+        while 0 <= place < len(grid):
+            found = self.ours(part, grid[place], seed)
             if found["loss"] <= target:
-                return float(found["seconds"])
-        return None
+                reached[place] = float(found["seconds"])
+                place -= 1
+            elif place + 1 in reached:
+                break
+            else:
+                place += 1
+        if not reached:
+            return None
+        self._place[part] = min(reached)
+        return reached[min(reached)]
 
 
 def spread(values: Iterable[float]) -> str:

@@ -122,7 +122,11 @@ class ReplayDiffered:
 
 @dataclass(frozen=True)
 class VerdictGiven:
-    """`improvement` over the incumbent with its 95% interval; None for the first, which has no rival."""
+    """`improvement` over the incumbent with its 95% interval; None for the first, which has no rival.
+
+    `attempt` numbers the candidates that had to be significantly better, `critical` is what was asked of them, in
+    standard errors. `gain` is what a move brought over its sibling `control`, with its 95% interval.
+    """
 
     trial: str
     decision: Decision
@@ -132,6 +136,13 @@ class VerdictGiven:
     improvement: float | None = None
     low: float | None = None
     high: float | None = None
+    standard_error: float | None = None
+    attempt: int | None = None
+    critical: float | None = None
+    control: str | None = None
+    gain: float | None = None
+    gain_low: float | None = None
+    gain_high: float | None = None
     event: Literal["verdict"] = "verdict"
 
 
@@ -142,6 +153,25 @@ class TrialEnded:
     trial: str
     for_probes: bool = False
     event: Literal["trial_ended"] = "trial_ended"
+
+
+@dataclass(frozen=True)
+class MovesEnded:
+    """Why no further move is tried in a phase."""
+
+    phase: int
+    reason: str
+    event: Literal["moves_ended"] = "moves_ended"
+
+
+@dataclass(frozen=True)
+class PhaseReused:
+    """The entries of this phase that follow were taken from another run, whose phase had the same key."""
+
+    phase: int
+    key: str
+    run: str
+    event: Literal["phase_reused"] = "phase_reused"
 
 
 @dataclass(frozen=True)
@@ -183,6 +213,8 @@ Event = (
     | ReplayDiffered
     | VerdictGiven
     | TrialEnded
+    | MovesEnded
+    | PhaseReused
     | BaselineScored
     | PhaseFinished
     | RunFinished

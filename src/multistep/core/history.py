@@ -12,6 +12,7 @@ from multistep.core.events import (
     CheckpointSaved,
     Entry,
     Evaluated,
+    MovesEnded,
     PhaseFinished,
     PhaseStarted,
     RunFinished,
@@ -82,6 +83,7 @@ class PhaseRecord:
     start_seconds: float  # the budget clock when the phase began
     trials: Mapping[str, TrialRecord] = field(default_factory=dict)
     finished: PhaseFinished | None = None
+    moves_ended: MovesEnded | None = None
 
     def of_kind(self, kind: str) -> tuple[TrialRecord, ...]:
         return tuple(record for record in self.trials.values() if record.trial.kind == kind)
@@ -200,6 +202,8 @@ def _after(history: History, entry: Entry) -> History:
             return replace(history, incumbent=event) if event.decision == "keep" else history
         case TrialEnded():
             return _with_trial(history, replace(history.trial(event.trial), ended=True, for_probes=event.for_probes))
+        case MovesEnded():
+            return _with_phase(history, replace(history.phase, moves_ended=event))
         case BaselineScored():
             return replace(history, baselines=(*history.baselines, event))
         case PhaseFinished():

@@ -9,7 +9,8 @@ from typing import Literal
 
 from multistep.errors import PlanError, nearest
 
-OptimizerName = Literal["muon", "adamw", "sgd"]
+OptimizerName = Literal["muon", "adamw", "adam", "sgd", "adafactor", "schedule-free", "soap", "lion", "prodigy"]
+Schedule = Literal["constant", "one-cycle", "multi-step", "on-plateau"]
 CooldownShape = Literal["linear", "cosine", "1-sqrt"]
 Shape = Literal["warmup", "constant", "linear", "cosine", "1-sqrt"]
 Precision = Literal["auto", "float32", "bfloat16"]
@@ -23,7 +24,10 @@ class Recipe:
     `learning_rate` is the plateau's, for weight matrices; embeddings, norms and heads follow it in a ratio
     that the optimizer fixes. `cooldown_fraction` is the share of the training spent cooling down (0: never,
     1: from the end of the warm-up on). `averaging` is the horizon of the averaged weights as a share of the
-    steps so far (0: none). `frozen` holds glob patterns of parameter names.
+    steps so far (0: none). `frozen` holds glob patterns of parameter names. `schedule` is what the rate does
+    before the cooldown. `sharpness` is the radius of sharpness-aware steps (0: plain ones). Each layer below
+    the head has `layer_decay` times the rate of the one above. `context` is the training context in tokens
+    (None: the model's own); `augmentation` the strength of the task's augmentation, 0 to 1.
     """
 
     optimizer: OptimizerName = "muon"
@@ -39,7 +43,12 @@ class Recipe:
     warmup_steps: int | None = None
     cooldown: CooldownShape = "linear"
     cooldown_fraction: float = 0.5
+    schedule: Schedule = "constant"
     averaging: float = 0.02
+    sharpness: float = 0.0
+    augmentation: float = 0.0
+    layer_decay: float = 1.0
+    context: int | None = None
     frozen: tuple[str, ...] = ()
     precision: Precision = "auto"
 
@@ -57,6 +66,10 @@ class Recipe:
         check.within("warmup_steps", self.warmup_steps, 0, math.inf)
         check.within("cooldown_fraction", self.cooldown_fraction, 0, 1)
         check.within("averaging", self.averaging, 0, 1, open_high=True)
+        check.within("sharpness", self.sharpness, 0, math.inf)
+        check.within("augmentation", self.augmentation, 0, 1)
+        check.within("layer_decay", self.layer_decay, 0, 1, open_low=True)
+        check.within("context", self.context, 2, math.inf)
         for beta in self.betas:
             check.within("betas", beta, 0, 1, open_high=True)
 

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from multistep.core.recipe import Recipe, Segment
+from multistep.core.units import Amount
 
-TrialKind = Literal["trunk", "probe", "control"]
+TrialKind = Literal["trunk", "probe", "control", "move", "average", "rerun"]
+Carry = Literal["all", "weights"]
 Decision = Literal["keep", "reject", "failed"]
 
 
@@ -18,6 +20,12 @@ class Trial:
     `start` is a checkpoint id, or None for the phase's beginning. The trunk is proposed as a trial too, since
     it is run and resumed in the same way, but no verdict is given about it. `cooldown_steps` is what was
     planned when the trial was proposed; the clock may stretch it at the windows' boundaries.
+
+    Siblings of a round have a `length` instead, the same for each: steps, or seconds of training and looking.
+    They train at the plateau's rate and cool down within it. `move` names the move that made the recipe; a
+    "rerun" repeats a sibling with another seed. `carry` says what survives of the checkpoint's optimizer: all of
+    its state, or none. `skip_examples` are passed over, since a spike came from them. An "average" takes no step:
+    it is the mean of the checkpoints `of`.
     """
 
     id: str
@@ -28,6 +36,11 @@ class Trial:
     seed: int
     learning_rate: float
     cooldown_steps: int = 0
+    length: Amount | None = None
+    move: str | None = None
+    carry: Carry = "all"
+    skip_examples: int = 0
+    of: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -67,7 +80,8 @@ class Facts:
 
     Tokens are labels that count in the loss; `sample_tokens` are those of the fixed part of the validation
     split that is looked at after each window, `validation_tokens` and `test_tokens` of whole splits (0: none).
-    `pretrained` tells that the weights come from elsewhere.
+    `pretrained` tells that the weights come from elsewhere. `settings` are the recipe's keys that this model and
+    task answer to beyond those that every torch model does; `optimizers` those that can be used here.
     """
 
     parameters: int
@@ -80,3 +94,5 @@ class Facts:
     device: str
     description: str
     notes: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()
+    optimizers: tuple[str, ...] = ("muon", "adamw", "sgd")

@@ -10,7 +10,7 @@ from typing import Literal, Protocol
 from multistep.core.metric import Evaluation
 from multistep.core.plan import Plan
 from multistep.core.recipe import Recipe
-from multistep.core.trial import Facts, Progress
+from multistep.core.trial import Carry, Facts, Progress
 
 Split = Literal["validation", "test"]
 
@@ -35,11 +35,21 @@ class Learner(Protocol):
     def initial(self, recipe: Recipe, seed: int) -> None:
         """The weights that the first phase starts from: fresh ones, or a pretrained model's."""
 
-    def load(self, folder: Path, recipe: Recipe, seed: int) -> None:
-        """Continue exactly from what `save` wrote."""
+    def load(self, folder: Path, recipe: Recipe, seed: int, *, carry: Carry = "all", skip_examples: int = 0) -> None:
+        """Continue from what `save` wrote: exactly, if the recipe is the same, everything is carried, none skipped.
+
+        With `carry` "weights" the weights, their average and the place in the data are kept and the optimizer
+        starts anew. Raises PlanError if an optimizer's state is to be carried to another optimizer.
+        """
 
     def adopt(self, folder: Path, recipe: Recipe, seed: int) -> None:
         """Begin anew, with fresh optimizer state and data order, from the weights that another phase saved."""
+
+    def average(self, folders: Sequence[Path], recipe: Recipe, seed: int) -> None:
+        """Stand at the uniform mean of the averaged weights that `save` wrote, with fresh optimizer state.
+
+        Statistics of batch normalisation, which no mean of weights can give, are computed anew.
+        """
 
     def advance(self, rates: Sequence[float]) -> Progress:
         """Take one step per learning rate. Raises Interrupted."""
