@@ -204,9 +204,9 @@ class TrialRunner:
         return entry
 
     def _discard(self) -> None:
-        """Delete the checkpoints that neither a rollback nor a resumed run can ask for any more."""
+        """Delete the checkpoints that no rollback, resumed run or sibling run can ask for any more."""
         phase = self.history.phase
-        needed = {phase.started.start}
+        needed = {phase.started.start, *(p.finished.head for p in self.history.phases if p.finished)}
         if self.history.incumbent:
             needed.add(self.history.incumbent.checkpoint)
         if best := best_checkpoint(phase):
