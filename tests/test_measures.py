@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import itertools
 import math
+import time
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from multistep.core.compare import compare
-from multistep.core.metric import METRICS, Evaluation, metric_named
+from multistep.core.function_metric import FunctionMetric
+from multistep.core.metric import METRICS, Evaluation, Metric, metric_named, scores_of, standard_error
 from multistep.core.recipe import Recipe, Segment
 from multistep.core.units import Amount, Unit, parse_amount
 from multistep.errors import PlanError
@@ -53,7 +58,8 @@ def table(loss: list[float], count: float = 100.0, size: float = 250.0) -> Evalu
 
 def test_text_metrics_agree_with_their_definitions() -> None:
     evaluation = table([1.0, 2.0, 3.0])
-    scores = {name: metric.score(evaluation) for name, metric in METRICS.items()}
+    scores = scores_of(evaluation)
+    assert set(scores) == {"loss", "perplexity", "bits_per_byte"}
     assert scores["loss"] == pytest.approx(2.0)
     assert scores["perplexity"] == pytest.approx(math.exp(2.0))
     assert scores["bits_per_byte"] == pytest.approx(2.0 * 100 / 250 / math.log(2))
@@ -111,6 +117,238 @@ def test_one_block_proves_nothing() -> None:
     interval = metric_named("loss").interval(table([2.0]))
     assert interval.low == -math.inf
     assert interval.high == math.inf
+
+
+def rows(**columns: npt.ArrayLike) -> Evaluation:
+    """Columns whose every row is a block."""
+    values = {name: np.array(column, dtype=np.float64) for name, column in columns.items()}
+    return Evaluation({"block": np.arange(float(len(next(iter(values.values()))))), **values})
+
+
+# Classes 0, 1, 2 with 4, 3, 3 examples; predicted 4, 2, 4 times; hit 3, 2, 3 times.
+TEN = {"label": [0.0, 0, 0, 0, 1, 1, 1, 2, 2, 2], "prediction": [0.0, 0, 0, 2, 1, 1, 0, 2, 2, 2]}
+F1 = (6 / 8, 4 / 5, 6 / 7)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("accuracy", 0.8),
+        ("macro_f1", sum(F1) / 3),
+        ("weighted_f1", 0.4 * F1[0] + 0.3 * F1[1] + 0.3 * F1[2]),
+        ("precision", (3 / 4 + 1 + 3 / 4) / 3),
+        ("recall", (3 / 4 + 2 / 3 + 1) / 3),
+        ("matthews", (8 * 10 - 34) / math.sqrt((100 - 36) * (100 - 34))),
+    ],
+)
+def test_class_metrics_agree_with_their_definitions(name: str, expected: float) -> None:
+    assert scores_of(rows(**TEN))[name] == pytest.approx(expected)
+
+
+def test_order_metrics_agree_with_their_definitions() -> None:
+    generator = np.random.default_rng(2)
+    label, score = generator.integers(0, 2, 40), generator.integers(0, 6, 40)
+    pairs = [(a > b) + (a == b) / 2 for a in score[label == 1] for b in score[label == 0]]
+    assert scores_of(rows(label=label, score=score))["roc_auc"] == pytest.approx(np.mean(pairs))
+    x, y = np.round(generator.standard_normal((2, 50)), 1)  # with ties
+    scores = scores_of(rows(label=x, prediction=x + y))
+    assert set(scores) == {"pearson", "spearman", "mean_squared_error"}
+    assert scores["pearson"] == pytest.approx(np.corrcoef(x, x + y)[0, 1])
+    ranks = [np.sum(np.sign(z[:, None] - z), axis=1) for z in (x, x + y)]
+    assert scores["spearman"] == pytest.approx(np.corrcoef(*ranks)[0, 1])
+    assert scores["mean_squared_error"] == pytest.approx(np.mean(y**2))
+
+
+def test_speech_is_scored_per_word_and_rows_with_several_labels_per_label() -> None:
+    speech = rows(errors=[1, 0], words=[4, 6], character_errors=[2, 0], characters=[20, 30])
+    assert scores_of(speech) == {"wer": 0.1, "cer": 0.04}
+    labels = rows(label_0=[1, 1, 0], prediction_0=[1, 0, 0], label_1=[0, 0, 0], prediction_1=[0, 1, 0])
+    assert scores_of(labels) == {"micro_f1": pytest.approx(2 / 4), "macro_f1": pytest.approx(2 / 3)}
+
+
+def spread(name: str, generator: np.random.Generator, blocks: int = 300) -> Evaluation:
+    """A table for the metric, of blocks of two examples that depend on each other."""
+    size, shared = 2 * blocks, np.repeat(generator.standard_normal(blocks), 2)
+    own = generator.standard_normal(size)
+    label = generator.choice(4, size, p=[0.4, 0.3, 0.2, 0.1])
+    guess = np.where(own + shared > -1.3, label, generator.integers(0, 4, size))
+    columns: dict[str, npt.NDArray[Any]] = {"block": np.repeat(np.arange(float(blocks)), 2)}
+    if name in ("pearson", "spearman", "mean_squared_error"):
+        noise = generator.standard_normal(size) * (1 + (own > 0))
+        columns |= {"label": own + shared, "prediction": np.round(own + noise, 1)}
+    elif name == "roc_auc":
+        columns |= {"label": (label == 0) * 1.0, "score": np.round((label == 0) + own + shared / 2, 1)}
+    elif name in ("wer", "cer"):
+        words = generator.integers(1, 20, size) * 1.0
+        columns |= {"words": words, "errors": generator.binomial(words.astype(int), 0.2) * 1.0}
+        columns |= {"characters": columns["words"], "character_errors": columns["errors"]}
+    elif name == "several":
+        for k in range(4):
+            columns |= {f"label_{k}": (label == k) * 1.0, f"prediction_{k}": ((guess == k) | (own > 1.5)) * 1.0}
+    else:
+        columns |= {"label": label * 1.0, "prediction": guess * 1.0, "in_top5": (own + shared > -2) * 1.0}
+    return Evaluation(columns)
+
+
+ROOT_MEAN_SQUARE = FunctionMetric(
+    "rms", "minimize", lambda c: float(np.sqrt(np.mean((c["label"] - c["prediction"]) ** 2)))
+)
+
+
+@pytest.mark.parametrize(
+    ("metric", "kind"),
+    [
+        (metric, name)
+        for name, metric in METRICS.items()
+        if name not in ("loss", "perplexity", "bits_per_byte", "micro_f1")
+    ]
+    + [(metric_named("micro_f1"), "several"), (metric_named("macro_f1"), "several"), (ROOT_MEAN_SQUARE, "pearson")],
+    ids=lambda value: value if isinstance(value, str) else value.name,
+)
+def test_influence_gives_the_error_that_the_bootstrap_finds(metric: Metric, kind: str) -> None:
+    generator = np.random.default_rng(3)
+    evaluation = spread(kind, generator)
+    influence = metric.influence(evaluation)
+    assert abs(influence.mean()) < 1e-9
+    blocks = len(evaluation) // 2
+    drawn = []
+    for _ in range(300):
+        pairs = 2 * generator.integers(0, blocks, blocks)
+        taken = np.stack([pairs, pairs + 1], axis=1).ravel()
+        drawn.append(metric.score(Evaluation({name: column[taken] for name, column in evaluation.columns.items()})))
+    assert standard_error(influence) == pytest.approx(np.std(drawn), rel=0.12)
+
+
+def two_readers(generator: np.random.Generator, size: int) -> tuple[npt.NDArray[Any], ...]:
+    """Labels of unequal classes, a reader that is right for 80%, and one that mends some and spoils fewer."""
+    label = generator.choice(3, size, p=[0.6, 0.25, 0.15])
+    other = (label + generator.integers(1, 3, size)) % 3
+    old = np.where(generator.random(size) < 0.8, label, other)
+    change = generator.random(size)
+    new = np.where(old == label, np.where(change < 0.05, other, label), np.where(change < 0.3, label, old))
+    return label, new, old
+
+
+@pytest.mark.parametrize("name", ["accuracy", "macro_f1"])
+def test_a_paired_comparison_of_readers_covers_the_truth(name: str) -> None:
+    metric, generator = metric_named(name), np.random.default_rng(4)
+    label, new, old = two_readers(generator, 500_000)
+    truth = metric.score(rows(label=label, prediction=new)) - metric.score(rows(label=label, prediction=old))
+    hits = 0
+    for _ in range(1500):
+        label, new, old = two_readers(generator, 200)
+        found = compare(metric, rows(label=label, prediction=new), rows(label=label, prediction=old))
+        hits += found.low <= truth <= found.high
+    assert 0.935 <= hits / 1500 <= 0.965
+
+
+@pytest.mark.parametrize(("name", "share"), [("accuracy", 0.98), ("macro_f1", 0.97), ("matthews", 0.95)])
+def test_near_its_bound_an_interval_still_covers_the_truth(name: str, share: float) -> None:
+    """Of 60 examples often every one is right: the influence is 0, the interval must not be."""
+    metric, generator, hits = metric_named(name), np.random.default_rng(5), 0
+
+    def drawn(size: int) -> Evaluation:
+        label = generator.integers(0, 3, size)
+        return rows(label=label, prediction=np.where(generator.random(size) < share, label, (label + 1) % 3))
+
+    truth = metric.score(drawn(500_000))
+    for _ in range(400):
+        interval = metric.interval(drawn(60))
+        assert interval.low <= interval.score <= interval.high <= 1
+        hits += interval.low <= truth <= interval.high
+    assert hits / 400 >= 0.92
+
+
+def test_accuracy_has_wilsons_interval() -> None:
+    interval = metric_named("accuracy").interval(rows(label=np.zeros(10_000), prediction=np.arange(10_000) < 300))
+    assert (interval.low, interval.high) == pytest.approx((0.96648, 0.97317), abs=2e-5)  # Wilson for 9700 of 10000
+
+
+CLASS_METRICS = ("accuracy", "macro_f1", "weighted_f1", "precision", "recall", "matthews")
+
+
+def test_a_class_without_an_example_is_left_out() -> None:
+    """Predicting it costs the recall of the class that the example has."""
+    scores = scores_of(rows(label=[0, 0, 1, 1], prediction=[0, 2, 1, 1]))
+    assert scores["macro_f1"] == pytest.approx((2 / 3 + 1) / 2)
+    assert scores["precision"] == 1.0
+    assert scores["recall"] == 0.75
+
+
+@pytest.mark.parametrize("name", [*CLASS_METRICS, "pearson", "spearman", "roc_auc"])
+def test_constant_predictions_have_a_score_and_lose_to_better_ones(name: str) -> None:
+    metric, label = metric_named(name), [0.0, 1.0] * 50
+    constant = rows(label=label, prediction=np.zeros(100), score=np.zeros(100))
+    interval = metric.interval(constant)
+    expected = {
+        "roc_auc": 0.5,
+        "accuracy": 0.5,
+        "recall": 0.5,
+        "precision": 0.25,
+        "macro_f1": 1 / 3,
+        "weighted_f1": 1 / 3,
+    }
+    assert interval.score == pytest.approx(expected.get(name, 0.0))
+    assert interval.low < interval.score < interval.high
+    better = np.array(label)
+    better[:10] = 0
+    found = compare(metric, rows(label=label, prediction=better, score=better), constant)
+    assert found.significant
+
+
+@pytest.mark.parametrize("name", ["matthews", "pearson", "spearman", "roc_auc", "micro_f1"])
+def test_labels_of_one_class_prove_nothing(name: str) -> None:
+    prediction = [0.0, 1.0, 0.0, 1.0]
+    labels = {"label_0": np.zeros(4), "prediction_0": prediction} if name == "micro_f1" else {"label": np.ones(4)}
+    evaluation = rows(**labels, prediction=prediction, score=prediction)
+    interval = metric_named(name).interval(evaluation)
+    assert math.isfinite(interval.score)
+    assert (interval.low, interval.high) == (-math.inf, math.inf)
+    assert not compare(metric_named(name), evaluation, evaluation).significant
+
+
+@pytest.mark.parametrize("name", [*CLASS_METRICS, "pearson", "mean_squared_error"])
+def test_one_block_and_a_lost_number_prove_nothing(name: str) -> None:
+    metric = metric_named(name)
+    one = Evaluation({"label": np.arange(4.0), "prediction": np.arange(4.0), "block": np.zeros(4)})
+    assert metric.interval(one).high == math.inf
+    lost = rows(label=[0, 1, 1], prediction=[0, 1, 0], loss=[0.1, math.nan, 0.1])
+    assert math.isnan(metric.score(lost))
+    assert not compare(metric, rows(label=[0, 1, 1], prediction=[0, 1, 1]), lost).significant
+
+
+def test_tables_with_the_same_columns_are_told_apart() -> None:
+    """Shares move by 0.2 points, losses by 0.3% of themselves, before anyone would wait for more."""
+    assert "accuracy" not in scores_of(rows(label=[0, 1, 2], prediction=[0.1, 1.0, 2.0]))
+    assert set(scores_of(rows(**TEN))) == set(CLASS_METRICS)
+    assert metric_named("accuracy").tolerance(0.01) == metric_named("mcc").tolerance(0.9) == 0.002
+    assert metric_named("loss").tolerance(2.0) == pytest.approx(0.006)
+
+
+@pytest.mark.parametrize("name", ["macro_f1", "matthews", "roc_auc", "spearman"])
+def test_ten_thousand_examples_are_scored_at_once(name: str) -> None:
+    generator = np.random.default_rng(6)
+    label, score = generator.integers(0, 2, 10_000), generator.standard_normal(10_000)
+    evaluation = rows(label=label, prediction=score if name == "spearman" else score > 0, score=score)
+    metric_named(name).interval(evaluation)
+    started = time.perf_counter()
+    metric_named(name).interval(evaluation)
+    assert time.perf_counter() - started < 0.3
+
+
+def test_a_users_function_needs_a_goal() -> None:
+    def function(columns: Mapping[str, npt.NDArray[np.float64]]) -> float:
+        return float(columns["loss"].mean())
+
+    with pytest.raises(PlanError, match=r"'mine': goal is missing; allowed: 'minimize' or 'maximize'"):
+        FunctionMetric("mine", function=function)
+    with pytest.raises(PlanError, match=r"goal is 'minimise'.*Did you mean 'minimize'"):
+        FunctionMetric("mine", "minimise", function)  # type: ignore[arg-type]
+    with pytest.raises(PlanError, match="function is None"):
+        FunctionMetric("mine", "minimize")
+    mine, own = FunctionMetric("mine", "minimize", function), table(list(np.random.default_rng(7).random(1000)))
+    assert len(mine.influence(own)) == 200
+    assert sorted(mine.influence(table([1.0, 2.0, 6.0]))) == pytest.approx([-200, -100, 300])
 
 
 @pytest.mark.parametrize("shape", ["linear", "cosine", "1-sqrt"])

@@ -230,7 +230,8 @@ def evaluate(model: str | Path, data: str, *, text_column: str | None = None) ->
     from multistep.tasks import evaluate_model
 
     evaluation = evaluate_model(str(model), data, text_column=text_column)
-    scores = {name: asdict(metric.interval(evaluation)) | {"unit": metric.unit} for name, metric in METRICS.items()}
+    metrics = {name: metric for name, metric in METRICS.items() if metric.applies(evaluation)}
+    scores = {name: asdict(metric.interval(evaluation)) | {"unit": metric.unit} for name, metric in metrics.items()}
     return {"model": str(model), "data": data, "spans": len(evaluation), "scores": scores}
 
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from multistep.core.metric import Evaluation, Metric, margin, standard_error
+from multistep.core.intervals import margin, standard_error
+from multistep.core.metric import Evaluation, Metric
 
 
 @dataclass(frozen=True)

@@ -2,24 +2,34 @@
 
 An evaluation holds columns with one row an example, so that two checkpoints can be compared pair by pair.
 Rows that are not independent (neighbouring spans of one text) share a block, and blocks are what is resampled.
+
+A metric is a ratio of two column sums (`Ratio`), a function of `core/statistics.py` with its influence
+(`Statistic`), or a user's function (`core/function_metric.py`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from multistep.core import statistics
+from multistep.core.intervals import margin as margin
+from multistep.core.intervals import standard_error as standard_error
+from multistep.core.intervals import wilson
 from multistep.errors import PlanError, nearest
 
 Floats = npt.NDArray[np.float64]
 Goal = Literal["minimize", "maximize"]
+Function: TypeAlias = Callable[[Mapping[str, Floats]], tuple[float, Floats]]
+Suits: TypeAlias = Callable[[Mapping[str, Floats]], bool]
 
-CONFIDENCE = 0.95
+SHARE_TOLERANCE = 0.002  # of metrics between 0 and 1, whose steps do not shrink with the score
 
 
 @dataclass(frozen=True)
@@ -27,7 +37,14 @@ class Evaluation:
     """A split scored example by example.
 
     `columns` maps a name to one number per example (all of equal length); `block` numbers the examples'
-    blocks. For text: `loss` (summed nats), `count` (tokens), `bytes` (UTF-8).
+    blocks, one for each example unless examples depend on each other.
+
+    text            `loss` (summed nats), `count` (tokens), `bytes` (UTF-8)
+    classification  `label`, `prediction` (class numbers), `loss`, `count`; perhaps `probability` (of the
+                    prediction), `in_top5` (0 or 1), `score` (of class 1, where there are two classes)
+    several labels  `label_0`, ..., `prediction_0`, ... (0 or 1)
+    regression      `label`, `prediction`
+    speech          `errors`, `words`, `character_errors`, `characters`
     """
 
     columns: Mapping[str, Floats]
@@ -42,8 +59,15 @@ class Evaluation:
 
     def by_block(self, name: str) -> Floats:
         """The column summed within each block, in the order of the block numbers."""
-        _, index = np.unique(self.columns["block"], return_inverse=True)
-        return np.bincount(index, weights=self.columns[name]).astype(np.float64)
+        return self.sum_blocks(self.columns[name])
+
+    def sum_blocks(self, row: Floats) -> Floats:
+        """One number per example, summed within each block."""
+        return np.bincount(self.block_index(), weights=row).astype(np.float64)
+
+    def block_index(self) -> npt.NDArray[np.intp]:
+        """Each example's block, counted from 0."""
+        return np.unique(self.columns["block"], return_inverse=True)[1]
 
 
 @dataclass(frozen=True)
@@ -57,26 +81,38 @@ class Interval:
 
 
 @dataclass(frozen=True)
-class Metric:
-    """A ratio of two column sums, in `unit`; `exponential` for e to the power of it.
+class Metric(ABC):
+    """What an evaluation is judged by.
 
-    `relative_tolerance` is the share of the score that nobody would wait for: what stability and forecasts
-    are held against when the plan names no tolerance.
+    The change that nobody would wait for is the larger of `relative_tolerance` (a share of the score) and
+    `absolute_tolerance` (in the metric's unit): what stability and forecasts are held against when the plan
+    names no tolerance. `bounds` are the worst and best that a score can be, where there are such.
     """
 
     name: str
     goal: Goal
     unit: str
-    numerator: str
-    denominator: str
-    scale: float = 1.0
-    exponential: bool = False
-    relative_tolerance: float = 0.003
+    relative_tolerance: float = field(default=0.003, kw_only=True)
+    absolute_tolerance: float = field(default=1e-9, kw_only=True)
+    bounds: tuple[float, float] | None = field(default=None, kw_only=True)
+    exponential: bool = field(default=False, kw_only=True)
+    numerator = denominator = ""  # read by engine/trials.py until it imports `scores_of` from here
 
+    @abstractmethod
+    def applies(self, evaluation: Evaluation) -> bool:
+        """Whether the evaluation holds what the score is made of."""
+
+    @abstractmethod
     def score(self, evaluation: Evaluation) -> float:
         """The score over all examples; NaN if a row is not finite."""
-        total = float(np.sum(evaluation.columns[self.denominator]))
-        return self._transform(self.scale * float(np.sum(evaluation.columns[self.numerator])) / total)
+
+    @abstractmethod
+    def influence(self, evaluation: Evaluation) -> Floats:
+        """Each block's first-order effect on the score (shape: blocks).
+
+        Its mean is 0 and its variance over blocks, divided by their number, is the score's variance. NaN
+        where the examples can show nothing.
+        """
 
     def improvement(self, new: float, old: float) -> float:
         """How much better `new` is, in the metric's unit; negative if worse, -inf if `new` is not finite."""
@@ -86,27 +122,46 @@ class Metric:
             return math.inf
         return old - new if self.goal == "minimize" else new - old
 
-    def influence(self, evaluation: Evaluation) -> Floats:
-        """Each block's first-order effect on the score (shape: blocks), the ratio estimator's linearisation.
+    def interval(self, evaluation: Evaluation) -> Interval:
+        """The score and its 95% interval over blocks; infinitely wide where there are fewer than two."""
+        score, influence = self.score(evaluation), self.influence(evaluation)
+        half_width = margin(influence)
+        low, high = score - half_width, score + half_width
+        if self.bounds and math.isfinite(half_width):
+            low, high = wilson(score, influence, self.bounds)
+        return Interval(score, low, high, len(evaluation))
 
-        Its mean is 0 and its variance over blocks, divided by their number, is the score's variance:
-        Cochran, Sampling Techniques, 3rd ed., section 6.3.
-        """
+    def tolerance(self, score: float) -> float:
+        """The change of score that is too small to wait for, in the metric's unit; > 0."""
+        return max(abs(score) * self.relative_tolerance, self.absolute_tolerance)
+
+
+@dataclass(frozen=True)
+class Ratio(Metric):
+    """A ratio of two column sums, in `unit`; `exponential` for e to the power of it.
+
+    `beside` are columns that tell where it has a meaning: classes have a loss too, but no perplexity per token.
+    """
+
+    numerator: str
+    denominator: str
+    scale: float = 1.0
+    beside: tuple[str, ...] = ()
+
+    def applies(self, evaluation: Evaluation) -> bool:
+        return evaluation.columns.keys() >= {self.numerator, self.denominator, *self.beside}
+
+    def score(self, evaluation: Evaluation) -> float:
+        total = float(np.sum(evaluation.columns[self.denominator]))
+        return self._transform(self.scale * float(np.sum(evaluation.columns[self.numerator])) / total)
+
+    def influence(self, evaluation: Evaluation) -> Floats:
+        """The ratio estimator's linearisation: Cochran, Sampling Techniques, 3rd ed., section 6.3."""
         above = evaluation.by_block(self.numerator) * self.scale
         below = evaluation.by_block(self.denominator)
         ratio = above.sum() / below.sum()
         slope = self._transform(ratio) if self.exponential else 1.0
         return np.asarray(slope * (above - ratio * below) / below.mean(), dtype=np.float64)
-
-    def interval(self, evaluation: Evaluation) -> Interval:
-        """The score and its 95% interval over blocks; infinitely wide where there are fewer than two."""
-        score = self.score(evaluation)
-        half_width = margin(self.influence(evaluation))
-        return Interval(score, score - half_width, score + half_width, len(evaluation))
-
-    def tolerance(self, score: float) -> float:
-        """The change of score that is too small to wait for, in the metric's unit; > 0."""
-        return max(abs(score) * self.relative_tolerance, 1e-9)
 
     def _transform(self, ratio: float) -> float:
         if not self.exponential:
@@ -114,29 +169,89 @@ class Metric:
         return math.exp(ratio) if ratio < 700 else math.inf
 
 
-def standard_error(influence: Floats) -> float:
-    """The standard error of a mean of independent blocks; infinite for fewer than two."""
-    blocks = len(influence)
-    return float(np.std(influence, ddof=1)) / math.sqrt(blocks) if blocks > 1 else math.inf
+@dataclass(frozen=True)
+class Statistic(Metric):
+    """A function of `columns` that gives its value and every row's influence on it.
+
+    `alternatives` are other columns that it can do with; `suits` tells tables apart that have the same columns.
+    """
+
+    columns: tuple[str, ...]
+    function: Function
+    suits: Suits = statistics.always
+    alternatives: tuple[str, ...] = ()
+
+    def applies(self, evaluation: Evaluation) -> bool:
+        if evaluation.columns.keys() >= set(self.columns):
+            return self.suits(evaluation.columns)
+        return bool(self.alternatives) and evaluation.columns.keys() >= set(self.alternatives)
+
+    def score(self, evaluation: Evaluation) -> float:
+        return self._estimate(evaluation)[0]
+
+    def influence(self, evaluation: Evaluation) -> Floats:
+        by_block = evaluation.sum_blocks(self._estimate(evaluation)[1])
+        return by_block * len(by_block) / len(evaluation)
+
+    def _estimate(self, evaluation: Evaluation) -> tuple[float, Floats]:
+        # Of all columns: the class that a model predicts whose loss is NaN is a class all the same.
+        if not all(np.isfinite(column).all() for column in evaluation.columns.values()):
+            return math.nan, np.full(len(evaluation), np.nan)
+        return self.function(evaluation.columns)
 
 
-def margin(influence: Floats, confidence: float = CONFIDENCE) -> float:
-    """Half the width of a two-sided Student interval over blocks."""
-    error = standard_error(influence)
-    if not math.isfinite(error):
-        return math.inf
-    from scipy.special import stdtrit
+def _share(
+    name: str,
+    unit: str,
+    columns: tuple[str, ...],
+    function: Function,
+    suits: Suits = statistics.always,
+    low: float = 0.0,
+) -> Statistic:
+    """A metric from `low` to 1, the best."""
+    metric = Statistic(name, "maximize", unit, columns, function, suits, bounds=(low, 1.0))
+    return replace(metric, relative_tolerance=0.0, absolute_tolerance=SHARE_TOLERANCE)
 
-    return error * float(stdtrit(len(influence) - 1, 0.5 + confidence / 2))
 
-
-_TEXT = (
-    Metric("loss", "minimize", "nats per token", "loss", "count"),
-    Metric("perplexity", "minimize", "per token", "loss", "count", exponential=True),
-    Metric("bits_per_byte", "minimize", "bits per byte", "loss", "bytes", scale=1 / math.log(2)),
+_PAIR = ("label", "prediction")
+_CLASSES, _NUMBERS = statistics.has_classes, statistics.has_numbers
+_ALL: tuple[Metric, ...] = (
+    Ratio("loss", "minimize", "nats per token", "loss", "count"),
+    Ratio("perplexity", "minimize", "per token", "loss", "count", beside=("bytes",), exponential=True),
+    Ratio("bits_per_byte", "minimize", "bits per byte", "loss", "bytes", scale=1 / math.log(2)),
+    _share("accuracy", "of examples", _PAIR, statistics.accuracy, _CLASSES),
+    _share("top5_accuracy", "of examples", ("in_top5",), statistics.top5_accuracy),
+    replace(_share("macro_f1", "F1", _PAIR, statistics.macro_f1, _CLASSES), alternatives=("label_0", "prediction_0")),
+    _share("weighted_f1", "F1", _PAIR, statistics.weighted_f1, _CLASSES),
+    _share("micro_f1", "F1", ("label_0", "prediction_0"), statistics.micro_f1),
+    _share("precision", "macro precision", _PAIR, statistics.macro_precision, _CLASSES),
+    _share("recall", "macro recall", _PAIR, statistics.macro_recall, _CLASSES),
+    _share("matthews", "correlation", _PAIR, statistics.matthews, _CLASSES, low=-1.0),
+    _share("roc_auc", "of pairs", ("label", "score"), statistics.roc_auc, statistics.has_two_classes),
+    _share("pearson", "correlation", _PAIR, statistics.pearson, _NUMBERS, low=-1.0),
+    _share("spearman", "rank correlation", _PAIR, statistics.spearman, _NUMBERS, low=-1.0),
+    Statistic("mean_squared_error", "minimize", "squared units", _PAIR, statistics.mean_squared_error, _NUMBERS),
+    Ratio("wer", "minimize", "errors per word", "errors", "words", absolute_tolerance=SHARE_TOLERANCE),
+    Ratio(
+        "cer", "minimize", "errors per character", "character_errors", "characters", absolute_tolerance=SHARE_TOLERANCE
+    ),
 )
-METRICS: Mapping[str, Metric] = {metric.name: metric for metric in _TEXT}
-ALIASES: Mapping[str, str] = {"ppl": "perplexity", "bpb": "bits_per_byte"}
+METRICS: Mapping[str, Metric] = {metric.name: metric for metric in _ALL}
+ALIASES: Mapping[str, str] = {
+    "ppl": "perplexity",
+    "bpb": "bits_per_byte",
+    "acc": "accuracy",
+    "top_5_accuracy": "top5_accuracy",
+    "f1": "macro_f1",
+    "f1_macro": "macro_f1",
+    "f1_weighted": "weighted_f1",
+    "f1_micro": "micro_f1",
+    "mcc": "matthews",
+    "matthews_correlation": "matthews",
+    "auc": "roc_auc",
+    "auroc": "roc_auc",
+    "mse": "mean_squared_error",
+}
 
 
 def metric_named(name: str) -> Metric:
@@ -146,3 +261,8 @@ def metric_named(name: str) -> Metric:
     if key not in METRICS:
         raise PlanError(f"unknown metric '{name}'; allowed: {', '.join(METRICS)}.{nearest(key, METRICS)}")
     return METRICS[key]
+
+
+def scores_of(evaluation: Evaluation) -> dict[str, float]:
+    """Every metric that applies to the evaluation."""
+    return {name: metric.score(evaluation) for name, metric in METRICS.items() if metric.applies(evaluation)}

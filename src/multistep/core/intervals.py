@@ -1,0 +1,50 @@
+"""Influences of independent blocks -> standard errors and 95% intervals."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+
+CONFIDENCE = 0.95
+
+
+def standard_error(influence: Floats) -> float:
+    """The standard error of a mean of independent blocks; infinite for fewer than two, or if one is not finite."""
+    blocks = len(influence)
+    if blocks < 2 or not np.isfinite(influence).all():
+        return math.inf
+    return float(np.std(influence, ddof=1)) / math.sqrt(blocks)
+
+
+def margin(influence: Floats, confidence: float = CONFIDENCE) -> float:
+    """Half the width of a two-sided Student interval over blocks."""
+    error = standard_error(influence)
+    return error * _student(len(influence), confidence) if math.isfinite(error) else math.inf
+
+
+def wilson(score: float, influence: Floats, bounds: tuple[float, float]) -> tuple[float, float]:
+    """The interval of a score that has bounds: within them, and not empty where the score is one of them.
+
+    The score's place between its bounds is read as the share of hits among as many independent trials as would
+    have its standard error, or as there are blocks if that is 0. For the accuracy of independent examples this is
+    Wilson's interval, 1927; for the rest, the design effect of Korn and Graubard, 1998.
+    """
+    low, width = bounds[0], bounds[1] - bounds[0]
+    share = min(max((score - low) / width, 0.0), 1.0)
+    error = standard_error(influence) / width
+    trials = 1 + share * (1 - share) / error**2 if error > 1e-9 else len(influence)
+    student = _student(len(influence), CONFIDENCE)
+    centre = share + student**2 / (2 * trials)
+    half_width = student * math.sqrt(share * (1 - share) / trials + (student / (2 * trials)) ** 2)
+    shrunk = width / (1 + student**2 / trials)
+    return max(low + (centre - half_width) * shrunk, low), min(low + (centre + half_width) * shrunk, bounds[1])
+
+
+def _student(blocks: int, confidence: float) -> float:
+    from scipy.special import stdtrit
+
+    return float(stdtrit(blocks - 1, 0.5 + confidence / 2))
