@@ -61,7 +61,7 @@ def test_a_machine_that_slows_down_still_ends_in_time(tmp_path: Path) -> None:
 
 
 def test_a_stable_trunk_gives_the_rest_of_the_budget_back(tmp_path: Path) -> None:
-    history = execute(plan(budget="30m", tolerance=0.02), tmp_path / "run", FALLS_THEN_FLAT)
+    history = execute(plan(budget="30m", tolerance=0.02, moves=[]), tmp_path / "run", FALLS_THEN_FLAT)
     assert history.finished is not None
     assert history.finished.stopped == "stable"
     assert history.seconds < 1200
@@ -79,7 +79,7 @@ def test_a_run_without_a_budget_ends_when_it_is_stable(tmp_path: Path) -> None:
 
 
 def test_overfitting_goes_back_to_before_it_set_in(tmp_path: Path) -> None:
-    history = execute(plan(budget="10m", recipe={"cooldown_fraction": 0.2}), tmp_path / "run", OVERFITS)
+    history = execute(plan(budget="10m", recipe={"cooldown_fraction": 0.2}, moves=[]), tmp_path / "run", OVERFITS)
     control = history.phase.control
     assert control is not None
     assert history.finished is not None
@@ -91,7 +91,7 @@ def test_overfitting_goes_back_to_before_it_set_in(tmp_path: Path) -> None:
 
 
 def test_overfitting_in_the_cooldown_is_met_by_a_shorter_one(tmp_path: Path) -> None:
-    history = execute(plan(budget="10m", recipe={"cooldown_fraction": 0.9}), tmp_path / "run", OVERFITS)
+    history = execute(plan(budget="10m", recipe={"cooldown_fraction": 0.9}, moves=[]), tmp_path / "run", OVERFITS)
     first, second = history.phase.of_kind("control")
     assert first.verdict is not None
     assert second.verdict is not None

@@ -70,7 +70,7 @@ def test_settings_override_the_file_and_short_forms_grow(tmp_path: Path) -> None
             "recipe: {optimiser: x}",
             ":3: unknown key 'optimiser' in recipe; allowed: optimizer, .*Did you mean 'optimizer'",
         ),
-        ("recipe:\n  optimizer: adamv", ":4: recipe.optimizer is 'adamv'; allowed: .*Did you mean 'adamw'"),
+        ("recipe:\n  optimizer: adamww", ":4: recipe.optimizer is 'adamww'; allowed: .*Did you mean 'adamw'"),
         ("recipe:\n  learning_rate: fast", ":4: recipe.learning_rate is 'fast'"),
         ("recipe:\n  dropout: 1.5", ":4: dropout is 1.5; allowed: at least 0 and less than 1"),
         ("budget: 3 stps", ":3: budget: cannot read the amount '3 stps'; .*Did you mean 'steps'"),

@@ -15,6 +15,7 @@ from multistep.errors import PlanError
 
 CURVE_SHARE = 0.05  # of the time may go to the looks that draw the validation curve
 CURVE_POINTS = 40  # windows of a phase whose length is known
+SIBLING_POINTS = 8  # windows of a sibling, whose curve decides nothing
 STABLE_COOLDOWN = 0.25  # steps of cooldown per step of a trunk that its curve, not its length, ended
 PROBE_STEPS = 200  # a shorter probe says little about a rate
 PROBE_SHARE = 0.05  # of the training time, for all probes together
@@ -178,6 +179,8 @@ def fixed_steps(plan: Plan, history: History) -> int | None:
 
 def allowance(plan: Plan, history: History, trial: TrialRecord) -> Allowance:
     """What is left to the phase from this trial's position on, and how long the next window should be."""
+    if trial.trial.length is not None:
+        return _of_length(history.phase, trial, trial.trial.length)
     phase = history.phase
     speed = seconds_per_step(phase)
     total = fixed_steps(plan, history)
@@ -190,18 +193,30 @@ def allowance(plan: Plan, history: History, trial: TrialRecord) -> Allowance:
             return Allowance(first, first, exact=False, unmeasured=True)
         by_clock = max(0, math.floor(seconds / max(speed, 1e-9)))
         left = by_clock if left is None else min(left, by_clock)
-    return Allowance(left, _window_steps(phase, trial, left), exact=seconds is None)
+    return Allowance(left, _window_steps(phase, trial, left, trial.step, CURVE_POINTS), exact=seconds is None)
 
 
-def _window_steps(phase: PhaseRecord, trial: TrialRecord, left: int | None) -> int:
+def _of_length(phase: PhaseRecord, trial: TrialRecord, length: Amount) -> Allowance:
+    """A sibling's allowance, by its own speed alone: a slower recipe gets fewer steps, not more seconds."""
+    taken = trial.step - trial.first_step
+    if length.unit is Unit.STEPS:
+        left = max(0, round(length.value) - taken)
+        return Allowance(left, _window_steps(phase, trial, left, taken, SIBLING_POINTS))
+    if not trial.done:
+        return Allowance(FIRST_WINDOW, FIRST_WINDOW, exact=False, unmeasured=True)
+    known = trial.done[1:] or trial.done  # the first window pays for what happens only once
+    recent = known[-3:]
+    speed = sum(r.train_seconds for r in recent) / max(1, sum(r.window.steps for r in recent))
+    left = max(0, math.floor((length.value - trial.seconds) / max(speed, 1e-9)))
+    return Allowance(left, _window_steps(phase, trial, left, taken, SIBLING_POINTS), exact=False)
+
+
+def _window_steps(phase: PhaseRecord, trial: TrialRecord, left: int | None, taken: int, points: int) -> int:
     """Long enough that looks stay cheap (a look costs a third of training on as many tokens)."""
     facts = phase.started.facts
     step_tokens = batch_size(phase) * facts.tokens_per_example
     affordable = math.ceil(facts.sample_tokens / (3 * CURVE_SHARE * step_tokens))
-    if left is None:
-        by_length = max(FIRST_WINDOW, trial.step // CURVE_POINTS)
-    else:
-        by_length = math.ceil((trial.step + left) / CURVE_POINTS)
+    by_length = max(FIRST_WINDOW, taken // points) if left is None else math.ceil((taken + left) / points)
     return max(1, affordable, by_length)
 
 

@@ -157,10 +157,11 @@ class TrialEnded:
 
 @dataclass(frozen=True)
 class MovesEnded:
-    """Why no further move is tried in a phase."""
+    """Why no further move is tried in a phase; `budget` tells that there was no time for another."""
 
     phase: int
     reason: str
+    budget: bool
     event: Literal["moves_ended"] = "moves_ended"
 
 

@@ -73,6 +73,15 @@ class TrialRecord:
         return tuple(record.evaluation for record in self.windows if record.evaluation is not None)
 
     @property
+    def last_checkpoint(self) -> CheckpointSaved | None:
+        return self.checkpoints[-1] if self.checkpoints else None
+
+    @property
+    def seconds(self) -> float:
+        """What its training and its looks took."""
+        return sum(r.train_seconds + r.evaluate_seconds for r in self.windows)
+
+    @property
     def reading(self) -> StabilityRead | None:
         return self.readings[-1] if self.readings else None
 
@@ -95,7 +104,9 @@ class PhaseRecord:
 
     @property
     def control(self) -> TrialRecord | None:
-        return controls[-1] if (controls := self.of_kind("control")) else None
+        """The last control of the plain run, which belongs to no round."""
+        found = [record for record in self.of_kind("control") if record.trial.length is None]
+        return found[-1] if found else None
 
     @property
     def unfinished(self) -> TrialRecord | None:

@@ -10,6 +10,7 @@ from multistep.core.recipe import Setting
 from multistep.core.units import Amount, Unit
 
 Stable = Literal["stable"]
+Moves = tuple[str, ...] | Literal["auto"]
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Phase:
     metric: str | None = None
     recipe: Mapping[str, Setting] = field(default_factory=dict)
     until: Amount | Stable | None = None
-    moves: tuple[str, ...] | Literal["auto"] = "auto"
+    moves: Moves | None = None
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
 
@@ -65,6 +66,7 @@ class Plan:
 
     Without phases there is one, named "plain", that takes the whole budget. `tolerance` is the improvement,
     in the metric's unit, that is too small to wait for (None: a share of the score that the metric fixes).
+    `moves` names those that a phase may try once the plain run needs no more; "auto" for all, none for no moves.
     """
 
     task: str
@@ -75,6 +77,7 @@ class Plan:
     seed: int = 0
     tolerance: float | None = None
     recipe: Mapping[str, Setting] = field(default_factory=dict)
+    moves: Moves = "auto"
     phases: tuple[Phase, ...] = ()
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
@@ -89,8 +92,13 @@ class Plan:
             metric=own.metric or self.metric,
             recipe={**self.recipe, **own.recipe},
             until=own.until,
-            moves=own.moves,
+            moves=self.moves_of(index),
         )
+
+    def moves_of(self, index: int) -> Moves:
+        """The moves that a phase may try: its own, or the plan's."""
+        own = self.phases[index].moves if self.phases else None
+        return self.moves if own is None else own
 
     @property
     def phase_count(self) -> int:

@@ -19,7 +19,7 @@ class Trial:
 
     `start` is a checkpoint id, or None for the phase's beginning. The trunk is proposed as a trial too, since
     it is run and resumed in the same way, but no verdict is given about it. `cooldown_steps` is what was
-    planned when the trial was proposed; the clock may stretch it at the windows' boundaries.
+    planned when the trial was proposed; one `to_the_end` of the budget is stretched or shortened by the clock.
 
     Siblings of a round have a `length` instead, the same for each: steps, or seconds of training and looking.
     They train at the plateau's rate and cool down within it. `move` names the move that made the recipe; a
@@ -36,11 +36,18 @@ class Trial:
     seed: int
     learning_rate: float
     cooldown_steps: int = 0
+    to_the_end: bool = False
     length: Amount | None = None
     move: str | None = None
     carry: Carry = "all"
     skip_examples: int = 0
     of: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Proposal:
+    trial: Trial
+    reason: str
 
 
 @dataclass(frozen=True)

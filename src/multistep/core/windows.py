@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from dataclasses import replace
 
 from multistep.core.allowance import (
     FIRST_WINDOW,
-    STABLE_COOLDOWN,
     Allowance,
     allowance,
     probes_pay,
 )
+from multistep.core.finetune import next_fork
 from multistep.core.history import History, TrialRecord
 from multistep.core.plan import Plan
 from multistep.core.recipe import Segment
@@ -20,6 +22,8 @@ from multistep.core.units import Amount
 
 HOPELESS_LOOKS = 10
 FINAL_STEPS = 24  # a window so short is not divided again
+ONE_CYCLE_WARMUP = 0.3  # of the length (arXiv 1708.07120)
+MILESTONES = (0.5, 0.75)  # of the length: where multi-step divides the rate by ten (arXiv 1512.03385)
 
 
 def left_by_curve(plan: Plan, record: TrialRecord) -> Stability | None:
@@ -58,11 +62,15 @@ def next_window(plan: Plan, history: History, name: str) -> Window | None:
     last = trial.done[-1].progress if trial.done else None
     if last is not None and not last.finite:
         return None
+    if trial.trial.kind == "average":
+        return None
     left = allowance(plan, history, trial)
     if trial.trial.kind == "trunk":
         return _trunk_window(plan, history, trial, left)
     if left_by_curve(plan, trial):
         return None
+    if trial.trial.length is not None:
+        return _sibling_window(trial, left)
     return _cooldown_window(trial, left)
 
 
@@ -72,8 +80,16 @@ def _trunk_window(plan: Plan, history: History, trial: TrialRecord, left: Allowa
         return None
     if not history.phase.of_kind("probe") and probes_pay(plan, history):
         return None
+    if recipe.schedule == "one-cycle":
+        return _one_cycle_window(trial, left)
     steps = left.window_steps
     warmup = recipe.warmup_steps or 0
+    if (fork := next_fork(plan, history)) is not None:
+        # Ten looks at least on the way to the first fork, and none beyond the next.
+        steps = max(1, min(steps, fork.steps // 10))
+        if trial.step >= fork.trunk_steps:
+            return None
+        steps = min(steps, fork.trunk_steps - trial.step)
     if left.steps_left is not None:
         # A length too short for its warm-up gets a shorter one; once begun, it is finished.
         if trial.done:
@@ -88,11 +104,67 @@ def _trunk_window(plan: Plan, history: History, trial: TrialRecord, left: Allowa
         if until_cooldown <= (0 if left.exact else total // 50):
             return None
         # Rather one longer window than one and a crumb.
-        steps = until_cooldown if until_cooldown < 1.5 * steps else steps
+        steps = until_cooldown if until_cooldown < 1.5 * steps and fork is None else min(steps, until_cooldown)
     if not left.exact:
         # A speed that was seen over a few steps is not trusted with many more than those.
         steps = min(steps, FIRST_WINDOW if left.unmeasured else max(FIRST_WINDOW, 2 * trial.step))
     look = left.exact or (not left.unmeasured and steps >= left.window_steps)
+    segments = _warm_segments(trial, steps, warmup)
+    if recipe.schedule == "multi-step" and left.steps_left is not None and not left.unmeasured:
+        segments = _stepped(segments, trial.step, trial.step + left.steps_left)
+    return Window(trial.trial.id, segments, look)
+
+
+def _one_cycle_window(trial: TrialRecord, left: Allowance) -> Window | None:
+    """The rise of a cycle whose fall is the control's cooldown; without a length there is none to divide."""
+    done = trial.done[-1].window.segments[-1].progress_to if trial.done else 0.0
+    peak, steps = trial.trial.learning_rate, left.window_steps
+    if left.unmeasured:
+        return Window(trial.trial.id, (Segment(steps, "warmup", peak, 0.0, 0.05),), look=False)
+    total = trial.step + (left.steps_left or 10 * steps)
+    remaining = round(ONE_CYCLE_WARMUP * total) - trial.step
+    if done >= 1.0 or left.steps_left == 0:
+        return None
+    remaining = max(1, remaining)
+    steps = remaining if remaining < 1.5 * steps else steps
+    reached = 1.0 if steps == remaining else done + (1.0 - done) * steps / remaining
+    return Window(trial.trial.id, (Segment(steps, "warmup", peak, done, reached),), look=True)
+
+
+def _stepped(segments: tuple[Segment, ...], step: int, total: int) -> tuple[Segment, ...]:
+    """Constant stretches divided where the rate is divided by ten."""
+    found: list[Segment] = []
+    for segment in segments:
+        end = step + segment.steps
+        edges = [step, *(e for m in MILESTONES if step < (e := round(m * total)) < end), end]
+        if segment.shape != "constant":
+            edges = [step, end]
+        for start, stop in itertools.pairwise(edges):
+            passed = sum(start >= round(m * total) for m in MILESTONES)
+            found.append(replace(segment, steps=stop - start, peak=segment.peak * 0.1**passed))
+        step = end
+    return tuple(found)
+
+
+def _sibling_window(trial: TrialRecord, left: Allowance) -> Window | None:
+    """Of a trial with a length of its own: the plateau, then the cooldown to zero, ending with the length."""
+    recipe, taken = trial.trial.recipe, trial.step - trial.first_step
+    done = cooldown_progress(trial, trial.step)
+    assert left.steps_left is not None, "a sibling has a length"
+    if done >= 1.0 or (left.steps_left == 0 and (recipe.cooldown_fraction == 0 or taken == 0)):
+        return None
+    if done > 0.0:
+        return _fall(trial, left, left.steps_left)
+    total = taken + left.steps_left
+    warmup = min(recipe.warmup_steps or 0, total // 10) if trial.trial.carry == "weights" else 0
+    if trial.done:
+        warmup = _warmup_of(trial)
+    cooldown = 0 if left.unmeasured else min(round(total * recipe.cooldown_fraction), max(1, total - warmup))
+    plateau = left.steps_left - cooldown
+    if plateau <= (0 if left.exact else total // 50):
+        return _fall(trial, left, left.steps_left) if recipe.cooldown_fraction else None
+    steps = plateau if plateau < 1.5 * left.window_steps else left.window_steps
+    look = not left.unmeasured and steps >= left.window_steps
     return Window(trial.trial.id, _warm_segments(trial, steps, warmup), look)
 
 
@@ -125,24 +197,27 @@ def _cooldown_window(trial: TrialRecord, left: Allowance) -> Window | None:
     warmup = min(recipe.warmup_steps or 0, planned // 4) if is_probe else 0
     if taken < warmup:
         return Window(trial.trial.id, (Segment(warmup, "warmup", peak, 0.0, 1.0),), look=False)
-    steps = remaining = _cooldown_left(trial, left, planned - taken)
+    if left.exact or left.steps_left is None or is_probe:
+        remaining = planned - taken
+    else:
+        remaining = left.steps_left if trial.trial.to_the_end else min(planned - taken, left.steps_left)
+    return _fall(trial, left, remaining)
+
+
+def _fall(trial: TrialRecord, left: Allowance, remaining: int) -> Window:
+    """The next window of a cooldown that has so many steps until rate zero, one at least."""
+    done, is_probe = cooldown_progress(trial, trial.step), trial.trial.kind == "probe"
+    steps = remaining = max(1, remaining)
     if remaining > 2 * left.window_steps and not is_probe:
         steps = left.window_steps
     elif not left.exact and not is_probe and remaining > FINAL_STEPS:
         # The nearer the end, the shorter the windows: the last one alone cannot be corrected by the clock.
         steps = math.ceil(remaining / 2)
     last = steps >= remaining
-    segment = Segment(steps, recipe.cooldown, peak, done, 1.0 if last else done + (1.0 - done) * steps / remaining)
-    # A control is scored in full when it is over; the short windows before its end are not worth a look.
+    progress = 1.0 if last else done + (1.0 - done) * steps / remaining
+    segment = Segment(steps, trial.trial.recipe.cooldown, trial.trial.learning_rate, done, progress)
+    # Who is judged is scored in full when it is over; the short windows before its end are not worth a look.
     return Window(trial.trial.id, (segment,), look=is_probe or (steps >= left.window_steps and not last))
-
-
-def _cooldown_left(trial: TrialRecord, left: Allowance, planned: int) -> int:
-    """Steps until rate zero: what the clock leaves, if the cooldown is to end with the budget."""
-    if left.exact or left.steps_left is None or trial.trial.kind == "probe":
-        return max(1, planned)
-    given_back = trial.trial.cooldown_steps <= max(1, round(STABLE_COOLDOWN * trial.first_step))
-    return max(1, min(planned, left.steps_left) if given_back else left.steps_left)
 
 
 def cooldown_progress(trial: TrialRecord, step: int) -> float:

@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from multistep.core.metric import metric_named
+from multistep.core.moves import check_moves
 from multistep.core.plan import Plan
 from multistep.core.recipe import RECIPE_KEYS, Recipe
 from multistep.core.units import Amount, parse_amount
@@ -173,15 +174,21 @@ def _read_short_forms(values: dict[str, Any], source: _Source) -> dict[str, Any]
     """`data: corpus.txt`, `model: gpt2`, `budget: 10m`, `until: 3 epochs` to what the dataclasses hold."""
     values = dict(values)
     _short(values, (), source)
+    _check_list(values, ("moves",), source)
     if isinstance(values.get("phases"), list):
         values["phases"] = [dict(p) if isinstance(p, dict) else p for p in values["phases"]]
         for index, phase in enumerate(values["phases"]):
             if isinstance(phase, dict):
                 _short(phase, ("phases", index), source)
                 phase.setdefault("name", f"phase {index + 1}")
-                if phase.get("moves") not in (None, "auto") and not isinstance(phase["moves"], list):
-                    raise PlanError(f"{source.at(('phases', index, 'moves'))}: moves is a list of names, or auto")
+                _check_list(phase, ("phases", index, "moves"), source)
     return values
+
+
+def _check_list(values: Mapping[str, Any], place: Place, source: _Source) -> None:
+    moves = values.get("moves")
+    if moves not in (None, "auto") and not isinstance(moves, list | tuple):
+        raise PlanError(f"{source.at(place)}: moves is {moves!r}; allowed: a list of names, or auto")
 
 
 def _short(values: dict[str, Any], place: Place, source: _Source) -> None:
@@ -294,10 +301,7 @@ def _check_meaning(plan: Plan, source: _Source) -> None:
                 metric_named(phase.metric)
             except PlanError as error:
                 raise PlanError(f"{source.at((*place, 'metric'))}: {error}") from error
-        if phase.moves not in ("auto", ()):
-            raise PlanError(
-                f"{source.at((*place, 'moves'))}: no move is known by name yet; allowed: auto, or [] for none"
-            )
+        _check_moves(plan, index, place, source)
         data = phase.data
         assert data is not None, "a plan has data"
         if bool(data.source) == bool(data.train) or (data.source and (data.validation or data.test)):
@@ -313,3 +317,26 @@ def _check_meaning(plan: Plan, source: _Source) -> None:
         least = {"parameters": 1000, "width": 8, "context": 2, "vocabulary": 257}.get(name, 1)
         if size is not None and size < least:
             raise PlanError(f"{source.at(('model', name))}: model.{name} is {size}; allowed: {least} or more")
+
+
+def _check_moves(plan: Plan, index: int, place: Place, source: _Source) -> None:
+    """Moves that contradict the recipe or the length, and schedules that need one."""
+    phase = plan.phase(index)
+    if isinstance(phase.moves, tuple):
+        own = bool(plan.phases) and plan.phases[index].moves is not None
+        where = source.at((*place, "moves") if own else ("moves",))
+        try:
+            check_moves(phase.moves, phase.recipe)
+        except PlanError as error:
+            raise PlanError(f"{where}: moves: {error}") from error
+        if phase.moves and isinstance(phase.until, Amount):
+            raise PlanError(
+                f"{where}: moves are named, but until is {phase.until}, which leaves them no room; leave until out, "
+                "or set it to stable"
+            )
+    schedule = phase.recipe.get("schedule")
+    if schedule in ("one-cycle", "multi-step") and plan.budget is None and not isinstance(phase.until, Amount):
+        raise PlanError(
+            f"{source.at((*place, 'recipe', 'schedule'))}: recipe.schedule is {schedule}, which needs a length; give "
+            "a budget, or the phase an until"
+        )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +20,7 @@ from multistep.core.history import History
 from multistep.core.metric import Evaluation
 from multistep.core.plan import Plan
 from multistep.core.recipe import Recipe, with_settings
-from multistep.core.trial import Facts, Progress
+from multistep.core.trial import Carry, Facts, Progress
 from multistep.core.units import Amount, Unit
 from multistep.engine.clock import BudgetClock
 from multistep.engine.learner import Interrupted, Learner, Readiness, Split
@@ -57,6 +58,34 @@ class Machine:
     save_seconds: float = 0.05
 
 
+def _nothing(_recipe: Recipe) -> float:
+    return 0.0
+
+
+def _plain(_recipe: Recipe) -> float:
+    return 1.0
+
+
+@dataclass(frozen=True)
+class World:
+    """What recipes do to a model that follows a curve; by default nothing at all.
+
+    effect: recipe -> nats by which its model ends higher (below 0: lower) than the curve, in the long run.
+    pace: steps in which two thirds of that come about.
+    overfits: recipe -> how strongly an overfitting curve rises under it, 1 as drawn.
+    cost: recipe -> how many times a plain step's seconds a step of it takes.
+    between_seeds: standard deviation of what the seed does to a trial, on the whole population.
+    between_blocks: standard deviation, per block, of what a checkpoint happens to find easy or hard.
+    """
+
+    effect: Callable[[Recipe], float] = _nothing
+    pace: float = 200.0
+    overfits: Callable[[Recipe], float] = _plain
+    cost: Callable[[Recipe], float] = _plain
+    between_seeds: float = 0.0
+    between_blocks: float = 0.0
+
+
 class SimulatedLearner:
     """Follows a curve by its steps at full rate; what the rate's noise costs is won back as it goes to zero.
 
@@ -70,31 +99,49 @@ class SimulatedLearner:
         machine: Machine,
         *,
         drop: float = 0.1,
+        world: World | None = None,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> None:
         self._curve, self._clock, self._machine, self._drop = curve, clock, machine, drop
         # Who overfits goes on getting better on the training split.
         self._train_curve = replace(curve, rise=0.0) if curve.family == "overfitting" else curve
         self._should_stop = should_stop
+        self._world = world or World()
         self._progress = 0.0  # steps at full rate
         self._steps = 0
-        self._rate = 1.0  # of the last step, as a share of the highest yet
+        self._rate = 1.0  # of the last step, as a share of the plateau's
         self._peak = 0.0
+        self._offset = 0.0  # of the score from the curve, by what recipes did
+        self._over = 0.0  # what a recipe made of overfitting, beside the curve's own
+        self._luck = 0.0  # of the seed
 
     def initial(self, recipe: Recipe, seed: int) -> None:
-        self._progress, self._steps, self._rate, self._peak, self._seed = 0.0, 0, 1.0, 0.0, seed
+        self._progress, self._steps, self._rate, self._peak = 0.0, 0, 1.0, 0.0
+        self._offset, self._over, self._luck = 0.0, 0.0, 0.0
+        self._recipe, self._seed = recipe, seed
 
-    def load(self, folder: Path, recipe: Recipe, seed: int) -> None:
+    def load(self, folder: Path, recipe: Recipe, seed: int, *, carry: Carry = "all", skip_examples: int = 0) -> None:
         state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-        self._progress, self._steps, self._rate, self._peak = state
-        self._seed = seed
+        self._progress, self._steps, self._rate, self._peak, self._offset, self._over, self._luck = state["numbers"]
+        if state["trial"] != [repr(recipe), seed]:
+            self._peak = 0.0
+            self._luck = self._world.between_seeds * _draw(seed, self._steps, recipe)
+        self._recipe, self._seed = recipe, seed
+
+    def average(self, folders: Sequence[Path], recipe: Recipe, seed: int) -> None:
+        scores = []
+        for folder in folders:
+            self.load(folder, recipe, seed)
+            scores.append(self.population)
+        self._luck += float(np.mean(scores)) - scores[-1]
 
     def adopt(self, folder: Path, recipe: Recipe, seed: int) -> None:
         self.load(folder, recipe, seed)
 
     def save(self, folder: Path) -> None:
         self._clock.pass_by(self._machine.save_seconds)
-        state = [self._progress, self._steps, self._rate, self._peak]
+        numbers = [self._progress, self._steps, self._rate, self._peak, self._offset, self._over, self._luck]
+        state = {"numbers": numbers, "trial": [repr(self._recipe), self._seed]}
         (folder / "state.json").write_text(json.dumps(state), encoding="utf-8")
 
     def advance(self, rates: Sequence[float]) -> Progress:
@@ -103,10 +150,16 @@ class SimulatedLearner:
         each = np.asarray(rates)
         self._peak = max(self._peak, float(each.max()))
         self._rate = float(each[-1]) / self._peak if self._peak else 0.0
+        before = self._progress
         self._progress += float(each.sum()) / self._peak if self._peak else 0.0
         self._steps += len(each)
-        self._clock.pass_by(len(each) * self._machine.step_seconds)
-        loss = float(self._train_curve.truth(self._progress)) - self._drop * (1 - self._rate)
+        world, curve = self._world, self._curve
+        self._offset += (world.effect(self._recipe) - self._offset) * (1.0 - math.exp(-len(each) / world.pace))
+        beyond = max(0.0, self._progress - max(before, curve.turn))
+        if beyond and curve.family == "overfitting":
+            self._over += (world.overfits(self._recipe) - 1.0) * curve.rise / 1000.0 * beyond
+        self._clock.pass_by(len(each) * self._machine.step_seconds * world.cost(self._recipe))
+        loss = float(self._train_curve.truth(self._progress)) - self._drop * (1 - self._rate) + self._offset
         return Progress(len(rates), loss, 1.0, 12 * len(rates), 768 * len(rates))
 
     def evaluate(self, split: Split, *, sample: bool) -> Evaluation:
@@ -116,6 +169,10 @@ class SimulatedLearner:
         hardness = BLOCK_SPREAD * np.random.default_rng(7).standard_normal(BLOCKS)
         blocks = 16 if sample else BLOCKS
         score = observed - self._drop * (1 - self._rate) + hardness[:blocks] - hardness[:blocks].mean()
+        score = score + self._offset + self._over + self._luck
+        if self._world.between_blocks:
+            own = np.random.default_rng(_number(self._seed, self._steps, self._recipe))
+            score = score + self._world.between_blocks * own.standard_normal(BLOCKS)[:blocks]
         return Evaluation(
             {
                 "loss": score * TOKENS,
@@ -139,15 +196,24 @@ class SimulatedLearner:
     def samples(self) -> Sequence[str]:
         return []
 
+    @property
+    def population(self) -> float:
+        """The score without the noise of a validation split: what a verdict is about."""
+        curve = float(self._curve.truth(self._progress))
+        return curve - self._drop * (1 - self._rate) + self._offset + self._over + self._luck
+
 
 class SimulatedWorkshop:
     """Opens phases that follow one curve. Implements engine.learner.Workshop."""
 
-    def __init__(self, curve: Curve, clock: FakeClock, machine: Machine | None = None) -> None:
+    def __init__(
+        self, curve: Curve, clock: FakeClock, machine: Machine | None = None, world: World | None = None
+    ) -> None:
         self._curve, self._clock, self._machine = curve, clock, machine or Machine()
+        self._world = world
 
     def open(self, plan: Plan, phase: int, should_stop: Callable[[], bool]) -> tuple[Learner, Readiness]:
-        learner = SimulatedLearner(self._curve, self._clock, self._machine, should_stop=should_stop)
+        learner = SimulatedLearner(self._curve, self._clock, self._machine, world=self._world, should_stop=should_stop)
         given = plan.phase(phase).recipe
         facts = Facts(
             parameters=800_000,
@@ -159,6 +225,7 @@ class SimulatedWorkshop:
             pretrained=False,
             device="simulated",
             description=f"a simulated {self._curve.family} curve",
+            settings=("dropout",),
         )
         recipe = with_settings(RECIPE, {key: value for key, value in given.items() if value is not None})
         return learner, Readiness(facts, recipe, "learning_rate" not in given, "simulated")
@@ -167,7 +234,16 @@ class SimulatedWorkshop:
         return {"device": "simulated"}
 
 
-def simulated_history(plan: Plan, curve: Curve, machine: Machine | None = None) -> History:
+def _draw(seed: int, step: int, recipe: Recipe) -> float:
+    """A standard normal number that a trial from this step has by its seed and its recipe."""
+    return float(np.random.default_rng(_number(seed, step, recipe)).standard_normal())
+
+
+def _number(seed: int, step: int, recipe: Recipe) -> int:
+    return int.from_bytes(hashlib.blake2b(f"{seed} {step} {recipe}".encode(), digest_size=8).digest())
+
+
+def simulated_history(plan: Plan, curve: Curve, machine: Machine | None = None, world: World | None = None) -> History:
     """The history of the plan's run along one curve. Raises RunFailed where a real run would."""
     clock = FakeClock()
     # In memory where there is such a place: waiting for a disk is no part of a simulation.
@@ -175,7 +251,7 @@ def simulated_history(plan: Plan, curve: Curve, machine: Machine | None = None) 
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
         directory = RunDirectory(Path(folder) / "run")
         directory.create()
-        workshop = SimulatedWorkshop(curve, clock, machine)
+        workshop = SimulatedWorkshop(curve, clock, machine, world)
         run = Run(plan, directory, workshop, BudgetClock(clock.now))
         for _ in run.entries():
             pass

@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Iterator
 
 from multistep.core.allowance import probes_pay, require_time
-from multistep.core.controller import best_checkpoint, decide, read_stability
 from multistep.core.events import (
     CheckpointSaved,
     Entry,
@@ -18,10 +17,14 @@ from multistep.core.events import (
     WindowPlanned,
 )
 from multistep.core.history import History, TrialRecord
-from multistep.core.metric import METRICS, Evaluation, metric_named
+from multistep.core.metric import Evaluation, metric_named, scores_of
 from multistep.core.plan import Plan
-from multistep.core.recipe import rates
-from multistep.core.trial import Progress, Window
+from multistep.core.readings import read_stability
+from multistep.core.recipe import Recipe, rates
+from multistep.core.retained import needed
+from multistep.core.spending import Attempt
+from multistep.core.trial import Progress, Trial, Window
+from multistep.core.verdicts import JUDGED, decide, paired, sibling_control
 from multistep.core.windows import next_window
 from multistep.engine.checkpoints import Checkpoints
 from multistep.engine.clock import BudgetClock
@@ -53,6 +56,7 @@ class TrialRunner:
         self._should_stop = should_stop
         self._checkpoints = Checkpoints(directory.checkpoints)
         self._at: str | None = None
+        self._recipe: Recipe | None = None  # of the state that the learner is in
         self._save_seconds = 0.0
 
     @property
@@ -64,13 +68,16 @@ class TrialRunner:
         if self._at != checkpoint:
             made = self.history.trial(trial).trial
             self.learner.load(self._checkpoints.path(checkpoint), made.recipe, made.seed)
-            self._at = checkpoint
+            self._at, self._recipe = checkpoint, made.recipe
 
     def run(self, record: TrialRecord) -> Iterator[Entry]:
         name = record.trial.id
-        if record.step > record.first_step or record.trial.start != self._at or self._at is None:
+        if record.step > record.first_step or not self._stands_where(record.trial):
             yield from self._restore(record)
+        self._recipe = record.trial.recipe
         while window := self._next_window(name):
+            if self._cooldown_begins(name, window):
+                yield self._save(name)  # what is kept goes on from here
             if self.history.trial(name).pending is None:
                 yield self._journal.append(WindowPlanned(window))
             progress = self._advance(window)
@@ -88,6 +95,18 @@ class TrialRunner:
             raise Interrupted
         pending = self.history.trial(name).pending
         return pending.window if pending else next_window(self._plan, self.history, name)
+
+    def _stands_where(self, trial: Trial) -> bool:
+        """Whether the learner is in the state that a trial begins from: its checkpoint, under its own recipe."""
+        here = self._at is not None and trial.start == self._at and self._recipe == trial.recipe
+        return here and trial.seed == self._plan.seed and not trial.skip_examples and trial.kind != "average"
+
+    def _cooldown_begins(self, name: str, window: Window) -> bool:
+        record = self.history.trial(name)
+        first = window.segments[0]
+        begins = first.shape == record.trial.recipe.cooldown and first.progress_from == 0.0
+        sibling = record.trial.length is not None and record.trial.kind != "rerun"
+        return sibling and begins and record.step > record.first_step and not self._saved_at(record)
 
     def _advance(self, window: Window) -> Progress:
         self._at = None
@@ -120,26 +139,47 @@ class TrialRunner:
         record = self.history.trial(name)
         for_probes = record.trial.kind == "trunk" and probes_pay(self._plan, self.history)
         ok = not record.done or (record.done[-1].progress is not None and record.done[-1].progress.finite)
-        if ok and record.trial.kind != "probe" and not self._saved_at(record):
+        if ok and record.trial.kind not in ("probe", "rerun") and not self._saved_at(record):
             yield self._save(name)
-        if record.trial.kind == "control" and record.verdict is None:
+        if record.trial.kind in (*JUDGED, "rerun") and record.verdict is None:
             if ok and record.full is None:
                 yield self.evaluate(name, "validation", sample=False)
-            yield self._journal.append(self._verdict(name))
+            if record.trial.kind in JUDGED:
+                yield self._journal.append(self._verdict(name))
         yield self._journal.append(TrialEnded(name, for_probes))
         self._discard()
 
     def _verdict(self, name: str) -> Event:
         record = self.history.trial(name)
         rival = self.history.incumbent
-        rival_look = self.history.trial(rival.trial).full if rival else None
+        control = sibling_control(self.history, record)
         return decide(
             self.history,
             name,
             checkpoint=record.checkpoints[-1].id if record.checkpoints else None,
-            new=self._directory.read_table(record.full.table) if record.full else None,
-            rival=self._directory.read_table(rival_look.table) if rival_look else None,
+            new=self._table(name),
+            rival=self._table(rival.trial) if rival else None,
+            control=self._table(control.trial.id) if control else None,
+            earlier=self._earlier(),
         )
+
+    def _table(self, trial: str) -> Evaluation | None:
+        """A trial's evaluation of the whole validation split."""
+        look = self.history.trial(trial).full
+        return self._directory.read_table(look.table) if look else None
+
+    def _earlier(self) -> list[Attempt]:
+        """The attempts that have used up some of the run's chance of a false keep, each against its own rival."""
+        metric = metric_named(self.history.phase.started.metric)
+        found: list[Attempt] = []
+        rival: str | None = None
+        for verdict in self.history.verdicts:
+            new, old = self._table(verdict.trial), self._table(rival) if rival else None
+            if verdict.attempt is not None and new and old and verdict.critical is not None:
+                found.append(Attempt(paired(metric, new, old), verdict.decision == "keep"))
+            if verdict.decision == "keep":
+                rival = verdict.trial
+        return found
 
     def _restore(self, record: TrialRecord) -> Iterator[Entry]:
         """Put the learner where the journal says the trial is, repeating what was done after the last save."""
@@ -151,12 +191,20 @@ class TrialRunner:
                 break
         if folder:
             self.learner.load(folder, trial.recipe, trial.seed)
+        elif trial.kind == "average":
+            self.learner.average([self._checkpoints.path(c) for c in trial.of], trial.recipe, trial.seed)
         elif trial.start is None:
             self.learner.initial(trial.recipe, trial.seed)
         elif trial.start == self.history.phase.started.start:
             self.learner.adopt(self._checkpoints.path(trial.start), trial.recipe, trial.seed)
         else:
-            self.learner.load(self._checkpoints.path(trial.start), trial.recipe, trial.seed)
+            self.learner.load(
+                self._checkpoints.path(trial.start),
+                trial.recipe,
+                trial.seed,
+                carry=trial.carry,
+                skip_examples=trial.skip_examples,
+            )
         for done in record.done:
             if done.step > step and done.progress:
                 repeated = self.learner.advance(rates(done.window.segments))
@@ -204,26 +252,8 @@ class TrialRunner:
         return entry
 
     def _discard(self) -> None:
-        """Delete the checkpoints that no rollback, resumed run or sibling run can ask for any more."""
-        phase = self.history.phase
-        needed = {phase.started.start, *(p.finished.head for p in self.history.phases if p.finished)}
-        if self.history.incumbent:
-            needed.add(self.history.incumbent.checkpoint)
-        if best := best_checkpoint(phase):
-            needed.add(best.id)
-        for record in list(phase.trials.values())[-2:]:
-            needed |= {record.trial.start, *(saved.id for saved in record.checkpoints[-2:])}
-        self._checkpoints.keep_only(name for name in needed if name)
-
-
-def scores_of(evaluation: Evaluation) -> dict[str, float]:
-    """Every metric whose columns the evaluation holds."""
-    columns = evaluation.columns
-    return {
-        metric.name: metric.score(evaluation)
-        for metric in METRICS.values()
-        if metric.numerator in columns and metric.denominator in columns
-    }
+        """Delete the checkpoints that nothing can ask for any more."""
+        self._checkpoints.keep_only(needed(self.history))
 
 
 def _same(one: float, other: float) -> bool:

@@ -1,0 +1,106 @@
+"""What a trial's curve shows after each look: pure functions of the plan and the history."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import replace
+
+from multistep.core.allowance import allowance
+from multistep.core.events import Evaluated, StabilityRead
+from multistep.core.history import History, PhaseRecord, TrialRecord
+from multistep.core.metric import metric_named
+from multistep.core.plan import Plan
+from multistep.core.stability import Stability, read_curve
+
+LEAST_WINDOWS = 10  # below, the run is the plain run alone and no curve is judged
+EXPLODED = 2.0  # times the recent training loss, and above where training began
+
+
+def read_stability(plan: Plan, history: History, name: str) -> StabilityRead | None:
+    """What the validation curve shows after its newest look; None where nothing can be judged yet.
+
+    The horizon is what is left of the phase, or as long again as it has lasted where no end is given. A
+    cooldown is read together with the trunk it came from: it may overfit, too.
+    """
+    trial = history.trial(name)
+    if trial.trial.kind == "probe" or not trial.done:
+        return None
+    last = trial.done[-1]
+    assert last.progress is not None
+    if not last.progress.finite:
+        return _diverged(trial, "the training loss is not finite")
+    if (loss := _exploded(trial)) is not None:
+        return _diverged(trial, f"the training loss exploded to {loss:.4g}")
+    if last.evaluation is None:
+        return None
+    if not math.isfinite(last.evaluation.interval.score):
+        return _diverged(trial, "the validation score is not finite")
+    if trial.trial.length is not None:
+        return None  # a sibling runs its length, that all may be compared
+    phase = history.phase
+    parts = _lineage(phase, trial)
+    curve = [look for part in parts for look in part.curve]
+    left = allowance(plan, history, trial).steps_left
+    if len(curve) < 5 or (left is not None and (trial.step + left) / _spacing(curve) < LEAST_WINDOWS):
+        return None
+    metric = metric_named(phase.started.metric)
+    tolerance = plan.tolerance or metric.tolerance(curve[-1].interval.score)
+    reading = read_curve(
+        [look.step for look in curve],
+        [look.interval.score for look in curve],
+        horizon_steps=float(trial.step if left is None else max(1, left)),
+        tolerance=tolerance,
+        maximize=metric.goal == "maximize",
+        train_losses=_train_losses(parts, len(curve)),
+    )
+    forecast = reading.forecast
+    return StabilityRead(
+        name,
+        trial.step,
+        reading.stability,
+        forecast.expected if forecast else math.nan,
+        forecast.high if forecast else math.nan,
+        tolerance,
+        reading.reason,
+    )
+
+
+def _lineage(phase: PhaseRecord, trial: TrialRecord) -> list[TrialRecord]:
+    """The trial after the trunks that it goes on from, each with its windows up to the fork alone.
+
+    A trunk that was begun again at another rate draws a curve of its own.
+    """
+    parts = [trial]
+    for record in reversed(phase.of_kind("trunk")):
+        first = parts[0]
+        if first.trial.start not in {saved.id for saved in record.checkpoints}:
+            continue
+        if first.trial.kind == "trunk" and first.trial.learning_rate != record.trial.learning_rate:
+            break
+        parts.insert(0, replace(record, windows=tuple(w for w in record.windows if w.step <= first.first_step)))
+    return parts
+
+
+def _exploded(trial: TrialRecord) -> float | None:
+    """The last window's training loss if it left all that was seen before; None if it did not."""
+    losses = [r.progress.loss for r in trial.done if r.progress]
+    if len(losses) < 4:
+        return None
+    recent, last = statistics.median(losses[-9:-1]), losses[-1]
+    return last if last > EXPLODED * recent and last > max(losses[:-1]) else None
+
+
+def _train_losses(parts: Sequence[TrialRecord], points: int) -> list[float] | None:
+    """The training losses of the windows that the looks ended; None where they do not pair up."""
+    losses = [r.progress.loss for part in parts for r in part.done if r.evaluation and r.progress]
+    return losses if len(losses) == points else None
+
+
+def _spacing(curve: Sequence[Evaluated]) -> float:
+    return (curve[-1].step - curve[0].step) / max(1, len(curve) - 1)
+
+
+def _diverged(trial: TrialRecord, reason: str) -> StabilityRead:
+    return StabilityRead(trial.trial.id, trial.step, Stability.DIVERGED, math.nan, math.nan, math.nan, reason)

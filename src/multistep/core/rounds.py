@@ -1,0 +1,387 @@
+"""Rounds of siblings: one change each from one fork, against one control, with what the plain run did not need.
+
+A round forks where the incumbent's cooldown began. First comes the control, which goes on with no change, then
+moves one by one, each for as many seconds (or steps) as the control had. When a few moves were tried and one was
+kept, the next round forks from that one's plateau. Nothing here trains: it is folded from the history.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from multistep.core.allowance import evaluation_seconds, fixed_steps, seconds_left, seconds_per_step
+from multistep.core.events import MovesEnded
+from multistep.core.history import History, PhaseRecord, TrialRecord
+from multistep.core.metric import metric_named
+from multistep.core.moves import AVERAGE, MOVES, applicable
+from multistep.core.plan import Plan
+from multistep.core.recipe import Recipe
+from multistep.core.retained import CANDIDATES, before_cooldown, candidates, trained
+from multistep.core.stability import Stability
+from multistep.core.trial import Proposal, Trial
+from multistep.core.units import Amount, Unit
+
+LEAST_BLOCKS = 10  # of the validation split; with fewer, no interval means anything
+ROUND_MOVES = 3  # tried from one fork before the next round begins at what was kept
+SIBLINGS = 6  # that what is left is divided into, within the shares below
+LEAST_SHARE, MOST_SHARE = 0.25, 0.75  # of the plain run's training: the length of a sibling
+LEAST_STEPS = 40  # a shorter sibling shows nothing
+RERUNS = 3  # of the control and of what helped most, once every move was tried
+EARLY_RERUN = 6  # siblings that must still fit for a first look at the noise between seeds
+BETWEEN_SECONDS = 0.5  # loading, saving and judging between two siblings, beside what is measured
+SOUP_ERRORS = 4.0  # by which the worst checkpoint of an average may be behind the best
+SLACK = 0.03  # of a sibling's length: what the clock may be short of and yet let it begin
+
+
+@dataclass(frozen=True)
+class Base:
+    """Where the siblings of a round fork, and the recipe that they change."""
+
+    start: str | None
+    recipe: Recipe
+    rate: float
+
+
+def next_in_round(plan: Plan, history: History) -> Proposal | MovesEnded | None:
+    """The next sibling, average or rerun; why there is none; None where the plan wants no moves."""
+    phase = history.phase
+    index = phase.started.phase
+    wanted = plan.moves_of(index)
+    if phase.moves_ended or wanted == () or isinstance(plan.phase(index).until, Amount):
+        return None
+    if history.incumbent is None or history.incumbent.trial not in phase.trials:
+        return None
+    if plan.budget is None and wanted == "auto":
+        return None  # nobody said how long to go on
+    left = remaining(plan, history)
+    incumbent = phase.trials[history.incumbent.trial].full
+    if incumbent and incumbent.interval.n < LEAST_BLOCKS:
+        return MovesEnded(index, too_few(incumbent.interval.n), budget=False)
+    if not _rounds(phase):
+        return _new_round(plan, history, _base_of_incumbent(history), left)
+    return _in_round(plan, history, _rounds(phase)[-1], left)
+
+
+def too_few(examples: int) -> str:
+    """What is said of a validation split that cannot tell anything apart."""
+    return (
+        f"the validation split has {examples} independent example{'s' if examples != 1 else ''}, too few to tell two "
+        f"checkpoints apart; a verdict takes at least {LEAST_BLOCKS}, and some hundreds see small differences"
+    )
+
+
+# What is left --------------------------------------------------------------------------------------------
+
+
+def remaining(plan: Plan, history: History) -> Amount | None:
+    """Seconds or steps that siblings may take; None where no end is given."""
+    seconds = seconds_left(plan, history)
+    if seconds is not None:
+        # Averages come last and cost an evaluation each.
+        return Amount(seconds - 2 * between(history), Unit.SECONDS)
+    total = fixed_steps(plan, history)
+    if total is None:
+        return None
+    phase = history.phase
+    spent = sum(r.progress.steps for t in phase.trials.values() for r in t.done if r.progress)
+    return Amount(float(total - spent), Unit.STEPS)
+
+
+def between(history: History) -> float:
+    """Seconds of what a sibling costs beside its length: the full evaluation, saving, loading."""
+    phase = history.phase
+    saves = sum(len(t.checkpoints) for p in history.phases for t in p.trials.values())
+    per_save = history.spent.get("save", 0.0) / max(1, saves)
+    return evaluation_seconds(phase, phase.started.facts.validation_tokens) + 3 * per_save + BETWEEN_SECONDS
+
+
+def _cost(history: History, length: Amount) -> float:
+    return length.value + (between(history) if length.unit is Unit.SECONDS else 0.0)
+
+
+def _plain_cost(history: History, unit: Unit) -> float:
+    """What the plain run's winner took to train, in seconds or steps."""
+    phase = history.phase
+    assert phase.control is not None
+    steps = phase.control.step
+    return steps * (seconds_per_step(phase) or 0.0) if unit is Unit.SECONDS else float(steps)
+
+
+def sibling_length(history: History, left: Amount | None) -> Amount | None:
+    """The length of the siblings of a new round; None if there is no room.
+
+    What is left is divided evenly, so that the last sibling ends with the budget. The first round must have
+    room for a control and one move; a later one may go on with no change for what is left.
+    """
+    if left is None:
+        return Amount(float(max(LEAST_STEPS, round(MOST_SHARE * _plain_cost(history, Unit.STEPS)))), Unit.STEPS)
+    plain = _plain_cost(history, left.unit)
+    extra = between(history) if left.unit is Unit.SECONDS else 0.0
+    per_step = (seconds_per_step(history.phase) or 0.0) if left.unit is Unit.SECONDS else 1.0
+    least = max(LEAST_SHARE * plain, LEAST_STEPS * per_step)
+    aim = min(max(left.value / SIBLINGS - extra, least), max(least, MOST_SHARE * plain))
+    many = math.floor((left.value + 1e-6) / (aim + extra))
+    if many < (1 if _rounds(history.phase) else 2):
+        return None
+    each = left.value / many - extra
+    return Amount(float(math.floor(each)) if left.unit is Unit.STEPS else round(each, 2), left.unit)
+
+
+def _fits(history: History, left: Amount | None, length: Amount, many: int = 1) -> bool:
+    return left is None or left.value >= many * _cost(history, length) * (1 - SLACK)
+
+
+# Rounds --------------------------------------------------------------------------------------------------
+
+
+def _rounds(phase: PhaseRecord) -> list[TrialRecord]:
+    """The controls that began the rounds so far."""
+    return [t for t in phase.of_kind("control") if t.trial.length is not None]
+
+
+def _siblings(phase: PhaseRecord, control: TrialRecord) -> list[TrialRecord]:
+    """The moves that were tried from a round's fork, in any round."""
+    return [t for t in phase.of_kind("move") if t.trial.start == control.trial.start]
+
+
+def _base_of_incumbent(history: History) -> Base:
+    assert history.incumbent is not None
+    record = trained(history.phase, history.phase.trials[history.incumbent.trial])
+    trial = record.trial
+    return Base(before_cooldown(record), replace(trial.recipe, learning_rate=trial.learning_rate), trial.learning_rate)
+
+
+def _new_round(plan: Plan, history: History, base: Base, left: Amount | None) -> Proposal | MovesEnded:
+    phase = history.phase
+    length = sibling_length(history, left)
+    index = phase.started.phase
+    if length is None:
+        assert left is not None
+        needed = 2 * LEAST_SHARE * _plain_cost(history, left.unit)
+        unit = "s" if left.unit is Unit.SECONDS else " steps"
+        reason = (
+            f"no room for a move and its control: {max(0.0, left.value):.0f}{unit} are left, about {needed:.0f}{unit} "
+            "are needed"
+        )
+        return _last(plan, history, reason, budget=True)
+    if not _names(plan, history, base):
+        return MovesEnded(index, "no move applies to this model, task and recipe", budget=False)
+    number = len(_rounds(phase)) + 1
+    alone = left is not None and left.value < 2 * _cost(history, length) * (1 - SLACK)
+    name = f"{index}.round-{number}.control"
+    trial = Trial(name, index, "control", base.start, base.recipe, plan.seed, base.rate, length=length)
+    what = "for what is left" if alone else "that moves are compared with"
+    return Proposal(trial, f"round {number}: the same recipe for {length}, {what}")
+
+
+def _in_round(plan: Plan, history: History, control: TrialRecord, left: Amount | None) -> Proposal | MovesEnded:
+    phase = history.phase
+    trial = control.trial
+    assert trial.length is not None
+    base = Base(trial.start, trial.recipe, trial.learning_rate)
+    tried = _siblings(phase, control)
+    here = [t for t in tried if t.trial.id.startswith(trial.id.removesuffix("control"))]
+    done = {t.trial.move for t in tried}
+    names = [n for n in (*_compounds(plan, history, base, tried), *_names(plan, history, base)) if n not in done]
+    best = _base_of_incumbent(history)
+    if best.start != base.start and (len(here) >= ROUND_MOVES or not names):
+        return _new_round(plan, history, best, left)
+    if not _fits(history, left, trial.length):
+        return _last(plan, history, "no room for another move", budget=True)
+    if not phase.of_kind("rerun") and here and _fits(history, left, trial.length, EARLY_RERUN):
+        return _rerun(plan, control, 1, "the control with another seed: how much is noise between seeds?")
+    if not names:
+        return _reruns(plan, history, control) or _last(
+            plan, history, "every move that applies was tried", budget=False
+        )
+    name = names[0]
+    recipe = _apply(plan, history, base, name)
+    assert recipe is not None, "only moves that apply are named"
+    return Proposal(_move(control, name, recipe), _why(history, name))
+
+
+def _move(control: TrialRecord, name: str, recipe: Recipe) -> Trial:
+    trial = control.trial
+    starts_anew = recipe.optimizer != trial.recipe.optimizer or recipe.frozen != trial.recipe.frozen
+    return replace(
+        trial,
+        id=f"{trial.id.removesuffix('control')}{name}",
+        kind="move",
+        move=name,
+        recipe=recipe,
+        learning_rate=recipe.learning_rate or trial.learning_rate,
+        carry="weights" if starts_anew else "all",
+    )
+
+
+def _rerun(plan: Plan, sibling: TrialRecord, number: int, reason: str) -> Proposal:
+    trial = sibling.trial
+    return Proposal(replace(trial, id=f"{trial.id}-seed-{number}", kind="rerun", seed=plan.seed + number), reason)
+
+
+def _reruns(plan: Plan, history: History, control: TrialRecord) -> Proposal | None:
+    """Once every move was tried: the best kept move and its control again, with other seeds."""
+    phase = history.phase
+    moves = [t for t in _siblings(phase, control) if t.verdict and t.verdict.gain is not None]
+    best = max(moves, key=lambda t: (t.verdict.gain if t.verdict else None) or 0.0, default=None)
+    if best is None or not best.verdict or (best.verdict.gain_low or 0.0) <= 0:
+        return None
+    done = set(phase.trials)
+    for number in range(1, RERUNS + 1):
+        for record in (control, best):
+            proposal = _rerun(plan, record, number, f"again with another seed: does {best.trial.move} help in general?")
+            if proposal.trial.id not in done:
+                return proposal
+    return None
+
+
+def _last(plan: Plan, history: History, reason: str, *, budget: bool) -> Proposal | MovesEnded:
+    """Before the moves end, averages of what was cooled down from one fork are tried (arXiv 2203.05482)."""
+    phase, index = history.phase, history.phase.started.phase
+    ended = MovesEnded(index, reason, budget)
+    averages = phase.of_kind("average")
+    wanted = plan.moves_of(index)
+    if (wanted != "auto" and AVERAGE not in wanted) or not _rounds(phase) or len(averages) + 2 > CANDIDATES:
+        return ended
+    if averages and (averages[-1].verdict is None or averages[-1].verdict.decision != "keep"):
+        return ended
+    metric = metric_named(phase.started.metric)
+    ranked = [t for t in candidates(phase) if t.verdict and t.verdict.decision != "failed"]
+    soup = ranked[: len(averages) + 2]
+    assert history.incumbent is not None
+    known = {t.checkpoints[-1].id for t in soup}
+    if len(soup) < len(averages) + 2 or any(set(a.trial.of) == known for a in averages):
+        return ended
+    best, worst = soup[0], soup[-1]
+    assert best.full is not None
+    assert worst.full is not None
+    behind = metric.improvement(best.full.interval.score, worst.full.interval.score)
+    errors = [v.standard_error for t in soup if (v := t.verdict) and v.standard_error is not None]
+    if not errors or behind > SOUP_ERRORS * max(errors):
+        return ended  # the mean of a good and a bad checkpoint is not better than the good one
+    trial = replace(
+        best.trial,
+        id=f"{index}.average-{len(averages) + 1}",
+        kind="average",
+        move=None,
+        length=None,
+        carry="weights",
+        of=tuple(t.checkpoints[-1].id for t in soup),
+    )
+    return Proposal(trial, f"the mean of the {len(soup)} best: {', '.join(t.trial.id for t in soup)}")
+
+
+# Which first ---------------------------------------------------------------------------------------------
+
+
+def _given(plan: Plan, history: History) -> dict[str, object]:
+    return dict(plan.phase(history.phase.started.phase).recipe)
+
+
+def _names(plan: Plan, history: History, base: Base) -> list[str]:
+    """The moves that apply to a base, in the order in which they are tried: as named, or by what the curves say."""
+    phase = history.phase
+    found = applicable(base.recipe, phase.started.facts, _given(plan, history))
+    wanted = plan.moves_of(phase.started.phase)
+    if wanted != "auto":
+        return [name for name in wanted if name in found]
+    order = _prior(shown(phase))
+    return sorted(found, key=lambda name: (-_pay(phase, name), order.index(name) if name in order else len(order)))
+
+
+def _apply(plan: Plan, history: History, base: Base, name: str) -> Recipe | None:
+    """The base's recipe after a move, or after several in a row (`dropout-up+decay-up`); None if one does not apply."""
+    recipe = base.recipe
+    for part in name.split("+"):
+        found = applicable(recipe, history.phase.started.facts, _given(plan, history))
+        if part not in found:
+            return None
+        recipe = found[part]
+    return recipe
+
+
+def _compounds(plan: Plan, history: History, base: Base, tried: Sequence[TrialRecord]) -> list[str]:
+    """Of moves that were better than their control and yet no match for the incumbent: further, and together."""
+    paid = [
+        (verdict.gain, t.trial.move)
+        for t in tried
+        if (verdict := t.verdict) and verdict.decision == "reject" and t.trial.move and "+" not in t.trial.move
+        if verdict.gain is not None and (verdict.gain_low or 0.0) > 0
+    ]
+    best = [move for _, move in sorted(paid, reverse=True)]
+    if not best:
+        return []
+    names = [f"{best[0]}+{other}" for other in best[:2]]
+    return [name for name in names if _apply(plan, history, base, name)]
+
+
+def shown(phase: PhaseRecord) -> Stability:
+    """What the plain run's curves came to: overfitting if either trunk or cooldown showed it."""
+    records = [*phase.of_kind("trunk"), *(t for t in phase.of_kind("control") if t.trial.length is None)]
+    readings = [t.reading.stability for t in records if t.reading]
+    if Stability.OVERFITTING in readings:
+        return Stability.OVERFITTING
+    return readings[-1] if readings else Stability.UNDECIDED
+
+
+OVERFITTING_FIRST = (
+    "dropout-up",
+    "augmentation-up",
+    "decay-up",
+    "sharpness-on",
+    "rate-down",
+    "averaging-up",
+    "layer-decay",
+    "batch-down",
+    "smoothing-up",
+)
+PLATEAU_FIRST = (
+    "context-up",
+    "dropout-down",
+    "optimizer-muon",
+    "rate-up",
+    "batch-up",
+    "unfreeze",
+    "rate-down",
+    "decay-up",
+    "optimizer-soap",
+    "optimizer-adamw",
+    "averaging-up",
+    "augmentation-down",
+    "smoothing-down",
+)
+NOISE_FIRST = ("averaging-up", "batch-up", "rate-down", "decay-down", "context-up", "dropout-down")
+
+
+def _prior(stability: Stability) -> Sequence[str]:
+    first = {Stability.OVERFITTING: OVERFITTING_FIRST, Stability.STABLE: PLATEAU_FIRST}.get(stability, NOISE_FIRST)
+    return (*first, *(name for name in PLATEAU_FIRST if name not in first))
+
+
+def _pay(phase: PhaseRecord, name: str) -> int:
+    """What the run has seen of a move: 1 if it paid, or its opposite clearly lost; -1 if it lost; 0 unknown."""
+    if "+" in name:
+        return 1
+    score = 0
+    for record in phase.of_kind("move"):
+        verdict = record.verdict
+        if verdict is None or verdict.gain is None or verdict.gain_low is None or verdict.gain_high is None:
+            continue
+        if record.trial.move == name:
+            score = 1 if verdict.gain_low > 0 else -1
+        elif record.trial.move == MOVES[name].opposite and verdict.gain_high < 0:
+            score = max(score, 1)
+    return score
+
+
+def _why(history: History, name: str) -> str:
+    words = {
+        Stability.OVERFITTING: "the plain run overfitted",
+        Stability.STABLE: "the plain run came to a plateau",
+    }.get(shown(history.phase), "the curve is noisy")
+    if "+" in name:
+        return "better than the control, but no match for the incumbent: further in that direction"
+    paid = {1: "; it paid in this run, or its opposite lost", -1: "; it lost before, from another fork"}
+    return f"{words}{paid.get(_pay(history.phase, name), '')} ({MOVES[name].source})"
