@@ -1,7 +1,8 @@
 """Checkpoints: published whole or not at all, verified before they are used.
 
 A folder is written beside its place, every file synced and listed with its SHA-256, then renamed. A folder
-whose checksums do not hold is set aside, never used and never deleted.
+whose checksums do not hold is set aside, never used and never deleted. Published files are never written to
+again, so that runs can share them by links.
 """
 
 from __future__ import annotations
@@ -29,25 +30,37 @@ def publish(target: Path, write: Callable[[Path], None]) -> None:
 
     After a kill at any point, `target` is the old folder or the new one, complete, or nothing at all.
     """
-    staging = target.with_name(f".{target.name}.staging")
-    shutil.rmtree(staging, ignore_errors=True)
+    staging = _staging(target)
     staging.mkdir(parents=True)
     write(staging)
     files = sorted(path for path in staging.rglob("*") if path.is_file())
     manifest = {path.relative_to(staging).as_posix(): sha256(path) for path in files}
     (staging / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-    for path in [*files, staging / MANIFEST, staging]:
-        _sync(path)
+    for path in [*files, staging / MANIFEST]:
+        sync(path)
+    _put(staging, target)
+
+
+def _staging(target: Path) -> Path:
+    """Where the folder is to be written first; nothing is there."""
+    staging = target.with_name(f".{target.name}.staging")
+    shutil.rmtree(staging, ignore_errors=True)
+    return staging
+
+
+def _put(staging: Path, target: Path) -> None:
+    sync(staging)
     old = target.with_name(f".{target.name}.old")
     if target.exists():
         shutil.rmtree(old, ignore_errors=True)
         target.replace(old)
     staging.replace(target)
-    _sync(target.parent)
+    sync(target.parent)
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Wait until a file, or a folder's list of names, is on disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -64,6 +77,15 @@ def whole(folder: Path) -> bool:
         return False
 
 
+def link_or_copy(source: str | Path, target: str | Path) -> None:
+    """Have a published file under a second name, which must be free: the same bytes on disk where that is possible."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+        sync(Path(target))
+
+
 class Checkpoints:
     """The checkpoints of one run, by id."""
 
@@ -73,6 +95,17 @@ class Checkpoints:
 
     def save(self, name: str, write: Callable[[Path], None]) -> None:
         publish(self._folder / name, write)
+
+    def take(self, name: str, source: Path) -> bool:
+        """Publish what another run published; False, and nothing is published, if that is not whole."""
+        staging = _staging(self._folder / name)
+        shutil.copytree(source, staging, copy_function=link_or_copy)
+        # Looked at here, not there: these are the bytes that will be used.
+        if not whole(staging):
+            shutil.rmtree(staging)
+            return False
+        _put(staging, self._folder / name)
+        return True
 
     def find(self, name: str) -> Path | None:
         """The checkpoint's folder if it is whole; a damaged one is set aside as `<name>.damaged`."""

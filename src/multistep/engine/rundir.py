@@ -9,15 +9,17 @@ import json
 import os
 import shutil
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from filelock import FileLock, Timeout
 
-from multistep.core.metric import Evaluation
+from multistep.core.metric import Evaluation, Floats
 from multistep.core.plan import Plan
+from multistep.engine.checkpoints import link_or_copy, sync
 from multistep.engine.plain import to_json
 from multistep.errors import RunDirectoryError
 
@@ -42,6 +44,7 @@ def write_atomically(path: Path, content: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     beside.replace(path)
+    sync(path.parent)
 
 
 class RunDirectory:
@@ -115,16 +118,26 @@ class RunDirectory:
         finally:
             lock.release()
 
+    def siblings(self) -> list[RunDirectory]:
+        """The other run directories in the same folder, the one that was written to last first."""
+        own = self.folder.resolve()
+        found: list[tuple[float, RunDirectory]] = []
+        with contextlib.suppress(OSError):
+            for folder in own.parent.iterdir():
+                # Most are no run directories, and some may not be looked into.
+                with contextlib.suppress(OSError):
+                    other = RunDirectory(folder)
+                    if folder != own:
+                        found.append((other.journal.stat().st_mtime, other))
+        return [other for _, other in sorted(found, key=lambda pair: pair[0], reverse=True)]
+
     def write_table(self, evaluation: Evaluation) -> str:
         """Store an evaluation's columns under their hash, which is returned."""
         buffer = io.BytesIO()
-        columns = {name: np.ascontiguousarray(evaluation.columns[name]) for name in sorted(evaluation.columns)}
+        columns = _columns(evaluation)
         np.savez_compressed(buffer, allow_pickle=False, **columns)
-        digest = hashlib.blake2b(digest_size=12)
-        for name, column in columns.items():
-            digest.update(name.encode())
-            digest.update(column.tobytes())
-        path = self.evaluations / f"{digest.hexdigest()}.npz"
+        name = _hash_of(columns)
+        path = self.evaluations / f"{name}.npz"
         if not path.exists():
             beside = path.with_suffix(".new")
             with beside.open("wb") as file:
@@ -132,7 +145,19 @@ class RunDirectory:
                 file.flush()
                 os.fsync(file.fileno())
             beside.replace(path)
-        return digest.hexdigest()
+        return name
+
+    def take_table(self, name: str, other: RunDirectory) -> None:
+        """Have a table that another run stored. Raises RunDirectoryError if it is missing or damaged."""
+        path, theirs = self.evaluations / f"{name}.npz", other.evaluations / f"{name}.npz"
+        if path.exists():
+            return
+        if _hash_of(_columns(other.read_table(name))) != name:
+            raise RunDirectoryError(f"{theirs}: the evaluation's table is damaged")
+        beside = path.with_suffix(".taken")
+        beside.unlink(missing_ok=True)
+        link_or_copy(theirs, beside)
+        beside.replace(path)
 
     def read_table(self, name: str) -> Evaluation:
         """The evaluation stored under that hash. Raises RunDirectoryError if it is missing."""
@@ -143,6 +168,28 @@ class RunDirectory:
         except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
             raise RunDirectoryError(f"{path}: the evaluation's table is missing or damaged") from error
 
-    def read_resolved(self) -> dict[str, object]:
-        content: dict[str, object] = json.loads(self.resolved.read_text(encoding="utf-8"))
+    def read_resolved(self) -> dict[str, Any]:
+        content: dict[str, Any] = json.loads(self.resolved.read_text(encoding="utf-8"))
         return content
+
+    def resolved_phases(self) -> list[dict[str, Any]]:
+        """What resolved.json says of each phase that began: recipe, facts, data, key; empty before the first."""
+        return list(self.read_resolved()["phases"]) if self.resolved.exists() else []
+
+    def forget_key(self, index: int) -> None:
+        """Have no other run take that phase for one of its own."""
+        content = self.read_resolved()
+        content["phases"][index]["key"] = None
+        write_atomically(self.resolved, to_json(content, indent=1))
+
+
+def _columns(evaluation: Evaluation) -> dict[str, Floats]:
+    return {name: np.ascontiguousarray(evaluation.columns[name]) for name in sorted(evaluation.columns)}
+
+
+def _hash_of(columns: Mapping[str, Floats]) -> str:
+    digest = hashlib.blake2b(digest_size=12)
+    for name, column in columns.items():
+        digest.update(name.encode())
+        digest.update(column.tobytes())
+    return digest.hexdigest()
