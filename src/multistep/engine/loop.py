@@ -1,12 +1,14 @@
 """The loop: propose -> run -> decide -> journal, for each phase of a plan, and the end of the run.
 
-It yields each entry of the journal as it is written; whoever shows a run reads those.
+It yields each entry of the journal as it is written; whoever shows a run reads those. Of a phase that another
+run has done already, it yields only that it is reused.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from multistep.core.allowance import CLOSING_SECONDS
@@ -15,6 +17,7 @@ from multistep.core.events import (
     BaselineScored,
     Entry,
     Event,
+    MovesEnded,
     PhaseFinished,
     PhaseStarted,
     RunFinished,
@@ -23,7 +26,7 @@ from multistep.core.events import (
     TrialStarted,
 )
 from multistep.core.history import History
-from multistep.core.metric import metric_named
+from multistep.core.metric import metric_named, scores_of
 from multistep.core.plan import Plan
 from multistep.core.units import Unit
 from multistep.engine.card import model_card
@@ -33,13 +36,18 @@ from multistep.engine.journal import Journal
 from multistep.engine.learner import Learner, Readiness, Split, Workshop
 from multistep.engine.plain import to_json
 from multistep.engine.result import result_of
+from multistep.engine.reuse import entries_of, lines_of, parent_of, phase_key
 from multistep.engine.rundir import RunDirectory, plan_hash, write_atomically
-from multistep.engine.trials import TrialRunner, scores_of
+from multistep.engine.trials import TrialRunner
 from multistep.errors import PlanError, RunDirectoryError, RunFailed
 
 
 class Run:
-    """One execution of one plan in one directory, resumed if it was begun."""
+    """One execution of one plan in one directory, resumed if it was begun.
+
+    `reuse` tells whether phases are taken over from the runs beside it; None: unless the clock is injected, since
+    such runs are compared with each other.
+    """
 
     def __init__(
         self,
@@ -48,12 +56,15 @@ class Run:
         workshop: Workshop,
         clock: BudgetClock,
         should_stop: Callable[[], bool] = lambda: False,
+        *,
+        reuse: bool | None = None,
     ) -> None:
         self._plan = plan
         self._directory = directory
         self._workshop = workshop
         self._clock = clock
         self._should_stop = should_stop
+        self._reuse = not clock.injected if reuse is None else reuse
         self._resuming = directory.exists
         self._journal = Journal(directory.journal, clock)
         self._trials: TrialRunner | None = None  # of the phase that is open
@@ -98,17 +109,23 @@ class Run:
     # Phases -----------------------------------------------------------------------------------------
 
     def _phase(self, index: int) -> Iterator[Entry]:
-        trials = yield from self._open_phase(index)
-        while True:
+        learner, ready = self._workshop.open(self._plan, index, self._should_stop)
+        yield from self._begin_phase(index, ready)
+        trials = self._runner(learner)
+        if index == self._plan.phase_count - 1 and not self.history.baselines:
+            yield self._baseline(learner, "validation")
+        while self.history.phase.finished is None:
             if (record := self.history.phase.unfinished) is None:
                 proposal = propose(self._plan, self.history)
                 if proposal is None:
+                    yield self._append(PhaseFinished(index, self._head(), stopped(self._plan, self.history)))
                     break
+                if isinstance(proposal, MovesEnded):
+                    yield self._append(proposal)
+                    continue
                 yield self._append(TrialStarted(proposal.trial, proposal.reason))
                 record = self.history.trial(proposal.trial.id)
             yield from trials.run(record)
-        head = self._head()
-        yield self._append(PhaseFinished(index, head, stopped(self._plan, self.history)))
 
     def _head(self) -> str | None:
         """Where the next phase goes on: the incumbent, if this phase made it, else the last control."""
@@ -119,37 +136,61 @@ class Run:
         judged = [t for t in phase.of_kind("control") if t.verdict and t.verdict.decision != "failed"]
         return judged[-1].checkpoints[-1].id if judged else None
 
-    def _open_phase(self, index: int) -> Generator[Entry, None, TrialRunner]:
-        trials, ready = self._opened(index)
-        started = len(self.history.phases) > index
-        self._record_readiness(index, ready, started=started)
-        if not started:
-            self._require_time()
-            phase = self._plan.phase(index)
-            previous = self.history.phases[-1] if self.history.phases else None
-            metric = metric_named(phase.metric or "loss").name
-            yield self._append(
-                PhaseStarted(
-                    phase=index,
-                    name=phase.name,
-                    metric=metric,
-                    recipe=ready.recipe,
-                    facts=ready.facts,
-                    rate_open=ready.rate_open,
-                    comparable=previous is not None
-                    and previous.started.metric == metric
-                    and self._fingerprint(index - 1) == ready.fingerprint,
-                    start=previous.finished.head if previous and previous.finished else None,
-                )
-            )
-        if index == self._plan.phase_count - 1 and not self.history.baselines:
-            yield self._baseline(trials.learner, "validation")
-        return trials
+    def _begin_phase(self, index: int, ready: Readiness) -> Iterator[Entry]:
+        """Start a phase, go on with it, or have it from another run."""
+        begins = self._beginning(index, ready)
+        key = self._key(begins, ready)
+        if len(self.history.phases) > index:
+            self._require_same_data(index, ready)
+            if self._directory.resolved_phases()[index].get("key") != key:
+                # Begun with other code or on another machine: what comes of it is nobody else's.
+                self._directory.forget_key(index)
+            return
+        self._record_readiness(index, ready, key)
+        self._require_time()
+        taken = entries_of(key, begins, self._plan, self._directory, self.history) if key and self._reuse else []
+        if taken:
+            yield self._take_over(taken)
+        else:
+            yield self._append(begins)
 
-    def _opened(self, index: int) -> tuple[TrialRunner, Readiness]:
-        learner, ready = self._workshop.open(self._plan, index, self._should_stop)
+    def _beginning(self, index: int, ready: Readiness) -> PhaseStarted:
+        phase = self._plan.phase(index)
+        previous = self.history.phases[index - 1] if index else None
+        metric = metric_named(phase.metric or "loss").name
+        return PhaseStarted(
+            phase=index,
+            name=phase.name,
+            metric=metric,
+            recipe=ready.recipe,
+            facts=ready.facts,
+            rate_open=ready.rate_open,
+            comparable=previous is not None
+            and previous.started.metric == metric
+            and self._fingerprint(index - 1) == ready.fingerprint,
+            start=previous.finished.head if previous and previous.finished else None,
+        )
+
+    def _key(self, begins: PhaseStarted, ready: Readiness) -> str | None:
+        """The phase's key; None where that of the phase before is not known."""
+        parent = parent_of(self._directory, self.history, begins.phase)
+        if parent is None:
+            return None
+        versions = self._workshop.versions()
+        return phase_key(self._plan, self.history, begins, data=ready.fingerprint, versions=versions, parent=parent)
+
+    def _take_over(self, entries: Sequence[Entry]) -> Entry:
+        """Add another run's phase to the journal, whole or not at all: a kill never leaves half of it."""
+        said = replace(entries[0], spent=self._clock.drain(), at=self._clock.stamp())
+        journal = self._directory.journal
+        self._journal.close()
+        write_atomically(journal, journal.read_text(encoding="utf-8") + lines_of([said, *entries[1:]]))
+        self._journal = Journal(journal, self._clock)
+        return said
+
+    def _runner(self, learner: Learner) -> TrialRunner:
         self._trials = TrialRunner(self._plan, self._directory, self._journal, self._clock, learner, self._should_stop)
-        return self._trials, ready
+        return self._trials
 
     def _require_time(self) -> None:
         """Raises PlanError if the budget is spent before a first step could be taken and evaluated."""
@@ -163,32 +204,27 @@ class Run:
                 f"on top: give it at least {math.ceil(2 * needed)}s"
             )
 
-    def _record_readiness(self, index: int, ready: Readiness, *, started: bool) -> None:
-        """Write resolved.json, or make sure that a resumed phase sees the data that it began with."""
-        if started:
-            if (before := self._fingerprint(index)) != ready.fingerprint:
-                raise RunDirectoryError(
-                    f"{self._directory.folder}: the data of phase {index + 1} changed since this run began "
-                    f"({before} -> {ready.fingerprint}); put it back, or start a new run with --out DIR"
-                )
-            return
-        phases = self._directory.read_resolved()["phases"] if self._directory.resolved.exists() else []
-        assert isinstance(phases, list)
+    def _require_same_data(self, index: int, ready: Readiness) -> None:
+        """Raises RunDirectoryError if a resumed phase does not see the data that it began with."""
+        if (before := self._fingerprint(index)) != ready.fingerprint:
+            raise RunDirectoryError(
+                f"{self._directory.folder}: the data of phase {index + 1} changed since this run began "
+                f"({before} -> {ready.fingerprint}); put it back, or start a new run with --out DIR"
+            )
+
+    def _record_readiness(self, index: int, ready: Readiness, key: str | None) -> None:
+        """Write resolved.json."""
+        phase = {"recipe": ready.recipe, "facts": ready.facts, "data": ready.fingerprint, "key": key}
         content = {
             "plan": self._plan,
             "folder": str(Path.cwd()),
             "versions": self._workshop.versions(),
-            "phases": [
-                *phases[:index],
-                {"recipe": ready.recipe, "facts": ready.facts, "data": ready.fingerprint},
-            ],
+            "phases": [*self._directory.resolved_phases()[:index], phase],
         }
         write_atomically(self._directory.resolved, to_json(content, indent=1))
 
     def _fingerprint(self, index: int) -> str:
-        phases = self._directory.read_resolved()["phases"]
-        assert isinstance(phases, list)
-        return str(phases[index]["data"])
+        return str(self._directory.resolved_phases()[index]["data"])
 
     def _baseline(self, learner: Learner, split: Split) -> Entry:
         with self._clock.account("evaluate"):
@@ -205,10 +241,13 @@ class Run:
         assert incumbent.checkpoint is not None, "a kept trial has a checkpoint"
         index = self._plan.phase_count - 1
         if (trials := self._trials) is None:
-            trials, ready = self._opened(index)
-            self._record_readiness(index, ready, started=True)
+            learner, ready = self._workshop.open(self._plan, index, self._should_stop)
+            self._require_same_data(index, ready)
+            trials = self._runner(learner)
         learner = trials.learner
         trials.stand_at(incumbent.checkpoint, incumbent.trial)
+        if not self.history.baselines:
+            yield self._baseline(learner, "validation")
         if self.history.phase.started.facts.test_tokens and self.history.test is None:
             # The one look at the test split: after the last verdict, for the winner alone.
             yield trials.evaluate(incumbent.trial, "test", sample=False)
