@@ -72,14 +72,26 @@ def test_a_mirrored_candidate_gains_nothing_by_the_others_bad_luck() -> None:
     assert critical_value([Attempt(one, kept=False)], -one) > critical_value([], -one) + 0.2
 
 
-def test_the_first_attempt_has_its_share_whatever_is_known_of_the_noise() -> None:
+def test_the_first_attempt_has_its_share_with_few_blocks_too() -> None:
     from scipy.special import stdtr
 
     for blocks in (2, 16, 1_000):
-        (found,) = candidates(1, blocks=blocks)
-        assert stdtr(blocks - 1, -critical_value([], found)) == pytest.approx(spendable(1), rel=0.01)
+        even = np.arange(blocks, dtype=np.float64)
+        assert stdtr(blocks - 1, -critical_value([], even)) == pytest.approx(spendable(1), rel=0.01)
     assert spendable(0) == 0.0
     assert spendable(10_000) < 0.05
+
+
+def test_many_small_gains_against_few_large_losses_are_doubted() -> None:
+    drawn = np.random.default_rng(0).standard_exponential((4_000, BLOCKS))
+    plain = critical_value([], np.arange(BLOCKS, dtype=np.float64))
+    assert critical_value([], drawn[0]) == pytest.approx(plain, abs=0.02)
+    losses = 1.0 - drawn
+    reached = losses.mean(axis=1) / (losses.std(axis=1, ddof=1) / math.sqrt(BLOCKS))
+    tempting = np.flatnonzero(reached > plain)
+    kept = sum(bool(reached[i] > critical_value([], losses[i])) for i in tempting)
+    assert len(tempting) > 1.6 * spendable(1) * len(losses)
+    assert kept < 1.4 * spendable(1) * len(losses)
 
 
 def test_nothing_can_be_said_of_one_block_or_of_scores_that_are_not_finite() -> None:
@@ -108,7 +120,7 @@ def test_the_same_attempts_get_the_same_boundary_and_candidates_twice_do_no_harm
 
 
 def test_what_can_be_found_and_with_how_many_blocks() -> None:
-    asked = critical_value([], candidates(1)[0])
+    asked = critical_value([], np.arange(BLOCKS, dtype=np.float64))
     assert detectable(0.1, 0, BLOCKS) == pytest.approx(0.1 * (asked + 0.85), abs=0.002)
     assert detectable(0.1, 9, BLOCKS) > detectable(0.1, 1, BLOCKS) > detectable(0.1, 0, BLOCKS)
     assert detectable(0.1, 0, 1) == math.inf
