@@ -14,7 +14,7 @@ from multistep.core.units import Amount, Unit
 from multistep.errors import PlanError
 
 CURVE_SHARE = 0.05  # of the time may go to the looks that draw the validation curve
-CURVE_POINTS = 40  # windows of a phase whose length is known
+CURVE_POINTS = 100  # windows of a phase whose length is known, where looks are cheap enough
 SIBLING_POINTS = 8  # windows of a sibling, whose curve decides nothing
 STABLE_COOLDOWN = 0.25  # steps of cooldown per step of a trunk that its curve, not its length, ended
 PROBE_STEPS = 200  # a shorter probe says little about a rate

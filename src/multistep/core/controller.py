@@ -38,7 +38,7 @@ def propose(plan: Plan, history: History) -> Proposal | MovesEnded | None:
     """The next trial of the phase that is going on, why no move is tried any more, or None: the phase is done."""
     phase = history.phase
     trunk = phase.trunk
-    if (control := phase.control) and control.verdict:
+    if (control := phase.control) and control.verdict and not _began_after(phase, trunk, control):
         return (
             _second_control(plan, history, control)
             or _after_fork(plan, history, control)
@@ -51,6 +51,12 @@ def propose(plan: Plan, history: History) -> Proposal | MovesEnded | None:
     if trunk.for_probes:
         return probe(plan, phase, 0)
     return _after_trunk(plan, history, trunk)
+
+
+def _began_after(phase: PhaseRecord, trunk: TrialRecord | None, control: TrialRecord) -> bool:
+    """Whether a trunk goes on behind a cooled-down fork of it."""
+    order = list(phase.trials)
+    return trunk is not None and order.index(trunk.trial.id) > order.index(control.trial.id)
 
 
 def _after_trunk(plan: Plan, history: History, trunk: TrialRecord) -> Proposal | None:

@@ -65,6 +65,16 @@ def candidates(phase: PhaseRecord) -> list[TrialRecord]:
     return sorted(judged, key=lambda t: sign * t.full.interval.score if t.full else math.inf)
 
 
+def paid_most(phase: PhaseRecord) -> TrialRecord | None:
+    """The move that brought most over its control, of those that brought something beyond noise."""
+    paid = [(t.verdict.gain, t) for t in phase.of_kind("move") if t.verdict and t.verdict.gain and _sure(t)]
+    return max(paid, key=lambda pair: pair[0])[1] if paid else None
+
+
+def _sure(record: TrialRecord) -> bool:
+    return record.verdict is not None and (record.verdict.gain_low or 0.0) > 0
+
+
 def needed(history: History) -> set[str]:
     """The checkpoints that a rollback, a sibling, an average, a later phase or a resumed run can still ask for."""
     phase = history.phase
@@ -80,6 +90,8 @@ def needed(history: History) -> set[str]:
     for record in (*rounds[-1:], *records[-2:]):
         wanted |= {record.trial.start, before_cooldown(record), *record.trial.of}
         wanted |= {saved.id for saved in record.checkpoints[-2:]}
+    if best_move := paid_most(phase):
+        wanted.add(best_move.trial.start)
     for record in candidates(phase)[:CANDIDATES]:
         wanted |= {record.checkpoints[-1].id, before_cooldown(record)}
     return {name for name in wanted if name}

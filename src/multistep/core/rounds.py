@@ -18,18 +18,18 @@ from multistep.core.metric import metric_named
 from multistep.core.moves import AVERAGE, MOVES, applicable
 from multistep.core.plan import Plan
 from multistep.core.recipe import Recipe
-from multistep.core.retained import CANDIDATES, before_cooldown, candidates, trained
+from multistep.core.retained import CANDIDATES, before_cooldown, candidates, paid_most, trained
 from multistep.core.stability import Stability
 from multistep.core.trial import Proposal, Trial
 from multistep.core.units import Amount, Unit
 
 LEAST_BLOCKS = 10  # of the validation split; with fewer, no interval means anything
 ROUND_MOVES = 3  # tried from one fork before the next round begins at what was kept
-SIBLINGS = 6  # that what is left is divided into, within the shares below
-LEAST_SHARE, MOST_SHARE = 0.25, 0.75  # of the plain run's training: the length of a sibling
+SIBLINGS = 8  # that what is left is divided into, within the shares below
+LEAST_SHARE, MOST_SHARE = 0.15, 0.6  # of the plain run's training: the length of a sibling
 LEAST_STEPS = 40  # a shorter sibling shows nothing
 RERUNS = 3  # of the control and of what helped most, once every move was tried
-EARLY_RERUN = 6  # siblings that must still fit for a first look at the noise between seeds
+EARLY_RERUN = 5  # siblings that must still fit for a first look at the noise between seeds
 BETWEEN_SECONDS = 0.5  # loading, saving and judging between two siblings, beside what is measured
 SOUP_ERRORS = 4.0  # by which the worst checkpoint of an average may be behind the best
 SLACK = 0.03  # of a sibling's length: what the clock may be short of and yet let it begin
@@ -193,9 +193,7 @@ def _in_round(plan: Plan, history: History, control: TrialRecord, left: Amount |
     if not phase.of_kind("rerun") and here and _fits(history, left, trial.length, EARLY_RERUN):
         return _rerun(plan, control, 1, "the control with another seed: how much is noise between seeds?")
     if not names:
-        return _reruns(plan, history, control) or _last(
-            plan, history, "every move that applies was tried", budget=False
-        )
+        return _reruns(plan, history, left) or _last(plan, history, "every move that applies was tried", budget=False)
     name = names[0]
     recipe = _apply(plan, history, base, name)
     assert recipe is not None, "only moves that apply are named"
@@ -221,16 +219,16 @@ def _rerun(plan: Plan, sibling: TrialRecord, number: int, reason: str) -> Propos
     return Proposal(replace(trial, id=f"{trial.id}-seed-{number}", kind="rerun", seed=plan.seed + number), reason)
 
 
-def _reruns(plan: Plan, history: History, control: TrialRecord) -> Proposal | None:
-    """Once every move was tried: the best kept move and its control again, with other seeds."""
-    phase = history.phase
-    moves = [t for t in _siblings(phase, control) if t.verdict and t.verdict.gain is not None]
-    best = max(moves, key=lambda t: (t.verdict.gain if t.verdict else None) or 0.0, default=None)
-    if best is None or not best.verdict or (best.verdict.gain_low or 0.0) <= 0:
+def _reruns(plan: Plan, history: History, left: Amount | None) -> Proposal | None:
+    """Once every move was tried: the one that brought most over its control, and that control, with other seeds."""
+    best = paid_most(history.phase)
+    if best is None or best.verdict is None or best.verdict.control is None or best.trial.length is None:
         return None
-    done = set(phase.trials)
+    if not _fits(history, left, best.trial.length):
+        return None
+    done = set(history.phase.trials)
     for number in range(1, RERUNS + 1):
-        for record in (control, best):
+        for record in (history.trial(best.verdict.control), best):
             proposal = _rerun(plan, record, number, f"again with another seed: does {best.trial.move} help in general?")
             if proposal.trial.id not in done:
                 return proposal

@@ -22,6 +22,7 @@ from multistep.core.units import Amount
 
 HOPELESS_LOOKS = 10
 FINAL_STEPS = 24  # a window so short is not divided again
+WHOLE = ("one-cycle", "multi-step")  # schedules that mean nothing unless they are finished
 ONE_CYCLE_WARMUP = 0.3  # of the length (arXiv 1708.07120)
 MILESTONES = (0.5, 0.75)  # of the length: where multi-step divides the rate by ten (arXiv 1512.03385)
 
@@ -35,7 +36,7 @@ def left_by_curve(plan: Plan, record: TrialRecord) -> Stability | None:
     if record.reading is None:
         return None
     reasons = {Stability.DIVERGED}
-    if not isinstance(plan.phase(record.trial.phase).until, Amount):
+    if not isinstance(plan.phase(record.trial.phase).until, Amount) and record.trial.recipe.schedule not in WHOLE:
         reasons |= {Stability.OVERFITTING}
         reasons |= {Stability.STABLE} if record.trial.kind == "trunk" else set()
     if record.reading.stability in reasons:
@@ -108,7 +109,7 @@ def _trunk_window(plan: Plan, history: History, trial: TrialRecord, left: Allowa
     if not left.exact:
         # A speed that was seen over a few steps is not trusted with many more than those.
         steps = min(steps, FIRST_WINDOW if left.unmeasured else max(FIRST_WINDOW, 2 * trial.step))
-    look = left.exact or (not left.unmeasured and steps >= left.window_steps)
+    look = left.exact or (not left.unmeasured and (fork is not None or steps >= left.window_steps))
     segments = _warm_segments(trial, steps, warmup)
     if recipe.schedule == "multi-step" and left.steps_left is not None and not left.unmeasured:
         segments = _stepped(segments, trial.step, trial.step + left.steps_left)

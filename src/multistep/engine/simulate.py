@@ -167,7 +167,7 @@ class SimulatedLearner:
         generator = np.random.default_rng([self._seed, self._steps, sample])
         observed = float(self._curve.observe(np.array([self._progress]), generator)[0])
         hardness = BLOCK_SPREAD * np.random.default_rng(7).standard_normal(BLOCKS)
-        blocks = 16 if sample else BLOCKS
+        blocks = min(16, BLOCKS) if sample else BLOCKS
         score = observed - self._drop * (1 - self._rate) + hardness[:blocks] - hardness[:blocks].mean()
         score = score + self._offset + self._over + self._luck
         if self._world.between_blocks:

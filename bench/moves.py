@@ -1,0 +1,121 @@
+"""Real data, one clock: `multistep` as it comes against one well-tuned run of the same model.
+
+    MULTISTEP_DATA=... python bench/moves.py [--sets shakespeare,songci,small] [--seeds 5] [--budget 120] [--out FOLDER]
+
+The rival is what a careful person does today: AdamW, linear to zero over the whole budget, averaged weights, the
+best of three learning rates (chosen by the validation score of seed 0), never stopped early. Model, tokenizer, data,
+batch and dropout are those that `multistep` picks for either. Every run is a process of its own with the same budget;
+runs of one seed follow each other. Scores are those of the test split, in bits per byte.
+Results are kept in FOLDER/results.jsonl and used again, so that an interrupted benchmark goes on.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+RATES = (2.5e-3, 5e-3, 1e-2)
+SMALL = 300_000  # characters of tiny Shakespeare: read many times over in the budget
+Result = dict[str, Any]
+
+
+def data_of(name: str, source: Path, out: Path) -> Path:
+    if name == "songci":
+        folder = out / "songci"
+        folder.mkdir(parents=True, exist_ok=True)
+        for split, file in (("train", "train"), ("validation", "val"), ("test", "test")):
+            (folder / f"{split}.txt").write_bytes((source / "songci" / f"{file}.txt").read_bytes())
+        return folder
+    text = (source / "tinyshakespeare" / "input.txt").read_text(encoding="utf-8")
+    path = out / f"{name}.txt"
+    path.write_text(text if name == "shakespeare" else text[:SMALL], encoding="utf-8")
+    return path
+
+
+class Bench:
+    def __init__(self, out: Path, source: Path, budget: int) -> None:
+        self.out, self.source, self.budget = out, source, budget
+        self.path = out / "results.jsonl"
+        out.mkdir(parents=True, exist_ok=True)
+        known = self.path.read_text().splitlines() if self.path.exists() else []
+        self.results: list[Result] = [json.loads(line) for line in known]
+
+    def run(self, name: str, seed: int, rate: float | None) -> Result:
+        """One run: ours (`rate` None), or the rival at a rate."""
+        key = {"set": name, "seed": seed, "rate": rate, "budget": self.budget}
+        for result in self.results:
+            if all(result.get(k) == v for k, v in key.items()):
+                return result
+        way = "ours" if rate is None else f"adamw-{rate:g}"
+        folder = self.out / "runs" / f"{name}-{way}-{seed}-{self.budget}" / "run"
+        command = [str(Path(sys.executable).with_name("multistep")), "train", "--task", "text-generation", "--json"]
+        command += ["--data", str(data_of(name, self.source, self.out)), "--budget", f"{self.budget}s"]
+        command += ["--seed", str(seed), "--out", str(folder)]
+        if rate is not None:
+            recipe = f"{{optimizer: adamw, learning_rate: {rate:g}, cooldown_fraction: 1.0}}"
+            phase = f"phases=[{{name: rival, until: {self.budget}s, moves: [], recipe: {recipe}}}]"
+            command += ["--set", phase]
+        began = time.monotonic()
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            sys.exit(f"{' '.join(command)}\n{done.stderr[-2000:]}")
+        record = json.loads(done.stdout)
+        result = {
+            **key,
+            "seconds": time.monotonic() - began,
+            "validation": record["scores"]["validation"]["bits_per_byte"],
+            "test": record["scores"]["test"]["bits_per_byte"],
+            "baseline": record["baseline"]["test"]["scores"]["bits_per_byte"],
+            "stopped": record["stopped"],
+            "steps": record["steps"],
+            "train_share": record["seconds"]["train"] / record["seconds"]["total"],
+            "verdicts": [[t["id"], t["verdict"]] for t in record["trials"] if t["verdict"]],
+        }
+        self.results.append(result)
+        with self.path.open("a") as file:
+            file.write(json.dumps(result) + "\n")
+        print(json.dumps(result), file=sys.stderr, flush=True)
+        return result
+
+
+def spread(values: list[float]) -> str:
+    return f"{statistics.mean(values):.4f} ({min(values):.4f} to {max(values):.4f})"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--sets", default="shakespeare,songci,small")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--budget", type=int, default=120, help="seconds a run")
+    parser.add_argument("--out", type=Path, default=Path("build/bench-moves"))
+    given = parser.parse_args()
+    source = Path(os.environ.get("MULTISTEP_DATA", ""))
+    if not (source / "tinyshakespeare").is_dir():
+        sys.exit("bench/moves.py: set MULTISTEP_DATA to the folder that holds tinyshakespeare and songci")
+    bench = Bench(given.out, source, given.budget)
+    print("| data | rate | AdamW, linear to zero | multistep | wins | kept moves in all | n-gram |")
+    print("|---|---|---|---|---|---|---|")
+    for name in given.sets.split(","):
+        tried = {rate: bench.run(name, 0, rate)["validation"] for rate in RATES}
+        rate = min(tried, key=lambda r: tried[r])
+        rival, ours = [], []
+        for seed in range(given.seeds):
+            rival.append(bench.run(name, seed, rate))
+            ours.append(bench.run(name, seed, None))
+        wins = sum(o["test"] < r["test"] for o, r in zip(ours, rival, strict=True))
+        kept = sum(v == "keep" and ".control" not in i for o in ours for i, v in o["verdicts"])
+        ngram = ours[0]["baseline"]
+        row = [spread([r["test"] for r in rows]) for rows in (rival, ours)]
+        print(
+            f"| {name} | {rate:g} | {row[0]} | {row[1]} | {wins} of {given.seeds} | {kept} | {ngram:.4f} |",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,332 @@
+"""Iterating, tested with curves: which moves are tried, against what, and what is kept."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from runs import OVERFITS, POWER, Fragile, Killed, execute, plan
+
+from multistep.core.curves import Curve
+from multistep.core.events import Entry
+from multistep.core.history import History, TrialRecord
+from multistep.core.moves import MOVES, applicable
+from multistep.core.recipe import Recipe, rates
+from multistep.core.trial import Facts
+from multistep.engine.simulate import RECIPE, FakeClock, SimulatedWorkshop, World
+from multistep.errors import PlanError
+
+FLAT = Curve("exponential", floor=1.5, drop=2.0, pace=200.0, noise_sd=0.0003)
+RATE = {"learning_rate": 0.02}  # given, so that nothing is probed
+
+
+def iterate(folder: Path, curve: Curve, world: World, **keywords: Any) -> History:
+    clock = FakeClock()
+    wanted = {"budget": "10m", "tolerance": 0.02, "recipe": RATE, **keywords}
+    workshop = SimulatedWorkshop(curve, clock, None, world)
+    return execute(plan(**wanted), folder, curve, clock=clock, workshop=workshop)
+
+
+def moves(history: History) -> list[TrialRecord]:
+    return list(history.phase.of_kind("move"))
+
+
+def verdict(history: History, move: str) -> str | None:
+    return next((t.verdict.decision for t in moves(history) if t.trial.move == move and t.verdict), None)
+
+
+def ended(history: History) -> str:
+    assert history.phase.moves_ended is not None
+    return history.phase.moves_ended.reason
+
+
+NOISE = World(between_blocks=0.01, between_seeds=0.0005)
+# move -> what its recipe must do to the world to help, and (the same, turned round) to hurt
+SIGNS = {
+    "optimizer-adamw": lambda r: r.optimizer == "adamw",
+    "batch-up": lambda r: r.batch_size > 12,
+    "batch-down": lambda r: r.batch_size < 12,
+    "decay-up": lambda r: (r.weight_decay or 0) > 0,
+    "dropout-up": lambda r: r.dropout > 0,
+    "sharpness-on": lambda r: r.sharpness > 0,
+    "averaging-up": lambda r: r.averaging > 0.02,
+}
+
+
+@pytest.mark.parametrize("move", SIGNS)
+def test_a_move_is_kept_where_it_helps_and_rejected_where_it_hurts(tmp_path: Path, move: str) -> None:
+    sign = SIGNS[move]
+    given = {"budget": "12000 steps", "moves": [move], "recipe": {}}
+    helps = iterate(tmp_path / "helps", FLAT, replace(NOISE, effect=lambda r: -0.03 * sign(r)), **given)
+    assert verdict(helps, move) == "keep"
+    assert helps.incumbent is not None
+    assert move in helps.incumbent.trial
+    found = next(t.verdict for t in moves(helps) if t.verdict)
+    assert found.gain == pytest.approx(0.03, abs=0.006)
+    assert found.gain_low is not None
+    assert found.gain_low > 0
+    hurts = iterate(tmp_path / "hurts", FLAT, replace(NOISE, effect=lambda r: 0.03 * sign(r)), **given)
+    assert verdict(hurts, move) == "reject"
+    assert hurts.incumbent is not None
+    assert move not in hurts.incumbent.trial
+
+
+def test_siblings_share_fork_seed_and_seconds_and_a_slower_one_gets_fewer_steps(tmp_path: Path) -> None:
+    world = replace(NOISE, cost=lambda r: 1.0 + (r.sharpness > 0))
+    history = iterate(tmp_path / "run", OVERFITS, world, moves=["decay-up", "sharpness-on"])
+    control = history.trial("0.round-1.control")
+    decay, sharp = moves(history)[:2]
+    for sibling in (decay, sharp):
+        assert (sibling.trial.start, sibling.trial.seed) == (control.trial.start, control.trial.seed)
+        assert sibling.seconds == pytest.approx(control.seconds, rel=0.03)
+        assert sibling.verdict is not None
+        assert sibling.verdict.control == control.trial.id
+    assert decay.step == pytest.approx(control.step, rel=0.03)
+    taken = [t.step - t.first_step for t in (sharp, control)]
+    assert taken[0] == pytest.approx(taken[1] / 2, rel=0.05)
+    for record in (control, decay, sharp):
+        assert record.done[-1].window.segments[-1].progress_to == 1.0, "compared after the cooldown only"
+
+
+def test_what_is_kept_becomes_the_trunk_before_its_cooldown(tmp_path: Path) -> None:
+    world = replace(NOISE, overfits=lambda r: max(0.0, 1 - 8 * r.dropout), effect=lambda r: -0.1 * r.dropout)
+    history = iterate(tmp_path / "run", OVERFITS, world, tolerance=None)
+    kept = next(t for t in moves(history) if t.verdict and t.verdict.decision == "keep")
+    after = next(t for t in history.phase.of_kind("control") if t.trial.id == "0.round-2.control")
+    saved = next(c for c in kept.checkpoints if c.id == after.trial.start)
+    assert kept.first_step < saved.step < kept.step
+    assert after.trial.recipe.dropout == kept.trial.recipe.dropout > 0
+    rate = rates(after.done[0].window.segments)[0]
+    assert rate == kept.trial.learning_rate, "the plateau's rate goes on"
+
+
+def test_overfitting_calls_for_regularising_moves_and_they_are_pursued_while_they_pay(tmp_path: Path) -> None:
+    world = replace(NOISE, overfits=lambda r: max(0.0, 1 - 4 * r.dropout))
+    history = iterate(tmp_path / "run", OVERFITS, world, tolerance=None)
+    first = moves(history)[0]
+    assert MOVES[first.trial.move or ""].regularises
+    assert "overfitted" in first.reason
+    tried = [t.trial.move for t in moves(history)]
+    assert "dropout-up+dropout-up" in tried, "half of the answer was better than its control, and no more"
+    assert history.incumbent is not None
+    assert history.incumbent.interval is not None
+    plain = iterate(tmp_path / "plain", OVERFITS, world, tolerance=None, moves=[])
+    assert plain.incumbent is not None
+    assert plain.incumbent.interval is not None
+    assert history.incumbent.interval.score < plain.incumbent.interval.score - 0.02
+
+
+def test_the_budget_is_used_and_not_passed(tmp_path: Path) -> None:
+    timed = iterate(tmp_path / "timed", OVERFITS, NOISE)
+    assert timed.seconds == pytest.approx(600, abs=0.03 * 600)
+    assert timed.finished is not None
+    assert timed.finished.stopped == "budget"
+    steps = iterate(tmp_path / "steps", OVERFITS, NOISE, budget="12000 steps")
+    assert 11_800 < steps.steps <= 12_000
+
+
+def test_a_trunk_that_still_improves_leaves_nothing_for_moves(tmp_path: Path) -> None:
+    history = iterate(tmp_path / "run", POWER, NOISE, budget="5m", tolerance=None)
+    assert not moves(history)
+    assert ended(history).startswith("no room for a move and its control")
+    plain = iterate(tmp_path / "plain", POWER, NOISE, budget="5m", tolerance=None, moves=[])
+    assert plain.phase.moves_ended is None, "who wants no moves is told nothing of them"
+    assert history.incumbent == plain.incumbent
+
+
+def test_a_split_too_small_to_tell_anything_apart_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("multistep.engine.simulate.BLOCKS", 4)
+    history = iterate(tmp_path / "run", OVERFITS, World())
+    assert not moves(history)
+    assert "4 independent examples, too few" in ended(history)
+    assert "at least 10" in ended(history)
+
+
+def test_noise_between_seeds_is_measured_and_what_helped_is_tried_again(tmp_path: Path) -> None:
+    world = replace(NOISE, effect=lambda r: -0.03 * (r.dropout > 0))
+    history = iterate(tmp_path / "run", FLAT, world, budget="24000 steps", moves=["dropout-up"], recipe={})
+    reruns = history.phase.of_kind("rerun")
+    assert [t.trial.seed for t in reruns if t.trial.move is None] == [1, 2]
+    assert [t.trial.seed for t in reruns if t.trial.move == "dropout-up"] == [1, 2]
+    assert all(t.full and t.verdict is None for t in reruns)
+
+
+def test_averages_of_equals_are_tried_last_and_once(tmp_path: Path) -> None:
+    history = iterate(tmp_path / "run", FLAT, NOISE, budget="12000 steps", recipe={}, moves=["decay-up", "average"])
+    average = history.phase.of_kind("average")
+    assert [t.trial.id for t in average] == ["0.average-1"]
+    assert list(history.phase.trials)[-1] == "0.average-1"
+    assert len(average[0].trial.of) == 2
+    assert average[0].verdict is not None
+    assert average[0].verdict.attempt == len([v for v in history.verdicts if v.attempt])
+
+
+def test_a_change_of_optimizer_starts_it_anew_and_warms_it_up(tmp_path: Path) -> None:
+    history = iterate(tmp_path / "run", FLAT, NOISE, budget="12000 steps", recipe={}, moves=["optimizer-adamw"])
+    trial = moves(history)[0]
+    assert trial.trial.carry == "weights"
+    assert trial.trial.learning_rate == pytest.approx(0.02 / 6), "six times less is typical of AdamW"
+    course = rates(trial.done[0].window.segments)
+    assert course[0] < course[5] < course[20] == pytest.approx(trial.trial.learning_rate)
+
+
+def test_a_killed_run_of_moves_ends_as_it_would_have(tmp_path: Path) -> None:
+    world = replace(NOISE, effect=lambda r: -0.03 * (r.dropout > 0))
+    keywords = {"budget": "12000 steps", "tolerance": 0.02, "moves": ["dropout-up", "decay-up", "average"]}
+    wanted = plan(**keywords)
+
+    def workshop(windows: int) -> Fragile:
+        made = Fragile(FLAT, FakeClock(), windows)
+        made._world = world
+        return made
+
+    straight = execute(wanted, tmp_path / "straight", FLAT, workshop=workshop(10**6))
+    count = sum(len(t.done) for t in straight.phase.trials.values())
+    for windows in (count // 2, count - 12):
+        with pytest.raises(Killed):
+            execute(wanted, tmp_path / f"killed-{windows}", FLAT, workshop=workshop(windows))
+        again = execute(wanted, tmp_path / f"killed-{windows}", FLAT, workshop=workshop(10**6))
+        assert again.finished == straight.finished
+        assert again.verdicts == straight.verdicts
+        assert list(again.phase.trials) == list(straight.phase.trials)
+
+
+# Moves ---------------------------------------------------------------------------------------------------
+
+FACTS = Facts(1000, 5000, 64, 800, 3200, 3200, pretrained=False, device="cpu", description="")
+
+
+def test_moves_that_do_not_apply_are_not_proposed() -> None:
+    bare = applicable(RECIPE, FACTS, {})
+    assert "rate-up" in bare
+    assert not {"dropout-up", "augmentation-up", "context-up", "unfreeze", "layer-decay", "optimizer-muon"} & set(bare)
+    assert "optimizer-lion" not in bare, "not installed here"
+    able = replace(FACTS, settings=("dropout", "context"), optimizers=("muon", "lion"), pretrained=True)
+    found = applicable(replace(RECIPE, frozen=("embedding*",)), able, {"weight_decay": 0.1})
+    assert {"dropout-up", "context-up", "unfreeze", "layer-decay", "optimizer-lion"} <= set(found)
+    assert not {"decay-up", "decay-down", "dropout-down"} & set(found), "what is given is obeyed; nothing is below 0"
+
+
+@pytest.mark.parametrize("name", MOVES)
+def test_a_move_changes_what_it_says_and_nothing_else(name: str) -> None:
+    rich = Recipe(
+        optimizer="sgd" if name == "optimizer-muon" else "muon",
+        learning_rate=0.02,
+        batch_size=8,
+        weight_decay=0.1,
+        dropout=0.2,
+        label_smoothing=0.1,
+        augmentation=0.5,
+        sharpness=0.05 if name == "sharpness-off" else 0.0,
+        frozen=("a*", "b*"),
+    )
+    settings = ("dropout", "label_smoothing", "augmentation", "context")
+    names = tuple(move.removeprefix("optimizer-") for move in MOVES if move.startswith("optimizer-"))
+    facts = replace(FACTS, settings=settings, optimizers=names, pretrained=True)  # type: ignore[arg-type]
+    changed = MOVES[name](rich, facts)
+    assert changed is not None
+    differing = {key for key in vars(rich) if getattr(rich, key) != getattr(changed, key)}
+    allowed = {*MOVES[name].touches} | ({"gradient_clip", "cooldown_fraction"} if "optimizer" in name else set())
+    assert differing
+    assert differing <= allowed
+    assert MOVES[name].source
+    back = MOVES[name].opposite
+    if back and name not in ("sharpness-on", "sharpness-off"):
+        assert MOVES[back].opposite == name
+
+
+@pytest.mark.parametrize(
+    ("keywords", "message"),
+    [
+        ({"moves": ["dropout-upp"]}, "unknown move 'dropout-upp'; allowed: .*Did you mean 'dropout-up'"),
+        ({"moves": ["dropout-up"], "recipe": {"dropout": 0.1}}, "'dropout-up' changes dropout, which the recipe fixes"),
+        ({"moves": "all"}, "moves is 'all'; allowed: a list of names, or auto"),
+        (
+            {"phases": [{"until": "100 steps", "moves": ["decay-up"]}]},
+            "moves are named, but until is 100 steps, which leaves them no room",
+        ),
+        ({"recipe": {"schedule": "one-cycle"}}, "schedule is one-cycle, which needs a length"),
+    ],
+)
+def test_contradictions_are_named(keywords: dict[str, Any], message: str) -> None:
+    with pytest.raises(PlanError, match=message):
+        plan(**keywords)
+
+
+# Schedules, spikes, pretrained weights -------------------------------------------------------------------
+
+
+def course(history: History) -> np.ndarray[Any, np.dtype[np.float64]]:
+    records = [t for t in history.phase.trials.values() if t.trial.kind in ("trunk", "control")]
+    return np.array([rate for t in records for w in t.done for rate in rates(w.window.segments)])
+
+
+@pytest.mark.parametrize("length", [{"budget": "3000 steps"}, {"budget": "3m"}])
+def test_one_cycle_rises_for_a_third_and_falls_as_a_cosine(tmp_path: Path, length: dict[str, str]) -> None:
+    history = iterate(tmp_path / "run", POWER, NOISE, recipe={**RATE, "schedule": "one-cycle"}, **length)
+    found = course(history)
+    top = int(found.argmax())
+    assert top == pytest.approx(0.3 * len(found), rel=0.1)
+    assert found.max() == pytest.approx(0.02)
+    assert found[-1] < 0.0002
+    middle = (top + len(found)) // 2
+    assert found[middle] == pytest.approx(0.01, rel=0.1)
+
+
+def test_multi_step_divides_the_rate_by_ten_twice(tmp_path: Path) -> None:
+    recipe = {**RATE, "schedule": "multi-step", "warmup_steps": 0}
+    found = course(iterate(tmp_path / "run", POWER, NOISE, recipe=recipe, budget="2000 steps"))
+    assert len(found) == 2000
+    assert found[:1000] == pytest.approx(0.02)
+    assert found[1000:1500] == pytest.approx(0.002)
+    assert found[1500:] == pytest.approx(0.0002)
+
+
+def test_on_plateau_lowers_the_rate_each_time_the_curve_is_stable(tmp_path: Path) -> None:
+    recipe = {**RATE, "schedule": "on-plateau"}
+    history = iterate(tmp_path / "run", FLAT, NOISE, recipe=recipe, budget="60000 steps", moves=[])
+    found = [t.trial.learning_rate for t in history.phase.of_kind("trunk")]
+    assert found == pytest.approx([0.02 * 0.3**n for n in range(len(found))])
+    assert 3 <= len(found) <= 4, "down to a hundredth"
+
+
+def test_a_spike_is_passed_over_at_a_lower_rate(tmp_path: Path) -> None:
+    curve = Curve("divergence", floor=1.5, drop=2.0, pace=200.0, turn=3000.0, rise=np.inf)
+    entries: list[Entry] = []
+    recipe = {**RATE, "cooldown_fraction": 0.1}
+    history = execute(plan(budget="5m", recipe=recipe), tmp_path / "run", curve, on_entry=entries.append)
+    first, second = history.phase.of_kind("trunk")[:2]
+    start = next(c for c in first.checkpoints if c.id == second.trial.start)
+    assert second.trial.skip_examples == (first.step - start.step) * 12
+    assert "past that window's data" in second.reason
+    assert len(history.phase.of_kind("trunk")) == 3, "two retries, no more"
+
+
+class Pretrained(SimulatedWorkshop):
+    def open(self, *args: Any) -> Any:
+        learner, ready = super().open(*args)
+        return learner, replace(ready, facts=replace(ready.facts, pretrained=True, train_examples=6000))
+
+
+def test_pretrained_weights_are_forked_at_one_two_and_four_epochs(tmp_path: Path) -> None:
+    def fork(name: str, curve: Curve, budget: str) -> History:
+        clock = FakeClock()
+        wanted = plan(budget=budget, recipe=RATE, moves=[])
+        return execute(wanted, tmp_path / name, curve, clock=clock, workshop=Pretrained(curve, clock, None, NOISE))
+
+    history = fork("run", POWER, "30m")
+    controls = history.phase.of_kind("control")
+    assert [t.step for t in controls] == [500, 1000, 2000], "500 steps are an epoch"
+    assert len(history.phase.trials["0.trunk"].curve) >= 5
+    trunks = history.phase.of_kind("trunk")
+    assert trunks[1].trial.start == trunks[0].last_checkpoint.id  # type: ignore[union-attr]
+    assert trunks[1].trial.recipe.warmup_steps == 0
+    assert history.seconds < 300, "the rest is given back"
+    overfits = replace(OVERFITS, pace=60.0, turn=150.0, rise=2.0)
+    early = fork("overfits", overfits, "30m")
+    assert len(early.phase.of_kind("control")) < 3, "no more epochs once it overfits or gets worse"
+    short = fork("short", POWER, "20s")
+    assert [t.trial.to_the_end for t in short.phase.of_kind("control")] == [True], "less than an epoch: the plain run"
