@@ -7,9 +7,10 @@ import json
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,9 @@ from multistep.core.events import (
     CheckpointSaved,
     Evaluated,
     Event,
+    MovesEnded,
     PhaseFinished,
+    PhaseReused,
     PhaseStarted,
     RunFinished,
     RunResumed,
@@ -42,8 +45,10 @@ from multistep.core.units import Amount, Unit, format_seconds
 from multistep.engine.clock import BudgetClock
 from multistep.engine.journal import Journal, read_entries
 from multistep.engine.plain import to_json
-from multistep.engine.result import result_of
+from multistep.engine.result import in_general, noise_between_seeds, result_of
 from multistep.engine.rundir import RunDirectory, plan_hash
+from multistep.report.charts import loss_chart
+from multistep.report.forest import attempts_chart
 from multistep.report.live import LiveView
 from multistep.report.page import write_page
 from multistep.report.summary import answer, summary
@@ -103,7 +108,7 @@ class RecordedRun:
         counts = np.full(self.blocks, 1024.0)
         columns = {"loss": counts * (value + wave - wave.mean()), "count": counts, "bytes": 2 * counts}
         table = Evaluation({**columns, "block": np.arange(float(self.blocks))})
-        scores = {name: metric.score(table) for name, metric in METRICS.items()}
+        scores = {name: METRICS[name].score(table) for name in ("loss", "perplexity", "bits_per_byte")}
         return METRICS[self.metric].interval(table), scores, self.directory.write_table(table)
 
     def phase(self, index: int) -> None:
@@ -145,17 +150,18 @@ class RecordedRun:
         step = self.journal.history.trial(name).step
         self.add(CheckpointSaved(f"{name}@{step}", name, step), save=0.2)
 
-    def trunk(self, index: int = 0, windows: int = 12) -> None:
+    def trunk(self, index: int = 0, windows: int = 12, *, shown: Stability = Stability.STABLE) -> None:
         name = f"{index}.trunk"
         self.trial(name, "trunk", None, "the phase's recipe")
         self.constant(name, windows)
         step = self.journal.history.trial(name).step
-        why = "forecast 0.001, at most 0.004; tolerance 0.006"
-        self.add(StabilityRead(name, step, Stability.STABLE, 0.001, high=0.004, tolerance=0.006, reason=why))
+        overfits = shown is Stability.OVERFITTING
+        why = "worse by 0.05 since step 400" if overfits else "forecast 0.001, at most 0.004; tolerance 0.006"
+        self.add(StabilityRead(name, step, shown, 0.001, high=0.004, tolerance=0.006, reason=why))
         self.save(name)
         self.add(TrialEnded(name))
 
-    def control(self, index: int = 0, final: float = 1.62) -> None:
+    def control(self, index: int = 0, final: float = 1.62, *, iterating: bool = False) -> None:
         trunk, name = self.journal.history.trial(f"{index}.trunk"), f"{index}.control"
         self.trial(name, "control", trunk.checkpoints[-1].id, "what is left equals the cooldown", 160)
         for part in range(4):
@@ -166,11 +172,47 @@ class RecordedRun:
         checkpoint = f"{name}@{self.journal.history.trial(name).step}"
         self.add(VerdictGiven(name, "keep", "the first that was evaluated", checkpoint, interval))
         self.add(TrialEnded(name))
-        self.add(PhaseFinished(index, checkpoint, "stable"))
+        if not iterating:
+            self.add(PhaseFinished(index, checkpoint, "stable"))
+
+    def sibling(
+        self, name: str, final: float | None, *, reason: str = "the plain run overfitted", **given: Any
+    ) -> None:
+        """A trial of 160 steps, the second half cooling down, and its full evaluation; None: it diverges."""
+        kind: TrialKind = "rerun" if given.get("seed") else "move" if given.get("move") else "control"
+        settings = {"start": "0.trunk@480", "recipe": RECIPE, "seed": 0, "length": Amount(160.0, Unit.STEPS), **given}
+        rate = settings["recipe"].learning_rate
+        self.add(TrialStarted(Trial(name, 0, kind, learning_rate=rate, **settings), reason))
+        loss = 1.8 if final is not None else math.nan
+        for part, (begin, end) in enumerate([(0.0, 0.0), (0.0, 0.0), (0.0, 0.5), (0.5, 1.0)]):
+            segment = Segment(40, "linear" if end else "constant", rate, begin, end)
+            at = loss - 0.35 * end + 0.1 * settings["recipe"].dropout * part
+            self.window(name, (segment,), look=part < 3, loss=at)
+            if part == 1:
+                self.save(name)
+            if final is None:
+                return
+        assert final is not None
+        self.save(name)
+        self.look(name, final, sample=False)
+
+    def judge(self, name: str, found: float, asked: float, gain: float | None = None) -> None:
+        """The verdict about a sibling: better by `found` with a standard error of 0.01, and `gain` over its control."""
+        record = self.journal.history.trial(name)
+        attempt = sum(v.attempt is not None for v in self.journal.history.verdicts) + 1
+        keep = found > 0.01 * asked
+        reason = f"{abs(found):.4f} {'better' if found > 0 else 'worse'} than the incumbent; {asked} are asked"
+        over = name.rpartition(".")[0] + ".control" if gain is not None else None
+        bounds = (None, None) if gain is None else (gain - 0.01, gain + 0.01)
+        given = ("keep" if keep else "reject", reason, record.checkpoints[-1].id, record.full and record.full.interval)
+        error = (found, found - 0.02, found + 0.02, 0.01, attempt, asked)
+        self.add(VerdictGiven(name, *given, *error, over, gain, *bounds))  # type: ignore[arg-type]
+        self.add(TrialEnded(name))
 
     def finish(self, final: float = 1.65, samples: tuple[str, ...] = ("Once upon a time",)) -> RunDirectory:
         if self.test:
-            name = f"{len(self.names) - 1}.control"
+            assert self.journal.history.incumbent is not None
+            name = self.journal.history.incumbent.trial
             interval, scores, table = self.score(final)
             step = self.journal.history.trial(name).step
             self.add(Evaluated(name, step, "test", False, interval, scores, table), evaluate=2.0)
@@ -194,6 +236,54 @@ def finished(folder: Path, final: float = 1.65, **settings: object) -> RunDirect
         run.trunk(index)
         run.add(RunResumed(3.0))
         run.control(index)
+    return run.finish(final)
+
+
+DROPOUT, MORE_DROPOUT = replace(RECIPE, dropout=0.1), replace(RECIPE, dropout=0.2)
+ADAMW = replace(RECIPE, optimizer="adamw", learning_rate=0.001, frozen=("<script>*",))
+
+
+def iterated(folder: Path, reruns: int = 3) -> RecordedRun:
+    """A run with two rounds of moves, an average, and reruns with other seeds; its phase is not finished yet."""
+    run = RecordedRun(folder)
+    run.phase(0)
+    run.trunk(shown=Stability.OVERFITTING)
+    run.control(iterating=True)
+    run.sibling("0.round-1.control", 1.615, reason="round 1: the same recipe, that moves are compared with")
+    run.judge("0.round-1.control", 0.005, 2.5)
+    run.sibling("0.round-1.dropout-up", 1.55, recipe=DROPOUT, move="dropout-up")
+    run.judge("0.round-1.dropout-up", 0.07, 2.5, gain=0.065)
+    run.sibling("0.round-1.optimizer-adamw", 1.9, recipe=ADAMW, move="optimizer-adamw", carry="weights")
+    run.judge("0.round-1.optimizer-adamw", -0.35, 2.5, gain=-0.285)
+    run.sibling("0.round-1.rate-up", None, recipe=replace(RECIPE, learning_rate=0.04), move="rate-up")
+    run.add(VerdictGiven("0.round-1.rate-up", "failed", "the score is not finite", None, None))
+    run.add(TrialEnded("0.round-1.rate-up"))
+    fork = "0.round-1.dropout-up@560"
+    run.sibling("0.round-2.control", 1.549, recipe=DROPOUT, start=fork)
+    run.judge("0.round-2.control", 0.001, 3.0)
+    run.sibling("0.round-2.dropout-up", 1.54, recipe=MORE_DROPOUT, start=fork, move="dropout-up")
+    run.judge("0.round-2.dropout-up", 0.01, 3.0, gain=0.009)
+    for seed in range(1, reruns + 1):
+        for name, gain, given in (("control", 0.0, {}), ("dropout-up", 0.04 + 0.01 * seed, {"move": "dropout-up"})):
+            rerun = f"0.round-1.{name}-seed-{seed}"
+            recipe = DROPOUT if gain else RECIPE
+            run.sibling(rerun, 1.595 + 0.01 * seed - gain, reason="again", recipe=recipe, seed=seed, **given)
+            run.add(TrialEnded(rerun))
+    parts = ("0.round-1.dropout-up@640", "0.round-2.control@720")
+    run.add(
+        TrialStarted(Trial("0.average-1", 0, "average", fork, DROPOUT, 0, 0.02, of=parts), "the mean of the 2 best")
+    )
+    run.save("0.average-1")
+    run.look("0.average-1", 1.547, sample=False)
+    run.judge("0.average-1", 0.003, 3.2)
+    run.add(MovesEnded(0, "every move that applies was tried", budget=False))
+    return run
+
+
+def iterated_to_the_end(folder: Path, final: float = 1.575) -> RunDirectory:
+    run = iterated(folder)
+    assert run.journal.history.incumbent is not None
+    run.add(PhaseFinished(0, run.journal.history.incumbent.checkpoint, "overfitting"))
     return run.finish(final)
 
 
@@ -339,6 +429,146 @@ def test_one_block_leaves_the_interval_open(tmp_path: Path) -> None:
     assert "validation" in Tags(page_of(directory)).text
 
 
+# Moves ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def iterated_run(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+    """Finished, for tests that only read it."""
+    return iterated_to_the_end(tmp_path_factory.mktemp("iterated"))
+
+
+def test_page_table_and_json_tell_the_same_of_a_kept_move(iterated_run: RunDirectory) -> None:
+    directory = iterated_run
+    record = json.loads(to_json(summary(directory)))
+    trials = {trial["id"]: trial for trial in record["phases"][0]["trials"]}
+    kept = trials["0.round-1.dropout-up"]
+    assert kept["settings"] == {"dropout": {"from": 0.0, "to": 0.1}}
+    assert (kept["round"], kept["start"], kept["control"]) == (1, "0.trunk@480", "0.round-1.control")
+    assert (kept["steps"], kept["seconds"]) == (160, 9.2)
+    assert kept["improvement"] == pytest.approx({"score": 0.07, "low": 0.05, "high": 0.09})
+    assert kept["demanded"] == pytest.approx({"attempt": 2, "standard_errors": 2.5, "improvement": 0.025})
+    assert kept["gain"] == pytest.approx({"score": 0.065, "low": 0.055, "high": 0.075})
+    # A second round is held against its own control, whose recipe is the first round's winner's.
+    assert trials["0.round-2.control"]["settings"] == {}
+    assert trials["0.round-2.dropout-up"]["settings"] == {"dropout": {"from": 0.1, "to": 0.2}}
+    result = json.loads(directory.result.read_text(encoding="utf-8"))
+    assert result["trials"] == [{k: v for k, v in trial.items() if k != "looks"} for trial in trials.values()]
+    assert result["moves_ended"] == [{"phase": 0, "reason": "every move that applies was tried"}]
+
+    page = Tags(page_of(directory))
+    assert not [tag for tag, _ in page.elements if tag == "script"]
+    console, out = shown(80)
+    print_run(directory, console)
+    table = out.getvalue()[: out.getvalue().index("No further move")].splitlines()
+    assert max(map(len, table[table.index("") :])) <= 80
+    for text in (page.text, " ".join(out.getvalue().split())):
+        for words in (
+            "ove dropout-up, round 1: dropout 0 to 0.1; from 0.trunk@480, rate 0.02",
+            "+0.0700",
+            "[+0.0500, +0.0900]",
+            "+0.0250",
+            "[+0.0550, +0.0750]",
+            "0.0700 better than the incumbent",
+            "optimizer muon to adamw, learning rate 0.02 to 0.001, frozen none to <script>*, the optimizer begins anew",
+            "verage of 2 checkpoints: the mean of 0.round-1.dropout-up@640, 0.round-2.control@720",
+            "No further move was tried: every move that applies was tried.",
+        ):
+            assert words in text
+
+
+def test_a_narrow_terminal_folds_names_and_cuts_no_number(iterated_run: RunDirectory) -> None:
+    console, out = shown(50)
+    print_run(iterated_run, console)
+    assert "…" not in out.getvalue()
+    for words in ("+0.0700", "[+0.0500, +0.0900]", "1.5500", "160 steps in 9.2s"):
+        assert words in out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("gains", "noise", "helps"),
+    [
+        ([0.05, 0.06, 0.07], 0.008, True),
+        ([0.05, 0.06], 0.008, False),  # two reruns
+        ([0.05, 0.06, 0.07], 0.061, False),  # seeds differ by as much
+        ([0.01, 0.2, 0.02], 0.008, False),  # the mean's bound is below 0: t(2) = 2.92 standard errors of 0.0618
+        ([0.05, 0.06, -math.inf], 0.008, False),  # one diverged
+        ([0.05, 0.06, 0.07], None, False),
+    ],
+)
+def test_a_move_helps_in_general_only_beyond_the_noise_between_seeds(
+    gains: list[float], noise: float | None, helps: bool
+) -> None:
+    assert in_general("dropout-up", gains, noise).helps is helps
+
+
+def test_reruns_are_paired_by_their_seeds(tmp_path: Path) -> None:
+    run = iterated(tmp_path)
+    (found,) = noise_between_seeds(run.journal.history.phase)
+    assert found.scores == pytest.approx((1.615, 1.605, 1.615, 1.625))
+    assert found.standard_deviation == pytest.approx(0.00816, abs=1e-5)
+    (move,) = found.moves
+    assert move.gains == pytest.approx((0.05, 0.06, 0.07))  # of the reruns; the first trial was chosen for being good
+    assert move.low == pytest.approx(0.06 - 2.92 * 0.01 / math.sqrt(3), abs=1e-4)
+    text = Tags(page_of(run.directory)).text
+    assert "noise between seeds 0.0082 nats per token" in text
+    assert "dropout-up: this move helps; its mean gain over 3 reruns is +0.0600, at least +0.0431" in text
+
+
+@pytest.mark.parametrize(
+    ("reruns", "words"),
+    [(2, "fewer than three reruns (2)"), (0, "it was not run again with other seeds")],
+)
+def test_without_three_reruns_nothing_is_claimed(tmp_path: Path, reruns: int, words: str) -> None:
+    said = " ".join(summary(iterated(tmp_path, reruns).directory)["said"]["noise"])
+    assert "dropout-up: not shown to help in general" in said
+    assert words in said
+    assert "this move helps" not in said
+
+
+def test_validations_optimism_is_welchs_interval(iterated_run: RunDirectory) -> None:
+    found = summary(iterated_run)["validation_optimism"]
+    # scipy.stats.ttest_ind(test, validation, equal_var=False) over the blocks' losses
+    assert (found["score"], found["low"], found["high"]) == pytest.approx((0.025, 0.0114785, 0.0385215), abs=1e-6)
+    text = Tags(page_of(iterated_run)).text
+    assert "Validation was optimistic by 0.0250 [+0.0115, +0.0385] against test" in text
+    assert "Validation was looked at 61 times, test opened once." in text
+
+
+def test_no_optimism_is_claimed_within_noise(tmp_path: Path) -> None:
+    said = summary(iterated_to_the_end(tmp_path, 1.555))["said"]["optimism"]
+    assert said.startswith("No optimism of validation is shown: +0.0050 [-0.00")
+
+
+def test_the_gap_is_told_with_and_without_the_kept_move(iterated_run: RunDirectory) -> None:
+    page = page_of(iterated_run)
+    assert (
+        "Without dropout-up (0.round-1.control) training loss 1.4500, validation 1.6150, gap 0.1650; "
+        "with it (0.round-1.dropout-up) training loss 1.4800, validation 1.5500, gap 0.0700."
+    ) in Tags(page).text
+    gap = page[page.index('aria-label="Gap between') :]
+    assert ">with dropout-up<" in gap
+    assert ">without dropout-up<" in gap
+
+
+def test_the_budget_is_told_by_what_steps_were_for(iterated_run: RunDirectory) -> None:
+    record = summary(iterated_run)
+    assert sum(record["steps_by_kind"].values()) == record["steps"] == 2440
+    assert record["steps_to_winner"] == 640  # the trunk and the kept move; neither cooldown nor rejected trials
+    assert "Planned end 2m, real end 2m3" in record["said"]["end"]
+    assert "trunk 20%, cooldown 7%, controls 13%, moves 21%, reruns 39%; 26% led to the winner" in record["said"]["end"]
+
+
+def test_the_charts_name_what_was_kept_and_stay_small(tmp_path: Path) -> None:
+    history = iterated(tmp_path).journal.history
+    attempts, loss = attempts_chart(history), loss_chart(history)
+    assert 'aria-label="Improvement of 6 attempts over the incumbent, 1 kept: control, round 1 +0.0050' in attempts
+    assert ">keep dropout-up 1.5500<" in loss
+    assert "reject" not in loss
+    assert len(attempts) < 20_000
+    assert len(loss) < 40_000
+
+
 # TensorBoard ----------------------------------------------------------------------------------------
 
 
@@ -457,3 +687,29 @@ def test_the_panel_ticks_and_leaves_tracebacks_alone(tmp_path: Path, capsys: pyt
         raise RuntimeError("lost")
     assert out.getvalue().endswith("\x1b[?25h") or "\x1b[?25h" in out.getvalue()[-20:]  # the cursor is back
     assert capsys.readouterr().out == ""
+
+
+def test_the_live_view_says_which_move_goes_on_and_what_became_of_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = iterated(tmp_path)
+    entries = list(read_entries(run.directory.journal))
+    entries.append(replace(entries[-1], event=PhaseReused(0, "4ac2", "earlier")))
+    view = LiveView(run.plan, out=tmp_path)
+    for index, entry in enumerate(entries):
+        view.on_entry(entry, fold(entries[: index + 1]))
+    printed = capsys.readouterr().err
+    for words in (
+        "move dropout-up, round 2 (dropout 0.1 to 0.2), from step 560, rate 0.02: the plain run overfitted",
+        "verdict: keep 0.round-1.dropout-up (move dropout-up, round 1) 1.5500 [1.5403, 1.5597]: 0.0700 better than the "
+        "incumbent; 2.5 are asked; over 0.round-1.control: +0.0650 [+0.0550, +0.0750]",
+        "No further move was tried: every move that applies was tried.",
+        "phase plain was taken from earlier, where recipe, data and code were the same (4ac2)",
+    ):
+        assert words in printed
+    place = next(i for i, e in enumerate(entries) if isinstance(e.event, WindowDone) and "2.drop" in e.event.trial)
+    console, out = shown()
+    view.on_entry(entries[place], fold(entries[: place + 1]))
+    console.print(view.render())
+    assert re.search(r"trial +move dropout-up, round 2 \(dropout 0.1 to 0.2\)", out.getvalue())
+    assert "keep 0.round-1.dropout-up" in " ".join(out.getvalue().replace("│", "").split())

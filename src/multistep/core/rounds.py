@@ -14,16 +14,18 @@ from dataclasses import dataclass, replace
 from multistep.core.allowance import evaluation_seconds, fixed_steps, seconds_left, seconds_per_step
 from multistep.core.events import MovesEnded
 from multistep.core.history import History, PhaseRecord, TrialRecord
-from multistep.core.metric import metric_named
+from multistep.core.metric import Interval, metric_named
 from multistep.core.moves import AVERAGE, MOVES, applicable
 from multistep.core.plan import Plan
 from multistep.core.recipe import Recipe
 from multistep.core.retained import CANDIDATES, before_cooldown, candidates, paid_most, trained
+from multistep.core.spending import blocks_needed
 from multistep.core.stability import Stability
 from multistep.core.trial import Proposal, Trial
 from multistep.core.units import Amount, Unit
 
 LEAST_BLOCKS = 10  # of the validation split; with fewer, no interval means anything
+WORTH_SEEING = 0.01  # of the score: the difference that a validation split should show
 ROUND_MOVES = 3  # tried from one fork before the next round begins at what was kept
 SIBLINGS = 8  # that what is left is divided into, within the shares below
 LEAST_SHARE, MOST_SHARE = 0.15, 0.6  # of the plain run's training: the length of a sibling
@@ -58,17 +60,24 @@ def next_in_round(plan: Plan, history: History) -> Proposal | MovesEnded | None:
     left = remaining(plan, history)
     incumbent = phase.trials[history.incumbent.trial].full
     if incumbent and incumbent.interval.n < LEAST_BLOCKS:
-        return MovesEnded(index, too_few(incumbent.interval.n), budget=False)
+        return MovesEnded(index, too_few(incumbent.interval), budget=False)
     if not _rounds(phase):
         return _new_round(plan, history, _base_of_incumbent(history), left)
     return _in_round(plan, history, _rounds(phase)[-1], left)
 
 
-def too_few(examples: int) -> str:
-    """What is said of a validation split that cannot tell anything apart."""
+def too_few(found: Interval) -> str:
+    """What is said of a validation split that cannot tell anything apart: how many examples it would take.
+
+    Estimated from the spread of this checkpoint's own score; what two checkpoints find hard alike needs fewer.
+    """
+    error = (found.high - found.low) / 4 if found.n > 1 else math.inf
+    difference = WORTH_SEEING * abs(found.score)
+    wanted = blocks_needed(difference, error, 0, found.n)
+    many = f"about {max(wanted, LEAST_BLOCKS)}, or fewer," if wanted else "some hundreds"
     return (
-        f"the validation split has {examples} independent example{'s' if examples != 1 else ''}, too few to tell two "
-        f"checkpoints apart; a verdict takes at least {LEAST_BLOCKS}, and some hundreds see small differences"
+        f"the validation split has {found.n} independent example{'s' if found.n != 1 else ''}, too few to tell two "
+        f"checkpoints apart; a verdict takes at least {LEAST_BLOCKS}, and {many} see a difference of {difference:.2g}"
     )
 
 

@@ -1,22 +1,31 @@
-"""result.json: what a finished run came to, for other programs."""
+"""result.json: what a finished run came to, for other programs; and what `show` and the page have in common with it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from multistep.core.compare import compare
-from multistep.core.history import History, TrialRecord
-from multistep.core.metric import Evaluation, Interval, metric_named
+from multistep.core.history import History, PhaseRecord, TrialRecord
+from multistep.core.metric import Evaluation, Metric, metric_named, standard_error
+from multistep.core.recipe import RECIPE_KEYS
+from multistep.core.trial import Trial
+
+ReadTable = Callable[[str], Evaluation]
+LEAST_RERUNS = 3  # before anything is said of a move in general
+CONFIDENCE = 0.95
 
 
-def result_of(history: History, read_table: Callable[[str], Evaluation]) -> dict[str, Any]:
+def result_of(history: History, read_table: ReadTable) -> dict[str, Any]:
     """The result of a finished run; keys are documented in docs/result.md."""
     assert history.finished is not None
     assert history.incumbent is not None
     metric = metric_named(history.phase.started.metric)
     winner = history.trial(history.incumbent.trial)
-    control = history.phase.control
+    plain = [record for record in history.phase.of_kind("control") if record.trial.length is None]
+    control = plain[-1] if plain else None
     return {
         "metric": metric.name,
         "goal": metric.goal,
@@ -24,13 +33,13 @@ def result_of(history: History, read_table: Callable[[str], Evaluation]) -> dict
         "model": "model",
         "weights_sha256": history.finished.weights,
         "parameters": history.phase.started.facts.parameters,
-        "validation": _score(winner.full.interval) if winner.full else None,
-        "test": _score(history.test.interval) if history.test else None,
+        "validation": asdict(winner.full.interval) if winner.full else None,
+        "test": asdict(history.test.interval) if history.test else None,
         "scores": {
             "validation": dict(winner.full.scores) if winner.full else None,
             "test": dict(history.test.scores) if history.test else None,
         },
-        "control": _score(control.full.interval) if control and control.full else None,
+        "control": asdict(control.full.interval) if control and control.full else None,
         "baseline": baseline_of(history, read_table),
         "seconds": {
             **{name: round(s, 3) for name, s in history.spent.items()},
@@ -41,18 +50,32 @@ def result_of(history: History, read_table: Callable[[str], Evaluation]) -> dict
         "tokens": history.tokens,
         "looks_at_validation": history.looks,
         "kills_survived": history.kills,
-        "trials": [_trial(record) for phase in history.phases for record in phase.trials.values()],
+        "trials": [trial_entry(phase, record) for phase in history.phases for record in phase.trials.values()],
+        **shared_findings(history, read_table),
         "stopped": history.finished.stopped,
     }
 
 
-def baseline_of(history: History, read_table: Callable[[str], Evaluation]) -> dict[str, Any]:
+def shared_findings(history: History, read_table: ReadTable) -> dict[str, Any]:
+    """What is said of all trials together, the same in result.json and in `show --json`."""
+    return {
+        "moves_ended": [
+            {"phase": phase.started.phase, "reason": phase.moves_ended.reason}
+            for phase in history.phases
+            if phase.moves_ended
+        ],
+        "noise_between_seeds": [asdict(found) for phase in history.phases for found in noise_between_seeds(phase)],
+        "validation_optimism": validation_optimism(history, read_table),
+    }
+
+
+def baseline_of(history: History, read_table: ReadTable) -> dict[str, Any]:
     """The baseline's scores and, where the network was scored on the same split, its paired gain over it."""
     found: dict[str, Any] = {"name": history.baselines[0].name if history.baselines else None}
     winner = history.trial(history.incumbent.trial).full if history.incumbent else None
     own = {"validation": winner, "test": history.test}
     for baseline in history.baselines:
-        found[baseline.split] = {**_score(baseline.interval), "scores": dict(baseline.scores)}
+        found[baseline.split] = {**asdict(baseline.interval), "scores": dict(baseline.scores)}
         if look := own[baseline.split]:
             metric = metric_named(history.phase.started.metric)
             gain = compare(metric, read_table(look.table), read_table(baseline.table))
@@ -60,22 +83,228 @@ def baseline_of(history: History, read_table: Callable[[str], Evaluation]) -> di
     return found
 
 
-def _score(interval: Interval) -> dict[str, float]:
-    return {"score": interval.score, "low": interval.low, "high": interval.high, "n": interval.n}
+# A trial --------------------------------------------------------------------------------------------
 
 
-def _trial(record: TrialRecord) -> dict[str, Any]:
-    verdict = record.verdict
+def trial_entry(phase: PhaseRecord, record: TrialRecord) -> dict[str, Any]:
+    """All there is to say of a trial: what was tried, from where, at what cost, against what, and what came of it."""
+    trial, verdict = record.trial, record.verdict
+    interval = verdict.interval if verdict and verdict.interval else record.full.interval if record.full else None
+    control = sibling_control(phase, record)
     return {
-        "id": record.trial.id,
-        "kind": record.trial.kind,
-        "start": record.trial.start,
-        "learning_rate": record.trial.learning_rate,
+        "id": trial.id,
+        "kind": trial.kind,
+        "move": trial.move,
+        "round": round_of(phase, trial),
+        "settings": changed_settings(phase, record),
+        "carry": trial.carry,
+        "skip_examples": trial.skip_examples,
+        "of": list(trial.of),
+        "seed": trial.seed,
+        "start": trial.start,
+        "first_step": record.first_step,
+        "learning_rate": trial.learning_rate,
         "steps": record.step - record.first_step,
         "seconds": round(sum(r.train_seconds + r.evaluate_seconds for r in record.windows), 3),
         "reason": record.reason,
+        "stability": record.reading.stability.value if record.reading else None,
         "verdict": verdict.decision if verdict else None,
         "why": verdict.reason if verdict else None,
-        "score": verdict.interval.score if verdict and verdict.interval else None,
-        "improvement": verdict.improvement if verdict else None,
+        "score": interval.score if interval else None,
+        "validation": asdict(interval) if interval else None,
+        "improvement": _bounded(verdict.improvement, verdict.low, verdict.high) if verdict else None,
+        "demanded": _demanded(record),
+        "control": control.trial.id if control else None,
+        "gain": _gain(phase, record, control),
     }
+
+
+def sibling_control(phase: PhaseRecord, record: TrialRecord) -> TrialRecord | None:
+    """The trial without the move that this one is held against; for a rerun, the one with the same seed."""
+    trial = record.trial
+    if record.verdict and record.verdict.control:
+        return phase.trials.get(record.verdict.control)
+    if trial.move is None or trial.length is None:
+        return None
+    siblings = [r for r in phase.trials.values() if r.trial.kind in ("control", "rerun") and _siblings(r.trial, trial)]
+    plain = [r for r in siblings if r.trial.move is None]
+    return next((r for r in plain if r.trial.seed == trial.seed), plain[0] if plain else None)
+
+
+def round_of(phase: PhaseRecord, trial: Trial) -> int | None:
+    """The number of a sibling's round in its phase, from 1; None for what is no sibling."""
+    siblings = (r.trial for r in phase.trials.values() if r.trial.kind in ("control", "move") and r.trial.length)
+    rounds = list(dict.fromkeys((t.start, t.length) for t in siblings))
+    return rounds.index((trial.start, trial.length)) + 1 if (trial.start, trial.length) in rounds else None
+
+
+def changed_settings(phase: PhaseRecord, record: TrialRecord) -> dict[str, dict[str, Any]]:
+    """The settings that differ from the sibling control's; without one, from those of the checkpoint it forks from."""
+    trial = record.trial
+    if trial.kind == "average":
+        return {}  # takes no step
+    makers = (r for r in phase.trials.values() if any(c.id == trial.start for c in r.checkpoints))
+    rival = sibling_control(phase, record) or next(makers, None)
+    recipe = rival.trial.recipe if rival else phase.started.recipe
+    pairs = {key: (getattr(recipe, key), getattr(trial.recipe, key)) for key in RECIPE_KEYS}
+    # A trial's own rate is what counts: after a divergence it is not the recipe's.
+    pairs["learning_rate"] = (rival.trial.learning_rate if rival else recipe.learning_rate, trial.learning_rate)
+    return {key: {"from": old, "to": new} for key, (old, new) in pairs.items() if old != new}
+
+
+def _siblings(one: Trial, other: Trial) -> bool:
+    return one.id != other.id and one.length is not None and (one.start, one.length) == (other.start, other.length)
+
+
+def _bounded(score: float | None, low: float | None, high: float | None) -> dict[str, float | None] | None:
+    return None if score is None else {"score": score, "low": low, "high": high}
+
+
+def _demanded(record: TrialRecord) -> dict[str, Any] | None:
+    verdict = record.verdict
+    if verdict is None or verdict.critical is None:
+        return None
+    least = None if verdict.standard_error is None else verdict.critical * verdict.standard_error
+    return {"attempt": verdict.attempt, "standard_errors": verdict.critical, "improvement": least}
+
+
+def _gain(phase: PhaseRecord, record: TrialRecord, control: TrialRecord | None) -> dict[str, float | None] | None:
+    """Over the sibling control; a rerun's has no interval of its own, for it is one of several draws."""
+    if verdict := record.verdict:
+        return _bounded(verdict.gain, verdict.gain_low, verdict.gain_high)
+    if record.full is None or control is None or control.full is None or control.trial.seed != record.trial.seed:
+        return None
+    metric = metric_named(phase.started.metric)
+    return _bounded(metric.improvement(record.full.interval.score, control.full.interval.score), None, None)
+
+
+# Noise between seeds --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class MoveInGeneral:
+    """A move's gains over its control, seed by seed, with the one-sided 95% bound of their mean.
+
+    `helps` only if that bound is above 0 and the mean above the noise between seeds, over at least three reruns.
+    """
+
+    move: str
+    reruns: int
+    gains: tuple[float, ...]
+    mean: float | None
+    low: float | None
+    helps: bool
+
+
+@dataclass(frozen=True)
+class NoiseBetweenSeeds:
+    """The scores of one control over seeds, and what its siblings' moves gained over it with the same seeds."""
+
+    phase: int
+    start: str | None
+    unit: str
+    seeds: tuple[int, ...]
+    scores: tuple[float, ...]
+    mean: float | None
+    standard_deviation: float | None  # None for fewer than two seeds
+    moves: tuple[MoveInGeneral, ...]
+
+
+def noise_between_seeds(phase: PhaseRecord) -> list[NoiseBetweenSeeds]:
+    """One for each fork at which trials were rerun with other seeds."""
+    reruns = phase.of_kind("rerun")
+    return [_noise(phase, fork) for fork in dict.fromkeys((r.trial.start, r.trial.length) for r in reruns)]
+
+
+def _noise(phase: PhaseRecord, fork: tuple[object, object]) -> NoiseBetweenSeeds:
+    metric = metric_named(phase.started.metric)
+    siblings = [r for r in phase.trials.values() if r.trial.length and (r.trial.start, r.trial.length) == fork]
+    reruns = [r for r in siblings if r.trial.kind == "rerun"]
+    scores = {r.trial.seed: score for r in siblings if r.trial.move is None and (score := _finite(r)) is not None}
+    # The first trial of a move is left out: it was rerun because it was good.
+    same_seed = {r.trial.seed: r.full.interval.score for r in reruns if r.trial.move is None and r.full}
+    moves = dict.fromkeys(r.trial.move for r in reruns if r.trial.move)
+    values = tuple(scores.values())
+    deviation = _deviation(values)
+    return NoiseBetweenSeeds(
+        phase.started.phase,
+        reruns[0].trial.start,
+        metric.unit,
+        tuple(scores),
+        values,
+        sum(values) / len(values) if values else None,
+        deviation,
+        tuple(
+            in_general(move, _gains(metric, [r for r in reruns if r.trial.move == move], same_seed), deviation)
+            for move in moves
+        ),
+    )
+
+
+def in_general(move: str, gains: Sequence[float], noise: float | None) -> MoveInGeneral:
+    """Whether these gains, one a seed, show that the move helps beyond the noise between seeds."""
+    if not gains:
+        return MoveInGeneral(move, 0, (), None, None, helps=False)
+    mean, low = sum(gains) / len(gains), -math.inf
+    if (deviation := _deviation(gains)) is not None:
+        from scipy.special import stdtrit
+
+        low = mean - float(stdtrit(len(gains) - 1, CONFIDENCE)) * deviation / math.sqrt(len(gains))
+    enough = len(gains) >= LEAST_RERUNS and noise is not None
+    return MoveInGeneral(move, len(gains), tuple(gains), mean, low, helps=enough and low > 0 and mean > (noise or 0))
+
+
+def _gains(metric: Metric, reruns: Sequence[TrialRecord], controls: Mapping[int, float]) -> list[float]:
+    """A rerun that ended without a score has diverged, which no gain of the others makes good."""
+    pairs = [(_finite(r), controls[r.trial.seed]) for r in reruns if r.ended and r.trial.seed in controls]
+    known = [(new, old) for new, old in pairs if math.isfinite(old)]
+    return [-math.inf if new is None else metric.improvement(new, old) for new, old in known]
+
+
+def _finite(record: TrialRecord) -> float | None:
+    return record.full.interval.score if record.full and math.isfinite(record.full.interval.score) else None
+
+
+def _deviation(values: Sequence[float]) -> float | None:
+    if len(values) < 2 or not all(math.isfinite(value) for value in values):
+        return None
+    mean = sum(values) / len(values)
+    return math.sqrt(sum((value - mean) ** 2 for value in values) / (len(values) - 1))
+
+
+# Validation's optimism ------------------------------------------------------------------------------
+
+
+def validation_optimism(history: History, read_table: ReadTable) -> dict[str, Any] | None:
+    """How much better the winner looks on validation than on test, with the 95% interval of Welch's t.
+
+    The splits are independent, so nothing is paired. `baseline` is the same difference for the baseline, for
+    which nothing was chosen on validation: what it shows is that one split is easier.
+    """
+    winner = history.trial(history.incumbent.trial).full if history.incumbent else None
+    if winner is None or history.test is None:
+        return None
+    metric = metric_named(history.phase.started.metric)
+    found = metric.improvement(winner.interval.score, history.test.interval.score)
+    half_width = _welch(metric, read_table(winner.table), read_table(history.test.table))
+    rivals = {baseline.split: baseline.interval.score for baseline in history.baselines}
+    both = {"validation", "test"} <= rivals.keys()
+    return {
+        "score": found,
+        "low": found - half_width,
+        "high": found + half_width,
+        "baseline": metric.improvement(rivals["validation"], rivals["test"]) if both else None,
+    }
+
+
+def _welch(metric: Metric, one: Evaluation, other: Evaluation) -> float:
+    """Half the 95% interval of a difference of independent scores; Welch, Biometrika 34 (1947)."""
+    from scipy.special import stdtrit
+
+    influences = [metric.influence(evaluation) for evaluation in (one, other)]
+    variances = [standard_error(influence) ** 2 for influence in influences]
+    total = sum(variances)
+    if not math.isfinite(total) or total == 0:
+        return 0.0 if total == 0 else math.inf
+    freedom = total**2 / sum(v**2 / (len(i) - 1) for v, i in zip(variances, influences, strict=True))
+    return math.sqrt(total) * float(stdtrit(freedom, 0.5 + CONFIDENCE / 2))

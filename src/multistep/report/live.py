@@ -14,6 +14,8 @@ from multistep.core.events import (
     BaselineScored,
     Entry,
     Evaluated,
+    MovesEnded,
+    PhaseReused,
     PhaseStarted,
     ReplayDiffered,
     RunFinished,
@@ -30,7 +32,18 @@ from multistep.core.metric import metric_named
 from multistep.core.plan import Plan
 from multistep.core.units import Unit, format_seconds
 from multistep.core.windows import left_by_curve
-from multistep.report.summary import clean, number, stretch, with_interval
+from multistep.engine.result import trial_entry
+from multistep.report.summary import used
+from multistep.report.words import (
+    changes,
+    clean,
+    moves_ended_sentence,
+    number,
+    over_control,
+    reused_sentence,
+    title,
+    with_interval,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -38,6 +51,7 @@ if TYPE_CHECKING:
 
 REFRESHES_PER_SECOND = 2  # more would take time from training on a small machine
 VERDICTS_SHOWN = 3
+WRAPPED = ("verdict", "moves")  # rows that are said in full
 
 
 class LiveView:
@@ -115,7 +129,7 @@ class LiveView:
         rows.add_column(ratio=1)
         rows.add_row("budget", self._budget(history, ticking))
         for name, text in self._rows(entry, history):
-            rows.add_row(name, Text(clean(text), overflow="ellipsis", no_wrap=name != "verdict"))
+            rows.add_row(name, Text(clean(text), overflow="ellipsis", no_wrap=name not in WRAPPED))
         title = Text(clean(f"{self._plan.task}, {self._plan.data}"), style="bold", overflow="ellipsis")
         below = Text(clean(str(self._out)))
         return Panel(rows, title=title, subtitle=below, box=box.ROUNDED, title_align="left", subtitle_align="right")
@@ -125,13 +139,13 @@ class LiveView:
         from rich.table import Table
 
         spent = history.seconds + ticking
-        used, words = _used(self._plan, history, spent)
-        if used is None:
+        share, words = _used(self._plan, history, spent)
+        if share is None:
             return words
         row = Table.grid(padding=(0, 2))
         row.add_column(ratio=1, min_width=8)
         row.add_column(no_wrap=True)
-        row.add_row(ProgressBar(total=1.0, completed=min(1.0, used)), words)
+        row.add_row(ProgressBar(total=1.0, completed=min(1.0, share)), words)
         return row
 
     def _rows(self, entry: Entry | None, history: History) -> list[tuple[str, str]]:
@@ -142,17 +156,12 @@ class LiveView:
         trial = phase.unfinished or next(reversed(list(phase.trials.values())), None)
         rows = [("phase", f"{_place(self._plan, history)}{_doing(entry, history)}")]
         if trial is not None:
-            progress = trial.done[-1].progress if trial.done else None
-            if progress:
+            rows.append(("trial", _trial_words(history, trial)))
+            if progress := trial.done[-1].progress if trial.done else None:
                 last = trial.done[-1].window.segments[-1].rates()[-1]
-                rows.append(
-                    (
-                        stretch(trial),
-                        f"step {trial.step:,}   training loss {number(progress.loss)}   rate {last:.3g}",
-                    )
-                )
+                rows.append(("training", f"step {trial.step:,}   loss {number(progress.loss)}   rate {last:.3g}"))
             else:
-                rows.append((stretch(trial), f"from step {trial.first_step:,}: {trial.reason}"))
+                rows.append(("why", trial.reason))
             if trial.curve:
                 rows.append(("validation", _look_words(trial)))
         if baseline := next((b for b in history.baselines if b.split == "validation"), None):
@@ -164,7 +173,12 @@ class LiveView:
                     f"{trunk.reading.stability.value}: {_forecast_words(trunk.reading, metric.unit)}",
                 )
             )
-        rows += [("verdict", _verdict_words(verdict)) for verdict in history.verdicts[-VERDICTS_SHOWN:]]
+        shown = history.verdicts[-VERDICTS_SHOWN:]
+        if history.incumbent and history.incumbent not in shown:
+            shown = (history.incumbent, *shown[1:])  # what stands is told as long as it stands
+        rows += [("verdict", _verdict_words(history, verdict)) for verdict in shown]
+        if phase.moves_ended:
+            rows.append(("moves", moves_ended_sentence(phase.moves_ended.reason)))
         if history.test:
             rows.append(("test", f"{with_interval(history.test.interval)}   {metric.unit}"))
         return rows
@@ -185,8 +199,10 @@ def plain_line(plan: Plan, entry: Entry, history: History) -> str | None:
             )
         case TrialStarted():
             record = history.trial(event.trial.id)
-            rate = f"rate {event.trial.learning_rate:.3g}"
-            return f"{stretch(record)} from step {record.first_step}, {rate}: {event.reason}"
+            place = (
+                f", from step {record.first_step}, rate {event.trial.learning_rate:.3g}" if not event.trial.of else ""
+            )
+            return f"{_trial_words(history, record)}{place}: {event.reason}"
         case WindowDone() if not event.progress.finite:
             return f"{event.trial}: the training loss is not finite after step {history.trial(event.trial).step}"
         case Evaluated(split="test"):
@@ -195,14 +211,18 @@ def plain_line(plan: Plan, entry: Entry, history: History) -> str | None:
             record = history.trial(event.trial)
             progress = record.done[-1].progress if record.done else None
             loss = f"training loss {number(progress.loss)}, " if progress else ""
-            return f"{stretch(record)}, step {event.step}: {loss}validation {_look_words(record)}"
+            return f"{_title(history, event.trial)}, step {event.step}: {loss}validation {_look_words(record)}"
         case Evaluated():
             return f"{event.trial}, step {event.step}: validation in full {with_interval(event.interval)}"
         case StabilityRead() if left_by_curve(plan, history.trial(event.trial)):
-            place = f"{stretch(history.trial(event.trial))} left at step {event.step}"
+            place = f"{_title(history, event.trial)} left at step {event.step}"
             return f"{place}, {event.stability.value}: {event.reason}"
         case VerdictGiven():
-            return f"verdict: {_verdict_words(event)}"
+            return f"verdict: {_verdict_words(history, event)}"
+        case MovesEnded():
+            return moves_ended_sentence(event.reason)
+        case PhaseReused():
+            return reused_sentence(plan.phase(event.phase).name, event.run, event.key)
         case BaselineScored():
             return f"baseline {event.name}, {event.split} {with_interval(event.interval)}"
         case RunResumed():
@@ -252,9 +272,27 @@ def _forecast_words(reading: StabilityRead, unit: str) -> str:
     )
 
 
-def _verdict_words(verdict: VerdictGiven) -> str:
+def _title(history: History, name: str) -> str:
+    record = history.trial(name)
+    return title(trial_entry(history.phases[record.trial.phase], record))
+
+
+def _trial_words(history: History, record: TrialRecord) -> str:
+    entry = trial_entry(history.phases[record.trial.phase], record)
+    changed = changes(entry) if record.trial.kind not in ("trunk", "probe") else ""  # their rate is said anyway
+    return f"{title(entry)} ({changed})" if changed else title(entry)
+
+
+def _verdict_words(history: History, verdict: VerdictGiven) -> str:
+    """`keep 0.round-1.dropout-up (move dropout-up, round 1) 1.58 [..]: why; over 0.round-1.control: +0.02 [..]`."""
+    record = history.trial(verdict.trial)
+    entry = trial_entry(history.phases[record.trial.phase], record)
+    who = f"{verdict.decision} {verdict.trial}"
+    if record.trial.kind in ("move", "average"):
+        who += f" ({title(entry)})"
     score = f" {with_interval(verdict.interval)}" if verdict.interval else ""
-    return f"{verdict.decision} {verdict.trial}{score}: {verdict.reason}"
+    gain = f"; {over_control(entry)}" if entry["gain"] else ""
+    return f"{who}{score}: {verdict.reason}{gain}"
 
 
 def _used(plan: Plan, history: History, spent: float) -> tuple[float | None, str]:
@@ -262,18 +300,11 @@ def _used(plan: Plan, history: History, spent: float) -> tuple[float | None, str
     budget = plan.budget
     if budget is None:
         return None, f"{format_seconds(spent)} spent, no limit; {history.steps:,} steps"
+    real = used(budget, history, spent)
     if budget.unit is Unit.SECONDS:
-        left = max(0.0, budget.value - spent)
-        return spent / budget.value, f"{_clock(left)} left of {budget}"
-    match budget.unit:
-        case Unit.STEPS:
-            used = float(history.steps)
-        case Unit.TOKENS:
-            used = float(history.tokens)
-        case _:
-            used = history.examples / history.phase.started.facts.train_examples if history.phases else 0.0
-    done = f"{used:.1f}" if budget.unit is Unit.EPOCHS else f"{used:,.0f}"
-    return used / budget.value, f"{done} of {budget}, {_clock(spent)} spent"
+        return real / budget.value, f"{_clock(max(0.0, budget.value - real))} left of {budget}"
+    done = f"{real:.1f}" if budget.unit is Unit.EPOCHS else f"{real:,.0f}"
+    return real / budget.value, f"{done} of {budget}, {_clock(spent)} spent"
 
 
 def _clock(seconds: float) -> str:

@@ -14,7 +14,19 @@ from multistep.engine.journal import read_entries
 from multistep.engine.plain import to_json
 from multistep.engine.rundir import RunDirectory, write_atomically
 from multistep.report.charts import gap_chart, loss_chart, rate_chart
-from multistep.report.summary import answer, clean, describe, number, with_interval
+from multistep.report.forest import attempts_chart
+from multistep.report.summary import answer, describe
+from multistep.report.words import (
+    asked,
+    changes,
+    clean,
+    moves_ended_sentence,
+    number,
+    reused_sentence,
+    signed,
+    title,
+    with_interval,
+)
 
 
 def write_page(directory: RunDirectory) -> Path:
@@ -24,7 +36,7 @@ def write_page(directory: RunDirectory) -> Path:
 
     entries = list(read_entries(directory.require().journal))
     history = fold(entries)
-    record = describe(directory, history)
+    record = describe(directory, entries)
     environment = Environment(
         loader=PackageLoader("multistep.report"),
         autoescape=True,
@@ -33,7 +45,17 @@ def write_page(directory: RunDirectory) -> Path:
         lstrip_blocks=True,
         finalize=lambda value: clean(value) if type(value) is str else value,
     )
-    environment.filters.update(number=number, seconds=format_seconds)
+    environment.filters.update(
+        number=number,
+        signed=signed,
+        seconds=format_seconds,
+        title=title,
+        changes=changes,
+        asked=asked,
+        moves_ended=moves_ended_sentence,
+        first_up=lambda text: text[:1].upper() + text[1:],  # Jinja's capitalize lowers the rest
+        reused=lambda phase: reused_sentence(phase["name"], **phase["reused"]),
+    )
     page = environment.get_template(
         "report.html.j2"
     ).render(
@@ -43,6 +65,7 @@ def write_page(directory: RunDirectory) -> Path:
         loss=Markup(loss_chart(history)),  # our own drawings: their texts were escaped when drawn
         rate=Markup(rate_chart(history)),
         gap=Markup(gap_chart(history)),
+        attempts=Markup(attempts_chart(history)),
         budget=_budget(record),
         notes=_notes(record, entries),
         samples=_samples(directory),

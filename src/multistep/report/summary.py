@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import json
 import time
-import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from multistep.core.events import ACCOUNTS, Evaluated
+from multistep.core.events import ACCOUNTS, Entry, Evaluated, PhaseReused
 from multistep.core.history import History, PhaseRecord, TrialRecord, fold
 from multistep.core.metric import Goal, Interval, Metric, metric_named
+from multistep.core.stability import Stability
 from multistep.core.units import Amount, Unit
 from multistep.engine.journal import read_entries
-from multistep.engine.result import baseline_of
+from multistep.engine.result import baseline_of, shared_findings, sibling_control, trial_entry
 from multistep.engine.rundir import RunDirectory
+from multistep.report.words import (
+    clean,
+    end_sentence,
+    noise_sentences,
+    optimism_sentence,
+    overfitting_sentences,
+    title,
+)
 
 Standing = Literal["beats", "unproven", "loses", "unknown"]
 ALIVE_SECONDS = 10.0  # a heartbeat older than this belongs to a process that is gone
@@ -85,34 +93,19 @@ def interval_of(fields: Mapping[str, Any]) -> Interval:
     return Interval(float(fields["score"]), float(fields["low"]), float(fields["high"]), int(fields["n"]))
 
 
-def number(value: float) -> str:
-    """A score as people read it: `1.4321`, `5,012.3`."""
-    return f"{value:.4f}" if abs(value) < 100 else f"{value:,.1f}"
-
-
-def with_interval(score: Interval) -> str:
-    """`1.4321 [1.4100, 1.4542]`."""
-    return f"{number(score.score)} [{number(score.low)}, {number(score.high)}]"
-
-
-def clean(text: str) -> str:
-    """Text from data or a model without what steers a terminal (escape sequences) or cannot be encoded."""
-    encodable = text.encode("utf-8", "replace").decode("utf-8")
-    return "".join(
-        c if c in "\n\t" or unicodedata.category(c) != "Cc" else "\N{REPLACEMENT CHARACTER}" for c in encodable
-    )
-
-
 # The run as data ------------------------------------------------------------------------------------
 
 
 def summary(directory: RunDirectory) -> dict[str, Any]:
     """The run as plain data, finished or not; where result.json has a key, this has the same."""
-    return describe(directory, fold(read_entries(directory.require().journal)))
+    return describe(directory, list(read_entries(directory.require().journal)))
 
 
-def describe(directory: RunDirectory, history: History) -> dict[str, Any]:
-    """`summary` of a history that is known already."""
+def describe(directory: RunDirectory, entries: Iterable[Entry]) -> dict[str, Any]:
+    """`summary` of a journal that was read already."""
+    entries = list(entries)
+    history = fold(entries)
+    reused = {entry.event.phase: entry.event for entry in entries if isinstance(entry.event, PhaseReused)}
     metric = metric_named(history.phase.started.metric) if history.phases else None
     winner = history.trial(history.incumbent.trial).full if history.incumbent else None
     plan = _resolved_plan(directory)
@@ -128,6 +121,7 @@ def describe(directory: RunDirectory, history: History) -> dict[str, Any]:
         "unit": metric.unit if metric else None,
         "model": str(directory.model) if directory.model.exists() else None,
         "report": str(directory.report),
+        "winner": history.incumbent.trial if history.incumbent else None,
         "validation": asdict(winner.interval) if winner else None,
         "test": asdict(history.test.interval) if history.test else None,
         "latest": _look(looks[-1]) if (looks := _looks(history)) else None,
@@ -141,22 +135,35 @@ def describe(directory: RunDirectory, history: History) -> dict[str, Any]:
             **{name: round(history.spent.get(name, 0.0), 3) for name in ACCOUNTS},
             "total": round(history.seconds, 3),
         },
+        "end": _end(_budget(plan), history),
         "steps": history.steps,
+        "steps_by_kind": _steps_by_kind(history),
+        "steps_to_winner": _steps_to(history, history.incumbent.checkpoint if history.incumbent else None),
         "examples": history.examples,
         "tokens": history.tokens,
         "looks_at_validation": history.looks,
         "kills_survived": history.kills,
-        "phases": [_phase(record) for record in history.phases],
+        "phases": [_phase(phase, reused.get(phase.started.phase)) for phase in history.phases],
+        **shared_findings(history, directory.read_table),
+        "overfitting": [found for phase in history.phases for found in overfitting(phase)],
     }
     found = answer(record)
+    trials = [trial for phase in record["phases"] for trial in phase["trials"]]
+    said = {
+        "noise": noise_sentences(record["noise_between_seeds"], trials),
+        "overfitting": overfitting_sentences(record["overfitting"]),
+        "optimism": optimism_sentence(record["validation_optimism"], history.looks),
+        "end": end_sentence(record),
+    }
     return {
         **record,
         "standing": found.standing if found else None,
         "answer": found.sentence if found else None,
+        "said": said,
     }
 
 
-def _phase(record: PhaseRecord) -> dict[str, Any]:
+def _phase(record: PhaseRecord, reused: PhaseReused | None) -> dict[str, Any]:
     started = record.started
     return {
         "name": started.name,
@@ -165,28 +172,95 @@ def _phase(record: PhaseRecord) -> dict[str, Any]:
         "model": started.facts.description,
         "notes": list(started.facts.notes),
         "stopped": record.finished.stopped if record.finished else None,
-        "trials": [_trial(trial) for trial in record.trials.values()],
+        "moves_ended": record.moves_ended.reason if record.moves_ended else None,
+        "reused": {"run": reused.run, "key": reused.key} if reused else None,
+        "trials": [
+            {**trial_entry(record, trial), "looks": [_look(look) for look in trial.curve]}
+            for trial in record.trials.values()
+        ],
     }
 
 
-def _trial(record: TrialRecord) -> dict[str, Any]:
-    verdict = record.verdict
+def overfitting(phase: PhaseRecord) -> list[dict[str, Any]]:
+    """Each trunk left for overfitting, and the gap with and without each move that was kept in its phase."""
+    kept = [
+        (record, control)
+        for record in phase.of_kind("move")
+        if record.verdict and record.verdict.decision == "keep" and (control := sibling_control(phase, record))
+    ]
+    cases = [
+        {"move": record.trial.move, "with": with_, "without": without}
+        for record, control in kept
+        if (with_ := _final_gap(record)) and (without := _final_gap(control))
+    ]
+    return [
+        {"trunk": trunk.trial.id, "reason": trunk.reading.reason, **case}
+        for trunk in phase.of_kind("trunk")
+        if trunk.ended and trunk.reading and trunk.reading.stability is Stability.OVERFITTING
+        for case in cases or [{"move": None, "with": None, "without": None}]
+    ]
+
+
+def _final_gap(record: TrialRecord) -> dict[str, Any] | None:
+    """The training loss over the last quarter of a trial's steps, and the validation loss at its end."""
+    look = record.full or (record.curve[-1] if record.curve else None)
+    late = [r for r in record.done if r.step > record.step - 0.25 * (record.step - record.first_step)]
+    done = [r.progress for r in late if r.progress]
+    if look is None or "loss" not in look.scores or not done:
+        return None
+    training = sum(p.loss * p.steps for p in done) / sum(p.steps for p in done)
+    validation = look.scores["loss"]
     return {
-        "id": record.trial.id,
-        "kind": record.trial.kind,
-        "start": record.trial.start,
-        "first_step": record.first_step,
-        "learning_rate": record.trial.learning_rate,
-        "steps": record.step - record.first_step,
-        "seconds": round(sum(r.train_seconds + r.evaluate_seconds for r in record.windows), 3),
-        "reason": record.reason,
-        "stability": record.reading.stability.value if record.reading else None,
-        "verdict": verdict.decision if verdict else None,
-        "why": verdict.reason if verdict else None,
-        "score": asdict(verdict.interval) if verdict and verdict.interval else None,
-        "improvement": verdict.improvement if verdict else None,
-        "looks": [_look(look) for look in record.curve],
+        "trial": record.trial.id,
+        "training": training,
+        "validation": validation,
+        "gap": validation - training,
     }
+
+
+KINDS = {"trunk": "trunk", "probe": "probes", "move": "moves", "average": "averages", "rerun": "reruns"}
+
+
+def _steps_by_kind(history: History) -> dict[str, int]:
+    """Steps taken by what they were for; the controls of rounds are apart from the plain run's cooldown."""
+    found: dict[str, int] = {}
+    for phase in history.phases:
+        for record in phase.trials.values():
+            plain = "controls" if record.trial.length else "cooldown"
+            name = KINDS.get(record.trial.kind, plain)
+            found[name] = found.get(name, 0) + record.step - record.first_step
+    return found
+
+
+def _steps_to(history: History, checkpoint: str | None) -> int:
+    """The steps on the way to a checkpoint, through the checkpoints that its trials forked from."""
+    for phase in history.phases:
+        if found := phase.checkpoint(checkpoint) if checkpoint else None:
+            maker = phase.trials[found.trial].trial
+            if maker.of:
+                return max(_steps_to(history, part) for part in maker.of)
+            return found.step + _steps_to(history, phase.started.start)
+    return 0
+
+
+def _end(budget: Amount | None, history: History) -> dict[str, Any] | None:
+    """The planned end against the real one, in the budget's unit."""
+    if budget is None:
+        return None
+    return {"unit": budget.unit.value, "planned": budget.value, "real": used(budget, history, history.seconds)}
+
+
+def used(budget: Amount, history: History, seconds: float) -> float:
+    """How much of a budget is used up, in its unit, where the clock says so many seconds."""
+    match budget.unit:
+        case Unit.SECONDS:
+            return seconds
+        case Unit.STEPS:
+            return float(history.steps)
+        case Unit.TOKENS:
+            return float(history.tokens)
+        case _:
+            return history.examples / history.phase.started.facts.train_examples if history.phases else 0.0
 
 
 def _looks(history: History) -> list[Evaluated]:
@@ -237,9 +311,4 @@ def _where(history: History, phases: int) -> str:
         return f"{place} is done; " + ("the test split and the export are to come" if last else "the next is to come")
     if (trial := phase.unfinished) is None:
         return f"{place}, between two trials"
-    return f"{place}, {stretch(trial)}, step {trial.step}"
-
-
-def stretch(trial: TrialRecord) -> str:
-    """What a trial is doing, in a word: a control cools down."""
-    return "cooldown" if trial.trial.kind == "control" else trial.trial.kind
+    return f"{place}, {title(trial_entry(phase, trial))}, step {trial.step}"

@@ -9,10 +9,26 @@ from typing import TYPE_CHECKING, Any
 from multistep.core.events import ACCOUNTS
 from multistep.core.units import format_seconds
 from multistep.engine.rundir import RunDirectory
-from multistep.report.summary import answer, clean, number, summary, with_interval
+from multistep.report.summary import answer, summary
+from multistep.report.words import (
+    asked,
+    changes,
+    clean,
+    difference,
+    moves_ended_sentence,
+    number,
+    over_control,
+    reused_sentence,
+    title,
+    with_interval,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+FULL_WIDTH = 100  # columns, from which on a difference and its interval stand in one line
+LEAST_WIDTH = 72  # columns, below which the story tells the cost, and the table only what came of it
+VERDICT_STYLE = {"keep": "green", "reject": "dim", "failed": "red", None: ""}
 
 
 def print_run(directory: RunDirectory, console: Console) -> None:
@@ -28,9 +44,21 @@ def print_run(directory: RunDirectory, console: Console) -> None:
         left = f", left: {phase['stopped']}" if phase["stopped"] else ""
         _say(console, f"Phase {index}: {phase['name']}, {phase['metric']}{left}", style="bold")
         _say(console, f"{phase['model']}, {phase['parameters']:,} parameters")
+        if reused := phase["reused"]:
+            _say(console, reused_sentence(f"{index}", reused["run"], reused["key"]))
+        console.print()
         _print_trials(phase["trials"], console)
+        console.print()
+        _print_stories(phase["trials"], console)
+        if phase["moves_ended"]:
+            _say(console, moves_ended_sentence(phase["moves_ended"]))
         for trial in phase["trials"]:
-            _print_curve(trial, console)
+            if trial["kind"] == "trunk" or trial["id"] == record["winner"]:
+                _print_curve(trial, console)
+    said = record["said"]
+    for sentence in (*said["noise"], *said["overfitting"], said["optimism"]):
+        if sentence:
+            _say(console, sentence)
     console.print()
     _print_budget(record, console)
 
@@ -72,23 +100,67 @@ def _say(console: Console, text: str, style: str = "") -> None:
 
 
 def _print_trials(trials: Sequence[Mapping[str, Any]], console: Console) -> None:
+    """The numbers, one line a trial; the story below says the rest."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in ("trial", "steps", "time", "rate", "score", "verdict"):
-        table.add_column(name, justify="left" if name in ("trial", "verdict") else "right", no_wrap=True)
-    table.add_column("why", ratio=1)
+    names = ["trial", "steps", "time", "score", "better by", "asked", "verdict"]
+    filled = {"better by": any(t["improvement"] for t in trials), "asked": any(t["demanded"] for t in trials)}
+    dropped = ("steps", "time", "asked") if console.width < LEAST_WIDTH else ()
+    names = [name for name in names if filled.get(name, True) and name not in dropped]
+    narrow = console.width < FULL_WIDTH
+    gap = 0 if narrow else 1  # beside the one that the box draws
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, gap, 0, 0))
+    for name in names:
+        left = name in ("trial", "better by", "verdict")
+        table.add_column(name, justify="left" if left else "right", no_wrap=name != "trial")
     for trial in trials:
-        score = number(trial["score"]["score"]) if trial["score"] else ""
-        why = trial["why"] or trial["reason"]
-        cells = (
-            trial["id"], str(trial["steps"]), format_seconds(trial["seconds"]),
-            f"{trial['learning_rate']:.3g}", score, trial["verdict"] or "", why,
-        )  # fmt: skip
-        table.add_row(*(Text(clean(cell)) for cell in cells))
+        better = difference(trial["improvement"]) if trial["improvement"] else ""
+        cells = {
+            "trial": trial["id"],
+            "steps": str(trial["steps"]),
+            "time": format_seconds(trial["seconds"]),
+            "score": number(trial["score"]) if trial["score"] is not None else "",
+            "better by": better.replace(" [", "\n[") if narrow else better,
+            "asked": asked(trial),
+            "verdict": trial["verdict"] or "",
+        }
+        table.add_row(
+            *(Text(clean(cells[name]), overflow="fold") for name in names), style=VERDICT_STYLE[trial["verdict"]]
+        )
     console.print(table)
+
+
+def _print_stories(trials: Sequence[Mapping[str, Any]], console: Console) -> None:
+    """What each trial tried, from where, what it was held against, and why it was kept or not."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(overflow="fold", max_width=max(10, console.width // 3))
+    table.add_column(ratio=1, overflow="fold")
+    for trial in trials:
+        cost = f"{trial['steps']} steps in {format_seconds(trial['seconds'])}; " if console.width < LEAST_WIDTH else ""
+        table.add_row(Text(clean(trial["id"])), Text(clean(cost + story(trial))))
+    console.print(table)
+
+
+def story(trial: Mapping[str, Any]) -> str:
+    """`move dropout-up, round 1: dropout 0 to 0.1; from 0.trunk@480, rate 0.02; why it was tried; keep: why`."""
+    what = ": ".join(part for part in (title(trial), changes(trial)) if part)
+    where = f"from {trial['start'] or 'the beginning'}, rate {trial['learning_rate']:.3g}"
+    parts = [
+        what,
+        where if trial["kind"] != "average" else "",
+        trial["reason"],
+        over_control(trial),
+    ]
+    if trial["verdict"]:
+        parts.append(f"{trial['verdict']}: {trial['why']}")
+    elif trial["stability"]:
+        parts.append(trial["stability"])
+    return "; ".join(part for part in parts if part)
 
 
 def _print_curve(trial: Mapping[str, Any], console: Console) -> None:
@@ -112,5 +184,6 @@ def _print_budget(record: Mapping[str, Any], console: Console) -> None:
         console,
         f"Budget {record['budget'] or 'none'}, spent {format_seconds(seconds['total'])}: {shares}{survived}",
     )
+    _say(console, record["said"]["end"])
     looks = record["looks_at_validation"]
     _say(console, f"{record['steps']:,} steps, {record['tokens']:,} tokens, {looks} looks at validation")

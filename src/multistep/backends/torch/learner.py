@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
-import fnmatch
+import functools
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Protocol
@@ -14,14 +14,18 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from multistep.backends.torch.batchnorm import batch_norms, recompute_statistics
 from multistep.backends.torch.optimizers import StepRule, build_optimizer
+from multistep.backends.torch.sharpness import uphill
+from multistep.backends.torch.weights import COUNTERS, STATE, fill, freeze, mean_weights, named, part, read_counters
 from multistep.core.metric import Evaluation
 from multistep.core.recipe import Recipe
-from multistep.core.trial import Progress
+from multistep.core.trial import Carry, Progress
 from multistep.engine.learner import Interrupted, Split
 from multistep.errors import PlanError, RunFailed
 
 AVERAGE_EVERY = 4  # steps; averaging each of them would cost 1% more time and change nothing that shows
+STATISTICS_BATCHES = 32  # forward passes over which the statistics of batch normalisation are computed anew
 Batch = tuple[Tensor, ...]
 
 
@@ -37,8 +41,12 @@ class Domain(Protocol):
     def loss(self, model: nn.Module, batch: Batch, label_smoothing: float) -> tuple[Tensor, Tensor]:
         """The summed loss in nats and the number of labels, both left on the device."""
 
-    def set_dropout(self, model: nn.Module, dropout: float) -> None:
-        """Make the model drop that share of activations while training."""
+    def configure(self, model: nn.Module, recipe: Recipe) -> int:
+        """Set dropout, context and the like; called whenever weights are placed, before the device is.
+
+        Returns the size of an example in the task's own unit (tokens of a context; 1 where it never changes), by
+        which positions are converted. Raises PlanError for a setting that this model cannot have.
+        """
 
     def evaluate(self, model: nn.Module, split: Split, *, sample: bool, device: torch.device) -> Evaluation:
         """Score a split example by example, or its fixed sample."""
@@ -74,44 +82,77 @@ class TorchLearner:
     def initial(self, recipe: Recipe, seed: int) -> None:
         self._place(self._domain.build(seed), recipe, seed)
 
-    def load(self, folder: Path, recipe: Recipe, seed: int) -> None:
-        tensors = load_file(folder / "state.safetensors")
-        state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+    def load(self, folder: Path, recipe: Recipe, seed: int, *, carry: Carry = "all", skip_examples: int = 0) -> None:
+        tensors = load_file(folder / STATE)
+        saved = read_counters(folder)
+        if carry == "all" and (other := saved.get("optimizer", recipe.optimizer)) != recipe.optimizer:
+            raise PlanError(
+                f"{folder.name} was saved under {other}, whose state means nothing to {recipe.optimizer}; carry the "
+                "weights alone"
+            )
         self._place(self._domain.build(seed), recipe, seed)
-        _fill(self._model, tensors, "model.")
-        _fill(self._average, tensors, "average.")
-        self._rule.load_state_tensors(_part(tensors, "optimizer."))
-        self._steps, self._position = state["steps"], state["position"]
+        fill(self._model, tensors, "model.")
+        fill(self._average, tensors, "average.")
+        if carry == "all":
+            self._rule.load_state_tensors(part(tensors, "optimizer."))
+        self._steps = saved["steps"]
+        self._position = self._converted(saved) + skip_examples
 
     def adopt(self, folder: Path, recipe: Recipe, seed: int) -> None:
-        tensors = load_file(folder / "state.safetensors")
+        tensors = load_file(folder / STATE)
         model = self._domain.build(seed)
-        _fill(model, tensors, "average.")
+        fill(model, tensors, "average.")
         self._place(model, recipe, seed)
 
+    def average(self, folders: Sequence[Path], recipe: Recipe, seed: int) -> None:
+        model = self._domain.build(seed)
+        fill(model, mean_weights(folders), "average.")
+        self._place(model, recipe, seed)
+        if self._norms:
+            # Pieces of a batch would have other statistics than the batch has in training, but must fit.
+            size = min(self._batch_size, self._micro_batch or self._batch_size)
+            passes = [functools.partial(self._forward, i * size, size) for i in range(STATISTICS_BATCHES)]
+            recompute_statistics(self._model, self._norms, passes)
+        # Whoever goes on from here reads on where the longest of them was.
+        saved = [read_counters(folder) for folder in folders]
+        self._steps = max(state["steps"] for state in saved)
+        self._position = max(map(self._converted, saved))
+
+    def _converted(self, saved: Mapping[str, int]) -> int:
+        """A saved position in examples of the present size: about the same place in the data."""
+        old, new = saved.get("example_size", self._example_size), self._example_size
+        return (saved["position"] * old + new // 2) // new
+
     def _place(self, model: nn.Module, recipe: Recipe, seed: int) -> None:
-        _freeze(model, recipe.frozen)
+        freeze(model, recipe.frozen)
         self._recipe, self._seed = recipe, seed
-        self._domain.set_dropout(model, recipe.dropout)
+        self._example_size = self._domain.configure(model, recipe)
         self._model = model.to(self._device)
         self._average = copy.deepcopy(self._model).requires_grad_(False).eval()
         self._steps = self._position = 0
         self._trained: list[Tensor] = [p for p in self._model.parameters() if p.requires_grad]
         pairs = zip(self._model.parameters(), self._average.parameters(), strict=True)
         self._averaged: list[Tensor] = [average for p, average in pairs if p.requires_grad]
+        self._norms = batch_norms(self._model)
         self._rule = _step_rule(self._model, recipe)
 
     def save(self, folder: Path) -> None:
+        self._copy_buffers()
         tensors = {
-            **{f"model.{name}": tensor for name, tensor in _named(self._model)},
-            **{f"average.{name}": tensor for name, tensor in _named(self._average)},
+            **{f"model.{name}": tensor for name, tensor in named(self._model)},
+            **{f"average.{name}": tensor for name, tensor in named(self._average)},
             **{f"optimizer.{name}": tensor for name, tensor in self._rule.state_tensors().items()},
         }
         on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         # Written by Python, since safetensors hides a full disk in an exception without a number.
-        (folder / "state.safetensors").write_bytes(save(on_cpu))
-        state = {"steps": self._steps, "position": self._position}
-        (folder / "state.json").write_text(json.dumps(state), encoding="utf-8")
+        (folder / STATE).write_bytes(save(on_cpu))
+        state = {
+            "steps": self._steps,
+            "position": self._position,
+            "example_size": self._example_size,
+            "optimizer": self._recipe.optimizer,
+        }
+        (folder / COUNTERS).write_text(json.dumps(state), encoding="utf-8")
 
     def export(self, folder: Path, card: str) -> str:
         self._copy_buffers()
@@ -121,28 +162,32 @@ class TorchLearner:
 
     def advance(self, rates: Sequence[float]) -> Progress:
         self._model.train()
+        averaging = self._recipe.averaging and not self._rule.keeps_average
         loss_sum = torch.zeros((), device=self._device)
         labels = torch.zeros((), device=self._device)
-        batch_size = self._recipe.batch_size
-        assert batch_size is not None, "a resolved recipe has a batch size"
-        for rate in rates:
+        norm = torch.zeros((), device=self._device)
+        batch_size = self._batch_size
+        for i, rate in enumerate(rates):
             if self._should_stop():
                 raise Interrupted
             batch = self._domain.batch(self._position, batch_size, self._seed, self._device)
-            if self._recipe.dropout:
-                # Seeded by the step, not carried along: a repeated step drops the same activations.
-                torch.manual_seed(hash((self._seed, self._steps)) % 2**63)
             loss, count = self._gradients(batch)
+            if self._recipe.sharpness:
+                with uphill(self._trained, self._norms, self._recipe.sharpness):
+                    self._gradients(batch)
+            if i + 1 == len(rates):  # before the step: some optimizers, and clipping, work in the gradients' memory
+                norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(self._gradient_list())))
             self._rule.step(rate)
             self._steps += 1
             self._position += batch_size
             loss_sum += loss
             labels += count
-            if self._recipe.averaging and (self._steps % AVERAGE_EVERY == 0 or self._steps < AVERAGE_EVERY):
+            if averaging and (self._steps % AVERAGE_EVERY == 0 or self._steps < AVERAGE_EVERY):
                 self._update_average()
-        if not self._recipe.averaging:
+        if self._rule.keeps_average:
+            self._rule.write_average(self._trained, self._averaged)
+        elif not averaging:
             self._average_is_model()
-        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(self._gradient_list())))
         self._rule.zero_grad()
         # One transfer a window: until here, nothing of it left the device.
         total, seen, gradient = torch.stack([loss_sum, labels, norm]).tolist()
@@ -153,6 +198,9 @@ class TorchLearner:
         size = batch[0].shape[0]
         while True:
             self._rule.zero_grad()
+            if self._recipe.dropout:
+                # Seeded by the step, not carried along: a step that is repeated drops the same activations.
+                torch.manual_seed(hash((self._seed, self._steps)) % 2**63)
             piece = min(self._micro_batch or size, size)
             try:
                 if piece == size:
@@ -181,6 +229,16 @@ class TorchLearner:
         total = torch.stack(counts).sum()
         torch._foreach_div_(self._gradient_list(), total)
         return torch.stack(losses).sum(), total
+
+    def _forward(self, position: int, size: int) -> None:
+        with self._precision():
+            self._domain.loss(self._model, self._domain.batch(position, size, self._seed, self._device), 0.0)
+
+    @property
+    def _batch_size(self) -> int:
+        size = self._recipe.batch_size
+        assert size is not None, "a resolved recipe has a batch size"
+        return size
 
     def _gradient_list(self) -> list[Tensor]:
         return [p.grad for p in self._trained if p.grad is not None]
@@ -244,35 +302,5 @@ def _step_rule(model: nn.Module, recipe: Recipe) -> StepRule:
         nesterov=recipe.nesterov,
         betas=recipe.betas,
         clip_norm=recipe.gradient_clip or None,
+        layer_decay=recipe.layer_decay,
     )
-
-
-def _freeze(model: nn.Module, patterns: Sequence[str]) -> None:
-    """Exclude parameters by glob pattern. Raises PlanError for a pattern that matches none, or if none is left."""
-    names = [name for name, _ in model.named_parameters()]
-    for pattern in patterns:
-        if not fnmatch.filter(names, pattern):
-            shown = ", ".join([*names[:3], "...", *names[-2:]])
-            raise PlanError(f"recipe.frozen: no parameter matches '{pattern}'; the model has {shown}")
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(not any(fnmatch.fnmatch(name, pattern) for pattern in patterns))
-    if not any(p.requires_grad for p in model.parameters()):
-        raise PlanError("recipe.frozen: every parameter is frozen; leave some to train")
-
-
-def _named(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Parameters and saved buffers, each tensor once even if two modules share it."""
-    yield from model.named_parameters()
-    saved = model.state_dict()
-    yield from ((name, buffer) for name, buffer in model.named_buffers() if name in saved)
-
-
-def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-
-
-def _fill(model: nn.Module, tensors: dict[str, Tensor], prefix: str) -> None:
-    part = _part(tensors, prefix)
-    with torch.no_grad():
-        for name, tensor in _named(model):
-            tensor.copy_(part[name])

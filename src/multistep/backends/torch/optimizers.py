@@ -1,16 +1,46 @@
 """Optimizers behind one small face: a step at a given rate, and a state that safetensors can hold."""
 
+from __future__ import annotations
+
+import importlib
+import importlib.util
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
 
-from multistep.backends.torch.adamw import FusedAdamW
-from multistep.backends.torch.muon import Matrix, Muon
+from multistep.backends.torch.adam import FusedAdam
+from multistep.backends.torch.groups import kinds, layers_below_head
+from multistep.backends.torch.muon import Muon
+from multistep.backends.torch.state import StateKeeper
+from multistep.core.recipe import OptimizerName
+from multistep.errors import PlanError
 
-Kind = Literal["matrix", "embedding", "head", "vector"]
-FUSED = ("qkv", "c_attn", "in_proj", "Wqkv")  # weights that hold queries, keys and values, by usual names
+NAMES: tuple[OptimizerName, ...] = get_args(OptimizerName)
+PACKAGES: Mapping[OptimizerName, str] = {
+    "schedule-free": "schedulefree",
+    "soap": "pytorch_optimizer",
+    "lion": "pytorch_optimizer",
+    "prodigy": "pytorch_optimizer",
+}
+
+
+def usable_optimizers() -> tuple[OptimizerName, ...]:
+    """Those whose packages are there, found without importing any."""
+    return tuple(name for name in NAMES if name not in PACKAGES or importlib.util.find_spec(PACKAGES[name]))
+
+
+def _package(name: OptimizerName) -> Any:
+    """The package that has this optimizer, imported only now: one of them takes 2 s."""
+    try:
+        return importlib.import_module(PACKAGES[name])
+    except Exception as error:  # whatever a package may raise that does not fit this torch
+        why = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise PlanError(
+            f"recipe.optimizer: '{name}' needs the package {PACKAGES[name]} ({why}); install it with "
+            "pip install 'multistep[optimizers]', or choose one of " + ", ".join(n for n in NAMES if n not in PACKAGES)
+        ) from error
 
 
 def _without_compiler() -> None:
@@ -28,98 +58,81 @@ def _without_compiler() -> None:
 class StepRule:
     """One or two torch optimizers that step together.
 
-    Every group has a `multiplier`: its rate is the rate given to `step`, times it. It is 1 but for Muon,
-    where the parameters that AdamW takes have `rest_ratio`.
+    Every group has a `multiplier`: its rate is the rate given to `step`, times it. It is 1 but for layer-wise
+    rates, and for Muon, where the parameters that AdamW takes have `rest_ratio`. `one_rate`: the optimizer takes
+    one rate for all groups (Prodigy), so that groups with another take a part of the step instead.
+    `keeps_average`: it averages the weights itself (schedule-free).
     """
 
-    def __init__(self, model: nn.Module, optimizers: list[torch.optim.Optimizer], clip_norm: float | None) -> None:
-        self.optimizers, self.clip_norm = optimizers, clip_norm
-        self.names: dict[Tensor, str] = {p: name for name, p in model.named_parameters()}
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizers: list[torch.optim.Optimizer],
+        clip_norm: float | None,
+        *,
+        one_rate: bool = False,
+        keeps_average: bool = False,
+    ) -> None:
+        self.optimizers, self.clip_norm, self.keeps_average = optimizers, clip_norm, keeps_average
+        self._one_rate = one_rate
+        self._state = StateKeeper(optimizers, {p: name for name, p in model.named_parameters()})
 
     def _groups(self) -> Iterable[dict[str, Any]]:
         return (group for optimizer in self.optimizers for group in optimizer.param_groups)
 
     def step(self, learning_rate: float) -> None:
-        """One step at this rate. Nothing is copied from the device."""
+        """One step at this rate. Nothing is copied from the device, but by Prodigy."""
         if self.clip_norm is not None:
             parameters = [p for group in self._groups() for p in group["params"]]
             torch.nn.utils.clip_grad_norm_(parameters, self.clip_norm)
+        slowed: list[tuple[list[Tensor], list[Tensor], float]] = []
         for group in self._groups():
-            group["lr"] = learning_rate * group["multiplier"]
+            multiplier = group["multiplier"]
+            if self._one_rate and multiplier != 1.0:
+                before = [p.detach().clone() for p in group["params"]]
+                slowed.append((group["params"], before, 1.0 - multiplier))
+                multiplier = 1.0
+            group["lr"] = learning_rate * multiplier
         for optimizer in self.optimizers:
             optimizer.step()
+        with torch.no_grad():
+            for after, before, back in slowed:
+                torch._foreach_lerp_(after, before, back)
 
     def zero_grad(self) -> None:
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
 
+    @torch.no_grad()
+    def write_average(self, parameters: list[Tensor], averages: list[Tensor]) -> None:
+        """Copy the averaged weights of an optimizer that keeps them, parameter by parameter.
+
+        The weights in training, y, lie between the average, x, and the fast sequence, z: y = beta x + (1 - beta) z.
+        The package's own switch moves y to x and back in place, which loses bits; x is computed aside instead.
+        """
+        torch._foreach_copy_(averages, parameters)
+        of = {id(p): average for p, average in zip(parameters, averages, strict=True)}
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                pairs = [(of[id(p)], optimizer.state[p]["z"]) for p in group["params"] if "z" in optimizer.state[p]]
+                if pairs:
+                    x, z = zip(*pairs, strict=True)
+                    torch._foreach_lerp_(x, z, 1.0 - 1.0 / group["betas"][0])
+
     def state_tensors(self) -> dict[str, Tensor]:
         """The state itself, not copies, by names like `momentum_buffer.blocks.0.out.weight`."""
-        return {
-            f"{key}.{self.names[p]}": value
-            for optimizer in self.optimizers
-            for p, state in optimizer.state.items()
-            for key, value in state.items()
-            if isinstance(value, Tensor)
-        }
+        return self._state.tensors()
 
     def load_state_tensors(self, tensors: Mapping[str, Tensor]) -> None:
         """Continue exactly from what `state_tensors` returned under the same optimizer and model.
 
         Raises ValueError if a tensor belongs to no parameter, or has another shape.
         """
-        owners = {
-            self.names[p]: (optimizer, p)
-            for optimizer in self.optimizers
-            for group in optimizer.param_groups
-            for p in group["params"]
-        }
-        for optimizer in self.optimizers:
-            optimizer.state.clear()
-        for full, tensor in tensors.items():
-            key, _, name = full.partition(".")
-            if name not in owners:
-                raise ValueError(f"optimizer state {full!r}: the model trains no parameter {name!r}")
-            optimizer, p = owners[name]
-            if key != "step" and tensor.shape != p.shape:
-                shapes = f"shape {tuple(tensor.shape)}, not {tuple(p.shape)}"
-                raise ValueError(f"optimizer state {full!r}: {shapes}")
-            # copies, in the parameter's own memory layout: the caller's tensors stay as they are
-            like = torch.empty_like(p, requires_grad=False)
-            value = tensor.to(p.device, copy=True) if key == "step" else like.copy_(tensor)
-            optimizer.state[p][key] = value
-
-
-def kinds(model: nn.Module) -> dict[str, tuple[Kind, Matrix]]:
-    """What each trained parameter is. The rule, in order:
-
-    the weight of an `nn.Embedding` is an embedding; the weight of the head (what `get_output_embeddings`
-    returns, else the last `nn.Linear` in the module's order) is a head; what has fewer than two dimensions,
-    or is a norm's, is a vector; the rest are matrices, a convolution's with its inputs flattened. A fused
-    query, key and value weight, three times as long as wide and named as usual, is cut in three.
-    """
-    modules = list(model.named_modules())
-    asked = getattr(model, "get_output_embeddings", lambda: None)()
-    head = asked or next((m for _, m in reversed(modules) if isinstance(m, nn.Linear)), None)
-    found: dict[int, tuple[Kind, Matrix]] = {}
-    for path, module in modules:
-        for name, p in module.named_parameters(recurse=False):
-            kind: Kind = "matrix"
-            transposed = p.ndim == 2 and type(module).__name__ == "Conv1D"
-            if isinstance(module, nn.Embedding):
-                kind = "embedding"
-            elif module is head and p.ndim > 1:
-                kind = "head"
-            elif p.ndim < 2 or "norm" in type(module).__name__.lower():
-                kind = "vector"
-            out, into = (p.shape[::-1] if transposed else p.shape) if p.ndim == 2 else (0, 0)
-            fused = kind == "matrix" and out == 3 * into and any(f in f"{path}.{name}" for f in FUSED)
-            found.setdefault(id(p), (kind, Matrix(3 if fused else 1, transposed)))
-    return {name: found[id(p)] for name, p in model.named_parameters() if p.requires_grad}
+        self._state.load(tensors)
 
 
 def build_optimizer(
-    name: Literal["sgd", "adamw", "muon"],
+    name: OptimizerName,
     model: nn.Module,
     *,
     learning_rate: float,
@@ -129,42 +142,75 @@ def build_optimizer(
     betas: tuple[float, float] = (0.9, 0.99),
     rest_ratio: float = 0.5,
     clip_norm: float | None = None,
+    layer_decay: float = 1.0,
 ) -> StepRule:
     """An optimizer for the parameters that require gradients; build it after the model is on its device.
 
-    `weight_decay` acts on matrices only, decoupled for AdamW and Muon (for SGD torch's own, in the gradient).
+    `weight_decay` acts on matrices only, decoupled but for SGD and Adam (there torch's own, in the gradient).
     `momentum` is 0.9 for SGD and 0.95 for Muon unless given. Under Muon, everything but matrices takes AdamW
-    at `rest_ratio` times the rate. `clip_norm` bounds the global norm of the gradient.
+    at `rest_ratio` times the rate. `clip_norm` bounds the global norm of the gradient. Each layer below the head
+    has `layer_decay` times the rate of the one above.
 
-    Raises ValueError for an unknown name.
+    Raises ValueError for an unknown name, PlanError where a package is missing.
     """
-    if name not in ("sgd", "adamw", "muon"):
-        raise ValueError(f"optimizer: got {name!r}; allowed: sgd, adamw, muon")
+    if name not in NAMES:
+        raise ValueError(f"optimizer: got {name!r}; allowed: {', '.join(NAMES)}")
     _without_compiler()
     parameters, of = dict(model.named_parameters()), kinds(model)
     matrices = [n for n, (kind, _) in of.items() if kind == "matrix"]
     rest = [n for n in of if n not in set(matrices)]
+    below = layers_below_head(model) if layer_decay != 1.0 else dict.fromkeys(of, 0)
 
-    def group(names: list[str], decay: float, multiplier: float = 1.0, **more: Any) -> list[dict[str, Any]]:
-        params = [parameters[n] for n in names]
-        return [{"params": params, "weight_decay": decay, "multiplier": multiplier, **more}] if params else []
+    def groups(names: list[str], decay: float, multiplier: float = 1.0, **more: Any) -> list[dict[str, Any]]:
+        by_depth: dict[int, list[str]] = {}
+        for n in names:
+            by_depth.setdefault(below[n], []).append(n)
+        return [
+            {
+                "params": [parameters[n] for n in some],
+                "matrices": [of[n][1] for n in some],
+                "weight_decay": decay,
+                "multiplier": multiplier * layer_decay**depth,
+                **more,
+            }
+            for depth, some in by_depth.items()
+        ]
 
-    def adamw(groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
-        return FusedAdamW(groups, lr=learning_rate, betas=betas)
+    def rule(*optimizers: torch.optim.Optimizer, **more: bool) -> StepRule:
+        return StepRule(model, list(optimizers), clip_norm, **more)
 
-    optimizers: list[torch.optim.Optimizer] = []
-    plain = group(matrices, weight_decay) + group(rest, 0.0)
-    if name == "sgd":
-        beta = 0.9 if momentum is None else momentum
-        nesterov = nesterov and beta > 0
-        rate = learning_rate
-        optimizers = [torch.optim.SGD(plain, lr=rate, momentum=beta, nesterov=nesterov, fused=True)]
-    elif name == "adamw":
-        optimizers = [adamw(plain)]
-    else:
-        if taken := group(matrices, weight_decay, matrices=[of[n][1] for n in matrices]):
-            beta = 0.95 if momentum is None else momentum
-            optimizers.append(Muon(taken, lr=learning_rate, momentum=beta, nesterov=nesterov))
-        if left := group(rest, 0.0, rest_ratio):
-            optimizers.append(adamw(left))
-    return StepRule(model, optimizers, clip_norm)
+    rate = learning_rate
+    plain = groups(matrices, weight_decay) + groups(rest, 0.0)
+    match name:
+        case "muon":
+            made: list[torch.optim.Optimizer] = []
+            if matrices:
+                beta = 0.95 if momentum is None else momentum
+                made.append(Muon(groups(matrices, weight_decay), lr=rate, momentum=beta, nesterov=nesterov))
+            if rest:
+                made.append(FusedAdam(groups(rest, 0.0, rest_ratio), lr=rate, betas=betas))
+            return rule(*made)
+        case "sgd":
+            beta = 0.9 if momentum is None else momentum
+            return rule(torch.optim.SGD(plain, lr=rate, momentum=beta, nesterov=nesterov and beta > 0, fused=True))
+        case "adamw" | "adam":
+            return rule(FusedAdam(plain, lr=rate, betas=betas, decoupled=name == "adamw"))
+        case "adafactor":
+            return rule(torch.optim.Adafactor(plain, lr=rate, weight_decay=0.0))
+        case "schedule-free":
+            if not betas[0]:
+                raise PlanError("recipe.betas: schedule-free averages by the first of them; it must be more than 0")
+            optimizer = _package(name).AdamWScheduleFree(plain, lr=rate, betas=betas)
+            optimizer.train()  # for good: see `write_average`
+            return rule(optimizer, keeps_average=True)
+        case "soap":
+            # Embeddings and heads take one side alone (arXiv 2409.11321): the other is as long as the vocabulary.
+            width = max((min(parameters[n].shape) for n in rest if parameters[n].ndim > 1), default=1)
+            one_sided = groups(matrices, weight_decay) + groups(rest, 0.0, max_precondition_dim=width)
+            return rule(_package(name).SOAP(one_sided, lr=rate, betas=betas))
+        case "lion":
+            return rule(_package(name).Lion(plain, lr=rate, betas=betas))
+        case "prodigy":
+            # What its authors advise where the rate is warmed up and cooled down: arXiv 2306.06101.
+            found = _package(name).Prodigy(plain, lr=rate, betas=betas, bias_correction=True, safeguard_warmup=True)
+            return rule(found, one_rate=True)

@@ -9,7 +9,7 @@ weightless layer norm, which has one and is 1.8 times faster. `lean_export` make
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 
 import torch
@@ -137,7 +137,7 @@ class LeanBlock(nn.Module):
 
 
 class LeanGPT(nn.Module):
-    """Uninitialised until `initialise(seed)` is called; `dropout` (0 to 1) may be set at any time."""
+    """Uninitialised until `initialise(seed)` is called; `dropout` (0 to 1) and the context may be set at any time."""
 
     table: Tensor
 
@@ -158,6 +158,18 @@ class LeanGPT(nn.Module):
     def get_output_embeddings(self) -> nn.Linear:
         """The head, under the name `transformers` models give it; the optimizer asks for it."""
         return self.head
+
+    def set_context(self, context: int) -> None:
+        """Read sequences of up to `context` tokens from now on; the weights stay as they are.
+
+        Raises ValueError beyond the end of learned positions; rotary ones have none.
+        """
+        if self.positions is not None and context > self.positions.num_embeddings:
+            learned = self.positions.num_embeddings
+            raise ValueError(f"context {context}: the learned positions end at {learned}; ask for {learned} or less")
+        if self.positions is None:
+            self.table = rope_table(context, self.config.head_width).to(self.table)
+        self.config = replace(self.config, context=context)
 
     @property
     def layers(self) -> list[LeanBlock]:

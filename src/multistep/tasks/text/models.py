@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from multistep.core.recipe import Recipe
 from multistep.engine.checkpoints import sha256
 from multistep.errors import PlanError, nearest
 from multistep.tasks.text.lean import LeanConfig, LeanGPT
@@ -27,22 +28,24 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 WEIGHTS = "model.safetensors"
+TRAINED_CONTEXT = "trained_context"  # a key of our own in config.json; how far a model can read is another matter
 
 
 class Maker(Protocol):
     """One kind of model, with its tokenizer."""
 
     tokenizer: Tokenizer
-    context: int
+    context: int  # the model's own, where a recipe names none
     vocabulary: int
     end: int  # the end-of-text token, which stands before a text too
     pretrained: bool
     architecture: str
     description: str
+    settings: tuple[str, ...]  # of dropout and context, those that can be raised
 
     def build(self, seed: int) -> nn.Module: ...
     def logits(self, model: nn.Module, tokens_BT: Tensor) -> Tensor: ...
-    def set_dropout(self, model: nn.Module, dropout: float) -> None: ...
+    def configure(self, model: nn.Module, recipe: Recipe) -> None: ...
     def write(self, model: nn.Module, folder: Path) -> None: ...
 
 
@@ -55,6 +58,7 @@ class LeanMaker:
         self.end = int(tokenizer.token_to_id(END_OF_TEXT) or 0)
         self.pretrained = weights is not None
         self.architecture: str = config.architecture
+        self.settings: tuple[str, ...] = ("dropout", "context") if config.architecture == "nanochat" else ("dropout",)
         self.description = (
             f"{config.architecture}, {config.layers} layers of width {config.width} with {config.heads} heads, "
             f"context {config.context}, {config.vocabulary} tokens"
@@ -70,22 +74,29 @@ class LeanMaker:
         logits: Tensor = model(tokens_BT)
         return logits
 
-    def set_dropout(self, model: nn.Module, dropout: float) -> None:
+    def configure(self, model: nn.Module, recipe: Recipe) -> None:
         assert isinstance(model, LeanGPT)
-        model.dropout = dropout
+        model.dropout = recipe.dropout
+        try:
+            model.set_context(recipe.context or self.context)
+        except ValueError as error:
+            raise PlanError(f"recipe.{error}") from error
 
     def write(self, model: nn.Module, folder: Path) -> None:
         from safetensors.torch import save
 
         assert isinstance(model, LeanGPT)
         config, tensors = to_transformers(model)
+        if model.positions is not None:  # those beyond a shorter context were never read
+            positions = "transformer.wpe.weight"
+            tensors[positions] = tensors[positions][: model.config.context].clone()
         # The output layer of a GPT-2 is its embedding; it is stored once, as transformers does.
         (folder / WEIGHTS).write_bytes(save(tensors, metadata={"format": "pt"}))
         config |= {"bos_token_id": self.end, "eos_token_id": self.end, "dtype": "float32"}
         (folder / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
         generation = {"bos_token_id": self.end, "eos_token_id": self.end, "pad_token_id": self.end}
         (folder / "generation_config.json").write_text(json.dumps(generation, indent=2), encoding="utf-8")
-        save_tokenizer(self.tokenizer, folder, self.context)
+        save_tokenizer(self.tokenizer, folder, model.config.context)
 
 
 class TransformersMaker:
@@ -96,12 +107,16 @@ class TransformersMaker:
         self.tokenizer = tokenizer.backend_tokenizer if hasattr(tokenizer, "backend_tokenizer") else tokenizer
         config = model.config.get_text_config()
         own = int(getattr(config, "max_position_embeddings", 0) or getattr(config, "n_positions", 0) or 1024)
-        self.context = min(context or min(own, 512), own)
+        self._longest = own
+        self.context = min(context or getattr(model.config, TRAINED_CONTEXT, None) or min(own, 512), own)
         self.vocabulary = int(config.vocab_size)
         end = getattr(tokenizer, "eos_token_id", None)
         self.end = int(end if end is not None else self.tokenizer.token_to_id(END_OF_TEXT) or 0)
         self.pretrained = pretrained
         self.architecture = str(config.model_type)
+        self.settings = tuple(
+            name for name, there in (("dropout", _dropouts(model)), ("context", self.context < own)) if there
+        )
         self.description = f"{name} ({type(model).__name__}), context {self.context}, {self.vocabulary} tokens"
 
     def build(self, seed: int) -> nn.Module:
@@ -112,26 +127,40 @@ class TransformersMaker:
             return module
         with torch.random.fork_rng([]):
             torch.manual_seed(seed)
-            fresh: nn.Module = type(self._model)(self._model.config)
+            fresh: nn.Module = type(self._model)(copy.deepcopy(self._model.config))
         return fresh
 
     def logits(self, model: nn.Module, tokens_BT: Tensor) -> Tensor:
         logits: Tensor = model(input_ids=tokens_BT, use_cache=False).logits
         return logits
 
-    def set_dropout(self, model: nn.Module, dropout: float) -> None:
-        places = [module for module in model.modules() if isinstance(module, nn.Dropout)]
-        if dropout and not places:
-            raise PlanError(f"recipe.dropout is {dropout:g}, but {self.architecture} has no dropout; leave it out")
+    def configure(self, model: nn.Module, recipe: Recipe) -> None:
+        places = _dropouts(model)
+        if recipe.dropout and not places:
+            raise PlanError(
+                f"recipe.dropout is {recipe.dropout:g}, but {self.architecture} has no dropout; leave it out"
+            )
         for module in places:
-            module.p = dropout
+            module.p = recipe.dropout
+        context = recipe.context or self.context
+        if context > self._longest:
+            raise PlanError(
+                f"recipe.context is {context}, but this {self.architecture} reads at most {self._longest} tokens; ask "
+                f"for {self._longest} or less"
+            )
+        # Kept with the model, so that whoever scores its export reads as far as it was trained to.
+        setattr(model.config, TRAINED_CONTEXT, context)
 
     def write(self, model: nn.Module, folder: Path) -> None:
         model.save_pretrained(folder)  # type: ignore[operator]
         if hasattr(self._hub_tokenizer, "save_pretrained"):
             self._hub_tokenizer.save_pretrained(folder)
         else:
-            save_tokenizer(self._hub_tokenizer, folder, self.context)
+            save_tokenizer(self._hub_tokenizer, folder, getattr(model.config, TRAINED_CONTEXT, self.context))
+
+
+def _dropouts(model: nn.Module) -> list[nn.Dropout]:
+    return [module for module in model.modules() if isinstance(module, nn.Dropout)]
 
 
 def make_preset(preset: Preset, texts: Sequence[str]) -> Maker:

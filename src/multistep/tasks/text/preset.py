@@ -8,15 +8,25 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
+from multistep.core.optimizers import TYPICAL_RATE, convert_rate
 from multistep.core.plan import ModelSpec, Plan
-from multistep.core.recipe import Recipe, Setting
+from multistep.core.recipe import OptimizerName, Recipe, Setting
 from multistep.core.units import Amount, Unit
 
 PRESETS = ("nanochat", "gpt2", "qwen3", "llama")
 BATCH_SIZE = 12  # contexts a step
 DEVICE_RATES = {"cpu": 2.5e10, "mps": 1e12, "cuda": 5e13}  # operations a second; of a CPU, each core's
+FINE_TUNING_RATE = 5e-5  # AdamW's: arXiv 1810.04805
+# Of matrices alone. Lion's steps are a tenth of AdamW's, so it takes ten times the decay: arXiv 2302.06675.
+WEIGHT_DECAY: Mapping[OptimizerName, float] = {
+    "adamw": 0.1,
+    "schedule-free": 0.1,
+    "soap": 0.1,
+    "lion": 1.0,
+    "prodigy": 0.1,
+}
 TokenizerKind = Literal["characters", "bpe"]
 
 
@@ -115,22 +125,26 @@ def default_dropout(epochs: float) -> float:
     return 0.0 if epochs < 3 else round(min(0.3, 0.1 + 0.1 * math.log2(epochs / 3)), 2)
 
 
+def _rate(optimizer: OptimizerName, architecture: str, pretrained: bool) -> float:
+    if pretrained:
+        return convert_rate(FINE_TUNING_RATE, "adamw", optimizer)
+    return 0.02 if optimizer == "muon" and architecture != "nanochat" else TYPICAL_RATE[optimizer]
+
+
 def default_recipe(given: Mapping[str, Setting], *, architecture: str, pretrained: bool, epochs: float = 0.0) -> Recipe:
     """The recipe with every setting that the plan leaves open; `epochs` as `expected_epochs` says."""
-    optimizer = str(given.get("optimizer", "adamw" if pretrained else "muon"))
+    optimizer = cast(OptimizerName, given.get("optimizer", "adamw" if pretrained else "muon"))
     base: dict[str, Setting] = {
         "optimizer": optimizer,
-        "learning_rate": {
-            "muon": 0.03 if architecture == "nanochat" else 0.02,
-            "adamw": 5e-5 if pretrained else 5e-3,
-            "sgd": 0.1,
-        }[optimizer],
+        "learning_rate": _rate(optimizer, architecture, pretrained),
         "batch_size": BATCH_SIZE,
-        "weight_decay": 0.0 if optimizer == "sgd" else 0.1 if optimizer == "adamw" else 0.0,
+        "weight_decay": WEIGHT_DECAY.get(optimizer, 0.0),
         "gradient_clip": 0.0 if optimizer == "muon" else 1.0,
         "warmup_steps": 100 if pretrained else 10,
         "dropout": default_dropout(epochs) if architecture in ("nanochat", "gpt2") else 0.0,
     }
     if optimizer == "sgd":
         base["momentum"] = 0.9
+    if optimizer == "schedule-free":
+        base["cooldown_fraction"] = 0.0  # it averages instead: arXiv 2405.15682
     return Recipe(**{**base, **given})  # type: ignore[arg-type]  # planfile has validated what is given

@@ -144,13 +144,13 @@ class ReadingOrder:
     it follows from (seed, epoch), so nothing needs to be saved but the position.
     """
 
-    def __init__(self, tokens: int, context: int) -> None:
+    def __init__(self, tokens: int, context: int, setting: str = "model.context") -> None:
         self.context = context
         self.per_epoch = (tokens - 1) // context
         if self.per_epoch < 2:
             raise DataError(
                 f"the training split has {tokens} tokens, less than two contexts of {context}; give more text or set "
-                f"model.context to {max(1, (tokens - 1) // 8)} or less"
+                f"{setting} to {max(1, (tokens - 1) // 8)} or less"
             )
         self._slack = (tokens - 1) % context + (context if self.per_epoch > 2 else 0)
         if self.per_epoch > 2:

@@ -16,8 +16,10 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from multistep.backends.torch.learner import Batch, TorchLearner, pick_device
+from multistep.backends.torch.optimizers import usable_optimizers
 from multistep.core.metric import Evaluation
 from multistep.core.plan import DataSpec, Plan
+from multistep.core.recipe import Recipe
 from multistep.core.trial import Facts
 from multistep.engine.learner import Learner, Readiness, Split
 from multistep.errors import DataError, PlanError
@@ -35,7 +37,7 @@ SAMPLES, SAMPLE_TOKENS = 3, 120
 class TextDomain:
     """One phase's text and model. Implements backends.torch.learner.Domain."""
 
-    def __init__(self, splits: TextSplits, maker: Maker) -> None:
+    def __init__(self, splits: TextSplits, maker: Maker, context: int | None = None) -> None:
         several = not splits.contiguous
         read = functools.partial(read_stream, tokenizer=maker.tokenizer, several=several, end=maker.end)
         self._maker = maker
@@ -45,9 +47,15 @@ class TextDomain:
             "validation": read(splits.validation),
             "test": read(splits.test),
         }
-        self.order = ReadingOrder(len(self.train.tokens), maker.context)
         self._stream = torch.from_numpy(self.train.tokens.astype(np.int64))
-        self._offsets = torch.arange(maker.context + 1)
+        self._read_at(context)
+
+    def _read_at(self, context: int | None) -> None:
+        """Read training and held-out text in windows of a recipe's context, or of the model's own."""
+        self.context = context or self._maker.context
+        setting = "recipe.context" if context else "model.context"
+        self.order = ReadingOrder(len(self.train.tokens), self.context, setting)
+        self._offsets = torch.arange(self.context + 1)
 
     @functools.cached_property
     def _ngram(self) -> NGram:
@@ -72,15 +80,25 @@ class TextDomain:
         total = F.cross_entropy(logits_NV, labels_N, reduction="sum", label_smoothing=label_smoothing)
         return total, torch.tensor(labels_N.numel(), device=total.device)
 
-    def set_dropout(self, model: nn.Module, dropout: float) -> None:
-        self._maker.set_dropout(model, dropout)
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """The recipe's keys that text and this model answer to."""
+        return ("label_smoothing", *self._maker.settings)
+
+    def configure(self, model: nn.Module, recipe: Recipe) -> int:
+        if recipe.augmentation:
+            raise PlanError(f"recipe.augmentation is {recipe.augmentation:g}, but text has none; leave it out")
+        self._maker.configure(model, recipe)
+        if self.context != (recipe.context or self._maker.context):
+            self._read_at(recipe.context)
+        return self.context
 
     def evaluate(self, model: nn.Module, split: Split, *, sample: bool, device: torch.device) -> Evaluation:
         stream = self.held_out[split]
         return score_stream(
             functools.partial(self._maker.logits, model),
             stream,
-            context=self._maker.context,
+            context=self.context,
             vocabulary=self._maker.vocabulary,
             before=self._maker.end,
             spans=stream.sample_spans() if sample else None,
@@ -101,7 +119,7 @@ class TextDomain:
             functools.partial(self._maker.logits, model),
             prompt[0],
             SAMPLE_TOKENS,
-            context=self._maker.context,
+            context=self.context,
             many=SAMPLES,
             forbidden=(self._maker.end,),
             seed=0,
@@ -127,8 +145,9 @@ class TextWorkshop:
         if self._maker is None:
             self._maker = _make(plan, splits if plan.phase_count == 1 else None)
         maker = self._maker
-        domain = TextDomain(splits, maker)
         given = dict(plan.phase(phase).recipe)
+        context = given.get("context")
+        domain = TextDomain(splits, maker, context if isinstance(context, int) else None)
         device = pick_device()
         parameters = sum(p.numel() for p in maker.build(plan.seed).parameters())
         epochs = expected_epochs(
@@ -142,7 +161,7 @@ class TextWorkshop:
         facts = Facts(
             parameters=parameters,
             train_examples=domain.order.per_epoch,
-            tokens_per_example=maker.context,
+            tokens_per_example=domain.context,
             sample_tokens=_tokens(domain.held_out["validation"], sample=True),
             validation_tokens=_tokens(domain.held_out["validation"]),
             test_tokens=_tokens(domain.held_out["test"]),
@@ -150,6 +169,8 @@ class TextWorkshop:
             device=_device_name(device),
             description=maker.description,
             notes=splits.notes,
+            settings=domain.settings,
+            optimizers=usable_optimizers(),
         )
         # The tokenizer may be learnt from other phases' texts, which must not change under a resumed run either.
         tokens = hashlib.blake2b(maker.tokenizer.to_str().encode(), digest_size=8).hexdigest()

@@ -1,4 +1,4 @@
-"""AdamW by torch's fused kernel, without what `torch.optim.AdamW` imports at its first step."""
+"""Adam and AdamW by torch's fused kernel, without what torch's classes import at their first step."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim.adamw import adamw
+from torch.optim.adam import adam
 
 
-class FusedAdamW(torch.optim.Optimizer):
-    """The same numbers as `torch.optim.AdamW(fused=True)`, by the same function.
+class FusedAdam(torch.optim.Optimizer):
+    """The same numbers as `torch.optim.AdamW(fused=True)`, or `Adam` unless `decoupled`, by the same function.
 
     torch's class imports the compiler (1.4 s) when it first steps, to mark a break in a graph that nobody
-    captures. Source of the method: arXiv 1711.05101.
+    captures. Sources of the methods: arXiv 1711.05101, 1412.6980.
     """
 
     def __init__(
@@ -25,8 +25,10 @@ class FusedAdamW(torch.optim.Optimizer):
         betas: tuple[float, float],
         eps: float = 1e-8,
         weight_decay: float = 0.0,
+        decoupled: bool = True,
     ) -> None:
         super().__init__(groups, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
+        self._decoupled = decoupled
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
@@ -40,7 +42,7 @@ class FusedAdamW(torch.optim.Optimizer):
                     self.state[p]["exp_avg"] = torch.zeros_like(p)
                     self.state[p]["exp_avg_sq"] = torch.zeros_like(p)
             states = [self.state[p] for p in parameters]
-            adamw(
+            adam(
                 parameters,
                 [p.grad for p in parameters if p.grad is not None],
                 [state["exp_avg"] for state in states],
@@ -55,4 +57,5 @@ class FusedAdamW(torch.optim.Optimizer):
                 weight_decay=group["weight_decay"],
                 eps=group["eps"],
                 maximize=False,
+                decoupled_weight_decay=self._decoupled,
             )
