@@ -326,11 +326,10 @@ def _compounds(plan: Plan, history: History, base: Base, tried: Sequence[TrialRe
 
 def shown(phase: PhaseRecord) -> Stability:
     """What the plain run's curves came to: overfitting if either trunk or cooldown showed it."""
-    records = [*phase.of_kind("trunk"), *(t for t in phase.of_kind("control") if t.trial.length is None)]
-    readings = [t.reading.stability for t in records if t.reading]
-    if Stability.OVERFITTING in readings:
+    plain = [*phase.of_kind("trunk"), *(t for t in phase.of_kind("control") if t.trial.length is None)]
+    if any(t.reading and t.reading.stability is Stability.OVERFITTING for t in plain):
         return Stability.OVERFITTING
-    return readings[-1] if readings else Stability.UNDECIDED
+    return phase.trunk.reading.stability if phase.trunk and phase.trunk.reading else Stability.UNDECIDED
 
 
 OVERFITTING_FIRST = (

@@ -147,7 +147,9 @@ def _boundaries(attempts: Sequence[Attempt]) -> Floats:
         for n, k in enumerate(before):
             known = counted[k] == before[:n]
             spent += risked[k] if known else float(np.interp(-found[k], -heights, chances(k, before[:n])))
-        left = max(spendable(len(before) + 1) - spent, 1e-12)
+        # Attempts that were out of the count for others may be in it for this one, and have spent its part.
+        # Its own share in the order of all attempts is always left to it: those shares add up to the error.
+        left = max(spendable(len(before) + 1) - spent, spendable(i + 1) - spendable(i))
         reached = chances(i, before)
         found[i] = np.interp(left, reached, heights) if left > reached[0] else -ndtri(left)
         counted.append(before)
