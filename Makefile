@@ -35,8 +35,12 @@ real-data: $(READY)
 
 bench: $(READY)
 	$(BIN)/python bench/stability.py
+	$(BIN)/python bench/verdicts.py
+	$(BIN)/python bench/whole_runs.py
 	$(BIN)/python bench/overhead.py
 	$(BIN)/python bench/speed.py
+	$(BIN)/python bench/moves.py
+	$(BIN)/python bench/probes.py
 
 # torch comes first and pinned, so that a CPU build is taken where one is offered; the rest finds it installed.
 $(READY): requirements.lock pyproject.toml

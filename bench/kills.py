@@ -2,7 +2,7 @@
 
     python bench/kills.py [--runs 8] [--kills 5] [--seed 0]
 
-Plans whose lengths are steps, one process, CPU. Two kills in three are SIGKILL, the others SIGTERM or Ctrl-C.
+Plans whose lengths are steps, one process, CPU: two explicit phases, and a run of moves, in turn. Two kills in three are SIGKILL, the others SIGTERM or Ctrl-C.
 """
 
 import argparse
@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-PLAN = """
+PHASES = """
 task: text-generation
 data: corpus.txt
 seed: {seed}
@@ -25,6 +25,16 @@ phases:
   - {{name: first, until: 400 steps}}
   - {{name: second, until: 250 steps, recipe: {{optimizer: adamw, learning_rate: 2e-3, frozen: ["embedding*"]}}}}
 """
+MOVES = """
+task: text-generation
+data: corpus.txt
+seed: {seed}
+model: {{layers: 2, width: 64, context: 32, tokenizer: characters}}
+budget: 3000 steps
+tolerance: 0.3
+moves: [dropout-up, optimizer-adamw, decay-up, average]
+"""
+PLANS = (PHASES, MOVES)
 SUBJECTS, VERBS, OBJECTS = ["the cat", "a dog", "nobody"], ["sees", "paints", "forgets"], ["the moon", "a river"]
 
 
@@ -56,13 +66,13 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             (folder / "corpus.txt").write_text(corpus(number), encoding="utf-8")
-            (folder / "plan.yaml").write_text(PLAN.format(seed=number), encoding="utf-8")
+            (folder / "plan.yaml").write_text(PLANS[number % 2].format(seed=number), encoding="utf-8")
             began = time.monotonic()
-            calm = start(folder, "calm")
+            calm = start(folder, "calm/run")
             calm.communicate()
             calm_seconds = time.monotonic() - began
             for _ in range(given.kills):
-                running = start(folder, "torn")
+                running = start(folder, "torn/run")
                 try:
                     running.wait(timeout=choose.uniform(0.25, 0.9) * calm_seconds)
                 except subprocess.TimeoutExpired:
@@ -75,8 +85,8 @@ def main() -> None:
                     print(f"run {number}: exit {running.returncode}: {errors[-500:].decode()}")
                 if running.returncode == 0:
                     break
-            start(folder, "torn").communicate()
-            equal = weights(folder, "torn") == weights(folder, "calm")
+            start(folder, "torn/run").communicate()
+            equal = weights(folder, "torn/run") == weights(folder, "calm/run")
             same += equal
             print(f"run {number}: {'the same bits' if equal else 'OTHER BITS'}", file=sys.stderr, flush=True)
     listed = ", ".join(f"{count} {name}" for name, count in killed.items())

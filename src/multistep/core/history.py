@@ -14,6 +14,7 @@ from multistep.core.events import (
     Evaluated,
     MovesEnded,
     PhaseFinished,
+    PhaseReused,
     PhaseStarted,
     RunFinished,
     RunResumed,
@@ -127,6 +128,7 @@ class History:
     test: Evaluated | None = None
     finished: RunFinished | None = None
     looks: int = 0  # at the validation split, sampled or whole
+    reused: tuple[int, ...] = ()  # phases that another run has done
     kills: int = 0
 
     @property
@@ -138,6 +140,11 @@ class History:
     def phase(self) -> PhaseRecord:
         """The phase that is going on, or the last one."""
         return self.phases[-1]
+
+    @property
+    def trained(self) -> bool:
+        """Whether there is any window to show, be it of this run or of a phase that another has done."""
+        return any(t.done for p in self.phases for t in p.trials.values())
 
     @property
     def steps(self) -> int:
@@ -159,7 +166,9 @@ class History:
         return next(p.trials[name] for p in self.phases if name in p.trials)
 
     def _windows(self) -> Iterable[WindowRecord]:
-        return (r for p in self.phases for t in p.trials.values() for r in t.windows)
+        """Of what this run has trained itself."""
+        own = (p for p in self.phases if p.started.phase not in self.reused)
+        return (r for p in own for t in p.trials.values() for r in t.windows)
 
 
 def fold(entries: Iterable[Entry], history: History | None = None) -> History:
@@ -179,6 +188,8 @@ def _after(history: History, entry: Entry) -> History:
         case RunResumed():
             lost = {**spent, "other": spent.get("other", 0.0) + event.lost_seconds}
             return replace(history, spent=lost, kills=history.kills + 1)
+        case PhaseReused():
+            return replace(history, reused=(*history.reused, event.phase))
         case PhaseStarted():
             record = PhaseRecord(event, history.seconds)
             return replace(

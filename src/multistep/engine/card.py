@@ -21,6 +21,8 @@ def model_card(plan: Plan, history: History) -> str:
     table = "\n".join(
         f"| {split} | {_words(own)} | {_words(base) if base else ''} | {own.n} |" for split, own, base in rows
     )
+    recipe = winner.trial.recipe if winner else phase.started.recipe
+    move = f"; last move kept: {winner.trial.move}" if winner and winner.trial.move else ""
     name = history.baselines[0].name if history.baselines else "baseline"
     notes = "\n".join(f"- {note}" for note in phase.started.facts.notes)
     return f"""---
@@ -39,8 +41,8 @@ tags: [multistep]
 - budget: {plan.budget or "none"}; spent {format_seconds(history.seconds)}, {history.steps:,} steps, \
 {history.tokens:,} tokens
 - seed: {plan.seed}
-- recipe: {phase.started.recipe.optimizer}, learning rate {winner.trial.learning_rate if winner else 0:.3g}, \
-batch {phase.started.recipe.batch_size}
+- recipe: {recipe.optimizer}, learning rate {winner.trial.learning_rate if winner else 0:.3g}, \
+batch {recipe.batch_size}{move}
 {notes}
 """
 

@@ -27,9 +27,9 @@ class Cost:
 
 
 def cost_of(task: str, history: History) -> Cost | None:
-    """The cost of a finished run; None if it trained nothing."""
+    """The cost of a finished run; None if it trained nothing, or took phases from another run."""
     train = history.spent.get("train", 0.0)
-    if not train or not history.steps:
+    if not train or not history.steps or history.reused:
         return None
     facts = history.phase.started.facts
     return Cost(

@@ -44,7 +44,7 @@ Labels = list[tuple[float, float, str, bool]]
 
 def loss_chart(history: History) -> str:
     """Training loss and validation score over the run's steps; empty before the first window."""
-    if not history.steps:
+    if not history.trained:
         return ""
     metric = metric_named(history.phase.started.metric)
     panels = [metric] if metric.name == "loss" else [metric_named("loss"), metric]
@@ -69,7 +69,7 @@ def loss_chart(history: History) -> str:
 
 def rate_chart(history: History) -> str:
     """The learning rate of every step taken; empty before the first window."""
-    if not history.steps:
+    if not history.trained:
         return ""
 
     def draw(axes: Sequence[Axes]) -> None:
