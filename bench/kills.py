@@ -2,7 +2,8 @@
 
     python bench/kills.py [--runs 8] [--kills 5] [--seed 0]
 
-Plans whose lengths are steps, one process, CPU: two explicit phases, and a run of moves, in turn. Two kills in three are SIGKILL, the others SIGTERM or Ctrl-C.
+Plans whose lengths are steps, one process, CPU: two explicit phases, and a run of moves, in turn.
+Two kills in three are SIGKILL, the others SIGTERM or Ctrl-C.
 """
 
 import argparse
