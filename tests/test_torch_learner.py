@@ -13,8 +13,10 @@ from corpora import chinese, english
 from safetensors.torch import load_file
 
 from multistep.backends.torch.learner import TorchLearner
+from multistep.backends.torch.optimizers import usable_optimizers
 from multistep.core.metric import METRICS
-from multistep.core.recipe import Recipe
+from multistep.core.optimizers import TYPICAL_RATE
+from multistep.core.recipe import OptimizerName, Recipe
 from multistep.engine.learner import Interrupted
 from multistep.errors import PlanError
 from multistep.tasks.text.lean import LeanConfig
@@ -55,39 +57,56 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
+def under(optimizer: OptimizerName) -> Recipe:
+    return replace(MUON, optimizer=optimizer, learning_rate=TYPICAL_RATE[optimizer], gradient_clip=1.0)
+
+
 RECIPES = {
-    "muon": MUON,
-    "adamw with dropout": replace(MUON, optimizer="adamw", learning_rate=3e-3, dropout=0.1, gradient_clip=1.0),
-    "sgd": replace(MUON, optimizer="sgd", learning_rate=0.1, momentum=0.9, label_smoothing=0.1),
+    **{name: under(name) for name in usable_optimizers()},
+    "adamw with dropout": replace(under("adamw"), dropout=0.1),
+    "sgd, smoothed": replace(under("sgd"), momentum=0.9, label_smoothing=0.1),
     "frozen, not averaged": replace(MUON, frozen=("embedding*",), averaging=0.0),
+    "sharp with dropout": replace(under("adamw"), sharpness=0.1, dropout=0.1),
+    "prodigy by layers": replace(under("prodigy"), layer_decay=0.5),
 }
+
+
+def rates(recipe: Recipe) -> list[float]:
+    assert recipe.learning_rate is not None
+    return [recipe.learning_rate] * 7
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_saving_and_loading_continues_exactly(name: str, tmp_path: Path) -> None:
     recipe = RECIPES[name]
     straight = learner(recipe)
-    straight.advance(RATES)
+    straight.advance(rates(recipe))
     state(straight, tmp_path / "middle")
     straight.evaluate("validation", sample=True)
-    expected = straight.advance(RATES)
+    expected = straight.advance(rates(recipe))
     other = learner(recipe)
     other.load(tmp_path / "middle", recipe, 0)
     torch.manual_seed(99)  # whatever the random state was, it must not matter
-    assert other.advance(RATES) == expected
+    assert other.advance(rates(recipe)) == expected
     assert same(state(other, tmp_path / "b"), state(straight, tmp_path / "a"))
 
 
-def test_evaluation_changes_nothing(tmp_path: Path) -> None:
-    made = learner(RECIPES["adamw with dropout"])
-    made.advance(RATES)
+@pytest.mark.parametrize("name", RECIPES)
+def test_looking_changes_no_bit_of_training(name: str, tmp_path: Path) -> None:
+    recipe = RECIPES[name]
+    straight, made = learner(recipe), learner(recipe)
+    straight.advance(rates(recipe) * 2)
+    made.advance(rates(recipe))
     before, random = state(made, tmp_path / "a"), torch.get_rng_state()
     first = made.evaluate("validation", sample=False)
     second = made.evaluate("validation", sample=False)
     made.samples()
+    made.export(tmp_path, "")
     assert torch.equal(torch.get_rng_state(), random)
     assert same(state(made, tmp_path / "b"), before)
     assert all(np.array_equal(first.columns[name], second.columns[name]) for name in first.columns)
+    made.advance(rates(recipe))
+    assert same(state(made, tmp_path / "c"), state(straight, tmp_path / "d"))
 
 
 def test_the_sample_is_a_part_of_the_whole() -> None:

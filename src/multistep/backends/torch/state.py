@@ -63,7 +63,7 @@ class StateKeeper:
                 of = [self._names[p] for p in group["params"]]
                 rest.setdefault("groups", []).append({"of": of, "values": changed})
         if rest:
-            found[REST] = torch.frombuffer(bytearray(json.dumps(rest).encode()), dtype=torch.uint8)
+            found[REST] = torch.frombuffer(bytearray(json.dumps(rest, sort_keys=True).encode()), dtype=torch.uint8)
         return found
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
