@@ -1,16 +1,23 @@
 """Optimizers: what they do to a parameter, and that their state continues exactly."""
 
+import functools
+import importlib.util
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
+from multistep.backends.torch.groups import kinds, layers_below_head
 from multistep.backends.torch.muon import Matrix, Muon, orthogonalise
-from multistep.backends.torch.optimizers import StepRule, build_optimizer, kinds
+from multistep.backends.torch.optimizers import NAMES, PACKAGES, StepRule, build_optimizer, usable_optimizers
+from multistep.core.optimizers import TYPICAL_RATE, convert_rate, scaled_rate
+from multistep.core.recipe import OptimizerName, Setting
+from multistep.errors import PlanError
 from multistep.tasks.text.lean import LeanConfig, LeanGPT
+from multistep.tasks.text.preset import default_recipe
 
 SHAPE = LeanConfig("nanochat", vocabulary=17, layers=2, width=16, heads=2, context=8)
 NO_SPECIAL: dict[str, Any] = {"bos_token_id": None, "eos_token_id": None}
@@ -52,35 +59,46 @@ def equal(a: list[Tensor], b: list[Tensor]) -> bool:
     return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
 
 
-@pytest.mark.parametrize("name", ["sgd", "adamw", "muon"])
-def test_continuing_from_saved_state_is_bit_exact(name: Literal["sgd", "adamw", "muon"]) -> None:
-    model = lean()
-    rule = build_optimizer(name, model, learning_rate=0.01, weight_decay=0.1, clip_norm=1.0)
-    steps(model, rule, 3)
-    saved, weights = save(rule.state_tensors()), bits(model)
-    steps(model, rule, 3)
+@pytest.mark.parametrize("layer_decay", [1.0, 0.7])
+@pytest.mark.parametrize("name", usable_optimizers())
+def test_continuing_from_saved_state_is_bit_exact(name: OptimizerName, layer_decay: float) -> None:
+    """Over more than ten steps each way, since SOAP turns its bases every ten; into a rule that stepped before."""
 
-    again = lean()
+    def rule_for(model: LeanGPT) -> StepRule:
+        return build_optimizer(
+            name, model, learning_rate=0.01, weight_decay=0.1, clip_norm=1.0, layer_decay=layer_decay
+        )
+
+    model, again = lean(), lean()
+    rule, other = rule_for(model), rule_for(again)
+    steps(model, rule, 12, TYPICAL_RATE[name])
+    saved, weights = save({key: value.contiguous() for key, value in rule.state_tensors().items()}), bits(model)
+    steps(model, rule, 12, TYPICAL_RATE[name])
+
+    steps(again, other, 2, rate=0.1)
     with torch.no_grad():
         for p, w in zip(again.parameters(), weights, strict=True):
             p.copy_(w)
-    fresh = build_optimizer(name, again, learning_rate=0.01, weight_decay=0.1, clip_norm=1.0)
-    fresh.load_state_tensors(load(saved))
-    steps(again, fresh, 3)
+    other.load_state_tensors(load(saved))
+    assert save({key: value.contiguous() for key, value in other.state_tensors().items()}) == saved
+    steps(again, other, 12, TYPICAL_RATE[name])
     assert equal(bits(model), bits(again))
+    one, two = rule.state_tensors(), other.state_tensors()
+    assert one.keys() == two.keys()
+    assert all(torch.equal(one[key], two[key]) for key in one)
     with pytest.raises(ValueError, match=r"nothing\.here"):
-        fresh.load_state_tensors({"exp_avg.nothing.here": torch.zeros(1)})
+        other.load_state_tensors({"exp_avg.nothing.here": torch.zeros(1)})
     with pytest.raises(ValueError, match="shape"):
-        fresh.load_state_tensors({"exp_avg.head.weight": torch.zeros(1)})
+        other.load_state_tensors({"exp_avg.head.weight": torch.zeros(1)})
 
 
-@pytest.mark.parametrize("name", ["sgd", "adamw", "muon"])
-def test_a_step_moves_the_weights_unless_its_rate_is_zero(name: Literal["sgd", "adamw", "muon"]) -> None:
+@pytest.mark.parametrize("name", usable_optimizers())
+def test_a_step_moves_the_weights_unless_its_rate_is_zero(name: OptimizerName) -> None:
     model = lean()
     before, rule = bits(model), build_optimizer(name, model, learning_rate=0.01, weight_decay=0.1)
     steps(model, rule, 1, rate=0.0)
     assert equal(before, bits(model))
-    steps(model, rule, 2)
+    steps(model, rule, 3, rate=TYPICAL_RATE[name])
     assert not any(torch.equal(a, b) for a, b in zip(before, bits(model), strict=True))
 
 
@@ -169,19 +187,110 @@ def test_stock_transformers_models_are_read_right() -> None:
     assert found["transformer.h.0.ln_1.weight"][0] == "vector"
 
 
+def test_layers_are_found_by_their_numbers_in_any_model() -> None:
+    from transformers import BertConfig, BertModel, GPT2Config, GPT2LMHeadModel
+
+    assert layers_below_head(lean()) == {
+        "embedding.weight": 3,
+        **{f"blocks.{i}.{part}.weight": 2 - i for i in range(2) for part in ("qkv", "out", "up", "down")},
+        "head.weight": 0,
+    }
+    tied = layers_below_head(LeanGPT(LeanConfig("gpt2", 17, 2, 16, 2, 8)))
+    assert (tied["norm"], tied["blocks.1.norm1"], tied["blocks.0.norm1"], tied["positions.weight"]) == (0, 1, 2, 3)
+    gpt2 = GPT2LMHeadModel(GPT2Config(vocab_size=11, n_embd=8, n_layer=2, n_head=2, n_positions=4, **NO_SPECIAL))
+    below = layers_below_head(gpt2)
+    wpe, h0, h1, ln_f = "wpe.weight", "h.0.ln_1.weight", "h.1.mlp.c_fc.bias", "ln_f.bias"
+    assert [below[f"transformer.{name}"] for name in (wpe, h0, h1, ln_f)] == [3, 2, 1, 0]
+    sizes: dict[str, Any] = {"hidden_size": 8, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 8}
+    below = layers_below_head(BertModel(BertConfig(vocab_size=11, max_position_embeddings=4, **sizes)))
+    assert below["embeddings.word_embeddings.weight"] == below["embeddings.LayerNorm.weight"] == 4
+    assert below["encoder.layer.0.attention.self.query.weight"] == 3
+    assert below["encoder.layer.2.output.dense.bias"] == 1
+    assert below["pooler.dense.weight"] == 0
+    assert set(layers_below_head(SmallNet()).values()) == {0}
+
+
+@pytest.mark.parametrize("name", sorted({"adamw", "muon", "lion", "prodigy"} & set(usable_optimizers())))
+def test_each_layer_has_its_share_of_the_rate(name: OptimizerName) -> None:
+    """The first step is linear in the rate, whichever way the layers' rates are kept apart."""
+    moves = []
+    for layer_decay in (1.0, 0.5):
+        model = lean()
+        for p in model.parameters():
+            nn.init.normal_(p, std=0.1, generator=torch.Generator().manual_seed(p.numel()))
+        rule = build_optimizer(name, model, learning_rate=1.0, layer_decay=layer_decay)
+        loss = functools.partial(model.loss, TOKENS[:, :-1], TOKENS[:, 1:])
+        moves.append(updates(model, rule, lambda loss=loss: loss()[0].backward()))  # type: ignore[misc]
+    for parameter, below in layers_below_head(lean()).items():
+        torch.testing.assert_close(moves[1][parameter], 0.5**below * moves[0][parameter], atol=1e-8, rtol=0.1)
+
+
+@pytest.mark.parametrize(("name", "counter"), [("schedule-free", "k"), ("prodigy", "step"), ("soap", "step")])
+def test_counters_of_groups_follow_the_parameters_into_other_groups(name: OptimizerName, counter: str) -> None:
+    model = lean()
+    rule = build_optimizer(name, model, learning_rate=0.01)
+    steps(model, rule, 3)
+    expected = rule.optimizers[0].param_groups[0][counter]
+    by_layers = build_optimizer(name, model, learning_rate=0.01, layer_decay=0.7)
+    by_layers.load_state_tensors(rule.state_tensors())
+    groups = by_layers.optimizers[0].param_groups
+    assert len(groups) == 4
+    assert {group[counter] for group in groups} == {expected}
+    steps(model, by_layers, 1)
+    by_layers.load_state_tensors({})
+    assert not {expected, expected + 1} & {group.get(counter) for group in groups}
+
+
+def test_rates_are_told_in_another_optimizers_terms() -> None:
+    assert set(TYPICAL_RATE) == set(NAMES)
+    for name in NAMES:
+        assert convert_rate(TYPICAL_RATE["adamw"], "adamw", name) == pytest.approx(TYPICAL_RATE[name])
+        assert convert_rate(0.7, "prodigy", name) == TYPICAL_RATE[name]
+        recipe = default_recipe({"optimizer": name}, architecture="nanochat", pretrained=False)
+        assert recipe.learning_rate == TYPICAL_RATE[name]
+        tuned = default_recipe({"optimizer": name}, architecture="llama", pretrained=True)
+        assert tuned.learning_rate == pytest.approx(convert_rate(5e-5, "adamw", name))
+        assert recipe.cooldown_fraction == (0.0 if name == "schedule-free" else 0.5)
+        build_optimizer(name, lean(), learning_rate=1.0)
+    assert convert_rate(0.1, "sgd", "sgd") == 0.1
+    assert convert_rate(0.1, "muon", "prodigy") == 1.0
+    assert scaled_rate(0.1, "sgd", 4) == 0.4
+    assert scaled_rate(0.1, "adamw", 4) == 0.2
+    assert scaled_rate(1.0, "prodigy", 4) == 1.0
+    given: dict[str, Setting] = {"optimizer": "schedule-free", "cooldown_fraction": 0.2}
+    assert default_recipe(given, architecture="nanochat", pretrained=False).cooldown_fraction == 0.2
+
+
+def test_a_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in PACKAGES.values() else find(name))
+    assert usable_optimizers() == ("muon", "adamw", "adam", "sgd", "adafactor")
+
+    def broken(name: str) -> None:
+        raise RuntimeError("built for another torch")
+
+    monkeypatch.setattr(importlib, "import_module", broken)
+    for name in PACKAGES:
+        with pytest.raises(PlanError, match=r"built for another torch.*pip install 'multistep\[optimizers\]'"):
+            build_optimizer(name, lean(), learning_rate=1.0)
+
+
 def test_mistakes_are_named() -> None:
-    with pytest.raises(ValueError, match="allowed: sgd, adamw, muon"):
-        build_optimizer("adam", lean(), learning_rate=1.0)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="allowed: muon, adamw, adam, sgd, adafactor"):
+        build_optimizer("adamax", lean(), learning_rate=1.0)  # type: ignore[arg-type]
+    with pytest.raises(PlanError, match=r"recipe.betas: schedule-free"):
+        build_optimizer("schedule-free", lean(), learning_rate=1.0, betas=(0.0, 0.99))
     assert isinstance(build_optimizer("muon", lean(), learning_rate=1.0).optimizers[0], Muon)
 
 
-def test_fused_adamw_gives_the_numbers_of_torchs_own() -> None:
+@pytest.mark.parametrize(("name", "torchs"), [("adamw", torch.optim.AdamW), ("adam", torch.optim.Adam)])
+def test_fused_adam_gives_the_numbers_of_torchs_own(name: OptimizerName, torchs: type[torch.optim.Adam]) -> None:
     torch.manual_seed(0)
     ours, theirs = nn.Linear(5, 4), nn.Linear(5, 4)
     theirs.load_state_dict(ours.state_dict())
-    rule = build_optimizer("adamw", nn.Sequential(ours, nn.Linear(4, 4)), learning_rate=0.01, weight_decay=0.1)
+    rule = build_optimizer(name, nn.Sequential(ours, nn.Linear(4, 4)), learning_rate=0.01, weight_decay=0.1)
     groups = [{"params": [theirs.weight], "weight_decay": 0.1}, {"params": [theirs.bias], "weight_decay": 0.0}]
-    reference = torch.optim.AdamW(groups, lr=0.01, betas=(0.9, 0.99), fused=True)
+    reference = torchs(groups, lr=0.01, betas=(0.9, 0.99), fused=True)
     for _ in range(5):
         x = torch.randn(3, 5)
         for module in (ours, theirs):

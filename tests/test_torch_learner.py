@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
+import copy
+import json
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from corpora import chinese, english
 from safetensors.torch import load_file
+from torch import nn
+from transformers import GPT2Config, GPT2LMHeadModel
 
-from multistep.backends.torch.learner import TorchLearner
+from multistep.backends.torch.learner import STATISTICS_BATCHES, Batch, TorchLearner
 from multistep.backends.torch.optimizers import usable_optimizers
 from multistep.core.metric import METRICS
 from multistep.core.optimizers import TYPICAL_RATE
 from multistep.core.recipe import OptimizerName, Recipe
 from multistep.engine.learner import Interrupted
-from multistep.errors import PlanError
-from multistep.tasks.text.lean import LeanConfig
-from multistep.tasks.text.models import LeanMaker
+from multistep.errors import DataError, PlanError
+from multistep.tasks.text.models import TransformersMaker, make_preset
+from multistep.tasks.text.preset import Preset, Shape
 from multistep.tasks.text.splits import TextSplits
 from multistep.tasks.text.stream import ReadingOrder, read_stream
 from multistep.tasks.text.task import TextDomain
 from multistep.tasks.text.tokenizer import byte_bpe_tokenizer, character_tokenizer
+from multistep.tasks.text.use import evaluate_model
 
 CPU = torch.device("cpu")
 MUON = Recipe(optimizer="muon", learning_rate=0.02, batch_size=4, warmup_steps=0, weight_decay=0.01)
@@ -35,16 +42,32 @@ def splits(train: str, validation: str) -> TextSplits:
     return TextSplits((train,), (validation,), (), contiguous=True, notes=(), fingerprint="x")
 
 
-def learner(recipe: Recipe = MUON, should_stop: Callable[[], bool] = lambda: False) -> TorchLearner:
+VALIDATION = english(300, seed=9)
+
+
+def domain(architecture: str = "nanochat") -> TextDomain:
     text = english(800)
-    maker = LeanMaker(LeanConfig("nanochat", _vocabulary(text), 2, 32, 2, 32), character_tokenizer([text]))
-    made = TorchLearner(TextDomain(splits(text, english(300, seed=9)), maker), should_stop, CPU)
+    name = architecture.removeprefix("transformers ")
+    maker = make_preset(Preset(name, "characters", None, Shape(2, 32, 2, 32)), [text])
+    if name != architecture:
+        settings: dict[str, Any] = {
+            "n_embd": 32,
+            "n_layer": 1,
+            "n_head": 2,
+            "n_positions": 32,
+            "vocab_size": maker.vocabulary,
+        }
+        model = GPT2LMHeadModel(GPT2Config(**settings, bos_token_id=0, eos_token_id=0))
+        maker = TransformersMaker(model, maker.tokenizer, pretrained=False, context=None, name=name)
+    return TextDomain(splits(text, VALIDATION), maker)
+
+
+def learner(
+    recipe: Recipe = MUON, should_stop: Callable[[], bool] = lambda: False, architecture: str = "nanochat"
+) -> TorchLearner:
+    made = TorchLearner(domain(architecture), should_stop, CPU)
     made.initial(recipe, 0)
     return made
-
-
-def _vocabulary(text: str) -> int:
-    return int(character_tokenizer([text]).get_vocab_size())
 
 
 def state(made: TorchLearner, folder: Path) -> dict[str, torch.Tensor]:
@@ -61,7 +84,7 @@ def under(optimizer: OptimizerName) -> Recipe:
     return replace(MUON, optimizer=optimizer, learning_rate=TYPICAL_RATE[optimizer], gradient_clip=1.0)
 
 
-RECIPES = {
+RECIPES: dict[str, Recipe] = {
     **{name: under(name) for name in usable_optimizers()},
     "adamw with dropout": replace(under("adamw"), dropout=0.1),
     "sgd, smoothed": replace(under("sgd"), momentum=0.9, label_smoothing=0.1),
@@ -181,6 +204,243 @@ def test_averaged_weights_trail_the_weights_by_a_share_of_the_steps() -> None:
     assert not torch.equal(raw, average)  # type: ignore[arg-type]
     made.advance([0.0] * 400)
     assert torch.allclose(raw, average, atol=5e-3)  # type: ignore[arg-type]
+
+
+def test_schedule_free_is_scored_with_the_mean_of_its_fast_sequence() -> None:
+    """At a constant rate the average is the plain mean of z after each step: arXiv 2405.15682, equation 5."""
+    made = learner(RECIPES["schedule-free"])
+    weights = dict(made._model.named_parameters())
+    fast: list[dict[str, torch.Tensor]] = []
+    for _ in range(5):
+        made.advance([0.01])
+        fast.append({name: made._rule.optimizers[0].state[p]["z"].clone() for name, p in weights.items()})
+        for name, average in made._average.named_parameters():
+            torch.testing.assert_close(average, torch.stack([z[name] for z in fast]).mean(0), atol=1e-6, rtol=1e-4)
+            assert not torch.equal(average, weights[name]) or len(fast) == 1
+    scored = made.evaluate("validation", sample=True).columns["loss"]
+    with torch.inference_mode():
+        expected = made._domain.evaluate(made._average, "validation", sample=True, device=CPU)
+    assert np.array_equal(scored, expected.columns["loss"])
+
+
+KINDS = {
+    "muon": {"momentum_buffer", "step", "exp_avg", "exp_avg_sq"},
+    "adamw": {"step", "exp_avg", "exp_avg_sq"},
+    "adam": {"step", "exp_avg", "exp_avg_sq"},
+    "sgd": {"momentum_buffer"},
+    "adafactor": {"step", "row_var", "col_var"},
+    "schedule-free": {"z", "exp_avg_sq", "rest"},
+    "soap": {"exp_avg", "exp_avg_sq", "GG", "Q", "rest"},
+    "lion": {"exp_avg", "rest"},
+    "prodigy": {"s", "p0", "exp_avg", "exp_avg_sq", "rest"},
+}
+ROUND = (*usable_optimizers(), usable_optimizers()[0])
+
+
+@pytest.mark.parametrize(("old", "new"), list(pairwise(ROUND)))
+def test_a_new_optimizer_takes_over_the_weights_alone(old: OptimizerName, new: OptimizerName, tmp_path: Path) -> None:
+    made = learner(RECIPES[old])
+    made.advance(rates(RECIPES[old]))
+    before = state(made, tmp_path / "old")
+    with pytest.raises(PlanError, match=f"was saved under {old}, whose state means nothing to {new}"):
+        made.load(tmp_path / "old", RECIPES[new], 0)
+    made.load(tmp_path / "old", RECIPES[new], 0, carry="weights")
+    after = state(made, tmp_path / "new")
+    assert after.keys() == {name for name in before if not name.startswith("optimizer.")}
+    assert all(torch.equal(after[name], before[name]) for name in after)
+    assert (made._steps, made._position) == (7, 28)
+    made.advance(rates(RECIPES[new]))
+    moved = state(made, tmp_path / "moved")
+    assert not any(torch.equal(moved[name], before[name]) for name in before if name.startswith("model."))
+    found = {name.split(".")[1].split("/")[0] for name in moved if name.startswith("optimizer.")}
+    assert found == KINDS[new]
+
+
+@pytest.mark.parametrize("name", ["muon", "soap", "prodigy"])
+def test_another_batch_size_or_freezing_keeps_the_state(name: str, tmp_path: Path) -> None:
+    made = learner(RECIPES[name])
+    made.advance(rates(RECIPES[name]))
+    before = state(made, tmp_path / "a")
+    made.load(tmp_path / "a", replace(RECIPES[name], batch_size=8), 0)
+    assert same(state(made, tmp_path / "b"), before)
+    assert made.advance(rates(RECIPES[name])).examples == 56
+    assert made._position == 28 + 56
+    frozen = replace(RECIPES[name], frozen=("embedding*",))
+    made.load(tmp_path / "a", frozen, 0)
+    made.advance(rates(frozen))
+    without = state(made, tmp_path / "c")
+    assert torch.equal(without["model.embedding.weight"], before["model.embedding.weight"])
+    assert not any(name.startswith("optimizer.") and ".embedding." in name for name in without)
+    made.load(tmp_path / "c", RECIPES[name], 0)
+    made.advance(rates(RECIPES[name]))
+    assert state(made, tmp_path / "d").keys() == before.keys()
+
+
+def test_examples_are_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = learner()
+    made.advance(RATES)
+    state(made, tmp_path / "a")
+    made.load(tmp_path / "a", MUON, 0, skip_examples=10)
+    read: list[int] = []
+    batch = made._domain.batch
+
+    def noted(position: int, *rest: Any) -> Batch:
+        read.append(position)
+        return batch(position, *rest)
+
+    monkeypatch.setattr(made._domain, "batch", noted)
+    made.advance(RATES[:2])
+    assert read == [38, 42]
+
+
+def test_an_average_is_the_mean_of_the_averaged_weights(tmp_path: Path) -> None:
+    parts = []
+    for seed, steps in enumerate((7, 14, 3)):
+        made = learner()
+        made.initial(MUON, seed)
+        made.advance([0.02] * steps)
+        parts.append(state(made, tmp_path / str(seed)))
+    made = learner()
+    made.average([tmp_path / "0", tmp_path / "1", tmp_path / "2"], under("adamw"), 0)
+    found = state(made, tmp_path / "mean")
+    for name in parts[0]:
+        if name.startswith("average."):
+            mean = torch.stack([part[name] for part in parts]).mean(0)
+            torch.testing.assert_close(found[name], mean, atol=1e-7, rtol=1e-6)
+            assert torch.equal(found[name.replace("average.", "model.")], found[name])
+    assert not any(name.startswith("optimizer.") for name in found)
+    assert (made._steps, made._position) == (14, 56)
+    made.advance(RATES)
+
+
+class Noise:
+    """A Domain of random pictures for a net with a batch norm."""
+
+    def build(self, seed: int) -> nn.Module:
+        torch.manual_seed(seed)
+        return nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(64, 3))
+
+    def batch(self, position: int, size: int, seed: int, device: torch.device) -> Batch:
+        generator = torch.Generator().manual_seed(position)
+        pictures = 3 + 2 * torch.randn(size, 1, 6, 6, generator=generator)
+        return pictures, torch.randint(3, (size,), generator=generator)
+
+    def loss(self, model: nn.Module, batch: Batch, label_smoothing: float) -> tuple[torch.Tensor, torch.Tensor]:
+        total = nn.functional.cross_entropy(model(batch[0]), batch[1], reduction="sum")
+        return total, torch.tensor(len(batch[1]))
+
+    def configure(self, model: nn.Module, recipe: Recipe) -> int:
+        return 1
+
+
+def pictures(recipe: Recipe, seed: int = 0) -> TorchLearner:
+    made = TorchLearner(Noise(), lambda: False, CPU)  # type: ignore[arg-type]  # what is missing is not asked for
+    made.initial(recipe, seed)
+    return made
+
+
+def test_statistics_of_batch_norms_are_computed_anew_for_an_average(tmp_path: Path) -> None:
+    for seed in range(2):
+        made = pictures(MUON, seed)
+        made.advance(RATES)
+        state(made, tmp_path / str(seed))
+    made = pictures(MUON)
+    made.average([tmp_path / "0", tmp_path / "1"], MUON, 0)
+    found = state(made, tmp_path / "mean")
+    means, variances = [], []
+    for i in range(STATISTICS_BATCHES):
+        seen = nn.functional.conv2d(Noise().batch(4 * i, 4, 0, CPU)[0], found["model.0.weight"], found["model.0.bias"])
+        means.append(seen.mean((0, 2, 3)))
+        variances.append(seen.transpose(0, 1).flatten(1).var(1))
+    torch.testing.assert_close(found["average.1.running_mean"], torch.stack(means).mean(0), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(found["average.1.running_var"], torch.stack(variances).mean(0), atol=1e-5, rtol=1e-5)
+    assert torch.equal(found["average.1.running_mean"], found["model.1.running_mean"])
+    assert made._model[1].momentum == 0.1  # type: ignore[index]
+    made.advance(RATES)
+
+
+def test_a_sharp_step_takes_the_gradient_uphill(tmp_path: Path) -> None:
+    """arXiv 2010.01412: the gradient at w + rho g / |g|, applied at w; statistics are those of w."""
+    recipe = replace(under("sgd"), momentum=0.0, gradient_clip=0.0, weight_decay=0.0, sharpness=0.5)
+    made, plain = pictures(recipe), pictures(replace(recipe, sharpness=0.0))
+    reference = copy.deepcopy(made._model).train()
+    batch = Noise().batch(0, 4, 0, CPU)
+
+    def gradients() -> list[torch.Tensor]:
+        total, count = Noise().loss(reference, batch, 0.0)
+        return list(torch.autograd.grad(total / count, list(reference.parameters())))
+
+    start = [p.detach().clone() for p in reference.parameters()]
+    first = gradients()
+    norm = torch.cat([g.flatten() for g in first]).norm()
+    with torch.no_grad():
+        for p, g in zip(reference.parameters(), first, strict=True):
+            p.add_(g, alpha=float(0.5 / norm))
+    expected = [w - 0.1 * g for w, g in zip(start, gradients(), strict=True)]
+    assert made.advance([0.1]).loss == plain.advance([0.1]).loss  # both are the loss at w
+    for found, value in zip(made._model.parameters(), expected, strict=True):
+        torch.testing.assert_close(found.detach(), value, atol=1e-5, rtol=1e-5)
+    assert not torch.allclose(made._model[3].weight, plain._model[3].weight, atol=1e-3)  # type: ignore[index]
+    assert torch.equal(made._model[1].running_mean, plain._model[1].running_mean)  # type: ignore[index]
+
+
+def test_both_passes_of_a_sharp_step_drop_the_same_activations(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = learner(RECIPES["sharp with dropout"])
+    made._micro_batch = 2
+    seen: list[torch.Tensor] = []
+    loss = made._domain.loss
+
+    def noted(*given: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        seen.append(torch.get_rng_state())
+        return loss(*given)
+
+    monkeypatch.setattr(made._domain, "loss", noted)
+    made.advance([0.01])
+    assert len(seen) == 4
+    assert torch.equal(seen[0], seen[2])
+    assert torch.equal(seen[1], seen[3])
+    assert not torch.equal(seen[0], seen[1])
+
+
+@pytest.mark.parametrize("architecture", ["nanochat", "gpt2", "llama", "transformers gpt2"])
+def test_what_is_trained_at_another_context_is_scored_and_exported_at_it(architecture: str, tmp_path: Path) -> None:
+    context = 64 if architecture == "nanochat" else 16
+    made = learner(architecture=architecture)
+    own = made.evaluate("validation", sample=False)
+    recipe = replace(MUON, context=context)
+    made.advance(RATES[:2])
+    state(made, tmp_path / "a")
+    made.load(tmp_path / "a", recipe, 0)
+    assert made._position * context == 2 * 4 * 32
+    assert made.advance(RATES).tokens == 7 * 4 * context
+    scored = made.evaluate("validation", sample=False)
+    for column in ("count", "bytes", "block"):
+        assert np.array_equal(own.columns[column], scored.columns[column])
+    (tmp_path / "model").mkdir()
+    made.export(tmp_path / "model", "")
+    (tmp_path / "text.txt").write_text(VALIDATION)
+    again = evaluate_model(str(tmp_path / "model"), str(tmp_path / "text.txt"))
+    np.testing.assert_allclose(again.columns["loss"], scored.columns["loss"], rtol=1e-5)
+    config = json.loads((tmp_path / "model" / "config.json").read_text())
+    read = {"nanochat": "max_position_embeddings", "gpt2": "n_positions"}.get(architecture, "trained_context")
+    assert config[read] == context
+
+
+def test_settings_that_text_or_the_model_cannot_have_are_named() -> None:
+    with pytest.raises(PlanError, match=r"recipe.augmentation is 0.5, but text has none"):
+        learner(replace(MUON, augmentation=0.5))
+    with pytest.raises(PlanError, match=r"recipe.context 64: the learned positions end at 32"):
+        learner(replace(MUON, context=64), architecture="gpt2")
+    with pytest.raises(PlanError, match=r"recipe.context is 64, but this llama reads at most 32 tokens"):
+        learner(replace(MUON, context=64), architecture="llama")
+    with pytest.raises(PlanError, match=r"recipe.dropout is 0.1, but llama has no dropout"):
+        learner(replace(MUON, dropout=0.1), architecture="llama")
+    with pytest.raises(DataError, match=r"set recipe.context to \d+ or less"):
+        learner(replace(MUON, context=1_000_000))
+    found = {name: domain(name).settings for name in ("nanochat", "gpt2", "llama")}
+    assert found["nanochat"] == ("label_smoothing", "dropout", "context")
+    assert found["gpt2"] == ("label_smoothing", "dropout")
+    assert found["llama"] == ("label_smoothing",)
 
 
 def test_an_epoch_reads_every_window_once_and_epochs_differ() -> None:

@@ -196,7 +196,9 @@ def build_optimizer(
         case "adamw" | "adam":
             return rule(FusedAdam(plain, lr=rate, betas=betas, decoupled=name == "adamw"))
         case "adafactor":
-            return rule(torch.optim.Adafactor(plain, lr=rate, weight_decay=0.0))
+            # Steps are relative to the weights' size, and no smaller than to that of the second epsilon: by torch's
+            # 1e-3, weights that start at zero, as ours do, stay there for hundreds of steps.
+            return rule(torch.optim.Adafactor(plain, lr=rate, eps=(None, 3e-2), weight_decay=0.0))
         case "schedule-free":
             if not betas[0]:
                 raise PlanError("recipe.betas: schedule-free averages by the first of them; it must be more than 0")
