@@ -66,7 +66,7 @@ def _after_trunk(plan: Plan, history: History, trunk: TrialRecord) -> Proposal |
     best = best_checkpoint(phase)
     rate = trunk.trial.learning_rate
     match shown:
-        case Stability.DIVERGED if _restarts(phase) < RESTARTS:
+        case Stability.DIVERGED if _diverged(phase) <= RESTARTS:
             start = best.id if best else phase.started.start
             # What came after the checkpoint is skipped, the offending window with it.
             skip = (trunk.step - (best.step if best else 0)) * batch_size(phase)
@@ -89,9 +89,10 @@ def _after_trunk(plan: Plan, history: History, trunk: TrialRecord) -> Proposal |
     return _control(plan, history, trunk, trunk.last_checkpoint, "what is left equals the cooldown")
 
 
-def _restarts(phase: PhaseRecord) -> int:
-    """How often the trunk was begun again after it had diverged: each time past some data, at a lower rate."""
-    return sum(t.trial.skip_examples > 0 for t in phase.of_kind("trunk"))
+def _diverged(phase: PhaseRecord) -> int:
+    """How many of the trunks so far have diverged."""
+    trunks = phase.of_kind("trunk")
+    return sum(t.reading is not None and t.reading.stability is Stability.DIVERGED for t in trunks)
 
 
 def _on_plateau(phase: PhaseRecord, trunk: TrialRecord) -> bool:
@@ -206,7 +207,8 @@ def _after_fork(plan: Plan, history: History, control: TrialRecord) -> Proposal 
     if fork is None or trunk is None or phase.of_kind("move") or left_by_curve(plan, trunk):
         return None
     verdict = control.verdict
-    if left_by_curve(plan, control) or (verdict and verdict.high is not None and verdict.high < 0):
+    plain = [t for t in phase.of_kind("control") if t.trial.length is None]
+    if any(left_by_curve(plan, t) for t in plain) or (verdict and verdict.high is not None and verdict.high < 0):
         return None
     left = allowance(plan, history, trunk).steps_left
     if left is not None and left < fork.steps - trunk.step:

@@ -166,9 +166,7 @@ class History:
         return next(p.trials[name] for p in self.phases if name in p.trials)
 
     def _windows(self) -> Iterable[WindowRecord]:
-        """Of what this run has trained itself."""
-        own = (p for p in self.phases if p.started.phase not in self.reused)
-        return (r for p in own for t in p.trials.values() for r in t.windows)
+        return (r for p in self.phases for t in p.trials.values() for r in t.windows)
 
 
 def fold(entries: Iterable[Entry], history: History | None = None) -> History:

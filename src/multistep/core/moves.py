@@ -93,7 +93,9 @@ def _context(factor: float, recipe: Recipe, facts: Facts) -> Recipe | None:
 
 
 def _averaging(factor: float, recipe: Recipe, _facts: Facts) -> Recipe | None:
-    return replace(recipe, averaging=min(0.25, recipe.averaging * factor)) if recipe.averaging else None
+    if not recipe.averaging or recipe.optimizer == "schedule-free":
+        return None  # the latter averages by itself
+    return replace(recipe, averaging=min(0.25, recipe.averaging * factor))
 
 
 def _unfreeze(recipe: Recipe, _facts: Facts) -> Recipe | None:
@@ -143,6 +145,7 @@ OPTIMIZERS: Mapping[OptimizerName, str] = {
     "prodigy": "Prodigy: arXiv 2306.06101",
 }
 RATES = ("learning_rate",)
+RESET = ("gradient_clip", "cooldown_fraction")  # what an optimizer has its own values of
 
 _ALL = (
     Move("rate-up", SHORT_TRIALS, functools.partial(_rate, RATE_FACTOR), RATES, opposite="rate-down"),
@@ -284,7 +287,7 @@ _ALL = (
         regularises=True,
     ),
     *(
-        Move(f"optimizer-{name}", source, functools.partial(_optimizer, name), ("optimizer", *RATES))
+        Move(f"optimizer-{name}", source, functools.partial(_optimizer, name), ("optimizer", *RATES, *RESET))
         for name, source in OPTIMIZERS.items()
     ),
 )
@@ -298,7 +301,8 @@ def check_moves(names: tuple[str, ...], given: Mapping[str, object]) -> None:
     for name in names:
         if name not in NAMES:
             raise PlanError(f"unknown move '{name}'; allowed: {', '.join(NAMES)}, or auto.{nearest(name, NAMES)}")
-        touched = [key for key in MOVES[name].touches if key in given] if name in MOVES else []
+        checked = name in MOVES and name != "unfreeze"
+        touched = [key for key in MOVES[name].touches if key in given] if checked else []
         if touched:
             raise PlanError(
                 f"the move '{name}' changes {touched[0]}, which the recipe fixes at {given[touched[0]]}; leave one of "
@@ -309,7 +313,9 @@ def check_moves(names: tuple[str, ...], given: Mapping[str, object]) -> None:
 def applicable(recipe: Recipe, facts: Facts, given: Mapping[str, object]) -> dict[str, Recipe]:
     """The recipes that moves make of this one; what the plan gives is obeyed, so no move changes it."""
     found: dict[str, Recipe] = {}
-    for move in MOVES.values():
-        if not any(key in given for key in move.touches) and (changed := move(recipe, facts)):
-            found[move.name] = changed
+    for name, move in MOVES.items():
+        # What is frozen at first is given in order to be unfrozen.
+        fixed = name != "unfreeze" and any(key in given for key in move.touches)
+        if not fixed and (changed := move(recipe, facts)):
+            found[name] = changed
     return found

@@ -7,6 +7,7 @@ import math
 from multistep.core.events import CheckpointSaved
 from multistep.core.history import History, PhaseRecord, TrialRecord
 from multistep.core.metric import metric_named
+from multistep.core.stability import Stability
 
 CANDIDATES = 4  # cooled-down checkpoints kept for averaging
 
@@ -16,7 +17,8 @@ def best_checkpoint(phase: PhaseRecord) -> CheckpointSaved | None:
     metric = metric_named(phase.started.metric)
     best: tuple[float, CheckpointSaved] | None = None
     for record in (*phase.of_kind("trunk"), *phase.of_kind("control")):
-        scores = {look.step: look.interval.score for look in record.curve}
+        blown = [r.step for r in record.readings if r.stability is Stability.DIVERGED]
+        scores = {look.step: look.interval.score for look in record.curve if not blown or look.step < blown[0]}
         for saved in record.checkpoints:
             score = scores.get(saved.step, math.nan)
             if math.isfinite(score) and (best is None or metric.improvement(score, best[0]) > 0):

@@ -11,14 +11,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from multistep.core.allowance import evaluation_seconds, fixed_steps, seconds_left, seconds_per_step
+from multistep.core.allowance import evaluation_seconds, fixed_steps, seconds_left
 from multistep.core.events import MovesEnded
 from multistep.core.history import History, PhaseRecord, TrialRecord
 from multistep.core.metric import Interval, metric_named
 from multistep.core.moves import AVERAGE, MOVES, applicable
 from multistep.core.plan import Plan
 from multistep.core.recipe import Recipe
-from multistep.core.retained import CANDIDATES, before_cooldown, candidates, paid_most, trained
+from multistep.core.retained import before_cooldown, candidates, paid_most, trained
 from multistep.core.spending import blocks_needed
 from multistep.core.stability import Stability
 from multistep.core.trial import Proposal, Trial
@@ -33,6 +33,7 @@ LEAST_STEPS = 40  # a shorter sibling shows nothing
 RERUNS = 3  # of the control and of what helped most, once every move was tried
 EARLY_RERUN = 5  # siblings that must still fit for a first look at the noise between seeds
 BETWEEN_SECONDS = 0.5  # loading, saving and judging between two siblings, beside what is measured
+AVERAGES = 2  # at most: what `remaining` keeps back for them
 SOUP_ERRORS = 4.0  # by which the worst checkpoint of an average may be behind the best
 SLACK = 0.03  # of a sibling's length: what the clock may be short of and yet let it begin
 
@@ -53,10 +54,13 @@ def next_in_round(plan: Plan, history: History) -> Proposal | MovesEnded | None:
     wanted = plan.moves_of(index)
     if phase.moves_ended or wanted == () or isinstance(plan.phase(index).until, Amount):
         return None
-    if history.incumbent is None or history.incumbent.trial not in phase.trials:
-        return None
     if plan.budget is None and wanted == "auto":
         return None  # nobody said how long to go on
+    if history.incumbent is None:
+        return None
+    if history.incumbent.trial not in phase.trials:
+        reason = "the phase did not come up to the one before it, so there is nothing to go on from"
+        return MovesEnded(index, reason, budget=False)
     left = remaining(plan, history)
     incumbent = phase.trials[history.incumbent.trial].full
     if incumbent and incumbent.interval.n < LEAST_BLOCKS:
@@ -89,7 +93,7 @@ def remaining(plan: Plan, history: History) -> Amount | None:
     seconds = seconds_left(plan, history)
     if seconds is not None:
         # Averages come last and cost an evaluation each.
-        return Amount(seconds - 2 * between(history), Unit.SECONDS)
+        return Amount(seconds - AVERAGES * between(history), Unit.SECONDS)
     total = fixed_steps(plan, history)
     if total is None:
         return None
@@ -115,7 +119,15 @@ def _plain_cost(history: History, unit: Unit) -> float:
     phase = history.phase
     assert phase.control is not None
     steps = phase.control.step
-    return steps * (seconds_per_step(phase) or 0.0) if unit is Unit.SECONDS else float(steps)
+    return steps * _plain_speed(phase) if unit is Unit.SECONDS else float(steps)
+
+
+def _plain_speed(phase: PhaseRecord) -> float:
+    """Seconds a step of the plain run: a move's own may be twice that."""
+    plain = [*phase.of_kind("trunk"), *(t for t in phase.of_kind("control") if t.trial.length is None)]
+    done = [r for t in plain for r in t.done]
+    done = done[1:] or done  # the first window pays for what happens only once
+    return sum(r.train_seconds for r in done) / max(1, sum(r.window.steps for r in done))
 
 
 def sibling_length(history: History, left: Amount | None) -> Amount | None:
@@ -128,7 +140,7 @@ def sibling_length(history: History, left: Amount | None) -> Amount | None:
         return Amount(float(max(LEAST_STEPS, round(MOST_SHARE * _plain_cost(history, Unit.STEPS)))), Unit.STEPS)
     plain = _plain_cost(history, left.unit)
     extra = between(history) if left.unit is Unit.SECONDS else 0.0
-    per_step = (seconds_per_step(history.phase) or 0.0) if left.unit is Unit.SECONDS else 1.0
+    per_step = _plain_speed(history.phase) if left.unit is Unit.SECONDS else 1.0
     least = max(LEAST_SHARE * plain, LEAST_STEPS * per_step)
     aim = min(max(left.value / SIBLINGS - extra, least), max(least, MOST_SHARE * plain))
     many = math.floor((left.value + 1e-6) / (aim + extra))
@@ -139,7 +151,8 @@ def sibling_length(history: History, left: Amount | None) -> Amount | None:
 
 
 def _fits(history: History, left: Amount | None, length: Amount, many: int = 1) -> bool:
-    return left is None or left.value >= many * _cost(history, length) * (1 - SLACK)
+    slack = SLACK if length.unit is Unit.SECONDS else 0.0
+    return left is None or left.value >= many * _cost(history, length) * (1 - slack)
 
 
 # Rounds --------------------------------------------------------------------------------------------------
@@ -176,7 +189,8 @@ def _new_round(plan: Plan, history: History, base: Base, left: Amount | None) ->
         )
         return _last(plan, history, reason, budget=True)
     if not _names(plan, history, base):
-        return MovesEnded(index, "no move applies to this model, task and recipe", budget=False)
+        reason = "no further move applies to this model, task and recipe"
+        return _reruns(plan, history, left) or _last(plan, history, reason, budget=False)
     number = len(_rounds(phase)) + 1
     alone = left is not None and left.value < 2 * _cost(history, length) * (1 - SLACK)
     name = f"{index}.round-{number}.control"
@@ -250,7 +264,7 @@ def _last(plan: Plan, history: History, reason: str, *, budget: bool) -> Proposa
     ended = MovesEnded(index, reason, budget)
     averages = phase.of_kind("average")
     wanted = plan.moves_of(index)
-    if (wanted != "auto" and AVERAGE not in wanted) or not _rounds(phase) or len(averages) + 2 > CANDIDATES:
+    if (wanted != "auto" and AVERAGE not in wanted) or len(averages) >= AVERAGES:
         return ended
     if averages and (averages[-1].verdict is None or averages[-1].verdict.decision != "keep"):
         return ended
@@ -284,7 +298,11 @@ def _last(plan: Plan, history: History, reason: str, *, budget: bool) -> Proposa
 
 
 def _given(plan: Plan, history: History) -> dict[str, object]:
-    return dict(plan.phase(history.phase.started.phase).recipe)
+    given: dict[str, object] = dict(plan.phase(history.phase.started.phase).recipe)
+    if plan.budget and plan.budget.unit in (Unit.EPOCHS, Unit.TOKENS):
+        # Siblings have equal steps, which are equal examples only while a step has as many.
+        given |= dict.fromkeys(("batch_size", "context"), str(plan.budget))
+    return given
 
 
 def _names(plan: Plan, history: History, base: Base) -> list[str]:

@@ -23,6 +23,7 @@ from multistep.core.units import Amount
 HOPELESS_LOOKS = 10
 FINAL_STEPS = 24  # a window so short is not divided again
 WHOLE = ("one-cycle", "multi-step")  # schedules that mean nothing unless they are finished
+NEW_WARMUP = 10  # steps, at least, of an optimizer that begins anew
 ONE_CYCLE_WARMUP = 0.3  # of the length (arXiv 1708.07120)
 MILESTONES = (0.5, 0.75)  # of the length: where multi-step divides the rate by ten (arXiv 1512.03385)
 
@@ -157,7 +158,11 @@ def _sibling_window(trial: TrialRecord, left: Allowance) -> Window | None:
     if done > 0.0:
         return _fall(trial, left, left.steps_left)
     total = taken + left.steps_left
-    warmup = min(recipe.warmup_steps or 0, total // 10) if trial.trial.carry == "weights" else 0
+    warmup = 0
+    if trial.trial.carry == "weights":
+        # The base may have gone on from a trunk and so have none; a new optimizer needs one.
+        warmup = max(recipe.warmup_steps or 0, NEW_WARMUP)
+        warmup = warmup if left.unmeasured else min(warmup, max(1, total // 10))
     if trial.done:
         warmup = _warmup_of(trial)
     cooldown = 0 if left.unmeasured else min(round(total * recipe.cooldown_fraction), max(1, total - warmup))

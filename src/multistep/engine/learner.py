@@ -32,7 +32,7 @@ class Readiness:
 class Learner(Protocol):
     """Trains one phase. It behaves as if rebuilt from (checkpoint, recipe), whatever it keeps."""
 
-    def initial(self, recipe: Recipe, seed: int) -> None:
+    def initial(self, recipe: Recipe, seed: int, *, skip_examples: int = 0) -> None:
         """The weights that the first phase starts from: fresh ones, or a pretrained model's."""
 
     def load(self, folder: Path, recipe: Recipe, seed: int, *, carry: Carry = "all", skip_examples: int = 0) -> None:
@@ -42,7 +42,7 @@ class Learner(Protocol):
         starts anew. Raises PlanError if an optimizer's state is to be carried to another optimizer.
         """
 
-    def adopt(self, folder: Path, recipe: Recipe, seed: int) -> None:
+    def adopt(self, folder: Path, recipe: Recipe, seed: int, *, skip_examples: int = 0) -> None:
         """Begin anew, with fresh optimizer state and data order, from the weights that another phase saved."""
 
     def average(self, folders: Sequence[Path], recipe: Recipe, seed: int) -> None:

@@ -115,7 +115,7 @@ class SimulatedLearner:
         self._over = 0.0  # what a recipe made of overfitting, beside the curve's own
         self._luck = 0.0  # of the seed
 
-    def initial(self, recipe: Recipe, seed: int) -> None:
+    def initial(self, recipe: Recipe, seed: int, *, skip_examples: int = 0) -> None:
         self._progress, self._steps, self._rate, self._peak = 0.0, 0, 1.0, 0.0
         self._offset, self._over, self._luck = 0.0, 0.0, 0.0
         self._recipe, self._seed = recipe, seed
@@ -135,7 +135,7 @@ class SimulatedLearner:
             scores.append(self.population)
         self._luck += float(np.mean(scores)) - scores[-1]
 
-    def adopt(self, folder: Path, recipe: Recipe, seed: int) -> None:
+    def adopt(self, folder: Path, recipe: Recipe, seed: int, *, skip_examples: int = 0) -> None:
         self.load(folder, recipe, seed)
 
     def save(self, folder: Path) -> None:

@@ -13,6 +13,7 @@ from multistep.core.events import (
     Event,
     ReplayDiffered,
     TrialEnded,
+    VerdictGiven,
     WindowDone,
     WindowPlanned,
 )
@@ -23,6 +24,7 @@ from multistep.core.readings import read_stability
 from multistep.core.recipe import Recipe, rates
 from multistep.core.retained import needed
 from multistep.core.spending import Attempt
+from multistep.core.stability import Stability
 from multistep.core.trial import Progress, Trial, Window
 from multistep.core.verdicts import JUDGED, decide, paired, sibling_control
 from multistep.core.windows import next_window
@@ -31,6 +33,7 @@ from multistep.engine.clock import BudgetClock
 from multistep.engine.journal import Journal
 from multistep.engine.learner import Interrupted, Learner, Split
 from multistep.engine.rundir import RunDirectory
+from multistep.errors import DataError, PlanError, RunFailed
 
 SAVE_COST = 50  # a trial is saved again once training since took so many times a save's seconds
 SAVE_SECONDS = 5.0  # and never more often, so that tiny models do not save all the time
@@ -71,6 +74,20 @@ class TrialRunner:
             self._at, self._recipe = checkpoint, made.recipe
 
     def run(self, record: TrialRecord) -> Iterator[Entry]:
+        """Run a trial to its verdict. What a move asks for and cannot be had fails the move, not the run."""
+        if record.trial.kind not in ("move", "rerun", "average"):
+            yield from self._run(record)
+            return
+        try:
+            yield from self._run(record)
+        except (PlanError, DataError, RunFailed) as error:
+            self._at = None
+            name, reason = record.trial.id, str(error).splitlines()[0]
+            if record.trial.kind != "rerun" and self.history.trial(name).verdict is None:
+                yield self._journal.append(VerdictGiven(name, "failed", reason, None, None))
+            yield self._journal.append(TrialEnded(name))
+
+    def _run(self, record: TrialRecord) -> Iterator[Entry]:
         name = record.trial.id
         if record.step > record.first_step or not self._stands_where(record.trial):
             yield from self._restore(record)
@@ -139,6 +156,7 @@ class TrialRunner:
         record = self.history.trial(name)
         for_probes = record.trial.kind == "trunk" and probes_pay(self._plan, self.history)
         ok = not record.done or (record.done[-1].progress is not None and record.done[-1].progress.finite)
+        ok &= not (record.reading and record.reading.stability is Stability.DIVERGED)
         if ok and record.trial.kind not in ("probe", "rerun") and not self._saved_at(record):
             yield self._save(name)
         if record.trial.kind in (*JUDGED, "rerun") and record.verdict is None:
@@ -194,9 +212,10 @@ class TrialRunner:
         elif trial.kind == "average":
             self.learner.average([self._checkpoints.path(c) for c in trial.of], trial.recipe, trial.seed)
         elif trial.start is None:
-            self.learner.initial(trial.recipe, trial.seed)
+            self.learner.initial(trial.recipe, trial.seed, skip_examples=trial.skip_examples)
         elif trial.start == self.history.phase.started.start:
-            self.learner.adopt(self._checkpoints.path(trial.start), trial.recipe, trial.seed)
+            start = self._checkpoints.path(trial.start)
+            self.learner.adopt(start, trial.recipe, trial.seed, skip_examples=trial.skip_examples)
         else:
             self.learner.load(
                 self._checkpoints.path(trial.start),
@@ -217,6 +236,8 @@ class TrialRunner:
             read = record.readings[-1].step if record.readings else -1
             if read < record.step and (reading := read_stability(self._plan, self.history, trial.id)):
                 yield self._journal.append(reading)
+            if not self._saved_at(self.history.trial(trial.id)) and self._save_due(trial.id):
+                yield self._save(trial.id)
 
     def _saved_at(self, record: TrialRecord) -> bool:
         return any(saved.step == record.step and self._checkpoints.find(saved.id) for saved in record.checkpoints)

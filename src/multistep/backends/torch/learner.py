@@ -79,8 +79,9 @@ class TorchLearner:
 
     # Weights ----------------------------------------------------------------------------------------
 
-    def initial(self, recipe: Recipe, seed: int) -> None:
+    def initial(self, recipe: Recipe, seed: int, *, skip_examples: int = 0) -> None:
         self._place(self._domain.build(seed), recipe, seed)
+        self._position = skip_examples
 
     def load(self, folder: Path, recipe: Recipe, seed: int, *, carry: Carry = "all", skip_examples: int = 0) -> None:
         tensors = load_file(folder / STATE)
@@ -98,11 +99,12 @@ class TorchLearner:
         self._steps = saved["steps"]
         self._position = self._converted(saved) + skip_examples
 
-    def adopt(self, folder: Path, recipe: Recipe, seed: int) -> None:
+    def adopt(self, folder: Path, recipe: Recipe, seed: int, *, skip_examples: int = 0) -> None:
         tensors = load_file(folder / STATE)
         model = self._domain.build(seed)
         fill(model, tensors, "average.")
         self._place(model, recipe, seed)
+        self._position = skip_examples
 
     def average(self, folders: Sequence[Path], recipe: Recipe, seed: int) -> None:
         model = self._domain.build(seed)
@@ -126,6 +128,7 @@ class TorchLearner:
     def _place(self, model: nn.Module, recipe: Recipe, seed: int) -> None:
         freeze(model, recipe.frozen)
         self._recipe, self._seed = recipe, seed
+        self._micro_batch = None  # what did not fit under another recipe says nothing of this one
         self._example_size = self._domain.configure(model, recipe)
         self._model = model.to(self._device)
         self._average = copy.deepcopy(self._model).requires_grad_(False).eval()

@@ -17,6 +17,7 @@ from multistep.core.units import Amount, Unit
 
 PRESETS = ("nanochat", "gpt2", "qwen3", "llama")
 BATCH_SIZE = 12  # contexts a step
+MANY_TOKENS = 512  # of a vocabulary: with as many, Muon wants less than half the rate (docs/experiments.md)
 DEVICE_RATES = {"cpu": 2.5e10, "mps": 1e12, "cuda": 5e13}  # operations a second; of a CPU, each core's
 FINE_TUNING_RATE = 5e-5  # AdamW's: arXiv 1810.04805
 # Of matrices alone. Lion's steps are a tenth of AdamW's, so it takes ten times the decay: arXiv 2302.06675.
@@ -125,18 +126,24 @@ def default_dropout(epochs: float) -> float:
     return 0.0 if epochs < 3 else round(min(0.3, 0.1 + 0.1 * math.log2(epochs / 3)), 2)
 
 
-def _rate(optimizer: OptimizerName, architecture: str, pretrained: bool) -> float:
+def _rate(optimizer: OptimizerName, architecture: str, pretrained: bool, vocabulary: int) -> float:
     if pretrained:
         return convert_rate(FINE_TUNING_RATE, "adamw", optimizer)
-    return 0.02 if optimizer == "muon" and architecture != "nanochat" else TYPICAL_RATE[optimizer]
+    if optimizer != "muon":
+        return TYPICAL_RATE[optimizer]
+    if vocabulary >= MANY_TOKENS:
+        return 0.0125
+    return TYPICAL_RATE["muon"] if architecture == "nanochat" else 0.02
 
 
-def default_recipe(given: Mapping[str, Setting], *, architecture: str, pretrained: bool, epochs: float = 0.0) -> Recipe:
+def default_recipe(
+    given: Mapping[str, Setting], *, architecture: str, pretrained: bool, epochs: float = 0.0, vocabulary: int = 64
+) -> Recipe:
     """The recipe with every setting that the plan leaves open; `epochs` as `expected_epochs` says."""
     optimizer = cast(OptimizerName, given.get("optimizer", "adamw" if pretrained else "muon"))
     base: dict[str, Setting] = {
         "optimizer": optimizer,
-        "learning_rate": _rate(optimizer, architecture, pretrained),
+        "learning_rate": _rate(optimizer, architecture, pretrained, vocabulary),
         "batch_size": BATCH_SIZE,
         "weight_decay": WEIGHT_DECAY.get(optimizer, 0.0),
         "gradient_clip": 0.0 if optimizer == "muon" else 1.0,

@@ -157,7 +157,13 @@ class TextWorkshop:
             device=device.type,
             cores=torch.get_num_threads(),
         )
-        recipe = default_recipe(given, architecture=maker.architecture, pretrained=maker.pretrained, epochs=epochs)
+        recipe = default_recipe(
+            given,
+            architecture=maker.architecture,
+            pretrained=maker.pretrained,
+            epochs=epochs,
+            vocabulary=maker.vocabulary,
+        )
         facts = Facts(
             parameters=parameters,
             train_examples=domain.order.per_epoch,
