@@ -331,3 +331,45 @@ def test_pretrained_weights_are_forked_at_one_two_and_four_epochs(tmp_path: Path
     assert len(early.phase.of_kind("control")) < 3, "no more epochs once it overfits or gets worse"
     short = fork("short", POWER, "20s")
     assert [t.trial.to_the_end for t in short.phase.of_kind("control")] == [True], "less than an epoch: the plain run"
+
+
+# What must not break a run -------------------------------------------------------------------------------
+
+
+class Refusing(SimulatedWorkshop):
+    """A learner that cannot do what one move asks for."""
+
+    def open(self, *args: Any) -> Any:
+        learner, ready = super().open(*args)
+        load = learner.load
+
+        def refusing(folder: Path, recipe: Recipe, seed: int, **more: Any) -> None:
+            if recipe.sharpness:
+                raise PlanError("recipe.sharpness is 0.05, which this model cannot have")
+            load(folder, recipe, seed, **more)
+
+        learner.load = refusing  # type: ignore[method-assign]
+        return learner, ready
+
+
+def test_a_move_that_cannot_be_had_fails_and_the_run_goes_on(tmp_path: Path) -> None:
+    clock = FakeClock()
+    wanted = plan(budget="12000 steps", tolerance=0.02, moves=["sharpness-on", "decay-up"])
+    history = execute(wanted, tmp_path / "run", FLAT, clock=clock, workshop=Refusing(FLAT, clock, None, NOISE))
+    assert verdict(history, "sharpness-on") == "failed"
+    assert verdict(history, "decay-up") in ("keep", "reject")
+    assert history.finished is not None
+
+
+def test_a_new_optimizer_is_warmed_up_under_a_clock_too(tmp_path: Path) -> None:
+    history = iterate(tmp_path / "run", OVERFITS, NOISE, recipe={}, moves=["optimizer-adamw"])
+    trial = moves(history)[0]
+    course = [rate for w in trial.done for rate in rates(w.window.segments)]
+    assert course[0] == pytest.approx(trial.trial.learning_rate / 10)
+    assert course[9] == pytest.approx(trial.trial.learning_rate)
+
+
+def test_a_budget_in_epochs_allows_no_move_that_changes_what_a_step_holds(tmp_path: Path) -> None:
+    history = iterate(tmp_path / "run", FLAT, NOISE, budget="10 epochs", recipe={}, moves=["batch-up", "decay-up"])
+    assert {t.trial.move for t in moves(history)} <= {"decay-up"}
+    assert moves(history)

@@ -91,7 +91,7 @@ def _setting(value: object) -> str:
         case tuple() | list():
             return " and ".join(map(_setting, value)) or "none"
         case _:
-            return "none" if value is None else str(value)
+            return "the default" if value is None else str(value)
 
 
 def asked(trial: Fields) -> str:

@@ -132,7 +132,7 @@ def _rate(optimizer: OptimizerName, architecture: str, pretrained: bool, vocabul
     if optimizer != "muon":
         return TYPICAL_RATE[optimizer]
     if vocabulary >= MANY_TOKENS:
-        return 0.0125
+        return 0.01
     return TYPICAL_RATE["muon"] if architecture == "nanochat" else 0.02
 
 
