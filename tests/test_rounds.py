@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -45,10 +46,10 @@ def ended(history: History) -> str:
 
 NOISE = World(between_blocks=0.01, between_seeds=0.0005)
 # move -> what its recipe must do to the world to help, and (the same, turned round) to hurt
-SIGNS = {
+SIGNS: dict[str, Callable[[Recipe], bool]] = {
     "optimizer-adamw": lambda r: r.optimizer == "adamw",
-    "batch-up": lambda r: r.batch_size > 12,
-    "batch-down": lambda r: r.batch_size < 12,
+    "batch-up": lambda r: (r.batch_size or 0) > 12,
+    "batch-down": lambda r: (r.batch_size or 0) < 12,
     "decay-up": lambda r: (r.weight_decay or 0) > 0,
     "dropout-up": lambda r: r.dropout > 0,
     "sharpness-on": lambda r: r.sharpness > 0,
@@ -226,7 +227,7 @@ def test_a_move_changes_what_it_says_and_nothing_else(name: str) -> None:
     )
     settings = ("dropout", "label_smoothing", "augmentation", "context")
     names = tuple(move.removeprefix("optimizer-") for move in MOVES if move.startswith("optimizer-"))
-    facts = replace(FACTS, settings=settings, optimizers=names, pretrained=True)  # type: ignore[arg-type]
+    facts = replace(FACTS, settings=settings, optimizers=names, pretrained=True)
     changed = MOVES[name](rich, facts)
     assert changed is not None
     differing = {key for key in vars(rich) if getattr(rich, key) != getattr(changed, key)}
