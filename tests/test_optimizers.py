@@ -246,7 +246,7 @@ def test_rates_are_told_in_another_optimizers_terms() -> None:
     for name in NAMES:
         assert convert_rate(TYPICAL_RATE["adamw"], "adamw", name) == pytest.approx(TYPICAL_RATE[name])
         assert convert_rate(0.7, "prodigy", name) == TYPICAL_RATE[name]
-        recipe = default_recipe({"optimizer": name}, architecture="nanochat", pretrained=False)
+        recipe = default_recipe({"optimizer": name}, architecture="nanochat", pretrained=False, vocabulary=1024)
         assert recipe.learning_rate == TYPICAL_RATE[name]
         tuned = default_recipe({"optimizer": name}, architecture="llama", pretrained=True)
         assert tuned.learning_rate == pytest.approx(convert_rate(5e-5, "adamw", name))

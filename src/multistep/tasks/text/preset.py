@@ -20,7 +20,7 @@ BATCH_SIZE = 12  # contexts a step
 MANY_TOKENS = 512  # of a vocabulary: with as many, Muon wants less than half the rate (docs/experiments.md)
 DEVICE_RATES = {"cpu": 2.5e10, "mps": 1e12, "cuda": 5e13}  # operations a second; of a CPU, each core's
 FINE_TUNING_RATE = 5e-5  # AdamW's: arXiv 1810.04805
-# Of matrices alone. Lion's steps are a tenth of AdamW's, so it takes ten times the decay: arXiv 2302.06675.
+# Of matrices alone. Lion's rate is a part of AdamW's, so it takes that much more decay: arXiv 2302.06675.
 WEIGHT_DECAY: Mapping[OptimizerName, float] = {
     "adamw": 0.1,
     "schedule-free": 0.1,
@@ -129,11 +129,9 @@ def default_dropout(epochs: float) -> float:
 def _rate(optimizer: OptimizerName, architecture: str, pretrained: bool, vocabulary: int) -> float:
     if pretrained:
         return convert_rate(FINE_TUNING_RATE, "adamw", optimizer)
-    if optimizer != "muon":
-        return TYPICAL_RATE[optimizer]
-    if vocabulary >= MANY_TOKENS:
-        return 0.01
-    return TYPICAL_RATE["muon"] if architecture == "nanochat" else 0.02
+    if optimizer == "muon" and vocabulary < MANY_TOKENS:
+        return 0.03 if architecture == "nanochat" else 0.02
+    return TYPICAL_RATE[optimizer]
 
 
 def default_recipe(
