@@ -170,7 +170,7 @@ def test_a_change_of_optimizer_starts_it_anew_and_warms_it_up(tmp_path: Path) ->
     history = iterate(tmp_path / "run", FLAT, NOISE, budget="12000 steps", recipe={}, moves=["optimizer-adamw"])
     trial = moves(history)[0]
     assert trial.trial.carry == "weights"
-    assert trial.trial.learning_rate == pytest.approx(0.02 / 6), "six times less is typical of AdamW"
+    assert trial.trial.learning_rate == pytest.approx(0.02 / 2), "half is typical of AdamW"
     course = rates(trial.done[0].window.segments)
     assert course[0] < course[5] < course[20] == pytest.approx(trial.trial.learning_rate)
 
