@@ -43,12 +43,12 @@ class Fragile(SimulatedWorkshop):
         assert isinstance(learner, SimulatedLearner)
         advance = learner.advance
 
-        def dying(rates: Sequence[float]) -> Progress:
+        def dying(rates: Sequence[float], *, resolution: int | None = None) -> Progress:
             self._left -= 1
             if self._left < 0:
-                advance(rates[: len(rates) // 2])
+                advance(rates[: len(rates) // 2], resolution=resolution)
                 raise Killed
-            return advance(rates)
+            return advance(rates, resolution=resolution)
 
         learner.advance = dying  # type: ignore[method-assign]
         return learner, ready

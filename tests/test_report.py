@@ -44,7 +44,8 @@ from multistep.core.trial import Facts, Progress, Trial, TrialKind, Window
 from multistep.core.units import Amount, Unit, format_seconds
 from multistep.engine.clock import BudgetClock
 from multistep.engine.journal import Journal, read_entries
-from multistep.engine.plain import to_json
+from multistep.engine.learner import Exhibit
+from multistep.engine.plain import plain, to_json
 from multistep.engine.result import in_general, noise_between_seeds, result_of
 from multistep.engine.rundir import RunDirectory, plan_hash
 from multistep.report.charts import loss_chart
@@ -114,6 +115,7 @@ class RecordedRun:
     def phase(self, index: int) -> None:
         notes = ("12 documents are duplicates", "guessed: <b>characters</b>")
         facts = Facts(803_584, 15_684, 64, 33_716, 111_540, 33_000 * self.test, False, "x86_64", "4 layers", notes)
+        facts = replace(facts, usage="load({model})")
         name = self.names[index]
         self.add(PhaseStarted(index, name, self.metric, RECIPE, facts, True, False, None), other=0.6)
         if index == len(self.names) - 1:
@@ -217,7 +219,9 @@ class RecordedRun:
             step = self.journal.history.trial(name).step
             self.add(Evaluated(name, step, "test", False, interval, scores, table), evaluate=2.0)
             self.add(BaselineScored("6-gram", "test", *self.score(self.baseline, 1.5)), evaluate=1.0)
-        self.directory.samples.write_text(json.dumps(samples), encoding="utf-8")
+        self.directory.exhibits.write_text(
+            json.dumps(plain([Exhibit("What it writes", texts=samples)])), encoding="utf-8"
+        )
         self.directory.model.mkdir()
         self.add(RunFinished("stable", "4523a7"), save=0.3)
         record = result_of(self.journal.history, self.directory.read_table)
@@ -632,7 +636,8 @@ def test_the_result_ends_with_model_and_report_and_disarms_the_sample(tmp_path: 
     directory = finished(tmp_path)
     console, out = shown()
     record = json.loads(directory.result.read_text(encoding="utf-8"))
-    print_result(record, tmp_path, ["[bold]从前\x1b]0;title\x07"], console)
+    exhibit = plain(Exhibit("What it writes", texts=("[bold]从前\x1b]0;title\x07",)))
+    print_result(record, tmp_path, [exhibit], console)
     printed = out.getvalue()
     assert "[bold]从前" in printed
     assert "\x1b" not in printed

@@ -50,9 +50,9 @@ class Counting(SimulatedWorkshop):
         assert isinstance(learner, SimulatedLearner)
         advance = learner.advance
 
-        def counted(rates: Sequence[float]) -> Progress:
+        def counted(rates: Sequence[float], *, resolution: int | None = None) -> Progress:
             self.steps += len(rates)
-            return advance(rates)
+            return advance(rates, resolution=resolution)
 
         learner.advance = counted  # type: ignore[method-assign]
         return learner, replace(ready, fingerprint=str(plan.phase(phase).data))

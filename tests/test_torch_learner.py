@@ -22,6 +22,7 @@ from multistep.backends.torch.learner import STATISTICS_BATCHES, Batch, TorchLea
 from multistep.backends.torch.optimizers import usable_optimizers
 from multistep.core.metric import METRICS
 from multistep.core.optimizers import TYPICAL_RATE
+from multistep.core.plan import DataSpec
 from multistep.core.recipe import OptimizerName, Recipe
 from multistep.engine.learner import Interrupted
 from multistep.errors import DataError, PlanError
@@ -123,7 +124,7 @@ def test_looking_changes_no_bit_of_training(name: str, tmp_path: Path) -> None:
     before, random = state(made, tmp_path / "a"), torch.get_rng_state()
     first = made.evaluate("validation", sample=False)
     second = made.evaluate("validation", sample=False)
-    made.samples()
+    made.exhibits()
     made.export(tmp_path, "")
     assert torch.equal(torch.get_rng_state(), random)
     assert same(state(made, tmp_path / "b"), before)
@@ -419,7 +420,7 @@ def test_what_is_trained_at_another_context_is_scored_and_exported_at_it(archite
     (tmp_path / "model").mkdir()
     made.export(tmp_path / "model", "")
     (tmp_path / "text.txt").write_text(VALIDATION)
-    again = evaluate_model(str(tmp_path / "model"), str(tmp_path / "text.txt"))
+    again = evaluate_model(str(tmp_path / "model"), DataSpec(str(tmp_path / "text.txt")))
     np.testing.assert_allclose(again.columns["loss"], scored.columns["loss"], rtol=1e-5)
     config = json.loads((tmp_path / "model" / "config.json").read_text())
     read = {"nanochat": "max_position_embeddings", "gpt2": "n_positions"}.get(architecture, "trained_context")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from multistep.api import Result, resume, train
+    from multistep.api import Result, evaluate, generate, predict, resume, train
 
-__all__ = ["Result", "__version__", "resume", "train"]
+__all__ = ["Result", "__version__", "evaluate", "generate", "predict", "resume", "train"]
 
 __version__: str  # looked up on use: the look-up takes a tenth of a second
 
@@ -21,7 +21,7 @@ def __getattr__(name: str) -> Any:
             return version("multistep")
         except PackageNotFoundError:  # run from a source tree that was never installed
             return "0"
-    if name in ("Result", "resume", "train"):
+    if name in __all__:
         from multistep import api
 
         return getattr(api, name)

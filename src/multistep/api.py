@@ -6,17 +6,17 @@ import errno
 import json
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import chdir, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from multistep.core.events import Entry, RunInterrupted, VerdictGiven
 from multistep.core.history import History
 from multistep.core.metric import Interval
-from multistep.core.plan import Plan
+from multistep.core.plan import DataSpec, Plan
 from multistep.engine.clock import BudgetClock
 from multistep.engine.costs import cost_of, remember
 from multistep.engine.journal import Journal
@@ -26,6 +26,9 @@ from multistep.engine.planfile import plan_from, read_plan, to_yaml
 from multistep.engine.rundir import RunDirectory, default_folder, plan_hash, write_atomically
 from multistep.errors import PlanError, RunDirectoryError, RunFailed, Stopped, UserError
 from multistep.report.summary import interval_of
+
+if TYPE_CHECKING:
+    from multistep.tasks.prediction import Prediction
 
 OnEntry = Callable[[Entry, History], None]
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -99,7 +102,7 @@ def run(
         if workshop is None:
             from multistep.tasks import workshop_for
 
-            workshop = workshop_for(plan.task)
+            workshop = workshop_for(plan)
         execution = Run(plan, directory, workshop, clock, stop.asked)
         try:
             for entry in execution.entries():
@@ -221,7 +224,7 @@ def _full_disk(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def evaluate(model: str | Path, data: str, *, text_column: str | None = None) -> dict[str, Any]:
+def evaluate(model: str | Path, data: str | DataSpec, *, text_column: str | None = None) -> dict[str, Any]:
     """Score a model folder on data: every metric with its 95% interval, as plain values.
 
     Raises PlanError or DataError for what cannot be read.
@@ -229,10 +232,21 @@ def evaluate(model: str | Path, data: str, *, text_column: str | None = None) ->
     from multistep.core.metric import METRICS
     from multistep.tasks import evaluate_model
 
-    evaluation = evaluate_model(str(model), data, text_column=text_column)
+    data = data if isinstance(data, DataSpec) else DataSpec(source=data, text_column=text_column)
+    evaluation = evaluate_model(str(model), data)
     metrics = {name: metric for name, metric in METRICS.items() if metric.applies(evaluation)}
     scores = {name: asdict(metric.interval(evaluation)) | {"unit": metric.unit} for name, metric in metrics.items()}
-    return {"model": str(model), "data": data, "spans": len(evaluation), "scores": scores}
+    return {"model": str(model), "data": str(data), "examples": len(evaluation), "scores": scores}
+
+
+def predict(model: str | Path, inputs: Sequence[str | Path]) -> list[Prediction]:
+    """What a model folder says of each input: a text, or the path of an image or audio file.
+
+    Raises PlanError or DataError for what cannot be read.
+    """
+    from multistep.tasks import predict as predict_inputs
+
+    return predict_inputs(str(model), [str(item) for item in inputs])
 
 
 def generate(model: str | Path, prompt: str, *, tokens: int = 200, temperature: float = 0.8, seed: int = 0) -> str:

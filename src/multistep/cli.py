@@ -73,10 +73,13 @@ def _plan(file: Path | None, settings: list[str] | None, keywords: dict[str, Any
 @app.command()
 def train(
     plan: PlanFile = None,
-    task: Annotated[str | None, typer.Option(help="What to train for: text-generation.")] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(help="text-generation, text-classification, ...: docs/tasks.md."),
+    ] = None,
     data: Annotated[str | None, typer.Option(help="A file, a folder, or a data set id.")] = None,
     model: Annotated[str | None, typer.Option(help="A preset, a model folder, or a hub id.")] = None,
-    metric: Annotated[str | None, typer.Option(help="What decides: loss, perplexity, bits_per_byte.")] = None,
+    metric: Annotated[str | None, typer.Option(help="What decides; default by task: loss, accuracy, wer, ...")] = None,
     budget: Annotated[str | None, typer.Option(help="10m, 1h30m, 2000 steps, 3 epochs, 2M tokens.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of weights and data order; default 0.")] = None,
     out: Out = None,
@@ -105,14 +108,20 @@ def resume(run: RunFolder, as_json: Json = False) -> None:
 
 @app.command()
 def demo(
-    budget: Annotated[str, typer.Option(help="Time to spend.")] = "3m",
+    what: Annotated[str, typer.Argument(metavar="[text|language|image|speech]", help="Which demo.")] = "text",
+    budget: Annotated[str | None, typer.Option(help="Time to spend; default 3m for text, 100s for others.")] = None,
     out: Out = None,
     as_json: Json = False,
 ) -> None:
-    """Train a small GPT on the Python reference manual that every CPython carries."""
+    """Train on data that needs no download: the Python manual, docstrings, handwritten digits, spoken words."""
+    from multistep.core.tasks import DEMOS
     from multistep.engine.rundir import RunDirectory, default_folder
+    from multistep.errors import PlanError, nearest
 
-    wanted = _plan(None, None, {"task": "text-generation", "data": "python-manual", "budget": budget})
+    if what not in DEMOS:
+        raise PlanError(f"unknown demo '{what}'; allowed: {', '.join(DEMOS)}.{nearest(what, DEMOS)}")
+    task, data, seconds = DEMOS[what]
+    wanted = _plan(None, None, {"task": task, "data": data, "budget": budget or f"{seconds}s"})
     _train(wanted, RunDirectory(out or default_folder(wanted)), as_json)
 
 
@@ -131,8 +140,8 @@ def _train(plan: Plan, directory: Any, as_json: bool) -> None:
         return
     from multistep.report.table import print_result
 
-    samples = json.loads(directory.samples.read_text(encoding="utf-8")) if directory.samples.exists() else []
-    print_result(dict(result.record), directory.folder, samples, Console())
+    exhibits = json.loads(directory.exhibits.read_text(encoding="utf-8")) if directory.exhibits.exists() else []
+    print_result(dict(result.record), directory.folder, exhibits, Console())
 
 
 @app.command()
@@ -208,18 +217,40 @@ def evaluate(
     model: ModelFolder,
     data: Annotated[str, typer.Option(help="What to score: a file, a folder, or a data set id.")],
     text_column: Annotated[str | None, typer.Option(help="The column that holds the text.")] = None,
+    label_column: Annotated[str | None, typer.Option(help="The column that holds the label.")] = None,
+    path_column: Annotated[str | None, typer.Option(help="The column that names image or audio files.")] = None,
     as_json: Json = False,
 ) -> None:
     """Score a model on data, with intervals."""
     from multistep.api import evaluate as evaluate_model
+    from multistep.core.plan import DataSpec
 
-    scores = evaluate_model(model, data, text_column=text_column)
+    spec = DataSpec(source=data, text_column=text_column, label_column=label_column, path_column=path_column)
+    scores = evaluate_model(model, spec)
     if as_json:
         _print_json(scores)
         return
     from multistep.report.check import print_scores
 
     print_scores(scores)
+
+
+@app.command()
+def predict(
+    model: ModelFolder,
+    inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", help="Texts, image files or audio files.")],
+    as_json: Json = False,
+) -> None:
+    """Say what a model makes of texts, images or sounds."""
+    from multistep.api import predict as predict_inputs
+
+    found = predict_inputs(model, inputs)
+    if as_json:
+        _print_json({"model": str(model), "predictions": found})
+        return
+    from multistep.report.check import print_predictions
+
+    print_predictions(found)
 
 
 @app.command()

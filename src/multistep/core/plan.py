@@ -15,13 +15,22 @@ Moves = tuple[str, ...] | Literal["auto"]
 
 @dataclass(frozen=True)
 class DataSpec:
-    """Where the data is: one `source` to be split, or one for each split. `text_column` names the text."""
+    """Where the data is: one `source` to be split, or one for each split.
+
+    The columns of tables are guessed where that is obvious: `text_column` (of speech: the transcript),
+    `second_text_column` of sentence pairs, `label_column`, `path_column` of image or audio files. `labels` says what
+    labels are where their look might mislead: one class, several classes at once, or numbers.
+    """
 
     source: str | None = None
     train: str | None = None
     validation: str | None = None
     test: str | None = None
     text_column: str | None = None
+    second_text_column: str | None = None
+    label_column: str | None = None
+    path_column: str | None = None
+    labels: Literal["auto", "class", "classes", "number"] = "auto"
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
 
@@ -39,7 +48,7 @@ class ModelSpec:
     width: int | None = None
     heads: int | None = None
     context: int | None = None
-    tokenizer: Literal["auto", "characters", "bpe"] = "auto"
+    tokenizer: Literal["auto", "characters", "bpe", "wordpiece"] = "auto"
     vocabulary: int | None = None
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
@@ -83,13 +92,16 @@ class Plan:
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
 
     def phase(self, index: int) -> Phase:
-        """The phase with the plan's own values where it has none; the plan's recipe lies below the phase's."""
+        """The phase with the plan's own values where it has none; the plan's recipe lies below the phase's.
+
+        The plan's metric is for its own task alone: a phase of another task means something else by a score.
+        """
         own = self.phases[index] if self.phases else Phase(name="plain")
         return Phase(
             name=own.name,
             task=own.task or self.task,
             data=own.data or self.data,
-            metric=own.metric or self.metric,
+            metric=own.metric or (self.metric if own.task in (None, self.task) else None),
             recipe={**self.recipe, **own.recipe},
             until=own.until,
             moves=self.moves_of(index),

@@ -14,7 +14,7 @@ Schedule = Literal["constant", "one-cycle", "multi-step", "on-plateau"]
 CooldownShape = Literal["linear", "cosine", "1-sqrt"]
 Shape = Literal["warmup", "constant", "linear", "cosine", "1-sqrt"]
 Precision = Literal["auto", "float32", "bfloat16"]
-Setting = str | int | float | bool | tuple[str, ...] | tuple[float, float] | None
+Setting = str | int | float | bool | tuple[str, ...] | tuple[int, ...] | tuple[float, float] | None
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,8 @@ class Recipe:
     steps so far (0: none). `frozen` holds glob patterns of parameter names. `schedule` is what the rate does
     before the cooldown. `sharpness` is the radius of sharpness-aware steps (0: plain ones). Each layer below
     the head has `layer_decay` times the rate of the one above. `context` is the training context in tokens
-    (None: the model's own); `augmentation` the strength of the task's augmentation, 0 to 1.
+    (None: the model's own); `augmentation` the strength of the task's augmentation, 0 to 1. `resolution` is the
+    training size of images in pixels; of several, the trunk takes all but the last in turn, for equal shares.
     """
 
     optimizer: OptimizerName = "muon"
@@ -49,6 +50,7 @@ class Recipe:
     augmentation: float = 0.0
     layer_decay: float = 1.0
     context: int | None = None
+    resolution: tuple[int, ...] = ()
     frozen: tuple[str, ...] = ()
     precision: Precision = "auto"
 
@@ -70,6 +72,8 @@ class Recipe:
         check.within("augmentation", self.augmentation, 0, 1)
         check.within("layer_decay", self.layer_decay, 0, 1, open_low=True)
         check.within("context", self.context, 2, math.inf)
+        for size in self.resolution:
+            check.within("resolution", size, 4, math.inf)
         for beta in self.betas:
             check.within("betas", beta, 0, 1, open_high=True)
 

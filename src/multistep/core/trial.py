@@ -54,12 +54,14 @@ class Proposal:
 class Window:
     """The steps between two evaluations, fixed before they are taken.
 
-    `look` tells whether the fixed sample of the validation split is scored at their end.
+    `look` tells whether the fixed sample of the validation split is scored at their end. `resolution` is what
+    images are trained at where the recipe names sizes.
     """
 
     trial: str
     segments: tuple[Segment, ...]
     look: bool
+    resolution: int | None = None
 
     @property
     def steps(self) -> int:
@@ -88,7 +90,8 @@ class Facts:
     Tokens are labels that count in the loss; `sample_tokens` are those of the fixed part of the validation
     split that is looked at after each window, `validation_tokens` and `test_tokens` of whole splits (0: none).
     `pretrained` tells that the weights come from elsewhere. `settings` are the recipe's keys that this model and
-    task answer to beyond those that every torch model does; `optimizers` those that can be used here.
+    task answer to beyond those that every torch model does; `optimizers` those that can be used here. `usage` is
+    Python that loads the exported model, with {model} for its folder.
     """
 
     parameters: int
@@ -103,3 +106,4 @@ class Facts:
     notes: tuple[str, ...] = ()
     settings: tuple[str, ...] = ()
     optimizers: tuple[str, ...] = ("muon", "adamw", "sgd")
+    usage: str = ""

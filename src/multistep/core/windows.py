@@ -61,6 +61,23 @@ def _hopeless(plan: Plan, record: TrialRecord) -> bool:
 def next_window(plan: Plan, history: History, name: str) -> Window | None:
     """The next window of a trial, or None when the trial is over."""
     trial = history.trial(name)
+    window = _next_window(plan, history, trial)
+    if window is None or not (sizes := trial.trial.recipe.resolution):
+        return window
+    return replace(window, resolution=_resolution(sizes, trial, allowance(plan, history, trial)))
+
+
+def _resolution(sizes: tuple[int, ...], trial: TrialRecord, left: Allowance) -> int:
+    """The size that a trunk has reached; what follows a trunk is trained at the last."""
+    if trial.trial.kind != "trunk" or (left.steps_left is None and not left.unmeasured):
+        return sizes[-1]
+    total = max(1, trial.step + (left.steps_left or 0))
+    passed = 0.0 if left.unmeasured else trial.step / total / max(1e-9, 1.0 - trial.trial.recipe.cooldown_fraction)
+    growing = sizes[:-1] if trial.trial.recipe.cooldown_fraction else sizes
+    return growing[min(len(growing) - 1, int(passed * len(growing)))] if growing else sizes[-1]
+
+
+def _next_window(plan: Plan, history: History, trial: TrialRecord) -> Window | None:
     last = trial.done[-1].progress if trial.done else None
     if last is not None and not last.finite:
         return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from multistep.core.history import History
 from multistep.core.metric import Interval, metric_named
 from multistep.core.plan import Plan
+from multistep.core.tasks import task_named
 from multistep.core.units import format_seconds
 
 
@@ -26,7 +27,7 @@ def model_card(plan: Plan, history: History) -> str:
     name = history.baselines[0].name if history.baselines else "baseline"
     notes = "\n".join(f"- {note}" for note in phase.started.facts.notes)
     return f"""---
-pipeline_tag: {plan.task}
+pipeline_tag: {task_named(plan.task).pipeline}
 tags: [multistep]
 ---
 # {plan.task}, trained by multistep

@@ -27,6 +27,25 @@ class Readiness:
     recipe: Recipe
     rate_open: bool
     fingerprint: str  # of the phase's data: an incumbent is comparable where it is the same
+    metrics: tuple[str, ...] = ("loss", "perplexity", "bits_per_byte")  # that it can be judged by, the default first
+
+
+@dataclass(frozen=True)
+class Picture:
+    png: str  # base64
+    caption: str
+
+
+@dataclass(frozen=True)
+class Exhibit:
+    """Outputs of the model for people to look at: texts, a table, or pictures. `shaded` tables hold counts."""
+
+    title: str
+    texts: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
+    rows: tuple[tuple[str, ...], ...] = ()
+    shaded: bool = False
+    pictures: tuple[Picture, ...] = ()
 
 
 class Learner(Protocol):
@@ -43,7 +62,10 @@ class Learner(Protocol):
         """
 
     def adopt(self, folder: Path, recipe: Recipe, seed: int, *, skip_examples: int = 0) -> None:
-        """Begin anew, with fresh optimizer state and data order, from the weights that another phase saved."""
+        """Begin anew, with fresh optimizer state and data order, from the weights that another phase saved.
+
+        Of a phase of another task, those that both models have. Raises PlanError if they share none.
+        """
 
     def average(self, folders: Sequence[Path], recipe: Recipe, seed: int) -> None:
         """Stand at the uniform mean of the averaged weights that `save` wrote, with fresh optimizer state.
@@ -51,8 +73,8 @@ class Learner(Protocol):
         Statistics of batch normalisation, which no mean of weights can give, are computed anew.
         """
 
-    def advance(self, rates: Sequence[float]) -> Progress:
-        """Take one step per learning rate. Raises Interrupted."""
+    def advance(self, rates: Sequence[float], *, resolution: int | None = None) -> Progress:
+        """Take one step per learning rate, with images of that size. Raises Interrupted."""
 
     def evaluate(self, split: Split, *, sample: bool) -> Evaluation:
         """Score a split, or its fixed sample, with averaged weights. Changes nothing, random state included."""
@@ -69,8 +91,8 @@ class Learner(Protocol):
     def baseline(self, split: Split) -> tuple[str, Evaluation]:
         """A trivial model's name and its evaluation of a split."""
 
-    def samples(self) -> Sequence[str]:
-        """A few outputs of the model for people to look at."""
+    def exhibits(self) -> Sequence[Exhibit]:
+        """A few outputs of the model for people to look at, the most telling first."""
 
 
 class Workshop(Protocol):

@@ -27,7 +27,7 @@ from multistep.core.events import (
 )
 from multistep.core.history import History
 from multistep.core.metric import metric_named, scores_of
-from multistep.core.plan import Plan
+from multistep.core.plan import Phase, Plan
 from multistep.core.units import Unit
 from multistep.engine.card import model_card
 from multistep.engine.checkpoints import publish
@@ -157,7 +157,7 @@ class Run:
     def _beginning(self, index: int, ready: Readiness) -> PhaseStarted:
         phase = self._plan.phase(index)
         previous = self.history.phases[index - 1] if index else None
-        metric = metric_named(phase.metric or "loss").name
+        metric = _metric_of(phase, ready)
         return PhaseStarted(
             phase=index,
             name=phase.name,
@@ -254,8 +254,8 @@ class Run:
         if self.history.test and not any(b.split == "test" for b in self.history.baselines):
             yield self._baseline(learner, "test")
         with self._clock.account("evaluate"):
-            samples = [text.encode("utf-8", "replace").decode("utf-8") for text in learner.samples()]
-        write_atomically(self._directory.samples, to_json(samples, indent=1))
+            shown = to_json(list(learner.exhibits()), indent=1)
+        write_atomically(self._directory.exhibits, shown.encode("utf-8", "replace").decode("utf-8"))
         weights = self._export(learner)
         yield self._append(RunFinished(self.history.phase.finished.stopped, weights))  # type: ignore[union-attr]
         self._write_result()
@@ -281,3 +281,15 @@ class Run:
         with self._clock.account("save"):
             publish(self._directory.model, write)
         return weights
+
+
+def _metric_of(phase: Phase, ready: Readiness) -> str:
+    """The name of what decides. Raises PlanError for a metric that this data cannot be judged by."""
+    if phase.metric is None:
+        return ready.metrics[0]
+    name = metric_named(phase.metric).name
+    if name not in ready.metrics:
+        raise PlanError(
+            f"metric '{name}' says nothing of {phase.task} on this data; allowed: {', '.join(ready.metrics)}"
+        )
+    return name

@@ -17,11 +17,11 @@ from multistep.core.metric import metric_named
 from multistep.core.moves import check_moves
 from multistep.core.plan import Plan
 from multistep.core.recipe import RECIPE_KEYS, Recipe
+from multistep.core.tasks import family_of, task_named
 from multistep.core.units import Amount, parse_amount
 from multistep.engine.plain import plain
 from multistep.errors import PlanError, nearest
 
-TASKS = ("text-generation",)
 Place = tuple[str | int, ...]
 
 
@@ -291,11 +291,10 @@ def _check_meaning(plan: Plan, source: _Source) -> None:
     for index in range(plan.phase_count):
         phase = plan.phase(index)
         place: Place = ("phases", index) if plan.phases else ()
-        if phase.task not in TASKS:
-            raise PlanError(
-                f"{source.at((*place, 'task'))}: unknown task '{phase.task}'; allowed: {', '.join(TASKS)}."
-                f"{nearest(str(phase.task), TASKS)}"
-            )
+        try:
+            task_named(str(phase.task))
+        except PlanError as error:
+            raise PlanError(f"{source.at((*place, 'task'))}: {error}") from error
         if phase.metric is not None:
             try:
                 metric_named(phase.metric)
@@ -308,6 +307,10 @@ def _check_meaning(plan: Plan, source: _Source) -> None:
             raise PlanError(
                 f"{source.at((*place, 'data'))}: data names either one source, or train (and validation, test) files"
             )
+    try:
+        family_of(plan)
+    except PlanError as error:
+        raise PlanError(f"{source.at(('phases',))}: {error}") from error
     if plan.tolerance is not None and not plan.tolerance > 0:
         raise PlanError(f"{source.at(('tolerance',))}: tolerance is {plan.tolerance:g}; allowed: more than 0")
     if not 0 <= plan.seed < 2**31:

@@ -33,6 +33,7 @@ def result_of(history: History, read_table: ReadTable) -> dict[str, Any]:
         "model": "model",
         "weights_sha256": history.finished.weights,
         "parameters": history.phase.started.facts.parameters,
+        "usage": history.phase.started.facts.usage,
         "validation": asdict(winner.full.interval) if winner.full else None,
         "test": asdict(history.test.interval) if history.test else None,
         "scores": {

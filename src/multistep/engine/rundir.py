@@ -62,7 +62,7 @@ class RunDirectory:
         self.result = folder / "result.json"
         self.report = folder / "report.html"
         self.events = folder / "events"
-        self.samples = folder / "samples.json"
+        self.exhibits = folder / "exhibits.json"
 
     @property
     def exists(self) -> bool:

@@ -23,7 +23,7 @@ from multistep.core.recipe import Recipe, with_settings
 from multistep.core.trial import Carry, Facts, Progress
 from multistep.core.units import Amount, Unit
 from multistep.engine.clock import BudgetClock
-from multistep.engine.learner import Interrupted, Learner, Readiness, Split
+from multistep.engine.learner import Exhibit, Interrupted, Learner, Readiness, Split
 from multistep.engine.loop import Run
 from multistep.engine.rundir import RunDirectory
 from multistep.errors import RunFailed
@@ -144,7 +144,7 @@ class SimulatedLearner:
         state = {"numbers": numbers, "trial": [repr(self._recipe), self._seed]}
         (folder / "state.json").write_text(json.dumps(state), encoding="utf-8")
 
-    def advance(self, rates: Sequence[float]) -> Progress:
+    def advance(self, rates: Sequence[float], *, resolution: int | None = None) -> Progress:
         if self._should_stop():
             raise Interrupted
         each = np.asarray(rates)
@@ -193,7 +193,7 @@ class SimulatedLearner:
         columns = {"loss": flat, "count": np.full(BLOCKS, TOKENS), "bytes": np.full(BLOCKS, TOKENS)}
         return "simulated baseline", Evaluation({**columns, "block": np.arange(BLOCKS, dtype=np.float64)})
 
-    def samples(self) -> Sequence[str]:
+    def exhibits(self) -> Sequence[Exhibit]:
         return []
 
     @property

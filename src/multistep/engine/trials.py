@@ -128,7 +128,7 @@ class TrialRunner:
     def _advance(self, window: Window) -> Progress:
         self._at = None
         with self._clock.account("train"):
-            return self.learner.advance(rates(window.segments))
+            return self.learner.advance(rates(window.segments), resolution=window.resolution)
 
     def _look(self, window: Window) -> Iterator[Entry]:
         last = self.history.trial(window.trial).windows[-1]
@@ -226,7 +226,8 @@ class TrialRunner:
             )
         for done in record.done:
             if done.step > step and done.progress:
-                repeated = self.learner.advance(rates(done.window.segments))
+                window = done.window
+                repeated = self.learner.advance(rates(window.segments), resolution=window.resolution)
                 self._at = None
                 if not _same(repeated.loss, done.progress.loss):
                     yield self._journal.append(ReplayDiffered(trial.id, done.progress.loss, repeated.loss))

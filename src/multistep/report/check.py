@@ -8,15 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from multistep.core.metric import metric_named
 from multistep.core.plan import DataSpec, Plan
+from multistep.core.tasks import task_named
 from multistep.core.units import Amount, Unit, format_seconds
 from multistep.engine.costs import recall
 from multistep.engine.plain import plain
 from multistep.engine.planfile import to_yaml
 from multistep.engine.rundir import default_folder, plan_hash
 from multistep.errors import PlanError
+from multistep.report.words import clean
 
 if TYPE_CHECKING:
     from multistep.engine.simulate import Outcome
@@ -37,7 +40,7 @@ def check_plan(plan: Plan) -> dict[str, Any]:
                 "name": phase.name,
                 "task": phase.task,
                 "data": str(phase.data),
-                "metric": metric_named(phase.metric or "loss").name,
+                "metric": metric_named(phase.metric or task_named(str(phase.task)).metric).name,
                 "until": str(phase.until or ("the budget or stable" if plan.budget else "stable")),
                 "recipe": {**{key: plain(value) for key, value in phase.recipe.items()}},
                 "moves": phase.moves,
@@ -147,8 +150,19 @@ def print_outcomes(outcomes: Sequence[Outcome]) -> None:
 
 def print_scores(scores: Mapping[str, Any]) -> None:
     """The scores of `evaluate` with their intervals."""
-    table = Table("metric", "score", "95% interval", "unit", title=f"{scores['spans']} spans of {scores['data']}")
+    table = Table("metric", "score", "95% interval", "unit", title=f"{scores['examples']} examples of {scores['data']}")
     for name, found in scores["scores"].items():
         interval = f"[{found['low']:.4f}, {found['high']:.4f}]"
         table.add_row(name, f"{found['score']:.4f}", interval, found["unit"])
+    Console().print(table)
+
+
+def print_predictions(predictions: Sequence[Any]) -> None:
+    """Each input with what the model says of it, as `predict` gives them."""
+    table = Table("input", "output", "probability", "others")
+    for found in predictions:
+        likely = sorted(found.others.items(), key=lambda pair: -pair[1])
+        others = ", ".join(f"{name} {share:.3f}" for name, share in likely[:3] if name != found.output)
+        probability = "" if found.probability is None else f"{found.probability:.3f}"
+        table.add_row(*(Text(clean(part)) for part in (found.input, found.output, probability, others)))
     Console().print(table)

@@ -68,8 +68,8 @@ def write_page(directory: RunDirectory) -> Path:
         attempts=Markup(attempts_chart(history)),
         budget=_budget(record),
         notes=_notes(record, entries),
-        samples=_samples(directory),
-        load=_load_lines(directory),
+        exhibits=exhibits_of(directory),
+        load=_load_lines(directory, record),
         resolved=_resolved(directory),
         times=[entry.at for entry in (entries[:1] + entries[-1:]) if entry.at],
     )
@@ -96,20 +96,21 @@ def _notes(record: Mapping[str, Any], entries: Sequence[Entry]) -> list[str]:
     return list(notes)
 
 
-def _samples(directory: RunDirectory) -> list[str]:
-    if not directory.samples.exists():
+def exhibits_of(directory: RunDirectory) -> list[dict[str, Any]]:
+    """What the winner's outputs look like, with each count's share of the largest where a table is shaded."""
+    if not directory.exhibits.exists():
         return []
-    return [str(sample) for sample in json.loads(directory.samples.read_text(encoding="utf-8"))]
+    found: list[dict[str, Any]] = json.loads(directory.exhibits.read_text(encoding="utf-8"))
+    for exhibit in found:
+        cells = [cell for row in exhibit["rows"] for cell in row[1:]] if exhibit["shaded"] else []
+        largest = max((int(cell) for cell in cells), default=0) or 1
+        exhibit["shades"] = [[round(int(cell) / largest, 3) for cell in row[1:]] for row in exhibit["rows"] if cells]
+    return found
 
 
-def _load_lines(directory: RunDirectory) -> str:
-    if not directory.model.exists():
-        return ""
-    return (
-        "from transformers import pipeline\n"
-        f'generate = pipeline("text-generation", {str(directory.model.resolve())!r})\n'
-        'print(generate("Once", max_new_tokens=100)[0]["generated_text"])'
-    )
+def _load_lines(directory: RunDirectory, record: Mapping[str, Any]) -> str:
+    usage = str(record["phases"][-1]["usage"]) if record["phases"] else ""
+    return usage.replace("{model}", repr(str(directory.model.resolve()))) if directory.model.exists() else ""
 
 
 def _resolved(directory: RunDirectory) -> dict[str, Any]:

@@ -171,6 +171,7 @@ def _phase(record: PhaseRecord, reused: PhaseReused | None) -> dict[str, Any]:
         "parameters": started.facts.parameters,
         "model": started.facts.description,
         "notes": list(started.facts.notes),
+        "usage": started.facts.usage,
         "stopped": record.finished.stopped if record.finished else None,
         "moves_ended": record.moves_ended.reason if record.moves_ended else None,
         "reused": {"run": reused.run, "key": reused.key} if reused else None,

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 FULL_WIDTH = 100  # columns, from which on a difference and its interval stand in one line
 LEAST_WIDTH = 72  # columns, below which the story tells the cost, and the table only what came of it
+SHOWN_ROWS, SHOWN_CHARACTERS = 6, 100  # of an exhibit
 VERDICT_STYLE = {"keep": "green", "reject": "dim", "failed": "red", None: ""}
 
 
@@ -63,16 +64,35 @@ def print_run(directory: RunDirectory, console: Console) -> None:
     _print_budget(record, console)
 
 
-def print_result(result_record: Mapping[str, Any], folder: Path, samples: Sequence[str], console: Console) -> None:
-    """Print what `train` came to: the answer, a sample, and where the model and the report are."""
+def print_result(
+    result_record: Mapping[str, Any], folder: Path, exhibits: Sequence[Mapping[str, Any]], console: Console
+) -> None:
+    """Print what `train` came to: the answer, a look at its outputs, and where the model and the report are."""
     print_answer(result_record, console)
-    if samples:
+    if exhibits:
         console.print()
-        _say(console, "A sample of what it writes:", style="bold")
-        _say(console, samples[0])
+        _print_exhibit(exhibits[0], console)
     console.print()
     _say(console, f"model   {folder / str(result_record['model'])}")
     _say(console, f"report  {folder / 'report.html'}")
+
+
+def _print_exhibit(exhibit: Mapping[str, Any], console: Console) -> None:
+    """The first text, or the first rows: the report has the rest."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    _say(console, f"{exhibit['title']}:", style="bold")
+    for text in exhibit["texts"][:1]:
+        _say(console, text)
+    if exhibit["rows"]:
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+        for name in exhibit["columns"]:
+            table.add_column(clean(name), overflow="fold")
+        for row in exhibit["rows"][:SHOWN_ROWS]:
+            table.add_row(*(Text(clean(cell)[:SHOWN_CHARACTERS]) for cell in row))
+        console.print(table)
 
 
 def print_answer(record: Mapping[str, Any], console: Console) -> None:

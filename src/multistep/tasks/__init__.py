@@ -2,29 +2,49 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from multistep.core.metric import Evaluation
+from multistep.core.plan import DataSpec, Plan
+from multistep.core.tasks import TASKS, family_of
 from multistep.engine.learner import Workshop
 from multistep.errors import PlanError
+from multistep.tasks.folders import existing, task_of
+from multistep.tasks.prediction import Prediction
 
 
-def workshop_for(task: str) -> Workshop:
-    """What opens the phases of that task's plans. Raises PlanError for an unknown task."""
-    if task == "text-generation":
+def workshop_for(plan: Plan) -> Workshop:
+    """What opens the phases of the plan. Raises PlanError for tasks that cannot follow each other."""
+    family = family_of(plan)
+    if family == "text":
         from multistep.tasks.text.task import TextWorkshop
 
         return TextWorkshop()
-    raise PlanError(f"unknown task '{task}'")
+    raise PlanError(f"{plan.task}: not built yet")
 
 
-def evaluate_model(model: str, data: str, *, text_column: str | None = None) -> Evaluation:
-    """Score a model folder on data that it was not trained on."""
-    from multistep.tasks.text.use import evaluate_model as evaluate_text
+def evaluate_model(model: str, data: DataSpec) -> Evaluation:
+    """Score a model folder on data that it was not trained on, by the task that the model is for."""
+    model = existing(model)
+    family = TASKS[task_of(model)].family
+    if family == "text":
+        from multistep.tasks.text import use as text
 
-    return evaluate_text(model, data, text_column=text_column)
+        return text.evaluate_model(model, data)
+    raise PlanError(f"{model}: a model for {task_of(model)} cannot be scored here")
+
+
+def predict(model: str, inputs: Sequence[str]) -> list[Prediction]:
+    """What a model folder says of texts, image files or audio files. Raises PlanError or DataError."""
+    model = existing(model)
+    task = task_of(model)
+    if task == "text-generation":
+        raise PlanError(f"{model}: writes text and predicts nothing; use `multistep generate {model} --prompt ...`")
+    raise PlanError(f"{model}: a model for {task} is used in Python: see the usage in its README.md")
 
 
 def generate_text(model: str, prompt: str, *, tokens: int, temperature: float, seed: int) -> str:
     """Write text with a model folder."""
     from multistep.tasks.text.use import generate_text as generate
 
-    return generate(model, prompt, tokens=tokens, temperature=temperature, seed=seed)
+    return generate(existing(model), prompt, tokens=tokens, temperature=temperature, seed=seed)

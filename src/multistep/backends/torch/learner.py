@@ -17,11 +17,21 @@ from torch import Tensor, nn
 from multistep.backends.torch.batchnorm import batch_norms, recompute_statistics
 from multistep.backends.torch.optimizers import StepRule, build_optimizer
 from multistep.backends.torch.sharpness import uphill
-from multistep.backends.torch.weights import COUNTERS, STATE, fill, freeze, mean_weights, named, part, read_counters
+from multistep.backends.torch.weights import (
+    COUNTERS,
+    STATE,
+    fill,
+    fill_shared,
+    freeze,
+    mean_weights,
+    named,
+    part,
+    read_counters,
+)
 from multistep.core.metric import Evaluation
 from multistep.core.recipe import Recipe
 from multistep.core.trial import Carry, Progress
-from multistep.engine.learner import Interrupted, Split
+from multistep.engine.learner import Exhibit, Interrupted, Split
 from multistep.errors import PlanError, RunFailed
 
 AVERAGE_EVERY = 4  # steps; averaging each of them would cost 1% more time and change nothing that shows
@@ -54,8 +64,11 @@ class Domain(Protocol):
     def baseline(self, split: Split) -> tuple[str, Evaluation]:
         """A trivial model's name and evaluation."""
 
-    def samples(self, model: nn.Module, device: torch.device) -> Sequence[str]:
-        """A few outputs for people to look at."""
+    def resize(self, resolution: int | None) -> None:
+        """Train with images of that size from the next batch on; None where a recipe names no sizes."""
+
+    def exhibits(self, model: nn.Module, device: torch.device) -> Sequence[Exhibit]:
+        """A few outputs for people to look at, the most telling first."""
 
     def export(self, model: nn.Module, folder: Path, card: str) -> str:
         """Write a model folder; return the SHA-256 of the weights."""
@@ -102,7 +115,7 @@ class TorchLearner:
     def adopt(self, folder: Path, recipe: Recipe, seed: int, *, skip_examples: int = 0) -> None:
         tensors = load_file(folder / STATE)
         model = self._domain.build(seed)
-        fill(model, tensors, "average.")
+        fill_shared(model, tensors, "average.")
         self._place(model, recipe, seed)
         self._position = skip_examples
 
@@ -163,8 +176,9 @@ class TorchLearner:
 
     # Training ---------------------------------------------------------------------------------------
 
-    def advance(self, rates: Sequence[float]) -> Progress:
+    def advance(self, rates: Sequence[float], *, resolution: int | None = None) -> Progress:
         self._model.train()
+        self._domain.resize(resolution)
         averaging = self._recipe.averaging and not self._rule.keeps_average
         loss_sum = torch.zeros((), device=self._device)
         labels = torch.zeros((), device=self._device)
@@ -273,9 +287,9 @@ class TorchLearner:
         with self._evaluating():
             return self._domain.evaluate(self._average, split, sample=sample, device=self._device)
 
-    def samples(self) -> Sequence[str]:
+    def exhibits(self) -> Sequence[Exhibit]:
         with self._evaluating():
-            return self._domain.samples(self._average, self._device)
+            return self._domain.exhibits(self._average, self._device)
 
     def baseline(self, split: Split) -> tuple[str, Evaluation]:
         return self._domain.baseline(split)

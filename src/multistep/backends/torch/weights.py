@@ -55,6 +55,22 @@ def fill(model: nn.Module, tensors: dict[str, Tensor], prefix: str) -> None:
             tensor.copy_(tensors[f"{prefix}{name}"])
 
 
+def fill_shared(model: nn.Module, tensors: dict[str, Tensor], prefix: str) -> None:
+    """Set what has the same name and shape in both: of a phase of another task, the backbone.
+
+    Raises PlanError if there is nothing.
+    """
+    shared = 0
+    with torch.no_grad():
+        for name, tensor in named(model):
+            other = tensors.get(f"{prefix}{name}")
+            if other is not None and other.shape == tensor.shape:
+                tensor.copy_(other)
+                shared += 1
+    if not shared:
+        raise PlanError("the phase before trained another model, of which this phase's has no part; give both one")
+
+
 def mean_weights(folders: Sequence[Path]) -> dict[str, Tensor]:
     """The uniform mean of what is named `average.*` in each folder's state, under the same names.
 

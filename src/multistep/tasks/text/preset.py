@@ -14,6 +14,7 @@ from multistep.core.optimizers import TYPICAL_RATE, convert_rate
 from multistep.core.plan import ModelSpec, Plan
 from multistep.core.recipe import OptimizerName, Recipe, Setting
 from multistep.core.units import Amount, Unit
+from multistep.errors import PlanError
 
 PRESETS = ("nanochat", "gpt2", "qwen3", "llama")
 BATCH_SIZE = 12  # contexts a step
@@ -77,6 +78,8 @@ def _tokenizer(spec: ModelSpec, facts: TextFacts) -> tuple[TokenizerKind, int | 
     A text too short to learn merges from stays with characters, if it has few of them.
     """
     kind: TokenizerKind = "characters" if facts.characters < 50_000 and facts.alphabet <= 512 else "bpe"
+    if spec.tokenizer == "wordpiece":
+        raise PlanError("model.tokenizer is wordpiece, which cannot write text; allowed: auto, characters, bpe")
     if spec.tokenizer != "auto":
         kind = spec.tokenizer
     if kind == "characters":

@@ -21,7 +21,7 @@ from multistep.core.metric import Evaluation
 from multistep.core.plan import DataSpec, Plan
 from multistep.core.recipe import Recipe
 from multistep.core.trial import Facts
-from multistep.engine.learner import Learner, Readiness, Split
+from multistep.engine.learner import Exhibit, Learner, Readiness, Split
 from multistep.errors import DataError, PlanError
 from multistep.tasks.text.evaluate import sample_tokens, score_stream
 from multistep.tasks.text.lean import LeanGPT
@@ -32,6 +32,9 @@ from multistep.tasks.text.splits import TextSplits, load_splits
 from multistep.tasks.text.stream import ReadingOrder, Stream, baseline_table, read_stream
 
 SAMPLES, SAMPLE_TOKENS = 3, 120
+USAGE = """from transformers import pipeline
+generate = pipeline("text-generation", {model})
+print(generate("Once", max_new_tokens=100)[0]["generated_text"])"""
 
 
 class TextDomain:
@@ -88,6 +91,8 @@ class TextDomain:
     def configure(self, model: nn.Module, recipe: Recipe) -> int:
         if recipe.augmentation:
             raise PlanError(f"recipe.augmentation is {recipe.augmentation:g}, but text has none; leave it out")
+        if recipe.resolution:
+            raise PlanError("recipe.resolution is for images; what a text model has is recipe.context")
         self._maker.configure(model, recipe)
         if self.context != (recipe.context or self._maker.context):
             self._read_at(recipe.context)
@@ -109,7 +114,10 @@ class TextDomain:
         ngram = self._ngram
         return f"{ngram.order}-gram", baseline_table(ngram, self.held_out[split])
 
-    def samples(self, model: nn.Module, device: torch.device) -> Sequence[str]:
+    def resize(self, resolution: int | None) -> None:
+        assert resolution is None, "configure refuses a recipe with sizes"
+
+    def exhibits(self, model: nn.Module, device: torch.device) -> Sequence[Exhibit]:
         prompt = torch.tensor([[self._maker.end]], device=device)
         if self._splits.contiguous:
             # A running text never showed its end: begin as a line of it begins.
@@ -124,7 +132,8 @@ class TextDomain:
             forbidden=(self._maker.end,),
             seed=0,
         )
-        return [self._maker.tokenizer.decode(row) for row in drawn.tolist()]
+        texts = tuple(self._maker.tokenizer.decode(row) for row in drawn.tolist())
+        return [Exhibit("What it writes", texts=texts)]
 
     def export(self, model: nn.Module, folder: Path, card: str) -> str:
         self._maker.write(model, folder)
@@ -177,6 +186,7 @@ class TextWorkshop:
             notes=splits.notes,
             settings=domain.settings,
             optimizers=usable_optimizers(),
+            usage=USAGE,
         )
         # The tokenizer may be learnt from other phases' texts, which must not change under a resumed run either.
         tokens = hashlib.blake2b(maker.tokenizer.to_str().encode(), digest_size=8).hexdigest()

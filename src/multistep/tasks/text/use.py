@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from multistep.backends.torch.learner import pick_device
 from multistep.core.metric import Evaluation
+from multistep.core.plan import DataSpec
 from multistep.errors import PlanError
 from multistep.tasks.text.evaluate import score_stream
 from multistep.tasks.text.files import read_documents
@@ -17,10 +17,10 @@ from multistep.tasks.text.models import first_line, load_model
 from multistep.tasks.text.stream import read_stream
 
 
-def evaluate_model(model: str, data: str, *, text_column: str | None = None) -> Evaluation:
+def evaluate_model(model: str, data: DataSpec) -> Evaluation:
     """Score a model folder or hub id on all of `data`, in the same spans as training does."""
-    documents = read_documents(data, text_column=text_column)
-    maker = load_model(_existing(model))
+    documents = read_documents(str(data), text_column=data.text_column)
+    maker = load_model(model)
     device = pick_device()
     module = maker.build(0).to(device).eval()
     stream = read_stream(documents.texts, maker.tokenizer, several=not documents.contiguous, end=maker.end)
@@ -40,13 +40,12 @@ def generate_text(model: str, prompt: str, *, tokens: int, temperature: float, s
     """The prompt and what `transformers` generates after it; never more than the model's context at once."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    name = _existing(model)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name)
-        module: Any = AutoModelForCausalLM.from_pretrained(name)
+        tokenizer = AutoTokenizer.from_pretrained(model)
+        module: Any = AutoModelForCausalLM.from_pretrained(model)
     except (OSError, ValueError) as error:
         raise PlanError(
-            f"model '{name}': no model folder, and not to be had from the hub ({first_line(error)})"
+            f"model '{model}': no model folder, and not to be had from the hub ({first_line(error)})"
         ) from error
     module.to(pick_device()).eval()
     start = tokenizer(prompt, return_tensors="pt").input_ids if prompt else None
@@ -74,13 +73,3 @@ def generate_text(model: str, prompt: str, *, tokens: int, temperature: float, s
         if new.shape[1] < count:
             break  # the model ended the text
     return str(tokenizer.decode(written[0], skip_special_tokens=True))
-
-
-def _existing(model: str) -> str:
-    """A run directory stands for the model in it."""
-    folder = Path(model)
-    if (folder / "model" / "config.json").is_file():
-        return str(folder / "model")
-    if folder.is_dir() and not (folder / "config.json").is_file():
-        raise PlanError(f"{folder}: holds no model (config.json is missing); name RUN/model of a finished run")
-    return model

@@ -1,0 +1,57 @@
+"""The tasks by name, as far as plans and reports need to know of them without their libraries."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from multistep.core.plan import Plan
+from multistep.errors import PlanError, nearest
+
+
+@dataclass(frozen=True)
+class Task:
+    """`family` names the tasks that can follow each other in a plan, since they share backbone and tokenizer.
+
+    `metric` decides unless the plan or the data says otherwise; `pipeline` is the name that model hubs know.
+    """
+
+    name: str
+    family: str
+    metric: str
+    pipeline: str
+
+
+_ALL = (
+    Task("text-generation", "text", "loss", "text-generation"),
+    Task("text-classification", "language", "accuracy", "text-classification"),
+    Task("fill-mask", "language", "loss", "fill-mask"),
+    Task("image-classification", "images", "accuracy", "image-classification"),
+    Task("speech-recognition", "speech", "wer", "automatic-speech-recognition"),
+    Task("own-model", "own", "loss", "other"),
+)
+TASKS: Mapping[str, Task] = {task.name: task for task in _ALL}
+# Task, data that needs no download, and the seconds that `multistep demo` spends on it.
+DEMOS: Mapping[str, tuple[str, str, int]] = {
+    "text": ("text-generation", "python-manual", 180),
+    "language": ("text-classification", "python-docstrings", 100),
+    "image": ("image-classification", "handwritten-digits", 100),
+    "speech": ("speech-recognition", "spoken-words", 100),
+}
+
+
+def task_named(name: str) -> Task:
+    """The task of that name. Raises PlanError that lists the allowed names."""
+    if name not in TASKS:
+        raise PlanError(f"unknown task '{name}'; allowed: {', '.join(TASKS)}.{nearest(name, TASKS)}")
+    return TASKS[name]
+
+
+def family_of(plan: Plan) -> str:
+    """The family of all the plan's phases. Raises PlanError if they have several."""
+    names = [plan.phase(i).task or plan.task for i in range(plan.phase_count)]
+    families = {task_named(name).family: name for name in names}
+    if len(families) > 1:
+        first, other = list(families.values())[:2]
+        raise PlanError(f"a phase of {other} cannot go on from one of {first}: their models have nothing in common")
+    return next(iter(families))

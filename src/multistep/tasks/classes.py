@@ -1,0 +1,102 @@
+"""What all classifications share: tables of predictions, the majority, and what is shown of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
+from numpy.typing import NDArray
+from torch import Tensor
+
+from multistep.core.metric import Evaluation, Floats
+from multistep.engine.learner import Exhibit
+
+# The default first, as engine.learner.Readiness asks.
+CLASS_METRICS = ("accuracy", "loss", "macro_f1", "weighted_f1", "precision", "recall", "matthews")
+MOST_SHOWN = 20  # classes of a confusion matrix
+LEAST_PROBABILITY = 1e-12
+
+
+def class_metrics(classes: int) -> tuple[str, ...]:
+    """The metrics that so many classes can be judged by."""
+    return (*CLASS_METRICS, *(("roc_auc",) if classes == 2 else ()), *(("top5_accuracy",) if classes > 5 else ()))
+
+
+def class_rows(logits_BC: Tensor, labels_B: Tensor) -> dict[str, Tensor]:
+    """One number an example for each column of a classification's evaluation, on the device.
+
+    Concatenate over batches and give to `class_table`.
+    """
+    logits_BC = logits_BC.float()
+    probabilities_BC = logits_BC.softmax(-1)
+    probability, prediction = probabilities_BC.max(-1)
+    rows = {
+        "label": labels_B,
+        "prediction": prediction,
+        "probability": probability,
+        "loss": F.cross_entropy(logits_BC, labels_B, reduction="none"),
+    }
+    classes = logits_BC.shape[-1]
+    if classes == 2:
+        rows["score"] = probabilities_BC[:, 1]
+    if classes > 5:
+        rows["in_top5"] = (logits_BC.topk(5).indices == labels_B[:, None]).any(-1)
+    return rows
+
+
+def class_table(batches: Sequence[dict[str, Tensor]]) -> Evaluation:
+    """The evaluation of rows from `class_rows`, one an example, each a block of its own."""
+    columns = {name: torch.cat([rows[name] for rows in batches]).double().cpu().numpy() for name in batches[0]}
+    examples = len(columns["label"])
+    return Evaluation({**columns, "count": np.ones(examples), "block": np.arange(examples, dtype=np.float64)})
+
+
+def table_of_probabilities(probabilities_NC: Floats, labels_N: NDArray[np.int64]) -> Evaluation:
+    """The evaluation of a baseline that gives each class a probability."""
+    logits = torch.from_numpy(np.log(np.maximum(probabilities_NC, LEAST_PROBABILITY)))
+    return class_table([class_rows(logits, torch.from_numpy(labels_N))])
+
+
+def majority(train_labels_N: NDArray[np.int64], labels_M: NDArray[np.int64], classes: int) -> Evaluation:
+    """The evaluation of always saying how often each class occurs in training."""
+    share = (np.bincount(train_labels_N, minlength=classes) + 1.0) / (len(train_labels_N) + classes)
+    return table_of_probabilities(np.tile(share, (len(labels_M), 1)), labels_M)
+
+
+def confusion(evaluation: Evaluation, names: Sequence[str]) -> Exhibit:
+    """How often each class was taken for which; of many classes, those that were confused most."""
+    labels = evaluation.columns["label"].astype(int)
+    predictions = evaluation.columns["prediction"].astype(int)
+    counts = np.zeros((len(names), len(names)), int)
+    np.add.at(counts, (labels, predictions), 1)
+    shown = list(range(len(names)))
+    title = "Confusion: label by row, prediction by column"
+    if len(names) > MOST_SHOWN:
+        wrong = counts - np.diag(np.diag(counts))
+        shown = sorted(np.argsort(wrong.sum(0) + wrong.sum(1))[::-1][:MOST_SHOWN].tolist())
+        title += f" (the {MOST_SHOWN} of {len(names)} classes that are confused most)"
+    rows = tuple((names[i], *(str(counts[i, j]) for j in shown)) for i in shown)
+    return Exhibit(title, columns=("label", *(names[j] for j in shown)), rows=rows, shaded=True)
+
+
+def per_class(evaluation: Evaluation, names: Sequence[str]) -> Exhibit:
+    """Precision, recall and F1 of each class, with its number of examples."""
+    labels = evaluation.columns["label"].astype(int)
+    predictions = evaluation.columns["prediction"].astype(int)
+    rows = []
+    for number, name in enumerate(names):
+        right = int(((labels == number) & (predictions == number)).sum())
+        there, said = int((labels == number).sum()), int((predictions == number).sum())
+        precision, recall = right / max(1, said), right / max(1, there)
+        f1 = 2 * right / max(1, there + said)
+        rows.append((name, f"{precision:.3f}", f"{recall:.3f}", f"{f1:.3f}", str(there)))
+    return Exhibit("By class", columns=("class", "precision", "recall", "F1", "examples"), rows=tuple(rows))
+
+
+def worst_first(evaluation: Evaluation, count: int) -> NDArray[np.int64]:
+    """The examples that were got wrong with the most certainty (at most `count`)."""
+    columns = evaluation.columns
+    wrong = np.flatnonzero(columns["label"] != columns["prediction"])
+    return wrong[np.argsort(-columns["loss"][wrong], kind="stable")][:count]
