@@ -20,6 +20,7 @@ from multistep.core.trial import Facts
 from multistep.engine.simulate import RECIPE, FakeClock, SimulatedWorkshop, World
 from multistep.errors import PlanError
 
+SPIKE = Curve("divergence", floor=1.5, drop=2.0, pace=200.0, turn=3000.0, rise=np.inf)
 FLAT = Curve("exponential", floor=1.5, drop=2.0, pace=200.0, noise_sd=0.0003)
 RATE = {"learning_rate": 0.02}  # given, so that nothing is probed
 
@@ -149,11 +150,12 @@ def test_a_split_too_small_to_tell_anything_apart_is_said(tmp_path: Path, monkey
 
 def test_noise_between_seeds_is_measured_and_what_helped_is_tried_again(tmp_path: Path) -> None:
     world = replace(NOISE, effect=lambda r: -0.03 * (r.dropout > 0))
-    history = iterate(tmp_path / "run", FLAT, world, budget="24000 steps", moves=["dropout-up"], recipe={})
-    reruns = history.phase.of_kind("rerun")
+    history = iterate(tmp_path / "run", FLAT, world, budget="40000 steps", moves=["dropout-up"], recipe={})
+    kept = next(t for t in moves(history) if t.verdict and t.verdict.decision == "keep")
+    reruns = [t for t in history.phase.of_kind("rerun") if t.trial.start == kept.trial.start]
     assert [t.trial.seed for t in reruns if t.trial.move is None] == [1, 2]
     assert [t.trial.seed for t in reruns if t.trial.move == "dropout-up"] == [1, 2]
-    assert all(t.full and t.verdict is None for t in reruns)
+    assert all(t.full and t.verdict is None for t in history.phase.of_kind("rerun"))
 
 
 def test_averages_of_equals_are_tried_last_and_once(tmp_path: Path) -> None:
@@ -296,10 +298,9 @@ def test_on_plateau_lowers_the_rate_each_time_the_curve_is_stable(tmp_path: Path
 
 
 def test_a_spike_is_passed_over_at_a_lower_rate(tmp_path: Path) -> None:
-    curve = Curve("divergence", floor=1.5, drop=2.0, pace=200.0, turn=3000.0, rise=np.inf)
     entries: list[Entry] = []
     recipe = {**RATE, "cooldown_fraction": 0.1}
-    history = execute(plan(budget="5m", recipe=recipe), tmp_path / "run", curve, on_entry=entries.append)
+    history = execute(plan(budget="5m", recipe=recipe), tmp_path / "run", SPIKE, on_entry=entries.append)
     first, second = history.phase.of_kind("trunk")[:2]
     start = next(c for c in first.checkpoints if c.id == second.trial.start)
     assert second.trial.skip_examples == (first.step - start.step) * 12
@@ -311,6 +312,13 @@ class Pretrained(SimulatedWorkshop):
     def open(self, *args: Any) -> Any:
         learner, ready = super().open(*args)
         return learner, replace(ready, facts=replace(ready.facts, pretrained=True, train_examples=6000))
+
+
+@pytest.mark.parametrize("curve", [OVERFITS, SPIKE])
+def test_a_budget_in_steps_pays_for_what_is_rolled_back(tmp_path: Path, curve: Curve) -> None:
+    history = execute(plan(budget="6000 steps", recipe=RATE, moves=[]), tmp_path / "run", curve)
+    control = history.phase.of_kind("control")[-1]
+    assert control.step < history.steps <= 6000, "not all of what was taken is in the model"
 
 
 def test_pretrained_weights_are_forked_at_one_two_and_four_epochs(tmp_path: Path) -> None:
@@ -327,6 +335,9 @@ def test_pretrained_weights_are_forked_at_one_two_and_four_epochs(tmp_path: Path
     assert trunks[1].trial.start == trunks[0].last_checkpoint.id  # type: ignore[union-attr]
     assert trunks[1].trial.recipe.warmup_steps == 0
     assert history.seconds < 300, "the rest is given back"
+    epochs = fork("epochs", POWER, "4 epochs")
+    assert [t.step for t in epochs.phase.of_kind("control")] == [500, 1000], "forks are paid from the budget too"
+    assert epochs.steps <= 2000
     overfits = replace(OVERFITS, pace=60.0, turn=150.0, rise=2.0)
     early = fork("overfits", overfits, "30m")
     assert len(early.phase.of_kind("control")) < 3, "no more epochs once it overfits or gets worse"

@@ -163,8 +163,17 @@ def _spent_before(history: History, unit: Unit) -> float:
     return total
 
 
-def fixed_steps(plan: Plan, history: History) -> int | None:
-    """The phase's length where it is given as steps, epochs or tokens, by the phase or by the budget."""
+def taken_steps(phase: PhaseRecord) -> int:
+    """All steps that were taken in a phase, by whichever trial."""
+    return sum(r.progress.steps for t in phase.trials.values() for r in t.done if r.progress)
+
+
+def fixed_steps(plan: Plan, history: History, aside: int = 0) -> int | None:
+    """The phase's length where it is given as steps, epochs or tokens, by the phase or by the budget.
+
+    `aside` are steps of the phase that a trial does not build on: the budget pays for them, the phase's own length
+    says nothing of them.
+    """
     phase = history.phase
     index = phase.started.phase
     limits: list[int] = []
@@ -176,7 +185,7 @@ def fixed_steps(plan: Plan, history: History) -> int | None:
         left = plan.budget.value - _spent_before(history, unit)
         if _open(plan, index):
             left = (left - _promised(plan, index, unit)) / _sharing(plan, index)
-        limits.append(steps_in(Amount(left, unit), phase) or 1 if left > 0 else 1)
+        limits.append(max(1, (steps_in(Amount(left, unit), phase) or 1 if left > 0 else 1) - aside))
     return min(limits) if limits else None
 
 
@@ -186,7 +195,7 @@ def allowance(plan: Plan, history: History, trial: TrialRecord) -> Allowance:
         return _of_length(history.phase, trial, trial.trial.length)
     phase = history.phase
     speed = seconds_per_step(phase)
-    total = fixed_steps(plan, history)
+    total = fixed_steps(plan, history, aside=max(0, taken_steps(phase) - trial.step))
     left = None if total is None else max(0, total - trial.step)
     seconds = seconds_left(plan, history)
     if seconds is not None:

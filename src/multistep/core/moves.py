@@ -89,6 +89,8 @@ def _context(factor: float, recipe: Recipe, facts: Facts) -> Recipe | None:
     size = _known(recipe.batch_size) / factor
     if context < 16 or size < 1 or context != int(context):
         return None
+    if facts.longest_context is not None and context > facts.longest_context:
+        return None
     return replace(recipe, context=int(context), batch_size=int(size))
 
 

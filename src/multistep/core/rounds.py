@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from multistep.core.allowance import evaluation_seconds, fixed_steps, seconds_left
+from multistep.core.allowance import evaluation_seconds, fixed_steps, seconds_left, taken_steps
 from multistep.core.events import MovesEnded
 from multistep.core.history import History, PhaseRecord, TrialRecord
 from multistep.core.metric import Interval, metric_named
@@ -98,8 +98,7 @@ def remaining(plan: Plan, history: History) -> Amount | None:
     if total is None:
         return None
     phase = history.phase
-    spent = sum(r.progress.steps for t in phase.trials.values() for r in t.done if r.progress)
-    return Amount(float(total - spent), Unit.STEPS)
+    return Amount(float(total - taken_steps(phase)), Unit.STEPS)
 
 
 def between(history: History) -> float:

@@ -91,7 +91,8 @@ class Facts:
     split that is looked at after each window, `validation_tokens` and `test_tokens` of whole splits (0: none).
     `pretrained` tells that the weights come from elsewhere. `settings` are the recipe's keys that this model and
     task answer to beyond those that every torch model does; `optimizers` those that can be used here. `usage` is
-    Python that loads the exported model, with {model} for its folder.
+    Python that loads the exported model, with {model} for its folder. `longest_context` is the most tokens that the
+    model can read (None: no such limit).
     """
 
     parameters: int
@@ -105,5 +106,6 @@ class Facts:
     description: str
     notes: tuple[str, ...] = ()
     settings: tuple[str, ...] = ()
+    longest_context: int | None = None
     optimizers: tuple[str, ...] = ("muon", "adamw", "sgd")
     usage: str = ""

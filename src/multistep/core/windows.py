@@ -101,7 +101,7 @@ def _trunk_window(plan: Plan, history: History, trial: TrialRecord, left: Allowa
         return None
     if recipe.schedule == "one-cycle":
         return _one_cycle_window(trial, left)
-    steps = left.window_steps
+    steps, until_cooldown = left.window_steps, 0
     warmup = recipe.warmup_steps or 0
     if (fork := next_fork(plan, history)) is not None:
         # Ten looks at least on the way to the first fork, and none beyond the next.
@@ -128,6 +128,8 @@ def _trunk_window(plan: Plan, history: History, trial: TrialRecord, left: Allowa
         # A speed that was seen over a few steps is not trusted with many more than those.
         steps = min(steps, FIRST_WINDOW if left.unmeasured else max(FIRST_WINDOW, 2 * trial.step))
     look = left.exact or (not left.unmeasured and (fork is not None or steps >= left.window_steps))
+    # What scoring costs is known from a look alone, and what is reserved for the end of the run depends on it.
+    look |= left.steps_left is not None and not left.unmeasured and steps == until_cooldown and not trial.curve
     segments = _warm_segments(trial, steps, warmup)
     if recipe.schedule == "multi-step" and left.steps_left is not None and not left.unmeasured:
         segments = _stepped(segments, trial.step, trial.step + left.steps_left)

@@ -42,6 +42,7 @@ class Maker(Protocol):
     architecture: str
     description: str
     settings: tuple[str, ...]  # of dropout and context, those that can be raised
+    longest_context: int | None
 
     def build(self, seed: int) -> nn.Module: ...
     def logits(self, model: nn.Module, tokens_BT: Tensor) -> Tensor: ...
@@ -57,6 +58,7 @@ class LeanMaker:
         self.tokenizer, self.context, self.vocabulary = tokenizer, config.context, config.vocabulary
         self.end = int(tokenizer.token_to_id(END_OF_TEXT) or 0)
         self.pretrained = weights is not None
+        self.longest_context = None if config.architecture == "nanochat" else config.context
         self.architecture: str = config.architecture
         self.settings: tuple[str, ...] = ("dropout", "context") if config.architecture == "nanochat" else ("dropout",)
         self.description = (
@@ -107,7 +109,7 @@ class TransformersMaker:
         self.tokenizer = tokenizer.backend_tokenizer if hasattr(tokenizer, "backend_tokenizer") else tokenizer
         config = model.config.get_text_config()
         own = int(getattr(config, "max_position_embeddings", 0) or getattr(config, "n_positions", 0) or 1024)
-        self._longest = own
+        self.longest_context: int | None = own
         self.context = min(context or getattr(model.config, TRAINED_CONTEXT, None) or min(own, 512), own)
         self.vocabulary = int(config.vocab_size)
         end = getattr(tokenizer, "eos_token_id", None)
@@ -143,10 +145,10 @@ class TransformersMaker:
         for module in places:
             module.p = recipe.dropout
         context = recipe.context or self.context
-        if context > self._longest:
+        if self.longest_context is not None and context > self.longest_context:
             raise PlanError(
-                f"recipe.context is {context}, but this {self.architecture} reads at most {self._longest} tokens; ask "
-                f"for {self._longest} or less"
+                f"recipe.context is {context}, but this {self.architecture} reads at most {self.longest_context} "
+                f"tokens; ask for {self.longest_context} or less"
             )
         # Kept with the model, so that whoever scores its export reads as far as it was trained to.
         setattr(model.config, TRAINED_CONTEXT, context)

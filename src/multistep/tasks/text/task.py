@@ -185,6 +185,7 @@ class TextWorkshop:
             description=maker.description,
             notes=splits.notes,
             settings=domain.settings,
+            longest_context=maker.longest_context,
             optimizers=usable_optimizers(),
             usage=USAGE,
         )
