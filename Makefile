@@ -42,6 +42,7 @@ bench: $(READY)
 	$(BIN)/python bench/speed.py
 	$(BIN)/python bench/moves.py
 	$(BIN)/python bench/probes.py
+	$(BIN)/python bench/finetune.py
 
 # torch comes first and pinned, so that a CPU build is taken where one is offered; the rest finds it installed.
 $(READY): requirements.lock pyproject.toml
