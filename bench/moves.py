@@ -3,7 +3,8 @@
     MULTISTEP_DATA=... python bench/moves.py [--sets shakespeare,songci,small] [--seeds 5] [--budget 120] [--out FOLDER]
 
 The rival is what a careful person does today: AdamW, linear to zero over the whole budget, averaged weights, the
-best of three learning rates (chosen by the validation score of seed 0), never stopped early. Model, tokenizer, data,
+best of three learning rates (chosen by the validation score of seed 0; where the best lies at the edge, further ones
+are tried until it does not), never stopped early. Model, tokenizer, data,
 batch and dropout are those that `multistep` picks for either. Every run is a process of its own with the same budget;
 runs of one seed follow each other. Scores are those of the test split, in bits per byte.
 Results are kept in FOLDER/results.jsonl and used again, so that an interrupted benchmark goes on.
@@ -92,6 +93,15 @@ class Bench:
         return result
 
 
+def best_rate(bench: Bench, name: str) -> float:
+    """By the validation score of seed 0; the grid grows by factors of two until its best is no edge of it."""
+    tried = {rate: bench.run(name, 0, rate)["validation"] for rate in RATES}
+    while (best := min(tried, key=lambda r: tried[r])) in (min(tried), max(tried)):
+        further = best / 2 if best == min(tried) else best * 2
+        tried[further] = bench.run(name, 0, further)["validation"]
+    return best
+
+
 def spread(values: list[float]) -> str:
     return f"{statistics.mean(values):.4f} ({min(values):.4f} to {max(values):.4f})"
 
@@ -110,8 +120,7 @@ def main() -> None:
     print("| data | rate | AdamW, linear to zero | multistep | wins | kept moves in all | n-gram |")
     print("|---|---|---|---|---|---|---|")
     for name in given.sets.split(","):
-        tried = {rate: bench.run(name, 0, rate)["validation"] for rate in RATES}
-        rate = min(tried, key=lambda r: tried[r])
+        rate = best_rate(bench, name)
         rival, ours = [], []
         for seed in range(given.seeds):
             rival.append(bench.run(name, seed, rate))
