@@ -76,7 +76,7 @@ def test_a_time_budget_goes_on_and_replays_its_decisions(tmp_path: Path) -> None
         execute(timed, tmp_path / "torn", clock=clock, workshop=Fragile(POWER, clock, windows=9))
     before = fold(read_entries(tmp_path / "torn" / "journal.jsonl")).seconds
     again = execute(timed, tmp_path / "torn", clock=FakeClock())
-    assert before > 20
+    assert before > 10
     assert again.seconds == pytest.approx(120, abs=5), "the clock went on, it did not restart"
     assert again.kills == 1
     assert again.steps <= calm.steps
