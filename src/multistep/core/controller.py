@@ -18,8 +18,8 @@ from multistep.core.allowance import (
 )
 from multistep.core.events import CheckpointSaved, MovesEnded
 from multistep.core.finetune import next_fork
+from multistep.core.function_metric import metric_of
 from multistep.core.history import History, PhaseRecord, TrialRecord
-from multistep.core.metric import metric_named
 from multistep.core.plan import Plan
 from multistep.core.probing import chosen_rate, probe
 from multistep.core.recipe import Recipe
@@ -223,7 +223,7 @@ def _after_probes(plan: Plan, history: History, probes: tuple[TrialRecord, ...],
     if len(probes) < len(PROBE_FACTORS):
         return probe(plan, phase, len(probes), probes[0].trial.cooldown_steps)
     if len(phase.of_kind("trunk")) == 1:
-        rate, reason = chosen_rate(metric_named(phase.started.metric), probes)
+        rate, reason = chosen_rate(metric_of(phase.started), probes)
         return _trunk(plan, phase, reason, rate=rate, start=phase.started.start)
     return _after_trunk(plan, history, trunk)
 

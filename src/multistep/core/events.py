@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from multistep.core.metric import Interval
+from multistep.core.metric import Goal, Interval
 from multistep.core.recipe import Recipe
 from multistep.core.stability import Stability
 from multistep.core.trial import Decision, Facts, Progress, Trial, Window
@@ -37,7 +37,10 @@ class RunInterrupted:
 
 @dataclass(frozen=True)
 class PhaseStarted:
-    """`recipe` is the resolved one; `comparable` whether the incumbent of earlier phases may be compared."""
+    """`recipe` is the resolved one; `comparable` whether the incumbent of earlier phases may be compared.
+
+    `goal` and `unit` are those of a metric that is a user's function, since its name tells them to nobody.
+    """
 
     phase: int
     name: str
@@ -47,6 +50,8 @@ class PhaseStarted:
     rate_open: bool
     comparable: bool
     start: str | None
+    goal: Goal | None = None
+    unit: str | None = None
     event: Literal["phase_started"] = "phase_started"
 
 

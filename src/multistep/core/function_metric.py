@@ -1,14 +1,19 @@
-"""A user's function as a metric: its influence is a grouped jackknife's."""
+"""A user's function as a metric, and the metric that a phase is judged by, a function or one by name.
+
+A function lives in the process that trains; elsewhere a journal tells its name, goal and unit, and no more.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import TypeAlias, get_args
 
 import numpy as np
 
-from multistep.core.metric import Evaluation, Floats, Goal, Metric
+from multistep.core.events import PhaseStarted
+from multistep.core.metric import ALIASES, METRICS, Evaluation, Floats, Goal, Metric, metric_named
 from multistep.errors import PlanError, nearest
 
 Function: TypeAlias = Callable[[Mapping[str, Floats]], float]
@@ -74,3 +79,68 @@ class FunctionMetric(Metric):
         ]
         influence = groups * (1 - share) * (score - np.array(without, dtype=np.float64))
         return np.asarray(influence - influence.mean(), dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class RecordedMetric(Metric):
+    """A user's function where it does not exist: what was scored can be told, and nothing be scored."""
+
+    def applies(self, evaluation: Evaluation) -> bool:
+        return False
+
+    def score(self, evaluation: Evaluation) -> float:
+        raise PlanError(
+            f"metric '{self.name}' is a function of the run's own Python code; run that code again to score with it"
+        )
+
+    def influence(self, evaluation: Evaluation) -> Floats:
+        return np.full(1, self.score(evaluation))
+
+
+_declared: dict[str, FunctionMetric] = {}
+
+
+@contextmanager
+def declared(metric: FunctionMetric | None) -> Iterator[None]:
+    """Have phases judged by this function within the context. Raises PlanError for a name that is taken."""
+    if metric is None:
+        yield
+        return
+    if metric.name in (*METRICS, *ALIASES):
+        raise PlanError(
+            f"metric: the function is called '{metric.name}', which is a metric already; rename it, or give "
+            f"metric='{metric.name}'"
+        )
+    before = dict(_declared)
+    _declared[metric.name] = metric
+    try:
+        yield
+    finally:
+        _declared.clear()
+        _declared.update(before)
+
+
+def declared_metric(name: str) -> FunctionMetric | None:
+    """The function declared under that name in this process."""
+    return _declared.get(name)
+
+
+def metric_of(started: PhaseStarted) -> Metric:
+    """The metric that a phase is judged by."""
+    found = metric_known_as(started.metric, started.goal, started.unit)
+    return loss_of(started) if found.name == "loss" else found
+
+
+def loss_of(started: PhaseStarted) -> Metric:
+    """The loss, in the unit that the phase's task counts it in."""
+    return replace(metric_named("loss"), unit=started.facts.loss_unit)
+
+
+def metric_known_as(name: str, goal: Goal | None, unit: str | None) -> Metric:
+    """The metric that was recorded with this name, goal and unit; goal and unit count for a user's function alone."""
+    if goal is None or unit is None or name in METRICS:
+        known = metric_named(name)
+        return replace(known, unit=unit) if unit else known
+    found = _declared.get(name)
+    same = found is not None and (found.goal, found.unit) == (goal, unit)
+    return found if found is not None and same else RecordedMetric(name, goal, unit)

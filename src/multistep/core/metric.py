@@ -263,6 +263,7 @@ def metric_named(name: str) -> Metric:
     return METRICS[key]
 
 
-def scores_of(evaluation: Evaluation) -> dict[str, float]:
-    """Every metric that applies to the evaluation."""
-    return {name: metric.score(evaluation) for name, metric in METRICS.items() if metric.applies(evaluation)}
+def scores_of(evaluation: Evaluation, own: Metric | None = None) -> dict[str, float]:
+    """Every metric that applies to the evaluation, and a user's own."""
+    metrics = {**METRICS, **({own.name: own} if own else {})}
+    return {name: metric.score(evaluation) for name, metric in metrics.items() if metric.applies(evaluation)}

@@ -9,8 +9,8 @@ from dataclasses import replace
 
 from multistep.core.allowance import allowance
 from multistep.core.events import Evaluated, StabilityRead
+from multistep.core.function_metric import metric_of
 from multistep.core.history import History, PhaseRecord, TrialRecord
-from multistep.core.metric import metric_named
 from multistep.core.plan import Plan
 from multistep.core.stability import Stability, read_curve
 
@@ -45,7 +45,7 @@ def read_stability(plan: Plan, history: History, name: str) -> StabilityRead | N
     left = allowance(plan, history, trial).steps_left
     if len(curve) < 5 or (left is not None and (trial.step + left) / _spacing(curve) < LEAST_WINDOWS):
         return None
-    metric = metric_named(phase.started.metric)
+    metric = metric_of(phase.started)
     tolerance = plan.tolerance or metric.tolerance(curve[-1].interval.score)
     reading = read_curve(
         [look.step for look in curve],

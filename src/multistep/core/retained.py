@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 from multistep.core.events import CheckpointSaved
+from multistep.core.function_metric import metric_of
 from multistep.core.history import History, PhaseRecord, TrialRecord
-from multistep.core.metric import metric_named
 from multistep.core.stability import Stability
 
 CANDIDATES = 4  # cooled-down checkpoints kept for averaging
@@ -14,7 +14,7 @@ CANDIDATES = 4  # cooled-down checkpoints kept for averaging
 
 def best_checkpoint(phase: PhaseRecord) -> CheckpointSaved | None:
     """The phase's saved checkpoint whose look was best; None if none was saved while all was well."""
-    metric = metric_named(phase.started.metric)
+    metric = metric_of(phase.started)
     best: tuple[float, CheckpointSaved] | None = None
     for record in (*phase.of_kind("trunk"), *phase.of_kind("control")):
         blown = [r.step for r in record.readings if r.stability is Stability.DIVERGED]
@@ -57,7 +57,7 @@ def trained(phase: PhaseRecord, record: TrialRecord) -> TrialRecord:
 
 def candidates(phase: PhaseRecord) -> list[TrialRecord]:
     """The cooled-down trials with a finite score, best first: what may be averaged."""
-    metric = metric_named(phase.started.metric)
+    metric = metric_of(phase.started)
     judged = [
         t
         for t in phase.trials.values()

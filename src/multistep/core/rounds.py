@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 
 from multistep.core.allowance import evaluation_seconds, fixed_steps, seconds_left, taken_steps
 from multistep.core.events import MovesEnded
+from multistep.core.function_metric import metric_of
 from multistep.core.history import History, PhaseRecord, TrialRecord
-from multistep.core.metric import Interval, metric_named
+from multistep.core.metric import Interval
 from multistep.core.moves import AVERAGE, MOVES, applicable
 from multistep.core.plan import Plan
 from multistep.core.recipe import Recipe
@@ -267,7 +268,7 @@ def _last(plan: Plan, history: History, reason: str, *, budget: bool) -> Proposa
         return ended
     if averages and (averages[-1].verdict is None or averages[-1].verdict.decision != "keep"):
         return ended
-    metric = metric_named(phase.started.metric)
+    metric = metric_of(phase.started)
     ranked = [t for t in candidates(phase) if t.verdict and t.verdict.decision != "failed"]
     soup = ranked[: len(averages) + 2]
     assert history.incumbent is not None

@@ -22,13 +22,15 @@ class Task:
     pipeline: str
 
 
+OWN_MODEL = "own-model"  # lives in Python code, with its data
+
 _ALL = (
     Task("text-generation", "text", "loss", "text-generation"),
     Task("text-classification", "language", "accuracy", "text-classification"),
     Task("fill-mask", "language", "loss", "fill-mask"),
     Task("image-classification", "images", "accuracy", "image-classification"),
     Task("speech-recognition", "speech", "wer", "automatic-speech-recognition"),
-    Task("own-model", "own", "loss", "other"),
+    Task(OWN_MODEL, "own", "loss", "other"),
 )
 TASKS: Mapping[str, Task] = {task.name: task for task in _ALL}
 # Task, data that needs no download, and the seconds that `multistep demo` spends on it.

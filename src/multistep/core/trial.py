@@ -92,7 +92,7 @@ class Facts:
     `pretrained` tells that the weights come from elsewhere. `settings` are the recipe's keys that this model and
     task answer to beyond those that every torch model does; `optimizers` those that can be used here. `usage` is
     Python that loads the exported model, with {model} for its folder. `longest_context` is the most tokens that the
-    model can read (None: no such limit).
+    model can read (None: no such limit). `loss_unit` is what the loss is counted in.
     """
 
     parameters: int
@@ -109,3 +109,4 @@ class Facts:
     longest_context: int | None = None
     optimizers: tuple[str, ...] = ("muon", "adamw", "sgd")
     usage: str = ""
+    loss_unit: str = "nats per token"

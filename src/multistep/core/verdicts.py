@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 from multistep.core.compare import Comparison, compare
 from multistep.core.events import VerdictGiven
+from multistep.core.function_metric import metric_of
 from multistep.core.history import History, TrialRecord
-from multistep.core.metric import Evaluation, Floats, Metric, metric_named
+from multistep.core.metric import Evaluation, Floats, Metric
 from multistep.core.spending import Attempt, critical_value
 from multistep.core.trial import Decision
 
@@ -49,7 +50,7 @@ def decide(
     sibling with no move; what the trial gains over it is what the move is credited with.
     """
     trial = history.trial(name)
-    metric = metric_named(history.phase.started.metric)
+    metric = metric_of(history.phase.started)
     if new is None or not math.isfinite(metric.score(new)):
         return VerdictGiven(name, "failed", "the score is not finite", None, None)
     interval = metric.interval(new)

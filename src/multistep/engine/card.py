@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from multistep.core.function_metric import metric_of
 from multistep.core.history import History
-from multistep.core.metric import Interval, metric_named
+from multistep.core.metric import Interval
 from multistep.core.plan import Plan
 from multistep.core.tasks import task_named
 from multistep.core.units import format_seconds
@@ -12,7 +13,7 @@ from multistep.core.units import format_seconds
 def model_card(plan: Plan, history: History) -> str:
     """Markdown with the YAML head that model hubs read."""
     phase = history.phase
-    metric = metric_named(phase.started.metric)
+    metric = metric_of(phase.started)
     winner = history.trial(history.incumbent.trial) if history.incumbent else None
     rows = []
     if winner and winner.full:

@@ -25,6 +25,7 @@ from multistep.core.events import (
     RunStarted,
     TrialStarted,
 )
+from multistep.core.function_metric import declared_metric, metric_of
 from multistep.core.history import History
 from multistep.core.metric import metric_named, scores_of
 from multistep.core.plan import Phase, Plan
@@ -158,6 +159,7 @@ class Run:
         phase = self._plan.phase(index)
         previous = self.history.phases[index - 1] if index else None
         metric = _metric_of(phase, ready)
+        own = declared_metric(metric)
         return PhaseStarted(
             phase=index,
             name=phase.name,
@@ -169,6 +171,8 @@ class Run:
             and previous.started.metric == metric
             and self._fingerprint(index - 1) == ready.fingerprint,
             start=previous.finished.head if previous and previous.finished else None,
+            goal=own.goal if own else None,
+            unit=own.unit if own else None,
         )
 
     def _key(self, begins: PhaseStarted, ready: Readiness) -> str | None:
@@ -229,9 +233,11 @@ class Run:
     def _baseline(self, learner: Learner, split: Split) -> Entry:
         with self._clock.account("evaluate"):
             name, evaluation = learner.baseline(split)
-        metric = metric_named(self.history.phase.started.metric)
+        metric = metric_of(self.history.phase.started)
         table = self._directory.write_table(evaluation)
-        return self._append(BaselineScored(name, split, metric.interval(evaluation), scores_of(evaluation), table))
+        return self._append(
+            BaselineScored(name, split, metric.interval(evaluation), scores_of(evaluation, metric), table)
+        )
 
     # The end ----------------------------------------------------------------------------------------
 
@@ -287,6 +293,8 @@ def _metric_of(phase: Phase, ready: Readiness) -> str:
     """The name of what decides. Raises PlanError for a metric that this data cannot be judged by."""
     if phase.metric is None:
         return ready.metrics[0]
+    if phase.metric in ready.metrics:
+        return phase.metric  # perhaps a user's function, which no list knows
     name = metric_named(phase.metric).name
     if name not in ready.metrics:
         raise PlanError(

@@ -17,7 +17,7 @@ from multistep.core.metric import metric_named
 from multistep.core.moves import check_moves
 from multistep.core.plan import Plan
 from multistep.core.recipe import RECIPE_KEYS, Recipe
-from multistep.core.tasks import family_of, task_named
+from multistep.core.tasks import OWN_MODEL, family_of, task_named
 from multistep.core.units import Amount, parse_amount
 from multistep.engine.plain import plain
 from multistep.errors import PlanError, nearest
@@ -295,7 +295,7 @@ def _check_meaning(plan: Plan, source: _Source) -> None:
             task_named(str(phase.task))
         except PlanError as error:
             raise PlanError(f"{source.at((*place, 'task'))}: {error}") from error
-        if phase.metric is not None:
+        if phase.metric is not None and phase.task != OWN_MODEL:  # whose metric may be a function's name
             try:
                 metric_named(phase.metric)
             except PlanError as error:

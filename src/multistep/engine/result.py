@@ -8,8 +8,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from multistep.core.compare import compare
+from multistep.core.function_metric import RecordedMetric, metric_of
 from multistep.core.history import History, PhaseRecord, TrialRecord
-from multistep.core.metric import Evaluation, Metric, metric_named, standard_error
+from multistep.core.metric import Evaluation, Metric, standard_error
 from multistep.core.recipe import RECIPE_KEYS
 from multistep.core.trial import Trial
 
@@ -22,7 +23,7 @@ def result_of(history: History, read_table: ReadTable) -> dict[str, Any]:
     """The result of a finished run; keys are documented in docs/result.md."""
     assert history.finished is not None
     assert history.incumbent is not None
-    metric = metric_named(history.phase.started.metric)
+    metric = metric_of(history.phase.started)
     winner = history.trial(history.incumbent.trial)
     plain = [record for record in history.phase.of_kind("control") if record.trial.length is None]
     control = plain[-1] if plain else None
@@ -71,14 +72,17 @@ def shared_findings(history: History, read_table: ReadTable) -> dict[str, Any]:
 
 
 def baseline_of(history: History, read_table: ReadTable) -> dict[str, Any]:
-    """The baseline's scores and, where the network was scored on the same split, its paired gain over it."""
+    """The baseline's scores and, where the network was scored on the same split, its paired gain over it.
+
+    Without the gain where the metric is a function that lives in another process.
+    """
     found: dict[str, Any] = {"name": history.baselines[0].name if history.baselines else None}
     winner = history.trial(history.incumbent.trial).full if history.incumbent else None
     own = {"validation": winner, "test": history.test}
     for baseline in history.baselines:
         found[baseline.split] = {**asdict(baseline.interval), "scores": dict(baseline.scores)}
-        if look := own[baseline.split]:
-            metric = metric_named(history.phase.started.metric)
+        metric = metric_of(history.phase.started)
+        if (look := own[baseline.split]) and not isinstance(metric, RecordedMetric):
             gain = compare(metric, read_table(look.table), read_table(baseline.table))
             found[baseline.split]["gain"] = {"improvement": gain.improvement, "low": gain.low, "high": gain.high}
     return found
@@ -175,7 +179,7 @@ def _gain(phase: PhaseRecord, record: TrialRecord, control: TrialRecord | None) 
         return _bounded(verdict.gain, verdict.gain_low, verdict.gain_high)
     if record.full is None or control is None or control.full is None or control.trial.seed != record.trial.seed:
         return None
-    metric = metric_named(phase.started.metric)
+    metric = metric_of(phase.started)
     return _bounded(metric.improvement(record.full.interval.score, control.full.interval.score), None, None)
 
 
@@ -218,7 +222,7 @@ def noise_between_seeds(phase: PhaseRecord) -> list[NoiseBetweenSeeds]:
 
 
 def _noise(phase: PhaseRecord, fork: tuple[object, object]) -> NoiseBetweenSeeds:
-    metric = metric_named(phase.started.metric)
+    metric = metric_of(phase.started)
     siblings = [r for r in phase.trials.values() if r.trial.length and (r.trial.start, r.trial.length) == fork]
     reruns = [r for r in siblings if r.trial.kind == "rerun"]
     scores = {r.trial.seed: score for r in siblings if r.trial.move is None and (score := _finite(r)) is not None}
@@ -285,7 +289,9 @@ def validation_optimism(history: History, read_table: ReadTable) -> dict[str, An
     winner = history.trial(history.incumbent.trial).full if history.incumbent else None
     if winner is None or history.test is None:
         return None
-    metric = metric_named(history.phase.started.metric)
+    metric = metric_of(history.phase.started)
+    if isinstance(metric, RecordedMetric):
+        return None
     found = metric.improvement(winner.interval.score, history.test.interval.score)
     half_width = _welch(metric, read_table(winner.table), read_table(history.test.table))
     rivals = {baseline.split: baseline.interval.score for baseline in history.baselines}

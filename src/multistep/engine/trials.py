@@ -17,8 +17,9 @@ from multistep.core.events import (
     WindowDone,
     WindowPlanned,
 )
+from multistep.core.function_metric import metric_of
 from multistep.core.history import History, TrialRecord
-from multistep.core.metric import Evaluation, metric_named, scores_of
+from multistep.core.metric import Evaluation, scores_of
 from multistep.core.plan import Plan
 from multistep.core.readings import read_stability
 from multistep.core.recipe import Recipe, rates
@@ -138,7 +139,7 @@ class TrialRunner:
     def evaluate(self, trial: str, split: Split, *, sample: bool) -> Entry:
         with self._clock.account("evaluate"):
             evaluation = self.learner.evaluate(split, sample=sample)
-        metric = metric_named(self.history.phase.started.metric)
+        metric = metric_of(self.history.phase.started)
         return self._journal.append(
             Evaluated(
                 trial,
@@ -146,7 +147,7 @@ class TrialRunner:
                 split,
                 sample,
                 metric.interval(evaluation),
-                scores_of(evaluation),
+                scores_of(evaluation, metric),
                 self._directory.write_table(evaluation),
             )
         )
@@ -188,7 +189,7 @@ class TrialRunner:
 
     def _earlier(self) -> list[Attempt]:
         """The attempts that have used up some of the run's chance of a false keep, each against its own rival."""
-        metric = metric_named(self.history.phase.started.metric)
+        metric = metric_of(self.history.phase.started)
         found: list[Attempt] = []
         rival: str | None = None
         for verdict in self.history.verdicts:
@@ -257,7 +258,7 @@ class TrialRunner:
         unsaved = sum(r.train_seconds for r in record.done if r.step > saved)
         cheap = unsaved >= max(SAVE_SECONDS, SAVE_COST * self._save_seconds)
         if record.trial.kind != "probe" and last.evaluation and not self._plan.timed:
-            metric = metric_named(self.history.phase.started.metric)
+            metric = metric_of(self.history.phase.started)
             scores = [look.interval.score for look in record.curve]
             cheap |= all(metric.improvement(scores[-1], score) > 0 for score in scores[:-1])
         return cheap

@@ -10,8 +10,9 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from multistep.core.events import Evaluated
+from multistep.core.function_metric import loss_of, metric_of
 from multistep.core.history import History, PhaseRecord, TrialRecord, WindowRecord
-from multistep.core.metric import Metric, metric_named
+from multistep.core.metric import Metric
 from multistep.engine.result import round_of, sibling_control
 from multistep.report.svg import (
     BASELINE,
@@ -46,8 +47,8 @@ def loss_chart(history: History) -> str:
     """Training loss and validation score over the run's steps; empty before the first window."""
     if not history.trained:
         return ""
-    metric = metric_named(history.phase.started.metric)
-    panels = [metric] if metric.name == "loss" else [metric_named("loss"), metric]
+    metric = metric_of(history.phase.started)
+    panels = [metric] if metric.name == "loss" else [loss_of(history.phase.started), metric]
 
     def draw(axes: Sequence[Axes]) -> None:
         for ax, shown in zip(axes, panels, strict=True):
@@ -108,7 +109,7 @@ def gap_chart(history: History) -> str:
                 labels.append((offset + points[-1][0], points[-1][1], said, said.startswith("with ")))
         axes[0].axhline(0, color=MUTED, linewidth=0.8)
         limit(axes[0], [0.0] + [gap for *_, points in drawn for _, gap in points])
-        axes[0].set_ylabel("validation - training\n(nats per token)")
+        axes[0].set_ylabel(f"validation - training\n({history.phase.started.facts.loss_unit})")
         axes[0].set_xlabel("step")
         _draw_stretches(axes[0], history, labels=False)
         label_points(axes[0], labels)

@@ -11,8 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from multistep.core.metric import metric_named
-from multistep.core.plan import DataSpec, Plan
-from multistep.core.tasks import task_named
+from multistep.core.plan import DataSpec, Phase, Plan
+from multistep.core.tasks import OWN_MODEL, task_named
 from multistep.core.units import Amount, Unit, format_seconds
 from multistep.engine.costs import recall
 from multistep.engine.plain import plain
@@ -40,7 +40,7 @@ def check_plan(plan: Plan) -> dict[str, Any]:
                 "name": phase.name,
                 "task": phase.task,
                 "data": str(phase.data),
-                "metric": metric_named(phase.metric or task_named(str(phase.task)).metric).name,
+                "metric": _metric(phase),
                 "until": str(phase.until or ("the budget or stable" if plan.budget else "stable")),
                 "recipe": {**{key: plain(value) for key, value in phase.recipe.items()}},
                 "moves": phase.moves,
@@ -58,6 +58,13 @@ def check_plan(plan: Plan) -> dict[str, Any]:
         "yaml": to_yaml(plan),
         "cost": _cost(plan),
     }
+
+
+def _metric(phase: Phase) -> str:
+    """The name of what decides; of a model of the user's own it may be a function's."""
+    if phase.task == OWN_MODEL and phase.metric:
+        return phase.metric
+    return metric_named(phase.metric or task_named(str(phase.task)).metric).name
 
 
 def _require_paths(data: DataSpec) -> None:

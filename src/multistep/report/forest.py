@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from multistep.core.function_metric import metric_of
 from multistep.core.history import History
-from multistep.core.metric import metric_named
 from multistep.engine.result import trial_entry
 from multistep.report.svg import INK, MARK, MUTED, in_font, svg, text_width
 from multistep.report.words import number, signed, title
@@ -27,7 +27,7 @@ def attempts_chart(history: History) -> str:
     rows = [entry for entry in entries if entry["improvement"] and math.isfinite(entry["improvement"]["score"])]
     if not rows:
         return ""
-    unit = metric_named(history.phase.started.metric).unit
+    unit = metric_of(history.phase.started).unit
     names = [_name(entry) for entry in rows]
 
     def draw(axes: Sequence[Axes]) -> None:

@@ -27,8 +27,8 @@ from multistep.core.events import (
     WindowDone,
     WindowPlanned,
 )
+from multistep.core.function_metric import metric_of
 from multistep.core.history import History, TrialRecord
-from multistep.core.metric import metric_named
 from multistep.core.plan import Plan
 from multistep.core.units import Unit, format_seconds
 from multistep.core.windows import left_by_curve
@@ -152,7 +152,7 @@ class LiveView:
         if not history.phases:
             return [("phase", "reading the data and building the model")]
         phase = history.phase
-        metric = metric_named(phase.started.metric)
+        metric = metric_of(phase.started)
         trial = phase.unfinished or next(reversed(list(phase.trials.values())), None)
         rows = [("phase", f"{_place(self._plan, history)}{_doing(entry, history)}")]
         if trial is not None:

@@ -9,8 +9,9 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from multistep.core.events import ACCOUNTS, Entry, Evaluated, PhaseReused
+from multistep.core.function_metric import RecordedMetric, metric_known_as, metric_of
 from multistep.core.history import History, PhaseRecord, TrialRecord, fold
-from multistep.core.metric import Goal, Interval, Metric, metric_named
+from multistep.core.metric import Goal, Interval, Metric
 from multistep.core.stability import Stability
 from multistep.core.units import Amount, Unit
 from multistep.engine.journal import read_entries
@@ -50,7 +51,7 @@ def answer(record: Mapping[str, Any]) -> Answer | None:
     split = "test" if record.get("test") else "validation"
     if not record.get(split):
         return None
-    metric = metric_named(str(record["metric"]))
+    metric = metric_known_as(str(record["metric"]), record.get("goal"), record.get("unit"))
     score = interval_of(record[split])
     baseline = record.get("baseline") or {}
     rival = interval_of(baseline[split]) if baseline.get(split) else None
@@ -59,6 +60,8 @@ def answer(record: Mapping[str, Any]) -> Answer | None:
     name = clean(str(baseline["name"])) if rival else None
     standing: Standing = "unknown"
     sentence = "No baseline was scored: whether the network earns its compute is not known."
+    if rival is not None:
+        sentence = f"How much the network is better than the {name} baseline can be told by the run's own code alone."
     if rival is not None and "gain" in baseline[split]:
         gain = {key: float(value) for key, value in baseline[split]["gain"].items()}
         standing, sentence = _compared(metric, gain, f"{name} baseline", split)
@@ -106,7 +109,7 @@ def describe(directory: RunDirectory, entries: Iterable[Entry]) -> dict[str, Any
     entries = list(entries)
     history = fold(entries)
     reused = {entry.event.phase: entry.event for entry in entries if isinstance(entry.event, PhaseReused)}
-    metric = metric_named(history.phase.started.metric) if history.phases else None
+    metric = metric_of(history.phase.started) if history.phases else None
     winner = history.trial(history.incumbent.trial).full if history.incumbent else None
     plan = _resolved_plan(directory)
     record: dict[str, Any] = {
@@ -147,6 +150,10 @@ def describe(directory: RunDirectory, entries: Iterable[Entry]) -> dict[str, Any
         **shared_findings(history, directory.read_table),
         "overfitting": [found for phase in history.phases for found in overfitting(phase)],
     }
+    if isinstance(metric, RecordedMetric) and directory.result.exists():
+        # What only the process that has the function can work out stands in the result.
+        written = json.loads(directory.result.read_text(encoding="utf-8"))
+        record.update({key: written[key] for key in ("baseline", "validation_optimism")})
     found = answer(record)
     trials = [trial for phase in record["phases"] for trial in phase["trials"]]
     said = {
