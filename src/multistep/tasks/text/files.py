@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
-import io
-import json
 import re
-import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from multistep.errors import DataError, nearest
+from multistep.tasks.tables import TABLES, Table, existing_file, kind_of, named_tables, quoted, read_table, read_text
 from multistep.tasks.text.manual import MANUAL, python_manual
 
-TABLES = (".jsonl", ".ndjson", ".parquet", ".csv", ".tsv")
 _FOLDER_KINDS = (".txt", *TABLES, ".md")  # a folder is read by the first kind that it holds
 _USUAL_COLUMNS = (
     "content",
@@ -57,7 +51,7 @@ def read_documents(source: str, *, text_column: str | None = None) -> Documents:
         if len(named) == 1:
             return next(iter(named.values()))
         if "train" not in named:
-            raise DataError(f"{source}: no split called train; it has {_list(named)}")
+            raise DataError(f"{source}: no split called train; it has {quoted(named)}")
         return named["train"]
     if source == MANUAL:
         return _documents(python_manual(), MANUAL, [])
@@ -70,44 +64,14 @@ def read_documents(source: str, *, text_column: str | None = None) -> Documents:
 
 def read_named_splits(source: str, *, text_column: str | None = None) -> dict[str, Documents] | None:
     """The splits of a Hugging Face data set under its own names; None if `source` is no such data set."""
-    path = Path(source).expanduser()
-    marks = [(path / mark).is_file() for mark in ("dataset_dict.json", "dataset_info.json", "state.json")]
-    saved = marks[0] or all(marks[1:])
-    if not saved and (source == MANUAL or path.exists() or not _may_be_hub_id(path, source)):
+    tables = None if source == MANUAL else named_tables(source)
+    if tables is None:
         return None
-    import datasets
-
-    try:
-        if saved:
-            found = datasets.load_from_disk(str(path))
-        else:
-            name, _, configuration = source.partition(":")
-            found = datasets.load_dataset(name, configuration or None)
-    except Exception as error:  # the library raises its own kinds, OSError, ValueError and those of httpx
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        if saved:
-            raise DataError(f"{source}: not a data set that `datasets` can read ({reason})") from None
-        hint = nearest(path.name, _names(path.parent))
-        raise DataError(
-            f"{source}: no such file or folder, and the Hugging Face hub gave no such data set ({reason}); "
-            f"check the name and the network, or name a local file.{hint}"
-        ) from None
-    parts = dict(found) if isinstance(found, datasets.DatasetDict) else {"train": found}
     splits = {}
-    for split, part in parts.items():
-        where = f"{source}[{split}]" if len(parts) > 1 else source
-        is_text = {
-            column: getattr(kind, "dtype", None) in ("string", "large_string") for column, kind in part.features.items()
-        }
-        column, notes = _pick_column(where, is_text, text_column)
-        texts = _strings(where, column, enumerate(part[column][:], start=1), "row")
-        splits[str(split)] = _documents(texts, where, notes)
+    for split, table in tables.items():
+        texts, notes = _texts_of(table, text_column)
+        splits[split] = _documents(texts, table.origin, notes)
     return splits
-
-
-def kind_of(path: Path) -> str:
-    """The suffix that says how to read a file, without .gz, in lower case; "" if it has none."""
-    return Path(path.stem if path.suffix.lower() == ".gz" else path.name).suffix.lower()
 
 
 def _read_folder(folder: Path, text_column: str | None) -> Documents:
@@ -132,121 +96,23 @@ def _read_folder(folder: Path, text_column: str | None) -> Documents:
 
 def _read_file(path: Path, text_column: str | None) -> tuple[list[str], list[str]]:
     """Texts and notes of one file."""
-    if not path.exists():
-        here = path.parent
-        hint = nearest(path.name, _names(here)) if here.is_dir() else f" There is no folder {here} either."
-        raise DataError(f"{path}: no such file or folder; check the path.{hint}")
-    kind = kind_of(path)
-    if kind == ".parquet":
-        return _read_parquet(path, text_column)
-    text = _decode(path)
-    if not text.strip():
-        raise DataError(f"{path}: the file is empty; name one with text in it")
-    if kind in (".jsonl", ".ndjson"):
-        return _read_json_lines(path, text, text_column)
-    if kind in (".csv", ".tsv"):
-        return _read_separated(path, text, text_column, tabs=kind == ".tsv")
+    kind = kind_of(existing_file(path))
+    if kind in TABLES:
+        return _texts_of(read_table(path), text_column)
     said = "a .json file is read as running text; for a document a row, save it as .jsonl"
-    return [text], [f"{path}: {said}"] if kind == ".json" else []
+    return [read_text(path)], [f"{path}: {said}"] if kind == ".json" else []
 
 
-def _decode(path: Path) -> str:
-    try:
-        data = path.read_bytes()
-        if path.suffix.lower() == ".gz":
-            data = gzip.decompress(data)
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path}: cannot be read ({error})") from None
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise DataError(f"{path}: the file is UTF-16; save it as UTF-8, for instance with iconv")
-    if (at := data.find(b"\0")) >= 0:
-        allowed = "text, " + ", ".join(TABLES)
-        raise DataError(f"{path}: byte {at} is NUL, so this is not a text file; allowed: {allowed}")
-    try:
-        return data.decode("utf-8-sig").replace("\r\n", "\n")
-    except UnicodeDecodeError as error:
-        # "utf-8-sig" counts from behind the mark.
-        at = error.start + (3 if data.startswith(b"\xef\xbb\xbf") else 0)
-        raise DataError(
-            f"{path}: byte {at} is not UTF-8 (0x{data[at]:02x}); save the file as UTF-8, for instance with "
-            "`iconv -f ITS_ENCODING -t UTF-8`"
-        ) from None
-
-
-def _read_json_lines(path: Path, text: str, wanted: str | None) -> tuple[list[str], list[str]]:
-    rows: list[tuple[int, dict[str, Any]]] = []
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise DataError(
-                f"{path}:{number}: not JSON ({error.msg}, column {error.colno}); each line must be one object"
-            ) from None
-        if not isinstance(row, dict):
-            raise DataError(f'{path}:{number}: not an object; each line must be like {{"text": "..."}}')
-        rows.append((number, row))
-    columns = dict.fromkeys(key for _, row in rows for key in row)
-    # A column that mixes text with something else still counts: the error then names the row.
-    is_text = {key: any(isinstance(row.get(key), str) for _, row in rows) for key in columns}
-    column, notes = _pick_column(str(path), is_text, wanted)
-    return _strings(str(path), column, ((number, row.get(column)) for number, row in rows), "line"), notes
-
-
-def _read_separated(path: Path, text: str, wanted: str | None, *, tabs: bool) -> tuple[list[str], list[str]]:
-    csv.field_size_limit(2**31 - 1)  # the library stops at 128 KiB, shorter than many documents
-    reader = csv.reader(
-        io.StringIO(text, newline=""),
-        delimiter="\t" if tabs else ",",
-        quoting=csv.QUOTE_NONE if tabs else csv.QUOTE_MINIMAL,  # in .tsv a quotation mark is a character
-        strict=True,  # else an open quotation mark swallows the rest of the file
-    )
-    rows: list[list[str]] = []
-    header: list[str] | None = None
-    try:
-        for row in reader:
-            if not row:
-                continue
-            if header is None:
-                header = row
-            elif len(row) != len(header):
-                raise DataError(
-                    f"{path}:{reader.line_num}: {len(row)} fields, but the first line names {len(header)}"
-                    + ("" if tabs else '; put a text that holds commas between "quotation marks"')
-                )
-            else:
-                rows.append(row)
-    except csv.Error as error:
-        raise DataError(f"{path}:{reader.line_num}: not {path.suffix[1:]} ({error})") from None
-    names = header or []
-    is_text = {name: not all(_is_number(row[i]) for row in rows) for i, name in enumerate(names)}
-    column, notes = _pick_column(str(path), is_text, wanted)
-    return [row[names.index(column)] for row in rows], notes
-
-
-def _read_parquet(path: Path, wanted: str | None) -> tuple[list[str], list[str]]:
-    import pyarrow
-    from pyarrow import parquet
-
-    try:
-        schema = parquet.read_schema(path)
-        is_text = {
-            field.name: pyarrow.types.is_string(field.type) or pyarrow.types.is_large_string(field.type)
-            for field in schema
-        }
-        column, notes = _pick_column(str(path), is_text, wanted)
-        values = parquet.read_table(path, columns=[column])[column].to_pylist()
-    except (OSError, pyarrow.ArrowException) as error:
-        raise DataError(f"{path}: not a parquet file that can be read ({error})") from None
-    return _strings(str(path), column, enumerate(values, start=1), "row"), notes
+def _texts_of(table: Table, wanted: str | None) -> tuple[list[str], list[str]]:
+    column, notes = _pick_column(table.origin, table.is_text, wanted)
+    return table.strings(column), [*table.notes, *notes]
 
 
 def _pick_column(where: str, is_text: Mapping[str, bool], wanted: str | None) -> tuple[str, list[str]]:
     """The column that holds the text, and a note if it was guessed."""
     if wanted is not None:
         if wanted not in is_text:
-            raise DataError(f"{where}: no column '{wanted}'; columns: {_list(is_text)}.{nearest(wanted, is_text)}")
+            raise DataError(f"{where}: no column '{wanted}'; columns: {quoted(is_text)}.{nearest(wanted, is_text)}")
         return wanted, []
     texts = [column for column, yes in is_text.items() if yes]
     for usual in (("text",), _USUAL_COLUMNS):
@@ -257,20 +123,9 @@ def _pick_column(where: str, is_text: Mapping[str, bool], wanted: str | None) ->
         matches = texts
     if len(matches) != 1:
         problem = "no column holds text" if not texts else "which column is the text?"
-        raise DataError(f"{where}: {problem} columns: {_list(is_text)}; name it with text_column")
-    others = f" (of {_list(is_text)})" if len(is_text) > 1 else ""
+        raise DataError(f"{where}: {problem} columns: {quoted(is_text)}; name it with text_column")
+    others = f" (of {quoted(is_text)})" if len(is_text) > 1 else ""
     return matches[0], [f"{where}: the text is taken from column '{matches[0]}'{others}"]
-
-
-def _strings(where: str, column: str, values: Iterable[tuple[int, object]], unit: str) -> list[str]:
-    texts = []
-    for number, value in values:
-        if not isinstance(value, str):
-            place = f"{where}:{number}" if unit == "line" else f"{where}: {unit} {number}"
-            what = "missing or null" if value is None else type(value).__name__
-            raise DataError(f"{place}: '{column}' is {what}, not a text; mend or remove the {unit}")
-        texts.append(value)
-    return texts
 
 
 def _documents(texts: Sequence[str], origin: str, notes: list[str]) -> Documents:
@@ -283,26 +138,3 @@ def _documents(texts: Sequence[str], origin: str, notes: list[str]) -> Documents
     if dropped := len(texts) - len(kept):
         notes = [*notes, f"{origin}: empty documents dropped: {dropped}"]
     return Documents(kept, len(kept) == 1, origin, tuple(notes))
-
-
-def _may_be_hub_id(path: Path, source: str) -> bool:
-    shaped = re.fullmatch(r"[\w.-]+(/[\w.-]+)?(:[\w.-]+)?", source) is not None
-    is_file_name = kind_of(path) in (*_FOLDER_KINDS, ".json") or path.suffix.lower() == ".gz"
-    in_a_folder_here = "/" in source and path.parent.is_dir()
-    return shaped and not source.startswith(".") and not is_file_name and not in_a_folder_here
-
-
-def _names(folder: Path) -> list[str]:
-    return [path.name for path in folder.iterdir()] if folder.is_dir() else []
-
-
-def _list(names: Iterable[str]) -> str:
-    return ", ".join(f"'{name}'" for name in names)
-
-
-def _is_number(value: str) -> bool:
-    try:
-        float(value or "0")
-    except ValueError:
-        return False
-    return True

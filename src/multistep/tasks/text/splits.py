@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby, pairwise
-from pathlib import Path
 
-from multistep.errors import DataError, nearest
-from multistep.tasks.text.files import Documents, kind_of, read_documents, read_named_splits
+from multistep.errors import DataError
+from multistep.tasks.splits import NAMES as NAMES  # for whoever looks here
+from multistep.tasks.splits import NO_TEST, given_splits
+from multistep.tasks.text.files import read_documents, read_named_splits
 
-NAMES = {
-    "train": "train",
-    "training": "train",
-    "validation": "validation",
-    "valid": "validation",
-    "val": "validation",
-    "dev": "validation",
-    "test": "test",
-}
 LEAST_TRAIN_CHARACTERS = 200
 ENOUGH_CHARACTERS = 1_000_000  # a smaller text gives more of itself, or its intervals would prove nothing
 SHARE, SMALL_SHARE = 0.05, 0.1  # of validation, and of test
@@ -50,7 +43,11 @@ def load_splits(source: str | Mapping[str, str], *, text_column: str | None = No
     Paragraphs that stand in two splits are reported, not removed.
     Raises DataError if train has under 200 characters or validation none.
     """
-    given, notes = _given(source, text_column)
+    given, notes = given_splits(
+        source,
+        functools.partial(read_documents, text_column=text_column),
+        functools.partial(read_named_splits, text_column=text_column),
+    )
     said = [note for name in given for note in given[name].notes]
     texts = {name: given[name].texts if name in given else () for name in ("train", "validation", "test")}
     contiguous = all(documents.contiguous for documents in given.values())
@@ -68,7 +65,7 @@ def load_splits(source: str | Mapping[str, str], *, text_column: str | None = No
         shares = ", ".join(f"{name} {sum(map(len, texts[name])):,}" for name in ("train", *wanted))
         notes.append(f"{origin}: cut into {shares} characters")
     if not texts["test"]:
-        notes.append("there is no test split: the final score will be the validation split's own, chosen on it")
+        notes.append(NO_TEST)
     for name in ("validation", "test"):
         notes += _duplicates(texts["train"], texts[name], name)
     size = sum(len(text.strip()) for text in texts["train"])
@@ -89,67 +86,6 @@ def load_splits(source: str | Mapping[str, str], *, text_column: str | None = No
         tuple(dict.fromkeys([*said, *notes])),
         _fingerprint(texts),
     )
-
-
-def _given(source: str | Mapping[str, str], text_column: str | None) -> tuple[dict[str, Documents], list[str]]:
-    """The splits that the user named, train among them; a source without names is train alone."""
-    if not isinstance(source, str):
-        paths = _by_split(source, "data")
-        if "train" not in paths:
-            raise DataError(f"data: no train split; given: {', '.join(source)}")
-        return {name: _one_split(path, name, text_column) for name, path in paths.items()}, []
-    named = read_named_splits(source, text_column=text_column)
-    if named is not None and len(named) > 1:
-        known = {name: name for name in named if name.lower() in NAMES}
-        found = {name: named[key] for name, key in _by_split(known, source).items()}
-        if "train" not in found:
-            raise DataError(f"{source}: no split called train; it has {', '.join(named)}")
-        left_out = [name for name in named if name not in known]
-        return found, [f"{source}: splits left out: {', '.join(left_out)}"] if left_out else []
-    if named is None and (folder := Path(source).expanduser()).is_dir():
-        entries = {}
-        for path in sorted(folder.iterdir()):
-            stem = path.name.removesuffix(".gz").removesuffix(kind_of(path)) if path.is_file() else path.name
-            if stem.lower() in NAMES:
-                entries[path.name] = (stem, str(path))
-        splits = [NAMES[stem.lower()] for stem, _ in entries.values()]
-        if "train" in splits:
-            twice = sorted(name for name in entries if splits.count(NAMES[entries[name][0].lower()]) > 1)
-            if twice:
-                raise DataError(f"{source}: more than one file for a split: {', '.join(twice)}; keep one each")
-            return _given(dict(entries.values()), text_column)
-        if "validation" in splits:
-            raise DataError(f"{source}: has {', '.join(entries)} but no train split; add train.txt or the like")
-    if named is not None:
-        return {"train": next(iter(named.values()))}, []
-    return {"train": read_documents(source, text_column=text_column)}, []
-
-
-def _by_split(sources: Mapping[str, str], where: str) -> dict[str, str]:
-    """The same sources under the names train, validation and test."""
-    found: dict[str, str] = {}
-    for key, value in sources.items():
-        name = NAMES.get(key.lower())
-        if name is None:
-            allowed = "train, validation (val, valid, dev), test"
-            raise DataError(f"{where}: unknown split '{key}'; allowed: {allowed}.{nearest(key, NAMES)}")
-        if name in found:
-            raise DataError(f"{where}: two splits mean {name}: {', '.join(sources)}; keep one")
-        found[name] = value
-    return found
-
-
-def _one_split(source: str, name: str, text_column: str | None) -> Documents:
-    """What a source holds for one split: the split of that name, if it has named splits, else all of it."""
-    named = read_named_splits(source, text_column=text_column)
-    if named is None:
-        return read_documents(source, text_column=text_column)
-    matching = [documents for key, documents in named.items() if NAMES.get(key.lower()) == name]
-    if len(matching) == 1:
-        return matching[0]
-    if len(named) == 1:
-        return next(iter(named.values()))
-    raise DataError(f"{source}: no one split for {name}; it has {', '.join(named)}")
 
 
 def _cut_running_text(texts: Sequence[str], wanted: Mapping[str, float]) -> dict[str, tuple[str, ...]]:
