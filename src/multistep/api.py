@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import chdir, contextmanager
@@ -14,6 +15,8 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from multistep.core.events import Entry, RunInterrupted, VerdictGiven
+from multistep.core.function_metric import FunctionMetric as FunctionMetric
+from multistep.core.function_metric import declared
 from multistep.core.history import History
 from multistep.core.metric import Interval
 from multistep.core.plan import DataSpec, Plan
@@ -28,9 +31,12 @@ from multistep.errors import PlanError, RunDirectoryError, RunFailed, Stopped, U
 from multistep.report.summary import interval_of
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from multistep.tasks.prediction import Prediction
 
 OnEntry = Callable[[Entry, History], None]
+OF_OWN_MODELS = ("loss", "train", "validation", "test", "target", "goal", "pretrained")  # keywords of `train`
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -53,6 +59,15 @@ class Result:
         """The test score, or the validation score where there is no test split."""
         return (self.test or self.validation).score
 
+    def load(self, model: nn.Module) -> nn.Module:
+        """Fill a module of the class that was trained with the exported weights; returns it in evaluation mode.
+
+        Raises PlanError where names or shapes do not fit.
+        """
+        from multistep.tasks.own.use import load_weights
+
+        return load_weights(model, self.model)
+
 
 def train(
     plan: Plan | str | Path | None = None,
@@ -64,12 +79,18 @@ def train(
 ) -> Result:
     """Run a plan (a value, the path of a plan file, or keywords: task, data, budget, ...) and return its result.
 
+    Or train a model of your own: `model` a torch.nn.Module, `loss`, `train` and perhaps `validation` and `test` data
+    sets, loaders or tensors, `metric` a name or a function with its `goal`; docs/own-model.md has the rest.
+
     The same call again resumes an unfinished run and returns a finished one's result. Ctrl-C and SIGTERM
     raise Stopped. Raises PlanError, DataError, RunDirectoryError, RunFailed.
 
     >>> result = train(task="text-generation", data="corpus.txt", budget="10m")  # doctest: +SKIP
+    >>> result = train(model=net, loss=nn.CrossEntropyLoss(), train=dataset, budget="10m")  # doctest: +SKIP
     """
     clock = clock or BudgetClock()
+    if any(key in keywords for key in OF_OWN_MODELS) or _is_module(keywords.get("model")):
+        return _train_own(plan, keywords, out, clock, on_entry)
     if plan is None:
         plan = plan_from(keywords)
     elif isinstance(plan, Plan) and keywords:
@@ -78,6 +99,26 @@ def train(
         plan = read_plan(Path(plan), [f"{key}={value}" for key, value in keywords.items()])
     directory = RunDirectory(Path(out) if out else default_folder(plan))
     return run(plan, directory, clock=clock, on_entry=on_entry)
+
+
+def _is_module(model: object) -> bool:
+    """Whether it is a torch module, or a class of such, told without importing torch."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return False
+    return isinstance(model, torch.nn.Module) or (isinstance(model, type) and issubclass(model, torch.nn.Module))
+
+
+def _train_own(
+    plan: object, keywords: Mapping[str, Any], out: str | Path | None, clock: BudgetClock, on_entry: OnEntry | None
+) -> Result:
+    from multistep.tasks.own.request import read_request
+
+    request = read_request(plan, keywords)
+    directory = RunDirectory(Path(out) if out else default_folder(request.plan))
+    workshop = request.workshop.keep_start(directory.start, resuming=directory.exists)
+    with declared(request.metric):
+        return run(request.plan, directory, clock=clock, on_entry=on_entry, workshop=workshop)
 
 
 def run(

@@ -5,6 +5,7 @@ A function lives in the process that trains; elsewhere a journal tells its name,
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -61,10 +62,22 @@ class FunctionMetric(Metric):
         return evaluation.columns.keys() >= set(self.columns)
 
     def score(self, evaluation: Evaluation) -> float:
-        return float(self.function(evaluation.columns))
+        """The function's value; NaN if a row is not finite. Raises PlanError where the function fails."""
+        if not all(np.isfinite(column).all() for column in evaluation.columns.values()):
+            return math.nan  # many functions raise at such numbers, and a diverged trial has them
+        try:
+            return float(self.function(evaluation.columns))
+        except Exception as error:
+            raise PlanError(
+                f"metric '{self.name}': the function failed on {len(evaluation)} examples "
+                f"({type(error).__name__}: {error})"
+            ) from error
 
     def influence(self, evaluation: Evaluation) -> Floats:
-        """Per group of blocks; Busing, Meijer and van der Leeden, 1999, for groups of unequal size."""
+        """Per group of blocks; Busing, Meijer and van der Leeden, 1999, for groups of unequal size.
+
+        NaN where the function cannot do without one of the groups, for instance the last examples of a class.
+        """
         block = evaluation.block_index()
         blocks = int(block.max()) + 1
         groups = min(blocks, JACKKNIFE_GROUPS)
@@ -73,10 +86,13 @@ class FunctionMetric(Metric):
         lot = np.random.default_rng(0).permutation(blocks) % groups
         share = np.bincount(lot) / blocks
         group, score = lot[block], self.score(evaluation)
-        without = [
-            float(self.function({name: column[group != left_out] for name, column in evaluation.columns.items()}))
-            for left_out in range(groups)
-        ]
+        without = []
+        for left_out in range(groups):
+            kept = Evaluation({name: column[group != left_out] for name, column in evaluation.columns.items()})
+            try:
+                without.append(self.score(kept))
+            except PlanError:
+                return np.full(groups, np.nan)
         influence = groups * (1 - share) * (score - np.array(without, dtype=np.float64))
         return np.asarray(influence - influence.mean(), dtype=np.float64)
 

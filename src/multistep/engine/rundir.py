@@ -23,8 +23,9 @@ from multistep.engine.checkpoints import link_or_copy, sync
 from multistep.engine.plain import to_json
 from multistep.errors import RunDirectoryError
 
+START = "start.safetensors"  # the first weights of a model that lives in the user's code
 # What a run that was killed before its first journal line may have left.
-OWN_NAMES = (".lock", ".heartbeat", "plan.yaml", ".plan.yaml.new", "resolved.json", "checkpoints", "evaluations")
+OWN_NAMES = (".lock", ".heartbeat", "plan.yaml", ".plan.yaml.new", "resolved.json", "checkpoints", "evaluations", START)
 
 
 def plan_hash(plan: Plan) -> str:
@@ -63,6 +64,7 @@ class RunDirectory:
         self.report = folder / "report.html"
         self.events = folder / "events"
         self.exhibits = folder / "exhibits.json"
+        self.start = folder / START
 
     @property
     def exists(self) -> bool:
@@ -87,7 +89,7 @@ class RunDirectory:
 
     def discard(self) -> None:
         """Remove what a run left that failed before it began; the folder too, if nothing else is in it."""
-        for path in (self.journal, self.plan_file, self.resolved, self.heartbeat):
+        for path in (self.journal, self.plan_file, self.resolved, self.heartbeat, self.start):
             path.unlink(missing_ok=True)
         for folder in (self.evaluations, self.checkpoints):
             shutil.rmtree(folder, ignore_errors=True)

@@ -20,6 +20,11 @@ def workshop_for(plan: Plan) -> Workshop:
         from multistep.tasks.text.task import TextWorkshop
 
         return TextWorkshop()
+    if family == "own":
+        raise PlanError(
+            f"{plan.task}: the model and the data of such a run live in Python code; call multistep.train(model=..., "
+            "loss=..., train=..., out=RUN) there: the same call again goes on with the run"
+        )
     raise PlanError(f"{plan.task}: not built yet")
 
 

@@ -1,0 +1,106 @@
+"""`multistep.train(model=module, loss=..., train=..., ...)`: what is asked, as a plan and what opens it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from multistep.core.function_metric import FunctionMetric
+from multistep.core.metric import metric_named
+from multistep.core.plan import Plan
+from multistep.core.tasks import OWN_MODEL
+from multistep.engine.planfile import plan_from
+from multistep.errors import PlanError, nearest
+from multistep.tasks.own.code import code_digest
+from multistep.tasks.own.data import read_splits
+from multistep.tasks.own.judge import OwnMetric, own_metric
+from multistep.tasks.own.model import OwnModel
+from multistep.tasks.own.randomness import as_at
+from multistep.tasks.own.task import OwnWorkshop
+from multistep.tasks.own.understand import Wanted
+
+OF_THE_PLAN = ("metric", "budget", "recipe", "seed", "moves", "phases", "tolerance")
+OWN = ("model", "loss", "train", "validation", "test", "target", "goal", "pretrained")
+
+
+@dataclass(frozen=True)
+class Request:
+    """A plan, what opens it, and the function that judges it, if there is one."""
+
+    plan: Plan
+    workshop: OwnWorkshop
+    metric: FunctionMetric | None
+
+
+def read_request(plan: object, given: Mapping[str, Any]) -> Request:
+    """Understand the keywords of `train`. Raises PlanError or DataError for what cannot be carried out."""
+    model = _module(plan, given)
+    _require_known(model, given)
+    metric = _metric(given.get("metric"), given.get("goal"))
+    own = OwnModel(model)
+    with as_at(0):  # reading examples may draw random numbers, which are not ours to take
+        splits, notes = read_splits({name: given.get(name) for name in ("train", "validation", "test")})
+        data = [split.fingerprint() for split in splits.values()]
+    # Two runs of the same data and code may share what they have trained, and one goes on where the other stopped.
+    code = [part for split in splits.values() for part in (type(split.items), split.collate)]
+    identity = code_digest([model, given.get("loss"), given.get("metric"), given.get("goal"), *code, *data])
+    pretrained = bool(given.get("pretrained", False))
+    name = f"{type(model).__module__}:{own.name}" + (f" ({own.weights_hash()})" if pretrained else "")
+    sizes = " + ".join(f"{len(split):,} {split.name}" for split in splits.values())
+    content = {key: given[key] for key in OF_THE_PLAN if given.get(key) is not None}
+    if metric:
+        content["metric"] = metric.metric.name
+    content |= {"task": OWN_MODEL, "data": f"in memory, {sizes} ({identity})", "model": {"name": name}}
+    wanted = Wanted(splits, notes, given.get("loss"), given.get("target"), metric)
+    workshop = OwnWorkshop(own, wanted, identity, pretrained=pretrained)
+    return Request(plan_from(content), workshop, metric.metric if metric else None)
+
+
+def _module(plan: object, given: Mapping[str, Any]) -> nn.Module:
+    model = given.get("model")
+    if isinstance(model, type) and issubclass(model, nn.Module):
+        raise PlanError(f"model is the class {model.__name__}; give an instance: model={model.__name__}(...)")
+    if not isinstance(model, nn.Module):
+        key = next(key for key in OWN if key != "model" and key in given)
+        what = "is missing" if model is None else f"is {model!r}"
+        raise PlanError(
+            f"{key}= belongs to a model of your own, but model {what}; give model=a torch.nn.Module, or task= and "
+            "data= for a model by name"
+        )
+    if plan is not None:
+        raise PlanError("a plan names its model; give either a plan, or model= with train=")
+    return model
+
+
+def _require_known(model: nn.Module, given: Mapping[str, Any]) -> None:
+    """Raises PlanError for keywords that mean nothing here, or that are missing."""
+    allowed = (*OWN, *OF_THE_PLAN, "out", "clock", "on_entry")
+    if "data" in given:
+        raise PlanError("data= names files for a task by name; a model of your own takes train=, validation= and test=")
+    if given.get("task") not in (None, OWN_MODEL):
+        raise PlanError(f"task is '{given['task']}', but model is a {type(model).__name__}; leave one of them out")
+    for key in given:
+        if key not in allowed and key != "task":
+            raise PlanError(f"unknown keyword '{key}'; allowed: {', '.join(allowed)}.{nearest(key, allowed)}")
+    if given.get("train") is None:
+        raise PlanError("train is missing: give a dataset, a DataLoader, a list of (input, target) pairs, or tensors")
+    for phase in given.get("phases") or ():
+        for key in ("task", "data", "metric"):
+            if isinstance(phase, Mapping) and phase.get(key) is not None:
+                raise PlanError(f"phases: {key} is the same for all phases of a model of your own; leave it out")
+
+
+def _metric(given: Any, goal: Any) -> OwnMetric | None:
+    """The user's function; None for a metric by name. Raises PlanError for a name that is none, or a missing goal."""
+    if given is None or isinstance(given, str):
+        if goal is not None:
+            raise PlanError("goal says which way a function is better, but metric is none; leave goal out")
+        if given is not None:
+            metric_named(given)
+        return None
+    if not callable(given) and not isinstance(given, FunctionMetric):
+        raise PlanError(f"metric is {given!r}; allowed: a name, or a function (targets, predictions) -> number")
+    return own_metric(given, goal)

@@ -1,0 +1,282 @@
+"""A model of the user's own: what the engine and the torch learner need to know of it."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from multistep.backends.torch.groups import kinds
+from multistep.backends.torch.learner import Batch, TorchLearner, pick_device
+from multistep.backends.torch.optimizers import usable_optimizers
+from multistep.core.metric import Evaluation
+from multistep.core.plan import Plan
+from multistep.core.recipe import Recipe
+from multistep.core.trial import Facts
+from multistep.engine.learner import Exhibit, Learner, Readiness, Split
+from multistep.errors import PlanError
+from multistep.tasks.classes import confusion, per_class
+from multistep.tasks.order import ShuffledOrder, sample_of
+from multistep.tasks.own.data import Indices, Reader
+from multistep.tasks.own.judge import pieces_for, table_of
+from multistep.tasks.own.losses import MOST_CALLS
+from multistep.tasks.own.model import OwnModel
+from multistep.tasks.own.preset import BATCH_SIZE, default_recipe
+from multistep.tasks.own.randomness import as_at, seed_everything
+from multistep.tasks.own.understand import Understood, Wanted, understand
+from multistep.tasks.own.use import USAGE, write_model
+
+SAMPLE = 2000  # examples of the validation split that are looked at after each window
+SCORED_AT_ONCE = 128
+COUNTED = 2000  # training examples whose targets the baseline is made of
+SHOWN = 12
+SPLITS: Mapping[str, int] = {"train": 0, "validation": 1, "test": 2}  # numbers that randomness is seeded by
+
+
+class OwnDomain:
+    """One phase's data and model. Implements backends.torch.learner.Domain."""
+
+    def __init__(self, opened: Understood, device: torch.device) -> None:
+        self._opened = opened
+        self._readers, self._layout, self._judge = opened.readers, opened.layout, opened.judge
+        self._device = device
+        self._loss = opened.judge.loss
+        self._loss.to(device)
+        self._order = ShuffledOrder(len(self._readers["train"]))
+        self._tested: Evaluation | None = None
+
+    # Training ---------------------------------------------------------------------------------------
+
+    def build(self, seed: int) -> nn.Module:
+        return self._opened.model.build()
+
+    def batch(self, position: int, size: int, seed: int, device: torch.device) -> Batch:
+        # What the data set and the model draw, augmentation and noise, then follows from the place in the data.
+        seed_everything(seed, position)
+        places, _ = self._order.indices(position, size, seed)
+        return self._readers["train"].batch(places, device)
+
+    def loss(self, model: nn.Module, batch: Batch, label_smoothing: float) -> tuple[Tensor, Tensor]:
+        output = self._layout.call(model, batch)
+        return self._loss.summed(output, self._layout.target(batch), len(batch[0]), label_smoothing)
+
+    def configure(self, model: nn.Module, recipe: Recipe) -> int:
+        for key in ("augmentation", "resolution", "context"):
+            if getattr(recipe, key):
+                raise PlanError(f"recipe.{key}: a model of your own has none; leave it out")
+        if recipe.label_smoothing and not self._loss.smooths:
+            raise PlanError(f"recipe.label_smoothing: {self._loss.name} knows none; use nn.CrossEntropyLoss()")
+        own = self._opened.model
+        if own.dropout is None and recipe.dropout:
+            raise PlanError(f"recipe.dropout: {own.name} has no nn.Dropout; leave it out, or add one")
+        if recipe.dropout != own.dropout:
+            own.set_dropout(model, recipe.dropout)
+        for name in own.frozen:
+            model.get_parameter(name).requires_grad_(False)
+        return 1
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """The recipe's keys that this model and loss answer to."""
+        dropout = ("dropout",) if self._opened.model.dropout is not None else ()
+        return (*dropout, *(("label_smoothing",) if self._loss.smooths else ()))
+
+    def resize(self, resolution: int | None) -> None:
+        assert resolution is None, "configure refuses a recipe with sizes"
+
+    # Evaluation -------------------------------------------------------------------------------------
+
+    def evaluate(self, model: nn.Module, split: Split, *, sample: bool, device: torch.device) -> Evaluation:
+        found = self._table(split, sample, device, lambda batch: self._layout.call(model, batch))
+        if split == "test":
+            self._tested = found
+        return found
+
+    def baseline(self, split: Split) -> tuple[str, Evaluation]:
+        """The classes' shares or the mean of the training targets; of other targets, the model as it was given."""
+        if (found := self._trivial()) is not None:
+            name, constant = found
+
+            def say(batch: Batch) -> Any:
+                target = self._layout.target(batch)
+                return self._judge.repeated(constant.to(self._device), target, len(batch[0]))
+
+            try:
+                return name, self._table(split, False, self._device, say)
+            except Exception:  # whatever a user's loss says to such an output: the model itself is scored then
+                pass
+        model = self._opened.model.build().to(self._device).eval()
+        with torch.inference_mode():
+            table = self._table(split, False, self._device, lambda batch: self._layout.call(model, batch))
+        return "untrained model", table
+
+    def _trivial(self) -> tuple[str, Tensor] | None:
+        places = sample_of(len(self._readers["train"]), COUNTED)
+        targets = []
+        for start in range(0, len(places), SCORED_AT_ONCE):
+            part = places[start : start + SCORED_AT_ONCE]
+            with as_at(SPLITS["train"], int(part[0])):
+                batch = self._readers["train"].batch(part, torch.device("cpu"))
+            target = self._layout.target(batch)
+            targets.append(target.cpu() if isinstance(target, Tensor) else target)
+        return self._judge.constant(targets, self._opened.output)
+
+    def _table(self, split: Split, sample: bool, device: torch.device, say: Callable[[Batch], Any]) -> Evaluation:
+        """Score a split with what `say` says of each batch; halves the batch where memory runs out."""
+        reader = self._readers[split]
+        places = sample_of(len(reader), SAMPLE) if sample else np.arange(len(reader))
+        size = self._scored_at_once
+        rows, start = [], 0
+        while start < len(places):
+            part = places[start : start + size]
+            try:
+                with as_at(SPLITS[split], int(part[0])):
+                    rows.append(self._rows(reader, part, device, say))
+            except torch.OutOfMemoryError:
+                if size == 1:
+                    raise
+                size = size // 2
+                torch.accelerator.empty_cache()
+                continue
+            start += size
+        return table_of(rows)
+
+    def _rows(self, reader: Reader, part: Indices, device: torch.device, say: Callable[[Batch], Any]) -> Any:
+        batch = reader.batch(part, device)
+        piece = pieces_for(len(reader), MOST_CALLS)
+        return self._judge.rows(say(batch), self._layout.target(batch), len(part), piece)
+
+    @property
+    def _scored_at_once(self) -> int:
+        """Examples at a time; those of a training batch where the loss is one of a batch's examples together."""
+        own = self._opened.batch_size or BATCH_SIZE
+        return own if self._loss.joint else max(SCORED_AT_ONCE, own)
+
+    def exhibits(self, model: nn.Module, device: torch.device) -> Sequence[Exhibit]:
+        tested = "test" in self._readers
+        table = self._tested or self.evaluate(
+            model, "test" if tested else "validation", sample=not tested, device=device
+        )
+        if "prediction" not in table.columns:
+            return []
+        names = self._opened.class_names
+        columns = {"prediction": table.columns["prediction"], "label": table.columns["label"]}
+        if names:
+            order = np.argsort(-table.columns["loss"], kind="stable")
+            extra, title = "probability", "The worst predictions"
+        else:
+            order = np.argsort(-np.abs(columns["prediction"] - columns["label"]), kind="stable")
+            extra, title = "loss", "The worst predictions"
+        rows = [
+            (
+                *(names[int(column[i])] if names else f"{column[i]:.4g}" for column in columns.values()),
+                f"{table.columns[extra][i]:.3f}",
+                str(i),
+            )
+            for i in order[:SHOWN]
+        ]
+        shown = Exhibit(title, columns=(*columns, extra, "example"), rows=tuple(rows))
+        return [confusion(table, names), per_class(table, names), shown] if names else [shown]
+
+    def export(self, model: nn.Module, folder: Path, card: str) -> str:
+        own = self._opened
+        content = {
+            "class": own.model.name,
+            "module": type(own.model.given).__module__,
+            "source": own.model.source[0],
+            "source_sha256": own.model.source[1],
+            "loss": self._loss.name,
+            "kind": own.judge.kind,
+            "classes": list(own.class_names),
+        }
+        return write_model(model, folder, card, content)
+
+
+class OwnWorkshop:
+    """Opens the phases of a run of the user's model. Implements engine.learner.Workshop.
+
+    `start` is where the first weights are kept in the run directory; `resuming` tells to take them from there.
+    """
+
+    def __init__(self, model: OwnModel, wanted: Wanted, identity: str, *, pretrained: bool) -> None:
+        self._model, self._wanted, self._identity, self._pretrained = model, wanted, identity, pretrained
+        self._start: Path | None = None
+        self._resuming = False
+        self._opened: Understood | None = None
+
+    def keep_start(self, path: Path, *, resuming: bool) -> OwnWorkshop:
+        """Keep the first weights at `path`, or go on from those kept there."""
+        self._start, self._resuming = path, resuming
+        return self
+
+    def open(self, plan: Plan, phase: int, should_stop: Callable[[], bool]) -> tuple[Learner, Readiness]:
+        device = pick_device()
+        if self._opened is None:
+            self._opened = self._open(plan.seed, device)
+        opened, model = self._opened, self._model
+        domain = OwnDomain(opened, device)
+        given = dict(plan.phase(phase).recipe)
+        train, validation = opened.readers["train"], opened.readers["validation"]
+        recipe = default_recipe(
+            given,
+            pretrained=self._pretrained,
+            batch_size=min(opened.batch_size or BATCH_SIZE, len(train)),
+            dropout=model.dropout or 0.0,
+            label_smoothing=opened.judge.loss.smoothing,
+        )
+        matrices = any(kind == "matrix" for kind, _ in kinds(model.module).values())
+        tokens = opened.tokens_per_example
+        facts = Facts(
+            parameters=sum(p.numel() for p in model.module.parameters()),
+            train_examples=len(train),
+            tokens_per_example=tokens,
+            sample_tokens=tokens * min(SAMPLE, len(validation)),
+            validation_tokens=tokens * len(validation),
+            test_tokens=tokens * len(opened.readers["test"]) if "test" in opened.readers else 0,
+            pretrained=self._pretrained,
+            device=_device_name(device),
+            description=f"{model.name}, {opened.judge.loss.name}",
+            notes=opened.notes,
+            settings=domain.settings,
+            optimizers=tuple(name for name in usable_optimizers() if name != "muon" or matrices),
+            usage=USAGE,
+            loss_unit=opened.judge.loss.unit,
+        )
+        rate_open = "learning_rate" not in given and not self._pretrained
+        fingerprint = f"{self._identity}-{model.weights_hash()}"
+        return TorchLearner(domain, should_stop, device), Readiness(
+            facts, recipe, rate_open, fingerprint, opened.metrics
+        )
+
+    def _open(self, seed: int, device: torch.device) -> Understood:
+        known = self._start is not None and self._resuming and self._start.exists()
+        if self._start is not None and known:
+            self._model.read_start(self._start)
+        opened = understand(self._model, self._wanted, seed, device)
+        if self._start is not None and not known:
+            self._model.write_start(self._start)
+        return opened
+
+    def versions(self) -> Mapping[str, str]:
+        names = ("multistep", "torch", "safetensors", "numpy")
+        return {
+            "python": platform.python_version(),
+            **{name: version(name) for name in names},
+            "platform": platform.platform(),
+            "device": _device_name(pick_device()),
+            "threads": str(torch.get_num_threads()),
+            "cores": str(os.cpu_count()),
+        }
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return platform.processor() or platform.machine() if device.type == "cpu" else device.type

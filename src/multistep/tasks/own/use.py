@@ -1,0 +1,46 @@
+"""What is left of a run of the user's own model: the folder with its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save
+from torch import nn
+
+from multistep.core.tasks import OWN_MODEL
+from multistep.engine.checkpoints import sha256
+from multistep.tasks.folders import write_task
+from multistep.tasks.own.model import fill, weights_of
+
+WEIGHTS = "model.safetensors"
+USAGE = """from safetensors.torch import load_file
+weights = load_file({model} + "/model.safetensors")
+print(*weights, sep="\\n")
+# model = ...              # your own class, as it was trained
+# model.load_state_dict(weights)
+# model.eval()"""
+
+
+def write_model(model: nn.Module, folder: Path, card: str, content: Mapping[str, Any]) -> str:
+    """Write the model folder; return the SHA-256 of the weights."""
+    (folder / WEIGHTS).write_bytes(save(weights_of(model)))
+    write_task(folder, OWN_MODEL, content)
+    origin = f"`{content['class']}` of `{content['module']}`"
+    if content["source"]:
+        origin += f" ({content['source']}, SHA-256 {str(content['source_sha256'])[:12]}...)"
+    usage = USAGE.replace('{model} + "/model.safetensors"', f'"{WEIGHTS}"')
+    (folder / "README.md").write_text(
+        f"{card}\n## Use\nThe weights are the state dict of {origin}:\n\n```python\n{usage}\n```\n", encoding="utf-8"
+    )
+    return sha256(folder / WEIGHTS)
+
+
+def load_weights(module: nn.Module, folder: Path) -> nn.Module:
+    """Fill a module with the weights of a model folder and put it into evaluation mode; returns it.
+
+    Raises PlanError where names or shapes do not fit.
+    """
+    fill(module, folder / WEIGHTS)
+    return module.eval()
