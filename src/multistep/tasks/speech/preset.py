@@ -1,0 +1,118 @@
+"""What to train when the plan leaves it open: architecture, sizes and recipe, by rule from data and budget.
+
+The numbers come from runs on spoken digits; docs/experiments-speech.md has the tables.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import cast
+
+from multistep.core.optimizers import convert_rate
+from multistep.core.plan import ModelSpec, Plan
+from multistep.core.recipe import OptimizerName, Recipe, Setting
+from multistep.core.units import Amount, Unit
+from multistep.errors import PlanError
+from multistep.tasks.speech.nets import Kind
+
+DEFAULT: Kind = "wavenet"  # measured beside deepspeech: docs/experiments-speech.md
+BATCH_SIZE = 32  # utterances
+FINE_TUNING_BATCH = 8
+# Layers and width by size, and about how many parameters that makes.
+SIZES: Mapping[Kind, tuple[tuple[int, int, float], ...]] = {
+    "wavenet": ((8, 128, 1.1e6), (12, 192, 3.6e6), (16, 288, 1.1e7), (20, 384, 2.4e7)),
+    "deepspeech": ((2, 96, 0.5e6), (3, 192, 2.2e6), (4, 352, 8.5e6), (5, 512, 2.2e7)),
+}
+HOURS = (0.0, 1.0, 10.0, 100.0)  # of training sound from which a size may be taken
+FEWEST_EPOCHS = 15.0  # that a larger size must leave time for
+DEVICE_RATES = {"cpu": 2.5e10, "mps": 1e12, "cuda": 2e13}  # operations a second; of a CPU, each core's
+STEPS_PER_SECOND = 50.0  # of the output, for each second of sound
+RATES: Mapping[OptimizerName, float] = {"muon": 0.02, "adamw": 2e-3, "adam": 2e-3}
+FINE_TUNING_RATE = 1e-4  # AdamW's, of a pretrained encoder: arXiv 2006.11477
+REFERENCE: OptimizerName = "muon"  # in whose terms the rates of others follow
+
+
+@dataclass(frozen=True)
+class SpeechFacts:
+    """What a preset depends on: of the training split alone."""
+
+    seconds: float
+    utterances: int
+
+
+@dataclass(frozen=True)
+class Shape:
+    kind: Kind
+    layers: int
+    width: int
+
+
+def choose_shape(spec: ModelSpec, facts: SpeechFacts, plan: Plan, *, device: str, cores: int) -> Shape:
+    """Fill in what the plan leaves open. Raises PlanError for what these nets do not have."""
+    for name in ("heads", "context", "vocabulary"):
+        if getattr(spec, name) is not None:
+            raise PlanError(f"model.{name}: a net for speech has none; allowed: name, layers, width, parameters")
+    if spec.tokenizer not in ("auto", "characters"):
+        raise PlanError(f"model.tokenizer is {spec.tokenizer}; speech is written in characters: leave it out")
+    kind = DEFAULT if spec.name == "auto" else cast(Kind, spec.name)
+    sizes = SIZES[kind]
+    if spec.parameters:
+        size = min(range(len(sizes)), key=lambda i: abs(math.log(sizes[i][2] / cast(float, spec.parameters))))
+        layers, width, parameters = sizes[size]
+        width = max(16, round(width * math.sqrt(spec.parameters / parameters) / 8) * 8)
+    else:
+        allowed = [i for i, hours in enumerate(HOURS) if facts.seconds / 3600 >= hours]
+        enough = [i for i in allowed if epochs_of(plan, sizes[i][2], facts, device, cores) >= FEWEST_EPOCHS]
+        layers, width, _ = sizes[max(enough, default=0)]
+    return Shape(kind, spec.layers or layers, spec.width or width)
+
+
+def epochs_of(plan: Plan, parameters: float, facts: SpeechFacts, device: str, cores: int) -> float:
+    """About how often a plan's budget hears a training split; by rule, nothing is measured.
+
+    Six operations per parameter and step of the output. Without any length, thirty times.
+    """
+    amounts = [plan.budget] if plan.budget else [phase.until for phase in plan.phases]
+    rate = DEVICE_RATES.get(device, DEVICE_RATES["cpu"] * cores)
+    found = [_epochs(a, parameters, facts, rate) for a in amounts if isinstance(a, Amount)]
+    return sum(found) if found else 30.0
+
+
+def _epochs(amount: Amount, parameters: float, facts: SpeechFacts, rate: float) -> float:
+    per_epoch = {
+        Unit.EPOCHS: 1.0,
+        Unit.TOKENS: 12.0 * facts.seconds,  # characters that are said in a second, or thereabouts
+        Unit.STEPS: facts.utterances / BATCH_SIZE,
+        Unit.SECONDS: 6.0 * parameters * STEPS_PER_SECOND * facts.seconds / rate,
+    }[amount.unit]
+    return amount.value / max(per_epoch, 1e-9)
+
+
+def default_recipe(given: Mapping[str, Setting], *, pretrained: bool, own: bool, frozen: str | None) -> Recipe:
+    """The recipe with every setting that the plan leaves open; `own` tells our nets from transformers' models."""
+    optimizer = cast(OptimizerName, given.get("optimizer", "muon" if own else "adamw"))
+    base: dict[str, Setting] = {
+        "optimizer": optimizer,
+        "learning_rate": _rate(optimizer, own=own, pretrained=pretrained),
+        "batch_size": BATCH_SIZE if own else FINE_TUNING_BATCH,
+        "weight_decay": 0.0 if optimizer == "muon" else 0.01,
+        "gradient_clip": 0.0 if optimizer == "muon" else 1.0,
+        "warmup_steps": 10 if own else 100,
+        "dropout": 0.1,
+        "augmentation": 0.5,
+        "frozen": (frozen,) if frozen else (),
+    }
+    if optimizer == "sgd":
+        base["momentum"] = 0.9
+    if optimizer == "schedule-free":
+        base["cooldown_fraction"] = 0.0  # it averages instead: arXiv 2405.15682
+    return Recipe(**{**base, **given})  # type: ignore[arg-type]  # planfile has validated what is given
+
+
+def _rate(optimizer: OptimizerName, *, own: bool, pretrained: bool) -> float:
+    if not own:
+        return convert_rate(FINE_TUNING_RATE, "adamw", optimizer)
+    rate = RATES.get(optimizer) or convert_rate(RATES[REFERENCE], REFERENCE, optimizer)
+    return rate / 4 if pretrained and optimizer != "prodigy" else rate

@@ -1,0 +1,269 @@
+"""Speech recognition: what the engine and the torch learner need to know of it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from multistep.backends.torch.learner import Batch, TorchLearner, pick_device
+from multistep.backends.torch.optimizers import usable_optimizers
+from multistep.core.metric import Evaluation
+from multistep.core.plan import DataSpec, Plan
+from multistep.core.recipe import Recipe
+from multistep.core.trial import Facts
+from multistep.engine.checkpoints import sha256
+from multistep.engine.learner import Exhibit, Learner, Readiness, Split
+from multistep.errors import PlanError
+from multistep.tasks.order import sample_of
+from multistep.tasks.speech.alphabet import Alphabet, Case, frames_needed, has_spaces
+from multistep.tasks.speech.audio import commonest_rate
+from multistep.tasks.speech.augment import FeatureAugmentation, WaveAugmentation, draws, stretched
+from multistep.tasks.speech.baseline import Baseline, fit_baseline, score
+from multistep.tasks.speech.corpus import Clips, Corpus, Survey, load_corpus, survey
+from multistep.tasks.speech.decode import Decoder
+from multistep.tasks.speech.exhibits import exhibits_of
+from multistep.tasks.speech.features import LogMel, default_features
+from multistep.tasks.speech.language import CharacterModel
+from multistep.tasks.speech.models import PRESETS, CTCMaker, Maker, NetMaker, load_model
+from multistep.tasks.speech.nets import NetConfig
+from multistep.tasks.speech.order import LengthOrder
+from multistep.tasks.speech.preset import SpeechFacts, choose_shape, default_recipe
+from multistep.tasks.speech.score import listen, summed_loss, table_of
+from multistep.tasks.speech.splits import SPLITS, read_splits
+
+MOST_SAMPLED = 400  # utterances of the validation split that each look scores
+SIZES_OF_MODEL = ("parameters", "layers", "width", "heads", "context", "vocabulary")
+USUAL_METRICS, SPACELESS_METRICS = ("wer", "cer", "loss"), ("cer", "wer", "loss")
+
+
+class SpeechDomain:
+    """One phase's utterances and model. Implements backends.torch.learner.Domain."""
+
+    def __init__(self, corpus: Corpus, maker: Maker, batch_size: int) -> None:
+        self._maker, self.clips = maker, dict(corpus.splits)
+        self.train = self.clips["train"]
+        self._order = LengthOrder(self.train.lengths, batch_size)
+        self._augment: FeatureAugmentation | WaveAugmentation = WaveAugmentation()
+        if isinstance(maker.frontend, LogMel):
+            self._augment = FeatureAugmentation(maker.frontend, statistics(self.train)[0])
+        self._strength = 0.0
+        self._shortest: dict[int, int] = {}
+        self._heard: tuple[tuple[float, ...], tuple[str, ...], Evaluation] | None = None
+
+    # Training ---------------------------------------------------------------------------------------
+
+    def build(self, seed: int) -> nn.Module:
+        return self._maker.build(seed)
+
+    def configure(self, model: nn.Module, recipe: Recipe) -> int:
+        if recipe.label_smoothing:
+            raise PlanError(f"recipe.label_smoothing is {recipe.label_smoothing:g}, but CTC has none; leave it out")
+        if recipe.context or recipe.resolution:
+            what = "context" if recipe.context else "resolution"
+            raise PlanError(f"recipe.{what} is not for speech, which is read whole; leave it out")
+        self._maker.configure(model, recipe)
+        self._strength = recipe.augmentation
+        return 1
+
+    def resize(self, resolution: int | None) -> None:
+        assert resolution is None, "configure refuses a recipe with sizes"
+
+    def batch(self, position: int, size: int, seed: int, device: torch.device) -> Batch:
+        """Frames on the device; their lengths, the labels and their numbers stay on the CPU, where CTC wants them."""
+        if self.train.frames.device != device:
+            self.train = replace(self.train, frames=self.train.frames.to(device))
+        indices, epochs = self._order.indices(position, size, seed)
+        frames, lengths = self.train.gather(indices)
+        frames = frames.float()
+        if self._strength:
+            drawn = draws(seed, epochs, indices)
+            least = torch.tensor([self._least(i) for i in indices])
+            new = stretched(lengths, drawn, self._strength, least)
+            frames, lengths = self._augment(frames, lengths, new, drawn, self._strength), new
+        return frames, lengths, *self.train.padded_labels(indices)
+
+    def _least(self, index: int) -> int:
+        """The fewest frames that hold a training transcript."""
+        needed = frames_needed(self.train.labels[index])
+        if needed not in self._shortest:
+            low, high = 0, int(self.train.lengths[index])  # too short, and long enough
+            while high - low > 1:
+                middle = (low + high) // 2
+                low, high = (low, middle) if self._maker.output_length(middle) >= needed else (middle, high)
+            self._shortest[needed] = high
+        return self._shortest[needed]
+
+    def loss(self, model: nn.Module, batch: Batch, label_smoothing: float) -> tuple[Tensor, Tensor]:
+        frames, lengths, labels, counts = batch
+        logits_BTV, steps = self._maker.logits(model, frames[:, : int(lengths.max())], lengths)
+        losses = summed_loss(logits_BTV, steps, labels, counts, self._maker.alphabet.blank)
+        return losses.sum(), counts.sum().to(losses.device)
+
+    # Scores -----------------------------------------------------------------------------------------
+
+    def evaluate(self, model: nn.Module, split: Split, *, sample: bool, device: torch.device) -> Evaluation:
+        """A sample is heard by the best path, which is quick; a whole split by beam search, as `predict` does."""
+        clips = self.clips[split]
+        indices = self.sample(split) if sample else np.arange(len(clips))
+        heard = listen(self._maker, model, clips, indices, device, search=not sample)
+        table = table_of(clips, indices, heard.texts, heard.loss)
+        if split == "test":
+            self._heard = (_mark(model), heard.texts, table)
+        return table
+
+    def sample(self, split: Split) -> NDArray[np.int64]:
+        return sample_of(len(self.clips[split]), MOST_SAMPLED)
+
+    @cached_property
+    def _baseline(self) -> Baseline:
+        return fit_baseline(self.clips["train"], self.clips["validation"])
+
+    def baseline(self, split: Split) -> tuple[str, Evaluation]:
+        return self._baseline.name, score(self._baseline, self.clips[split])
+
+    def exhibits(self, model: nn.Module, device: torch.device) -> Sequence[Exhibit]:
+        """Of the test split, which has just been heard; without one, of the validation split."""
+        split: Split = "test" if len(self.clips["test"]) else "validation"
+        clips = self.clips[split]
+        if self._heard is not None and self._heard[0] == _mark(model):
+            return exhibits_of(clips, np.arange(len(clips)), *self._heard[1:])
+        indices = np.arange(len(clips)) if len(clips) <= MOST_SAMPLED else self.sample(split)
+        heard = listen(self._maker, model, clips, indices, device, search=True)
+        return exhibits_of(clips, indices, heard.texts, table_of(clips, indices, heard.texts, heard.loss))
+
+    def export(self, model: nn.Module, folder: Path, card: str) -> str:
+        self._maker.write(model, folder)
+        (folder / "README.md").write_text(card, encoding="utf-8")
+        return "+".join(sha256(file) for file in sorted(folder.glob("*.safetensors")))
+
+
+def _mark(model: nn.Module) -> tuple[float, ...]:
+    """What tells these weights from others, well enough to know whether they have just been scored."""
+    return tuple(float(p.double().sum()) for p in model.parameters())
+
+
+def statistics(train: Clips) -> tuple[Tensor, Tensor]:
+    """Mean and reciprocal deviation of each band over all training frames (on the CPU)."""
+    frames = train.frames.cpu()
+    count = total = squares = torch.zeros(())
+    for part in torch.split(frames, 100_000):
+        wide = part.double()
+        count, total, squares = count + len(wide), total + wide.sum(0), squares + wide.square().sum(0)
+    mean = total / count
+    deviation = (squares / count - mean.square()).clamp_min(1e-6).sqrt()
+    return mean.float(), (1.0 / deviation).float()
+
+
+class SpeechWorkshop:
+    """Opens the phases of a speech-recognition plan. Implements engine.learner.Workshop."""
+
+    def __init__(self) -> None:
+        self._surveys: dict[DataSpec, Survey] = {}
+        self._maker: Maker | None = None
+
+    def open(self, plan: Plan, phase: int, should_stop: Callable[[], bool]) -> tuple[Learner, Readiness]:
+        device = pick_device()
+        if self._maker is None:
+            self._maker = self._make(plan, device)
+        maker = self._maker
+        found = self._survey(_data_of(plan, phase), maker.alphabet.case)
+        corpus = load_corpus(found, maker.frontend, maker.output_length, maker.alphabet)
+        if isinstance(maker, NetMaker):
+            maker.normalise(*statistics(corpus.splits["train"]))
+        given = dict(plan.phase(phase).recipe)
+        own = isinstance(maker, NetMaker)
+        encoder = maker.encoder if isinstance(maker, CTCMaker) else None
+        recipe = default_recipe(given, pretrained=maker.pretrained, own=own, frozen=encoder)
+        assert recipe.batch_size is not None, "the preset has one"
+        domain = SpeechDomain(corpus, maker, recipe.batch_size)
+        train = corpus.splits["train"]
+        facts = Facts(
+            parameters=sum(p.numel() for p in maker.build(plan.seed).parameters()),
+            train_examples=len(train),
+            tokens_per_example=max(1, round(train.characters() / len(train))),
+            sample_tokens=corpus.splits["validation"].characters(domain.sample("validation")),
+            validation_tokens=corpus.splits["validation"].characters(),
+            test_tokens=corpus.splits["test"].characters(),
+            pretrained=maker.pretrained,
+            device=_device_name(device),
+            description=maker.description,
+            notes=corpus.notes,
+            settings=maker.settings,
+            optimizers=usable_optimizers(),
+            usage=maker.usage,
+        )
+        # The alphabet may be learnt from other phases' transcripts, which must not change under a resumed run either.
+        letters = hashlib.blake2b("\n".join(maker.alphabet.symbols).encode(), digest_size=8).hexdigest()
+        metrics = USUAL_METRICS if has_spaces(train.texts) else SPACELESS_METRICS
+        rate_open = "learning_rate" not in given and not maker.pretrained
+        ready = Readiness(facts, recipe, rate_open, f"{corpus.fingerprint}-{letters}", metrics)
+        return TorchLearner(domain, should_stop, device), ready
+
+    def _survey(self, data: DataSpec, case: Case) -> Survey:
+        if data not in self._surveys:
+            splits = read_splits(data)
+            found = survey({name: splits.of(name) for name in SPLITS}, case)
+            self._surveys[data] = replace(found, notes=(*splits.notes, *found.notes))
+        return self._surveys[data]
+
+    def _make(self, plan: Plan, device: torch.device) -> Maker:
+        """The model that all phases train; an alphabet from nothing is that of all their training transcripts."""
+        loaded = None
+        if plan.model.name not in ("auto", *PRESETS):
+            given = [name for name in SIZES_OF_MODEL if getattr(plan.model, name) is not None]
+            if given:
+                raise PlanError(f"model.{given[0]}: '{plan.model.name}' brings its own; leave it out")
+            loaded = load_model(plan.model.name)
+        case: Case = loaded.alphabet.case if loaded and loaded.alphabet else "lower"
+        sources = dict.fromkeys(_data_of(plan, i) for i in range(plan.phase_count))
+        found = [self._survey(data, case) for data in sources]
+        texts = [text for one in found for text in one.texts]
+        if loaded:
+            return loaded.ready(texts)
+        features = default_features(commonest_rate(rate for one in found for rate in one.rates))
+        facts = SpeechFacts(sum(one.seconds for one in found), len(texts))
+        shape = choose_shape(plan.model, facts, plan, device=device.type, cores=torch.get_num_threads())
+        decoder = Decoder(Alphabet.of(texts), CharacterModel.of(texts))
+        config = NetConfig(shape.kind, features.mels, len(decoder.alphabet), shape.layers, shape.width)
+        return NetMaker(config, features, decoder)
+
+    def versions(self) -> Mapping[str, str]:
+        names = ("multistep", "torch", "safetensors", "numpy", "soundfile", "soxr", "rapidfuzz")
+        return {
+            "python": platform.python_version(),
+            **{name: _version(name) for name in names},
+            "platform": platform.platform(),
+            "device": _device_name(pick_device()),
+            "threads": str(torch.get_num_threads()),
+            "cores": str(os.cpu_count()),
+        }
+
+
+def _data_of(plan: Plan, phase: int) -> DataSpec:
+    data = plan.phase(phase).data
+    assert data is not None, "a plan has data"
+    return data
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:  # of an extra; who needs it says so
+        return "not installed"
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return platform.processor() or platform.machine() if device.type == "cpu" else device.type

@@ -1,0 +1,102 @@
+"""What is done with a finished recogniser: score other data, transcribe sounds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from multistep.backends.torch.learner import pick_device
+from multistep.core.metric import Evaluation
+from multistep.core.plan import DataSpec
+from multistep.errors import DataError
+from multistep.tasks.prediction import Prediction
+from multistep.tasks.speech.audio import Samples, Unusable, read_samples, resampled
+from multistep.tasks.speech.corpus import load_corpus, survey
+from multistep.tasks.speech.files import Columns, Listing, read_listing
+from multistep.tasks.speech.models import Maker, load_model
+from multistep.tasks.speech.score import listen, summed_loss, table_of
+
+
+@dataclass(frozen=True)
+class Recognizer:
+    """A model that is ready to listen."""
+
+    maker: Maker
+    model: nn.Module
+    device: torch.device
+
+    @property
+    def rate(self) -> int:
+        """Samples a second that the model hears; others are resampled."""
+        return self.maker.frontend.rate
+
+    def transcribe(self, samples: Samples, rate: int) -> str:
+        """The transcript of mono samples in -1 to 1."""
+        return self.hear(samples, rate)[0]
+
+    def hear(self, samples: Samples, rate: int) -> tuple[str, float]:
+        """The transcript, and its probability under the model: of all its alignments together, given the sound."""
+        try:
+            frames = self.maker.frontend(resampled(np.asarray(samples, np.float32), rate, self.rate))
+        except Unusable as error:
+            raise DataError(f"samples: {error}") from None
+        with torch.inference_mode():
+            lengths = torch.tensor([len(frames)])
+            batch = torch.from_numpy(frames)[None].to(self.device).float()
+            logits_BTV, steps = self.maker.logits(self.model, batch, lengths)
+            log_probs = logits_BTV.float().log_softmax(-1)[0, : int(steps[0])].cpu().numpy()
+            labels = self.maker.decoder(log_probs)
+            spelt = torch.tensor([labels or [0]])
+            loss = summed_loss(logits_BTV, steps, spelt, torch.tensor([len(labels)]), self.maker.alphabet.blank)
+        return self.maker.alphabet.decode(labels), float(torch.exp(-loss[0]))
+
+
+def load_recognizer(model: str) -> Recognizer:
+    """The recogniser of a model folder or hub id. Raises PlanError."""
+    maker = load_model(model).ready(())
+    device = pick_device()
+    return Recognizer(maker, maker.build(0).to(device).eval(), device)
+
+
+def evaluate_model(model: str, data: DataSpec) -> Evaluation:
+    """Score a model folder or hub id on data: its test split where it has one, else all of it. Raises DataError."""
+    recognizer = load_recognizer(model)
+    maker = recognizer.maker
+    listing = _to_score(data)
+    found = survey({"data": listing.rows}, maker.alphabet.case)
+    clips = load_corpus(found, maker.frontend, maker.output_length, maker.alphabet).splits["data"]
+    if not len(clips):
+        raise DataError(f"{data}: holds no utterance; name recordings with their transcripts")
+    indices = np.arange(len(clips))
+    with torch.inference_mode():
+        heard = listen(maker, recognizer.model, clips, indices, recognizer.device, search=True)
+    return table_of(clips, indices, heard.texts, heard.loss)
+
+
+def _to_score(data: DataSpec) -> Listing:
+    columns = Columns(data.path_column, data.text_column)
+    source = data.test or data.source or data.validation or data.train
+    if not source:
+        raise DataError("data: nothing to score; name recordings with their transcripts")
+    listing = read_listing(source, columns)
+    marked = tuple(row for row in listing.rows if row.split == "test")
+    return Listing(marked or listing.rows)
+
+
+def predict(model: str, inputs: Sequence[str]) -> list[Prediction]:
+    """The transcript of each sound file. Raises DataError that names a file that cannot be used."""
+    recognizer = load_recognizer(model)
+    found = []
+    for path in inputs:
+        try:
+            samples = read_samples(Path(path).expanduser(), recognizer.rate)
+        except Unusable as error:
+            raise DataError(f"{path}: {error}") from None
+        text, probability = recognizer.hear(samples, recognizer.rate)
+        found.append(Prediction(path, text, probability))
+    return found
