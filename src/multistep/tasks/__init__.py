@@ -20,6 +20,10 @@ def workshop_for(plan: Plan) -> Workshop:
         from multistep.tasks.text.task import TextWorkshop
 
         return TextWorkshop()
+    if family == "speech":
+        from multistep.tasks.speech.task import SpeechWorkshop
+
+        return SpeechWorkshop()
     if family == "own":
         raise PlanError(
             f"{plan.task}: the model and the data of such a run live in Python code; call multistep.train(model=..., "
@@ -36,6 +40,10 @@ def evaluate_model(model: str, data: DataSpec) -> Evaluation:
         from multistep.tasks.text import use as text
 
         return text.evaluate_model(model, data)
+    if family == "speech":
+        from multistep.tasks.speech import use as speech
+
+        return speech.evaluate_model(model, data)
     raise PlanError(f"{model}: a model for {task_of(model)} cannot be scored here")
 
 
@@ -45,6 +53,10 @@ def predict(model: str, inputs: Sequence[str]) -> list[Prediction]:
     task = task_of(model)
     if task == "text-generation":
         raise PlanError(f"{model}: writes text and predicts nothing; use `multistep generate {model} --prompt ...`")
+    if task == "speech-recognition":
+        from multistep.tasks.speech import use as speech
+
+        return speech.predict(model, inputs)
     raise PlanError(f"{model}: a model for {task} is used in Python: see the usage in its README.md")
 
 
