@@ -80,7 +80,7 @@ def understand(own: OwnModel, wanted: Wanted, seed: int, device: torch.device) -
     if loss is None:
         loss = OwnLoss(inferred(output, target))
         notes.append(f"loss: {loss.name}, by the shapes and types of output and target")
-    judge = _judge(output, target, loss, wanted.metric)
+    judge = _judge(output, target, loss, wanted.metric, len(batch[0]))
     notes += _notes(own, wanted, layout, raw, judge)
     readers = {
         name: Reader(
@@ -119,7 +119,7 @@ def _call(model: nn.Module, layout: Layout, batch: tuple[Tensor, ...]) -> Any:
         ) from error
 
 
-def _judge(output: Any, target: Any, loss: OwnLoss, metric: OwnMetric | None) -> Judge:
+def _judge(output: Any, target: Any, loss: OwnLoss, metric: OwnMetric | None, size: int) -> Judge:
     """How outputs are scored. Raises PlanError where loss or metric do not fit them."""
     out = main_tensor(output)
     fits = not isinstance(loss.given, FLOAT_TARGETS) or not isinstance(target, Tensor) or out is None
@@ -128,18 +128,18 @@ def _judge(output: Any, target: Any, loss: OwnLoss, metric: OwnMetric | None) ->
             f"{shapes(output, target)}: {loss.name} would compare each with all others; reshape one, for instance with "
             "squeeze(1) in the model or unsqueeze(1) in the data"
         )
-    size = len(out) if out is not None else len(target) if isinstance(target, Tensor) else TRIED
+    kind = kind_of(output, target, loss)
+    width = out.shape[1] if out is not None and out.ndim > 1 else 1
+    judge = Judge(kind, width, loss, metric is not None and (metric.outputs or (metric.pairs and kind == "numbers")))
+    _check_labels(judge, "train", target)
     loss.try_out(output, target, size)
     value, _ = loss.summed(output, target, size, 0.0)
     if not value.requires_grad:
         raise PlanError(f"the loss {loss.name} has no gradient with respect to the model's parameters")
-    kind = kind_of(output, target, loss)
-    width = out.shape[1] if out is not None and out.ndim > 1 else 1
-    judge = Judge(kind, width, loss, metric is not None and (metric.outputs or (metric.pairs and kind == "numbers")))
-    if kind in ("classes", "places"):
-        _check_labels(judge, "train", target)
-    columns = list(judge.rows(output, target, size, 1))
     if metric:
+        # Of a loss that we do not know, labels of train may be no classes.
+        known = target.clamp(0, width - 1) if kind == "classes" else target
+        columns = list(judge.rows(output, known, size, 1))
         require_columns(metric, kind, [name for name in columns if name != "block"])
     return judge
 
@@ -150,7 +150,7 @@ def _check_labels(judge: Judge, split: str, target: Any) -> None:
     if judge.kind not in ("classes", "places") or (split == "train" and not torch_loss):
         return
     may_be_ignored = torch_loss and (split == "train" or judge.kind == "places")
-    ignored = int(judge.loss.given.ignore_index) if may_be_ignored else None  # type: ignore[attr-defined]
+    ignored = int(judge.loss.given.ignore_index) if may_be_ignored else None
     require_labels(split, target, judge.width, ignored)
 
 

@@ -1,0 +1,487 @@
+"""A model of the user's own keeps the promises of every task, and says clearly what it cannot take."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from own_models import ONLY, OWN, Net, Own, Stripes, clouds, median_miss, perceptron, slopes
+from runs import Killed
+from torch import Tensor, nn
+from torch.utils.data import (
+    DataLoader,
+    IterableDataset,
+    Subset,
+    SubsetRandomSampler,
+    TensorDataset,
+    WeightedRandomSampler,
+)
+
+import multistep
+from multistep.api import Result
+from multistep.core.events import Entry, WindowDone
+from multistep.core.history import History, fold
+from multistep.core.metric import Evaluation
+from multistep.engine.journal import read_entries
+from multistep.engine.rundir import RunDirectory
+from multistep.errors import DataError, PlanError, RunDirectoryError, UserError
+from multistep.tasks.own.code import code_digest
+from multistep.tasks.own.request import read_request
+
+
+@dataclass(frozen=True)
+class Made:
+    own: Own
+    given: nn.Module
+    before: dict[str, Tensor]
+    result: Result
+
+
+@pytest.fixture(scope="module", params=OWN, ids=lambda own: own.name)
+def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Made:
+    own: Own = request.param
+    torch.manual_seed(0)
+    model = own.build()
+    before = copy.deepcopy(model.state_dict())
+    return Made(own, model, before, own.train(tmp_path_factory.mktemp(own.name) / "run", model=model))
+
+
+def final_table(result: Result) -> Evaluation:
+    directory = RunDirectory(result.folder)
+    history = fold(read_entries(directory.journal))
+    assert history.test is not None
+    return directory.read_table(history.test.table)
+
+
+def test_a_run_scores_every_example_of_the_test_split_beside_a_baseline(made: Made) -> None:
+    result = made.result
+    assert result.test is not None
+    assert len(final_table(result)) == result.test.n == made.own.test_examples
+    assert result.record["baseline"]["test"]["n"] == made.own.test_examples
+    assert result.baseline["name"] == ("mean" if made.own.name.startswith("pairs") else "majority")
+    assert result.record["baseline"]["test"]["gain"]["low"] > 0, "it has learnt something"
+    assert result.record["steps"] == 40
+    assert result.record["scores"]["test"][result.metric] == pytest.approx(result.test.score)
+
+
+def test_the_users_module_is_left_as_it_was(made: Made) -> None:
+    assert all(torch.equal(tensor, made.before[name]) for name, tensor in made.given.state_dict().items())
+
+
+def test_killed_in_the_middle_it_ends_in_the_same_bits(made: Made, tmp_path: Path) -> None:
+    windows = 0
+
+    def die(entry: Entry, _history: History) -> None:
+        nonlocal windows
+        windows += isinstance(entry.event, WindowDone)
+        if windows == 2:
+            raise Killed
+
+    with pytest.raises(Killed):
+        made.own.train(tmp_path / "run", die, model=made.given)
+    # Another module, with other first weights: those that the run began with are kept in its folder.
+    again = made.own.train(tmp_path / "run")
+    assert again.record["weights_sha256"] == made.result.record["weights_sha256"]
+    assert again.record["kills_survived"] == 1
+
+
+def test_the_exported_weights_score_the_same_in_the_users_class(made: Made) -> None:
+    model = made.result.load(made.own.build())
+    assert made.result.test is not None
+    assert made.own.right(model) == pytest.approx(made.result.test.score, abs=1e-6)
+
+
+def test_from_its_weights_another_run_goes_on(made: Made, tmp_path: Path) -> None:
+    model = made.result.load(made.own.build())
+    slow = {"learning_rate": 1e-9, "warmup_steps": 0}
+    on = made.own.train(
+        tmp_path / "on", model=model, pretrained=True, recipe=slow, phases=[{"name": "on", "until": "2 steps"}]
+    )
+    assert on.test is not None
+    assert made.result.test is not None
+    assert on.test.score == pytest.approx(made.result.test.score, abs=0.03), "hardly a step from where it began"
+
+
+def test_the_lines_of_its_usage_run(made: Made) -> None:
+    usage = made.result.record["usage"].replace("{model}", repr(str(made.result.model)))
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", usage], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert set(done.stdout.split()) == set(made.before)
+    described = json.loads((made.result.model / "multistep.json").read_text(encoding="utf-8"))
+    assert described["task"] == "own-model"
+    assert "load_state_dict" in (made.result.model / "README.md").read_text(encoding="utf-8")
+
+
+# What a run says of itself ------------------------------------------------------------------------------
+
+
+def command(*arguments: object) -> subprocess.CompletedProcess[str]:
+    program = [sys.executable, "-c", "from multistep.cli import main; main()", *map(str, arguments)]
+    return subprocess.run(program, capture_output=True, text=True, check=False, env=dict(os.environ))
+
+
+def test_a_run_judged_by_a_function_is_shown_where_the_function_is_not(made: Made) -> None:
+    if made.own.name != "pairs-and-functions":
+        pytest.skip("judged by a metric by name")
+    shown = json.loads(command("show", made.result.folder, "--json").stdout)
+    assert (shown["metric"], shown["goal"], shown["unit"]) == ("median_miss", "minimize", "median miss")
+    assert shown["test"] == made.result.record["test"]
+    assert shown["baseline"] == made.result.record["baseline"]
+    assert "beats the mean baseline" in shown["answer"]
+    (made.result.folder / "report.html").unlink()
+    done = command("report", made.result.folder)
+    assert done.returncode == 0, done.stderr
+    assert "median miss" in (made.result.folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_command_line_says_where_an_unfinished_run_goes_on(tmp_path: Path) -> None:
+    def die(entry: Entry, _history: History) -> None:
+        if isinstance(entry.event, WindowDone):
+            raise Killed
+
+    with pytest.raises(Killed):
+        OWN[2].train(tmp_path / "run", die)
+    shown = command("show", tmp_path / "run")
+    assert shown.returncode == 0, shown.stderr
+    assert "median_miss" in shown.stdout
+    done = command("resume", tmp_path / "run")
+    assert done.returncode == 2
+    assert "multistep.train(model=..., loss=..., train=..., out=RUN)" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert (tmp_path / "run" / "journal.jsonl").exists()
+
+
+def test_other_data_or_code_is_another_run(tmp_path: Path) -> None:
+    own = OWN[2]
+    own.train(tmp_path / "run")
+    for changes in (
+        {"train": slopes(240, 5)},
+        {"loss": nn.HuberLoss()},
+        {"metric": lambda t, p: float(abs(t - p).max())},
+    ):
+        with pytest.raises(RunDirectoryError, match="another plan"):
+            own.train(tmp_path / "run", **changes)
+
+
+def test_the_digest_of_code_sees_what_counts_and_no_more() -> None:
+    def scaled(factor: float) -> Callable[[float], float]:
+        def score(x: float) -> float:  # a comment
+            return x * factor
+
+        return score
+
+    assert code_digest([scaled(2.0)]) == code_digest([scaled(2.0)])
+    assert code_digest([scaled(2.0)]) != code_digest([scaled(3.0)])
+    assert code_digest([perceptron()]) == code_digest([perceptron()])
+    assert code_digest([nn.CrossEntropyLoss()]) != code_digest([nn.CrossEntropyLoss(weight=torch.ones(3))])
+    inside = "import own_models as o; from multistep.tasks.own.code import code_digest\n"
+    elsewhere = subprocess.run(
+        [sys.executable, "-c", inside + "print(code_digest([o.Net(), o.Stripes, o.absolute, {'a', 'b'}]))"],
+        env={**os.environ, "PYTHONHASHSEED": "7", "PYTHONPATH": str(Path(__file__).parent)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert elsewhere.stdout.strip() == code_digest([Net(), Stripes, absolute, {"a", "b"}])
+
+
+# Outputs, targets and losses -----------------------------------------------------------------------------
+
+
+class Twins(nn.Module):
+    """Two views of an example, brought together: its loss is one of a batch's examples together."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left, self.right = nn.Linear(8, 4), nn.Linear(8, 4)
+
+    def forward(self, one: Tensor, two: Tensor) -> tuple[Tensor, Tensor]:
+        return self.left(one), self.right(two)
+
+
+def contrast(output: tuple[Tensor, Tensor], target: Tensor) -> Tensor:
+    similar = output[0] @ output[1].T
+    return nn.functional.cross_entropy(similar, torch.arange(len(target)))
+
+
+class Tagger(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding, self.head = nn.Embedding(6, 8), nn.Linear(8, 3)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        tags: Tensor = self.head(self.embedding(tokens)).transpose(1, 2)
+        return tags
+
+
+def tagged(examples: int, seed: int) -> tuple[Tensor, Tensor]:
+    tokens = torch.randint(0, 6, (examples, 5), generator=torch.Generator().manual_seed(seed))
+    tags = tokens % 3
+    tags[:, -1] = -100  # a place without a label
+    return tokens, tags
+
+
+def several(targets: np.ndarray[Any, Any], predictions: np.ndarray[Any, Any]) -> float:
+    assert targets.shape == predictions.shape
+    return float((targets == predictions).all(axis=1).mean())
+
+
+def certain(targets: np.ndarray[Any, Any], predictions: np.ndarray[Any, Any], outputs: np.ndarray[Any, Any]) -> float:
+    assert outputs.shape == (len(targets), 3)
+    return float((outputs.argmax(1) == predictions).mean())
+
+
+POINTS, LABELS = clouds(120, 4)
+ONE_HOT = nn.functional.one_hot(LABELS, 3).float()
+KINDS: dict[str, dict[str, Any]] = {
+    "weighted classes": {
+        "model": nn.Linear(8, 3),
+        "loss": nn.CrossEntropyLoss(weight=torch.tensor([1.0, 2.0, 5.0]), label_smoothing=0.1),
+        "train": (POINTS, LABELS),
+        "metric": "macro_f1",
+        "says": {"accuracy", "loss", "matthews"},
+    },
+    "yes or no": {
+        "model": nn.Sequential(nn.Linear(8, 1), nn.Flatten(0)),
+        "loss": nn.BCEWithLogitsLoss(),
+        "train": (POINTS.numpy(), (LABELS == 0).numpy().astype(int)),
+        "metric": "roc_auc",
+        "says": {"accuracy", "loss", "roc_auc"},
+    },
+    "several labels": {
+        "model": nn.Linear(8, 3),
+        "loss": nn.BCEWithLogitsLoss(),
+        "train": {"input": POINTS, "labels": ONE_HOT},
+        "metric": several,
+        "goal": "maximize",
+        "says": {"loss", "micro_f1", "macro_f1", "several"},
+    },
+    "several numbers": {
+        "model": nn.Linear(8, 3, dtype=torch.float64),
+        "loss": None,
+        "train": (POINTS.double(), ONE_HOT.double()),
+        "says": {"loss"},
+    },
+    "tags": {"model": Tagger(), "loss": nn.functional.cross_entropy, "train": tagged(60, 0), "says": {"loss"}},
+    "contrast": {"model": Twins(), "loss": contrast, "train": (POINTS, POINTS, LABELS), "says": {"loss"}},
+    "outputs": {
+        "model": nn.Linear(8, 3),
+        "loss": nn.MultiMarginLoss(),
+        "train": (POINTS, LABELS),
+        "metric": certain,
+        "goal": "maximize",
+        "says": {"accuracy", "loss", "certain"},
+    },
+    "lazy": {
+        "model": nn.Sequential(nn.LazyLinear(4), nn.ReLU(), nn.LazyLinear(3)),
+        "train": (POINTS, LABELS),
+        "says": {"loss"},
+    },
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_outputs_and_targets_of_many_kinds_are_scored(name: str, tmp_path: Path) -> None:
+    given = {key: value for key, value in KINDS[name].items() if key != "says"}
+    result = multistep.train(**given, out=tmp_path / "run", phases=[{"name": "only", "until": "6 steps"}])
+    assert KINDS[name]["says"] <= set(result.record["scores"]["validation"])
+    assert np.isfinite(result.score)
+    assert result.test is None
+    notes = json.dumps(json.loads((tmp_path / "run" / "resolved.json").read_text())["phases"][0]["facts"])
+    assert "a tenth of train" in notes
+    assert (name == "contrast") == ("whole batches" in notes)
+    if name == "tags":
+        assert '"tokens_per_example": 4' in notes, "the place without a label does not count"
+        assert result.baseline["name"] == "majority"
+    if name == "weighted classes":
+        assert '"label_smoothing"' in notes
+
+
+def losses_of(given: dict[str, Any]) -> tuple[Any, Any, tuple[Tensor, ...], nn.Module]:
+    """A request, opened: its domain, model and a batch."""
+    from multistep.core.recipe import Recipe
+    from multistep.tasks.own.task import OwnDomain
+    from multistep.tasks.own.understand import understand
+
+    request = read_request(None, given)
+    workshop = request.workshop
+    opened = understand(workshop._model, workshop._wanted, 0, torch.device("cpu"))
+    domain = OwnDomain(opened, torch.device("cpu"))
+    model = domain.build(0)
+    domain.configure(model, Recipe())
+    return domain, opened, domain.batch(0, 16, 0, torch.device("cpu")), model
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        nn.CrossEntropyLoss(),
+        nn.CrossEntropyLoss(weight=torch.tensor([1.0, 2.0, 5.0])),
+        nn.MultiMarginLoss(),
+        lambda output, target: nn.functional.cross_entropy(output, target),
+        lambda output, target: nn.functional.cross_entropy(output, target, reduction="none"),
+    ],
+)
+def test_the_mean_of_a_batch_is_the_users_own_loss(loss: Any) -> None:
+    domain, _, batch, model = losses_of({"model": nn.Linear(8, 3), "loss": loss, "train": (POINTS, LABELS)})
+    total, count = domain.loss(model, batch, 0.0)
+    assert int(count) == 16
+    assert float((total / count).detach()) == pytest.approx(
+        float(loss(model(batch[0]), batch[1]).mean().detach()), rel=1e-5
+    )
+    table = domain.evaluate(model, "validation", sample=False, device=torch.device("cpu"))
+    whole = domain._readers["validation"].batch(np.arange(12), torch.device("cpu"))
+    by_rows = table.columns["loss"].sum() / table.columns["count"].sum()
+    assert by_rows == pytest.approx(float(loss(model(whole[0]), whole[1]).mean().detach()), rel=1e-5)
+    assert len(table) == 12
+
+
+def test_frozen_parameters_and_shares_of_dropout_stay_the_users(tmp_path: Path) -> None:
+    net = Net()
+    net.body.requires_grad_(False)
+    result = OWN[1].train(tmp_path / "run", model=net)
+    trained = result.load(Net())
+    assert torch.equal(trained.get_parameter("body.0.weight"), net.body[0].weight)
+    assert not torch.equal(trained.get_parameter("head.weight"), net.head.weight)
+    two = nn.Sequential(nn.Linear(8, 4), nn.Dropout(0.4), nn.Linear(4, 4), nn.Dropout(0.1), nn.Linear(4, 3))
+    domain, opened, _, _ = losses_of({"model": two, "train": (POINTS, LABELS)})
+    model: Any = domain.build(0)
+    opened.model.set_dropout(model, 0.2)
+    assert (model[1].p, model[3].p) == (0.2, 0.05)
+    assert domain.settings == ("dropout", "label_smoothing")
+
+
+# Data ----------------------------------------------------------------------------------------------------
+
+
+class Stream(IterableDataset[tuple[Tensor, int]]):
+    def __iter__(self) -> Iterator[tuple[Tensor, int]]:
+        yield from ((point, int(label)) for point, label in zip(POINTS, LABELS, strict=True))
+
+
+def ragged(items: list[Any]) -> tuple[Tensor, Tensor]:
+    points = [torch.as_tensor(item[0]) for item in items]
+    return nn.utils.rnn.pad_sequence(points, batch_first=True), torch.tensor([int(item[1]) for item in items])
+
+
+def test_data_of_any_form_is_the_same_data() -> None:
+    pairs = list(zip(POINTS, LABELS, strict=True))
+    dataset = TensorDataset(POINTS, LABELS)
+    forms = [
+        (POINTS, LABELS),
+        [POINTS.numpy(), LABELS.numpy().astype(np.int32)],
+        pairs,
+        dataset,
+        Stream(),
+        DataLoader(dataset, batch_size=7, shuffle=True),
+        DataLoader(Subset(dataset, range(120)), batch_size=7, collate_fn=ragged),
+        DataLoader(Stream(), batch_size=7),
+    ]
+    batches = []
+    for form in forms:
+        _, opened, batch, _ = losses_of({"model": nn.Linear(8, 3), "train": form})
+        batches.append(batch)
+        assert opened.batch_size == (7 if isinstance(form, DataLoader) else None)
+        assert (len(opened.readers["train"]), len(opened.readers["validation"])) == (108, 12)
+    for batch in batches:
+        assert all(torch.equal(mine, first) for mine, first in zip(batch, batches[0], strict=True))
+
+
+def test_a_loader_of_some_indices_gives_those_alone() -> None:
+    dataset = TensorDataset(POINTS, LABELS)
+    train = DataLoader(dataset, batch_size=8, sampler=SubsetRandomSampler(range(100)))
+    validation = DataLoader(dataset, batch_size=8, sampler=SubsetRandomSampler(range(100, 120)))
+    _, opened, _, _ = losses_of({"model": nn.Linear(8, 3), "train": train, "validation": validation})
+    held_out = opened.readers["validation"].batch(np.arange(20), torch.device("cpu"))
+    assert torch.equal(held_out[0], POINTS[100:])
+    assert len(opened.readers["train"]) == 100
+
+
+def test_what_a_data_set_draws_is_a_function_of_the_place() -> None:
+    domain, _, _, _ = losses_of({"model": Net(), "train": Stripes(60, 0, noisy=True)})
+    first, again, other = (domain.batch(place, 8, 0, torch.device("cpu"))[0] for place in (16, 16, 76))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+# Mistakes --------------------------------------------------------------------------------------------------
+
+GOOD: dict[str, Any] = {"model": nn.Linear(8, 3), "loss": nn.CrossEntropyLoss(), "train": (POINTS, LABELS)}
+WRONG: list[tuple[dict[str, Any], str]] = [
+    ({"task": "image-classification"}, "task is 'image-classification', but model is a Linear"),
+    ({"train": None}, "train is missing"),
+    ({"train": "photos/"}, "train is 'photos/'"),
+    ({"train": 3}, "train is a int; allowed: a dataset with __len__"),
+    ({"trian": 3}, "unknown keyword 'trian'.*Did you mean 'train'"),
+    ({"data": "corpus.txt"}, "data= names files"),
+    ({"model": nn.Linear}, "model is the class Linear; give an instance"),
+    ({"model": "gpt2"}, "model is 'gpt2'; give model=a torch.nn.Module"),
+    ({"model": None}, "but model is missing"),
+    ({"loss": nn.MSELoss}, "loss is the class MSELoss"),
+    ({"loss": "mse"}, "loss is 'mse'; allowed"),
+    ({"loss": None, "train": (POINTS, POINTS)}, "loss is missing and cannot be told"),
+    ({"loss": lambda output, target: 0.5}, "returned a float"),
+    ({"loss": lambda output, target: target.float().mean()}, "has no gradient"),
+    ({"loss": nn.MSELoss(), "model": nn.Linear(8, 1), "train": (POINTS, POINTS[:, 0])}, "compare each with all others"),
+    ({"metric": "acuracy"}, "unknown metric 'acuracy'"),
+    ({"metric": median_miss}, "metric 'median_miss': goal is missing"),
+    ({"metric": median_miss, "goal": "up"}, "goal is 'up'; allowed: 'minimize' or 'maximize'"),
+    ({"goal": "maximize"}, "leave goal out"),
+    ({"metric": "pearson"}, "metric 'pearson' says nothing of own-model on this data"),
+    ({"train": (POINTS, LABELS[:5])}, "one row an example each"),
+    ({"train": (POINTS, LABELS + 1)}, "label 3, but the model tells 3 classes apart"),
+    ({"train": (POINTS[:, :5], LABELS)}, r"cannot be called with a batch of train, float32 \(4, 5\)"),
+    ({"train": {"input": POINTS, "label": LABELS, "y": LABELS}}, "label and y may both be the target"),
+    ({"train": {"input": POINTS, "label": LABELS}, "target": "lable"}, "Did you mean 'label'"),
+    ({"train": {"image": POINTS, "label": LABELS}}, "the model takes input"),
+    ({"train": [(POINTS[0], "cat")] * 30}, "'cat'|str; a batch may hold tensors"),
+    ({"train": (POINTS[:5], LABELS[:5])}, "too few to cut validation from"),
+    ({"train": [(POINTS[0, : i % 3 + 1], 0) for i in range(30)]}, "cannot be joined to a batch"),
+    (
+        {"train": DataLoader(TensorDataset(POINTS, LABELS), sampler=WeightedRandomSampler([1.0] * 120, 9))},
+        "cannot be kept",
+    ),
+    ({"recipe": {"dropout": 0.1}}, "Linear has no nn.Dropout"),
+    ({"recipe": {"augmentation": 0.1}}, "a model of your own has none"),
+    ({"phases": [{"until": "2 steps", "data": "x"}]}, "data is the same for all phases"),
+    ({"validation": (POINTS[:0], LABELS[:0])}, "validation: holds no examples"),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), WRONG, ids=[message[:40] for _, message in WRONG])
+def test_mistakes_are_told(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=message):
+        multistep.train(**{**GOOD, "out": tmp_path / "run", "phases": ONLY, **changes})
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_name_that_is_taken_is_no_name_for_a_function(tmp_path: Path) -> None:
+    def accuracy(targets: Any, predictions: Any) -> float:
+        return float((targets == predictions).mean())
+
+    with pytest.raises(PlanError, match="which is a metric already"):
+        multistep.train(**GOOD, metric=accuracy, goal="maximize", out=tmp_path / "run")
+
+
+def test_weights_of_another_model_are_refused(made: Made) -> None:
+    with pytest.raises(PlanError, match="do not fit Linear"):
+        made.result.load(nn.Linear(2, 2))
+
+
+def test_a_label_that_turns_up_late_is_told(tmp_path: Path) -> None:
+    class Late(Stripes):
+        def __getitem__(self, index: int) -> dict[str, Any]:
+            return super().__getitem__(index) | ({"label": 7} if index == 59 else {})
+
+    with pytest.raises(DataError, match="validation: there is a label 7"):
+        OWN[1].train(tmp_path / "run", validation=Late(60, 1))
