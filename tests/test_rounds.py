@@ -122,6 +122,27 @@ def test_overfitting_calls_for_regularising_moves_and_they_are_pursued_while_the
     assert history.incumbent.interval.score < plain.incumbent.interval.score - 0.02
 
 
+def test_what_overfits_early_is_begun_again_at_a_lower_rate(tmp_path: Path) -> None:
+    slow = replace(NOISE, overfits=lambda r: 0.0 if _low(r) else 1.0, effect=lambda r: -0.02 * _low(r))
+    history = iterate(tmp_path / "kept", OVERFITS, slow, budget="30000 steps", recipe={})
+    first = moves(history)[0].trial
+    control = history.phase.of_kind("control")[0]
+    assert (first.move, first.start, first.length is not None) == ("restart", None, True)
+    assert first.learning_rate == pytest.approx(0.02 * max(1 / 16, control.first_step / first.length.value))  # type: ignore[union-attr]
+    assert verdict(history, "restart") == "keep"
+    later = [t for t in moves(history)[1:] if t.trial.start]
+    assert later[0].trial.start.startswith("0.restart@"), "what is kept is gone on from"  # type: ignore[union-attr]
+    same = iterate(tmp_path / "rejected", OVERFITS, NOISE, budget="30000 steps", recipe={})
+    assert verdict(same, "restart") == "reject"
+    assert [t.trial.move for t in moves(same)].count("restart") == 1
+    given = iterate(tmp_path / "given", OVERFITS, NOISE, budget="30000 steps")
+    assert verdict(given, "restart") is None, "a rate that is given is obeyed"
+
+
+def _low(recipe: Recipe) -> bool:
+    return (recipe.learning_rate or 1.0) < 0.011
+
+
 def test_the_budget_is_used_and_not_passed(tmp_path: Path) -> None:
     timed = iterate(tmp_path / "timed", OVERFITS, NOISE, recipe={})
     assert timed.seconds == pytest.approx(600, abs=0.03 * 600)

@@ -295,7 +295,8 @@ _ALL = (
 )
 MOVES: Mapping[str, Move] = {move.name: move for move in _ALL}
 AVERAGE = "average"  # of checkpoints, not a change of the recipe
-NAMES = (*MOVES, AVERAGE)
+RESTART = "restart"  # from the beginning at a lower rate: core/restart.py
+NAMES = (*MOVES, AVERAGE, RESTART)
 
 
 def check_moves(names: tuple[str, ...], given: Mapping[str, object]) -> None:
@@ -303,8 +304,8 @@ def check_moves(names: tuple[str, ...], given: Mapping[str, object]) -> None:
     for name in names:
         if name not in NAMES:
             raise PlanError(f"unknown move '{name}'; allowed: {', '.join(NAMES)}, or auto.{nearest(name, NAMES)}")
-        checked = name in MOVES and name != "unfreeze"
-        touched = [key for key in MOVES[name].touches if key in given] if checked else []
+        touches = ("learning_rate",) if name == RESTART else MOVES[name].touches if name in MOVES else ()
+        touched = [key for key in touches if key in given and name != "unfreeze"]
         if touched:
             raise PlanError(
                 f"the move '{name}' changes {touched[0]}, which the recipe fixes at {given[touched[0]]}; leave one of "

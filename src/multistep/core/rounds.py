@@ -11,7 +11,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from multistep.core.allowance import evaluation_seconds, fixed_steps, seconds_left, taken_steps
 from multistep.core.events import MovesEnded
 from multistep.core.function_metric import metric_of
 from multistep.core.history import History, PhaseRecord, TrialRecord
@@ -19,7 +18,19 @@ from multistep.core.metric import Interval
 from multistep.core.moves import AVERAGE, MOVES, applicable
 from multistep.core.plan import Plan
 from multistep.core.recipe import Recipe
+from multistep.core.restart import restart
 from multistep.core.retained import before_cooldown, candidates, paid_most, trained
+from multistep.core.room import (
+    AVERAGES,
+    LEAST_SHARE,
+    SLACK,
+    cost,
+    fits,
+    plain_cost,
+    remaining,
+    rounds_of,
+    sibling_length,
+)
 from multistep.core.spending import blocks_needed
 from multistep.core.stability import Stability
 from multistep.core.trial import Proposal, Trial
@@ -28,15 +39,9 @@ from multistep.core.units import Amount, Unit
 LEAST_BLOCKS = 10  # of the validation split; with fewer, no interval means anything
 WORTH_SEEING = 0.01  # of the score: the difference that a validation split should show
 ROUND_MOVES = 3  # tried from one fork before the next round begins at what was kept
-SIBLINGS = 8  # that what is left is divided into, within the shares below
-LEAST_SHARE, MOST_SHARE = 0.15, 0.6  # of the plain run's training: the length of a sibling
-LEAST_STEPS = 40  # a shorter sibling shows nothing
 RERUNS = 3  # of the control and of what helped most, once every move was tried
 EARLY_RERUN = 5  # siblings that must still fit for a first look at the noise between seeds
-BETWEEN_SECONDS = 0.5  # loading, saving and judging between two siblings, beside what is measured
-AVERAGES = 2  # at most: what `remaining` keeps back for them
 SOUP_ERRORS = 4.0  # by which the worst checkpoint of an average may be behind the best
-SLACK = 0.03  # of a sibling's length: what the clock may be short of and yet let it begin
 
 
 @dataclass(frozen=True)
@@ -66,9 +71,11 @@ def next_in_round(plan: Plan, history: History) -> Proposal | MovesEnded | None:
     incumbent = phase.trials[history.incumbent.trial].full
     if incumbent and incumbent.interval.n < LEAST_BLOCKS:
         return MovesEnded(index, too_few(incumbent.interval), budget=False)
-    if not _rounds(phase):
+    if shown(phase) is Stability.OVERFITTING and (found := restart(plan, history, left)):
+        return found
+    if not rounds_of(phase):
         return _new_round(plan, history, _base_of_incumbent(history), left)
-    return _in_round(plan, history, _rounds(phase)[-1], left)
+    return _in_round(plan, history, rounds_of(phase)[-1], left)
 
 
 def too_few(found: Interval) -> str:
@@ -86,81 +93,7 @@ def too_few(found: Interval) -> str:
     )
 
 
-# What is left --------------------------------------------------------------------------------------------
-
-
-def remaining(plan: Plan, history: History) -> Amount | None:
-    """Seconds or steps that siblings may take; None where no end is given."""
-    seconds = seconds_left(plan, history)
-    if seconds is not None:
-        # Averages come last and cost an evaluation each.
-        return Amount(seconds - AVERAGES * between(history), Unit.SECONDS)
-    total = fixed_steps(plan, history)
-    if total is None:
-        return None
-    phase = history.phase
-    return Amount(float(total - taken_steps(phase)), Unit.STEPS)
-
-
-def between(history: History) -> float:
-    """Seconds of what a sibling costs beside its length: the full evaluation, saving, loading."""
-    phase = history.phase
-    saves = sum(len(t.checkpoints) for p in history.phases for t in p.trials.values())
-    per_save = history.spent.get("save", 0.0) / max(1, saves)
-    return evaluation_seconds(phase, phase.started.facts.validation_tokens) + 3 * per_save + BETWEEN_SECONDS
-
-
-def _cost(history: History, length: Amount) -> float:
-    return length.value + (between(history) if length.unit is Unit.SECONDS else 0.0)
-
-
-def _plain_cost(history: History, unit: Unit) -> float:
-    """What the plain run's winner took to train, in seconds or steps."""
-    phase = history.phase
-    assert phase.control is not None
-    steps = phase.control.step
-    return steps * _plain_speed(phase) if unit is Unit.SECONDS else float(steps)
-
-
-def _plain_speed(phase: PhaseRecord) -> float:
-    """Seconds a step of the plain run: a move's own may be twice that."""
-    plain = [*phase.of_kind("trunk"), *(t for t in phase.of_kind("control") if t.trial.length is None)]
-    done = [r for t in plain for r in t.done]
-    done = done[1:] or done  # the first window pays for what happens only once
-    return sum(r.train_seconds for r in done) / max(1, sum(r.window.steps for r in done))
-
-
-def sibling_length(history: History, left: Amount | None) -> Amount | None:
-    """The length of the siblings of a new round; None if there is no room.
-
-    What is left is divided evenly, so that the last sibling ends with the budget. The first round must have
-    room for a control and one move; a later one may go on with no change for what is left.
-    """
-    if left is None:
-        return Amount(float(max(LEAST_STEPS, round(MOST_SHARE * _plain_cost(history, Unit.STEPS)))), Unit.STEPS)
-    plain = _plain_cost(history, left.unit)
-    extra = between(history) if left.unit is Unit.SECONDS else 0.0
-    per_step = _plain_speed(history.phase) if left.unit is Unit.SECONDS else 1.0
-    least = max(LEAST_SHARE * plain, LEAST_STEPS * per_step)
-    aim = min(max(left.value / SIBLINGS - extra, least), max(least, MOST_SHARE * plain))
-    many = math.floor((left.value + 1e-6) / (aim + extra))
-    if many < (1 if _rounds(history.phase) else 2):
-        return None
-    each = left.value / many - extra
-    return Amount(float(math.floor(each)) if left.unit is Unit.STEPS else round(each, 2), left.unit)
-
-
-def _fits(history: History, left: Amount | None, length: Amount, many: int = 1) -> bool:
-    slack = SLACK if length.unit is Unit.SECONDS else 0.0
-    return left is None or left.value >= many * _cost(history, length) * (1 - slack)
-
-
 # Rounds --------------------------------------------------------------------------------------------------
-
-
-def _rounds(phase: PhaseRecord) -> list[TrialRecord]:
-    """The controls that began the rounds so far."""
-    return [t for t in phase.of_kind("control") if t.trial.length is not None]
 
 
 def _siblings(phase: PhaseRecord, control: TrialRecord) -> list[TrialRecord]:
@@ -181,7 +114,7 @@ def _new_round(plan: Plan, history: History, base: Base, left: Amount | None) ->
     index = phase.started.phase
     if length is None:
         assert left is not None
-        needed = 2 * LEAST_SHARE * _plain_cost(history, left.unit)
+        needed = 2 * LEAST_SHARE * plain_cost(history, left.unit)
         unit = "s" if left.unit is Unit.SECONDS else " steps"
         reason = (
             f"no room for a move and its control: {max(0.0, left.value):.0f}{unit} are left, about {needed:.0f}{unit} "
@@ -191,8 +124,8 @@ def _new_round(plan: Plan, history: History, base: Base, left: Amount | None) ->
     if not _names(plan, history, base):
         reason = "no further move applies to this model, task and recipe"
         return _reruns(plan, history, left) or _last(plan, history, reason, budget=False)
-    number = len(_rounds(phase)) + 1
-    alone = left is not None and left.value < 2 * _cost(history, length) * (1 - SLACK)
+    number = len(rounds_of(phase)) + 1
+    alone = left is not None and left.value < 2 * cost(history, length) * (1 - SLACK)
     name = f"{index}.round-{number}.control"
     trial = Trial(name, index, "control", base.start, base.recipe, plan.seed, base.rate, length=length)
     what = "for what is left" if alone else "that moves are compared with"
@@ -211,9 +144,9 @@ def _in_round(plan: Plan, history: History, control: TrialRecord, left: Amount |
     best = _base_of_incumbent(history)
     if best.start != base.start and (len(here) >= ROUND_MOVES or not names):
         return _new_round(plan, history, best, left)
-    if not _fits(history, left, trial.length):
+    if not fits(history, left, trial.length):
         return _last(plan, history, "no room for another move", budget=True)
-    if not phase.of_kind("rerun") and here and _fits(history, left, trial.length, EARLY_RERUN):
+    if not phase.of_kind("rerun") and here and fits(history, left, trial.length, EARLY_RERUN):
         return _rerun(plan, control, 1, "the control with another seed: how much is noise between seeds?")
     if not names:
         return _reruns(plan, history, left) or _last(plan, history, "every move that applies was tried", budget=False)
@@ -247,7 +180,7 @@ def _reruns(plan: Plan, history: History, left: Amount | None) -> Proposal | Non
     best = paid_most(history.phase)
     if best is None or best.verdict is None or best.verdict.control is None or best.trial.length is None:
         return None
-    if not _fits(history, left, best.trial.length):
+    if not fits(history, left, best.trial.length):
         return None
     done = set(history.phase.trials)
     for number in range(1, RERUNS + 1):

@@ -11,6 +11,7 @@ from multistep.core.compare import compare
 from multistep.core.function_metric import RecordedMetric, metric_of
 from multistep.core.history import History, PhaseRecord, TrialRecord
 from multistep.core.metric import Evaluation, Metric, standard_error
+from multistep.core.moves import RESTART
 from multistep.core.recipe import RECIPE_KEYS
 from multistep.core.trial import Trial
 
@@ -138,7 +139,11 @@ def sibling_control(phase: PhaseRecord, record: TrialRecord) -> TrialRecord | No
 
 def round_of(phase: PhaseRecord, trial: Trial) -> int | None:
     """The number of a sibling's round in its phase, from 1; None for what is no sibling."""
-    siblings = (r.trial for r in phase.trials.values() if r.trial.kind in ("control", "move") and r.trial.length)
+    siblings = (
+        r.trial
+        for r in phase.trials.values()
+        if r.trial.kind in ("control", "move") and r.trial.length and r.trial.move != RESTART
+    )
     rounds = list(dict.fromkeys((t.start, t.length) for t in siblings))
     return rounds.index((trial.start, trial.length)) + 1 if (trial.start, trial.length) in rounds else None
 

@@ -12,6 +12,7 @@ from multistep.core.events import ACCOUNTS, Entry, Evaluated, PhaseReused
 from multistep.core.function_metric import RecordedMetric, metric_known_as, metric_of
 from multistep.core.history import History, PhaseRecord, TrialRecord, fold
 from multistep.core.metric import Goal, Interval, Metric
+from multistep.core.moves import RESTART
 from multistep.core.stability import Stability
 from multistep.core.units import Amount, Unit
 from multistep.engine.journal import read_entries
@@ -190,11 +191,16 @@ def _phase(record: PhaseRecord, reused: PhaseReused | None) -> dict[str, Any]:
 
 
 def overfitting(phase: PhaseRecord) -> list[dict[str, Any]]:
-    """Each trunk left for overfitting, and the gap with and without each move that was kept in its phase."""
+    """Each trunk left for overfitting, and the gap with and without each move that was kept in its phase.
+
+    A restart has no sibling: it is held against the plain run's own cooldown.
+    """
+    plain = next((t for t in phase.of_kind("control") if t.trial.length is None), None)
     kept = [
         (record, control)
         for record in phase.of_kind("move")
-        if record.verdict and record.verdict.decision == "keep" and (control := sibling_control(phase, record))
+        if record.verdict and record.verdict.decision == "keep"
+        if (control := plain if record.trial.move == RESTART else sibling_control(phase, record))
     ]
     cases = [
         {"move": record.trial.move, "with": with_, "without": without}

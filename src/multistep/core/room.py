@@ -1,0 +1,90 @@
+"""What is left of a phase for moves, and how long siblings are."""
+
+from __future__ import annotations
+
+import math
+
+from multistep.core.allowance import evaluation_seconds, fixed_steps, seconds_left, taken_steps
+from multistep.core.history import History, PhaseRecord, TrialRecord
+from multistep.core.moves import RESTART
+from multistep.core.plan import Plan
+from multistep.core.units import Amount, Unit
+
+SIBLINGS = 8  # that what is left is divided into, within the shares below
+LEAST_SHARE, MOST_SHARE = 0.15, 0.6  # of the plain run's training: the length of a sibling
+LEAST_STEPS = 40  # a shorter sibling shows nothing
+BETWEEN_SECONDS = 0.5  # loading, saving and judging between two siblings, beside what is measured
+AVERAGES = 2  # at most: what `remaining` keeps back for them
+SLACK = 0.03  # of a sibling's length: what the clock may be short of and yet let it begin
+
+
+def rounds_of(phase: PhaseRecord) -> list[TrialRecord]:
+    """The controls that began the rounds so far."""
+    return [t for t in phase.of_kind("control") if t.trial.length is not None]
+
+
+def remaining(plan: Plan, history: History) -> Amount | None:
+    """Seconds or steps that siblings may take; None where no end is given."""
+    seconds = seconds_left(plan, history)
+    if seconds is not None:
+        # Averages come last and cost an evaluation each.
+        return Amount(seconds - AVERAGES * between(history), Unit.SECONDS)
+    total = fixed_steps(plan, history)
+    if total is None:
+        return None
+    phase = history.phase
+    return Amount(float(total - taken_steps(phase)), Unit.STEPS)
+
+
+def between(history: History) -> float:
+    """Seconds of what a sibling costs beside its length: the full evaluation, saving, loading."""
+    phase = history.phase
+    saves = sum(len(t.checkpoints) for p in history.phases for t in p.trials.values())
+    per_save = history.spent.get("save", 0.0) / max(1, saves)
+    return evaluation_seconds(phase, phase.started.facts.validation_tokens) + 3 * per_save + BETWEEN_SECONDS
+
+
+def cost(history: History, length: Amount) -> float:
+    return length.value + (between(history) if length.unit is Unit.SECONDS else 0.0)
+
+
+def plain_cost(history: History, unit: Unit) -> float:
+    """What the plain run's winner took to train, in seconds or steps; of a restart that was kept, what that took."""
+    phase = history.phase
+    assert phase.control is not None
+    kept = [t for t in phase.of_kind("move") if t.trial.move == RESTART and t.verdict and t.verdict.decision == "keep"]
+    steps = kept[-1].step if kept else phase.control.step
+    return steps * plain_speed(phase) if unit is Unit.SECONDS else float(steps)
+
+
+def plain_speed(phase: PhaseRecord) -> float:
+    """Seconds a step of the plain run: a move's own may be twice that."""
+    plain = [*phase.of_kind("trunk"), *(t for t in phase.of_kind("control") if t.trial.length is None)]
+    done = [r for t in plain for r in t.done]
+    done = done[1:] or done  # the first window pays for what happens only once
+    return sum(r.train_seconds for r in done) / max(1, sum(r.window.steps for r in done))
+
+
+def sibling_length(history: History, left: Amount | None) -> Amount | None:
+    """The length of the siblings of a new round; None if there is no room.
+
+    What is left is divided evenly, so that the last sibling ends with the budget. The first round must have
+    room for a control and one move; a later one may go on with no change for what is left.
+    """
+    if left is None:
+        return Amount(float(max(LEAST_STEPS, round(MOST_SHARE * plain_cost(history, Unit.STEPS)))), Unit.STEPS)
+    plain = plain_cost(history, left.unit)
+    extra = between(history) if left.unit is Unit.SECONDS else 0.0
+    per_step = plain_speed(history.phase) if left.unit is Unit.SECONDS else 1.0
+    least = max(LEAST_SHARE * plain, LEAST_STEPS * per_step)
+    aim = min(max(left.value / SIBLINGS - extra, least), max(least, MOST_SHARE * plain))
+    many = math.floor((left.value + 1e-6) / (aim + extra))
+    if many < (1 if rounds_of(history.phase) else 2):
+        return None
+    each = left.value / many - extra
+    return Amount(float(math.floor(each)) if left.unit is Unit.STEPS else round(each, 2), left.unit)
+
+
+def fits(history: History, left: Amount | None, length: Amount, many: int = 1) -> bool:
+    slack = SLACK if length.unit is Unit.SECONDS else 0.0
+    return left is None or left.value >= many * cost(history, length) * (1 - slack)
