@@ -17,8 +17,9 @@ from multistep.tasks.speech.audio import Samples
 
 Frames = NDArray[np.float16]
 WINDOW_SECONDS, HOP_SECONDS = 0.025, 0.01
-FLOOR = 1e-6  # power below which nothing is told apart: about the noise of 16-bit recordings
+FLOOR = 1e-4  # of an utterance's mean power, below which nothing is told apart: what lies there is the recording
 LOWEST_HZ = 40.0
+QUIETEST = 1e-5  # root mean square of what counts as silence, and is not made louder
 
 
 def mel_of(hertz: float) -> float:
@@ -34,7 +35,7 @@ def hertz_of(mel: float) -> float:
 class LogMel:
     """Log powers of `mels` triangular bands between 40 Hz and half the rate, one frame every 10 ms.
 
-    The level of an utterance is taken out (its mean over all bands and frames): a microphone's gain says nothing.
+    An utterance is first brought to one level, since a microphone's gain says nothing.
     """
 
     rate: int
@@ -81,10 +82,11 @@ class LogMel:
         return 1 + samples // self.hop
 
     def __call__(self, samples: Samples) -> Frames:
-        """Features of shape (frames, mels), without level; half precision holds them to 0.01 nats."""
+        """Features of shape (frames, mels); half precision holds them to 0.01 nats."""
+        level = max(float(np.sqrt(np.mean(np.square(samples, dtype=np.float64)))), QUIETEST)
         with torch.no_grad():
             spectrum = torch.stft(
-                torch.nn.functional.pad(torch.from_numpy(samples), (self.fft // 2, self.fft // 2)),
+                torch.nn.functional.pad(torch.from_numpy(samples) / level, (self.fft // 2, self.fft // 2)),
                 self.fft,
                 self.hop,
                 self.window,
@@ -93,8 +95,7 @@ class LogMel:
                 return_complex=True,
             )
             power = torch.view_as_real(spectrum).square().sum(-1).T
-            logs = (power @ self._bank / self.window + FLOOR).log()
-            return (logs - logs.mean()).half().numpy()
+            return (power @ self._bank / self.window + FLOOR).log().half().numpy()
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)

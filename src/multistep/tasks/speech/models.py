@@ -34,13 +34,15 @@ UNSEEN_BIAS = -5.0  # of a character that a loaded net never heard of, beside wh
 OWN_USAGE = """import numpy as np
 from multistep.tasks.speech.use import load_recognizer
 recognizer = load_recognizer({model})
-silence = np.zeros(16_000, np.float32)  # or: samples, rate = soundfile.read("clip.wav", dtype="float32")
-print(recognizer.transcribe(silence, rate=16_000))"""
+rate = recognizer.rate
+samples = np.zeros(rate, np.float32)  # or: samples, rate = soundfile.read("clip.wav", dtype="float32")
+print(repr(recognizer.transcribe(samples, rate)))"""
 CTC_USAGE = """import numpy as np
 from transformers import pipeline
 recognize = pipeline("automatic-speech-recognition", {model})
-silence = np.zeros(16_000, np.float32)  # or: samples, rate = soundfile.read("clip.wav", dtype="float32")
-print(recognize({"raw": silence, "sampling_rate": 16_000}))"""
+rate = recognize.feature_extractor.sampling_rate
+samples = np.zeros(rate, np.float32)  # or, at that rate: samples, _ = soundfile.read("clip.wav", dtype="float32")
+print(recognize({"raw": samples, "sampling_rate": rate}))"""
 
 
 class Maker(Protocol):

@@ -1,0 +1,306 @@
+"""What is special in speech recognition: alphabets, decoding, order, augmentation, networks, models of transformers."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from cases_speech import say, words, write, write_manifest, write_sound
+from numpy.typing import NDArray
+
+from multistep import api
+from multistep.core.plan import DataSpec
+from multistep.engine.clock import BudgetClock
+from multistep.engine.planfile import plan_from
+from multistep.engine.rundir import RunDirectory
+from multistep.engine.simulate import FakeClock
+from multistep.errors import DataError, PlanError
+from multistep.tasks.speech.alphabet import Alphabet, frames_needed, has_spaces, spoken
+from multistep.tasks.speech.augment import FeatureAugmentation, draws, stretched
+from multistep.tasks.speech.decode import Decoder, best_path
+from multistep.tasks.speech.features import LogMel
+from multistep.tasks.speech.language import CharacterModel
+from multistep.tasks.speech.nets import Kind, NetConfig, make_net
+from multistep.tasks.speech.order import LengthOrder
+from multistep.tasks.speech.preset import SpeechFacts, choose_shape
+
+ABC = Alphabet(("", "a", "b"))
+
+
+# Transcripts ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("Hello,  World!", "hello world"),
+        ("Don't — it's 3.5 km, well-known.", "don't it's 3.5 km well-known"),
+        ("你好，世界。", "你好 世界"),
+        ("  ?! ", ""),
+        ("Cafe\u0301", "café"),
+    ],
+)
+def test_transcripts_are_learnt_as_they_are_said(written: str, said: str) -> None:
+    assert spoken(written) == said
+
+
+def test_any_language_is_spelt_and_what_lacks_is_counted() -> None:
+    alphabet = Alphabet.of(["你好", "hi 你"])
+    labels, unknown = alphabet.encode("hi 好x")
+    assert alphabet.decode(labels) == "hi 好"
+    assert unknown == 1
+    assert not has_spaces(["你好", "世界 ok"])
+    assert has_spaces(["hello world"])
+    assert frames_needed(alphabet.encode("hh")[0]) == 3
+    again = Alphabet.from_json(json.loads(json.dumps(alphabet.as_json())))
+    assert again == alphabet
+    assert again.with_characters_of(["hiß"]).encode("ß") == ([len(alphabet)], 0)
+
+
+def test_a_tokenizers_alphabet_has_its_case_and_delimiter() -> None:
+    vocabulary = {"<pad>": 0, "<s>": 1, "|": 2, "A": 3, "B": 4}
+    alphabet = Alphabet.of_vocabulary(vocabulary, 0, "|", {"<pad>", "<s>", "|"})
+    assert alphabet.case == "upper"
+    assert alphabet.encode(spoken("ab a", alphabet.case)) == ([3, 4, 2, 3], 0)
+    assert alphabet.decode([1, 3, 2, 4]) == "A B"
+
+
+# Decoding -------------------------------------------------------------------------------------------
+
+
+def by_force(log_probs: NDArray[np.float32], alphabet: Alphabet, bonus: dict[tuple[int, ...], float]) -> list[int]:
+    """The best transcript by adding up every path over the frames."""
+    total: dict[tuple[int, ...], float] = {}
+    for path in itertools.product(range(len(alphabet)), repeat=len(log_probs)):
+        labels = tuple(alphabet.collapse(path))
+        total[labels] = total.get(labels, 0.0) + float(
+            np.exp(sum(row[s] for row, s in zip(log_probs, path, strict=True)))
+        )
+    return list(max(total, key=lambda labels: np.log(total[labels]) + bonus.get(labels, 0.0)))
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("language", [None, CharacterModel.of(["ab", "abb", "ba"], order=3)])
+def test_the_search_finds_what_adding_up_all_paths_finds(seed: int, language: CharacterModel | None) -> None:
+    choose = np.random.default_rng(seed)
+    log_probs = torch.from_numpy(choose.normal(0, 2, (5, 3))).log_softmax(-1).numpy().astype(np.float32)
+    bonus: dict[tuple[int, ...], float] = {}
+    if language is not None:
+        for length in range(6):
+            for labels in itertools.product((1, 2), repeat=length):
+                text, context, rank = ABC.decode(labels), language.context(""), 0.0
+                for character in text:
+                    rank += language.log_probability(context, character) - language.mean
+                    context = (context + character)[1:]
+                bonus[labels] = 0.7 * (rank + language.log_probability(context, "\x03"))
+    decoder = Decoder(ABC, language, beam=200, weight=0.7, least=0.0)
+    assert decoder(log_probs) == by_force(log_probs, ABC, bonus)
+
+
+def test_the_best_path_is_collapsed_and_long_sounds_do_not_underflow() -> None:
+    frames = np.log(np.array([[0.1, 0.8, 0.1], [0.1, 0.8, 0.1], [0.8, 0.1, 0.1], [0.1, 0.8, 0.1]], np.float32))
+    assert best_path(frames, ABC) == [1, 1]
+    long = np.tile(frames, (1000, 1))
+    assert Decoder(ABC)(long) == best_path(long, ABC)
+
+
+def test_the_character_model_leads_to_what_was_written_in_training() -> None:
+    alphabet = Alphabet.of(["seven", "nine"])
+    language = CharacterModel.of(["seven"] * 9 + ["nine"])
+    labels = alphabet.encode("sevin")[0]
+    probabilities = np.full((2 * len(labels), len(alphabet)), 0.02)
+    for i, label in enumerate(labels):
+        probabilities[2 * i, label] = 0.6
+        probabilities[2 * i + 1, 0] = 0.8
+    probabilities[6, alphabet.encode("e")[0][0]] = 0.25
+    log_probs = np.log(probabilities / probabilities.sum(1, keepdims=True)).astype(np.float32)
+    assert alphabet.decode(best_path(log_probs, alphabet)) == "sevin"
+    assert alphabet.decode(Decoder(alphabet, language, weight=1.0)(log_probs)) == "seven"
+    again = CharacterModel.from_json(json.loads(json.dumps(language.as_json())))
+    assert again.log_probability("seve", "n") == language.log_probability("seve", "n")
+    after_s = [language.log_probability(language.context("s"), c) for c in "\x03einsv"]
+    assert sum(np.exp(after_s)) + np.exp(language.log_probability(language.context("s"), "?")) == pytest.approx(1.0)
+
+
+def test_errors_are_those_that_jiwer_counts() -> None:
+    import jiwer
+    from rapidfuzz.distance import Levenshtein
+
+    said, heard = words(40, 0), words(40, 1)
+    errors = sum(Levenshtein.distance(s.split(), h.split()) for s, h in zip(said, heard, strict=True))
+    assert errors / sum(len(s.split()) for s in said) == pytest.approx(jiwer.wer(said, heard))
+    characters = sum(Levenshtein.distance(s, h) for s, h in zip(said, heard, strict=True))
+    assert characters / sum(map(len, said)) == pytest.approx(jiwer.cer(said, heard))
+
+
+# Order and augmentation -----------------------------------------------------------------------------
+
+
+def test_each_epoch_has_every_utterance_once_in_batches_of_one_length() -> None:
+    lengths = np.random.default_rng(0).integers(10, 1000, 1003)
+    order = LengthOrder(lengths, 16)
+    for epoch in range(3):
+        found, epochs = order.indices(epoch * 1003, 1003, seed=5)
+        assert sorted(found) == list(range(1003))
+        assert set(epochs) == {epoch}
+    again = LengthOrder(lengths, 16)
+    assert np.array_equal(again.indices(2500, 48, 5)[0], order.indices(2500, 48, 5)[0])
+    spread = [np.ptp(lengths[order.indices(16 * i, 16, 5)[0]]) for i in range(120)]
+    assert np.mean(spread) < 0.25 * np.ptp(lengths)
+
+
+def test_augmentation_depends_on_the_utterance_and_its_epoch_alone() -> None:
+    features = LogMel(8000, 20)
+    augment = FeatureAugmentation(features, torch.zeros(20))
+    frames = torch.randn(3, 40, 20, generator=torch.Generator().manual_seed(0))
+    lengths, least = torch.tensor([40, 30, 20]), torch.tensor([1, 1, 20])
+    frames *= (torch.arange(40)[None] < lengths[:, None])[..., None]
+    drawn = draws(7, np.array([1, 1, 1]), np.array([4, 5, 6]))
+    new = stretched(lengths, drawn, 1.0, least)
+    together = augment(frames, lengths, new, drawn, 1.0)
+    assert new[2] >= 20
+    alone_drawn = draws(7, np.array([1]), np.array([5]))
+    alone_new = stretched(lengths[1:2], alone_drawn, 1.0, least[1:2])
+    alone = augment(frames[1:2, :30], lengths[1:2], alone_new, alone_drawn, 1.0)
+    assert torch.equal(alone_new, new[1:2])
+    assert torch.allclose(alone[0], together[1, : int(new[1])], atol=1e-5)
+    other = draws(7, np.array([2]), np.array([5]))
+    assert not torch.equal(other, alone_drawn)
+    many = draws(0, np.zeros(5000, np.int64), np.arange(5000))
+    assert many.mean(0).sub(0.5).abs().max() < 0.02
+    assert ((many >= 0) & (many < 1)).all()
+
+
+# Networks -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["deepspeech", "wavenet"])
+def test_an_utterance_comes_out_the_same_in_any_batch(kind: Kind) -> None:
+    net = make_net(NetConfig(kind, 20, 7, 2, 16)).initialise(0).eval()
+    with torch.no_grad():
+        net.head.weight.normal_(generator=torch.Generator().manual_seed(1))  # type: ignore[operator, union-attr]
+        frames = torch.randn(2, 61, 20)
+        lengths = torch.tensor([61, 33])
+        logits, steps = net(frames, lengths)
+        alone, own = net(frames[1:, :33], lengths[1:])
+    assert steps.tolist() == [31, 17]
+    assert own.tolist() == [17]
+    assert torch.allclose(logits[1, :17], alone[0], atol=1e-5)
+
+
+def test_sizes_follow_data_and_budget() -> None:
+    plan = plan_from({"task": "speech-recognition", "data": "x", "budget": "5m"})
+    small = choose_shape(plan.model, SpeechFacts(900, 2000), plan, device="cpu", cores=2)
+    large = choose_shape(plan.model, SpeechFacts(360_000, 30_000), plan, device="cpu", cores=2)
+    assert small == large, "a hundred hours want more than five minutes on two cores"
+    hours = plan_from({"task": "speech-recognition", "data": "x", "budget": "20h", "model": {"name": "deepspeech"}})
+    grown = choose_shape(hours.model, SpeechFacts(360_000, 30_000), hours, device="cuda", cores=2)
+    assert grown.kind == "deepspeech"
+    assert grown.width > small.width
+    wanted = plan_from({"task": "speech-recognition", "data": "x", "model": {"context": 64}})
+    with pytest.raises(PlanError, match=r"model\.context"):
+        choose_shape(wanted.model, SpeechFacts(900, 2000), wanted, device="cpu", cores=2)
+
+
+# Whole runs -----------------------------------------------------------------------------------------
+
+
+def train(folder: Path, data: DataSpec, **settings: object) -> api.Result:
+    plan = plan_from({"task": "speech-recognition", "data": data, **settings})
+    return api.run(plan, RunDirectory(folder), clock=BudgetClock(FakeClock().now))
+
+
+def tiny_wav2vec2(folder: Path, letters: str) -> Path:
+    from transformers import Wav2Vec2Config, Wav2Vec2CTCTokenizer, Wav2Vec2FeatureExtractor, Wav2Vec2ForCTC
+
+    folder.mkdir()
+    config = Wav2Vec2Config(
+        vocab_size=len(letters) + 3,
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+        conv_dim=(16, 16, 16),
+        conv_stride=(5, 4, 4),
+        conv_kernel=(10, 4, 4),
+        num_conv_pos_embeddings=8,
+        num_conv_pos_embedding_groups=2,
+        pad_token_id=0,
+    )
+    torch.manual_seed(0)
+    Wav2Vec2ForCTC(config).save_pretrained(folder)
+    Wav2Vec2FeatureExtractor(sampling_rate=8000, return_attention_mask=True).save_pretrained(folder)  # type: ignore[no-untyped-call]
+    if letters:
+        vocabulary = {token: i for i, token in enumerate(["<pad>", "<unk>", "|", *letters])}
+        (folder / "vocab.json").write_text(json.dumps(vocabulary), encoding="utf-8")
+        Wav2Vec2CTCTokenizer(  # type: ignore[no-untyped-call]
+            str(folder / "vocab.json"), bos_token=None, eos_token=None, word_delimiter_token="|"
+        ).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("letters", ["ABCD", ""])
+def test_a_model_of_transformers_is_trained_and_comes_out_as_one(letters: str, tmp_path: Path) -> None:
+    from transformers import AutoModelForCTC, AutoTokenizer
+
+    data = write(tmp_path)
+    source = tiny_wav2vec2(tmp_path / "pretrained", letters)
+    settings = {"model": str(source), "recipe": {"batch_size": 4, "dropout": 0.1, "augmentation": 0.5}}
+    phases = [{"name": "only", "until": "4 steps"}]
+    result = train(tmp_path / "run", data, **settings, phases=phases)
+    assert result.test is not None
+    symbols = AutoTokenizer.from_pretrained(result.model).get_vocab()
+    assert AutoModelForCTC.from_pretrained(result.model).config.vocab_size == len(symbols)
+    assert set(symbols) >= ({"A", "|"} if letters else {"a", "|"})
+    scores = api.evaluate(result.model, data.test or "")["scores"]
+    assert scores["loss"]["score"] == pytest.approx(result.record["scores"]["test"]["loss"], rel=1e-3)
+    again = train(tmp_path / "again", data, **settings, phases=phases)
+    assert again.record["weights_sha256"] == result.record["weights_sha256"]
+    usage = str(result.record["usage"]).replace("{model}", repr(str(result.model)))
+    exec(usage, {})
+
+
+def test_a_language_without_spaces_is_judged_by_characters_and_a_phase_goes_on(tmp_path: Path) -> None:
+    rows: list[dict[str, object]] = []
+    for i, text in enumerate(words(40, 0, "你好")):
+        text = text.replace(" ", "")
+        write_sound(tmp_path / f"{i}.flac", text, seed=i)
+        rows.append({"audio_filepath": f"{i}.flac", "text": text})
+    manifest = write_manifest(tmp_path / "all.csv", rows)
+    phases = [{"name": "one", "until": "4 steps"}, {"name": "two", "until": "4 steps"}]
+    model = {"name": "deepspeech", "layers": 1, "width": 16}
+    result = train(tmp_path / "run", DataSpec(source=str(manifest)), model=model, phases=phases)
+    assert result.metric == "cer"
+    exhibits = json.loads(RunDirectory(tmp_path / "run").exhibits.read_text(encoding="utf-8"))
+    assert exhibits[0]["title"] == "What it hears"
+
+
+def test_settings_that_speech_has_not_are_refused(tmp_path: Path) -> None:
+    data = write(tmp_path)
+    for recipe, said in (
+        ({"label_smoothing": 0.1}, "CTC"),
+        ({"context": 64}, "read whole"),
+        ({"resolution": [32]}, "whole"),
+    ):
+        with pytest.raises(PlanError, match=said):
+            train(tmp_path / "run", data, recipe=recipe, phases=[{"name": "only", "until": "2 steps"}])
+
+
+def test_sounds_that_cannot_be_predicted_are_named(tmp_path: Path) -> None:
+    from multistep.tasks.speech.use import load_recognizer
+
+    data = write(tmp_path)
+    model = {"name": "wavenet", "layers": 1, "width": 16}
+    result = train(tmp_path / "run", data, model=model, phases=[{"name": "only", "until": "2 steps"}])
+    (tmp_path / "bad.wav").write_bytes(b"no sound")
+    for name in ("bad.wav", "missing.wav"):
+        with pytest.raises(DataError, match=name):
+            api.predict(result.model, [tmp_path / name])
+    recognizer = load_recognizer(str(result.model))
+    assert isinstance(recognizer.transcribe(say("ab", 16_000), 16_000), str)
+    with pytest.raises(DataError, match="no sound"):
+        recognizer.transcribe(np.zeros(0, np.float32), 8000)
