@@ -17,7 +17,7 @@ CURVE_SHARE = 0.05  # of the time may go to the looks that draw the validation c
 CURVE_POINTS = 100  # windows of a phase whose length is known, where looks are cheap enough
 SIBLING_POINTS = 8  # windows of a sibling, whose curve decides nothing
 EARLY_LOOKS = 10  # of a trunk, taken twice as often,
-LONG = 25  # where the phase has room for so many windows
+LONG = 15  # where the phase has room for so many windows
 STABLE_COOLDOWN = 0.25  # steps of cooldown per step of a trunk that its curve, not its length, ended
 PROBE_STEPS = 200  # a shorter probe says little about a rate
 PROBE_SHARE = 0.05  # of the training time, for all probes together
@@ -232,7 +232,7 @@ def _window_steps(phase: PhaseRecord, trial: TrialRecord, left: int | None, take
     affordable = math.ceil(facts.sample_tokens / (3 * CURVE_SHARE * step_tokens))
     by_length = max(FIRST_WINDOW, taken // points) if left is None else math.ceil((taken + left) / points)
     if trial.trial.kind == "trunk" and len(trial.curve) < EARLY_LOOKS and taken + (left or 0) >= LONG * affordable:
-        # No curve is judged before it has ten looks: what overfits at once is seen in half the time for a hundredth
+        # No curve is judged before it has ten looks: what overfits at once is seen in half the time, for a sixtieth
         # of the phase's.
         affordable = math.ceil(affordable / 2)
     return max(1, affordable, by_length)
