@@ -81,7 +81,7 @@ def agree(predictions: list[Prediction], table: Evaluation) -> bool:
     said = [Path(p.input).stem.split("-")[2].replace("_", " ") for p in predictions]
     errors = [Levenshtein.distance(s.split(), p.output.split()) for s, p in zip(said, predictions, strict=True)]
     right = [i for i, p in enumerate(predictions) if p.output == said[i]]
-    probabilities = [predictions[i].probability for i in right]
+    probabilities = [predictions[i].probability or 0.0 for i in right]
     loss = table.columns["loss"][right]
     return errors == table.columns["errors"].tolist() and bool(np.allclose(probabilities, np.exp(-loss), atol=1e-3))
 

@@ -80,7 +80,9 @@ def by_force(log_probs: NDArray[np.float32], alphabet: Alphabet, bonus: dict[tup
         total[labels] = total.get(labels, 0.0) + float(
             np.exp(sum(row[s] for row, s in zip(log_probs, path, strict=True)))
         )
-    return list(max(total, key=lambda labels: np.log(total[labels]) + bonus.get(labels, 0.0)))
+    ranks = {labels: np.log(found) + bonus.get(labels, 0.0) for labels, found in total.items()}
+    best = max(ranks, key=ranks.__getitem__)
+    return list(best)
 
 
 @pytest.mark.parametrize("seed", range(8))
