@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import cases_images as images
+import cases_language as language
+import cases_speech as speech
 from corpora import english
 
 from multistep.core.metric import Evaluation
@@ -42,4 +45,29 @@ def _texts(folder: Path) -> DataSpec:
 
 
 SMALL_TEXT = {"model": {"layers": 2, "width": 32, "context": 32, "tokenizer": "characters"}}
-CASES: tuple[Case, ...] = (Case("text-generation", "text-generation", _texts, SMALL_TEXT),)
+CASES: tuple[Case, ...] = (
+    Case("text-generation", "text-generation", _texts, SMALL_TEXT),
+    Case(
+        "image-classification",
+        "image-classification",
+        images.write,
+        images.SETTINGS,
+        examples=36,
+        inputs=images.inputs,
+        agree=images.agree,
+    ),
+    *(
+        Case(name, "text-classification", write, language.SETTINGS, examples=40, inputs=inputs, agree=agree)
+        for name, write, inputs, agree in language.CLASSIFICATIONS
+    ),
+    Case(
+        "speech-recognition",
+        "speech-recognition",
+        speech.write,
+        speech.SETTINGS,
+        examples=16,
+        inputs=speech.inputs,
+        agree=speech.agree,
+    ),
+    Case("fill-mask", "fill-mask", language.write_classes, language.SETTINGS, examples=40),
+)

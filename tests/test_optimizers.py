@@ -176,6 +176,18 @@ def test_every_parameter_of_a_users_module_is_known_and_channels_last_changes_no
     torch.testing.assert_close(results[0], results[1], atol=1e-3, rtol=1e-3)
 
 
+def test_filters_are_read_by_their_groups_and_depthwise_ones_map_nothing() -> None:
+    model = nn.Sequential(
+        nn.Conv2d(8, 8, 3, groups=2), nn.Conv2d(8, 8, 3, groups=8), nn.Conv1d(8, 4, 5), nn.Linear(4, 2)
+    )
+    found = kinds(model)
+    assert found["0.weight"] == ("matrix", Matrix(parts=2))
+    assert found["1.weight"][0] == "vector"
+    assert found["2.weight"] == ("matrix", Matrix())
+    views = Matrix(parts=2).views(model[0].weight, model[0].weight)  # type: ignore[arg-type]
+    assert [view.shape for view in views] == [(4, 36), (4, 36)]
+
+
 def test_stock_transformers_models_are_read_right() -> None:
     from transformers import GPT2Config, GPT2LMHeadModel
 

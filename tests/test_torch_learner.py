@@ -333,6 +333,9 @@ class Noise:
     def configure(self, model: nn.Module, recipe: Recipe) -> int:
         return 1
 
+    def resize(self, resolution: int | None) -> None:
+        pass
+
 
 def pictures(recipe: Recipe, seed: int = 0) -> TorchLearner:
     made = TorchLearner(Noise(), lambda: False, CPU)  # type: ignore[arg-type]  # what is missing is not asked for

@@ -20,6 +20,14 @@ def workshop_for(plan: Plan) -> Workshop:
         from multistep.tasks.text.task import TextWorkshop
 
         return TextWorkshop()
+    if family == "language":
+        from multistep.tasks.language.task import LanguageWorkshop
+
+        return LanguageWorkshop()
+    if family == "images":
+        from multistep.tasks.images.task import ImageWorkshop
+
+        return ImageWorkshop()
     if family == "speech":
         from multistep.tasks.speech.task import SpeechWorkshop
 
@@ -40,6 +48,14 @@ def evaluate_model(model: str, data: DataSpec) -> Evaluation:
         from multistep.tasks.text import use as text
 
         return text.evaluate_model(model, data)
+    if family == "language":
+        from multistep.tasks.language import use as language
+
+        return language.evaluate_model(model, data)
+    if family == "images":
+        from multistep.tasks.images import use as images
+
+        return images.evaluate_model(model, data)
     if family == "speech":
         from multistep.tasks.speech import use as speech
 
@@ -53,6 +69,14 @@ def predict(model: str, inputs: Sequence[str]) -> list[Prediction]:
     task = task_of(model)
     if task == "text-generation":
         raise PlanError(f"{model}: writes text and predicts nothing; use `multistep generate {model} --prompt ...`")
+    if TASKS[task].family == "language":
+        from multistep.tasks.language import use as language
+
+        return language.predict(model, inputs)
+    if task == "image-classification":
+        from multistep.tasks.images import use as images
+
+        return images.predict(model, inputs)
     if task == "speech-recognition":
         from multistep.tasks.speech import use as speech
 

@@ -17,8 +17,9 @@ def kinds(model: nn.Module) -> dict[str, tuple[Kind, Matrix]]:
 
     the weight of an `nn.Embedding` is an embedding; the weight of the head (what `get_output_embeddings`
     returns, else the last `nn.Linear` in the module's order) is a head; what has fewer than two dimensions,
-    or is a norm's, is a vector; the rest are matrices, a convolution's with its inputs flattened. A fused
-    query, key and value weight, three times as long as wide and named as usual, is cut in three.
+    or is a norm's, is a vector, and so are filters that each read one channel alone; the rest are matrices, a
+    convolution's with its inputs flattened, cut by its groups. A fused query, key and value weight, three times as
+    long as wide and named as usual, is cut in three.
     """
     modules = list(model.named_modules())
     asked = getattr(model, "get_output_embeddings", lambda: None)()
@@ -34,9 +35,12 @@ def kinds(model: nn.Module) -> dict[str, tuple[Kind, Matrix]]:
                 kind = "head"
             elif p.ndim < 2 or "norm" in type(module).__name__.lower():
                 kind = "vector"
+            groups = getattr(module, "groups", 1) if p.ndim > 2 else 1
+            if kind == "matrix" and groups > 1 and p.shape[1] == 1:
+                kind = "vector"  # it maps no channel to another
             out, into = (p.shape[::-1] if transposed else p.shape) if p.ndim == 2 else (0, 0)
             fused = kind == "matrix" and out == 3 * into and any(f in f"{path}.{name}" for f in FUSED)
-            found.setdefault(id(p), (kind, Matrix(3 if fused else 1, transposed)))
+            found.setdefault(id(p), (kind, Matrix(3 if fused else groups if kind == "matrix" else 1, transposed)))
     return {name: found[id(p)] for name, p in model.named_parameters() if p.requires_grad}
 
 

@@ -35,7 +35,8 @@ from multistep.engine.learner import Exhibit, Interrupted, Split
 from multistep.errors import PlanError, RunFailed
 
 AVERAGE_EVERY = 4  # steps; averaging each of them would cost 1% more time and change nothing that shows
-STATISTICS_BATCHES = 32  # forward passes over which the statistics of batch normalisation are computed anew
+STATISTICS_BATCHES = 32  # forward passes, at most, over which statistics of batch normalisation are computed anew
+SCORING_EXAMPLES = 512  # are enough for those that scoring needs
 Batch = tuple[Tensor, ...]
 
 
@@ -124,10 +125,7 @@ class TorchLearner:
         fill(model, mean_weights(folders), "average.")
         self._place(model, recipe, seed)
         if self._norms:
-            # Pieces of a batch would have other statistics than the batch has in training, but must fit.
-            size = min(self._batch_size, self._micro_batch or self._batch_size)
-            passes = [functools.partial(self._forward, i * size, size) for i in range(STATISTICS_BATCHES)]
-            recompute_statistics(self._model, self._norms, passes)
+            self._recompute_statistics(self._model, STATISTICS_BATCHES)
         # Whoever goes on from here reads on where the longest of them was.
         saved = [read_counters(folder) for folder in folders]
         self._steps = max(state["steps"] for state in saved)
@@ -150,13 +148,15 @@ class TorchLearner:
         pairs = zip(self._model.parameters(), self._average.parameters(), strict=True)
         self._averaged: list[Tensor] = [average for p, average in pairs if p.requires_grad]
         self._norms = batch_norms(self._model)
+        self._statistics_due = True
         self._rule = _step_rule(self._model, recipe)
 
     def save(self, folder: Path) -> None:
-        self._copy_buffers()
+        parameters = dict(self._average.named_parameters())
         tensors = {
             **{f"model.{name}": tensor for name, tensor in named(self._model)},
-            **{f"average.{name}": tensor for name, tensor in named(self._average)},
+            # Buffers are those of training, whether or not somebody has looked since.
+            **{f"average.{n}": parameters[n] if n in parameters else t.clone() for n, t in named(self._model)},
             **{f"optimizer.{name}": tensor for name, tensor in self._rule.state_tensors().items()},
         }
         on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
@@ -171,7 +171,7 @@ class TorchLearner:
         (folder / COUNTERS).write_text(json.dumps(state), encoding="utf-8")
 
     def export(self, folder: Path, card: str) -> str:
-        self._copy_buffers()
+        self._make_average_ready()
         return self._domain.export(self._average, folder, card)
 
     # Training ---------------------------------------------------------------------------------------
@@ -179,6 +179,7 @@ class TorchLearner:
     def advance(self, rates: Sequence[float], *, resolution: int | None = None) -> Progress:
         self._model.train()
         self._domain.resize(resolution)
+        self._statistics_due = True
         averaging = self._recipe.averaging and not self._rule.keeps_average
         loss_sum = torch.zeros((), device=self._device)
         labels = torch.zeros((), device=self._device)
@@ -247,9 +248,16 @@ class TorchLearner:
         torch._foreach_div_(self._gradient_list(), total)
         return torch.stack(losses).sum(), total
 
-    def _forward(self, position: int, size: int) -> None:
+    def _recompute_statistics(self, model: nn.Module, batches: int) -> None:
+        """Batch normalisation's statistics of these weights, from the first batches that there are."""
+        # Pieces of a batch would have other statistics than the batch has in training, but must fit.
+        size = min(self._batch_size, self._micro_batch or self._batch_size)
+        passes = [functools.partial(self._forward, model, i * size, size) for i in range(batches)]
+        recompute_statistics(model, batch_norms(model), passes)
+
+    def _forward(self, model: nn.Module, position: int, size: int) -> None:
         with self._precision():
-            self._domain.loss(self._model, self._domain.batch(position, size, self._seed, self._device), 0.0)
+            self._domain.loss(model, self._domain.batch(position, size, self._seed, self._device), 0.0)
 
     @property
     def _batch_size(self) -> int:
@@ -297,15 +305,25 @@ class TorchLearner:
     @contextmanager
     def _evaluating(self) -> Iterator[None]:
         """Inference that leaves everything as it was, the random state included."""
-        self._copy_buffers()
+        self._make_average_ready()
         devices = [] if self._device.type == "cpu" else [self._device]
         kind = self._device.type if devices else "cuda"  # named even where nothing of it is forked
         with torch.random.fork_rng(devices, device_type=kind), torch.inference_mode(), self._precision():
             yield
 
-    def _copy_buffers(self) -> None:
+    def _make_average_ready(self) -> None:
+        """Make the averaged weights ready for use: buffers are the model's, but for batch normalisation's statistics.
+
+        Those are of other weights, and of images that were augmented and perhaps smaller, so they are computed anew.
+        """
+        if not self._statistics_due:
+            return
+        self._statistics_due = False
         for own, theirs in zip(self._average.buffers(), self._model.buffers(), strict=True):
             own.copy_(theirs)
+        if self._norms:
+            self._recompute_statistics(self._average, min(STATISTICS_BATCHES, -(-SCORING_EXAMPLES // self._batch_size)))
+            self._average.eval()
 
 
 def _step_rule(model: nn.Module, recipe: Recipe) -> StepRule:

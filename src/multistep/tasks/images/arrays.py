@@ -1,0 +1,156 @@
+"""Arrays of pixels with labels: .npz, the IDX files of the MNIST family, scikit-learn's handwritten digits."""
+
+from __future__ import annotations
+
+import gzip
+import re
+import struct
+import zipfile
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from multistep.errors import DataError
+from multistep.tasks.images.decode import Pixels
+
+DIGITS = "handwritten-digits"
+IMAGES = ("x", "images", "image", "data", "pixels", "inputs")
+LABELS = ("y", "labels", "label", "targets", "target")
+_SPLITS = {"train": "train", "val": "validation", "valid": "validation", "validation": "validation", "test": "test"}
+_IDX = re.compile(r"(?P<split>.*?)[-_.]?(?P<what>images|labels)[-_.]idx[13]-ubyte(\.gz)?$", re.IGNORECASE)
+_IDX_SPLITS = {"train": "train", "t10k": "test", "test": "test", "val": "validation", "valid": "validation"}
+Labelled = tuple[Pixels, list[str]]
+
+
+def digits() -> Labelled:
+    """The 1,797 handwritten digits of 8 x 8 pixels that come with scikit-learn."""
+    try:
+        from sklearn.datasets import load_digits
+    except Exception as error:
+        raise DataError(f"{DIGITS} come with scikit-learn ({error}); pip install 'multistep[images]'") from error
+    found = load_digits()
+    pixels = np.round(found.images * (255 / 16)).astype(np.uint8)
+    return pixels, [str(label) for label in found.target]
+
+
+def npz_splits(path: Path) -> tuple[dict[str, Labelled], list[str]]:
+    """Images and labels of each split in a .npz; "" where the names of its arrays name none.
+
+    Raises DataError for arrays that are missing, of other shapes or lengths, or that only pickle could read.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(f"{path}: not a .npz that numpy can read ({error})") from None
+    pairs: dict[str, dict[str, str]] = {}
+    for name in arrays:
+        words = re.split(r"[_\W]+", name.lower())
+        split = next((_SPLITS[word] for word in words if word in _SPLITS), "")
+        role = "images" if set(words) & set(IMAGES) else "labels" if set(words) & set(LABELS) else None
+        if role and len(words) <= 2:
+            if role in pairs.setdefault(split, {}):
+                raise DataError(f"{path}: both '{pairs[split][role]}' and '{name}' look like {role}; keep one")
+            pairs[split][role] = name
+    whole = {split: pair for split, pair in pairs.items() if len(pair) == 2}
+    if not whole:
+        held = ", ".join(f"'{name}'" for name in arrays) or "nothing"
+        raise DataError(f"{path}: holds {held}; name arrays images and labels, or x_train, y_train, x_test, y_test")
+    names = arrays.get("label_names", arrays.get("class_names"))
+    found = {}
+    for split, pair in whole.items():
+        pixels = _pixels(f"{path}[{pair['images']}]", arrays[pair["images"]])
+        labels = _labels(f"{path}[{pair['labels']}]", arrays[pair["labels"]], names)
+        if len(pixels) != len(labels):
+            raise DataError(
+                f"{path}: {len(pixels):,} images in '{pair['images']}' but {len(labels):,} labels in '{pair['labels']}'"
+            )
+        found[split] = (pixels, labels)
+    left = [name for name in arrays if not any(name in pair.values() for pair in whole.values())]
+    left = [name for name in left if name not in ("label_names", "class_names")]
+    return found, [f"{path}: arrays left out: {', '.join(left)}"] if left else []
+
+
+def _pixels(where: str, array: NDArray[Any]) -> Pixels:
+    """(N, H, W) or (N, H, W, C) bytes. Channels may come first; floats may be 0 to 1."""
+    if array.ndim == 4 and array.shape[1] in (1, 3) and array.shape[3] not in (1, 3):
+        array = array.transpose(0, 2, 3, 1)
+    if array.ndim not in (3, 4) or (array.ndim == 4 and array.shape[3] not in (1, 3)) or not array.size:
+        raise DataError(
+            f"{where}: shape {array.shape}; allowed: (N, height, width), with 1 or 3 channels last or first"
+        )
+    if array.dtype == np.uint8:
+        return np.ascontiguousarray(array)
+    if array.dtype.kind not in "iufb":
+        raise DataError(f"{where}: {array.dtype}; pixels must be numbers, 0 to 255 or 0.0 to 1.0")
+    low, high = float(array.min()), float(array.max())
+    if not (low >= 0 and high <= 255):  # NaN fails too
+        raise DataError(f"{where}: values from {low:g} to {high:g}; pixels must be 0 to 255, or 0.0 to 1.0")
+    scale = 255.0 if high <= 1 and array.dtype.kind in "fb" else 1.0
+    return np.round(array * scale).astype(np.uint8)
+
+
+def _labels(where: str, array: NDArray[Any], names: NDArray[Any] | None) -> list[str]:
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    if array.ndim == 2 and array.shape[1] > 1 and bool((array.sum(1) == 1).all()) and bool((array.max(1) == 1).all()):
+        array = array.argmax(1)  # one-hot
+    if array.ndim != 1 or array.dtype.kind not in "iufUSb":
+        raise DataError(f"{where}: shape {array.shape} of {array.dtype}; labels must be one number or name an image")
+    if array.dtype.kind == "f":
+        if not bool((array == np.round(array)).all()):
+            raise DataError(f"{where}: labels are fractions; classes must be whole numbers or names")
+        array = array.astype(np.int64)
+    if names is not None and array.dtype.kind in "iu":
+        if array.min() < 0 or array.max() >= len(names):
+            raise DataError(f"{where}: labels from {array.min()} to {array.max()}, but {len(names)} label names")
+        return [str(names[label]) for label in array]
+    return [label.decode("utf-8", "replace") if isinstance(label, bytes) else str(label) for label in array.tolist()]
+
+
+def idx_parts(folder: Path) -> dict[str, tuple[Path, Pixels, list[str]]]:
+    """Splits of a folder with IDX files, by their usual names; empty if there are none.
+
+    The format: yann.lecun.com/exdb/mnist. Raises DataError for a file that is cut off, or without its partner.
+    """
+    files: dict[str, dict[str, Path]] = {}
+    for path in sorted(folder.iterdir()):
+        if path.is_file() and (match := _IDX.match(path.name)):
+            words = re.split(r"[-_.]", match["split"].lower())
+            split = next((_IDX_SPLITS[word] for word in words if word in _IDX_SPLITS), "")
+            known = files.setdefault(split, {}).setdefault(match["what"].lower(), path)
+            if known != path and known.name.removesuffix(".gz") != path.name.removesuffix(".gz"):
+                raise DataError(f"{folder}: {known.name} and {path.name} look like the same split; keep one set")
+    found = {}
+    for split, pair in files.items():
+        for what, other in (("images", "labels"), ("labels", "images")):
+            if what not in pair:
+                raise DataError(f"{pair[other]}: the IDX file with its {what} is missing beside it")
+        pixels, labels = _read_idx(pair["images"], 3), _read_idx(pair["labels"], 1)
+        if len(pixels) != len(labels):
+            name = pair["labels"].name
+            raise DataError(f"{pair['images']}: {len(pixels):,} images, but {len(labels):,} labels in {name}")
+        found[split] = (pair["images"], pixels, [str(label) for label in labels.tolist()])
+    return found
+
+
+def _read_idx(path: Path, dimensions: int) -> Pixels:
+    try:
+        data = path.read_bytes()
+        if data[:2] == b"\x1f\x8b":
+            data = gzip.decompress(data)
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path}: cannot be read ({error})") from None
+    header = 4 + 4 * dimensions
+    if len(data) < header or data[:4] != bytes((0, 0, 8, dimensions)):
+        raise DataError(f"{path}: not an IDX file of bytes in {dimensions} dimensions (it begins with {data[:4]!r})")
+    shape: Sequence[int] = struct.unpack(f">{dimensions}I", data[4:header])
+    expected = int(np.prod(shape, dtype=np.int64))
+    if len(data) - header != expected:
+        held = len(data) - header
+        raise DataError(f"{path}: {held:,} bytes of data, but its header says {expected:,}; it is cut off")
+    return np.frombuffer(data, np.uint8, offset=header).reshape(shape)

@@ -1,0 +1,190 @@
+"""Image files -> bytes of one mode and one size, decoded once. Pillow reads them."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from multistep.errors import DataError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Pixels: TypeAlias = NDArray[np.uint8]
+Content: TypeAlias = Path | bytes | Pixels  # a file, a file's bytes, or pixels (H, W) or (H, W, C)
+SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm")
+MOST_BYTES = 2**31  # of all decoded images together; larger ones are made smaller
+LARGEST_SIDE = 224  # of images that differ in size
+_GREY = {"1", "L", "LA", "I", "F", "I;16", "I;16L", "I;16B", "I;16N"}
+_TURNED = (5, 6, 7, 8)  # EXIF orientations that swap height and width
+
+
+@dataclass(frozen=True)
+class Look:
+    """What an image's header says."""
+
+    grey: bool
+    mode: str
+    height: int
+    width: int
+
+
+@dataclass(frozen=True)
+class Form:
+    """What every image is turned into: 1 channel (grey) or 3 (RGB), and a size in pixels."""
+
+    channels: int
+    height: int
+    width: int
+
+    def __str__(self) -> str:
+        return f"{self.height} x {self.width}, {'grey' if self.channels == 1 else 'RGB'}"
+
+    def sized(self, side: int) -> Form:
+        """The same proportions with a longer side of so many pixels."""
+        longer = max(self.height, self.width)
+        height, width = (max(1, round(each * side / longer)) for each in (self.height, self.width))
+        return Form(self.channels, height, width)
+
+
+def require_pillow() -> None:
+    """Raises DataError that names the extra, whatever is wrong with the installed one."""
+    try:
+        import PIL.Image  # noqa: F401
+    except Exception as error:
+        raise DataError(f"reading image files needs Pillow ({error}); pip install 'multistep[images]'") from error
+
+
+def look_at(content: Content) -> Look | str:
+    """The header of an image, or why it cannot be read."""
+    if isinstance(content, np.ndarray):
+        grey = content.ndim == 2 or content.shape[2] == 1
+        return Look(grey, "grey" if grey else "RGB", *content.shape[:2])
+    try:
+        with _open(content) as image:
+            turned = image.getexif().get(0x0112) in _TURNED
+            width, height = reversed(image.size) if turned else image.size
+            return Look(image.mode in _GREY, image.mode, height, width)
+    except Exception as error:  # Pillow's readers raise OSError, ValueError, SyntaxError, struct.error and their own
+        return _reason(content, error)
+
+
+def decode(content: Content, form: Form) -> Pixels | str:
+    """The image in that form, (H, W, C), or why it cannot be read.
+
+    Turned as its EXIF orientation says; laid on white where it is transparent; of an animation the first frame;
+    16 bits become 8. Another size is averaged down (or interpolated up), the whole image, whatever its proportions.
+    """
+    if isinstance(content, np.ndarray):
+        pixels = content if content.ndim == 3 else content[:, :, None]
+        if pixels.shape == (form.height, form.width, form.channels):
+            return pixels
+    try:
+        from PIL import Image, ImageOps
+
+        if isinstance(content, np.ndarray):
+            image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+        else:
+            with _open(content) as opened:
+                image = ImageOps.exif_transpose(opened)
+                image.load()
+        image = _in_mode(image, "L" if form.channels == 1 else "RGB")
+        if image.size != (form.width, form.height):
+            image = image.resize((form.width, form.height), Image.Resampling.BILINEAR)
+        return np.asarray(image, dtype=np.uint8).reshape(form.height, form.width, form.channels)
+    except Exception as error:
+        return _reason(content, error)
+
+
+def look_at_all(contents: Sequence[Content]) -> list[Look | str]:
+    """`look_at`, several at a time."""
+    if all(isinstance(content, np.ndarray) for content in contents):
+        return [look_at(content) for content in contents]
+    require_pillow()
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(look_at, contents, chunksize=64))
+
+
+def decode_all(contents: Sequence[Content], form: Form) -> tuple[Pixels, dict[int, str]]:
+    """All images, (N, H, W, C), and why some could not be read, by number; their pixels are zero."""
+    shape = (form.height, form.width, form.channels)
+    if all(isinstance(content, np.ndarray) and content.shape in (shape, shape[:2]) for content in contents):
+        return np.array(contents, np.uint8).reshape(-1, *shape), {}
+    images = np.zeros((len(contents), *shape), np.uint8)
+    failures: dict[int, str] = {}
+
+    def one(number: int) -> None:
+        found = decode(contents[number], form)
+        if isinstance(found, str):
+            failures[number] = found
+        else:
+            images[number] = found
+
+    # Pillow decodes and resizes without Python's lock.
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(one, range(len(contents)), chunksize=64))
+    return images, dict(sorted(failures.items()))
+
+
+def form_of(looks: Sequence[Look]) -> tuple[Form, list[str]]:
+    """The form that suits the images, and notes where some must be changed.
+
+    RGB if any is; the size that all share, else a square of the median side, 224 pixels at most; less where all of
+    them would take too much memory.
+    """
+    notes: list[str] = []
+    modes = Counter(look.mode for look in looks)
+    channels = 1 if all(look.grey for look in looks) else 3
+    if len(modes) > 1 or not modes.keys() <= {"L", "RGB", "grey"}:
+        counts = ", ".join(f"{mode} {count:,}" for mode, count in modes.most_common(6))
+        notes.append(f"modes of the images: {counts}; all are read as {'grey' if channels == 1 else 'RGB'}")
+    sizes = Counter((look.height, look.width) for look in looks)
+    height, width = next(iter(sizes))
+    if len(sizes) > 1:
+        height = width = min(LARGEST_SIDE, int(np.median([np.sqrt(look.height * look.width) for look in looks])))
+    share = np.sqrt(MOST_BYTES / (len(looks) * channels * height * width))
+    if share < 1:
+        height, width = (max(1, int(share * side)) for side in (height, width))
+    if sizes.keys() != {(height, width)}:
+        low, high = min(sizes), max(sizes)
+        many = f"of {len(sizes):,} sizes, {low[0]} x {low[1]} to {high[0]} x {high[1]}" if len(sizes) > 1 else ""
+        notes.append(f"images are {many or f'{low[0]} x {low[1]}'}; all are resized to {height} x {width}")
+    return Form(channels, height, width), notes
+
+
+def _open(content: Path | bytes) -> Image:
+    from PIL import Image
+
+    return Image.open(content if isinstance(content, Path) else BytesIO(content))
+
+
+def _in_mode(image: Image, mode: str) -> Image:
+    from PIL import Image
+
+    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
+        values = np.asarray(image, dtype=np.float64)
+        if values.size and values.max() > 255:
+            values = values / 257  # 16 bits: 65535 is white
+        image = Image.fromarray(values.clip(0, 255).round().astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image if image.mode == mode else image.convert(mode)
+
+
+def _reason(content: Content, error: Exception) -> str:
+    if isinstance(content, Path) and not content.exists():
+        return "no such file"
+    if (content.stat().st_size if isinstance(content, Path) else len(content)) == 0:
+        return "empty"
+    name = type(error).__name__
+    return "not an image that Pillow can read" if name == "UnidentifiedImageError" else str(error) or name

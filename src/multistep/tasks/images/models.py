@@ -1,0 +1,362 @@
+"""Where image classifiers come from and where they go: nets from nothing, folders, hub ids; exported folders."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from multistep.core.recipe import Recipe
+from multistep.engine.checkpoints import sha256
+from multistep.errors import PlanError, nearest
+from multistep.tasks.folders import TASK_FILE, read_task, write_task
+from multistep.tasks.images import nets
+from multistep.tasks.images.decode import Form
+from multistep.tasks.images.nets import NetConfig, SmallNet
+
+TASK = "image-classification"
+WEIGHTS, SOURCE = "model.safetensors", "net.py"
+PRESETS = ("cnn", "resnet-small", "resnet-18", "resnet-34", "resnet-50")
+STANDARD = {  # arXiv 1512.03385, table 1: blocks of each stage, and their kind
+    "resnet-18": ((2, 2, 2, 2), "basic"),
+    "resnet-34": ((3, 4, 6, 3), "basic"),
+    "resnet-50": ((3, 4, 6, 3), "bottleneck"),
+}
+NET_USAGE = """import runpy
+import torch
+folder = {{model}}
+net = runpy.run_path(folder + "/net.py")
+labels, classifier = net["read"](folder)["labels"], net["load"](folder)
+pixels = torch.randint(256, (1, {channels}, {height}, {width}))  # or an image's, 0 to 255
+print(labels[classifier(pixels).argmax().item()])"""
+PIPELINE_USAGE = """from PIL import Image
+from transformers import pipeline
+classify = pipeline("image-classification", {{model}})
+print(classify(Image.new("RGB", ({width}, {height}))))  # or the path of an image"""
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Mean and deviation of each channel of the training images, 0 to 255."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+class Maker(Protocol):
+    """One kind of classifier: pixels (B, C, H, W) from 0 to 255 -> logits (B, classes)."""
+
+    classes: tuple[str, ...]
+    form: Form  # what it was made for, and reads where a recipe names no sizes
+    pretrained: bool
+    architecture: str
+    description: str
+    settings: tuple[str, ...]  # of dropout and resolution, those that it can have
+    usage: str
+
+    def build(self, seed: int) -> nn.Module: ...
+    def configure(self, model: nn.Module, recipe: Recipe) -> None: ...
+    def write(self, model: nn.Module, folder: Path, height: int, width: int) -> None: ...
+
+
+class NetMaker:
+    """The small nets, from nothing or from a folder that one was exported to."""
+
+    settings: tuple[str, ...] = ("dropout", "resolution")
+
+    def __init__(
+        self,
+        config: NetConfig,
+        classes: Sequence[str],
+        form: Form,
+        statistics: Statistics,
+        weights: SmallNet | None = None,
+    ) -> None:
+        self._config, self._weights = replace(config, classes=len(classes)), weights
+        self._statistics = statistics
+        self.classes, self.form = tuple(classes), form
+        self.pretrained = weights is not None
+        self.architecture = config.kind
+        self.usage = NET_USAGE.format(**vars(form))
+        blocks = f", {config.blocks} blocks" if config.kind == nets.RESNET else ""
+        self.description = (
+            f"{config.kind}: {config.stages} stages from width {config.width}{blocks}, {form}, {len(classes)} classes"
+        )
+
+    def build(self, seed: int) -> nn.Module:
+        with torch.random.fork_rng([]):  # torch draws first weights of its own, which are drawn anew
+            net = nets.initialise(SmallNet(self._config), seed)
+        set_statistics(net, self._statistics)
+        if self._weights is not None:
+            known = self._weights.state_dict()
+            head = net.head.weight.shape == self._weights.head.weight.shape
+            net.load_state_dict({k: v for k, v in known.items() if head or not k.startswith("head.")}, strict=head)
+        return net
+
+    def configure(self, model: nn.Module, recipe: Recipe) -> None:
+        assert isinstance(model, SmallNet)
+        model.dropout.p = recipe.dropout
+
+    def write(self, model: nn.Module, folder: Path, height: int, width: int) -> None:
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+        (folder / WEIGHTS).write_bytes(save(tensors, metadata={"format": "pt"}))
+        shutil.copyfile(nets.__file__, folder / SOURCE)
+        sizes = {"channels": self.form.channels, "height": height, "width": width}
+        write_task(folder, TASK, {"labels": list(self.classes), **sizes, "net": nets.sizes(self._config)})
+
+
+class Pixels(nn.Module):
+    """A model of transformers that reads pixels from 0 to 255."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, net: Any, statistics: Statistics) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(1, len(statistics.mean), 1, 1))
+        self.register_buffer("std", torch.ones(1, len(statistics.std), 1, 1))
+        self.net = net
+        set_statistics(self, statistics)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        x = ((pixels - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+        logits: Tensor = self.net(pixel_values=x).logits
+        return logits
+
+
+class TransformersMaker:
+    """Any image classifier that transformers has: of a local folder, of the hub, or a ResNet from nothing."""
+
+    def __init__(self, net: Any, form: Form, statistics: Statistics, *, pretrained: bool, name: str) -> None:
+        self._net, self._statistics = net, statistics
+        self.form, self.pretrained = form, pretrained
+        labels = net.config.id2label
+        self.classes = tuple(str(labels[i]) for i in range(len(labels)))
+        self.architecture = str(net.config.model_type)
+        dropout = ("dropout",) if _dropouts(net) else ()
+        self.settings = (*dropout, *(("resolution",) if _any_size(net) else ()))
+        self.usage = PIPELINE_USAGE.format(**vars(form))
+        self.description = f"{name} ({type(net).__name__}), {form}, {len(self.classes)} classes"
+
+    def build(self, seed: int) -> nn.Module:
+        if self.pretrained:
+            net = copy.deepcopy(self._net)
+        else:
+            with torch.random.fork_rng([]):
+                torch.manual_seed(seed)
+                net = type(self._net)(copy.deepcopy(self._net.config))
+        return Pixels(net, self._statistics).to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+
+    def configure(self, model: nn.Module, recipe: Recipe) -> None:
+        places = _dropouts(model)
+        if recipe.dropout and not places:
+            raise PlanError(f"recipe.dropout is {recipe.dropout:g}, but {self.architecture} has none; leave it out")
+        for module in places:
+            module.p = recipe.dropout
+        if recipe.resolution and "resolution" not in self.settings:
+            raise PlanError(
+                f"recipe.resolution: this {self.architecture} has learnt positions, so it reads images of "
+                f"{self.form.height} x {self.form.width} alone; leave it out"
+            )
+
+    def write(self, model: nn.Module, folder: Path, height: int, width: int) -> None:
+        assert isinstance(model, Pixels)
+        with quietly():
+            model.net.save_pretrained(folder)
+        processor = {
+            "image_processor_type": "ViTImageProcessor",  # resize, scale and normalise, nothing else
+            "do_convert_rgb": True,
+            "do_resize": True,
+            "size": {"height": height, "width": width},
+            "resample": 2,
+            "do_rescale": True,
+            "rescale_factor": 1 / 255,
+            "do_normalize": True,
+            "image_mean": [mean / 255 for mean in model.mean.flatten().tolist()],
+            "image_std": [std / 255 for std in model.std.flatten().tolist()],
+        }
+        (folder / "preprocessor_config.json").write_text(json.dumps(processor, indent=2), encoding="utf-8")
+        sizes = {"channels": self.form.channels, "height": height, "width": width}
+        write_task(folder, TASK, {"labels": list(self.classes), **sizes})
+
+
+def set_statistics(model: nn.Module, statistics: Statistics) -> None:
+    """Set what pixels are normalised by."""
+    with torch.no_grad():
+        for name in ("mean", "std"):
+            buffer = model.get_buffer(name)
+            buffer.copy_(torch.tensor(getattr(statistics, name)).view_as(buffer))
+
+
+def make_standard(name: str, classes: Sequence[str], form: Form, statistics: Statistics) -> Maker:
+    """A ResNet in the standard form, from nothing, as transformers has it."""
+    from transformers import ResNetConfig, ResNetForImageClassification
+
+    depths, kind = STANDARD[name]
+    widths = [64, 128, 256, 512] if kind == "basic" else [256, 512, 1024, 2048]
+    config = ResNetConfig(
+        num_channels=form.channels,
+        hidden_sizes=widths,
+        depths=list(depths),
+        layer_type=kind,
+        id2label=dict(enumerate(classes)),
+        label2id={label: i for i, label in enumerate(classes)},
+    )
+    with torch.random.fork_rng([]):
+        net = ResNetForImageClassification(config)
+    return TransformersMaker(net, form, statistics, pretrained=False, name=f"{name} from nothing")
+
+
+def form_of_model(name: str) -> Form:
+    """What the classifier of a local folder or hub id reads. Raises PlanError that says what is missing."""
+    if read_task(name).get("net"):
+        about = nets.read(name)
+        return Form(about["channels"], about["height"], about["width"])
+    processor, config = _processor(name), _config(name)
+    size = processor.get("crop_size" if processor.get("do_center_crop") else "size") or config.get("image_size") or 224
+    size = size if isinstance(size, dict) else {"height": size, "width": size}
+    side = size.get("shortest_edge") or 224
+    height, width = (int(size.get(name) or side) for name in ("height", "width"))
+    return Form(int(config.get("num_channels", 3)), height, width)
+
+
+def load_model(name: str, classes: Sequence[str] | None, statistics: Statistics | None) -> tuple[Maker, list[str]]:
+    """The classifier of a local folder or hub id, and notes.
+
+    Its head is kept where its classes are those of the data, in its own order, else begun anew. `classes` None: as it
+    is. `statistics` are for models that do not say how they want pixels normalised.
+    """
+    form = form_of_model(name)
+    if read_task(name).get("net"):
+        return _load_net(Path(name), classes, form)
+    from transformers import AutoModelForImageClassification
+
+    config = _config(name)
+    own = [str(label) for _, label in sorted(((int(i), v) for i, v in config.get("id2label", {}).items()))]
+    same = classes is None or set(own) == set(classes)
+    head: dict[str, Any] = {}
+    if not same:
+        assert classes is not None
+        head = {"id2label": dict(enumerate(classes)), "label2id": {label: i for i, label in enumerate(classes)}}
+        head |= {"num_labels": len(classes), "ignore_mismatched_sizes": True}
+    try:
+        with quietly():
+            net = AutoModelForImageClassification.from_pretrained(name, dtype=torch.float32, **head)
+    except (OSError, ValueError) as error:
+        raise _not_to_be_had(name, error) from error
+    processor = _processor(name)
+    if processor.get("do_normalize", True) and processor.get("image_mean"):
+        scale = 1 / float(processor.get("rescale_factor") or 1 / 255) if processor.get("do_rescale", True) else 1.0
+        numbers = [tuple(float(v) * scale for v in processor[key]) for key in ("image_mean", "image_std")]
+        statistics = Statistics(*numbers)
+    elif processor:
+        statistics = Statistics((0.0,) * form.channels, (255.0,) * form.channels)
+    statistics = statistics or Statistics((127.5,) * form.channels, (64.0,) * form.channels)
+    notes = [] if same else [f"{name}: its classes are others than the data's, so its head begins anew"]
+    return TransformersMaker(net, form, statistics, pretrained=True, name=name), notes
+
+
+def _load_net(folder: Path, classes: Sequence[str] | None, form: Form) -> tuple[Maker, list[str]]:
+    """A small net that this project exported."""
+    from safetensors import SafetensorError
+
+    try:
+        about = nets.read(folder)
+        config = NetConfig(**about["net"])
+        weights = SmallNet(config)
+        weights.load_state_dict(load_file(folder / WEIGHTS))
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        raise PlanError(f"model: {folder} is damaged ({first_line(error)}); export or copy it again") from error
+    own = [str(label) for label in about["labels"]]
+    same = classes is None or set(own) == set(classes)
+    mean, std = (tuple(weights.get_buffer(name).flatten().tolist()) for name in ("mean", "std"))
+    kept = own if same or classes is None else list(classes)
+    notes = [] if same else [f"{folder}: its classes are others than the data's, so its head begins anew"]
+    return NetMaker(config, kept, form, Statistics(mean, std), weights), notes
+
+
+def own_classes(name: str) -> tuple[str, ...]:
+    """The classes that a model folder or hub id knows, in its order."""
+    if labels := read_task(name).get("labels"):
+        return tuple(str(label) for label in labels)
+    found = _config(name).get("id2label", {})
+    return tuple(str(label) for _, label in sorted((int(i), v) for i, v in found.items()))
+
+
+def _config(name: str) -> dict[str, Any]:
+    folder = Path(name)
+    if folder.is_dir() and not (folder / "config.json").is_file():
+        raise PlanError(f"model: {folder} holds neither config.json nor {TASK_FILE} of an exported net")
+    if not folder.is_dir() and (name.count("/") > 1 or name.startswith((".", "/"))):
+        raise PlanError(f"model: {name}: no such folder")
+    from transformers import AutoConfig
+
+    try:
+        found: dict[str, Any] = AutoConfig.from_pretrained(name).to_dict()
+    except (OSError, ValueError) as error:
+        raise _not_to_be_had(name, error) from error
+    return found
+
+
+def _processor(name: str) -> dict[str, Any]:
+    """How a model wants images prepared; empty where it does not say."""
+    from transformers import AutoImageProcessor
+
+    try:
+        with quietly():
+            found: dict[str, Any] = AutoImageProcessor.from_pretrained(name).to_dict()  # type: ignore[no-untyped-call]
+    except Exception:  # no file of that name, or one that only other libraries can read
+        return {}
+    return found
+
+
+def _not_to_be_had(name: str, error: Exception) -> PlanError:
+    return PlanError(
+        f"model '{name}': no preset ({', '.join(PRESETS)}), no folder, and not to be had from the hub "
+        f"({first_line(error)}).{nearest(name, PRESETS)}"
+    )
+
+
+def _dropouts(model: nn.Module) -> list[nn.Dropout]:
+    return [module for module in model.modules() if isinstance(module, nn.Dropout)]
+
+
+def _any_size(net: nn.Module) -> bool:
+    """Whether the net reads images of any size: what has learnt positions does not."""
+    return not any("position" in name for name, _ in [*net.named_parameters(), *net.named_buffers()])
+
+
+def first_line(error: Exception) -> str:
+    """What a library's error says, without its advice over many lines."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def weights_hash(folder: Path) -> str:
+    """SHA-256 of the exported weights, or of the shards' hashes where there are several files."""
+    files = sorted(folder.glob("*.safetensors"))
+    return sha256(files[0]) if len(files) == 1 else "+".join(sha256(file) for file in files)
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Without the progress bars and advice of transformers, which would break into the live view."""
+    from transformers.utils import logging
+
+    bars, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]

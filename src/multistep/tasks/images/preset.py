@@ -1,0 +1,170 @@
+"""What to train when the plan leaves it open: net, size and recipe, by rule from data and budget.
+
+The numbers come from bench/explore_images.py; docs/experiments-images.md has the tables.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import cast
+
+from multistep.core.optimizers import convert_rate
+from multistep.core.plan import ModelSpec, Plan
+from multistep.core.recipe import OptimizerName, Recipe, Setting
+from multistep.core.units import Amount, Unit
+from multistep.errors import PlanError
+from multistep.tasks.images.decode import Form
+from multistep.tasks.images.nets import CNN, RESNET, NetConfig
+
+STANDARD_COST = {"resnet-18": 1.8e9, "resnet-34": 3.6e9, "resnet-50": 4.1e9}  # products, of 224 x 224 pixels
+PRESETS = (CNN, RESNET, *STANDARD_COST)
+DEVICE_RATES = {"cpu": 4.5e10, "mps": 5e11, "cuda": 2e13}  # operations a second, measured on CPUs: of one core
+SECOND_CORE = 0.56  # what each further core adds
+BATCH_SIZE = 128
+LARGEST_SIDE = {"cpu": 64}  # of images that a net from nothing reads; elsewhere 128
+SMALL_SIDE = 40  # up to it, every pixel counts; of larger images the first convolution takes every second
+WIDTHS = (16, 24, 32, 48, 64, 96, 128)
+RATE = 0.1  # Muon's
+FINE_TUNING_RATE = 5e-5  # AdamW's
+
+
+@dataclass(frozen=True)
+class ImageFacts:
+    """What a preset depends on: of the training split alone."""
+
+    images: int
+    form: Form
+    classes: int
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A net from nothing, `net` None for a ResNet in the standard form, and about how many epochs it will train."""
+
+    name: str
+    form: Form
+    net: NetConfig | None
+    epochs: float
+
+
+def choose(plan: Plan, facts: ImageFacts, given: Mapping[str, Setting], device: str, cores: int) -> Choice:
+    """Fill in what the plan leaves open. Raises PlanError for sizes that only other models have."""
+    spec = plan.model
+    name = RESNET if spec.name == "auto" else spec.name
+    for size in ("heads", "context", "vocabulary"):
+        if getattr(spec, size) is not None:
+            raise PlanError(f"model.{size} is for text; of {name}, width, layers or parameters can be given")
+    form = _form(facts.form, given, device)
+    if name in STANDARD_COST:
+        for size in ("parameters", "layers", "width"):
+            if getattr(spec, size) is not None:
+                raise PlanError(f"model.{size}: {name} has a standard form; leave it out, or take {RESNET}")
+        cost = STANDARD_COST[name] * form.height * form.width / 224**2
+        return Choice(name, form, None, _epochs(plan, facts, cost, device, cores))
+    net = _net(spec, name, facts, form, plan, device, cores)
+    return Choice(name, form, net, _epochs(plan, facts, products(net, form), device, cores))
+
+
+def _form(form: Form, given: Mapping[str, Setting], device: str) -> Form:
+    resolution = given.get("resolution")
+    if isinstance(resolution, tuple) and resolution:
+        return form.sized(int(resolution[-1]))
+    return form.sized(min(max(form.height, form.width), LARGEST_SIDE.get(device, 128)))
+
+
+def _net(spec: ModelSpec, kind: str, facts: ImageFacts, form: Form, plan: Plan, device: str, cores: int) -> NetConfig:
+    longer = max(form.height, form.width)
+    stride = 1 if longer <= SMALL_SIDE else 2
+    stages = max(1, min(4, math.floor(math.log2(max(2, longer / stride / 3)))))
+    blocks = max(1, round((spec.layers - 2) / (2 * stages))) if spec.layers else 1
+
+    def at(width: int) -> NetConfig:
+        return NetConfig(kind, form.channels, facts.classes, width, stages, blocks, stride)
+
+    if spec.width:
+        return at(spec.width)
+    if spec.parameters:
+        # Of a net's parameters nearly all grow with the square of its width.
+        return at(max(4, round(16 * math.sqrt(spec.parameters / parameters(at(16))))))
+    return at(
+        max(
+            (w for w in WIDTHS if _epochs(plan, facts, products(at(w), form), device, cores) >= LEAST_EPOCHS),
+            default=WIDTHS[0],
+        )
+    )
+
+
+LEAST_EPOCHS = 12.0
+
+
+def _epochs(plan: Plan, facts: ImageFacts, cost: float, device: str, cores: int) -> float:
+    """About how often a plan's budget reads the training images; by rule, nothing is measured.
+
+    `cost` is in products an image; training takes six operations for each.
+    """
+    amounts = [plan.budget] if plan.budget else [phase.until for phase in plan.phases]
+    rate = DEVICE_RATES.get(device, DEVICE_RATES["cpu"])
+    rate *= 1 + SECOND_CORE * (cores - 1) if device == "cpu" else 1
+    epochs = 0.0
+    for amount in amounts:
+        if isinstance(amount, Amount):
+            per_epoch = {
+                Unit.EPOCHS: 1.0,
+                Unit.TOKENS: facts.images,
+                Unit.STEPS: facts.images / BATCH_SIZE,
+                Unit.SECONDS: 6.0 * cost * facts.images / rate,
+            }[amount.unit]
+            epochs += amount.value / per_epoch
+    return epochs
+
+
+def products(net: NetConfig, form: Form) -> float:
+    """Multiplications that classifying one image takes."""
+    total, into = 0.0, net.channels
+    pixels = form.height * form.width / net.stride**2
+    if net.kind == RESNET:
+        total, into = 9.0 * into * net.width * pixels, net.width
+    for stage in range(net.stages):
+        width = net.width * 2**stage
+        if net.kind == CNN:
+            total += 9 * into * width * pixels
+            pixels /= 4
+            total += 9 * width * width * pixels
+        else:
+            pixels /= 4 if stage else 1
+            first = (9 + (stage > 0)) * into * width + 9 * width * width
+            total += (first + 18 * width * width * (net.blocks - 1)) * pixels
+        into = width
+    return total
+
+
+def parameters(net: NetConfig) -> float:
+    """About how many a net has."""
+    total, into = 0.0, net.channels
+    for stage in range(net.stages):
+        width = net.width * 2**stage
+        total += 9 * into * width + 9 * width * width * (1 if net.kind == CNN else 2 * net.blocks - 1)
+        into = width
+    return total + into * net.classes
+
+
+def default_recipe(given: Mapping[str, Setting], choice: Choice | None, *, form: Form) -> Recipe:
+    """The recipe with every setting that the plan leaves open; `choice` is None for a model that exists."""
+    optimizer = cast(OptimizerName, given.get("optimizer", "muon" if choice else "adamw"))
+    rate = convert_rate(RATE, "muon", optimizer) if choice else convert_rate(FINE_TUNING_RATE, "adamw", optimizer)
+    base: dict[str, Setting] = {
+        "optimizer": optimizer,
+        "learning_rate": rate,
+        "batch_size": BATCH_SIZE if choice else 32,
+        "weight_decay": 0.0,
+        "gradient_clip": 0.0 if optimizer == "muon" else 1.0,
+        "warmup_steps": 20 if choice else 100,
+        "augmentation": 0.0,
+    }
+    if optimizer == "sgd":
+        base["momentum"] = 0.9
+    if optimizer == "schedule-free":
+        base["cooldown_fraction"] = 0.0  # it averages instead: arXiv 2405.15682
+    return Recipe(**{**base, **given})  # type: ignore[arg-type]  # planfile has validated what is given

@@ -1,0 +1,252 @@
+"""Image classification: what the engine and the torch learner need to know of it."""
+
+from __future__ import annotations
+
+import functools
+import os
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from multistep.backends.torch.learner import Batch, TorchLearner, pick_device
+from multistep.backends.torch.optimizers import usable_optimizers
+from multistep.core.metric import Evaluation
+from multistep.core.plan import Plan
+from multistep.core.recipe import Recipe, Setting
+from multistep.core.trial import Facts
+from multistep.engine.learner import Exhibit, Learner, Readiness, Split
+from multistep.errors import PlanError
+from multistep.tasks.classes import class_metrics, class_rows, class_table
+from multistep.tasks.images.augment import augment, draw, mix
+from multistep.tasks.images.baseline import PixelBaseline
+from multistep.tasks.images.decode import Form
+from multistep.tasks.images.exhibits import exhibits_of
+from multistep.tasks.images.mirror import mirroring_helps
+from multistep.tasks.images.models import (
+    Maker,
+    NetMaker,
+    Statistics,
+    form_of_model,
+    load_model,
+    make_standard,
+    own_classes,
+    weights_hash,
+)
+from multistep.tasks.images.preset import PRESETS, Choice, ImageFacts, choose, default_recipe
+from multistep.tasks.images.splits import ImageSet, ImageSplits, Seen, load_splits, look_through
+from multistep.tasks.order import ShuffledOrder, sample_of
+
+SAMPLE = 3_000  # images of the validation split that are looked at after each window
+SCORED = 256  # images a batch
+
+
+class ImageDomain:
+    """One phase's images and model. Implements backends.torch.learner.Domain."""
+
+    def __init__(self, splits: ImageSplits, maker: Maker, *, mirror: bool = False) -> None:
+        self.splits, self._maker, self._mirror = splits, maker, mirror
+        self.held_out: dict[Split, ImageSet] = {"validation": splits.validation, "test": splits.test}
+        self._pixels = torch.from_numpy(splits.train.images)
+        self._labels = torch.from_numpy(splits.train.labels)
+        self._order = ShuffledOrder(len(splits.train))
+        self._strength = 0.0
+        self._full = self._size = (splits.form.height, splits.form.width)
+
+    def build(self, seed: int) -> nn.Module:
+        return self._maker.build(seed)
+
+    def batch(self, position: int, size: int, seed: int, device: torch.device) -> Batch:
+        """Bytes (B, C, H, W), labels, and the lots of augmentation."""
+        numbers, epochs = self._order.indices(position, size, seed)
+        chosen = torch.from_numpy(numbers)
+        lots = draw(seed, epochs, numbers) if self._strength else torch.empty(size, 0)
+        batch = (self._pixels[chosen].permute(0, 3, 1, 2), self._labels[chosen], lots)
+        if device.type == "cuda":
+            return tuple(tensor.pin_memory().to(device, non_blocking=True) for tensor in batch)
+        return tuple(tensor.to(device) for tensor in batch)
+
+    def loss(self, model: nn.Module, batch: Batch, label_smoothing: float) -> tuple[Tensor, Tensor]:
+        """Pictures are made smaller and augmented in training alone: otherwise they are what is scored."""
+        images, labels, lots = batch
+        cross_entropy = functools.partial(F.cross_entropy, reduction="none", label_smoothing=label_smoothing)
+        pixels = resized(images, *(self._size if model.training else self._full))
+        count = torch.tensor(len(labels), device=labels.device)
+        if not (model.training and self._strength):
+            return cross_entropy(model(pixels).float(), labels).sum(), count
+        fill = model.get_buffer("mean")
+        pixels = augment(pixels, lots, self._strength, mirror=self._mirror, fill=fill)
+        pixels, kept = mix(pixels, lots, self._strength)
+        logits = model(pixels).float()
+        losses = kept * cross_entropy(logits, labels) + (1 - kept) * cross_entropy(logits, labels.roll(1))
+        return losses.sum(), count
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """The recipe's keys that images and this model answer to."""
+        return ("label_smoothing", "augmentation", *self._maker.settings)
+
+    def configure(self, model: nn.Module, recipe: Recipe) -> int:
+        if recipe.context is not None:
+            raise PlanError("recipe.context is for text; what images have is recipe.resolution")
+        self._maker.configure(model, recipe)
+        self._strength = recipe.augmentation
+        self._full = self._sized(recipe.resolution[-1] if recipe.resolution else None)
+        self._size = self._full
+        return 1
+
+    def resize(self, resolution: int | None) -> None:
+        self._size = self._sized(resolution) if resolution else self._full
+
+    def _sized(self, side: int | None) -> tuple[int, int]:
+        form = self.splits.form.sized(side) if side else self.splits.form
+        return form.height, form.width
+
+    def evaluate(self, model: nn.Module, split: Split, *, sample: bool, device: torch.device) -> Evaluation:
+        images = self.held_out[split]
+        chosen = sample_of(len(images), SAMPLE if sample else len(images))
+        return score(model, images, chosen, *self._full, device=device)
+
+    @functools.cached_property
+    def _baseline(self) -> PixelBaseline:
+        return PixelBaseline.fit(self.splits.train, len(self.splits.classes))
+
+    def baseline(self, split: Split) -> tuple[str, Evaluation]:
+        return self._baseline.name, self._baseline.score(self.held_out[split])
+
+    def exhibits(self, model: nn.Module, device: torch.device) -> Sequence[Exhibit]:
+        split: Split = "test" if len(self.held_out["test"]) else "validation"
+        evaluation = self.evaluate(model, split, sample=False, device=device)
+        return exhibits_of(self.held_out[split], evaluation, self.splits.classes, split)
+
+    def export(self, model: nn.Module, folder: Path, card: str) -> str:
+        self._maker.write(model, folder, *self._full)
+        (folder / "README.md").write_text(card, encoding="utf-8")
+        return weights_hash(folder)
+
+
+def resized(images: Tensor, height: int, width: int) -> Tensor:
+    """Bytes (B, C, H, W) as numbers from 0 to 255 in another size: averaged down, or interpolated up."""
+    if images.shape[2:] != (height, width):
+        # On CPUs torch has a fast way for bytes; elsewhere it knows only how to average numbers.
+        images = images if images.device.type == "cpu" else images.float()
+        images = F.interpolate(images, size=(height, width), mode="bilinear", antialias=True)
+    return images.float()
+
+
+def score(
+    model: nn.Module, images: ImageSet, chosen: NDArray[np.int64], height: int, width: int, *, device: torch.device
+) -> Evaluation:
+    """The evaluation of the images of those numbers, in that size; images of one group are one block."""
+    rows = []
+    for start in range(0, len(chosen), SCORED):
+        numbers = chosen[start : start + SCORED]
+        pixels = torch.from_numpy(images.images[numbers]).permute(0, 3, 1, 2).to(device)
+        labels = torch.from_numpy(images.labels[numbers]).to(device)
+        rows.append(class_rows(model(resized(pixels, height, width)), labels))
+    return Evaluation({**class_table(rows).columns, "block": images.blocks[chosen].astype(np.float64)})
+
+
+class ImageWorkshop:
+    """Opens the phases of an image-classification plan. Implements engine.learner.Workshop."""
+
+    def __init__(self) -> None:
+        self._choice: Choice | None = None
+
+    def open(self, plan: Plan, phase: int, should_stop: Callable[[], bool]) -> tuple[Learner, Readiness]:
+        data = plan.phase(phase).data
+        assert data is not None, "a plan has data"
+        seen = look_through(data)
+        given = plan.phase(phase).recipe
+        device = pick_device()
+        if plan.model.name not in ("auto", *PRESETS):
+            maker, splits, notes = _loaded(plan, seen, given)
+            choice = None
+        else:
+            about = ImageFacts(seen.train_images, seen.form, len(seen.classes))
+            self._choice = choice = self._choice or choose(plan, about, given, device.type, torch.get_num_threads())
+            splits = load_splits(seen, _form(choice.form, given))
+            maker, notes = _made(choice, splits), []
+        mirror, said = mirroring_helps(splits.train)
+        domain = ImageDomain(splits, maker, mirror=mirror)
+        parameters = sum(p.numel() for p in maker.build(plan.seed).parameters())
+        recipe = default_recipe(given, choice, form=splits.form)
+        facts = Facts(
+            parameters=parameters,
+            train_examples=len(splits.train),
+            tokens_per_example=1,
+            sample_tokens=min(SAMPLE, len(splits.validation)),
+            validation_tokens=len(splits.validation),
+            test_tokens=len(splits.test),
+            pretrained=maker.pretrained,
+            device=_device_name(device),
+            description=maker.description,
+            notes=(*splits.notes, *notes, *([said] if recipe.augmentation else [])),
+            settings=domain.settings,
+            optimizers=usable_optimizers(),
+            usage=maker.usage,
+        )
+        rate_open = "learning_rate" not in given and not maker.pretrained
+        ready = Readiness(facts, recipe, rate_open, splits.fingerprint, class_metrics(len(splits.classes)))
+        return TorchLearner(domain, should_stop, device), ready
+
+    def versions(self) -> Mapping[str, str]:
+        names = ("multistep", "torch", "safetensors", "numpy", "pillow", "scikit-learn", "transformers")
+        return {
+            "python": platform.python_version(),
+            **{name: found for name in names if (found := _version(name))},
+            "platform": platform.platform(),
+            "device": _device_name(pick_device()),
+            "threads": str(torch.get_num_threads()),
+            "cores": str(os.cpu_count()),
+        }
+
+
+def _loaded(plan: Plan, seen: Seen, given: Mapping[str, Setting]) -> tuple[Maker, ImageSplits, list[str]]:
+    """A model that exists, and the data in its form and in the order of its classes."""
+    sizes = ("parameters", "layers", "width", "heads", "context", "vocabulary")
+    for name in sizes:
+        if getattr(plan.model, name) is not None:
+            raise PlanError(f"model.{name}: '{plan.model.name}' brings its own; leave it out")
+    form = _form(form_of_model(plan.model.name), given)
+    splits = load_splits(seen, form, own_classes(plan.model.name))
+    maker, notes = load_model(plan.model.name, splits.classes, _statistics(splits))
+    return maker, splits, notes
+
+
+def _made(choice: Choice, splits: ImageSplits) -> Maker:
+    """A model from nothing."""
+    if choice.net is None:
+        return make_standard(choice.name, splits.classes, splits.form, _statistics(splits))
+    return NetMaker(choice.net, splits.classes, splits.form, _statistics(splits))
+
+
+def _form(form: Form, given: Mapping[str, Setting]) -> Form:
+    """The form in the size that the recipe trains and scores at, if it names any."""
+    resolution = given.get("resolution")
+    return form.sized(int(resolution[-1])) if isinstance(resolution, tuple) and resolution else form
+
+
+def _statistics(splits: ImageSplits) -> Statistics:
+    pixels = splits.train.images.reshape(-1, splits.form.channels)
+    std = np.maximum(pixels.std(0, dtype=np.float64), 1.0)  # pictures of one colour have none
+    return Statistics(tuple(pixels.mean(0, dtype=np.float64).tolist()), tuple(std.tolist()))
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return platform.processor() or platform.machine() if device.type == "cpu" else device.type
