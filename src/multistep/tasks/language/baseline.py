@@ -1,0 +1,120 @@
+"""What a simple model scores: TF-IDF with logistic regression, or the majority where scikit-learn is missing."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from multistep.core.metric import Evaluation, Floats
+from multistep.tasks.classes import majority, table_of_probabilities
+from multistep.tasks.language.labels import Labels
+from multistep.tasks.language.score import number_table, several_table
+from multistep.tasks.language.splits import Examples
+
+MOST_TEXTS = 50_000  # drawn by lot
+MOST_FEATURES = 300_000  # the most frequent n-grams
+PENALTY = 10.0  # scikit-learn's C; 1 is worth 0.03 less on SST-2, docs/language.md
+RIDGE = 1.0
+ITERATIONS = 200
+SPACELESS = re.compile("[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\u0e00-\u0eff]")  # Han, kana, Thai, Lao
+SPACELESS_SHARE = 0.2  # of the characters: above, words are not told apart by spaces
+SECOND = " \uff5c "  # between the two texts of a pair
+WORDS, CHARACTERS = "words and pairs of words", "characters and pairs of characters"
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """Fitted on the training split; `model` is None where there is no scikit-learn."""
+
+    name: str
+    train: Examples
+    labels: Labels
+    vectorizer: Any = None
+    model: Any = None
+
+    @classmethod
+    def fit(cls, train: Examples, labels: Labels) -> Baseline:
+        """Deterministic, in seconds for tens of thousands of short texts."""
+        simple = "mean" if labels.kind == "number" else "majority"
+        try:
+            from sklearn.feature_extraction.text import TfidfVectorizer
+            from sklearn.linear_model import LogisticRegression, Ridge
+            from sklearn.multiclass import OneVsRestClassifier
+        except Exception:  # not installed, or made for another numpy
+            return cls(simple, train, labels)
+        chosen = np.sort(np.random.default_rng(0).permutation(len(train))[:MOST_TEXTS])
+        texts = joined(train)
+        texts = [texts[i] for i in chosen.tolist()]
+        spaceless = is_spaceless(texts)
+        vectorizer = TfidfVectorizer(
+            analyzer="char" if spaceless else "word", ngram_range=(1, 2), max_features=MOST_FEATURES, lowercase=True
+        )
+        logistic = LogisticRegression(C=PENALTY, max_iter=ITERATIONS)
+        model = {"class": logistic, "classes": OneVsRestClassifier(logistic), "number": Ridge(RIDGE, solver="lsqr")}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # converged or not, and classes without an example
+            try:
+                features = vectorizer.fit_transform(texts)
+            except ValueError:  # no word of two letters anywhere
+                return cls(simple, train, labels)
+            fitted = model[labels.kind].fit(features, train.labels[chosen])
+        kind = "ridge regression" if labels.kind == "number" else "logistic regression"
+        some = f", {len(chosen):,} texts" if len(chosen) < len(train) else ""
+        of = CHARACTERS if spaceless else WORDS
+        return cls(f"TF-IDF of {of} with {kind}{some}", train, labels, vectorizer, fitted)
+
+    def score(self, examples: Examples) -> Evaluation:
+        """The evaluation of a split, in the columns of the network's own."""
+        labels, truth = self.labels, examples.labels
+        features = self.vectorizer.transform(joined(examples)) if self.model is not None else None
+        if labels.kind == "number":
+            if features is None:
+                mean = float(self.train.labels.mean())
+                # Labels and predictions that are all whole would look like classes.
+                return number_table(truth, np.full(len(truth), mean + 1e-9 * (1.0 + abs(mean))))
+            return number_table(truth, np.asarray(self.model.predict(features), np.float64))
+        if labels.kind == "classes":
+            return self._several(truth.astype(np.float64), features)
+        if features is None:
+            return majority(self.train.labels.astype(np.int64), truth.astype(np.int64), len(labels.names))
+        probabilities = np.zeros((len(examples), len(labels.names)))
+        probabilities[:, self.model.classes_] = self.model.predict_proba(features)
+        return table_of_probabilities(probabilities, truth.astype(np.int64))
+
+    def _several(self, truth: Floats, features: Any) -> Evaluation:
+        if features is None:
+            probability = np.tile((self.train.labels.sum(0) + 1.0) / (len(self.train) + 2.0), (len(truth), 1))
+        else:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                probability = np.asarray(self.model.predict_proba(features), np.float64)
+        likely = np.clip(probability, 1e-12, 1 - 1e-12)
+        losses = -(truth * np.log(likely) + (1 - truth) * np.log1p(-likely)).sum(1)
+        return several_table(truth, (probability > 0.5).astype(np.float64), losses)
+
+
+def joined(examples: Examples) -> list[str]:
+    """Texts as the baseline reads them: a pair as one."""
+    if examples.seconds is None:
+        return list(examples.texts)
+    return [a + SECOND + b for a, b in zip(examples.texts, examples.seconds, strict=True)]
+
+
+def is_spaceless(texts: Sequence[str]) -> bool:
+    """Whether these texts are mostly in a script that puts no spaces between words."""
+    some = "".join(text[:200] for text in texts[:500])
+    return len(SPACELESS.findall(some)) > SPACELESS_SHARE * max(1, len(some))
+
+
+def majority_note(train: Examples, validation: Examples, labels: Labels) -> str | None:
+    """What always saying the most frequent class scores on the validation split."""
+    if labels.kind != "class":
+        return None
+    most = int(np.bincount(train.labels.astype(np.int64), minlength=len(labels.names)).argmax())
+    share = float((validation.labels == most).mean())
+    return f"always saying '{labels.names[most]}', the most frequent class of train, is right {share:.1%} of validation"

@@ -1,0 +1,131 @@
+"""Which column is the text, its pair, and the label: given, or guessed where that is obvious."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from multistep.core.plan import DataSpec
+from multistep.errors import DataError
+from multistep.tasks.tables import Table, quoted
+
+PAIRS = (
+    ("sentence1", "sentence2"),
+    ("sentence_1", "sentence_2"),
+    ("sentence_a", "sentence_b"),
+    ("text1", "text2"),
+    ("text_1", "text_2"),
+    ("text_a", "text_b"),
+    ("text", "text_pair"),
+    ("premise", "hypothesis"),
+    ("question1", "question2"),
+    ("question", "sentence"),
+    ("question", "passage"),
+    ("question", "answer"),
+    ("query", "passage"),
+    ("query", "document"),
+)
+TEXTS = (
+    ("text",),
+    ("sentence", "text_a", "review", "content", "document", "body", "comment", "tweet", "message", "utterance"),
+    ("article", "passage", "abstract", "description", "headline", "question", "query", "title"),
+)
+LABELS = (
+    ("label", "labels"),
+    ("class", "category", "target", "categories", "classes", "tags"),
+    ("sentiment", "polarity", "emotion", "topic", "intent", "rating", "stars", "score", "y"),
+)
+NUMBERING = ("id", "idx", "index", "guid", "uid", "unnamed: 0", "")
+LOOKED_AT = 1000  # rows, where columns are told apart by what is in them
+LONGER = 3.0  # times: what a text is to a label
+FEW = 0.2  # of the rows, at most, are different labels where nothing but their look says that they are labels
+
+
+@dataclass(frozen=True)
+class Columns:
+    text: str
+    second: str | None
+    label: str | None
+    notes: tuple[str, ...] = ()  # what was guessed
+
+
+def find_columns(table: Table, data: DataSpec, *, labelled: bool) -> Columns:
+    """The columns of a table. Raises DataError, which lists them, for what is neither given nor obvious.
+
+    `labelled` says whether a label is needed; without, it is None where it is not obvious.
+    """
+    for key in ("text_column", "second_text_column", "label_column"):
+        wanted = getattr(data, key)
+        if wanted is not None:
+            table.column(wanted)  # raises with the nearest name
+    text, second = _texts(table, data)
+    label = data.label_column or _label(table, text, second)
+    if label is None and labelled:
+        rest = [name for name in table.names if name not in (text, second)]
+        which = f"which of {quoted(rest)} is the label?" if rest else "no column is left for the label;"
+        raise DataError(f"{table.origin}: {which} columns: {quoted(table.names)}; name it with label_column")
+    if len({text, second, label} - {None}) < 1 + (second is not None) + (label is not None):
+        raise DataError(f"{table.origin}: text and label are both column '{label or text}'; name two columns")
+    guessed = data.text_column is None or (labelled and data.label_column is None)
+    said = []
+    if guessed:
+        pair = f" and '{second}'" if second else ""
+        of = f", label from '{label}'" if labelled else ""
+        said.append(f"text from column '{text}'{pair}{of} (of {quoted(table.names)})")
+    return Columns(text, second, label, tuple(said))
+
+
+def _texts(table: Table, data: DataSpec) -> tuple[str, str | None]:
+    if data.text_column is not None:
+        return data.text_column, data.second_text_column
+    usual = {
+        name.strip().lower(): name for name in table.names if name not in (data.label_column, data.second_text_column)
+    }
+    if data.second_text_column is None:
+        for first, second in PAIRS:
+            if first in usual and second in usual and "label" not in (first, second):
+                return usual[first], usual[second]
+    for group in TEXTS:
+        found = [usual[name] for name in group if name in usual]
+        if len(found) == 1:
+            return found[0], data.second_text_column
+    texts = [name for name in _candidates(table, (data.label_column, data.second_text_column)) if table.is_text[name]]
+    if len(texts) > 1 and data.label_column is None:
+        labels = [name for name in texts if name.strip().lower() in (n for group in LABELS for n in group)]
+        texts = [name for name in texts if name not in labels] if len(labels) == 1 else _longest(table, texts)
+    if len(texts) == 1:
+        return texts[0], data.second_text_column
+    problem = "which column is the text?" if texts else "no column holds text;"
+    raise DataError(f"{table.origin}: {problem} columns: {quoted(table.names)}; name it with text_column")
+
+
+def _label(table: Table, text: str, second: str | None) -> str | None:
+    """The label's column by its name, else the one that is left, if its values repeat as labels do."""
+    rest = _candidates(table, (text, second))
+    for group in LABELS:
+        found = [name for name in rest if name.strip().lower() in group]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            return None
+    if len(rest) != 1:
+        return None
+    values = _some(table, rest[0])
+    few = len(set(map(str, values))) <= max(2, FEW * len(values))
+    return rest[0] if few else None
+
+
+def _candidates(table: Table, taken: Sequence[str | None]) -> list[str]:
+    return [name for name in table.names if name not in taken and name.strip().lower() not in NUMBERING]
+
+
+def _longest(table: Table, names: Sequence[str]) -> list[str]:
+    """The column whose texts are much longer than all others', if there is one."""
+    means = {name: statistics.fmean([len(str(v)) for v in _some(table, name)] or [0]) for name in names}
+    first, second = sorted(means, key=lambda name: -means[name])[:2]
+    return [first] if means[first] >= LONGER * means[second] else list(names)
+
+
+def _some(table: Table, name: str) -> list[object]:
+    return list(table.column(name)[:LOOKED_AT])

@@ -1,0 +1,127 @@
+"""Texts as the tokens that an encoder reads: encoded once, kept side by side, padded batch by batch."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+Ints = NDArray[np.int64]
+ENCODED_AT_ONCE = 4096  # texts
+SPECIAL_WORD = -1
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Token ids of many texts, one text's behind the other's; text i has those from `starts[i]` to `starts[i + 1]`.
+
+    `words` numbers the words of each text, so that the pieces of one word can be told; -1 for special tokens. `types`
+    is 1 in the second text of a pair. `cut` counts the texts that were longer than could be read.
+    """
+
+    tokens: NDArray[np.int32]
+    words: NDArray[np.int32]
+    types: NDArray[np.int8]
+    starts: Ints
+    cut: int = 0
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    @functools.cached_property
+    def lengths(self) -> Ints:
+        return np.diff(self.starts)
+
+    def padded(self, rows: Ints, pad: int) -> tuple[Ints, Ints, Ints, NDArray[np.bool_]]:
+        """Tokens, words and types of some texts (shape: rows, longest), and where there are any."""
+        lengths = self.lengths[rows]
+        columns = np.arange(int(lengths.max()))
+        inside = columns < lengths[:, None]
+        place = np.where(inside, self.starts[rows][:, None] + columns, 0)
+        tokens = np.where(inside, self.tokens[place], pad).astype(np.int64)
+        words = np.where(inside, self.words[place], SPECIAL_WORD).astype(np.int64)
+        return tokens, words, np.where(inside, self.types[place], 0).astype(np.int64), inside
+
+
+def encode_texts(
+    tokenizer: Tokenizer, texts: Sequence[str], seconds: Sequence[str] | None = None, *, longest: int
+) -> Encoded:
+    """Encode texts, or pairs of them, with the special tokens; what is longer than `longest` tokens loses its end.
+
+    Of a pair, the longer text loses it first.
+    """
+    from tokenizers import Tokenizer
+
+    whole, shortened = Tokenizer.from_str(tokenizer.to_str()), Tokenizer.from_str(tokenizer.to_str())
+    whole.no_truncation()
+    whole.no_padding()
+    shortened.no_padding()
+    shortened.enable_truncation(longest)
+    tokens: list[int] = []
+    words: list[int] = []
+    types: list[int] = []
+    lengths: list[int] = []
+    cut = 0
+    for first in range(0, len(texts), ENCODED_AT_ONCE):
+        some = texts[first : first + ENCODED_AT_ONCE]
+        pairs = None if seconds is None else list(zip(some, seconds[first : first + ENCODED_AT_ONCE], strict=True))
+        for i, encoding in enumerate(whole.encode_batch(pairs or list(some))):
+            if len(encoding.ids) > longest:
+                cut += 1
+                encoding = shortened.encode(*pairs[i]) if pairs else shortened.encode(some[i])
+            tokens += encoding.ids
+            types += encoding.type_ids
+            words += _words(encoding.word_ids, encoding.sequence_ids)
+            lengths.append(len(encoding.ids))
+    return Encoded(
+        np.array(tokens, np.int32),
+        np.array(words, np.int32),
+        np.array(types, np.int8),
+        np.concatenate(([0], np.cumsum(lengths, dtype=np.int64))),
+        cut,
+    )
+
+
+def _words(word_ids: Sequence[int | None], sequence_ids: Sequence[int | None]) -> list[int]:
+    """Word numbers that go on from the first text of a pair into the second."""
+    of_first = 1 + max((w for w, s in zip(word_ids, sequence_ids, strict=True) if w is not None and s == 0), default=-1)
+    return [
+        SPECIAL_WORD if word is None else word + (of_first if sequence else 0)
+        for word, sequence in zip(word_ids, sequence_ids, strict=True)
+    ]
+
+
+def usual_length(lengths: Ints, share: float = 0.98) -> int:
+    """The length in tokens that this share of the texts does not exceed, rounded up to a multiple of 16."""
+    return int(-(-np.quantile(lengths, share) // 16) * 16)
+
+
+# Chance, as a function of what it is for ------------------------------------------------------------
+
+
+def lots(seed: int, epochs: Ints, rows: Ints, places: Ints, purpose: int) -> NDArray[np.float64]:
+    """Uniform numbers in [0, 1), each a function of (seed, epoch, row, place, purpose) alone (shape: that of places).
+
+    `epochs` and `rows` have one number for each row of `places`. The mixing function is SplitMix64's (Steele, Lea and
+    Flood, Fast splittable pseudorandom number generators, 2014).
+    """
+    start = np.uint64((seed + 0x632BE59BD9B4E019 * (purpose + 1)) % 2**64)
+    key = _mix(_mix(start) + epochs.astype(np.uint64))
+    mixed = _mix(_mix(key + rows.astype(np.uint64))[:, None] + places.astype(np.uint64))
+    return (mixed >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def _mix(state: NDArray[np.uint64] | np.uint64) -> NDArray[np.uint64]:
+    with np.errstate(over="ignore"):  # it is meant to
+        z = np.atleast_1d(np.asarray(state, np.uint64)) + np.uint64(0x9E3779B97F4A7C15)
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        mixed: NDArray[np.uint64] = z ^ (z >> np.uint64(31))
+    return mixed

@@ -1,0 +1,239 @@
+"""Labels as they stand in a table -> class numbers, several of them at once, or numbers."""
+
+from __future__ import annotations
+
+import ast
+import json
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from multistep.errors import DataError, nearest
+from multistep.tasks.tables import quoted
+
+Kind = Literal["class", "classes", "number"]
+Array = npt.NDArray[np.float64] | npt.NDArray[np.int64]
+MOST_WHOLE_NUMBERS = 150  # of different ones that are still taken for classes
+MOST_CLASSES_SHARE = 0.5  # of the rows: above, labels are hardly labels
+SEPARATORS = ("|", ";", ",", "\t")
+SHOWN = 12  # names in a message
+UNLABELLED = -1  # how data sets mark rows whose labels are kept secret
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What a column's labels are: one class a row, several, or a number. `names` of the classes; none of numbers."""
+
+    kind: Kind
+    names: tuple[str, ...] = ()
+    separator: str | None = None  # of several classes in one string
+
+    @property
+    def outputs(self) -> int:
+        return 1 if self.kind == "number" else len(self.names)
+
+
+@dataclass(frozen=True)
+class Column:
+    """The label column of one split; `place` says where a row stands, `names` what numbers mean, if that is known."""
+
+    values: Sequence[object]
+    place: Callable[[int], str]
+    names: tuple[str, ...] = ()
+
+
+def is_missing(value: object, *, several: bool = False, named: bool = False) -> bool:
+    """Whether a row has no label: nothing or NaN; where numbers are `named`, the -1 of sets that keep theirs secret.
+
+    Where a row can have `several`, an empty field says that it has none of them.
+    """
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return True
+    if isinstance(value, str) and not value.strip():
+        return not several
+    return named and value == UNLABELLED
+
+
+def find_labels(train: Column, wanted: Literal["auto", "class", "classes", "number"]) -> tuple[Labels, list[str]]:
+    """What the training split's labels are, and what was guessed. Raises DataError that names the row at fault."""
+    if wanted == "number":
+        numbers_of(train)
+        return Labels("number"), []
+    if wanted == "classes":
+        return _several(train)
+    if wanted == "class":
+        return Labels("class", _names_of(train, [_name(v, train, i) for i, v in enumerate(train.values)])), []
+    kinds = [_look(value) for value in train.values]
+    common = Counter(kinds).most_common(1)[0][0]
+    odd = next((i for i, kind in enumerate(kinds) if kind != common and {kind, common} != {"whole", "fraction"}), None)
+    if odd is not None:
+        raise DataError(
+            f"{train.place(odd)}: the label {train.values[odd]!r} is {WORDS[kinds[odd]]}, but most are "
+            f"{WORDS[common]}; mend it, or set data.labels to class to take them all as names"
+        )
+    if common == "list":
+        return _several(train)
+    if "fraction" in kinds:
+        return Labels("number"), ["labels have fractions, so they are numbers to be predicted (data.labels: number)"]
+    names = [_name(value, train, i) for i, value in enumerate(train.values)]
+    different = len(set(names))
+    if common == "whole" and not train.names and different > MOST_WHOLE_NUMBERS:
+        raise DataError(
+            f"{train.place(0)}: the labels are {different} different whole numbers; set data.labels to number, or to "
+            "class if they are names"
+        )
+    if different > max(MOST_WHOLE_NUMBERS, MOST_CLASSES_SHARE * len(names)):
+        raise DataError(
+            f"{train.place(0)}: {different} different labels in {len(names)} rows, so this is hardly a label column; "
+            "name another with label_column, or set data.labels to class"
+        )
+    return Labels("class", _names_of(train, names)), []
+
+
+def numbers_of(column: Column) -> npt.NDArray[np.float64]:
+    """A column of numbers (shape: rows). Raises DataError for what is none."""
+    found = np.zeros(len(column.values))
+    for i, value in enumerate(column.values):
+        try:
+            found[i] = float(value)  # type: ignore[arg-type]
+        except (TypeError, ValueError):
+            raise DataError(f"{column.place(i)}: the label {value!r} is not a number; mend or remove the row") from None
+        if not math.isfinite(found[i]):
+            raise DataError(f"{column.place(i)}: the label is {value!r}; mend or remove the row")
+    return found
+
+
+def encode(labels: Labels, column: Column) -> Array:
+    """Class numbers (shape: rows), zeros and ones (shape: rows, classes), or numbers (shape: rows).
+
+    Raises DataError that names the first row with a label that training does not have.
+    """
+    if labels.kind == "number":
+        return numbers_of(column)
+    numbers = {name: i for i, name in enumerate(labels.names)}
+
+    def number(name: str, row: int) -> int:
+        if name not in numbers:
+            shown = quoted(labels.names[:SHOWN]) + (", ..." if len(labels.names) > SHOWN else "")
+            raise DataError(
+                f"{column.place(row)}: the label '{name}' does not occur in training, which has {shown}; mend it, or "
+                f"add examples of it to the train split.{nearest(name, labels.names)}"
+            )
+        return numbers[name]
+
+    if labels.kind == "class":
+        names = (number(_name(value, column, i), i) for i, value in enumerate(column.values))
+        return np.fromiter(names, np.int64, len(column.values))
+    table = np.zeros((len(column.values), len(labels.names)))
+    for i, value in enumerate(column.values):
+        for name in _parts(value, labels.separator, column, i):
+            table[i, number(name, i)] = 1.0
+    return table
+
+
+WORDS: Mapping[str, str] = {
+    "whole": "a whole number",
+    "fraction": "a number",
+    "word": "a word",
+    "list": "a list",
+    "other": "neither text nor number nor list",
+}
+
+
+def _look(value: object) -> str:
+    if isinstance(value, list | tuple | np.ndarray):
+        return "list"
+    if isinstance(value, bool):
+        return "word"
+    if isinstance(value, int):
+        return "whole"
+    if isinstance(value, float):
+        return "whole" if value.is_integer() else "fraction"
+    if not isinstance(value, str):
+        return "other"
+    try:
+        return "whole" if float(value).is_integer() and "e" not in value.lower() else "fraction"
+    except (ValueError, OverflowError):
+        return "list" if value.strip().startswith("[") and value.strip().endswith("]") else "word"
+
+
+def _name(value: object, column: Column, row: int) -> str:
+    """The name of a class: the data set's own for its number, else the value as it is written, 1.0 as 1."""
+    kind = _look(value)
+    if kind in ("list", "other"):
+        raise DataError(
+            f"{column.place(row)}: the label {value!r} is {WORDS[kind]}; allowed: a name or a number a row (for lists: "
+            "data.labels: classes)"
+        )
+    if column.names and isinstance(value, int) and not isinstance(value, bool):
+        return column.names[value] if 0 <= value < len(column.names) else str(value)
+    if isinstance(value, bool):
+        return str(value).lower()
+    if kind == "whole":
+        return (
+            str(int(float(str(value)))) if isinstance(value, float) or str(value).endswith(".0") else str(value).strip()
+        )
+    return str(value).strip()
+
+
+def _names_of(train: Column, names: Sequence[str]) -> tuple[str, ...]:
+    """The classes in their order: the data set's own, else by number, else by name."""
+    found = set(names)
+    if len(found) < 2:
+        raise DataError(
+            f"{train.place(0)}: every row has the label '{next(iter(found))}'; there is nothing to tell apart: name "
+            "another column with label_column"
+        )
+    if train.names:
+        return tuple(train.names) if found <= set(train.names) else tuple(sorted(found))
+    if all(_look(name) == "whole" for name in found):
+        return tuple(sorted(found, key=float))
+    return tuple(sorted(found))
+
+
+def _several(train: Column) -> tuple[Labels, list[str]]:
+    """Lists of classes, or strings that hold several."""
+    separator, notes = None, []
+    strings = [value for value in train.values if isinstance(value, str) and _look(value) != "list"]
+    if strings:
+        counts = {mark: sum(mark in value for value in strings) for mark in SEPARATORS}
+        separator = max(SEPARATORS, key=lambda mark: counts[mark])
+        if counts[separator]:
+            notes.append(f"several labels in one field are separated by {separator!r}")
+    rows = [_parts(value, separator, train, i) for i, value in enumerate(train.values)]
+    found = {name for row in rows for name in row}
+    if not found:
+        raise DataError(f"{train.place(0)}: no row has a label; name another column with label_column")
+    names = tuple(train.names) if train.names and found <= set(train.names) else tuple(sorted(found))
+    return Labels("classes", names, separator), notes
+
+
+def _parts(value: object, separator: str | None, column: Column, row: int) -> list[str]:
+    """The classes of one row."""
+    if isinstance(value, str) and _look(value) == "list":
+        value = _list_in(value, column, row)
+    if isinstance(value, str):
+        parts: Sequence[object] = value.split(separator) if separator else [value]
+    elif isinstance(value, list | tuple | np.ndarray):
+        parts = list(value)
+    else:
+        parts = [value]
+    return [name for part in parts if (name := _name(part, column, row))]
+
+
+def _list_in(text: str, column: Column, row: int) -> Sequence[object]:
+    """`["a", "b"]` or `['a', 'b']` in a field of a CSV."""
+    try:
+        return list(json.loads(text))
+    except (ValueError, TypeError):
+        try:
+            return list(ast.literal_eval(text))
+        except (ValueError, SyntaxError, TypeError):
+            raise DataError(
+                f"{column.place(row)}: the labels {text!r} look like a list but are none; mend the row"
+            ) from None

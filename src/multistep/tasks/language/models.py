@@ -1,0 +1,181 @@
+"""Encoders and their heads: built for each trial, asked for logits, written as Hugging Face folders."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from multistep.core.recipe import Recipe
+from multistep.engine.checkpoints import sha256
+from multistep.errors import PlanError
+from multistep.tasks.language.tokenizer import save_tokenizer
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Numbers are predicted in deviations from their mean; a folder's head gives them in their own unit."""
+
+    mean: float = 0.0
+    deviation: float = 1.0
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """What all phases of a plan share: tokenizer, configuration, and the folder or hub id of the weights, if any.
+
+    `context` is the most tokens that are read of a text; `longest` the most that the model could.
+    """
+
+    tokenizer: Tokenizer
+    config: Any
+    context: int
+    longest: int
+    pad: int
+    mask: int | None
+    source: str | None = None  # None: from nothing
+    hub_tokenizer: Any = None
+    description: str = ""
+
+    @property
+    def pretrained(self) -> bool:
+        return self.source is not None
+
+    @property
+    def special(self) -> tuple[int, ...]:
+        """Ids that are no words: they are neither hidden nor put in a hidden word's place."""
+        added = self.tokenizer.get_added_tokens_decoder()
+        return tuple(i for i, token in added.items() if token.special)
+
+
+@dataclass
+class Head:
+    """A model for one task on an encoder: built anew for each trial, the same bits for the same seed."""
+
+    encoder: Encoder
+    model: Any  # with weights of the encoder's source, or as its class makes them
+    fresh: tuple[str, ...]  # parameters that the source does not have
+    scale: Scale = field(default_factory=Scale)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def own_dropout(self) -> float:
+        return max((module.p for module in _dropouts(self.model)), default=0.0)
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """Of the recipe's keys, those that this model answers to."""
+        return ("dropout",) if _dropouts(self.model) else ()
+
+    def build(self, seed: int) -> nn.Module:
+        if not self.encoder.pretrained:
+            with torch.random.fork_rng([]), quiet():
+                torch.manual_seed(seed)
+                made: nn.Module = type(self.model)(copy.deepcopy(self.model.config))
+            return made
+        module: nn.Module = copy.deepcopy(self.model)
+        generator = torch.Generator().manual_seed(seed)
+        spread = float(getattr(self.model.config, "initializer_range", 0.02))
+        with torch.no_grad():
+            for name, parameter in module.named_parameters():
+                if name not in self.fresh:
+                    continue
+                if parameter.ndim > 1:
+                    parameter.normal_(0.0, spread, generator=generator)
+                else:
+                    parameter.fill_(1.0 if name.endswith("weight") else 0.0)  # of a norm, or a bias
+            _rescale(module, Scale(-self.scale.mean / self.scale.deviation, 1.0 / self.scale.deviation), self.fresh)
+        return module
+
+    def configure(self, model: nn.Module, recipe: Recipe) -> None:
+        """Set dropout where the model has it; attention drops nothing where its configuration says so."""
+        places = _dropouts(model)
+        if recipe.dropout and not places:
+            raise PlanError(f"recipe.dropout is {recipe.dropout:g}, but this model has no dropout; leave it out")
+        if recipe.dropout != self.own_dropout:
+            for module in places:
+                module.p = recipe.dropout
+
+    def logits(self, model: nn.Module, tokens_BT: Tensor, inside_BT: Tensor, types_BT: Tensor) -> Tensor:
+        logits: Tensor = model(**self._inputs(tokens_BT, inside_BT, types_BT)).logits
+        return logits
+
+    def hidden_logits(
+        self, model: Any, tokens_BT: Tensor, inside_BT: Tensor, types_BT: Tensor, hidden_BT: Tensor
+    ) -> Tensor:
+        """Logits of the hidden tokens alone (shape: hidden tokens, vocabulary): a seventh of the work of all."""
+        inputs = self._inputs(tokens_BT, inside_BT, types_BT)
+        head = getattr(model, "cls", None) or getattr(model, "lm_head", None)
+        found: Tensor = head(model.base_model(**inputs)[0][hidden_BT]) if head else model(**inputs).logits[hidden_BT]
+        return found
+
+    def _inputs(self, tokens_BT: Tensor, inside_BT: Tensor, types_BT: Tensor) -> dict[str, Tensor]:
+        inputs = {"input_ids": tokens_BT, "attention_mask": inside_BT}
+        if getattr(self.encoder.config, "type_vocab_size", 0) > 1:
+            inputs["token_type_ids"] = types_BT
+        return inputs
+
+    def write(self, model: Any, folder: Path) -> None:
+        """A folder that transformers loads, tokenizer and all."""
+        with quiet():
+            if self.scale != Scale():
+                model = copy.deepcopy(model)
+                with torch.no_grad():
+                    _rescale(model, self.scale, ())
+            model.save_pretrained(folder)
+        if self.encoder.hub_tokenizer is not None:
+            self.encoder.hub_tokenizer.save_pretrained(folder)
+        else:
+            save_tokenizer(self.encoder.tokenizer, folder, self.encoder.longest)
+
+
+def last_linear(model: nn.Module) -> str:
+    """The name of the layer that gives the logits."""
+    names = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    return str(names[-1])
+
+
+def _rescale(model: nn.Module, scale: Scale, fresh: Sequence[str]) -> None:
+    """Multiply and shift what the head gives, by its last layer; a layer that is `fresh` is left as it is."""
+    name = last_linear(model)
+    if scale == Scale() or f"{name}.weight" in fresh:
+        return
+    layer = model.get_submodule(name)
+    assert isinstance(layer, nn.Linear)
+    layer.weight.mul_(scale.deviation)
+    layer.bias.mul_(scale.deviation).add_(scale.mean)
+
+
+def _dropouts(model: nn.Module) -> list[nn.Dropout]:
+    """Where a model drops something."""
+    return [module for module in model.modules() if isinstance(module, nn.Dropout) and module.p > 0]
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without transformers' progress bars and reports: what is worth saying, we say ourselves."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+def weights_hash(folder: Path) -> str:
+    """SHA-256 of the exported weights, or of the shards' hashes where there are several files."""
+    return "+".join(sha256(file) for file in sorted(folder.glob("*.safetensors")))

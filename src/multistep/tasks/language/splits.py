@@ -1,0 +1,259 @@
+"""Rows -> train, validation and test with encoded labels, cut where the user did not; what stands in two of them."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from multistep.core.plan import DataSpec
+from multistep.errors import DataError
+from multistep.tasks.language.labels import Array, Column, Labels, encode, find_labels, is_missing
+from multistep.tasks.language.rows import Rows, read_named, read_rows
+from multistep.tasks.splits import NO_TEST, given_splits
+
+ENOUGH_ROWS = 20_000  # a smaller set gives more of itself, or its intervals would prove nothing
+SHARE, SMALL_SHARE = 0.05, 0.1  # of validation, and of test
+MOST_STRATA = 0.2  # of the texts
+LEAST_TRAIN_ROWS, LEAST_HELD_OUT = 8, 2
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Texts of one split, their pairs if they have such, and their labels as `encode` gives them."""
+
+    texts: tuple[str, ...]
+    seconds: tuple[str, ...] | None
+    labels: Array
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+
+NOTHING = Examples((), None, np.zeros(0, np.int64))
+
+
+@dataclass(frozen=True)
+class LabelledSplits:
+    """`test` may be empty. `notes`: guesses, cuts and duplicates, to be said aloud; `fingerprint` of all of it."""
+
+    train: Examples
+    validation: Examples
+    test: Examples
+    labels: Labels
+    notes: tuple[str, ...] = ()
+    fingerprint: str = field(default="", repr=False)
+
+
+def load_labelled(data: DataSpec) -> LabelledSplits:
+    """Read what the plan names and cut whatever split is missing, the same way each time.
+
+    Splits are taken as given from three sources, from a folder that holds files named train, validation (val, valid,
+    dev) or test, and from a Hugging Face data set. With nothing but train, 80 : 10 : 10 of the rows are cut (90 : 5 : 5
+    from 20,000 rows on), each class alike; rows with the same text stay together. A missing validation split is cut
+    from train; a test split missing beside a validation split stays missing.
+    Raises DataError for labels that make no sense, or splits that are too small.
+    """
+    rows, notes = read_splits(data, labelled=True)
+    train = rows["train"]
+    assert train.labels is not None, "rows are read with labels"
+    labels, guessed = find_labels(_column(train, train.names), data.labels)
+    notes += [f"{train.origin}: {note}" for note in guessed]
+    names = train.names
+    parts = {name: _encoded(part, labels, names) for name, part in rows.items()}
+    notes += _rare(labels, parts["train"], rows["train"])
+    return LabelledSplits(
+        parts["train"],
+        parts["validation"],
+        parts.get("test", NOTHING),
+        labels,
+        tuple(dict.fromkeys(notes)),
+        fingerprint(rows),
+    )
+
+
+def read_splits(data: DataSpec, *, labelled: bool) -> tuple[dict[str, Rows], list[str]]:
+    """The rows of each split, as given or cut, and what is to be said of them; without labels cut all alike."""
+    source: str | dict[str, str] = data.source or {
+        name: path for name in ("train", "validation", "test") if (path := getattr(data, name))
+    }
+    given, notes = given_splits(
+        source,
+        functools.partial(read_rows, data=data, labelled=labelled),
+        functools.partial(read_named, data=data, labelled=labelled),
+    )
+    notes = [*(note for part in given.values() for note in part.notes), *notes]
+    for name in [name for name in given if not len(given[name])]:
+        if name == "train":
+            raise DataError(f"{given[name].origin}: no row of the train split has a label")
+        notes.append(f"{given[name].origin}: left out, since its labels are not told")
+        del given[name]
+    paired = given["train"].seconds is not None
+    for part in given.values():
+        if (part.seconds is not None) != paired:
+            raise DataError(
+                f"{part.origin}: {'one text' if paired else 'two texts'} a row, but {given['train'].origin} has "
+                f"{'two' if paired else 'one'}; name text_column and second_text_column"
+            )
+    given, cut = _cut(given)
+    notes += cut
+    if "test" not in given:
+        notes.append(NO_TEST)
+    for name in ("validation", "test"):
+        if name in given:
+            notes += _duplicates(given["train"], given[name], name)
+    _require_enough(given)
+    return given, notes
+
+
+def _column(rows: Rows, names: tuple[str, ...]) -> Column:
+    return Column(rows.labels or (), rows.place, names)
+
+
+def _encoded(rows: Rows, labels: Labels, names: tuple[str, ...]) -> Examples:
+    return Examples(rows.texts, rows.seconds, encode(labels, _column(rows, rows.names or names)))
+
+
+def encoded_rows(rows: Rows, labels: Labels, names: tuple[str, ...] = ()) -> Examples:
+    """All rows of one source with labels that a model knows already. Raises DataError for one that it does not."""
+    if not len(rows):
+        raise DataError(f"{rows.origin}: no row has a label, so nothing can be scored")
+    return _encoded(rows, labels, names)
+
+
+# Cutting --------------------------------------------------------------------------------------------
+
+
+def _cut(given: dict[str, Rows]) -> tuple[dict[str, Rows], list[str]]:
+    """The splits with those that are missing cut from train."""
+    train = given["train"]
+    share = SHARE if len(train) >= ENOUGH_ROWS else SMALL_SHARE
+    if len(given) == 1:
+        wanted = {"validation": share, "test": share}
+    elif "validation" not in given:
+        wanted = {"validation": share}
+    else:
+        return given, []
+    members = _assigned(train, wanted)
+    parts = {name: train.take(rows) for name, rows in members.items()}
+    sizes = ", ".join(f"{name} {len(part):,}" for name, part in parts.items())
+    return {**given, **parts}, [f"{train.origin}: cut into {sizes} rows"]
+
+
+def _assigned(rows: Rows, wanted: Mapping[str, float]) -> dict[str, list[int]]:
+    """The rows of each split in their order: of each class alike, by the hash of the text, equal ones together."""
+    groups: dict[bytes, list[int]] = defaultdict(list)
+    for i in range(len(rows)):
+        groups[_hash(rows.whole(i))].append(i)
+    by_class: dict[str, list[list[int]]] = defaultdict(list)
+    for key in sorted(groups):
+        members = groups[key]
+        by_class[_stratum(rows, members[0])].append(members)
+    if len(by_class) > MOST_STRATA * len(groups):  # numbers, or too many classes to give each split some of each
+        by_class = defaultdict(list, {"": [groups[key] for key in sorted(groups)]})
+    found: dict[str, list[int]] = {name: [] for name in ("train", *wanted)}
+    owed = dict.fromkeys(wanted, 0.0)  # what a small class could not give is taken from the next
+    for stratum in sorted(by_class):
+        left = list(by_class[stratum])
+        for name, share in wanted.items():
+            owed[name] += share * sum(map(len, by_class[stratum]))
+            while len(left) > 1 and owed[name] >= 0.5 * len(left[0]):
+                members = left.pop(0)
+                owed[name] -= len(members)
+                found[name] += members
+        found["train"] += [i for members in left for i in members]
+    return {name: sorted(members) for name, members in found.items()}
+
+
+def _stratum(rows: Rows, row: int) -> str:
+    """The class that a row is counted under; numbers and lists are all alike."""
+    label = None if rows.labels is None else rows.labels[row]
+    return "" if isinstance(label, float | list | tuple) or is_missing(label) else str(label)
+
+
+def _require_enough(given: Mapping[str, Rows]) -> None:
+    train = given["train"]
+    if len(train) < LEAST_TRAIN_ROWS:
+        raise DataError(
+            f"{train.origin}: the train split has {len(train)} rows; at least {LEAST_TRAIN_ROWS} are needed, and "
+            "thousands to learn from"
+        )
+    for name in ("validation", "test"):
+        if name in given and len(given[name]) < LEAST_HELD_OUT:
+            raise DataError(
+                f"{given[name].origin}: the {name} split has {len(given[name])} rows; give at least {LEAST_HELD_OUT}, "
+                "and hundreds to tell one model from another"
+            )
+
+
+# What is worth saying -------------------------------------------------------------------------------
+
+
+def _duplicates(train: Rows, other: Rows, name: str) -> list[str]:
+    """A note on the texts of `other` that stand word for word in train."""
+    known: dict[str, set[str]] = defaultdict(set)
+    for i in range(len(train)):
+        known[train.whole(i).strip()].add("" if train.labels is None else str(train.labels[i]))
+    repeated = [i for i in range(len(other)) if other.whole(i).strip() in known]
+    if not repeated:
+        return []
+    labels = other.labels or ("",) * len(other)
+    differ = sum(str(labels[i]) not in known[other.whole(i).strip()] for i in repeated)
+    with_other = f", {differ} of them with another label" if differ and other.labels else ""
+    return [
+        f"{name}: {len(repeated)} of {len(other)} texts stand word for word in train{with_other} (first: "
+        f"{other.place(repeated[0])}); on these it measures memory"
+    ]
+
+
+def _rare(labels: Labels, train: Examples, rows: Rows) -> list[str]:
+    """Notes on classes that can hardly be learnt: with no example in training, or one."""
+    if labels.kind == "number":
+        return []
+    if labels.kind == "class":
+        counts = np.bincount(train.labels.astype(np.int64), minlength=len(labels.names))
+    else:
+        counts = train.labels.sum(0).astype(np.int64)
+    notes = []
+    if missing := [name for name, count in zip(labels.names, counts, strict=True) if not count]:
+        notes.append(f"{rows.origin}: classes without an example in train: {', '.join(missing)}")
+    for number in np.flatnonzero(counts == 1).tolist():
+        held = train.labels == number if labels.kind == "class" else train.labels[:, number] > 0
+        place = rows.place(int(np.flatnonzero(held)[0]))
+        notes.append(f"{place}: the only example of class '{labels.names[number]}' in train; it can hardly be learnt")
+    return [*notes[:5], *([f"and {len(notes) - 5} more such classes"] if len(notes) > 5 else [])]
+
+
+def class_shares(labels: Labels, train: Examples) -> str:
+    """How many examples each class has, the most frequent first, for a description."""
+    if labels.kind == "number":
+        return f"numbers from {train.labels.min():g} to {train.labels.max():g}"
+    totals = Counter(train.labels.astype(int).tolist()) if labels.kind == "class" else train.labels.sum(0)
+    shown = ", ".join(f"{name} {int(totals[i]):,}" for i, name in list(enumerate(labels.names))[:8])
+    return shown + (", ..." if len(labels.names) > 8 else "")
+
+
+def fingerprint(rows: Mapping[str, Rows]) -> str:
+    """blake2b of all texts and labels, hexadecimal."""
+    total = hashlib.blake2b(digest_size=32)
+    for name in ("train", "validation", "test"):
+        part = rows.get(name)
+        total.update(f"{name} {len(part) if part is not None else 0}\n".encode())
+        for i in range(len(part) if part is not None else 0):
+            assert part is not None
+            data = f"{part.whole(i)}\0{part.labels[i] if part.labels else ''}".encode()
+            total.update(f"{len(data)}\n".encode() + data)  # lengths, or two cuts of one text would look alike
+    return total.hexdigest()
+
+
+def texts_of(examples: Examples | Rows) -> Sequence[str]:
+    """All texts, a pair's one after the other's."""
+    return (*examples.texts, *(examples.seconds or ()))
+
+
+def _hash(text: str) -> bytes:
+    return hashlib.blake2b(text.strip().encode(), digest_size=16).digest()

@@ -1,0 +1,194 @@
+"""What is done with a finished encoder: score other data, label texts, fill in hidden words."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from multistep.backends.torch.learner import pick_device
+from multistep.core.metric import Evaluation
+from multistep.core.plan import DataSpec
+from multistep.errors import DataError, PlanError
+from multistep.tasks.folders import read_task, task_of
+from multistep.tasks.language.classify import logits_of
+from multistep.tasks.language.encode import encode_texts
+from multistep.tasks.language.labels import Labels
+from multistep.tasks.language.load import classifier, load_encoder, masked_model
+from multistep.tasks.language.mask import score_spans
+from multistep.tasks.language.models import Encoder, Head, Scale
+from multistep.tasks.language.rows import Rows, read_named, read_rows
+from multistep.tasks.language.score import table_of
+from multistep.tasks.language.spans import load_all, read_spans
+from multistep.tasks.language.splits import encoded_rows
+from multistep.tasks.language.tokenizer import MASK
+from multistep.tasks.prediction import Prediction
+
+PAIR = "|||"  # between the two texts of a pair
+LIKELIEST = 5  # classes that a prediction tells of
+KINDS = {"multi_label_classification": "classes", "regression": "number"}
+
+
+def evaluate_model(model: str, data: DataSpec) -> Evaluation:
+    """Score a model folder on all rows of `data`; of several splits, the test split.
+
+    Raises DataError for labels that the model does not know, PlanError for a folder that is no such model.
+    """
+    device = pick_device()
+    encoder = load_encoder(model, _context(model))
+    if task_of(model) == "fill-mask":
+        head = masked_model(encoder)
+        spans = read_spans(encoder.tokenizer, load_all(data), encoder.context)
+        with torch.inference_mode():
+            return score_spans(head, _ready(head, model, device), spans, None, device)
+    labels = _labels(model, encoder)
+    head = classifier(encoder, labels, Scale())
+    module = _ready(head, model, device)
+    rows = _rows(data)
+    paired = read_task(model).get("pairs")
+    if paired is not None and paired != (rows.seconds is not None):
+        raise DataError(
+            f"{rows.origin}: {'one text' if paired else 'two texts'} a row, but {model} was trained on "
+            f"{'pairs' if paired else 'single texts'}; name text_column and second_text_column"
+        )
+    examples = encoded_rows(rows, labels, rows.names)
+    encoded = encode_texts(encoder.tokenizer, examples.texts, examples.seconds, longest=encoder.context)
+    with torch.inference_mode():
+        logits = logits_of(head, module, encoded, np.arange(len(examples)), device)
+        return table_of(logits, examples.labels, labels, Scale())
+
+
+def _rows(data: DataSpec) -> Rows:
+    """All rows of one source; of several splits the test split, else the validation split."""
+    source = str(data)
+    named = read_named(source, data, labelled=True)
+    if named:
+        return next((named[name] for name in ("test", "validation") if name in named), next(iter(named.values())))
+    return read_rows(source, data, labelled=True)
+
+
+def predict(model: str, inputs: Sequence[str]) -> list[Prediction]:
+    """What a model folder makes of each text.
+
+    A pair is written "first ||| second", or as a JSON list of two strings. Of several classes, those with a
+    probability of more than half are joined by commas; of numbers there is no probability. A text for fill-mask holds
+    [MASK] (or the model's own mask token) once or more.
+    """
+    device = pick_device()
+    encoder = load_encoder(model, _context(model))
+    if task_of(model) == "fill-mask":
+        head = masked_model(encoder)
+        module = _ready(head, model, device)
+        with torch.inference_mode():
+            return [_filled(head, module, text, device) for text in inputs]
+    labels = _labels(model, encoder)
+    head = classifier(encoder, labels, Scale())
+    module = _ready(head, model, device)
+    texts, seconds = _pairs(inputs, read_task(model).get("pairs"), model)
+    encoded = encode_texts(encoder.tokenizer, texts, seconds, longest=encoder.context)
+    with torch.inference_mode():
+        logits_NC = logits_of(head, module, encoded, np.arange(len(texts)), device)
+    if labels.kind == "number":
+        return [Prediction(text, f"{value:.6g}") for text, value in zip(inputs, logits_NC[:, 0].tolist(), strict=True)]
+    several = labels.kind == "classes"
+    found = []
+    for text, logits_C in zip(inputs, logits_NC, strict=True):
+        probabilities = (logits_C.sigmoid() if several else logits_C.softmax(-1)).tolist()
+        best = sorted(range(len(probabilities)), key=lambda k: -probabilities[k])[:LIKELIEST]
+        others = {labels.names[k]: probabilities[k] for k in best}
+        if several:
+            said = [name for name, p in zip(labels.names, probabilities, strict=True) if p > 0.5]
+            # Of the whole answer, as if the classes had nothing to do with each other.
+            sure = float(np.prod([max(p, 1.0 - p) for p in probabilities]))
+            found.append(Prediction(text, ",".join(said), sure, others))
+        else:
+            found.append(Prediction(text, labels.names[best[0]], probabilities[best[0]], others))
+    return found
+
+
+def _context(model: str) -> int | None:
+    context = read_task(model).get("context")
+    return int(context) if context else None
+
+
+def _labels(model: str, encoder: Encoder) -> Labels:
+    """What the folder's labels are, by what it was exported with, else by its configuration."""
+    task = read_task(model)
+    if "names" in task:
+        return Labels(task["labels"], tuple(task["names"]), task.get("separator"))
+    config = encoder.config
+    if not any(str(name).endswith("ForSequenceClassification") for name in config.architectures or []):
+        raise PlanError(f"{model}: no classifier ({', '.join(config.architectures or ['no architecture named'])})")
+    kind: Any = KINDS.get(getattr(config, "problem_type", None) or "", "class")
+    if kind == "number" or config.num_labels == 1:
+        return Labels("number")
+    return Labels(kind, tuple(str(name) for _, name in sorted(config.id2label.items())))
+
+
+def _ready(head: Head, model: str, device: torch.device) -> nn.Module:
+    """The folder's own weights, in evaluation. Raises PlanError where some would have to be made up."""
+    if head.fresh:
+        raise PlanError(
+            f"{model}: the weights of its head are missing (such as {head.fresh[0]}), so it can say nothing"
+        )
+    module: nn.Module = head.model.to(device).eval()
+    return module
+
+
+def _pairs(inputs: Sequence[str], paired: bool | None, model: str) -> tuple[list[str], list[str] | None]:
+    """The texts and, of pairs, their seconds. Raises DataError for an input that is the other kind."""
+    if paired is False:
+        return list(inputs), None
+    split = [_pair(text) for text in inputs]
+    if paired is None and not all(split):
+        return list(inputs), None
+    for text, parts in zip(inputs, split, strict=True):
+        if parts is None:
+            raise DataError(
+                f"{text!r}: {model} was trained on pairs of texts; write 'first {PAIR} second', or a JSON list of two "
+                "strings"
+            )
+    return [parts[0] for parts in split if parts], [parts[1] for parts in split if parts]
+
+
+def _pair(text: str) -> tuple[str, str] | None:
+    if text.lstrip().startswith("["):
+        try:
+            parts = json.loads(text)
+        except ValueError:
+            parts = None
+        if isinstance(parts, list) and len(parts) == 2 and all(isinstance(part, str) for part in parts):
+            return parts[0], parts[1]
+    first, mark, second = text.partition(PAIR)
+    return (first.strip(), second.strip()) if mark else None
+
+
+def _filled(head: Head, module: nn.Module, text: str, device: torch.device) -> Prediction:
+    """A text with its hidden words filled in; the probability is that of all of them, each by itself."""
+    encoder = head.encoder
+    assert encoder.mask is not None, "masked_model has asked for it"
+    token = encoder.tokenizer.id_to_token(encoder.mask) or MASK
+    given = text.replace("[MASK]", token)
+    encoding = encoder.tokenizer.encode(given)
+    ids = encoding.ids[: encoder.context]
+    places = [i for i, one in enumerate(ids) if one == encoder.mask]
+    if not places:
+        raise DataError(f"{text!r}: nothing to fill in; write [MASK] where a word is hidden, near the beginning")
+    tokens = torch.tensor([ids], device=device)
+    types = torch.tensor([encoding.type_ids[: len(ids)]], device=device)
+    hidden = tokens == encoder.mask
+    probabilities_NV = head.hidden_logits(module, tokens, torch.ones_like(hidden), types, hidden).float().softmax(-1)
+    best = probabilities_NV.topk(min(LIKELIEST, probabilities_NV.shape[1]))
+    words = [encoder.tokenizer.decode([i]).strip() for i in best.indices[:, 0].tolist()]
+    output = given
+    for word in words:
+        output = output.replace(token, word, 1)
+    others = {}
+    if len(places) == 1:
+        guesses = [encoder.tokenizer.decode([i]).strip() for i in best.indices[0].tolist()]
+        others = dict(zip(guesses, best.values[0].tolist(), strict=True))
+    return Prediction(text, output, float(best.values[:, 0].prod()), others)
