@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import cast
 
-from multistep.core.optimizers import convert_rate
+from multistep.core.optimizers import TYPICAL_RATE, convert_rate
 from multistep.core.recipe import OptimizerName, Recipe, Setting
 
 BATCH_SIZE = 32
-RATE = 2e-3  # AdamW's, from nothing
+SMALL = 1_000_000  # parameters; larger models want lower rates
 FINE_TUNING_RATE = 5e-5  # AdamW's: arXiv 1810.04805
 WEIGHT_DECAY: Mapping[OptimizerName, float] = {
     "adamw": 0.01,
@@ -20,14 +21,29 @@ WEIGHT_DECAY: Mapping[OptimizerName, float] = {
 }
 
 
+def typical_rate(parameters: int) -> float:
+    """AdamW's, from nothing: measured on five small networks (docs/own-model.md).
+
+    Of larger ones it falls with the root of their size, which is about what arXiv 2005.14165, table 2.1, has.
+    """
+    return TYPICAL_RATE["adamw"] * min(1.0, math.sqrt(SMALL / max(1, parameters)))
+
+
 def default_recipe(
-    given: Mapping[str, Setting], *, pretrained: bool, batch_size: int, dropout: float, label_smoothing: float
+    given: Mapping[str, Setting],
+    *,
+    pretrained: bool,
+    parameters: int,
+    batch_size: int,
+    dropout: float,
+    label_smoothing: float,
 ) -> Recipe:
     """The recipe with every setting that the plan leaves open; the last three are what loader, model and loss have."""
     optimizer = cast(OptimizerName, given.get("optimizer", "adamw"))
+    rate = FINE_TUNING_RATE if pretrained else typical_rate(parameters)
     base: dict[str, Setting] = {
         "optimizer": optimizer,
-        "learning_rate": convert_rate(FINE_TUNING_RATE if pretrained else RATE, "adamw", optimizer),
+        "learning_rate": convert_rate(rate, "adamw", optimizer),
         "batch_size": batch_size,
         "weight_decay": WEIGHT_DECAY.get(optimizer, 0.0),
         "gradient_clip": 0.0 if optimizer == "muon" else 1.0,

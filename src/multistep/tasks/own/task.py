@@ -59,7 +59,7 @@ class OwnDomain:
 
     def batch(self, position: int, size: int, seed: int, device: torch.device) -> Batch:
         # What the data set and the model draw, augmentation and noise, then follows from the place in the data.
-        seed_everything(seed, position)
+        seed_everything(seed, position, device=device)
         places, _ = self._order.indices(position, size, seed)
         return self._readers["train"].batch(places, device)
 
@@ -224,9 +224,11 @@ class OwnWorkshop:
         domain = OwnDomain(opened, device)
         given = dict(plan.phase(phase).recipe)
         train, validation = opened.readers["train"], opened.readers["validation"]
+        parameters = sum(p.numel() for p in model.module.parameters())
         recipe = default_recipe(
             given,
             pretrained=self._pretrained,
+            parameters=parameters,
             batch_size=min(opened.batch_size or BATCH_SIZE, len(train)),
             dropout=model.dropout or 0.0,
             label_smoothing=opened.judge.loss.smoothing,
@@ -234,7 +236,7 @@ class OwnWorkshop:
         matrices = any(kind == "matrix" for kind, _ in kinds(model.module).values())
         tokens = opened.tokens_per_example
         facts = Facts(
-            parameters=sum(p.numel() for p in model.module.parameters()),
+            parameters=parameters,
             train_examples=len(train),
             tokens_per_example=tokens,
             sample_tokens=tokens * min(SAMPLE, len(validation)),
