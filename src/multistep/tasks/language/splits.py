@@ -152,7 +152,7 @@ def _assigned(rows: Rows, wanted: Mapping[str, float]) -> dict[str, list[int]]:
     by_class: dict[str, list[list[int]]] = defaultdict(list)
     for key in sorted(groups):
         members = groups[key]
-        by_class[_stratum(rows, members[0])].append(members)
+        by_class[min(_stratum(rows, i) for i in members)].append(members)
     if len(by_class) > MOST_STRATA * len(groups):  # numbers, or too many classes to give each split some of each
         by_class = defaultdict(list, {"": [groups[key] for key in sorted(groups)]})
     found: dict[str, list[int]] = {name: [] for name in ("train", *wanted)}

@@ -1,0 +1,376 @@
+"""Encoders: tokenizers, hidden words, heads, phases that share a backbone, and what is said of new texts."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from cases_language import SETTINGS, class_inputs, opinions, write_classes, write_numbers, write_several
+
+from multistep import api
+from multistep.backends.torch.groups import kinds, layers_below_head
+from multistep.backends.torch.learner import TorchLearner
+from multistep.core.metric import scores_of
+from multistep.core.plan import DataSpec, Plan
+from multistep.core.recipe import Recipe
+from multistep.engine.learner import Readiness
+from multistep.engine.planfile import plan_from
+from multistep.errors import DataError, PlanError
+from multistep.tasks.language.baseline import Baseline, is_spaceless
+from multistep.tasks.language.encode import encode_texts
+from multistep.tasks.language.labels import Labels
+from multistep.tasks.language.load import classifier, load_encoder, masked_model, new_encoder
+from multistep.tasks.language.mask import masker_for
+from multistep.tasks.language.masking import NO_LABEL, drop_words
+from multistep.tasks.language.models import Encoder, Scale
+from multistep.tasks.language.spans import Texts, read_spans, word_bytes
+from multistep.tasks.language.splits import load_labelled
+from multistep.tasks.language.task import LanguageWorkshop
+from multistep.tasks.language.tokenizer import SPECIAL, make_tokenizer
+
+TEXTS = [text for text, _ in opinions(300, 0)]
+TWO = Labels("class", ("bad", "good"))
+STEPS: Mapping[str, Any] = {**SETTINGS, "phases": [{"name": "only", "until": "6 steps"}]}
+
+
+def encoder(context: int = 64, layers: int = 2) -> Encoder:
+    return new_encoder(make_tokenizer(TEXTS, "wordpiece", 200), layers=layers, width=16, heads=2, context=context)
+
+
+def opened(plan: Plan, phase: int = 0) -> tuple[TorchLearner, Readiness]:
+    learner, ready = LanguageWorkshop().open(plan, phase, lambda: False)
+    assert isinstance(learner, TorchLearner)
+    return learner, ready
+
+
+# Tokenizers -----------------------------------------------------------------------------------------
+
+
+def test_tokenizers_are_the_same_in_every_process() -> None:
+    """Those of the library are not: ties between merges go by the order of a hash table."""
+    program = (
+        "import hashlib; from cases_language import opinions\n"
+        "from multistep.tasks.language.tokenizer import make_tokenizer\n"
+        "texts = [t + w for i, (t, _) in enumerate(opinions(300, 0)) for w in (f' {i} times', ' 好的书')]\n"
+        "made = [make_tokenizer(texts, kind, 400).to_str() for kind in ('wordpiece', 'bpe')]\n"
+        "print([hashlib.md5(one.encode()).hexdigest() for one in made])"
+    )
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
+    command = [sys.executable, "-c", program]
+    runs = {
+        subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout for _ in range(3)
+    }
+    assert len(runs) == 1
+
+
+def test_words_are_cut_into_pieces_and_chinese_into_characters() -> None:
+    tokenizer = make_tokenizer([*TEXTS, "这本书很好看", "我不喜欢这本书"], "wordpiece", 300)
+    assert tokenizer.encode("这本书 Lovely").tokens == ["[CLS]", "这", "本", "书", "lovely", "[SEP]"]
+    assert tokenizer.encode("☃").tokens == ["[CLS]", "[UNK]", "[SEP]"]
+    assert tokenizer.encode("a", "film").type_ids == [0, 0, 0, 1, 1]
+    bytes_only = make_tokenizer(TEXTS, "bpe", 400)
+    assert bytes_only.decode(bytes_only.encode("Ein Schneemann ☃!").ids).strip() == "Ein Schneemann ☃!"
+    with pytest.raises(PlanError, match="byte-level BPE needs 261 or more"):
+        make_tokenizer(TEXTS, "bpe", 100)
+
+
+def test_long_texts_lose_their_end_and_are_counted() -> None:
+    tokenizer = encoder().tokenizer
+    found = encode_texts(tokenizer, [TEXTS[0], TEXTS[1] * 30], longest=16)
+    assert (found.lengths.max(), found.cut) == (16, 1)
+    assert found.tokens[found.starts[2] - 1] == tokenizer.token_to_id("[SEP]"), "the end is still marked"
+    pairs = encode_texts(tokenizer, ["what a joy", "a"], ["a dull film", "b"], longest=16)
+    words = pairs.words[: pairs.starts[1]].tolist()
+    assert words == [-1, 0, 1, 2, -1, 3, 4, 5, -1], "words of a pair are numbered through"
+
+
+# Hidden words ---------------------------------------------------------------------------------------
+
+
+def test_whole_words_are_hidden_by_a_rule_of_seed_epoch_and_row() -> None:
+    made = encoder()
+    tokenizer, masker = made.tokenizer, masker_for(made)
+    texts = ["fiercely unbelievable whatnots " + text for text in TEXTS]
+    found = encode_texts(tokenizer, texts, longest=64)
+    rows = np.arange(len(texts))
+    tokens, words, _, inside = found.padded(rows, made.pad)
+    shown, labels = masker(tokens, words, 0, np.zeros_like(rows), rows)
+    hidden = labels != NO_LABEL
+    assert (labels[hidden] == tokens[hidden]).all()
+    assert (shown[~hidden] == tokens[~hidden]).all()
+    assert hidden.any(1).all(), "at least one in each text"
+    assert not hidden[~inside].any()
+    for i in rows[:50]:
+        for word in range(words[i].max() + 1):
+            assert len(set(hidden[i, words[i] == word])) == 1, "all pieces of a word or none"
+    wordy = (words >= 0) & (tokens != tokenizer.token_to_id("[UNK]"))
+    assert hidden.sum() / wordy.sum() == pytest.approx(0.17, abs=0.03), "15%, and one in short texts"
+    assert (shown == made.mask)[hidden].mean() == pytest.approx(0.8, abs=0.04)
+    assert (shown == tokens)[hidden].mean() == pytest.approx(0.1, abs=0.04)
+    some = rows[[5, 3]]
+    part_tokens, part_words, _, _ = found.padded(some, made.pad)
+    again, _ = masker(part_tokens, part_words, 0, np.zeros(2, np.int64), some)
+    assert (again[0] == shown[5, : again.shape[1]]).all(), "whatever else is in the batch"
+    other, _ = masker(tokens, words, 0, np.ones_like(rows), rows)
+    assert (other != shown).any(1).mean() > 0.9, "other words in the next epoch"
+    dropped = drop_words(tokens, words, int(made.mask or 0), 0.5, 0, np.zeros_like(rows), rows)
+    assert (dropped == made.mask)[words >= 0].mean() == pytest.approx(0.5, abs=0.05)
+
+
+def test_long_texts_become_spans_whose_blocks_hold_two_thousand_bytes() -> None:
+    made = encoder(context=16)
+    spans = read_spans(made.tokenizer, Texts((" . ".join(TEXTS), TEXTS[0])), 16)
+    tokens = spans.encoded.tokens
+    classes, ends = tokens[spans.encoded.starts[:-1]], tokens[spans.encoded.starts[1:] - 1]
+    assert (classes == made.tokenizer.token_to_id("[CLS]")).all()
+    assert (ends == made.tokenizer.token_to_id("[SEP]")).all()
+    assert spans.encoded.lengths.max() == 16
+    long = spans.block[spans.text == 0]
+    assert len(set(long)) == pytest.approx(len(" . ".join(TEXTS)) / 2048, abs=2)
+    assert spans.block[-1] > long.max(), "a text begins a block of its own"
+    ids = made.tokenizer.encode("a lovely film", add_special_tokens=False).ids
+    assert word_bytes(made.tokenizer)[ids].sum() == len("alovelyfilm")
+
+
+# Models ---------------------------------------------------------------------------------------------
+
+
+def test_the_head_sees_hidden_tokens_alone_and_says_what_the_whole_would() -> None:
+    made = encoder()
+    head = masked_model(made)
+    model: Any = head.build(3).eval()
+    found = encode_texts(made.tokenizer, TEXTS[:4], longest=64)
+    tokens, _, types, inside = (torch.from_numpy(a) for a in found.padded(np.arange(4), made.pad))
+    hidden = torch.zeros_like(inside)
+    hidden[:, 2] = True
+    with torch.inference_mode():
+        some = head.hidden_logits(model, tokens, inside, types, hidden)
+        whole = model(input_ids=tokens, attention_mask=inside.long()).logits[hidden]
+    torch.testing.assert_close(some, whole)
+
+
+def test_the_layers_and_kinds_of_a_bert() -> None:
+    model = classifier(encoder(), TWO, Scale()).build(0)
+    below = layers_below_head(model)
+    names = {"classifier.weight": 0, "bert.pooler.dense.weight": 0, "bert.encoder.layer.1.output.dense.weight": 1}
+    names |= {"bert.encoder.layer.0.output.dense.weight": 2, "bert.embeddings.word_embeddings.weight": 3}
+    names |= {"bert.embeddings.LayerNorm.weight": 3}
+    assert {name: below[name] for name in names} == names
+    kind = {name: found for name, (found, _) in kinds(model).items()}
+    assert kind["bert.encoder.layer.0.attention.self.query.weight"] == "matrix"
+    assert kind["bert.embeddings.position_embeddings.weight"] == "embedding"
+    assert kind["classifier.weight"] == "head"
+
+
+def test_the_same_seed_builds_the_same_weights_and_dropout_is_the_recipes() -> None:
+    head = classifier(encoder(), TWO, Scale())
+    one, same, other = (head.build(seed).state_dict()["classifier.weight"] for seed in (0, 0, 1))
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+    model = head.build(0)
+    head.configure(model, Recipe(learning_rate=1e-3, dropout=0.4))
+    found = {module.p for name, module in model.named_modules() if isinstance(module, torch.nn.Dropout)}
+    assert found == {0.4, 0.0}, "attention drops nothing"
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A classifier that was trained for some steps, with its data."""
+    folder = tmp_path_factory.mktemp("exported")
+    api.train(plan_from({"task": "text-classification", "data": write_classes(folder), **STEPS}), out=folder / "run")
+    return folder
+
+
+def test_an_encoder_begins_other_tasks_with_new_heads(exported: Path, tmp_path: Path) -> None:
+    model = str(exported / "run" / "model")
+    loaded = load_encoder(model)
+    assert loaded.pretrained
+    assert not classifier(loaded, TWO, Scale()).fresh
+    other = classifier(loaded, Labels("class", ("a", "b", "c")), Scale())
+    assert set(other.fresh) == {"classifier.weight", "classifier.bias"}
+    assert "made for other labels (bad, good)" in " ".join(other.notes)
+    renamed = classifier(loaded, Labels("class", ("yes", "no")), Scale())
+    assert set(renamed.fresh) == {"classifier.weight", "classifier.bias"}
+    assert not torch.equal(
+        renamed.build(0).state_dict()["classifier.weight"], renamed.build(1).state_dict()["classifier.weight"]
+    )
+    masked = masked_model(loaded)
+    assert "no head for hidden words" in " ".join(masked.notes)
+    assert torch.isfinite(masked.build(0).state_dict()["cls.predictions.transform.dense.weight"]).all()
+    with pytest.raises(PlanError, match="reads at most 64 tokens"):
+        load_encoder(model, 65)
+    with pytest.raises(PlanError, match="holds no config"):
+        load_encoder(str(tmp_path))
+    with pytest.raises(PlanError, match="no preset"):
+        load_encoder("brt")
+    data = DataSpec(source=str(exported / "test.csv"))
+    plan = plan_from({"task": "text-classification", "data": data, "model": {"name": model, "layers": 3}})
+    with pytest.raises(PlanError, match=r"model\.layers: .* brings its own"):
+        opened(plan)
+
+
+def test_a_pretrained_encoder_is_fine_tuned_by_another_recipe(exported: Path) -> None:
+    data = DataSpec(source=str(exported / "train.csv"))
+    model = str(exported / "run" / "model")
+    recipe = {"layer_decay": 0.5, "frozen": ["bert.embeddings.*", "bert.encoder.layer.0.*"]}
+    settings = {"task": "text-classification", "data": data, "model": model, "recipe": recipe}
+    learner, ready = opened(plan_from(settings))
+    assert (ready.recipe.optimizer, ready.recipe.learning_rate, ready.recipe.warmup_steps) == ("adamw", 5e-5, 100)
+    assert ready.recipe.dropout == pytest.approx(0.1), "as the model has it"
+    assert ready.recipe.augmentation == 0
+    assert ready.facts.pretrained
+    assert not ready.rate_open
+    learner.initial(ready.recipe, 0)
+    before = {name: p.clone() for name, p in learner._model.named_parameters()}
+    learner.advance([1e-3] * 2)
+    moved = {name for name, p in learner._model.named_parameters() if not torch.equal(p, before[name])}
+    assert moved == {name for name in before if not name.startswith(("bert.embeddings", "bert.encoder"))}
+
+
+def test_numbers_leave_the_house_in_their_own_unit(tmp_path: Path) -> None:
+    from transformers import AutoModelForSequenceClassification
+
+    data = write_numbers(tmp_path)
+    settings = {**SETTINGS, "phases": [{"name": "only", "until": "60 steps"}], "metric": "pearson"}
+    result = api.train(plan_from({"task": "text-classification", "data": data, **settings}), out=tmp_path / "run")
+    assert result.record["scores"]["test"]["mean_squared_error"] < 400, "which is what always saying the mean costs"
+    assert result.record["baseline"]["name"].startswith("TF-IDF of words and pairs of words with ridge")
+    model = AutoModelForSequenceClassification.from_pretrained(result.model)
+    assert model.config.problem_type == "regression"
+    assert float(model.classifier.bias.detach()) == pytest.approx(50, abs=15)
+    with pytest.raises(PlanError, match="label_smoothing"):
+        api.train(
+            plan_from({"task": "text-classification", "data": data, **STEPS, "recipe": {"label_smoothing": 0.1}}),
+            out=tmp_path / "other",
+        )
+
+
+# Phases ---------------------------------------------------------------------------------------------
+
+
+def test_hidden_words_first_and_classes_on_the_same_encoder(tmp_path: Path) -> None:
+    data = write_classes(tmp_path)
+    phases = [
+        {"name": "hidden words", "task": "fill-mask", "until": "20 steps"},
+        {"name": "classes", "until": "4 steps", "recipe": {"learning_rate": 1e-6, "warmup_steps": 0}},
+    ]
+    plan = plan_from({"task": "text-classification", "data": data, **SETTINGS, "phases": phases})
+    result = api.train(plan, out=tmp_path / "run")
+    assert result.metric == "accuracy"
+    workshop = LanguageWorkshop()
+    before = {}
+    for phase in range(2):
+        learner, ready = workshop.open(plan, phase, lambda: False)
+        assert isinstance(learner, TorchLearner)
+        learner.initial(ready.recipe, 0)
+        before[phase] = dict(learner._model.named_parameters())
+    shared = set(before[0]) & set(before[1])
+    assert "bert.embeddings.word_embeddings.weight" in shared
+    from transformers import AutoModelForSequenceClassification
+
+    after = dict(AutoModelForSequenceClassification.from_pretrained(result.model).named_parameters())
+    name = "bert.encoder.layer.0.output.dense.weight"
+    moved = float((after[name] - before[1][name]).detach().abs().mean())
+    assert moved > 1e-3, "the second phase hardly moved: this comes from the first"
+
+
+def test_settings_that_mean_nothing_here_are_refused(exported: Path) -> None:
+    data = DataSpec(source=str(exported / "train.csv"))
+    for task, recipe, message in (
+        ("text-classification", {"context": 32}, "how much of a text is read is model.context"),
+        ("text-classification", {"resolution": [32]}, "says nothing of text classification"),
+        ("fill-mask", {"augmentation": 0.5}, "says nothing of fill-mask"),
+    ):
+        plan = plan_from({"task": task, "data": data, **SETTINGS, "recipe": recipe})
+        learner, ready = opened(plan)
+        with pytest.raises(PlanError, match=message):
+            learner.initial(ready.recipe, 0)
+    with pytest.raises(PlanError, match="an encoder takes wordpiece or bpe"):
+        opened(plan_from({"task": "fill-mask", "data": data, "model": {"tokenizer": "characters"}}))
+
+
+# Scores, baselines and use --------------------------------------------------------------------------
+
+
+def test_baselines_know_scripts_without_spaces_and_do_without_scikit_learn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert is_spaceless(["这本书很好看,我喜欢"])
+    assert not is_spaceless(TEXTS)
+    splits = load_labelled(write_classes(tmp_path))
+    fitted = Baseline.fit(splits.train, splits.labels)
+    assert scores_of(fitted.score(splits.test))["accuracy"] == 1.0
+    several = load_labelled(write_several(tmp_path))
+    assert scores_of(Baseline.fit(several.train, several.labels).score(several.test))["micro_f1"] > 0.9
+    monkeypatch.setitem(sys.modules, "sklearn.linear_model", None)
+    plain = Baseline.fit(splits.train, splits.labels)
+    assert plain.name == "majority"
+    most = max(np.bincount(splits.train.labels)) == np.bincount(splits.train.labels)[1]
+    share = np.mean(splits.test.labels == int(most))
+    assert scores_of(plain.score(splits.test))["accuracy"] == pytest.approx(share)
+    numbers = load_labelled(write_numbers(tmp_path))
+    mean = Baseline.fit(numbers.train, numbers.labels)
+    assert mean.name == "mean"
+    assert scores_of(mean.score(numbers.test))["mean_squared_error"] == pytest.approx(400, rel=0.1)
+
+
+def test_what_is_said_of_new_texts(exported: Path) -> None:
+    model = exported / "run" / "model"
+    found = api.predict(model, class_inputs(exported)[:3])
+    for prediction in found:
+        assert prediction.output in ("bad", "good")
+        assert sum(prediction.others.values()) == pytest.approx(1.0)
+        assert prediction.probability == max(prediction.others.values())
+    (exported / "other.csv").write_text("text,label\na,excellent\nb,good\n", encoding="utf-8")
+    with pytest.raises(DataError, match="'excellent' does not occur in training"):
+        api.evaluate(model, str(exported / "other.csv"))
+
+
+def test_pairs_are_written_in_two_ways(tmp_path: Path) -> None:
+    data = write_several(tmp_path)
+    result = api.train(plan_from({"task": "text-classification", "data": data, **STEPS}), out=tmp_path / "run")
+    one, other = api.predict(result.model, ["what a joy ||| a dull film", json.dumps(["what a joy", "a dull film"])])
+    assert one.others == other.others
+    with pytest.raises(DataError, match="trained on pairs of texts; write 'first ||| second'".replace("|", r"\|")):
+        api.predict(result.model, ["what a joy"])
+    exhibits = json.loads((tmp_path / "run" / "exhibits.json").read_text(encoding="utf-8"))
+    assert [exhibit["title"] for exhibit in exhibits] == ["A few predictions", "The worst mistakes", "By class"]
+
+
+def test_hidden_words_are_filled_in(tmp_path: Path) -> None:
+    data = write_classes(tmp_path)
+    settings = {**SETTINGS, "phases": [{"name": "only", "until": "150 steps"}]}
+    result = api.train(plan_from({"task": "fill-mask", "data": data, **settings}), out=tmp_path / "run")
+    assert result.record["baseline"]["name"] == "unigram"
+    assert result.score < result.record["baseline"]["test"]["score"], "words of so small a world can be told"
+    assert result.record["scores"]["test"].keys() == {"loss", "perplexity", "bits_per_byte"}
+    (prediction,) = api.predict(result.model, ["what a [MASK]"])
+    assert prediction.output.startswith("what a ")
+    assert "[MASK]" not in prediction.output
+    assert prediction.probability == pytest.approx(max(prediction.others.values()))
+    with pytest.raises(DataError, match=r"write \[MASK\]"):
+        api.predict(result.model, ["what a joy"])
+    assert set(SPECIAL) & set(prediction.others) == set()
+
+
+@pytest.mark.real_data
+@pytest.mark.skipif("MULTISTEP_DATA" not in os.environ, reason="needs the real data")
+def test_the_baselines_reach_what_is_known_of_them() -> None:
+    data = Path(os.environ.get("MULTISTEP_DATA", ""))
+    films = load_labelled(DataSpec(source=str(data / "sst2")))
+    assert scores_of(Baseline.fit(films.train, films.labels).score(films.test))["accuracy"] == pytest.approx(
+        0.81, abs=5e-3
+    )
+    train, dev, test = (str(data / "chnsenticorp" / f"{name}.tsv") for name in ("train", "dev_clean", "test_clean"))
+    found = load_labelled(DataSpec(train=train, validation=dev, test=test))
+    assert scores_of(Baseline.fit(found.train, found.labels).score(found.test))["accuracy"] == pytest.approx(
+        0.91, abs=5e-3
+    )
