@@ -48,7 +48,7 @@ def draw(seed: int, epochs_B: NDArray[np.int64], indices_B: NDArray[np.int64], c
     """Numbers in [0, 1) for each example, (B, count): a hash of (seed, epoch, index, place), SplitMix64's."""
     key = _mix(_mix(np.array([seed], np.uint64) + _GOLDEN) ^ epochs_B.astype(np.uint64))
     key = _mix(key ^ _mix(indices_B.astype(np.uint64) + _GOLDEN))
-    places: NDArray[np.uint64] = _GOLDEN * np.arange(1, count + 1, dtype=np.uint64)
+    places = (_GOLDEN * np.arange(1, count + 1, dtype=np.uint64)).astype(np.uint64)
     bits = _mix(key[:, None] + places)
     return torch.from_numpy((bits >> np.uint64(40)).astype(np.float32) / np.float32(2**24))
 

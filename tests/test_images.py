@@ -1,0 +1,314 @@
+"""Image classifiers: augmentation by lot, sizes that grow, and models that other libraries can load."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from cases_images import SHAPES, picture, write_folders
+from PIL import Image
+from torch import Tensor
+
+from multistep import api
+from multistep.backends.torch.learner import TorchLearner
+from multistep.core.metric import METRICS, Evaluation
+from multistep.core.plan import Plan
+from multistep.core.recipe import Recipe
+from multistep.engine.learner import Readiness
+from multistep.engine.planfile import plan_from
+from multistep.errors import DataError, PlanError
+from multistep.tasks import predict
+from multistep.tasks.images.augment import augment, draw, mix
+from multistep.tasks.images.decode import Form
+from multistep.tasks.images.models import load_model
+from multistep.tasks.images.preset import ImageFacts, choose, products
+from multistep.tasks.images.task import ImageWorkshop, resized
+
+SIDE = 16
+RECIPE = Recipe(optimizer="muon", learning_rate=0.05, batch_size=16, warmup_steps=0, gradient_clip=0.0)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("images")
+    write_folders(made, {"train": 30, "val": 10, "test": 10}, SIDE)
+    return made
+
+
+def planned(model: Any, data: Path | str = "x", **more: Any) -> Plan:
+    return plan_from({"task": "image-classification", "data": str(data), "model": model, **more})
+
+
+def opened(folder: Path, model: Any) -> tuple[TorchLearner, Readiness]:
+    plan = planned(model, folder)
+    learner, ready = ImageWorkshop().open(plan, 0, lambda: False)
+    assert isinstance(learner, TorchLearner)
+    return learner, ready
+
+
+def accuracy(table: Evaluation) -> float:
+    return METRICS["accuracy"].score(table)
+
+
+# Augmentation ---------------------------------------------------------------------------------------
+
+
+def batch(count: int = 32, channels: int = 3) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (count, channels, SIDE, SIDE), generator=generator).float()
+
+
+def lots_of(indices: range | list[int], epoch: int = 0, seed: int = 0) -> Tensor:
+    numbers = np.array(indices, np.int64)
+    return draw(seed, np.full(len(numbers), epoch), numbers)
+
+
+FILL = torch.full((1, 3, 1, 1), 7.0)
+
+
+def test_lots_are_a_function_of_seed_epoch_and_index() -> None:
+    one = lots_of(range(1000))
+    assert torch.equal(one[[3, 500]], lots_of([3, 500]))
+    assert 0 <= one.min() < 0.01
+    assert 0.99 < one.max() < 1
+    assert (one.mean(0) - 0.5).abs().max() < 0.04
+    assert (torch.corrcoef(one.T) - torch.eye(one.shape[1])).abs().max() < 0.15
+    others = (lots_of(range(1000), epoch=1), lots_of(range(1000), seed=1), lots_of(range(1, 1001)))
+    assert all((one == other).float().mean() < 0.01 for other in others)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_no_strength_changes_nothing_and_more_changes_more(channels: int) -> None:
+    pixels, lots, fill = batch(200, channels), lots_of(range(200)), FILL[:, :channels]
+    same = augment(pixels, lots, 0.0, mirror=False, fill=fill)
+    torch.testing.assert_close(same, pixels, atol=0.02, rtol=0)
+    assert torch.equal(mix(pixels, lots, 0.0)[0], pixels)
+    changed = [(augment(pixels, lots, s, mirror=False, fill=fill) - pixels).abs().mean() for s in (0.05, 0.5, 1.0)]
+    assert changed[0] < changed[1] < changed[2]
+    out = augment(pixels, lots, 1.0, mirror=True, fill=fill)
+    assert out.min() >= 0
+    assert out.max() < 255.01
+
+
+def test_mirrors_and_crops_move_whole_pixels() -> None:
+    pixels, lots = batch(64), lots_of(range(64))
+    lots[:, 0] = lots[:, 2] = 0.999  # of the policy, an operation
+    lots[:, 1] = lots[:, 3] = 0.5  # of no magnitude
+    lots[:, 5], lots[:, 6], lots[:, 7] = 0.99, 0.5, 1.0
+    moved = augment(pixels, lots, 1.0, mirror=True, fill=FILL)
+    left = lots[:, 4] < 0.5
+    torch.testing.assert_close(moved[~left][:, :, :, :-2], pixels[~left][:, :, :, 2:], atol=0.05, rtol=0)
+    torch.testing.assert_close(moved[left][:, :, :, 2:], pixels[left].flip(3)[:, :, :, :-2].roll(0), atol=300.0, rtol=0)
+    assert 10 < int(left.sum()) < 54
+    torch.testing.assert_close(moved[left].flip(3).mean((1, 2, 3)), moved[left].mean((1, 2, 3)))
+
+
+def test_mixing_keeps_a_share_that_is_told() -> None:
+    pixels = torch.arange(256.0)[:, None, None, None].expand(256, 1, SIDE, SIDE)
+    mixed, kept = mix(pixels, lots_of(range(256)), 1.0)
+    own, other = torch.arange(256.0), torch.arange(256.0).roll(1)
+    torch.testing.assert_close(mixed.mean((1, 2, 3)), kept * own + (1 - kept) * other, atol=1e-2, rtol=0)
+    assert 0.3 < kept.mean() < 0.7
+    assert ((mixed == own[:, None, None, None]) | (mixed == other[:, None, None, None])).all((1, 2, 3)).sum() > 64
+
+
+def test_every_picture_is_augmented_by_its_own_lots_whatever_else_is_in_the_batch() -> None:
+    pixels, lots = batch(), lots_of(range(32))
+    whole = augment(pixels, lots, 1.0, mirror=True, fill=FILL)
+    torch.testing.assert_close(whole[5:9], augment(pixels[5:9], lots[5:9], 1.0, mirror=True, fill=FILL))
+
+
+# Training -------------------------------------------------------------------------------------------
+
+
+def test_it_learns_at_growing_sizes_and_scores_at_the_last(folder: Path) -> None:
+    learner, ready = opened(folder, {"name": "resnet-small", "width": 8})
+    assert ready.metrics[0] == "accuracy"
+    assert set(ready.facts.settings) == {"label_smoothing", "augmentation", "dropout", "resolution"}
+    recipe = replace(RECIPE, resolution=(8, SIDE), augmentation=0.3)
+    learner.initial(recipe, 0)
+    seen: list[tuple[int, ...]] = []
+    learner._model.register_forward_pre_hook(lambda _, given: seen.append(tuple(given[0].shape[2:])))
+    learner.advance([0.05] * 20, resolution=8)
+    learner.advance([0.05] * 20, resolution=SIDE)
+    assert set(seen) == {(8, 8), (SIDE, SIDE)}
+    table = learner.evaluate("validation", sample=False)
+    assert accuracy(table) > 0.8
+    assert len(table) == 30
+
+
+def test_averaged_weights_are_scored_with_statistics_of_their_own(folder: Path, tmp_path: Path) -> None:
+    """Those of training are of other weights, smaller images and augmented ones."""
+    learner, _ = opened(folder, {"name": "resnet-small", "width": 8})
+    recipe = replace(RECIPE, averaging=0.5, augmentation=1.0, batch_size=90, learning_rate=0.2)
+    learner.initial(recipe, 0)
+    learner.advance([0.2] * 12, resolution=8)
+    scored = learner.evaluate("validation", sample=False)
+    norm = learner._average.body[0][1]  # type: ignore[union-attr, index]
+    images = learner._domain.splits.train.images  # type: ignore[attr-defined]
+    pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float()
+    average = learner._average
+    into = (pixels - average.mean) / average.std  # type: ignore[operator]
+    expected = average.body[0][0](into).mean((0, 2, 3))  # type: ignore[index, operator, union-attr]
+    torch.testing.assert_close(norm.running_mean, expected.detach(), atol=1e-3, rtol=1e-2)
+    trained = learner._model.body[0][1].running_mean  # type: ignore[index, union-attr]
+    assert (trained - expected).abs().max() > 10 * (norm.running_mean - expected).abs().max()
+    learner.save(tmp_path)
+    learner.load(tmp_path, recipe, 0)
+    again = learner.evaluate("validation", sample=False)
+    assert all(np.array_equal(scored.columns[name], again.columns[name]) for name in scored.columns)
+
+
+@pytest.mark.parametrize("name", ["cnn", "resnet-small"])
+def test_small_nets_by_name(folder: Path, name: str) -> None:
+    learner, ready = opened(folder, {"name": name, "width": 8})
+    learner.initial(RECIPE, 0)
+    learner.advance([0.05] * 25)
+    assert accuracy(learner.evaluate("test", sample=False)) > 0.7
+    assert ready.facts.description.startswith(name)
+    shown = learner.exhibits()
+    assert shown[0].rows
+    assert [exhibit.title.split()[0] for exhibit in shown][-2:] == ["Confusion:", "By"]
+
+
+def test_a_standard_resnet_is_exported_as_transformers_has_it(folder: Path, tmp_path: Path) -> None:
+    learner, ready = opened(folder, "resnet-18")
+    assert ready.facts.parameters > 11e6
+    learner.initial(replace(RECIPE, optimizer="sgd", batch_size=45), 0)
+    learner.advance([0.02])
+    table = learner.evaluate("test", sample=False)
+    learner.export(tmp_path, "card")
+    from transformers import pipeline
+
+    files = sorted((folder / "test").rglob("*.png"))
+    said = pipeline("image-classification", str(tmp_path))([str(file) for file in files[::7]])
+    for answer, row in zip(said, range(0, len(files), 7), strict=True):
+        assert answer[0]["label"] == SHAPES[int(table.columns["prediction"][row])]
+        assert answer[0]["score"] == pytest.approx(table.columns["probability"][row], abs=1e-3)
+    assert json.loads((tmp_path / "config.json").read_text())["architectures"] == ["ResNetForImageClassification"]
+
+
+def small_vit(folder: Path, classes: tuple[str, ...]) -> str:
+    from transformers import ViTConfig, ViTForImageClassification
+
+    sizes: dict[str, Any] = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    sizes |= {"intermediate_size": 32, "image_size": 12, "patch_size": 4}
+    ViTForImageClassification(ViTConfig(**sizes, id2label=dict(enumerate(classes)))).save_pretrained(folder)
+    processor = {"image_processor_type": "ViTImageProcessor", "size": {"height": 12, "width": 12}}
+    processor |= {"image_mean": [0.5] * 3, "image_std": [0.2] * 3}
+    (folder / "preprocessor_config.json").write_text(json.dumps(processor))
+    return str(folder)
+
+
+def test_any_classifier_of_transformers_keeps_its_head_where_it_knows_the_classes(folder: Path, tmp_path: Path) -> None:
+    name = small_vit(tmp_path, SHAPES[::-1])
+    learner, ready = opened(folder, name)
+    assert ready.facts.pretrained
+    assert not ready.rate_open
+    assert "resolution" not in ready.facts.settings
+    learner.initial(ready.recipe, 0)
+    domain: Any = learner._domain
+    assert domain.splits.classes == SHAPES[::-1]
+    assert domain.splits.form == Form(3, 12, 12)
+    torch.testing.assert_close(learner._model.mean.flatten(), torch.full((3,), 127.5))  # type: ignore[union-attr, operator]
+    scores = api.evaluate(name, str(folder / "test"))["scores"]
+    assert scores["accuracy"]["score"] == pytest.approx(accuracy(learner.evaluate("test", sample=False)))
+    with pytest.raises(
+        PlanError, match=r"recipe.resolution: this vit has learnt positions, so it reads images of 12 x"
+    ):
+        learner.initial(replace(ready.recipe, resolution=(8, 12)), 0)
+
+
+def test_a_head_for_other_classes_begins_anew(folder: Path, tmp_path: Path) -> None:
+    learner, ready = opened(folder, small_vit(tmp_path, ("cat", "dog")))
+    assert any("its classes are others than the data's, so its head begins anew" in n for n in ready.facts.notes)
+    learner.initial(ready.recipe, 0)
+    learner.advance([1e-3] * 2)
+    assert len(learner.evaluate("test", sample=False)) == 30
+    (tmp_path / "out").mkdir()
+    learner.export(tmp_path / "out", "")
+    assert load_model(str(tmp_path / "out"), None, None)[0].classes == SHAPES
+
+
+def test_a_net_goes_on_with_other_classes(folder: Path, tmp_path: Path) -> None:
+    learner, _ = opened(folder, {"name": "cnn", "width": 8})
+    learner.initial(RECIPE, 0)
+    learner.advance([0.05] * 3)
+    learner.export(tmp_path, "")
+    blocks = np.random.default_rng(0).integers(0, 255, (40, 9, 9), dtype=np.uint8)
+    np.savez(tmp_path / "data.npz", images=blocks, labels=np.arange(40) % 2)
+    other, ready = opened(tmp_path / "data.npz", str(tmp_path))
+    other.initial(ready.recipe, 0)
+    domain: Any = other._domain
+    assert domain.splits.form == Form(3, SIDE, SIDE)
+    assert domain.splits.classes == ("0", "1")
+    trained, fresh = dict(learner._average.named_parameters()), dict(other._model.named_parameters())
+    assert torch.equal(trained["body.0.0.weight"], fresh["body.0.0.weight"])
+    assert not fresh["head.weight"].any()
+
+
+# Use ------------------------------------------------------------------------------------------------
+
+
+def test_an_image_that_cannot_be_read_is_named(folder: Path, tmp_path: Path) -> None:
+    learner, _ = opened(folder, {"name": "cnn", "width": 8})
+    learner.initial(RECIPE, 0)
+    learner.export(tmp_path, "")
+    image = tmp_path / "one.jpg"
+    Image.fromarray(picture("disc", np.random.default_rng(5), 40)).save(image)
+    found = predict(str(tmp_path), [str(image)])[0]
+    assert found.output in SHAPES
+    assert sum(found.others.values()) == pytest.approx(1)
+    with pytest.raises(DataError, match=r"none.png: no such file; name an image file"):
+        predict(str(tmp_path), [str(image), str(tmp_path / "none.png")])
+    image.write_bytes(b"")
+    with pytest.raises(DataError, match=r"one.jpg: empty"):
+        predict(str(tmp_path), [str(image)])
+    np.savez(tmp_path / "data.npz", images=np.zeros((4, 9, 9), np.uint8), labels=list("xxyy"))
+    with pytest.raises(DataError, match=r"label 'x' is unknown to the model; it has 'bars', 'disc', 'stripes'"):
+        api.evaluate(tmp_path, str(tmp_path / "data.npz"))
+
+
+def test_mistakes_in_a_plan_are_named(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(PlanError, match=r"no preset \(cnn, resnet-small, .*Did you mean 'resnet-18'"):
+        opened(folder, "resnet-19")
+    with pytest.raises(PlanError, match=r"model.heads is for text; of resnet-small, width, layers or parameters"):
+        opened(folder, {"name": "auto", "heads": 4})
+    with pytest.raises(PlanError, match=r"model.width: resnet-50 has a standard form"):
+        opened(folder, {"name": "resnet-50", "width": 8})
+    with pytest.raises(PlanError, match=r"holds neither config.json nor multistep.json"):
+        opened(folder, str(tmp_path))
+    learner, ready = opened(folder, {"name": "resnet-18"})
+    with pytest.raises(PlanError, match=r"recipe.dropout is 0.1, but resnet has none"):
+        learner.initial(replace(ready.recipe, dropout=0.1), 0)
+    with pytest.raises(PlanError, match=r"recipe.context is for text"):
+        learner.initial(replace(ready.recipe, context=8), 0)
+
+
+def test_more_time_and_fewer_images_bear_a_wider_net() -> None:
+    def width(budget: str, images: int, **model: Any) -> int:
+        plan = planned({"name": "auto", **model}, budget=budget)
+        net = choose(plan, ImageFacts(images, Form(1, 28, 28), 10), {}, "cpu", 2).net
+        assert net is not None
+        assert net.stages == 3
+        return net.width
+
+    assert width("1m", 60_000) < width("10m", 60_000) < width("10m", 6_000)
+    assert width("1m", 60_000, width=20) == 20
+    assert width("1m", 60_000, parameters=400_000) > 30
+    small = choose(planned("auto"), ImageFacts(100, Form(1, 8, 8), 10), {}, "cpu", 1)
+    assert small.net is not None
+    assert small.net.stages <= 2
+    assert products(small.net, small.form) > 0
+
+
+def test_sizes_are_made_by_averaging() -> None:
+    pixels = torch.tensor([[0, 100], [200, 100]], dtype=torch.uint8).repeat_interleave(4, 0).repeat_interleave(4, 1)
+    small = resized(pixels[None, None], 2, 2)
+    assert small.flatten().tolist() == pytest.approx([25, 100, 175, 100], abs=26)
+    assert torch.equal(resized(pixels[None, None], 8, 8), pixels[None, None].float())
