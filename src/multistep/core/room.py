@@ -81,8 +81,10 @@ def sibling_length(history: History, left: Amount | None) -> Amount | None:
     many = math.floor((left.value + 1e-6) / (aim + extra))
     if many < (1 if rounds_of(history.phase) else 2):
         return None
-    each = left.value / many - extra
-    return Amount(float(math.floor(each)) if left.unit is Unit.STEPS else round(each, 2), left.unit)
+    if left.unit is Unit.STEPS:
+        return Amount(float(math.floor(left.value / many)), left.unit)
+    # A little is kept back: what one takes longer than planned must not cost another its place.
+    return Amount(round((1 - SLACK) * left.value / many - extra, 2), left.unit)
 
 
 def fits(history: History, left: Amount | None, length: Amount, many: int = 1) -> bool:
