@@ -20,7 +20,7 @@ from multistep.engine.rundir import RunDirectory
 from multistep.engine.simulate import FakeClock
 from multistep.errors import DataError, PlanError
 from multistep.tasks.speech.alphabet import Alphabet, frames_needed, has_spaces, spoken
-from multistep.tasks.speech.augment import FeatureAugmentation, draws, stretched
+from multistep.tasks.speech.augment import Draws, FeatureAugmentation, stretched
 from multistep.tasks.speech.decode import Decoder, best_path
 from multistep.tasks.speech.features import LogMel
 from multistep.tasks.speech.language import CharacterModel
@@ -161,18 +161,18 @@ def test_augmentation_depends_on_the_utterance_and_its_epoch_alone() -> None:
     frames = torch.randn(3, 40, 20, generator=torch.Generator().manual_seed(0))
     lengths, least = torch.tensor([40, 30, 20]), torch.tensor([1, 1, 20])
     frames *= (torch.arange(40)[None] < lengths[:, None])[..., None]
-    drawn = draws(7, np.array([1, 1, 1]), np.array([4, 5, 6]))
+    drawn = Draws(7, np.array([1, 1, 1]), np.array([4, 5, 6]))
     new = stretched(lengths, drawn, 1.0, least)
     together = augment(frames, lengths, new, drawn, 1.0)
     assert new[2] >= 20
-    alone_drawn = draws(7, np.array([1]), np.array([5]))
+    alone_drawn = Draws(7, np.array([1]), np.array([5]))
     alone_new = stretched(lengths[1:2], alone_drawn, 1.0, least[1:2])
     alone = augment(frames[1:2, :30], lengths[1:2], alone_new, alone_drawn, 1.0)
     assert torch.equal(alone_new, new[1:2])
     assert torch.allclose(alone[0], together[1, : int(new[1])], atol=1e-5)
-    other = draws(7, np.array([2]), np.array([5]))
-    assert not torch.equal(other, alone_drawn)
-    many = draws(0, np.zeros(5000, np.int64), np.arange(5000))
+    other = Draws(7, np.array([2]), np.array([5]))
+    assert not torch.equal(other.speed_B, alone_drawn.speed_B)
+    many = Draws(0, np.zeros(5000, np.int64), np.arange(5000)).many(20)
     assert many.mean(0).sub(0.5).abs().max() < 0.02
     assert ((many >= 0) & (many < 1)).all()
 

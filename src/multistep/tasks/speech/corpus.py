@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -194,11 +195,19 @@ def _load(
 ) -> tuple[Clips, list[str]]:
     skips = Skips(name, len(usable))
     kept: list[tuple[Row, str, list[int], int, NDArray[Any]]] = []
-    for row, text in usable:
+
+    def read(pair: tuple[Row, str]) -> NDArray[Any] | Unusable:
         try:
-            frames = frontend(_samples(row, frontend.rate))
+            return frontend(_samples(pair[0], frontend.rate))
         except Unusable as error:
-            skips.add(row, str(error))
+            return error
+
+    # Decoding and the transform let other threads run; what comes out is in the order of the rows.
+    with ThreadPoolExecutor(max(1, torch.get_num_threads())) as threads:
+        read_frames = list(threads.map(read, usable))
+    for (row, text), frames in zip(usable, read_frames, strict=True):
+        if isinstance(frames, Unusable):
+            skips.add(row, str(frames))
             continue
         labels, unknown = alphabet.encode(text)
         if frames_needed(labels) > output_length(len(frames)):

@@ -17,7 +17,7 @@ from multistep.tasks.speech.audio import Samples
 
 Frames = NDArray[np.float16]
 WINDOW_SECONDS, HOP_SECONDS = 0.025, 0.01
-FLOOR = 1e-4  # of an utterance's mean power, below which nothing is told apart: what lies there is the recording
+FLOOR = 1e-3  # of an utterance's mean power, below which nothing is told apart: what lies there is the recording
 LOWEST_HZ = 40.0
 QUIETEST = 1e-5  # root mean square of what counts as silence, and is not made louder
 

@@ -28,7 +28,7 @@ from multistep.errors import PlanError
 from multistep.tasks.order import sample_of
 from multistep.tasks.speech.alphabet import Alphabet, Case, frames_needed, has_spaces
 from multistep.tasks.speech.audio import commonest_rate
-from multistep.tasks.speech.augment import FeatureAugmentation, WaveAugmentation, draws, stretched
+from multistep.tasks.speech.augment import Draws, FeatureAugmentation, WaveAugmentation, stretched
 from multistep.tasks.speech.baseline import Baseline, fit_baseline, score
 from multistep.tasks.speech.corpus import Clips, Corpus, Survey, load_corpus, survey
 from multistep.tasks.speech.decode import Decoder
@@ -87,7 +87,7 @@ class SpeechDomain:
         frames, lengths = self.train.gather(indices)
         frames = frames.float()
         if self._strength:
-            drawn = draws(seed, epochs, indices)
+            drawn = Draws(seed, epochs, indices)
             least = torch.tensor([self._least(i) for i in indices])
             new = stretched(lengths, drawn, self._strength, least)
             frames, lengths = self._augment(frames, lengths, new, drawn, self._strength), new

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,7 +70,10 @@ def evaluate_model(model: str, data: DataSpec) -> Evaluation:
     maker = recognizer.maker
     listing = _to_score(data)
     found = survey({"data": listing.rows}, maker.alphabet.case)
-    clips = load_corpus(found, maker.frontend, maker.output_length, maker.alphabet).splits["data"]
+    corpus = load_corpus(found, maker.frontend, maker.output_length, maker.alphabet)
+    for note in corpus.notes:  # what could not be scored, above all
+        logging.getLogger("multistep").warning(note)
+    clips = corpus.splits["data"]
     if not len(clips):
         raise DataError(f"{data}: holds no utterance; name recordings with their transcripts")
     indices = np.arange(len(clips))
