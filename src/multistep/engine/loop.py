@@ -233,11 +233,9 @@ class Run:
     def _baseline(self, learner: Learner, split: Split) -> Entry:
         with self._clock.account("evaluate"):
             name, evaluation = learner.baseline(split)
-        metric = metric_of(self.history.phase.started)
-        table = self._directory.write_table(evaluation)
-        return self._append(
-            BaselineScored(name, split, metric.interval(evaluation), scores_of(evaluation, metric), table)
-        )
+            metric = metric_of(self.history.phase.started)
+            interval, scores = metric.interval(evaluation), scores_of(evaluation, metric)
+        return self._append(BaselineScored(name, split, interval, scores, self._directory.write_table(evaluation)))
 
     # The end ----------------------------------------------------------------------------------------
 

@@ -139,18 +139,11 @@ class TrialRunner:
     def evaluate(self, trial: str, split: Split, *, sample: bool) -> Entry:
         with self._clock.account("evaluate"):
             evaluation = self.learner.evaluate(split, sample=sample)
-        metric = metric_of(self.history.phase.started)
-        return self._journal.append(
-            Evaluated(
-                trial,
-                self.history.trial(trial).step,
-                split,
-                sample,
-                metric.interval(evaluation),
-                scores_of(evaluation, metric),
-                self._directory.write_table(evaluation),
-            )
-        )
+            metric = metric_of(self.history.phase.started)
+            # A user's function may take longer than the model does.
+            interval, scores = metric.interval(evaluation), scores_of(evaluation, metric)
+        step, table = self.history.trial(trial).step, self._directory.write_table(evaluation)
+        return self._journal.append(Evaluated(trial, step, split, sample, interval, scores, table))
 
     def _close(self, name: str) -> Iterator[Entry]:
         """The checkpoint at a trial's end and, for a control, its full evaluation and the verdict."""
