@@ -22,7 +22,7 @@ BATCH_SIZE = 32  # utterances
 FINE_TUNING_BATCH = 8
 # Layers and width by size, and about how many parameters that makes.
 SIZES: Mapping[Kind, tuple[tuple[int, int, float], ...]] = {
-    "wavenet": ((8, 128, 1.1e6), (12, 192, 3.6e6), (16, 288, 1.1e7), (20, 384, 2.4e7)),
+    "wavenet": ((8, 96, 0.63e6), (12, 192, 3.6e6), (16, 288, 1.1e7), (20, 384, 2.4e7)),
     "deepspeech": ((2, 96, 0.5e6), (3, 192, 2.2e6), (4, 352, 8.5e6), (5, 512, 2.2e7)),
 }
 HOURS = (0.0, 1.0, 10.0, 100.0)  # of training sound from which a size may be taken

@@ -23,8 +23,8 @@ WORDS = (
 # Voice variants of espeak-ng, each with a language and a pitch of its own: they stand for speakers.
 _VARIANTS = {
     "train": ("m1", "m2", "m4", "m5", "m7", "f1", "f2", "f4", "Andy", "Alex", "Denis", "Michael", "linda", "steph"),
-    "validation": ("m3", "f5", "Lee", "Alicia"),
-    "test": ("m6", "f3", "Gene", "Annie", "paul", "anika"),
+    "validation": ("m3", "f3", "Lee", "Annie"),
+    "test": ("m6", "f5", "Gene", "Alicia", "paul", "anika"),
 }
 _LANGUAGES = ("en-us", "en", "en-gb-scotland", "en-gb-x-rp", "en-029")
 _TIMES = {"train": 3, "validation": 3, "test": 3}  # that each voice says each word, slower and faster
