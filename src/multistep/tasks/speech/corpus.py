@@ -17,6 +17,7 @@ from torch import Tensor
 from multistep.errors import DataError
 from multistep.tasks.speech.alphabet import Alphabet, Case, Spelling, frames_needed, spoken
 from multistep.tasks.speech.audio import Header, Samples, Unusable, read_header, read_samples, resampled
+from multistep.tasks.speech.features import LogMel, default_features
 from multistep.tasks.speech.files import Row
 
 MOST_SKIPPED = 0.1  # of a split: with more, the list is wrong, not some files
@@ -39,7 +40,7 @@ class Clips:
     """The utterances of a split, frame after frame in one tensor.
 
     `labels` are of the characters that the alphabet has, `unknown` the number of those that it lacks. `summary` has
-    the mean and deviation of each feature over an utterance, for the baseline.
+    the mean and deviation of each mel band over an utterance, for the baseline.
     """
 
     frames: Tensor  # (frames of all, width)
@@ -195,25 +196,31 @@ def _load(
 ) -> tuple[Clips, list[str]]:
     skips = Skips(name, len(usable))
     kept: list[tuple[Row, str, list[int], int, NDArray[Any]]] = []
+    summaries: list[NDArray[np.float32]] = []
+    mels = frontend if isinstance(frontend, LogMel) else default_features(frontend.rate)
 
-    def read(pair: tuple[Row, str]) -> NDArray[Any] | Unusable:
+    def read(pair: tuple[Row, str]) -> tuple[NDArray[Any], NDArray[np.float32]] | Unusable:
         try:
-            return frontend(_samples(pair[0], frontend.rate))
+            samples = _samples(pair[0], frontend.rate)
+            frames = frontend(samples)
+            return frames, _summary(frames if mels is frontend else mels(samples))
         except Unusable as error:
             return error
 
     # Decoding and the transform let other threads run; what comes out is in the order of the rows.
     with ThreadPoolExecutor(max(1, torch.get_num_threads())) as threads:
-        read_frames = list(threads.map(read, usable))
-    for (row, text), frames in zip(usable, read_frames, strict=True):
-        if isinstance(frames, Unusable):
-            skips.add(row, str(frames))
+        read_rows = list(threads.map(read, usable))
+    for (row, text), found in zip(usable, read_rows, strict=True):
+        if isinstance(found, Unusable):
+            skips.add(row, str(found))
             continue
+        frames, summary = found
         labels, unknown = alphabet.encode(text)
         if frames_needed(labels) > output_length(len(frames)):
             skips.add(row, "with a transcript longer than its sound can hold")
             continue
         kept.append((row, text, labels, unknown, frames))
+        summaries.append(summary)
     lengths = np.array([len(frames) for *_, frames in kept], np.int64)
     width = kept[0][-1].shape[1] if kept else 1
     together = np.concatenate([frames for *_, frames in kept]) if kept else np.zeros((1, width), np.float32)
@@ -227,7 +234,7 @@ def _load(
         tuple(row.speaker for row, *_ in kept),
         tuple(str(row.path) for row, *_ in kept),
         tuple(hashlib.blake2b(frames.tobytes(), digest_size=16).digest() for *_, frames in kept),
-        np.array([_summary(frames) for *_, frames in kept], np.float32),
+        np.array(summaries, np.float32),
     )
     return clips, skips.notes()
 

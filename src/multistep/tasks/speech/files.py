@@ -152,7 +152,7 @@ def _read_pairs(folder: Path) -> Listing:
             bare.append(sound)
         else:
             # An empty one is a row without a transcript, which is counted with the others.
-            rows.append(Row(sound, read_text(text) if text.stat().st_size else "", str(text)))
+            rows.append(Row(sound, read_text(text) if text.read_bytes().strip() else "", str(text)))
     if not rows:
         what = f"{len(sounds)} sounds, none with a transcript beside it" if sounds else "no sounds"
         raise DataError(

@@ -31,11 +31,12 @@ from multistep.tasks.speech.audio import commonest_rate
 from multistep.tasks.speech.augment import Draws, FeatureAugmentation, WaveAugmentation, stretched
 from multistep.tasks.speech.baseline import Baseline, fit_baseline, score
 from multistep.tasks.speech.corpus import Clips, Corpus, Survey, load_corpus, survey
+from multistep.tasks.speech.ctc import CTCMaker
 from multistep.tasks.speech.decode import Decoder
 from multistep.tasks.speech.exhibits import exhibits_of
 from multistep.tasks.speech.features import LogMel, default_features
 from multistep.tasks.speech.language import CharacterModel
-from multistep.tasks.speech.models import PRESETS, CTCMaker, Maker, NetMaker, load_model
+from multistep.tasks.speech.models import PRESETS, Maker, NetMaker, load_model
 from multistep.tasks.speech.nets import NetConfig
 from multistep.tasks.speech.order import LengthOrder
 from multistep.tasks.speech.preset import SpeechFacts, choose_shape, default_recipe

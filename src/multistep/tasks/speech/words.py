@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import functools
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +26,7 @@ _VARIANTS = {
     "test": ("m6", "f5", "Gene", "Alicia", "paul", "anika"),
 }
 _LANGUAGES = ("en-us", "en", "en-gb-scotland", "en-gb-x-rp", "en-029")
-_TIMES = {"train": 3, "validation": 3, "test": 3}  # that each voice says each word, slower and faster
+TAKES = 3  # of each word by each voice, slower and faster
 _RATE, _PITCH = 1, 3  # numbers of espeak's parameters: words a minute, and 0 to 100
 _RETRIEVAL, _CHARACTERS_UTF8 = 2, 1
 
@@ -53,7 +52,7 @@ def spoken_words() -> tuple[SpokenWord, ...]:
         for variant in variants:
             language = _LANGUAGES[number % len(_LANGUAGES)]
             pitch = 25 + 50 * (number * 7 % 11) // 10
-            for take in range(_TIMES[split]):
+            for take in range(TAKES):
                 for at, word in enumerate(WORDS):
                     pace = 120 + 20 * take + 5 * ((number + at + take) % 5)
                     nudge = 4 * ((at + 2 * take) % 5) - 8
@@ -104,9 +103,3 @@ class _Synthesiser:
         written = text.encode()
         library.espeak_Synth(written, len(written) + 1, 0, 1, 0, _CHARACTERS_UTF8, None, None)
         return np.concatenate(self._heard or [np.zeros(1, np.int16)]).astype(np.float32) / 32768.0
-
-
-def voices() -> Iterator[str]:
-    """The variants that are used, for the tests."""
-    for variants in _VARIANTS.values():
-        yield from variants

@@ -1,0 +1,173 @@
+"""Recognisers of transformers: any AutoModelForCTC that reads waveforms, with its processor."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from multistep.core.recipe import Recipe
+from multistep.errors import PlanError
+from multistep.tasks.folders import read_task, write_task
+from multistep.tasks.speech.alphabet import Alphabet
+from multistep.tasks.speech.audio import Samples
+from multistep.tasks.speech.corpus import Frontend
+from multistep.tasks.speech.decode import Decoder
+from multistep.tasks.speech.language import CharacterModel
+from multistep.tasks.speech.models import TASK, Maker
+from multistep.tasks.text.models import first_line
+
+CTC_USAGE = """import numpy as np
+from transformers import pipeline
+recognize = pipeline("automatic-speech-recognition", {model})
+rate = recognize.feature_extractor.sampling_rate
+samples = np.zeros(rate, np.float32)  # or, at that rate: samples, _ = soundfile.read("clip.wav", dtype="float32")
+print(recognize({"raw": samples, "sampling_rate": rate}))"""
+
+
+class CTCMaker:
+    """Any AutoModelForCTC that reads waveforms (wav2vec 2.0 and its kin), with its processor.
+
+    A model that has no vocabulary yet gets the alphabet of the training transcripts and a fresh head.
+    """
+
+    usage = CTC_USAGE
+    pretrained = True
+    settings: tuple[str, ...] = ("dropout", "augmentation", "layer_decay")
+
+    def __init__(self, name: str, model: Any, processor: Processor, decoder: Decoder, *, fresh: bool) -> None:
+        self._model, self._processor, self._fresh = model, processor, fresh
+        self.frontend: Frontend = processor
+        self.decoder, self.alphabet = decoder, decoder.alphabet
+        self.architecture = str(model.config.model_type)
+        self.alone = not processor.masks
+        self.description = f"{name} ({type(model).__name__}), waveforms at {processor.rate} Hz, " + (
+            f"a new head for {len(self.alphabet)} symbols" if fresh else f"{len(self.alphabet)} symbols"
+        )
+        # What chance decides in these models beyond dropout is not seeded, and would not repeat after a kill.
+        model.config.apply_spec_augment = False
+        model.config.layerdrop = 0.0
+
+    @property
+    def encoder(self) -> str | None:
+        """The glob pattern of the convolutions on waveforms, which are usually left as they are: arXiv 2006.11477."""
+        prefix = f"{self._model.base_model_prefix}.feature_extractor."
+        names = [name for name, _ in self._model.named_parameters()]
+        return f"{prefix}*" if any(name.startswith(prefix) for name in names) else None
+
+    def build(self, seed: int) -> nn.Module:
+        model: nn.Module = copy.deepcopy(self._model)
+        if self._fresh:
+            head = model.get_submodule("lm_head")
+            assert isinstance(head, nn.Linear)
+            with torch.no_grad():
+                generator = torch.Generator().manual_seed(seed)
+                head.weight.copy_(torch.randn(head.weight.shape, generator=generator) * 0.02)
+                head.bias.zero_()
+        return model
+
+    def logits(self, model: nn.Module, frames_BTW: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
+        samples_BN = frames_BTW[..., 0]
+        mask = None
+        if self._processor.masks:
+            inside = torch.arange(samples_BN.shape[1])[None, :] < lengths_B[:, None]
+            mask = inside.long().to(samples_BN.device)
+        logits_BTV: Tensor = model(samples_BN, attention_mask=mask).logits
+        steps: Tensor = self._model._get_feat_extract_output_lengths(lengths_B)
+        return logits_BTV, steps.clamp(1, logits_BTV.shape[1])
+
+    def configure(self, model: nn.Module, recipe: Recipe) -> None:
+        for module in model.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = recipe.dropout
+            for place in ("dropout", "attention_dropout"):
+                if isinstance(getattr(module, place, None), float):
+                    setattr(module, place, recipe.dropout)
+
+    def output_length(self, frames: int) -> int:
+        return max(0, int(self._model._get_feat_extract_output_lengths(torch.tensor([frames]))[0]))
+
+    def write(self, model: nn.Module, folder: Path) -> None:
+        model.save_pretrained(folder)  # type: ignore[operator]
+        self._processor.save(folder)
+        write_task(folder, TASK, {"decoding": self.decoder.as_json()})
+
+
+class Processor:
+    """What a folder's feature extractor makes of samples: a waveform of mean 0 and variance 1, as it was trained on."""
+
+    def __init__(self, extractor: Any, tokenizer: Any) -> None:
+        self._extractor, self.tokenizer = extractor, tokenizer
+        self.rate = int(extractor.sampling_rate)
+        self.masks = bool(getattr(extractor, "return_attention_mask", False))
+
+    def __call__(self, samples: Samples) -> NDArray[Any]:
+        values = self._extractor(samples, sampling_rate=self.rate, return_tensors="np").input_values[0]
+        return np.asarray(values, np.float32)[:, None]
+
+    def save(self, folder: Path) -> None:
+        from transformers import Wav2Vec2Processor
+
+        processor: Any = Wav2Vec2Processor
+        processor(feature_extractor=self._extractor, tokenizer=self.tokenizer).save_pretrained(folder)
+
+
+class LoadedCTC:
+    def __init__(self, name: str, extractor: Any, tokenizer: Any) -> None:
+        self._name, self._extractor, self._tokenizer = name, extractor, tokenizer
+        self.rate = int(extractor.sampling_rate)
+        self.alphabet: Alphabet | None = None
+        if tokenizer is not None:
+            special = {t for t in tokenizer.all_special_tokens if t is not None}
+            delimiter = str(getattr(tokenizer, "word_delimiter_token", None) or "|")
+            self.alphabet = Alphabet.of_vocabulary(
+                tokenizer.get_vocab(), int(tokenizer.pad_token_id), delimiter, special
+            )
+
+    def ready(self, texts: Sequence[str]) -> Maker:
+        from transformers import AutoModelForCTC
+
+        fresh = self.alphabet is None
+        alphabet, tokenizer = self.alphabet, self._tokenizer
+        more: dict[str, Any] = {}
+        if alphabet is None:
+            if not texts:
+                raise PlanError(f"model '{self._name}' has no vocabulary, so it writes nothing yet; train it first")
+            alphabet = Alphabet.of(texts)
+            tokenizer = _tokenizer_of(alphabet)
+            more = {"vocab_size": len(alphabet), "pad_token_id": alphabet.blank, "ignore_mismatched_sizes": True}
+        try:
+            with torch.random.fork_rng([]):
+                model: Any = AutoModelForCTC.from_pretrained(self._name, dtype=torch.float32, **more)
+        except (OSError, ValueError) as error:
+            raise PlanError(f"model '{self._name}': no model for CTC ({first_line(error)})") from error
+        if not hasattr(model, "_get_feat_extract_output_lengths"):
+            raise PlanError(f"model '{self._name}': {type(model).__name__} does not read waveforms as wav2vec 2.0 does")
+        content = read_task(self._name).get("decoding")
+        decoder = Decoder.from_json(content, alphabet) if content else Decoder(alphabet)
+        if texts:
+            decoder = Decoder(alphabet, CharacterModel.of(texts))
+        return CTCMaker(self._name, model, Processor(self._extractor, tokenizer), decoder, fresh=fresh)
+
+
+def _tokenizer_of(alphabet: Alphabet) -> Any:
+    """A stock tokenizer of the alphabet: its blank is the padding, its space the word delimiter."""
+    import tempfile
+
+    from transformers import Wav2Vec2CTCTokenizer
+
+    vocabulary = {"<pad>" if i == alphabet.blank else "|" if s == " " else s: i for i, s in enumerate(alphabet.symbols)}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "vocab.json"
+        path.write_text(json.dumps(vocabulary, ensure_ascii=False), encoding="utf-8")
+        make: Any = Wav2Vec2CTCTokenizer
+        return make(
+            str(path), bos_token=None, eos_token=None, unk_token=None, pad_token="<pad>", word_delimiter_token="|"
+        )
