@@ -31,7 +31,7 @@ def first_column(page: str) -> set[str]:
 
 def test_the_readmes_python_runs(tmp_path: Path) -> None:
     written(tmp_path)
-    (code,) = blocks("README.md", "python")
+    code = blocks("README.md", "python")[0]
     assert 'budget="10m"' in code
     short = code.replace('budget="10m"', 'budget="8s"')
     done = subprocess.run([sys.executable, "-c", short], cwd=tmp_path, capture_output=True, text=True, check=False)

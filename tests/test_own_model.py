@@ -17,6 +17,7 @@ import pytest
 import torch
 from own_models import ONLY, OWN, Net, Own, Stripes, absolute, clouds, median_miss, perceptron, slopes
 from runs import Killed
+from test_docs import blocks
 from torch import Tensor, nn
 from torch.utils.data import (
     DataLoader,
@@ -29,7 +30,7 @@ from torch.utils.data import (
 
 import multistep
 from multistep.api import Result
-from multistep.core.events import Entry, WindowDone
+from multistep.core.events import Entry, PhaseReused, WindowDone
 from multistep.core.history import History, fold
 from multistep.core.metric import Evaluation
 from multistep.engine.journal import read_entries
@@ -122,6 +123,16 @@ def test_the_lines_of_its_usage_run(made: Made) -> None:
     assert "load_state_dict" in (made.result.model / "README.md").read_text(encoding="utf-8")
 
 
+def test_moves_that_apply_are_tried_against_a_control(tmp_path: Path) -> None:
+    few = {"train": TensorDataset(*clouds(100, 0)), "phases": None, "budget": "1000 steps"}
+    torch.manual_seed(0)
+    result = OWN[0].train(tmp_path / "run", **few, moves=["dropout-up", "smoothing-up"])
+    tried = {trial["move"]: trial for trial in result.record["trials"] if trial["kind"] == "move"}
+    assert set(tried) == {"dropout-up", "smoothing-up"}
+    assert tried["dropout-up"]["settings"] == {"dropout": {"from": 0.1, "to": 0.2}}
+    assert all(trial["verdict"] in ("keep", "reject") and trial["gain"] for trial in tried.values())
+
+
 # What a run says of itself ------------------------------------------------------------------------------
 
 
@@ -130,18 +141,17 @@ def command(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(program, capture_output=True, text=True, check=False, env=dict(os.environ))
 
 
-def test_a_run_judged_by_a_function_is_shown_where_the_function_is_not(made: Made) -> None:
-    if made.own.name != "pairs-and-functions":
-        pytest.skip("judged by a metric by name")
-    shown = json.loads(command("show", made.result.folder, "--json").stdout)
+def test_a_run_judged_by_a_function_is_shown_where_the_function_is_not(tmp_path: Path) -> None:
+    result = OWN[2].train(tmp_path / "run")
+    shown = json.loads(command("show", result.folder, "--json").stdout)
     assert (shown["metric"], shown["goal"], shown["unit"]) == ("median_miss", "minimize", "median miss")
-    assert shown["test"] == made.result.record["test"]
-    assert shown["baseline"] == made.result.record["baseline"]
+    assert shown["test"] == result.record["test"]
+    assert shown["baseline"] == result.record["baseline"]
     assert "beats the mean baseline" in shown["answer"]
-    (made.result.folder / "report.html").unlink()
-    done = command("report", made.result.folder)
+    (result.folder / "report.html").unlink()
+    done = command("report", result.folder)
     assert done.returncode == 0, done.stderr
-    assert "median miss" in (made.result.folder / "report.html").read_text(encoding="utf-8")
+    assert "median miss" in (result.folder / "report.html").read_text(encoding="utf-8")
 
 
 def test_the_command_line_says_where_an_unfinished_run_goes_on(tmp_path: Path) -> None:
@@ -159,6 +169,28 @@ def test_the_command_line_says_where_an_unfinished_run_goes_on(tmp_path: Path) -
     assert "multistep.train(model=..., loss=..., train=..., out=RUN)" in done.stderr
     assert "Traceback" not in done.stderr
     assert (tmp_path / "run" / "journal.jsonl").exists()
+
+
+def test_the_command_line_cannot_train_what_lives_in_code(tmp_path: Path) -> None:
+    done = command("train", "--task", "own-model", "--data", "mine", "--out", tmp_path / "run")
+    assert done.returncode == 2
+    assert "live in Python code" in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_phase_that_another_run_has_done_is_taken_from_there(tmp_path: Path) -> None:
+    def train(name: str, **changes: Any) -> list[str]:
+        torch.manual_seed(3)
+        given = {"model": perceptron(), **OWN[0].keywords(), "out": tmp_path / name, **changes}
+        multistep.train(**given)
+        events = read_entries(tmp_path / name / "journal.jsonl")
+        return [entry.event.run for entry in events if isinstance(entry.event, PhaseReused)]
+
+    more = [*ONLY, {"name": "more", "until": "5 steps"}]
+    assert train("one") == []
+    assert train("two", phases=more) == ["one"]
+    assert train("three", phases=more, train=TensorDataset(*clouds(300, 9))) == []
+    assert train("four", phases=more, model=nn.Sequential(nn.Linear(8, 3))) == []
 
 
 def test_other_data_or_code_is_another_run(tmp_path: Path) -> None:
@@ -462,6 +494,17 @@ def test_mistakes_are_told(changes: dict[str, Any], message: str, tmp_path: Path
     with pytest.raises(UserError, match=message):
         multistep.train(**{**GOOD, "out": tmp_path / "run", "phases": ONLY, **changes})
     assert not (tmp_path / "run").exists()
+
+
+def test_the_readmes_and_the_pages_code_runs(tmp_path: Path) -> None:
+    found = [code for page in ("README.md", "docs/own-model.md") for code in blocks(page, "python") if "nn." in code]
+    assert found
+    for code in dict.fromkeys(found):
+        assert 'budget="10m"' in code
+        short = code.replace('budget="10m"', 'budget="60 steps"')
+        done = subprocess.run([sys.executable, "-c", short], cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert "Interval(score=" in done.stdout
 
 
 def test_a_name_that_is_taken_is_no_name_for_a_function(tmp_path: Path) -> None:

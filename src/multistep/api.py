@@ -143,7 +143,12 @@ def run(
         if workshop is None:
             from multistep.tasks import workshop_for
 
-            workshop = workshop_for(plan)
+            try:
+                workshop = workshop_for(plan)
+            except UserError:
+                if fresh:
+                    directory.discard()
+                raise
         execution = Run(plan, directory, workshop, clock, stop.asked)
         try:
             for entry in execution.entries():

@@ -116,7 +116,7 @@ class Judge:
         if any(target.shape[1:] != output.shape[1:] or not target.is_floating_point() for target in targets):
             return None
         wanted = torch.cat(list(targets)).float()
-        if self.kind in ("yes-no", "labels"):
+        if isinstance(self.loss.given, YES_NO_LOSSES):
             share = (wanted.sum(0, keepdim=True) + 1) / (len(wanted) + 2)
             return "majority", share.logit() if self._logits else share
         return "mean", wanted.mean(0, keepdim=True)
