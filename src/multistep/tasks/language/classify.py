@@ -31,7 +31,7 @@ from multistep.tasks.order import sample_of
 from multistep.tasks.speech.order import LengthOrder
 
 TASK = "text-classification"
-MOST_SAMPLED = 1000  # examples of the validation split that each look scores
+MOST_SAMPLED, MOST_SAMPLED_PRETRAINED = 500, 256  # examples of the validation split that each look scores
 STRONGEST = 0.5  # of the words are dropped at full augmentation
 SEVERAL_METRICS = ("micro_f1", "macro_f1", "loss")
 NUMBER_METRICS = ("mean_squared_error", "pearson", "spearman")
@@ -113,8 +113,14 @@ class ClassifyDomain:
             return class_metrics(len(self.labels.names))
         return SEVERAL_METRICS if self.labels.kind == "classes" else NUMBER_METRICS
 
+    @property
+    def loss_unit(self) -> str:
+        return "squared deviations" if self.labels.kind == "number" else "nats per example"
+
     def sample(self, split: Split) -> Ints:
-        return sample_of(len(self._examples[split]), MOST_SAMPLED)
+        # A pretrained encoder has ten looks on its way to the first fork, and each costs seconds.
+        most = MOST_SAMPLED_PRETRAINED if self.head.encoder.pretrained else MOST_SAMPLED
+        return sample_of(len(self._examples[split]), most)
 
     def evaluate(self, model: nn.Module, split: Split, *, sample: bool, device: torch.device) -> Evaluation:
         examples, encoded = self._examples[split], self.encoded[split]

@@ -67,6 +67,11 @@ def find_columns(table: Table, data: DataSpec, *, labelled: bool) -> Columns:
         raise DataError(f"{table.origin}: {which} columns: {quoted(table.names)}; name it with label_column")
     if len({text, second, label} - {None}) < 1 + (second is not None) + (label is not None):
         raise DataError(f"{table.origin}: text and label are both column '{label or text}'; name two columns")
+    if label is not None and label in map(str, _some(table, label)):
+        raise DataError(
+            f"{table.origin}:1: the first line names a column '{label}', which is also a label in it, so the file "
+            "seems to have no line with the names of its columns; add one, such as text and label"
+        )
     guessed = data.text_column is None or (labelled and data.label_column is None)
     said = []
     if guessed:

@@ -127,7 +127,8 @@ class MaskDomain:
             here = int((own != NO_LABEL).sum())
             truth = encoder.tokenizer.decode(own[own != NO_LABEL].tolist())
             guess = encoder.tokenizer.decode(guesses[at : at + here].tolist())
-            text = encoder.tokenizer.decode([t for t in row.tolist() if t != encoder.pad], skip_special_tokens=False)
+            kept = [t for t in row.tolist() if t == encoder.mask or t not in encoder.special]
+            text = encoder.tokenizer.decode(kept, skip_special_tokens=False)
             found.append((short(truth), short(guess), short(text)))
             at += here
         return [

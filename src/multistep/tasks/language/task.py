@@ -89,6 +89,7 @@ class LanguageWorkshop:
             settings=domain.settings,
             longest_context=encoder.longest,
             optimizers=usable_optimizers(),
+            loss_unit=domain.loss_unit,
             usage=PAIR_USAGE if splits.train.seconds is not None else USAGES[CLASSIFY],
         )
         rate_open = "learning_rate" not in given and not encoder.pretrained
@@ -129,6 +130,7 @@ class LanguageWorkshop:
             settings=domain.settings,
             longest_context=encoder.longest,
             optimizers=usable_optimizers(),
+            loss_unit="nats per hidden token",
             usage=USAGES["fill-mask"],
         )
         rate_open = "learning_rate" not in given and not encoder.pretrained
