@@ -124,7 +124,7 @@ def test_the_lines_of_its_usage_run(made: Made) -> None:
 
 
 def test_moves_that_apply_are_tried_against_a_control(tmp_path: Path) -> None:
-    few = {"train": TensorDataset(*clouds(100, 0)), "phases": None, "budget": "1000 steps"}
+    few: dict[str, Any] = {"train": TensorDataset(*clouds(100, 0)), "phases": None, "budget": "1000 steps"}
     torch.manual_seed(0)
     result = OWN[0].train(tmp_path / "run", **few, moves=["dropout-up", "smoothing-up"])
     tried = {trial["move"]: trial for trial in result.record["trials"] if trial["kind"] == "move"}
@@ -164,6 +164,7 @@ def test_the_command_line_says_where_an_unfinished_run_goes_on(tmp_path: Path) -
     shown = command("show", tmp_path / "run")
     assert shown.returncode == 0, shown.stderr
     assert "median_miss" in shown.stdout
+    assert "Go on with: multistep.train(..., out=" in shown.stdout
     done = command("resume", tmp_path / "run")
     assert done.returncode == 2
     assert "multistep.train(model=..., loss=..., train=..., out=RUN)" in done.stderr
@@ -215,7 +216,8 @@ def test_the_digest_of_code_sees_what_counts_and_no_more() -> None:
     assert code_digest([scaled(2.0)]) == code_digest([scaled(2.0)])
     assert code_digest([scaled(2.0)]) != code_digest([scaled(3.0)])
     assert code_digest([perceptron()]) == code_digest([perceptron()])
-    assert code_digest([nn.CrossEntropyLoss()]) != code_digest([nn.CrossEntropyLoss(weight=torch.ones(3))])
+    assert code_digest([nn.CrossEntropyLoss()]) != code_digest([nn.CrossEntropyLoss(label_smoothing=0.1)])
+    assert code_digest([nn.Dropout(0.1)]) != code_digest([nn.Dropout(0.2)])
     inside = "import own_models as o; from multistep.tasks.own.code import code_digest\n"
     elsewhere = subprocess.run(
         [sys.executable, "-c", inside + "print(code_digest([o.Net(), o.Stripes, o.absolute, {'a', 'b'}]))"],
@@ -306,6 +308,13 @@ KINDS: dict[str, dict[str, Any]] = {
     },
     "tags": {"model": Tagger(), "loss": nn.functional.cross_entropy, "train": tagged(60, 0), "says": {"loss"}},
     "contrast": {"model": Twins(), "loss": contrast, "train": (POINTS, POINTS, LABELS), "says": {"loss"}},
+    "bfloat16": {
+        "model": nn.Sequential(nn.Linear(8, 1), nn.Sigmoid()),
+        "loss": nn.BCELoss(),
+        "train": (POINTS, (LABELS == 0)[:, None]),
+        "recipe": {"precision": "bfloat16"},
+        "says": {"accuracy", "loss"},
+    },
     "outputs": {
         "model": nn.Linear(8, 3),
         "loss": nn.MultiMarginLoss(),

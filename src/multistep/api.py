@@ -26,7 +26,7 @@ from multistep.engine.journal import Journal
 from multistep.engine.learner import Interrupted, Workshop
 from multistep.engine.loop import Run
 from multistep.engine.planfile import plan_from, read_plan, to_yaml
-from multistep.engine.rundir import RunDirectory, default_folder, plan_hash, write_atomically
+from multistep.engine.rundir import RunDirectory, default_folder, goes_on_by, plan_hash, write_atomically
 from multistep.errors import PlanError, RunDirectoryError, RunFailed, Stopped, UserError
 from multistep.report.summary import interval_of
 
@@ -135,9 +135,9 @@ def run(
         if not directory.report.exists():
             write_report(directory)
         return read_result(directory)
-    fresh = not directory.exists
+    fresh, again = not directory.exists, goes_on_by(plan.task, directory.folder)
     directory.create()
-    with directory.locked(), _stopping() as stop, _full_disk(directory.folder):
+    with directory.locked(), _stopping() as stop, _full_disk(directory.folder, again):
         if not directory.plan_file.exists() or not directory.exists:
             write_atomically(directory.plan_file, to_yaml(plan))
         if workshop is None:
@@ -165,7 +165,7 @@ def run(
             journal.close()
             if on_entry:
                 on_entry(entry, journal.history)
-            raise Stopped(f"stopped by {name}; go on with `multistep resume {directory.folder}`", stop.number) from None
+            raise Stopped(f"stopped by {name}; go on with `{again}`", stop.number) from None
         remember(cost_of(plan.task, execution.history))
         write_report(directory)
     return read_result(directory)
@@ -258,15 +258,14 @@ def _stopping() -> Iterator[_Stop]:
 
 
 @contextmanager
-def _full_disk(folder: Path) -> Iterator[None]:
+def _full_disk(folder: Path, again: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         if error.errno not in FULL_DISK:
             raise
         raise RunFailed(
-            f"{folder}: the disk is full; what was published before is whole. Free some space and go on with "
-            f"`multistep resume {folder}`"
+            f"{folder}: the disk is full; what was published before is whole. Free some space and go on with `{again}`"
         ) from error
 
 

@@ -19,6 +19,7 @@ from filelock import FileLock, Timeout
 
 from multistep.core.metric import Evaluation, Floats
 from multistep.core.plan import Plan
+from multistep.core.tasks import OWN_MODEL
 from multistep.engine.checkpoints import link_or_copy, sync
 from multistep.engine.plain import to_json
 from multistep.errors import RunDirectoryError
@@ -35,6 +36,11 @@ def plan_hash(plan: Plan) -> str:
 
 def default_folder(plan: Plan) -> Path:
     return Path("runs") / f"{plan.task}-{plan_hash(plan)}"
+
+
+def goes_on_by(task: str | None, folder: Path) -> str:
+    """What goes on with an unfinished run: a command, or the Python call that began it."""
+    return f"multistep.train(..., out='{folder}')" if task == OWN_MODEL else f"multistep resume {folder}"
 
 
 def write_atomically(path: Path, content: str) -> None:

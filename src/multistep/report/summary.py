@@ -17,7 +17,7 @@ from multistep.core.stability import Stability
 from multistep.core.units import Amount, Unit
 from multistep.engine.journal import read_entries
 from multistep.engine.result import baseline_of, shared_findings, sibling_control, trial_entry
-from multistep.engine.rundir import RunDirectory
+from multistep.engine.rundir import RunDirectory, goes_on_by
 from multistep.report.words import (
     clean,
     end_sentence,
@@ -118,7 +118,7 @@ def describe(directory: RunDirectory, entries: Iterable[Entry]) -> dict[str, Any
         "task": plan.get("task"),
         "state": "finished" if history.finished else "running" if _alive(directory) else "unfinished",
         "where": _where(history, len(plan.get("phases") or ()) or 1),
-        "resume": None if history.finished else f"multistep resume {directory.folder}",
+        "resume": None if history.finished else goes_on_by(plan.get("task"), directory.folder),
         "stopped": history.finished.stopped if history.finished else None,
         "metric": metric.name if metric else None,
         "goal": metric.goal if metric else None,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import re
 import sys
 import sysconfig
 import types
@@ -17,6 +16,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 PLAIN = (type(None), bool, int, float, complex, str, bytes)
+SETTINGS = (*PLAIN, tuple, type, types.FunctionType, functools.partial)  # what of an object's attributes counts
 
 
 def code_digest(things: Iterable[object]) -> str:
@@ -67,7 +67,7 @@ def _feed(digest: Any, value: Any, seen: set[int]) -> None:
         _feed_module(digest, value, seen)
     elif not isinstance(value, types.ModuleType | types.BuiltinFunctionType):
         _feed(digest, type(value), seen)
-        _feed(digest, {k: v for k, v in getattr(value, "__dict__", {}).items() if isinstance(v, PLAIN)}, seen)
+        _feed(digest, _settings(value), seen)
     else:
         digest.update(str(getattr(value, "__name__", "")).encode())
 
@@ -103,12 +103,17 @@ def _feed_class(digest: Any, kind: type, seen: set[int]) -> None:
                     _feed(digest, (name, unwrapped), seen)
 
 
+def _settings(value: object) -> dict[str, object]:
+    """An object's public attributes that are plain values or code."""
+    found = getattr(value, "__dict__", {}).items()
+    return {k: v for k, v in found if isinstance(v, SETTINGS) and not k.startswith("_") and k != "training"}
+
+
 def _feed_module(digest: Any, module: nn.Module, seen: set[int]) -> None:
     """Its parts by name with their settings; its weights by shape alone."""
     for name, part in module.named_modules():
-        settings = re.sub(r"0x[0-9a-f]+", "", part.extra_repr())
-        digest.update(f"{name}:{settings}".encode())
-        _feed(digest, type(part), seen)
+        digest.update(f"{name}:".encode())
+        _feed(digest, (type(part), _settings(part)), seen)
     for name, tensor in module.state_dict().items():
         if isinstance(tensor, torch.Tensor) and not is_lazy(tensor):
             digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())

@@ -121,7 +121,8 @@ class Reader:
             return tuple(part[taken].to(device) for part in self._whole)
         tensors = self._flat(self.split.read(places))
         if device.type == "cuda":
-            return tuple(part.pin_memory().to(device, non_blocking=True) for part in tensors)
+            pinned = (part if part.is_cuda else part.pin_memory() for part in tensors)
+            return tuple(part.to(device, non_blocking=True) for part in pinned)
         return tuple(part.to(device) for part in tensors)
 
     def _flat(self, batch: Any) -> tuple[Tensor, ...]:

@@ -175,5 +175,5 @@ def tidy(tensor: Tensor, *, double: bool, target: torch.dtype | None = None) -> 
     if tensor.dtype == torch.float64 and not double:
         return tensor.float()
     if target and not tensor.is_floating_point() and not tensor.is_complex():
-        return tensor.to(target) if tensor.dtype != torch.bool or target.is_floating_point else tensor
+        return tensor.to(target)
     return tensor

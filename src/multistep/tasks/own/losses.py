@@ -127,7 +127,13 @@ class OwnLoss:
         function = self._whole if whole and self._whole is not None else self._function
         if self.smooths:
             function.label_smoothing = label_smoothing
-        value = function(output, target)
+        half = isinstance(output, Tensor) and output.dtype in (torch.bfloat16, torch.float16)
+        if half and torch.is_autocast_enabled(output.device.type):
+            # Losses are for whole precision, and one of torch's refuses anything else.
+            with torch.autocast(output.device.type, enabled=False):
+                value = function(output.float(), target)
+        else:
+            value = function(output, target)
         if not isinstance(value, Tensor):
             raise PlanError(f"the loss {self.name} returned a {type(value).__name__}; it must return a tensor")
         return value.float()

@@ -46,7 +46,9 @@ def read_request(plan: object, given: Mapping[str, Any]) -> Request:
         data = [split.fingerprint() for split in splits.values()]
     # Two runs of the same data and code may share what they have trained, and one goes on where the other stopped.
     code = [part for split in splits.values() for part in (type(split.items), split.collate)]
-    identity = code_digest([model, given.get("loss"), given.get("metric"), given.get("goal"), *code, *data])
+    loss = given.get("loss")
+    numbers = dict(loss.state_dict()) if isinstance(loss, nn.Module) else {}
+    identity = code_digest([model, loss, numbers, given.get("metric"), given.get("goal"), *code, *data])
     pretrained = bool(given.get("pretrained", False))
     name = f"{type(model).__module__}:{own.name}" + (f" ({own.weights_hash()})" if pretrained else "")
     sizes = " + ".join(f"{len(split):,} {split.name}" for split in splits.values())

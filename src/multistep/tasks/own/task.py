@@ -168,12 +168,9 @@ class OwnDomain:
             return []
         names = self._opened.class_names
         columns = {"prediction": table.columns["prediction"], "label": table.columns["label"]}
-        if names:
-            order = np.argsort(-table.columns["loss"], kind="stable")
-            extra, title = "probability", "The worst predictions"
-        else:
-            order = np.argsort(-np.abs(columns["prediction"] - columns["label"]), kind="stable")
-            extra, title = "loss", "The worst predictions"
+        misses = table.columns["loss"] if names else np.abs(columns["prediction"] - columns["label"])
+        order, extra = np.argsort(-misses, kind="stable"), "probability" if names else "loss"
+        title = f"The worst predictions of the {'test' if tested else 'validation'} split"
         rows = [
             (
                 *(names[int(column[i])] if names else f"{column[i]:.4g}" for column in columns.values()),
