@@ -89,7 +89,7 @@ def _texts(table: Table, data: DataSpec) -> tuple[str, str | None]:
     }
     if data.second_text_column is None:
         for first, second in PAIRS:
-            if first in usual and second in usual and "label" not in (first, second):
+            if first in usual and second in usual:
                 return usual[first], usual[second]
     for group in TEXTS:
         found = [usual[name] for name in group if name in usual]

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 PRESETS = ("bert",)
 UNBOUNDED = 100_000  # tokenizers without a limit name a number far above
+# BERT's 0.02 is soon a matter of the first few steps, in which AdamW moves each number by its rate: what a rare word
+# was seen with once is then all that is known of it. Hidden words are told by the same numbers, and keep 0.02.
+EMBEDDING_SPREAD = 0.2
 GENERIC = "LABEL_"  # names of classes that nobody has named
 PROBLEMS = {"class": "single_label_classification", "classes": "multi_label_classification", "number": "regression"}
 
@@ -105,7 +108,7 @@ def classifier(encoder: Encoder, labels: Labels, scale: Scale) -> Head:
             setattr(config, key, value)
         with torch.random.fork_rng([]), quiet():
             model = AutoModelForSequenceClassification.from_config(config)  # type: ignore[no-untyped-call]
-        return Head(encoder, model, (), scale)
+        return Head(encoder, model, (), scale, spread=EMBEDDING_SPREAD)
     known = [str(name) for _, name in sorted((getattr(encoder.config, "id2label", None) or {}).items())]
     generic = all(name.startswith(GENERIC) for name in known)
     classified = _is_for(encoder.config, "ForSequenceClassification")
@@ -118,7 +121,7 @@ def classifier(encoder: Encoder, labels: Labels, scale: Scale) -> Head:
         fresh = tuple({*fresh, *(f"{last_linear(model)}.{part}" for part in ("weight", "bias"))})
         told = ", ".join(known[:6])
         notes = (f"{encoder.source}: its head was made for other labels ({told}), so a new one begins",)
-    return Head(encoder, model, fresh, scale, notes)
+    return Head(encoder, model, fresh, scale, notes=notes)
 
 
 def masked_model(encoder: Encoder) -> Head:

@@ -65,6 +65,7 @@ class Head:
     model: Any  # with weights of the encoder's source, or as its class makes them
     fresh: tuple[str, ...]  # parameters that the source does not have
     scale: Scale = field(default_factory=Scale)
+    spread: float | None = None  # of embeddings from nothing; None: as the configuration says
     notes: tuple[str, ...] = ()
 
     @property
@@ -81,6 +82,8 @@ class Head:
             with torch.random.fork_rng([]), quiet():
                 torch.manual_seed(seed)
                 made: nn.Module = type(self.model)(copy.deepcopy(self.model.config))
+                if self.spread is not None:
+                    _spread_embeddings(made, self.spread)
             return made
         module: nn.Module = copy.deepcopy(self.model)
         generator = torch.Generator().manual_seed(seed)
@@ -136,6 +139,14 @@ class Head:
             self.encoder.hub_tokenizer.save_pretrained(folder)
         else:
             save_tokenizer(self.encoder.tokenizer, folder, self.encoder.longest)
+
+
+def _spread_embeddings(model: Any, spread: float) -> None:
+    """Draw embeddings anew: those of words with this deviation, of places and the like with a third of it."""
+    words = model.get_input_embeddings()
+    for module in model.modules():
+        if isinstance(module, nn.Embedding):
+            nn.init.normal_(module.weight, 0.0, spread if module is words else spread / 3)
 
 
 def last_linear(model: nn.Module) -> str:

@@ -5,20 +5,29 @@ docs/language.md has the measurements behind the numbers.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
 
 from multistep.core.optimizers import TYPICAL_RATE, convert_rate
-from multistep.core.plan import ModelSpec
+from multistep.core.plan import ModelSpec, Plan
 from multistep.core.recipe import OptimizerName, Recipe, Setting
+from multistep.core.units import Amount, Unit
 from multistep.errors import PlanError
 from multistep.tasks.language.load import PRESETS
 from multistep.tasks.language.tokenizer import Kind
 
-BATCH_SIZE, FINE_TUNING_BATCH = 32, 32
+BATCH_SIZE, FINE_TUNING_BATCH = 64, 32
+MOST_BATCH_TOKENS, LEAST_BATCH = 4096, 16  # long texts come in smaller batches
 FINE_TUNING_RATE = 5e-5  # AdamW's: arXiv 1810.04805
 LEAST_CONTEXT, MOST_CONTEXT = 64, 256  # tokens of a text that are read unless the plan says otherwise
+OPERATIONS = {"cpu": 2.5e10, "mps": 1e12, "cuda": 5e13}  # a second; of a CPU, each core's
+USUAL_SECONDS = 300.0  # where a plan names no time
+EPOCHS = 8.0  # that a model from nothing should see within its time
+PER_PARAMETER_AND_TOKEN = 12.0  # operations: six, and six more of a sharpness-aware step
+# Against overfitting, where a text is read several times over: each was worth having on SST-2, docs/language.md.
+DROPOUT, WORD_DROPOUT, SHARPNESS = 0.3, 0.6, 0.05
 WEIGHT_DECAY: Mapping[OptimizerName, float] = {
     "adamw": 0.01,
     "schedule-free": 0.01,
@@ -35,12 +44,10 @@ class Shape:
     layers: int
     width: int
     heads: int
-    tokenizer: Kind
-    vocabulary: int
 
 
-def choose_shape(spec: ModelSpec, characters: int) -> Shape:
-    """Fill in what the plan leaves open; `characters` are those of the training texts."""
+def choose_tokenizer(spec: ModelSpec, characters: int) -> tuple[Kind, int]:
+    """The kind of tokenizer and its vocabulary, for training texts of so many characters."""
     if spec.name not in ("auto", *PRESETS):
         raise PlanError(f"model '{spec.name}': no preset; allowed: auto, {', '.join(PRESETS)}, a folder or a hub id")
     if spec.tokenizer == "characters":
@@ -48,35 +55,77 @@ def choose_shape(spec: ModelSpec, characters: int) -> Shape:
             "model.tokenizer is characters; an encoder takes wordpiece or bpe; allowed: auto, wordpiece, bpe"
         )
     kind: Kind = "bpe" if spec.tokenizer == "bpe" else "wordpiece"
-    vocabulary = spec.vocabulary or 8000
-    layers = spec.layers or 2
-    width = spec.width or 128
-    if spec.parameters and not spec.width:
-        # Twelve widths squared a layer, and the embedding's vocabulary.
-        width = 16
-        while vocabulary * (width + 16) + 12 * layers * (width + 16) ** 2 <= spec.parameters:
-            width += 16
+    return kind, spec.vocabulary or max(1000, min(16_000, characters // 90))
+
+
+def choose_shape(spec: ModelSpec, plan: Plan, *, tokens: int, vocabulary: int, device: str, cores: int) -> Shape:
+    """Sizes that `tokens` of training text can fill, and that read them eight times within the plan's time."""
+    by_time = seconds_of(plan) * operations(device, cores) / (PER_PARAMETER_AND_TOKEN * tokens * EPOCHS)
+    blocks = min(max(by_time, 3e4), 2e4 + 2.0 * tokens, 1e8)
+    if spec.parameters:
+        # The plan counts all parameters; the embedding takes its share first, at about the width to come.
+        width = math.sqrt(spec.parameters / 24)
+        blocks = max(0.2 * spec.parameters, spec.parameters - vocabulary * width)
+    layers = spec.layers or max(1, min(12, round(2 * (blocks / 4e5) ** 0.5)))
+    width = spec.width or max(32, round(math.sqrt(blocks / (12 * layers)) / 16) * 16)
     heads = spec.heads or max((h for h in range(1, max(2, width // 32 + 1)) if width % h == 0), default=1)
-    return Shape(layers, width, heads, kind, vocabulary)
+    return Shape(layers, int(width), heads)
 
 
-def default_recipe(given: Mapping[str, Setting], *, task: str, pretrained: bool, own_dropout: float) -> Recipe:
-    """The recipe with every setting that the plan leaves open."""
+def operations(device: str, cores: int) -> float:
+    """About how many a second such a device does in training."""
+    return OPERATIONS["cpu"] * cores if device not in OPERATIONS or device == "cpu" else OPERATIONS[device]
+
+
+def seconds_of(plan: Plan) -> float:
+    """The time that a plan gives to training, where it gives any."""
+    amounts = [plan.budget] if plan.budget else [phase.until for phase in plan.phases]
+    seconds = sum(a.value for a in amounts if isinstance(a, Amount) and a.unit is Unit.SECONDS)
+    return seconds or USUAL_SECONDS
+
+
+def default_recipe(
+    given: Mapping[str, Setting], *, classify: bool, pretrained: bool, own_dropout: float, epochs: float, length: float
+) -> Recipe:
+    """The recipe with every setting that the plan leaves open.
+
+    `epochs` are those that its time is expected to hold, `length` the mean of the training texts in tokens.
+    """
+    size = FINE_TUNING_BATCH if pretrained else BATCH_SIZE
+    while length * size > MOST_BATCH_TOKENS and size > LEAST_BATCH:
+        size //= 2
     optimizer = cast(OptimizerName, given.get("optimizer", "adamw" if pretrained else "muon"))
     rate = convert_rate(FINE_TUNING_RATE, "adamw", optimizer) if pretrained else TYPICAL_RATE[optimizer]
     base: dict[str, Setting] = {
         "optimizer": optimizer,
         "learning_rate": rate,
-        "batch_size": FINE_TUNING_BATCH if pretrained else BATCH_SIZE,
+        "batch_size": size,
         "weight_decay": WEIGHT_DECAY.get(optimizer, 0.0),
         "gradient_clip": 0.0 if optimizer == "muon" else 1.0,
         "warmup_steps": 100 if pretrained else 20,
         "dropout": own_dropout,
     }
-    if not pretrained and task == "text-classification":
-        base |= {"dropout": 0.3, "augmentation": 0.6}
+    if not pretrained and classify and epochs >= 2:
+        base |= {"dropout": DROPOUT, "augmentation": WORD_DROPOUT, "sharpness": SHARPNESS}
     if optimizer == "sgd":
         base["momentum"] = 0.9
     if optimizer == "schedule-free":
         base["cooldown_fraction"] = 0.0  # it averages instead: arXiv 2405.15682
     return Recipe(**{**base, **given})  # type: ignore[arg-type]  # planfile has validated what is given
+
+
+def expected_epochs(plan: Plan, *, blocks: int, tokens: int, examples: int, device: str, cores: int) -> float:
+    """About how often a plan's length reads a training split of so many tokens; by rule, nothing is measured.
+
+    `blocks` are parameters without embeddings: looking a word up costs next to nothing.
+    """
+    rate = operations(device, cores)
+    amounts = [plan.budget] if plan.budget else [phase.until for phase in plan.phases]
+    per_epoch = {
+        Unit.EPOCHS: 1.0,
+        Unit.TOKENS: float(examples),
+        Unit.STEPS: examples / BATCH_SIZE,
+        Unit.SECONDS: PER_PARAMETER_AND_TOKEN * blocks * tokens / rate,
+    }
+    lengths = [amount for amount in amounts if isinstance(amount, Amount)]
+    return sum(amount.value / per_epoch[amount.unit] for amount in lengths) if lengths else EPOCHS

@@ -14,6 +14,7 @@ from multistep.errors import DataError
 from multistep.tasks.language.encode import Encoded, Ints, encode_texts
 from multistep.tasks.language.rows import Rows, is_table, read_named, read_rows
 from multistep.tasks.language.splits import fingerprint, read_splits
+from multistep.tasks.splits import NAMES, split_files
 from multistep.tasks.text.files import read_documents
 from multistep.tasks.text.splits import load_splits
 from multistep.tasks.text.stream import LEAST_SPAN_BYTES
@@ -77,7 +78,7 @@ def load_texts(data: DataSpec) -> TextParts:
 
 def load_all(data: DataSpec) -> Texts:
     """All texts of one source; of several splits the test split, else the validation split."""
-    source = str(data)
+    source = held_out(str(data))
     if not is_table(source):
         return Texts(read_documents(source, text_column=data.text_column).texts)
     named = read_named(source, data, labelled=False)
@@ -86,6 +87,12 @@ def load_all(data: DataSpec) -> Texts:
             next((named[name] for name in ("test", "validation") if name in named), next(iter(named.values())))
         )
     return _texts_of(read_rows(source, data, labelled=False))
+
+
+def held_out(source: str) -> str:
+    """Of a folder that holds splits, the test split, else the validation split; any other source itself."""
+    files = {NAMES[name.lower()]: path for name, path in split_files(source).items()}
+    return files.get("test", files.get("validation", source))
 
 
 def _texts_of(rows: Rows) -> Texts:

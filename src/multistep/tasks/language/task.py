@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,25 +16,35 @@ import torch
 from multistep.backends.torch.learner import TorchLearner, pick_device
 from multistep.backends.torch.optimizers import usable_optimizers
 from multistep.core.plan import DataSpec, Plan
+from multistep.core.recipe import Recipe
 from multistep.core.trial import Facts
 from multistep.engine.learner import Learner, Readiness
 from multistep.errors import PlanError
 from multistep.tasks.language.baseline import majority_note
 from multistep.tasks.language.classify import TASK as CLASSIFY
 from multistep.tasks.language.classify import ClassifyDomain, encode_splits, scale_of
-from multistep.tasks.language.encode import Encoded, encode_texts, usual_length
+from multistep.tasks.language.encode import Encoded, Ints, encode_texts, usual_length
 from multistep.tasks.language.load import PRESETS, classifier, load_encoder, masked_model, new_encoder
 from multistep.tasks.language.mask import METRICS as MASK_METRICS
 from multistep.tasks.language.mask import MaskDomain
-from multistep.tasks.language.models import Encoder
-from multistep.tasks.language.preset import LEAST_CONTEXT, MOST_CONTEXT, choose_shape, default_recipe
+from multistep.tasks.language.models import Encoder, Head
+from multistep.tasks.language.preset import (
+    LEAST_CONTEXT,
+    MOST_CONTEXT,
+    choose_shape,
+    choose_tokenizer,
+    default_recipe,
+    expected_epochs,
+)
 from multistep.tasks.language.spans import TextParts, load_texts, read_spans, require_spans
 from multistep.tasks.language.splits import LabelledSplits, class_shares, load_labelled, texts_of
 from multistep.tasks.language.tokenizer import make_tokenizer
 
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
 SIZES = ("parameters", "layers", "width", "heads", "vocabulary")
-SPAN = 128  # tokens of running text that are read at once
-LOOKED_AT = 2000  # texts, for how long they are
+LOOKED_AT, MOST_CHARACTERS = 2000, 5000  # texts, and how much of each, for how long they are
 USAGES = {
     CLASSIFY: """from transformers import pipeline
 classify = pipeline("text-classification", {model})
@@ -54,6 +65,7 @@ class LanguageWorkshop:
         self._labelled: dict[DataSpec, LabelledSplits] = {}
         self._texts: dict[DataSpec, TextParts] = {}
         self._encoder: Encoder | None = None
+        self._tokens = 0  # of training, about; 0 where an encoder was loaded
 
     def open(self, plan: Plan, phase: int, should_stop: Callable[[], bool]) -> tuple[Learner, Readiness]:
         if self._encoder is None:
@@ -68,9 +80,9 @@ class LanguageWorkshop:
         splits = self._read_labelled(_data_of(plan, phase))
         head = classifier(encoder, splits.labels, scale_of(splits.train, splits.labels))
         given = plan.phase(phase).recipe
-        recipe = default_recipe(given, task=CLASSIFY, pretrained=encoder.pretrained, own_dropout=head.own_dropout)
-        assert recipe.batch_size is not None, "the preset has one"
         encoded = encode_splits(splits, head)
+        recipe = self._recipe(plan, phase, encoder, head, encoded["train"].lengths)
+        assert recipe.batch_size is not None, "the preset has one"
         domain = ClassifyDomain(splits, head, encoded, recipe.batch_size)
         most = majority_note(splits.train, splits.validation, splits.labels)
         cut = _cut(encoded, encoder.context)
@@ -103,12 +115,12 @@ class LanguageWorkshop:
         parts = self._read_texts(data)
         head = masked_model(encoder)
         given = plan.phase(phase).recipe
-        recipe = default_recipe(given, task="fill-mask", pretrained=encoder.pretrained, own_dropout=head.own_dropout)
-        assert recipe.batch_size is not None, "the preset has one"
         splits = {"train": parts.train, "validation": parts.validation, "test": parts.test}
         spans = {name: read_spans(encoder.tokenizer, part, encoder.context) for name, part in splits.items()}
         for name in ("train", "validation"):
             require_spans(spans[name], name, str(data))
+        recipe = self._recipe(plan, phase, encoder, head, spans["train"].encoded.lengths)
+        assert recipe.batch_size is not None, "the preset has one"
         domain = MaskDomain(spans, head, recipe.batch_size)
         sample = domain.sample("validation")
         hidden = domain.hidden("validation", sample)
@@ -151,17 +163,41 @@ class LanguageWorkshop:
         if loaded is not None:
             if spec.context is not None:
                 return loaded
-            return replace(loaded, context=min(loaded.longest, max(_usual(loaded, some) for some in texts)))
+            usual = max(_usual(_lengths(loaded.tokenizer, some)[0]) for some in texts)
+            return replace(loaded, context=min(loaded.longest, usual))
         everything = tuple(dict.fromkeys(text for some in texts for text in some))
-        shape = choose_shape(spec, sum(map(len, everything)))
-        tokenizer = make_tokenizer(everything, shape.tokenizer, shape.vocabulary)
-        made = new_encoder(
-            tokenizer, layers=shape.layers, width=shape.width, heads=shape.heads, context=spec.context or 16
+        tokenizer = make_tokenizer(everything, *choose_tokenizer(spec, sum(map(len, everything))))
+        found = [_lengths(tokenizer, some) for some in texts]
+        self._tokens = max(1, *(tokens for _, tokens in found))
+        shape = choose_shape(
+            spec,
+            plan,
+            tokens=self._tokens,
+            vocabulary=tokenizer.get_vocab_size(),
+            device=pick_device().type,
+            cores=torch.get_num_threads(),
         )
-        if spec.context is not None:
-            return made
-        context = max(_usual(made, some) for some in texts)
+        context = spec.context or max(_usual(lengths) for lengths, _ in found)
         return new_encoder(tokenizer, layers=shape.layers, width=shape.width, heads=shape.heads, context=context)
+
+    def _recipe(self, plan: Plan, phase: int, encoder: Encoder, head: Head, lengths: Ints) -> Recipe:
+        blocks = sum(p.numel() for name, p in head.model.named_parameters() if "embeddings" not in name)
+        epochs = expected_epochs(
+            plan,
+            blocks=blocks,
+            tokens=self._tokens,
+            examples=len(lengths),
+            device=pick_device().type,
+            cores=torch.get_num_threads(),
+        )
+        return default_recipe(
+            plan.phase(phase).recipe,
+            classify=plan.phase(phase).task == CLASSIFY,
+            pretrained=encoder.pretrained,
+            own_dropout=head.own_dropout,
+            epochs=epochs,
+            length=float(lengths.mean()),
+        )
 
     def _train_texts(self, classify: bool, data: DataSpec) -> tuple[str, ...]:
         if classify:
@@ -197,12 +233,17 @@ def _data_of(plan: Plan, phase: int) -> DataSpec:
     return data
 
 
-def _usual(encoder: Encoder, texts: tuple[str, ...]) -> int:
-    """How many tokens are read of such texts: all of nearly every one, but no more than 256."""
+def _lengths(tokenizer: Tokenizer, texts: Sequence[str]) -> tuple[Ints, int]:
+    """The lengths of some texts in tokens, and about how many tokens all of them are."""
     chosen = np.random.default_rng(0).permutation(len(texts))[:LOOKED_AT]
-    some = [texts[i][: 20 * MOST_CONTEXT] for i in chosen.tolist()]
-    usual = usual_length(encode_texts(encoder.tokenizer, some, longest=MOST_CONTEXT + 1).lengths)
-    return min(MOST_CONTEXT, max(LEAST_CONTEXT, usual))
+    some = [texts[i][:MOST_CHARACTERS] for i in chosen.tolist()]
+    lengths = encode_texts(tokenizer, some, longest=MOST_CHARACTERS + 2).lengths
+    return lengths, round(int(lengths.sum()) / max(1, sum(map(len, some))) * sum(map(len, texts)))
+
+
+def _usual(lengths: Ints) -> int:
+    """How many tokens are read of such texts: all of nearly every one, but no more than 256."""
+    return min(MOST_CONTEXT, max(LEAST_CONTEXT, usual_length(lengths)))
 
 
 def _cut(encoded: Mapping[str, Encoded], context: int) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from multistep.tasks.language.mask import score_spans
 from multistep.tasks.language.models import Encoder, Head, Scale
 from multistep.tasks.language.rows import Rows, read_named, read_rows
 from multistep.tasks.language.score import table_of
-from multistep.tasks.language.spans import load_all, read_spans
+from multistep.tasks.language.spans import held_out, load_all, read_spans
 from multistep.tasks.language.splits import encoded_rows
 from multistep.tasks.language.tokenizer import MASK
 from multistep.tasks.prediction import Prediction
@@ -48,7 +49,7 @@ def evaluate_model(model: str, data: DataSpec) -> Evaluation:
     labels = _labels(model, encoder)
     head = classifier(encoder, labels, Scale())
     module = _ready(head, model, device)
-    rows = _rows(data)
+    rows = _rows(replace(data, labels=labels.kind))
     paired = read_task(model).get("pairs")
     if paired is not None and paired != (rows.seconds is not None):
         raise DataError(
@@ -64,7 +65,7 @@ def evaluate_model(model: str, data: DataSpec) -> Evaluation:
 
 def _rows(data: DataSpec) -> Rows:
     """All rows of one source; of several splits the test split, else the validation split."""
-    source = str(data)
+    source = held_out(str(data))
     named = read_named(source, data, labelled=True)
     if named:
         return next((named[name] for name in ("test", "validation") if name in named), next(iter(named.values())))
