@@ -17,7 +17,10 @@ GOOD = ["a lovely film", "what a joy", "warm and clever", "I laughed and cried",
 BAD = ["a dull film", "what a bore", "cold and stupid", "I left after an hour", "the worst of its year"]
 ENDS = ["", " indeed", " , says my friend", " and so is the other one", " from the first to the last minute"]
 SIZES = {"train": 240, "validation": 60, "test": 40}
-SETTINGS = {"model": {"layers": 1, "width": 32, "vocabulary": 300}, "recipe": {"batch_size": 16, "dropout": 0.1, "sharpness": 0.0}}
+SETTINGS = {
+    "model": {"layers": 1, "width": 32, "vocabulary": 300},
+    "recipe": {"batch_size": 16, "dropout": 0.1, "sharpness": 0.0},
+}
 
 
 def opinions(count: int, seed: int) -> list[tuple[str, int]]:

@@ -103,9 +103,8 @@ def test_mirrors_and_crops_move_whole_pixels() -> None:
     moved = augment(pixels, lots, 1.0, mirror=True, fill=FILL)
     left = lots[:, 4] < 0.5
     torch.testing.assert_close(moved[~left][:, :, :, :-2], pixels[~left][:, :, :, 2:], atol=0.05, rtol=0)
-    torch.testing.assert_close(moved[left][:, :, :, 2:], pixels[left].flip(3)[:, :, :, :-2].roll(0), atol=300.0, rtol=0)
+    torch.testing.assert_close(moved[left][:, :, :, 2:], pixels[left].flip(3)[:, :, :, :-2], atol=0.05, rtol=0)
     assert 10 < int(left.sum()) < 54
-    torch.testing.assert_close(moved[left].flip(3).mean((1, 2, 3)), moved[left].mean((1, 2, 3)))
 
 
 def test_mixing_keeps_a_share_that_is_told() -> None:
@@ -149,15 +148,14 @@ def test_averaged_weights_are_scored_with_statistics_of_their_own(folder: Path, 
     learner.initial(recipe, 0)
     learner.advance([0.2] * 12, resolution=8)
     scored = learner.evaluate("validation", sample=False)
-    norm = learner._average.body[0][1]  # type: ignore[union-attr, index]
-    images = learner._domain.splits.train.images  # type: ignore[attr-defined]
-    pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float()
-    average = learner._average
-    into = (pixels - average.mean) / average.std  # type: ignore[operator]
-    expected = average.body[0][0](into).mean((0, 2, 3))  # type: ignore[index, operator, union-attr]
-    torch.testing.assert_close(norm.running_mean, expected.detach(), atol=1e-3, rtol=1e-2)
-    trained = learner._model.body[0][1].running_mean  # type: ignore[index, union-attr]
-    assert (trained - expected).abs().max() > 10 * (norm.running_mean - expected).abs().max()
+    average: Any = learner._average
+    model: Any = learner._model
+    domain: Any = learner._domain
+    pixels = torch.from_numpy(domain.splits.train.images).permute(0, 3, 1, 2).float()
+    expected = average.body[0][0]((pixels - average.mean) / average.std).mean((0, 2, 3))
+    torch.testing.assert_close(average.body[0][1].running_mean, expected.detach(), atol=1e-3, rtol=1e-2)
+    trained = model.body[0][1].running_mean
+    assert (trained - expected).abs().max() > 10 * (average.body[0][1].running_mean - expected).abs().max()
     learner.save(tmp_path)
     learner.load(tmp_path, recipe, 0)
     again = learner.evaluate("validation", sample=False)
@@ -199,7 +197,7 @@ def small_vit(folder: Path, classes: tuple[str, ...]) -> str:
     sizes: dict[str, Any] = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
     sizes |= {"intermediate_size": 32, "image_size": 12, "patch_size": 4}
     ViTForImageClassification(ViTConfig(**sizes, id2label=dict(enumerate(classes)))).save_pretrained(folder)
-    processor = {"image_processor_type": "ViTImageProcessor", "size": {"height": 12, "width": 12}}
+    processor: dict[str, Any] = {"image_processor_type": "ViTImageProcessor", "size": {"height": 12, "width": 12}}
     processor |= {"image_mean": [0.5] * 3, "image_std": [0.2] * 3}
     (folder / "preprocessor_config.json").write_text(json.dumps(processor))
     return str(folder)
@@ -215,7 +213,8 @@ def test_any_classifier_of_transformers_keeps_its_head_where_it_knows_the_classe
     domain: Any = learner._domain
     assert domain.splits.classes == SHAPES[::-1]
     assert domain.splits.form == Form(3, 12, 12)
-    torch.testing.assert_close(learner._model.mean.flatten(), torch.full((3,), 127.5))  # type: ignore[union-attr, operator]
+    model: Any = learner._model
+    torch.testing.assert_close(model.mean.flatten(), torch.full((3,), 127.5))
     scores = api.evaluate(name, str(folder / "test"))["scores"]
     assert scores["accuracy"]["score"] == pytest.approx(accuracy(learner.evaluate("test", sample=False)))
     with pytest.raises(

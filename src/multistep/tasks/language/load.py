@@ -20,7 +20,7 @@ PRESETS = ("bert",)
 UNBOUNDED = 100_000  # tokenizers without a limit name a number far above
 # BERT's 0.02 is soon a matter of the first few steps, in which AdamW moves each number by its rate: what a rare word
 # was seen with once is then all that is known of it. Hidden words are told by the same numbers, and keep 0.02.
-EMBEDDING_SPREAD = 0.2
+EMBEDDING_SPREAD = 0.5
 GENERIC = "LABEL_"  # names of classes that nobody has named
 PROBLEMS = {"class": "single_label_classification", "classes": "multi_label_classification", "number": "regression"}
 
