@@ -19,13 +19,13 @@ from multistep.engine.planfile import plan_from
 from multistep.engine.rundir import RunDirectory
 from multistep.engine.simulate import FakeClock
 from multistep.errors import DataError, PlanError
+from multistep.tasks.order import LengthOrder
 from multistep.tasks.speech.alphabet import Alphabet, frames_needed, has_spaces, spoken
 from multistep.tasks.speech.augment import Draws, FeatureAugmentation, stretched
 from multistep.tasks.speech.decode import Decoder, best_path
 from multistep.tasks.speech.features import LogMel
 from multistep.tasks.speech.language import CharacterModel
 from multistep.tasks.speech.nets import Kind, NetConfig, make_net
-from multistep.tasks.speech.order import LengthOrder
 from multistep.tasks.speech.preset import SpeechFacts, choose_shape
 
 ABC = Alphabet(("", "a", "b"))

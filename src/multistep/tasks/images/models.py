@@ -5,8 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,16 +15,16 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from multistep.core.recipe import Recipe
-from multistep.engine.checkpoints import sha256
 from multistep.errors import PlanError, nearest
 from multistep.tasks.folders import TASK_FILE, read_task, write_task
+from multistep.tasks.hub import first_line, quietly
 from multistep.tasks.images import nets
 from multistep.tasks.images.decode import Form
 from multistep.tasks.images.nets import NetConfig, SmallNet
+from multistep.tasks.images.preset import PRESETS
 
 TASK = "image-classification"
 WEIGHTS, SOURCE = "model.safetensors", "net.py"
-PRESETS = ("cnn", "resnet-small", "resnet-18", "resnet-34", "resnet-50")
 STANDARD = {  # arXiv 1512.03385, table 1: blocks of each stage, and their kind
     "resnet-18": ((2, 2, 2, 2), "basic"),
     "resnet-34": ((3, 4, 6, 3), "basic"),
@@ -333,30 +332,3 @@ def _dropouts(model: nn.Module) -> list[nn.Dropout]:
 def _any_size(net: nn.Module) -> bool:
     """Whether the net reads images of any size: what has learnt positions does not."""
     return not any("position" in name for name, _ in [*net.named_parameters(), *net.named_buffers()])
-
-
-def first_line(error: Exception) -> str:
-    """What a library's error says, without its advice over many lines."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
-def weights_hash(folder: Path) -> str:
-    """SHA-256 of the exported weights, or of the shards' hashes where there are several files."""
-    files = sorted(folder.glob("*.safetensors"))
-    return sha256(files[0]) if len(files) == 1 else "+".join(sha256(file) for file in files)
-
-
-@contextmanager
-def quietly() -> Iterator[None]:
-    """Without the progress bars and advice of transformers, which would break into the live view."""
-    from transformers.utils import logging
-
-    bars, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()  # type: ignore[no-untyped-call]

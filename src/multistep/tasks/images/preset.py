@@ -13,10 +13,11 @@ from typing import cast
 from multistep.core.optimizers import convert_rate
 from multistep.core.plan import ModelSpec, Plan
 from multistep.core.recipe import OptimizerName, Recipe, Setting
-from multistep.core.units import Amount, Unit
+from multistep.core.units import Unit
 from multistep.errors import PlanError
 from multistep.tasks.images.decode import Form
 from multistep.tasks.images.nets import CNN, RESNET, NetConfig
+from multistep.tasks.recipes import epochs_of, fill_in
 
 STANDARD_COST = {"resnet-18": 1.8e9, "resnet-34": 3.6e9, "resnet-50": 4.1e9}  # products, of 224 x 224 pixels
 PRESETS = (CNN, RESNET, *STANDARD_COST)
@@ -104,20 +105,15 @@ def _epochs(plan: Plan, facts: ImageFacts, cost: float, device: str, cores: int)
 
     `cost` is in products an image; training takes six operations for each.
     """
-    amounts = [plan.budget] if plan.budget else [phase.until for phase in plan.phases]
     rate = DEVICE_RATES.get(device, DEVICE_RATES["cpu"])
     rate *= 1 + SECOND_CORE * (cores - 1) if device == "cpu" else 1
-    epochs = 0.0
-    for amount in amounts:
-        if isinstance(amount, Amount):
-            per_epoch = {
-                Unit.EPOCHS: 1.0,
-                Unit.TOKENS: facts.images,
-                Unit.STEPS: facts.images / BATCH_SIZE,
-                Unit.SECONDS: 6.0 * cost * facts.images / rate,
-            }[amount.unit]
-            epochs += amount.value / per_epoch
-    return epochs
+    per_epoch = {
+        Unit.EPOCHS: 1.0,
+        Unit.TOKENS: float(facts.images),
+        Unit.STEPS: facts.images / BATCH_SIZE,
+        Unit.SECONDS: 6.0 * cost * facts.images / rate,
+    }
+    return epochs_of(plan, per_epoch)
 
 
 def products(net: NetConfig, form: Form) -> float:
@@ -159,12 +155,7 @@ def default_recipe(given: Mapping[str, Setting], choice: Choice | None, *, form:
         "learning_rate": rate,
         "batch_size": BATCH_SIZE if choice else 32,
         "weight_decay": 0.0,
-        "gradient_clip": 0.0 if optimizer == "muon" else 1.0,
         "warmup_steps": 20 if choice else 100,
         "augmentation": 0.0,
     }
-    if optimizer == "sgd":
-        base["momentum"] = 0.9
-    if optimizer == "schedule-free":
-        base["cooldown_fraction"] = 0.0  # it averages instead: arXiv 2405.15682
-    return Recipe(**{**base, **given})  # type: ignore[arg-type]  # planfile has validated what is given
+    return fill_in(given, base)

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import functools
-import os
-import platform
 from collections.abc import Callable, Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +21,7 @@ from multistep.core.trial import Facts
 from multistep.engine.learner import Exhibit, Learner, Readiness, Split
 from multistep.errors import PlanError
 from multistep.tasks.classes import class_metrics, class_rows, class_table
+from multistep.tasks.hub import weights_hash
 from multistep.tasks.images.augment import augment, draw, mix
 from multistep.tasks.images.baseline import PixelBaseline
 from multistep.tasks.images.decode import Form
@@ -37,10 +35,10 @@ from multistep.tasks.images.models import (
     load_model,
     make_standard,
     own_classes,
-    weights_hash,
 )
 from multistep.tasks.images.preset import PRESETS, Choice, ImageFacts, choose, default_recipe
 from multistep.tasks.images.splits import ImageSet, ImageSplits, Seen, load_splits, look_through
+from multistep.tasks.machine import device_name, versions_of
 from multistep.tasks.order import ShuffledOrder, sample_of
 
 SAMPLE = 3_000  # images of the validation split that are looked at after each window
@@ -185,7 +183,7 @@ class ImageWorkshop:
             validation_tokens=len(splits.validation),
             test_tokens=len(splits.test),
             pretrained=maker.pretrained,
-            device=_device_name(device),
+            device=device_name(device),
             description=maker.description,
             notes=(*splits.notes, *notes, *([said] if recipe.augmentation else [])),
             settings=domain.settings,
@@ -197,15 +195,7 @@ class ImageWorkshop:
         return TorchLearner(domain, should_stop, device), ready
 
     def versions(self) -> Mapping[str, str]:
-        names = ("multistep", "torch", "safetensors", "numpy", "pillow", "scikit-learn", "transformers")
-        return {
-            "python": platform.python_version(),
-            **{name: found for name in names if (found := _version(name))},
-            "platform": platform.platform(),
-            "device": _device_name(pick_device()),
-            "threads": str(torch.get_num_threads()),
-            "cores": str(os.cpu_count()),
-        }
+        return versions_of("multistep", "torch", "safetensors", "numpy", "pillow", "scikit-learn", "transformers")
 
 
 def _loaded(plan: Plan, seen: Seen, given: Mapping[str, Setting]) -> tuple[Maker, ImageSplits, list[str]]:
@@ -237,16 +227,3 @@ def _statistics(splits: ImageSplits) -> Statistics:
     pixels = splits.train.images.reshape(-1, splits.form.channels)
     std = np.maximum(pixels.std(0, dtype=np.float64), 1.0)  # pictures of one colour have none
     return Statistics(tuple(pixels.mean(0, dtype=np.float64).tolist()), tuple(std.tolist()))
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
-def _device_name(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return platform.processor() or platform.machine() if device.type == "cpu" else device.type

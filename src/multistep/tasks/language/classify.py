@@ -18,17 +18,17 @@ from multistep.engine.learner import Exhibit, Split
 from multistep.errors import PlanError
 from multistep.tasks.classes import class_metrics
 from multistep.tasks.folders import write_task
+from multistep.tasks.hub import weights_hash
 from multistep.tasks.language.baseline import Baseline
 from multistep.tasks.language.encode import Encoded, Ints, encode_texts
 from multistep.tasks.language.exhibits import exhibits_of
 from multistep.tasks.language.labels import Array, Labels
 from multistep.tasks.language.masking import drop_words
-from multistep.tasks.language.models import Head, Scale, weights_hash
+from multistep.tasks.language.models import Head, Scale
 from multistep.tasks.language.reading import Padded, in_order, on, scoring_batches
 from multistep.tasks.language.score import table_of
 from multistep.tasks.language.splits import Examples, LabelledSplits
-from multistep.tasks.order import sample_of
-from multistep.tasks.speech.order import LengthOrder
+from multistep.tasks.order import LengthOrder, sample_of
 
 TASK = "text-classification"
 MOST_SAMPLED, MOST_SAMPLED_PRETRAINED = 500, 256  # examples of the validation split that each look scores

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from multistep.errors import PlanError, nearest
+from multistep.tasks.hub import first_line, quietly
 from multistep.tasks.language.labels import Labels
-from multistep.tasks.language.models import Encoder, Head, Scale, last_linear, quiet
+from multistep.tasks.language.models import Encoder, Head, Scale, last_linear
 from multistep.tasks.language.tokenizer import SPECIAL
 
 if TYPE_CHECKING:
@@ -58,13 +59,13 @@ def load_encoder(name: str, context: int | None = None) -> Encoder:
     from transformers import AutoConfig, AutoTokenizer
 
     try:
-        with quiet():
+        with quietly():
             config = AutoConfig.from_pretrained(name)
             tokenizer = AutoTokenizer.from_pretrained(name)
     except (OSError, ValueError, KeyError) as error:
         raise PlanError(
             f"model '{name}': no preset ({', '.join(PRESETS)}), no folder, and not to be had from the hub "
-            f"({_first_line(error)}).{nearest(name, PRESETS)}"
+            f"({first_line(error)}).{nearest(name, PRESETS)}"
         ) from error
     if not hasattr(tokenizer, "backend_tokenizer"):
         raise PlanError(f"model '{name}': its tokenizer has no fast form; use a model with a tokenizer.json")
@@ -106,7 +107,7 @@ def classifier(encoder: Encoder, labels: Labels, scale: Scale) -> Head:
         config = copy.deepcopy(encoder.config)
         for key, value in settings.items():
             setattr(config, key, value)
-        with torch.random.fork_rng([]), quiet():
+        with torch.random.fork_rng([]), quietly():
             model = AutoModelForSequenceClassification.from_config(config)  # type: ignore[no-untyped-call]
         return Head(encoder, model, (), scale, spread=EMBEDDING_SPREAD)
     known = [str(name) for _, name in sorted((getattr(encoder.config, "id2label", None) or {}).items())]
@@ -131,7 +132,7 @@ def masked_model(encoder: Encoder) -> Head:
     if encoder.mask is None:
         raise PlanError(f"model '{encoder.source}': its tokenizer has no mask token; choose a model made for fill-mask")
     if encoder.source is None:
-        with torch.random.fork_rng([]), quiet():
+        with torch.random.fork_rng([]), quietly():
             model = AutoModelForMaskedLM.from_config(copy.deepcopy(encoder.config))  # type: ignore[no-untyped-call]
         return Head(encoder, model, ())
     model, fresh = _loaded(AutoModelForMaskedLM, encoder, "fill-mask")
@@ -142,14 +143,14 @@ def masked_model(encoder: Encoder) -> Head:
 def _loaded(kind: Any, encoder: Encoder, task: str, **settings: Any) -> tuple[Any, tuple[str, ...]]:
     """A model of the encoder's source, and the parameters that it does not bring."""
     try:
-        with torch.random.fork_rng([]), quiet():
+        with torch.random.fork_rng([]), quietly():
             model, found = kind.from_pretrained(
                 encoder.source, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True, **settings
             )
     except (OSError, ValueError, KeyError) as error:
         raise PlanError(
             f"model '{encoder.source}': a {encoder.config.model_type} cannot be loaded for {task} "
-            f"({_first_line(error)}); choose an encoder such as BERT"
+            f"({first_line(error)}); choose an encoder such as BERT"
         ) from error
     lacking = {*found["missing_keys"], *(entry[0] for entry in found["mismatched_keys"])}
     names = tuple(sorted(name for name, _ in model.named_parameters() if name in lacking))
@@ -164,7 +165,3 @@ def _loaded(kind: Any, encoder: Encoder, task: str, **settings: Any) -> tuple[An
 
 def _is_for(config: Any, ending: str) -> bool:
     return any(str(name).endswith(ending) for name in getattr(config, "architectures", None) or [])
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -17,14 +17,14 @@ from multistep.core.recipe import Recipe
 from multistep.engine.learner import Exhibit, Split
 from multistep.errors import PlanError
 from multistep.tasks.folders import write_task
+from multistep.tasks.hub import weights_hash
 from multistep.tasks.language.encode import Ints
 from multistep.tasks.language.exhibits import short
 from multistep.tasks.language.masking import NO_LABEL, Masker
-from multistep.tasks.language.models import Encoder, Head, weights_hash
+from multistep.tasks.language.models import Encoder, Head
 from multistep.tasks.language.reading import Padded, in_order, on, scoring_batches
 from multistep.tasks.language.spans import Spans, word_bytes
-from multistep.tasks.order import sample_of
-from multistep.tasks.speech.order import LengthOrder
+from multistep.tasks.order import LengthOrder, sample_of
 
 TASK = "fill-mask"
 METRICS = ("loss", "perplexity", "bits_per_byte")

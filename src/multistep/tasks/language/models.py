@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from multistep.core.recipe import Recipe
-from multistep.engine.checkpoints import sha256
 from multistep.errors import PlanError
+from multistep.tasks.hub import quietly
 from multistep.tasks.language.tokenizer import save_tokenizer
 
 if TYPE_CHECKING:
@@ -79,7 +78,7 @@ class Head:
 
     def build(self, seed: int) -> nn.Module:
         if not self.encoder.pretrained:
-            with torch.random.fork_rng([]), quiet():
+            with torch.random.fork_rng([]), quietly():
                 torch.manual_seed(seed)
                 made: nn.Module = type(self.model)(copy.deepcopy(self.model.config))
                 if self.spread is not None:
@@ -129,7 +128,7 @@ class Head:
 
     def write(self, model: Any, folder: Path) -> None:
         """A folder that transformers loads, tokenizer and all."""
-        with quiet():
+        with quietly():
             if self.scale != Scale():
                 model = copy.deepcopy(model)
                 with torch.no_grad():
@@ -169,24 +168,3 @@ def _rescale(model: nn.Module, scale: Scale, fresh: Sequence[str]) -> None:
 def _dropouts(model: nn.Module) -> list[nn.Dropout]:
     """Where a model drops something."""
     return [module for module in model.modules() if isinstance(module, nn.Dropout) and module.p > 0]
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Without transformers' progress bars and reports: what is worth saying, we say ourselves."""
-    from transformers.utils import logging
-
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
-
-
-def weights_hash(folder: Path) -> str:
-    """SHA-256 of the exported weights, or of the shards' hashes where there are several files."""
-    return "+".join(sha256(file) for file in sorted(folder.glob("*.safetensors")))

@@ -13,10 +13,11 @@ from typing import cast
 from multistep.core.optimizers import TYPICAL_RATE, convert_rate
 from multistep.core.plan import ModelSpec, Plan
 from multistep.core.recipe import OptimizerName, Recipe, Setting
-from multistep.core.units import Amount, Unit
+from multistep.core.units import Unit
 from multistep.errors import PlanError
 from multistep.tasks.language.load import PRESETS
 from multistep.tasks.language.tokenizer import Kind
+from multistep.tasks.recipes import WEIGHT_DECAY, epochs_of, fill_in, lengths_of
 
 BATCH_SIZE, FINE_TUNING_BATCH = 64, 32
 MOST_BATCH_TOKENS, LEAST_BATCH = 4096, 16  # long texts come in smaller batches
@@ -28,13 +29,6 @@ EPOCHS = 8.0  # that a model from nothing should see within its time
 PER_PARAMETER_AND_TOKEN = 12.0  # operations: six, and six more of a sharpness-aware step
 # Against overfitting, where a text is read several times over: each was worth having on SST-2, docs/language.md.
 DROPOUT, WORD_DROPOUT, SHARPNESS = 0.3, 0.6, 0.05
-WEIGHT_DECAY: Mapping[OptimizerName, float] = {
-    "adamw": 0.01,
-    "schedule-free": 0.01,
-    "soap": 0.01,
-    "lion": 0.1,
-    "prodigy": 0.01,
-}
 
 
 @dataclass(frozen=True)
@@ -79,8 +73,7 @@ def operations(device: str, cores: int) -> float:
 
 def seconds_of(plan: Plan) -> float:
     """The time that a plan gives to training, where it gives any."""
-    amounts = [plan.budget] if plan.budget else [phase.until for phase in plan.phases]
-    seconds = sum(a.value for a in amounts if isinstance(a, Amount) and a.unit is Unit.SECONDS)
+    seconds = sum(amount.value for amount in lengths_of(plan) if amount.unit is Unit.SECONDS)
     return seconds or USUAL_SECONDS
 
 
@@ -101,17 +94,12 @@ def default_recipe(
         "learning_rate": rate,
         "batch_size": size,
         "weight_decay": WEIGHT_DECAY.get(optimizer, 0.0),
-        "gradient_clip": 0.0 if optimizer == "muon" else 1.0,
         "warmup_steps": 100 if pretrained else 20,
         "dropout": own_dropout,
     }
     if not pretrained and classify and epochs >= 2:
         base |= {"dropout": DROPOUT, "augmentation": WORD_DROPOUT, "sharpness": SHARPNESS}
-    if optimizer == "sgd":
-        base["momentum"] = 0.9
-    if optimizer == "schedule-free":
-        base["cooldown_fraction"] = 0.0  # it averages instead: arXiv 2405.15682
-    return Recipe(**{**base, **given})  # type: ignore[arg-type]  # planfile has validated what is given
+    return fill_in(given, base)
 
 
 def expected_epochs(plan: Plan, *, blocks: int, tokens: int, examples: int, device: str, cores: int) -> float:
@@ -120,12 +108,10 @@ def expected_epochs(plan: Plan, *, blocks: int, tokens: int, examples: int, devi
     `blocks` are parameters without embeddings: looking a word up costs next to nothing.
     """
     rate = operations(device, cores)
-    amounts = [plan.budget] if plan.budget else [phase.until for phase in plan.phases]
     per_epoch = {
         Unit.EPOCHS: 1.0,
         Unit.TOKENS: float(examples),
         Unit.STEPS: examples / BATCH_SIZE,
         Unit.SECONDS: PER_PARAMETER_AND_TOKEN * blocks * tokens / rate,
     }
-    lengths = [amount for amount in amounts if isinstance(amount, Amount)]
-    return sum(amount.value / per_epoch[amount.unit] for amount in lengths) if lengths else EPOCHS
+    return epochs_of(plan, per_epoch) if lengths_of(plan) else EPOCHS

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -39,6 +36,7 @@ from multistep.tasks.language.preset import (
 from multistep.tasks.language.spans import TextParts, load_texts, read_spans, require_spans
 from multistep.tasks.language.splits import LabelledSplits, class_shares, load_labelled, texts_of
 from multistep.tasks.language.tokenizer import make_tokenizer
+from multistep.tasks.machine import device_name, versions_of
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -95,7 +93,7 @@ class LanguageWorkshop:
             validation_tokens=len(splits.validation),
             test_tokens=len(splits.test),
             pretrained=encoder.pretrained,
-            device=_device_name(pick_device()),
+            device=device_name(pick_device()),
             description=f"{encoder.description}, up to {encoder.context} of a text",
             notes=(*splits.notes, f"train: {shares}", *([most] if most else []), *cut, *head.notes),
             settings=domain.settings,
@@ -132,7 +130,7 @@ class LanguageWorkshop:
             validation_tokens=domain.hidden("validation"),
             test_tokens=domain.hidden("test"),
             pretrained=encoder.pretrained,
-            device=_device_name(pick_device()),
+            device=device_name(pick_device()),
             description=f"{encoder.description}, spans of up to {encoder.context}",
             notes=(
                 *parts.notes,
@@ -216,15 +214,7 @@ class LanguageWorkshop:
         return self._texts[data]
 
     def versions(self) -> Mapping[str, str]:
-        names = ("multistep", "torch", "transformers", "tokenizers", "safetensors", "numpy", "scikit-learn")
-        return {
-            "python": platform.python_version(),
-            **{name: _version(name) for name in names},
-            "platform": platform.platform(),
-            "device": _device_name(pick_device()),
-            "threads": str(torch.get_num_threads()),
-            "cores": str(os.cpu_count()),
-        }
+        return versions_of("multistep", "torch", "transformers", "tokenizers", "safetensors", "numpy", "scikit-learn")
 
 
 def _data_of(plan: Plan, phase: int) -> DataSpec:
@@ -262,16 +252,3 @@ def _mark(encoder: Encoder) -> str:
 
 def _parameters(model: torch.nn.Module) -> int:
     return sum(p.numel() for p in model.parameters())
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:  # of an extra; its place is taken by something simpler
-        return "not installed"
-
-
-def _device_name(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return platform.processor() or platform.machine() if device.type == "cpu" else device.type

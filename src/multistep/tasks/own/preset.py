@@ -8,17 +8,11 @@ from typing import cast
 
 from multistep.core.optimizers import TYPICAL_RATE, convert_rate
 from multistep.core.recipe import OptimizerName, Recipe, Setting
+from multistep.tasks.recipes import WEIGHT_DECAY, fill_in
 
 BATCH_SIZE = 32
 SMALL = 1_000_000  # parameters; larger models want lower rates
 FINE_TUNING_RATE = 5e-5  # AdamW's: arXiv 1810.04805
-WEIGHT_DECAY: Mapping[OptimizerName, float] = {
-    "adamw": 0.01,
-    "schedule-free": 0.01,
-    "soap": 0.01,
-    "lion": 0.1,
-    "prodigy": 0.01,
-}
 
 
 def typical_rate(parameters: int) -> float:
@@ -46,13 +40,8 @@ def default_recipe(
         "learning_rate": convert_rate(rate, "adamw", optimizer),
         "batch_size": batch_size,
         "weight_decay": WEIGHT_DECAY.get(optimizer, 0.0),
-        "gradient_clip": 0.0 if optimizer == "muon" else 1.0,
         "warmup_steps": 100 if pretrained else 20,
         "dropout": dropout,
         "label_smoothing": label_smoothing,
     }
-    if optimizer == "sgd":
-        base["momentum"] = 0.9
-    if optimizer == "schedule-free":
-        base["cooldown_fraction"] = 0.0  # it averages instead: arXiv 2405.15682
-    return Recipe(**{**base, **given})  # type: ignore[arg-type]  # planfile has validated what is given
+    return fill_in(given, base)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import platform
 from collections.abc import Callable, Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +20,7 @@ from multistep.core.trial import Facts
 from multistep.engine.learner import Exhibit, Learner, Readiness, Split
 from multistep.errors import PlanError
 from multistep.tasks.classes import confusion, per_class
+from multistep.tasks.machine import device_name, versions_of
 from multistep.tasks.order import ShuffledOrder, sample_of
 from multistep.tasks.own.data import Indices, Reader
 from multistep.tasks.own.judge import pieces_for, table_of
@@ -240,7 +238,7 @@ class OwnWorkshop:
             validation_tokens=tokens * len(validation),
             test_tokens=tokens * len(opened.readers["test"]) if "test" in opened.readers else 0,
             pretrained=self._pretrained,
-            device=_device_name(device),
+            device=device_name(device),
             description=f"{model.name}, {opened.judge.loss.name}",
             notes=opened.notes,
             settings=domain.settings,
@@ -264,18 +262,4 @@ class OwnWorkshop:
         return opened
 
     def versions(self) -> Mapping[str, str]:
-        names = ("multistep", "torch", "safetensors", "numpy")
-        return {
-            "python": platform.python_version(),
-            **{name: version(name) for name in names},
-            "platform": platform.platform(),
-            "device": _device_name(pick_device()),
-            "threads": str(torch.get_num_threads()),
-            "cores": str(os.cpu_count()),
-        }
-
-
-def _device_name(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return platform.processor() or platform.machine() if device.type == "cpu" else device.type
+        return versions_of("multistep", "torch", "safetensors", "numpy")

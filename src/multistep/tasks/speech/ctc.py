@@ -16,13 +16,13 @@ from torch import Tensor, nn
 from multistep.core.recipe import Recipe
 from multistep.errors import PlanError
 from multistep.tasks.folders import read_task, write_task
+from multistep.tasks.hub import first_line
 from multistep.tasks.speech.alphabet import Alphabet
 from multistep.tasks.speech.audio import Samples
 from multistep.tasks.speech.corpus import Frontend
 from multistep.tasks.speech.decode import Decoder
 from multistep.tasks.speech.language import CharacterModel
 from multistep.tasks.speech.models import TASK, Maker
-from multistep.tasks.text.models import first_line
 
 CTC_USAGE = """import numpy as np
 from transformers import pipeline

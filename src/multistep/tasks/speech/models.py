@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from multistep.core.recipe import Recipe
 from multistep.errors import PlanError, nearest
 from multistep.tasks.folders import read_task, write_task
+from multistep.tasks.hub import first_line
 from multistep.tasks.speech import nets
 from multistep.tasks.speech.alphabet import Alphabet
 from multistep.tasks.speech.corpus import Frontend
@@ -20,7 +21,6 @@ from multistep.tasks.speech.decode import Decoder
 from multistep.tasks.speech.features import LogMel
 from multistep.tasks.speech.language import CharacterModel
 from multistep.tasks.speech.nets import NetConfig, SpeechNet, make_net
-from multistep.tasks.text.models import first_line
 
 TASK = "speech-recognition"
 WEIGHTS = "model.safetensors"

@@ -13,8 +13,9 @@ from typing import cast
 from multistep.core.optimizers import convert_rate
 from multistep.core.plan import ModelSpec, Plan
 from multistep.core.recipe import OptimizerName, Recipe, Setting
-from multistep.core.units import Amount, Unit
+from multistep.core.units import Unit
 from multistep.errors import PlanError
+from multistep.tasks.recipes import epochs_of, fill_in, lengths_of
 from multistep.tasks.speech.nets import Kind
 
 DEFAULT: Kind = "wavenet"  # measured beside deepspeech: docs/experiments-speech.md
@@ -27,6 +28,7 @@ SIZES: Mapping[Kind, tuple[tuple[int, int, float], ...]] = {
 }
 HOURS = (0.0, 1.0, 10.0, 100.0)  # of training sound from which a size may be taken
 FEWEST_EPOCHS = 15.0  # that a larger size must leave time for
+USUAL_EPOCHS = 30.0  # of a plan without any length
 DEVICE_RATES = {"cpu": 2.5e10, "mps": 1e12, "cuda": 2e13}  # operations a second; of a CPU, each core's
 STEPS_PER_SECOND = 50.0  # of the output, for each second of sound
 RATES: Mapping[OptimizerName, float] = {"muon": 0.02, "adamw": 2e-3, "adam": 2e-3}
@@ -64,30 +66,24 @@ def choose_shape(spec: ModelSpec, facts: SpeechFacts, plan: Plan, *, device: str
         width = max(16, round(width * math.sqrt(spec.parameters / parameters) / 8) * 8)
     else:
         allowed = [i for i, hours in enumerate(HOURS) if facts.seconds / 3600 >= hours]
-        enough = [i for i in allowed if epochs_of(plan, sizes[i][2], facts, device, cores) >= FEWEST_EPOCHS]
+        enough = [i for i in allowed if expected_epochs(plan, sizes[i][2], facts, device, cores) >= FEWEST_EPOCHS]
         layers, width, _ = sizes[max(enough, default=0)]
     return Shape(kind, spec.layers or layers, spec.width or width)
 
 
-def epochs_of(plan: Plan, parameters: float, facts: SpeechFacts, device: str, cores: int) -> float:
+def expected_epochs(plan: Plan, parameters: float, facts: SpeechFacts, device: str, cores: int) -> float:
     """About how often a plan's budget hears a training split; by rule, nothing is measured.
 
     Six operations per parameter and step of the output. Without any length, thirty times.
     """
-    amounts = [plan.budget] if plan.budget else [phase.until for phase in plan.phases]
     rate = DEVICE_RATES.get(device, DEVICE_RATES["cpu"] * cores)
-    found = [_epochs(a, parameters, facts, rate) for a in amounts if isinstance(a, Amount)]
-    return sum(found) if found else 30.0
-
-
-def _epochs(amount: Amount, parameters: float, facts: SpeechFacts, rate: float) -> float:
     per_epoch = {
         Unit.EPOCHS: 1.0,
         Unit.TOKENS: 12.0 * facts.seconds,  # characters that are said in a second, or thereabouts
         Unit.STEPS: facts.utterances / BATCH_SIZE,
         Unit.SECONDS: 6.0 * parameters * STEPS_PER_SECOND * facts.seconds / rate,
-    }[amount.unit]
-    return amount.value / max(per_epoch, 1e-9)
+    }
+    return epochs_of(plan, per_epoch) if lengths_of(plan) else USUAL_EPOCHS
 
 
 def default_recipe(given: Mapping[str, Setting], *, pretrained: bool, own: bool, frozen: str | None) -> Recipe:
@@ -98,17 +94,12 @@ def default_recipe(given: Mapping[str, Setting], *, pretrained: bool, own: bool,
         "learning_rate": _rate(optimizer, own=own, pretrained=pretrained),
         "batch_size": BATCH_SIZE if own else FINE_TUNING_BATCH,
         "weight_decay": 0.0 if optimizer == "muon" else 0.01,
-        "gradient_clip": 0.0 if optimizer == "muon" else 1.0,
         "warmup_steps": 10 if own else 100,
         "dropout": 0.1,
         "augmentation": 0.5,
         "frozen": (frozen,) if frozen else (),
     }
-    if optimizer == "sgd":
-        base["momentum"] = 0.9
-    if optimizer == "schedule-free":
-        base["cooldown_fraction"] = 0.0  # it averages instead: arXiv 2405.15682
-    return Recipe(**{**base, **given})  # type: ignore[arg-type]  # planfile has validated what is given
+    return fill_in(given, base)
 
 
 def _rate(optimizer: OptimizerName, *, own: bool, pretrained: bool) -> float:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +22,8 @@ from multistep.core.trial import Facts
 from multistep.engine.checkpoints import sha256
 from multistep.engine.learner import Exhibit, Learner, Readiness, Split
 from multistep.errors import PlanError
-from multistep.tasks.order import sample_of
+from multistep.tasks.machine import device_name, versions_of
+from multistep.tasks.order import LengthOrder, sample_of
 from multistep.tasks.speech.alphabet import Alphabet, Case, frames_needed, has_spaces
 from multistep.tasks.speech.audio import commonest_rate
 from multistep.tasks.speech.augment import Draws, FeatureAugmentation, WaveAugmentation, stretched
@@ -38,7 +36,6 @@ from multistep.tasks.speech.features import LogMel, default_features
 from multistep.tasks.speech.language import CharacterModel
 from multistep.tasks.speech.models import PRESETS, Maker, NetMaker, load_model
 from multistep.tasks.speech.nets import NetConfig
-from multistep.tasks.speech.order import LengthOrder
 from multistep.tasks.speech.preset import SpeechFacts, choose_shape, default_recipe
 from multistep.tasks.speech.score import listen, summed_loss, table_of
 from multistep.tasks.speech.splits import SPLITS, read_splits
@@ -197,7 +194,7 @@ class SpeechWorkshop:
             validation_tokens=corpus.splits["validation"].characters(),
             test_tokens=corpus.splits["test"].characters(),
             pretrained=maker.pretrained,
-            device=_device_name(device),
+            device=device_name(device),
             description=maker.description,
             notes=corpus.notes,
             settings=maker.settings,
@@ -240,31 +237,10 @@ class SpeechWorkshop:
         return NetMaker(config, features, decoder)
 
     def versions(self) -> Mapping[str, str]:
-        names = ("multistep", "torch", "safetensors", "numpy", "soundfile", "soxr", "rapidfuzz")
-        return {
-            "python": platform.python_version(),
-            **{name: _version(name) for name in names},
-            "platform": platform.platform(),
-            "device": _device_name(pick_device()),
-            "threads": str(torch.get_num_threads()),
-            "cores": str(os.cpu_count()),
-        }
+        return versions_of("multistep", "torch", "safetensors", "numpy", "soundfile", "soxr", "rapidfuzz")
 
 
 def _data_of(plan: Plan, phase: int) -> DataSpec:
     data = plan.phase(phase).data
     assert data is not None, "a plan has data"
     return data
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:  # of an extra; who needs it says so
-        return "not installed"
-
-
-def _device_name(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return platform.processor() or platform.machine() if device.type == "cpu" else device.type

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from multistep.core.recipe import Recipe
-from multistep.engine.checkpoints import sha256
 from multistep.errors import PlanError, nearest
+from multistep.tasks.hub import first_line
 from multistep.tasks.text.lean import LeanConfig, LeanGPT
 from multistep.tasks.text.lean_export import from_transformers, to_transformers
 from multistep.tasks.text.preset import PRESETS, Preset
@@ -251,14 +251,3 @@ def _load_lean(folder: Path) -> LeanMaker | None:
     tokens = {"bos_token_id", "eos_token_id", "pad_token_id"}
     model = from_transformers({**config, **dict.fromkeys(tokens)}, weights)
     return LeanMaker(model.config, load_tokenizer(folder), model) if model is not None else None
-
-
-def first_line(error: Exception) -> str:
-    """What a library's error says, without its advice over many lines."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
-def weights_hash(folder: Path) -> str:
-    """SHA-256 of the exported weights, or of the shards' hashes where there are several files."""
-    files = sorted(folder.glob("*.safetensors"))
-    return sha256(files[0]) if len(files) == 1 else "+".join(sha256(file) for file in files)

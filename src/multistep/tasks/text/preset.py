@@ -15,6 +15,7 @@ from multistep.core.plan import ModelSpec, Plan
 from multistep.core.recipe import OptimizerName, Recipe, Setting
 from multistep.core.units import Amount, Unit
 from multistep.errors import PlanError
+from multistep.tasks.recipes import epochs_of, fill_in, lengths_of
 
 PRESETS = ("nanochat", "gpt2", "qwen3", "llama")
 BATCH_SIZE = 12  # contexts a step
@@ -62,8 +63,7 @@ def choose_preset(spec: ModelSpec, facts: TextFacts, plan: Plan) -> Preset:
     """Fill in what the plan leaves open."""
     architecture = "nanochat" if spec.name == "auto" else spec.name
     tokenizer, vocabulary = _tokenizer(spec, facts)
-    phases = [phase.until for phase in plan.phases if isinstance(phase.until, Amount)]
-    blocks = _parameters(facts, [plan.budget] if plan.budget else phases)
+    blocks = _parameters(facts, lengths_of(plan))
     if spec.parameters:
         # The plan counts all parameters; embedding and head take theirs first, at about the width to come.
         width = math.sqrt(spec.parameters / 24)
@@ -109,19 +109,14 @@ def expected_epochs(plan: Plan, *, parameters: int, tokens: int, device: str, co
 
     Six operations per parameter and token (arXiv 2001.08361), at what such devices were seen to reach.
     """
-    amounts = [plan.budget] if plan.budget else [phase.until for phase in plan.phases]
     rate = DEVICE_RATES.get(device, DEVICE_RATES["cpu"] * cores)
-    epochs = 0.0
-    for amount in amounts:
-        if isinstance(amount, Amount):
-            per_epoch = {
-                Unit.EPOCHS: 1.0,
-                Unit.TOKENS: tokens,
-                Unit.STEPS: tokens / (BATCH_SIZE * 64),
-                Unit.SECONDS: 6.0 * parameters * tokens / rate,
-            }[amount.unit]
-            epochs += amount.value / per_epoch
-    return epochs
+    per_epoch = {
+        Unit.EPOCHS: 1.0,
+        Unit.TOKENS: float(tokens),
+        Unit.STEPS: tokens / (BATCH_SIZE * 64),
+        Unit.SECONDS: 6.0 * parameters * tokens / rate,
+    }
+    return epochs_of(plan, per_epoch)
 
 
 def default_dropout(epochs: float) -> float:
@@ -147,12 +142,7 @@ def default_recipe(
         "learning_rate": _rate(optimizer, architecture, pretrained, vocabulary),
         "batch_size": BATCH_SIZE,
         "weight_decay": WEIGHT_DECAY.get(optimizer, 0.0),
-        "gradient_clip": 0.0 if optimizer == "muon" else 1.0,
         "warmup_steps": 100 if pretrained else 10,
         "dropout": default_dropout(epochs) if architecture in ("nanochat", "gpt2") else 0.0,
     }
-    if optimizer == "sgd":
-        base["momentum"] = 0.9
-    if optimizer == "schedule-free":
-        base["cooldown_fraction"] = 0.0  # it averages instead: arXiv 2405.15682
-    return Recipe(**{**base, **given})  # type: ignore[arg-type]  # planfile has validated what is given
+    return fill_in(given, base)

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import os
-import platform
 from collections.abc import Callable, Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -23,9 +20,11 @@ from multistep.core.recipe import Recipe
 from multistep.core.trial import Facts
 from multistep.engine.learner import Exhibit, Learner, Readiness, Split
 from multistep.errors import DataError, PlanError
+from multistep.tasks.hub import weights_hash
+from multistep.tasks.machine import device_name, versions_of
 from multistep.tasks.text.evaluate import sample_tokens, score_stream
 from multistep.tasks.text.lean import LeanGPT
-from multistep.tasks.text.models import Maker, load_model, make_preset, weights_hash
+from multistep.tasks.text.models import Maker, load_model, make_preset
 from multistep.tasks.text.ngram import NGram
 from multistep.tasks.text.preset import PRESETS, TextFacts, choose_preset, default_recipe, expected_epochs
 from multistep.tasks.text.splits import TextSplits, load_splits
@@ -181,7 +180,7 @@ class TextWorkshop:
             validation_tokens=_tokens(domain.held_out["validation"]),
             test_tokens=_tokens(domain.held_out["test"]),
             pretrained=maker.pretrained,
-            device=_device_name(device),
+            device=device_name(device),
             description=maker.description,
             notes=splits.notes,
             settings=domain.settings,
@@ -196,15 +195,7 @@ class TextWorkshop:
         return TorchLearner(domain, should_stop, device), ready
 
     def versions(self) -> Mapping[str, str]:
-        names = ("multistep", "torch", "tokenizers", "safetensors", "numpy")
-        return {
-            "python": platform.python_version(),
-            **{name: version(name) for name in names},
-            "platform": platform.platform(),
-            "device": _device_name(pick_device()),
-            "threads": str(torch.get_num_threads()),
-            "cores": str(os.cpu_count()),
-        }
+        return versions_of("multistep", "torch", "tokenizers", "safetensors", "numpy")
 
 
 def _splits(data: DataSpec) -> TextSplits:
@@ -241,9 +232,3 @@ def _tokens(stream: Stream, *, sample: bool = False) -> int:
     if not sample:
         return len(stream.tokens)
     return int(np.isin(stream.span, stream.sample_spans()).sum()) if len(stream.tokens) else 0
-
-
-def _device_name(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return platform.processor() or platform.machine() if device.type == "cpu" else device.type

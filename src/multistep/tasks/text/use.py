@@ -11,9 +11,10 @@ from multistep.backends.torch.learner import pick_device
 from multistep.core.metric import Evaluation
 from multistep.core.plan import DataSpec
 from multistep.errors import PlanError
+from multistep.tasks.hub import first_line
 from multistep.tasks.text.evaluate import score_stream
 from multistep.tasks.text.files import read_documents
-from multistep.tasks.text.models import first_line, load_model
+from multistep.tasks.text.models import load_model
 from multistep.tasks.text.stream import read_stream
 
 

@@ -1,0 +1,40 @@
+"""What all presets share: how long a plan is, and what optimizers bring where the plan leaves it open."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from multistep.core.plan import Plan
+from multistep.core.recipe import OptimizerName, Recipe, Setting
+from multistep.core.units import Amount, Unit
+
+# Decoupled, of small classifiers and encoders; Lion's rates are lower by the same factor: arXiv 2302.06675.
+WEIGHT_DECAY: Mapping[OptimizerName, float] = {
+    "adamw": 0.01,
+    "schedule-free": 0.01,
+    "soap": 0.01,
+    "lion": 0.1,
+    "prodigy": 0.01,
+}
+
+
+def lengths_of(plan: Plan) -> list[Amount]:
+    """The plan's budget; without one, what its phases are given."""
+    amounts = [plan.budget] if plan.budget else [phase.until for phase in plan.phases]
+    return [amount for amount in amounts if isinstance(amount, Amount)]
+
+
+def epochs_of(plan: Plan, per_epoch: Mapping[Unit, float]) -> float:
+    """About how often a plan's lengths read the training split, by what an epoch takes in each unit."""
+    return sum(amount.value / max(per_epoch[amount.unit], 1e-9) for amount in lengths_of(plan))
+
+
+def fill_in(given: Mapping[str, Setting], base: Mapping[str, Setting]) -> Recipe:
+    """The recipe of what is given, else of `base`, which names the optimizer, else of what the optimizer asks for."""
+    settings = dict(base)
+    settings.setdefault("gradient_clip", 0.0 if base["optimizer"] == "muon" else 1.0)
+    if base["optimizer"] == "sgd":
+        settings["momentum"] = 0.9
+    if base["optimizer"] == "schedule-free":
+        settings["cooldown_fraction"] = 0.0  # it averages instead: arXiv 2405.15682
+    return Recipe(**{**settings, **given})  # type: ignore[arg-type]  # planfile has validated what is given
