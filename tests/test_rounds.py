@@ -242,7 +242,7 @@ def test_a_move_changes_what_it_says_and_nothing_else(name: str) -> None:
         optimizer="sgd" if name == "optimizer-muon" else "muon",
         learning_rate=0.02,
         batch_size=8,
-        weight_decay=0.1,
+        weight_decay=0.0 if name == "optimizer-muon" else 0.1,
         dropout=0.2,
         label_smoothing=0.1,
         augmentation=0.5,
@@ -404,6 +404,26 @@ def test_a_new_optimizer_is_warmed_up_under_a_clock_too(tmp_path: Path) -> None:
 
 
 def test_a_budget_in_epochs_allows_no_move_that_changes_what_a_step_holds(tmp_path: Path) -> None:
-    history = iterate(tmp_path / "run", FLAT, NOISE, budget="10 epochs", recipe={}, moves=["batch-up", "decay-up"])
-    assert {t.trial.move for t in moves(history)} <= {"decay-up"}
+    history = iterate(tmp_path / "run", FLAT, NOISE, budget="10 epochs", recipe={})
     assert moves(history)
+    assert not {t.trial.move for t in moves(history)} & {"batch-up", "batch-down", "context-up", "context-down"}
+    with pytest.raises(PlanError, match=r"'batch-up' changes how many examples a step has.*10 epochs"):
+        plan(budget="10 epochs", moves=["batch-up"])
+
+
+def test_decay_within_the_gradient_is_no_decay_beside_it() -> None:
+    facts = replace(FACTS, optimizers=("adamw", "sgd", "adam"))
+    adamw = Recipe(optimizer="adamw", learning_rate=5e-3, batch_size=8, weight_decay=0.1)
+    for name in ("sgd", "adam"):
+        changed = MOVES[f"optimizer-{name}"](adamw, facts)
+        assert changed is not None
+        assert changed.weight_decay == 0.0, "0.1 within the gradient shrinks weights to nothing"
+        more = MOVES["decay-up"](changed, facts)
+        assert more is not None
+        assert more.weight_decay == 1e-4
+        back = MOVES["optimizer-adamw"](more, facts)
+        assert back is not None
+        assert back.weight_decay == 0.0
+    sgd = MOVES["optimizer-sgd"](adamw, facts)
+    assert sgd is not None
+    assert sgd.momentum == 0.9

@@ -85,11 +85,20 @@ def evaluation_seconds(phase: PhaseRecord, tokens: int) -> float:
     A third would do for most models; with thousands of tokens to choose from it is nearly two thirds.
     """
     facts = phase.started.facts
-    seen = [r.evaluate_seconds for t in phase.trials.values() for r in t.windows if r.evaluation]
+    whole = [t.full_seconds for t in phase.trials.values() if t.full]
+    if whole and facts.validation_tokens:
+        # A whole split may be dearer than a look at each of its examples: speech is searched then, not only heard.
+        return tokens * sum(whole) / len(whole) / facts.validation_tokens
+    seen = _looks(phase)
     if seen and facts.sample_tokens:
         return tokens * sum(seen) / len(seen) / facts.sample_tokens
     per_step = seconds_per_step(phase) or 0.0
     return tokens * per_step / (2 * batch_size(phase) * facts.tokens_per_example)
+
+
+def _looks(phase: PhaseRecord) -> list[float]:
+    """The seconds of each look at the sample so far."""
+    return [r.evaluate_seconds for t in phase.trials.values() for r in t.windows if r.evaluation]
 
 
 def reserve_seconds(plan: Plan, history: History) -> float:
@@ -207,7 +216,8 @@ def allowance(plan: Plan, history: History, trial: TrialRecord) -> Allowance:
             return Allowance(first, first, exact=False, unmeasured=True)
         by_clock = max(0, math.floor(seconds / max(speed, 1e-9)))
         left = by_clock if left is None else min(left, by_clock)
-    return Allowance(left, _window_steps(phase, trial, left, trial.step, CURVE_POINTS), exact=seconds is None)
+    window = _window_steps(phase, trial, left, trial.step, CURVE_POINTS, timed=plan.timed)
+    return Allowance(left, window, exact=seconds is None)
 
 
 def _of_length(phase: PhaseRecord, trial: TrialRecord, length: Amount) -> Allowance:
@@ -215,21 +225,27 @@ def _of_length(phase: PhaseRecord, trial: TrialRecord, length: Amount) -> Allowa
     taken = trial.step - trial.first_step
     if length.unit is Unit.STEPS:
         left = max(0, round(length.value) - taken)
-        return Allowance(left, _window_steps(phase, trial, left, taken, SIBLING_POINTS))
+        return Allowance(left, _window_steps(phase, trial, left, taken, SIBLING_POINTS, timed=False))
     if not trial.done:
         return Allowance(FIRST_WINDOW, FIRST_WINDOW, exact=False, unmeasured=True)
     known = trial.done[1:] or trial.done  # the first window pays for what happens only once
     recent = known[-3:]
     speed = sum(r.train_seconds for r in recent) / max(1, sum(r.window.steps for r in recent))
     left = max(0, math.floor((length.value - trial.seconds) / max(speed, 1e-9)))
-    return Allowance(left, _window_steps(phase, trial, left, taken, SIBLING_POINTS), exact=False)
+    return Allowance(left, _window_steps(phase, trial, left, taken, SIBLING_POINTS, timed=True), exact=False)
 
 
-def _window_steps(phase: PhaseRecord, trial: TrialRecord, left: int | None, taken: int, points: int) -> int:
-    """Long enough that looks stay cheap (a look costs a third of training on as many tokens)."""
+def _window_steps(
+    phase: PhaseRecord, trial: TrialRecord, left: int | None, taken: int, points: int, *, timed: bool
+) -> int:
+    """Long enough that looks stay cheap: by what they have taken, where the clock may decide, else by the rule that
+    a look costs a third of training on as many tokens.
+    """
     facts = phase.started.facts
     step_tokens = batch_size(phase) * facts.tokens_per_example
     affordable = math.ceil(facts.sample_tokens / (3 * CURVE_SHARE * step_tokens))
+    if timed and (looks := _looks(phase)) and (speed := seconds_per_step(phase)):
+        affordable = math.ceil(sum(looks) / len(looks) / (CURVE_SHARE * speed))
     by_length = max(FIRST_WINDOW, taken // points) if left is None else math.ceil((taken + left) / points)
     if trial.trial.kind == "trunk" and len(trial.curve) < EARLY_LOOKS and taken + (left or 0) >= LONG * affordable:
         # No curve is judged before it has ten looks: what overfits at once is seen in half the time, for a sixtieth

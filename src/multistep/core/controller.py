@@ -22,7 +22,7 @@ from multistep.core.function_metric import metric_of
 from multistep.core.history import History, PhaseRecord, TrialRecord
 from multistep.core.plan import Plan
 from multistep.core.probing import chosen_rate, probe
-from multistep.core.recipe import Recipe
+from multistep.core.recipe import Recipe, rate_share
 from multistep.core.retained import best_checkpoint
 from multistep.core.rounds import next_in_round
 from multistep.core.stability import Stability
@@ -68,14 +68,15 @@ def _after_trunk(plan: Plan, history: History, trunk: TrialRecord) -> Proposal |
     match shown:
         case Stability.DIVERGED if _diverged(phase) <= RESTARTS:
             start = best.id if best else phase.started.start
-            # What came after the checkpoint is skipped, the offending window with it.
-            skip = (trunk.step - (best.step if best else 0)) * batch_size(phase)
+            skip = _past_the_window(phase, trunk, best)
             reason = f"diverged ({reason}); again from {_place(best)} at a third of the rate, past that window's data"
             return _trunk(plan, phase, reason, start=start, rate=rate / 3, skip=skip)
         case Stability.DIVERGED if best is None:
             return None  # nothing was ever good: the phase has failed
         case Stability.DIVERGED:
-            return _control(plan, history, trunk, best, f"diverged again ({reason}); cooling down {_place(best)}")
+            skip = _past_the_window(phase, trunk, best)
+            again = f"diverged again ({reason}); cooling down {_place(best)}"
+            return _control(plan, history, trunk, best, again, skip=skip)
         case Stability.OVERFITTING:
             return _control(plan, history, trunk, best, f"{reason}; back to {_place(best)}")
         case Stability.STABLE | Stability.UNDECIDED if _on_plateau(phase, trunk):
@@ -87,6 +88,14 @@ def _after_trunk(plan: Plan, history: History, trunk: TrialRecord) -> Proposal |
         reason = f"{fork.epochs:g} epoch{'s' if fork.epochs > 1 else ''} with the cooldown"
         return _control(plan, history, trunk, trunk.last_checkpoint, reason, cooldown=fork.cooldown_steps)
     return _control(plan, history, trunk, trunk.last_checkpoint, "what is left equals the cooldown")
+
+
+def _past_the_window(phase: PhaseRecord, trunk: TrialRecord, best: CheckpointSaved | None) -> int:
+    """Examples after the checkpoint that are passed over: all that the trunk has read since, and what it itself had
+    passed over before, unless the checkpoint is its own. The window that made it diverge is among them.
+    """
+    skipped = 0 if best and best.trial == trunk.trial.id else trunk.trial.skip_examples
+    return (trunk.step - (best.step if best else 0)) * batch_size(phase) + skipped
 
 
 def _diverged(phase: PhaseRecord) -> int:
@@ -149,6 +158,7 @@ def _control(
     reason: str,
     *,
     cooldown: int | None = None,
+    skip: int = 0,
 ) -> Proposal:
     phase = history.phase
     step = start.step if start else 0
@@ -169,7 +179,8 @@ def _control(
     name = f"{index}.control" + (f"-{number + 1}" if number else "")
     fork = start.id if start else phase.started.start
     rate = trunk.trial.learning_rate
-    trial = Trial(name, index, "control", fork, trunk.trial.recipe, plan.seed, rate, cooldown, to_the_end)
+    recipe = trunk.trial.recipe
+    trial = Trial(name, index, "control", fork, recipe, plan.seed, rate, cooldown, to_the_end, skip_examples=skip)
     return Proposal(trial, reason)
 
 
@@ -184,7 +195,7 @@ def _second_control(plan: Plan, history: History, control: TrialRecord) -> Propo
     if best is None or best.step >= control.step or len(plain) > 1 or phase.of_kind("move"):
         return None
     origin = history.trial(best.trial)
-    rate = origin.trial.learning_rate * (1.0 - cooldown_progress(origin, best.step))
+    rate = origin.trial.learning_rate * rate_share(origin.trial.recipe.cooldown, cooldown_progress(origin, best.step))
     left = allowance(plan, history, replace(control, windows=(), first_step=best.step)).steps_left
     if control.verdict and control.verdict.decision == "failed":
         cooldown, reason = 0, f"the cooldown diverged; {_place(best)} as it was"
@@ -223,13 +234,15 @@ def _after_probes(plan: Plan, history: History, probes: tuple[TrialRecord, ...],
     if len(probes) < len(PROBE_FACTORS):
         return probe(plan, phase, len(probes), probes[0].trial.cooldown_steps)
     if len(phase.of_kind("trunk")) == 1:
-        rate, reason = chosen_rate(metric_of(phase.started), probes)
+        rate, reason = chosen_rate(metric_of(phase.started), probes, plan.tolerance)
         return _trunk(plan, phase, reason, rate=rate, start=phase.started.start)
     return _after_trunk(plan, history, trunk)
 
 
 def stopped(plan: Plan, history: History) -> str:
-    """Why the phase that is going on came to its end: budget, length, stable, overfitting or diverged."""
+    """Why the phase that is going on came to its end: budget, length, stable, overfitting, diverged, or moves: every
+    one that applies was tried, and what is left of the budget is given back.
+    """
     phase = history.phase
     trunk, control = phase.trunk, phase.control
     if control is None or (control.verdict and control.verdict.decision == "failed"):
@@ -238,6 +251,8 @@ def stopped(plan: Plan, history: History) -> str:
         return "budget"
     if trunk and (shown := left_by_curve(plan, trunk)):
         return shown.value
+    if phase.moves_ended and not phase.moves_ended.budget and phase.of_kind("move"):
+        return "moves"
     given = fixed_steps(plan, history)
     reached = given is not None and control.step >= given
     return "length" if reached and isinstance(plan.phase(phase.started.phase).until, Amount) else "budget"

@@ -49,6 +49,7 @@ class TrialRecord:
     readings: tuple[StabilityRead, ...] = ()
     checkpoints: tuple[CheckpointSaved, ...] = ()
     full: Evaluated | None = None
+    full_seconds: float = 0.0
     verdict: VerdictGiven | None = None
     reason: str = ""
     ended: bool = False
@@ -240,7 +241,7 @@ def _with_evaluation(history: History, event: Evaluated, seconds: float) -> Hist
     history = replace(history, looks=history.looks + 1)
     trial = history.trial(event.trial)
     if not event.sample:
-        trial = replace(trial, full=event)
+        trial = replace(trial, full=event, full_seconds=seconds)
     else:
         last = replace(trial.windows[-1], evaluation=event, evaluate_seconds=seconds)
         trial = replace(trial, windows=(*trial.windows[:-1], last))

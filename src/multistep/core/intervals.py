@@ -23,7 +23,7 @@ def standard_error(influence: Floats) -> float:
 def margin(influence: Floats, confidence: float = CONFIDENCE) -> float:
     """Half the width of a two-sided Student interval over blocks."""
     error = standard_error(influence)
-    return error * _student(len(influence), confidence) if math.isfinite(error) else math.inf
+    return error * student_quantile(len(influence), confidence) if math.isfinite(error) else math.inf
 
 
 def wilson(score: float, influence: Floats, bounds: tuple[float, float]) -> tuple[float, float]:
@@ -37,14 +37,15 @@ def wilson(score: float, influence: Floats, bounds: tuple[float, float]) -> tupl
     share = min(max((score - low) / width, 0.0), 1.0)
     error = standard_error(influence) / width
     trials = 1 + share * (1 - share) / error**2 if error > 1e-9 else len(influence)
-    student = _student(len(influence), CONFIDENCE)
+    student = student_quantile(len(influence), CONFIDENCE)
     centre = share + student**2 / (2 * trials)
     half_width = student * math.sqrt(share * (1 - share) / trials + (student / (2 * trials)) ** 2)
     shrunk = width / (1 + student**2 / trials)
     return max(low + (centre - half_width) * shrunk, low), min(low + (centre + half_width) * shrunk, bounds[1])
 
 
-def _student(blocks: int, confidence: float) -> float:
+def student_quantile(blocks: int, confidence: float = CONFIDENCE) -> float:
+    """Half the width of a two-sided interval over blocks, in standard errors."""
     from scipy.special import stdtrit
 
     return float(stdtrit(blocks - 1, 0.5 + confidence / 2))

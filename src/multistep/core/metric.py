@@ -72,12 +72,13 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Interval:
-    """A score with its 95% interval; `n` is the number of examples it rests on."""
+    """A score with its 95% interval; `n` is the number of examples it rests on, in `blocks` independent pieces."""
 
     score: float
     low: float
     high: float
     n: int
+    blocks: int = 0
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,7 @@ class Metric(ABC):
         low, high = score - half_width, score + half_width
         if self.bounds and math.isfinite(half_width):
             low, high = wilson(score, influence, self.bounds)
-        return Interval(score, low, high, len(evaluation))
+        return Interval(score, low, high, len(evaluation), len(influence))
 
     def tolerance(self, score: float) -> float:
         """The change of score that is too small to wait for, in the metric's unit; > 0."""

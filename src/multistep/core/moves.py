@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from multistep.core.optimizers import convert_rate, scaled_rate
 from multistep.core.recipe import OptimizerName, Recipe
 from multistep.core.trial import Facts
+from multistep.core.units import Amount, Unit
 from multistep.errors import PlanError, nearest
 
 Change = Callable[[Recipe, Facts], Recipe | None]
@@ -20,6 +21,9 @@ RATE_FACTOR = 2.0
 BATCH_FACTOR = 2
 DECAY_FACTOR = 3.0
 FIRST_DECAY = 0.1  # where there was none
+COUPLED: tuple[OptimizerName, ...] = ("sgd", "adam")  # decay is a part of their gradient, not of their step
+FIRST_COUPLED_DECAY = 1e-4  # as arXiv 1512.03385 has it
+MOMENTUM: Mapping[OptimizerName, float] = {"sgd": 0.9, "muon": 0.95}
 DROPOUT_STEP, MOST_DROPOUT = 0.1, 0.5
 SMOOTHING_STEP, MOST_SMOOTHING = 0.1, 0.2
 AUGMENTATION_STEP = 0.25
@@ -70,7 +74,8 @@ def _batch(factor: float, recipe: Recipe, facts: Facts) -> Recipe | None:
 def _decay(up: bool, recipe: Recipe, _facts: Facts) -> Recipe | None:
     now = recipe.weight_decay or 0.0
     if not now:
-        return replace(recipe, weight_decay=FIRST_DECAY) if up else None
+        first = FIRST_COUPLED_DECAY if recipe.optimizer in COUPLED else FIRST_DECAY
+        return replace(recipe, weight_decay=first) if up else None
     return replace(recipe, weight_decay=now * DECAY_FACTOR if up else now / DECAY_FACTOR)
 
 
@@ -118,6 +123,10 @@ def _optimizer(name: OptimizerName, recipe: Recipe, facts: Facts) -> Recipe | No
         optimizer=name,
         learning_rate=rate,
         gradient_clip=0.0 if name == "muon" else 1.0,
+        # A decoupled decay of 0.1 within the gradient would shrink weights to nothing; the other way round, what is
+        # right in a gradient is next to nothing beside it.
+        weight_decay=recipe.weight_decay if (name in COUPLED) == (recipe.optimizer in COUPLED) else 0.0,
+        momentum=MOMENTUM.get(name, recipe.momentum),
         # Schedule-free methods average instead of cooling down (arXiv 2405.15682).
         cooldown_fraction=0.0 if name == "schedule-free" else recipe.cooldown_fraction or Recipe().cooldown_fraction,
     )
@@ -289,7 +298,16 @@ _ALL = (
         regularises=True,
     ),
     *(
-        Move(f"optimizer-{name}", source, functools.partial(_optimizer, name), ("optimizer", *RATES, *RESET))
+        Move(
+            f"optimizer-{name}",
+            source,
+            functools.partial(_optimizer, name),
+            (
+                *("optimizer", *RATES, *RESET),
+                *(("weight_decay",) if name in COUPLED else ()),
+                *(("momentum",) if name in MOMENTUM else ()),
+            ),
+        )
         for name, source in OPTIMIZERS.items()
     ),
 )
@@ -297,10 +315,14 @@ MOVES: Mapping[str, Move] = {move.name: move for move in _ALL}
 AVERAGE = "average"  # of checkpoints, not a change of the recipe
 RESTART = "restart"  # from the beginning at a lower rate: core/restart.py
 NAMES = (*MOVES, AVERAGE, RESTART)
+POINTLESS: Mapping[str, tuple[str, ...]] = {
+    "prodigy": ("rate-up", "rate-down", RESTART),  # finds its rate by itself
+    "schedule-free": ("averaging-up", "averaging-down"),  # averages by itself
+}
 
 
-def check_moves(names: tuple[str, ...], given: Mapping[str, object]) -> None:
-    """Raises PlanError for a move that is not known, or that changes what the recipe fixes."""
+def check_moves(names: tuple[str, ...], given: Mapping[str, object], budget: Amount | None = None) -> None:
+    """Raises PlanError for a move that is not known, or that changes what the recipe or the budget fixes."""
     for name in names:
         if name not in NAMES:
             raise PlanError(f"unknown move '{name}'; allowed: {', '.join(NAMES)}, or auto.{nearest(name, NAMES)}")
@@ -310,6 +332,13 @@ def check_moves(names: tuple[str, ...], given: Mapping[str, object]) -> None:
             raise PlanError(
                 f"the move '{name}' changes {touched[0]}, which the recipe fixes at {given[touched[0]]}; leave one of "
                 "them out"
+            )
+        if (optimizer := given.get("optimizer")) and name in POINTLESS.get(str(optimizer), ()):
+            raise PlanError(f"the move '{name}' changes nothing under {optimizer}; leave it out")
+        if budget and budget.unit in (Unit.EPOCHS, Unit.TOKENS) and {"batch_size", "context"} & set(touches):
+            raise PlanError(
+                f"the move '{name}' changes how many examples a step has, and siblings are compared over equal steps: "
+                f"with a budget of {budget} they would not see equal data; leave it out, or give the budget in time"
             )
 
 

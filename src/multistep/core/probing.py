@@ -29,10 +29,10 @@ def probe(plan: Plan, phase: PhaseRecord, number: int, steps: int | None = None)
     return Proposal(trial, f"is {rate:.3g} a better learning rate?")
 
 
-def chosen_rate(metric: Metric, probes: tuple[TrialRecord, ...]) -> tuple[float, str]:
+def chosen_rate(metric: Metric, probes: tuple[TrialRecord, ...], tolerance: float | None) -> tuple[float, str]:
     """The largest rate that does not lose beyond noise: short probes prefer rates that are too small.
 
-    Noise is taken as the metric's tolerance: probes share weights, order and examples.
+    Noise is taken as the plan's tolerance, or the metric's: probes share weights, order and examples.
     Source: arXiv 1803.02021.
     """
     looks = [(p.trial.learning_rate, p.curve[-1].interval) for p in probes if p.curve]
@@ -44,7 +44,7 @@ def chosen_rate(metric: Metric, probes: tuple[TrialRecord, ...]) -> tuple[float,
     for _, interval in finite:
         if metric.improvement(interval.score, best.score) > 0:
             best = interval
-    slack = metric.tolerance(best.score)
+    slack = tolerance or metric.tolerance(best.score)
     good = [rate for rate, i in finite if metric.improvement(i.score, best.score) >= -slack]
     listed = ", ".join(f"{rate:.3g}: {i.score:.4f}" for rate, i in finite)
     return max(good), f"learning rate {max(good):.3g}, the largest that did not lose ({listed})"

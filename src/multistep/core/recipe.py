@@ -129,7 +129,7 @@ class Segment:
 
     def rates(self) -> list[float]:
         """The learning rate of each step (length `steps`); a warm-up ends at, a cooldown begins at, the peak."""
-        return [self.peak * _factor(self.shape, self._progress(i)) for i in range(self.steps)]
+        return [self.peak * rate_share(self.shape, self._progress(i)) for i in range(self.steps)]
 
     def _progress(self, step: int) -> float:
         # A warm-up counts the step just begun, or its first step would be at rate zero and teach nothing.
@@ -137,8 +137,11 @@ class Segment:
         return self.progress_from + (self.progress_to - self.progress_from) * done / self.steps
 
 
-def _factor(shape: Shape, progress: float) -> float:
-    """Schedules: linear 2502.15938, cosine 1608.03983, 1-sqrt 2405.18392."""
+def rate_share(shape: Shape, progress: float) -> float:
+    """The rate as a share of the peak, at a point of a shape from 0 to 1.
+
+    Sources: linear, arXiv 2502.15938; cosine, 1608.03983; 1-sqrt, 2405.18392.
+    """
     match shape:
         case "warmup":
             return progress

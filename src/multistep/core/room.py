@@ -6,7 +6,7 @@ import math
 
 from multistep.core.allowance import evaluation_seconds, fixed_steps, seconds_left, taken_steps
 from multistep.core.history import History, PhaseRecord, TrialRecord
-from multistep.core.moves import RESTART
+from multistep.core.moves import AVERAGE, RESTART
 from multistep.core.plan import Plan
 from multistep.core.units import Amount, Unit
 
@@ -15,7 +15,8 @@ LEAST_SHARE, MOST_SHARE = 0.15, 0.6  # of the plain run's training: the length o
 LEAST_STEPS = 40  # a shorter sibling shows nothing
 BETWEEN_SECONDS = 0.5  # loading, saving and judging between two siblings, beside what is measured
 AVERAGES = 2  # at most: what `remaining` keeps back for them
-SLACK = 0.03  # of a sibling's length: what the clock may be short of and yet let it begin
+MOST_JUDGING = 0.1  # of a sibling's time may go to scoring it
+OVERRUN = 0.01  # of the budget: by so much the last sibling may end late, if the others took longer than planned
 
 
 def rounds_of(phase: PhaseRecord) -> list[TrialRecord]:
@@ -27,8 +28,10 @@ def remaining(plan: Plan, history: History) -> Amount | None:
     """Seconds or steps that siblings may take; None where no end is given."""
     seconds = seconds_left(plan, history)
     if seconds is not None:
+        wanted = plan.moves_of(history.phase.started.phase)
         # Averages come last and cost an evaluation each.
-        return Amount(seconds - AVERAGES * between(history), Unit.SECONDS)
+        averages = AVERAGES if wanted == "auto" or AVERAGE in wanted else 0
+        return Amount(seconds - averages * between(history), Unit.SECONDS)
     total = fixed_steps(plan, history)
     if total is None:
         return None
@@ -75,18 +78,31 @@ def sibling_length(history: History, left: Amount | None) -> Amount | None:
         return Amount(float(max(LEAST_STEPS, round(MOST_SHARE * plain_cost(history, Unit.STEPS)))), Unit.STEPS)
     plain = plain_cost(history, left.unit)
     extra = between(history) if left.unit is Unit.SECONDS else 0.0
-    per_step = plain_speed(history.phase) if left.unit is Unit.SECONDS else 1.0
-    least = max(LEAST_SHARE * plain, LEAST_STEPS * per_step)
+    least = _least(history, left.unit)
     aim = min(max(left.value / SIBLINGS - extra, least), max(least, MOST_SHARE * plain))
     many = math.floor((left.value + 1e-6) / (aim + extra))
     if many < (1 if rounds_of(history.phase) else 2):
         return None
     if left.unit is Unit.STEPS:
         return Amount(float(math.floor(left.value / many)), left.unit)
-    # A little is kept back: what one takes longer than planned must not cost another its place.
-    return Amount(round((1 - SLACK) * left.value / many - extra, 2), left.unit)
+    return Amount(round(left.value / many - extra, 2), left.unit)
 
 
-def fits(history: History, left: Amount | None, length: Amount, many: int = 1) -> bool:
-    slack = SLACK if length.unit is Unit.SECONDS else 0.0
-    return left is None or left.value >= many * cost(history, length) * (1 - slack)
+def _least(history: History, unit: Unit) -> float:
+    """The shortest sibling that shows anything, and whose scoring is no more than a tenth of it."""
+    plain = LEAST_SHARE * plain_cost(history, unit)
+    if unit is not Unit.SECONDS:
+        return max(plain, LEAST_STEPS)
+    scoring = evaluation_seconds(history.phase, history.phase.started.facts.validation_tokens)
+    return max(plain, LEAST_STEPS * plain_speed(history.phase), scoring / MOST_JUDGING)
+
+
+def least_room(history: History, unit: Unit) -> float:
+    """What the first round needs: a control and one move."""
+    return 2 * cost(history, Amount(_least(history, unit), unit))
+
+
+def fits(plan: Plan, history: History, left: Amount | None, length: Amount, many: int = 1) -> bool:
+    """Whether so many siblings of that length can be had: what others took longer must not cost one its place."""
+    slack = OVERRUN * plan.budget.value if plan.budget and length.unit is Unit.SECONDS else 0.0
+    return left is None or left.value + slack >= many * cost(history, length)

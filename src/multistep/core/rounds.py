@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from multistep.core.events import MovesEnded
 from multistep.core.function_metric import metric_of
 from multistep.core.history import History, PhaseRecord, TrialRecord
+from multistep.core.intervals import student_quantile
 from multistep.core.metric import Interval
 from multistep.core.moves import AVERAGE, MOVES, applicable
 from multistep.core.plan import Plan
@@ -22,11 +23,8 @@ from multistep.core.restart import restart
 from multistep.core.retained import before_cooldown, candidates, paid_most, trained
 from multistep.core.room import (
     AVERAGES,
-    LEAST_SHARE,
-    SLACK,
-    cost,
     fits,
-    plain_cost,
+    least_room,
     remaining,
     rounds_of,
     sibling_length,
@@ -69,7 +67,7 @@ def next_in_round(plan: Plan, history: History) -> Proposal | MovesEnded | None:
         return MovesEnded(index, reason, budget=False)
     left = remaining(plan, history)
     incumbent = phase.trials[history.incumbent.trial].full
-    if incumbent and incumbent.interval.n < LEAST_BLOCKS:
+    if incumbent and incumbent.interval.blocks < LEAST_BLOCKS:
         return MovesEnded(index, too_few(incumbent.interval), budget=False)
     if shown(phase) is Stability.OVERFITTING and (found := restart(plan, history, left)):
         return found
@@ -83,12 +81,13 @@ def too_few(found: Interval) -> str:
 
     Estimated from the spread of this checkpoint's own score; what two checkpoints find hard alike needs fewer.
     """
-    error = (found.high - found.low) / 4 if found.n > 1 else math.inf
+    blocks = found.blocks
+    error = (found.high - found.low) / 2 / student_quantile(blocks) if blocks > 1 else math.inf
     difference = WORTH_SEEING * abs(found.score)
-    wanted = blocks_needed(difference, error, 0, found.n)
+    wanted = blocks_needed(difference, error, 0, blocks)
     many = f"about {max(wanted, LEAST_BLOCKS)}, or fewer," if wanted else "some hundreds"
     return (
-        f"the validation split has {found.n} independent example{'s' if found.n != 1 else ''}, too few to tell two "
+        f"the validation split has {blocks} independent example{'s' if blocks != 1 else ''}, too few to tell two "
         f"checkpoints apart; a verdict takes at least {LEAST_BLOCKS}, and {many} see a difference of {difference:.2g}"
     )
 
@@ -114,18 +113,17 @@ def _new_round(plan: Plan, history: History, base: Base, left: Amount | None) ->
     index = phase.started.phase
     if length is None:
         assert left is not None
-        needed = 2 * LEAST_SHARE * plain_cost(history, left.unit)
         unit = "s" if left.unit is Unit.SECONDS else " steps"
         reason = (
-            f"no room for a move and its control: {max(0.0, left.value):.0f}{unit} are left, about {needed:.0f}{unit} "
-            "are needed"
+            f"no room for a move and its control: {max(0.0, left.value):.0f}{unit} are left, "
+            f"{math.ceil(least_room(history, left.unit))}{unit} are needed"
         )
         return _last(plan, history, reason, budget=True)
     if not _names(plan, history, base):
         reason = "no further move applies to this model, task and recipe"
         return _reruns(plan, history, left) or _last(plan, history, reason, budget=False)
     number = len(rounds_of(phase)) + 1
-    alone = left is not None and left.value < 2 * cost(history, length) * (1 - SLACK)
+    alone = not fits(plan, history, left, length, 2)
     name = f"{index}.round-{number}.control"
     trial = Trial(name, index, "control", base.start, base.recipe, plan.seed, base.rate, length=length)
     what = "for what is left" if alone else "that moves are compared with"
@@ -144,9 +142,9 @@ def _in_round(plan: Plan, history: History, control: TrialRecord, left: Amount |
     best = _base_of_incumbent(history)
     if best.start != base.start and (len(here) >= ROUND_MOVES or not names):
         return _new_round(plan, history, best, left)
-    if not fits(history, left, trial.length):
+    if not fits(plan, history, left, trial.length):
         return _last(plan, history, "no room for another move", budget=True)
-    if not phase.of_kind("rerun") and here and fits(history, left, trial.length, EARLY_RERUN):
+    if not phase.of_kind("rerun") and here and fits(plan, history, left, trial.length, EARLY_RERUN):
         return _rerun(plan, control, 1, "the control with another seed: how much is noise between seeds?")
     if not names:
         return _reruns(plan, history, left) or _last(plan, history, "every move that applies was tried", budget=False)
@@ -180,7 +178,7 @@ def _reruns(plan: Plan, history: History, left: Amount | None) -> Proposal | Non
     best = paid_most(history.phase)
     if best is None or best.verdict is None or best.verdict.control is None or best.trial.length is None:
         return None
-    if not fits(history, left, best.trial.length):
+    if not fits(plan, history, left, best.trial.length):
         return None
     done = set(history.phase.trials)
     for number in range(1, RERUNS + 1):
@@ -246,7 +244,8 @@ def _names(plan: Plan, history: History, base: Base) -> list[str]:
     if wanted != "auto":
         return [name for name in wanted if name in found]
     order = _prior(shown(phase))
-    return sorted(found, key=lambda name: (-_pay(phase, name), order.index(name) if name in order else len(order)))
+    last = len(order)
+    return sorted(found, key=lambda name: (-_pay(phase, name), order.index(name) if name in order else last))
 
 
 def _apply(plan: Plan, history: History, base: Base, name: str) -> Recipe | None:
@@ -317,20 +316,23 @@ def _prior(stability: Stability) -> Sequence[str]:
     return (*first, *(name for name in PLATEAU_FIRST if name not in first))
 
 
-def _pay(phase: PhaseRecord, name: str) -> int:
-    """What the run has seen of a move: 1 if it paid, or its opposite clearly lost; -1 if it lost; 0 unknown."""
-    if "+" in name:
-        return 1
-    score = 0
+def _pay(phase: PhaseRecord, name: str) -> float:
+    """What the run has seen of a move over its control, a second: its gain, or what its opposite clearly lost.
+
+    0 if nothing is known, and hardly less if what it did was lost in noise.
+    """
+    pay = 0.0
     for record in phase.of_kind("move"):
         verdict = record.verdict
         if verdict is None or verdict.gain is None or verdict.gain_low is None or verdict.gain_high is None:
             continue
+        sure = verdict.gain_low > 0 or verdict.gain_high < 0
+        per_second = verdict.gain / max(record.seconds, 1e-9)
         if record.trial.move == name:
-            score = 1 if verdict.gain_low > 0 else -1
+            pay = per_second if sure else -1e-12
         elif record.trial.move == MOVES[name].opposite and verdict.gain_high < 0:
-            score = max(score, 1)
-    return score
+            pay = max(pay, -per_second)
+    return pay
 
 
 def _why(history: History, name: str) -> str:
@@ -340,5 +342,6 @@ def _why(history: History, name: str) -> str:
     }.get(shown(history.phase), "the curve is noisy")
     if "+" in name:
         return "better than the control, but no match for the incumbent: further in that direction"
-    paid = {1: "; it paid in this run, or its opposite lost", -1: "; it lost before, from another fork"}
-    return f"{words}{paid.get(_pay(history.phase, name), '')} ({MOVES[name].source})"
+    pay = _pay(history.phase, name)
+    seen = "; it paid in this run, or its opposite lost" if pay > 0 else "; it brought nothing from another fork"
+    return f"{words}{seen if pay else ''} ({MOVES[name].source})"

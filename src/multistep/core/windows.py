@@ -23,6 +23,7 @@ from multistep.core.units import Amount
 HOPELESS_LOOKS = 10
 FINAL_STEPS = 24  # a window so short is not divided again
 WHOLE = ("one-cycle", "multi-step")  # schedules that mean nothing unless they are finished
+WARMUP_OF_FORK = 4  # of the steps to the first fork, at most: a sixteenth of four epochs
 NEW_WARMUP = 10  # steps, at least, of an optimizer that begins anew
 ONE_CYCLE_WARMUP = 0.3  # of the length (arXiv 1708.07120)
 MILESTONES = (0.5, 0.75)  # of the length: where multi-step divides the rate by ten (arXiv 1512.03385)
@@ -104,11 +105,12 @@ def _trunk_window(plan: Plan, history: History, trial: TrialRecord, left: Allowa
     steps, until_cooldown = left.window_steps, 0
     warmup = recipe.warmup_steps or 0
     if (fork := next_fork(plan, history)) is not None:
-        # Ten looks at least on the way to the first fork, and none beyond the next.
-        steps = max(1, min(steps, fork.steps // 10))
+        # Ten looks at least on the way to the first fork, after the window that none follows, and none beyond the next.
+        steps = max(1, min(steps, fork.trunk_steps // 11))
         if trial.step >= fork.trunk_steps:
             return None
         steps = min(steps, fork.trunk_steps - trial.step)
+        warmup = min(warmup, max(1, fork.steps // WARMUP_OF_FORK))  # the cooldown begins at the full rate
     if left.steps_left is not None:
         # A length too short for its warm-up gets a shorter one; once begun, it is finished.
         if trial.done:

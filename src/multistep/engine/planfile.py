@@ -329,7 +329,7 @@ def _check_moves(plan: Plan, index: int, place: Place, source: _Source) -> None:
         own = bool(plan.phases) and plan.phases[index].moves is not None
         where = source.at((*place, "moves") if own else ("moves",))
         try:
-            check_moves(phase.moves, phase.recipe)
+            check_moves(phase.moves, phase.recipe, plan.budget)
         except PlanError as error:
             raise PlanError(f"{where}: moves: {error}") from error
         if phase.moves and isinstance(phase.until, Amount):

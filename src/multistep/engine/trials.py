@@ -182,15 +182,17 @@ class TrialRunner:
 
     def _earlier(self) -> list[Attempt]:
         """The attempts that have used up some of the run's chance of a false keep, each against its own rival."""
-        metric = metric_of(self.history.phase.started)
         found: list[Attempt] = []
         rival: str | None = None
-        for verdict in self.history.verdicts:
-            new, old = self._table(verdict.trial), self._table(rival) if rival else None
-            if verdict.attempt is not None and new and old and verdict.critical is not None:
-                found.append(Attempt(paired(metric, new, old), verdict.decision == "keep"))
-            if verdict.decision == "keep":
-                rival = verdict.trial
+        for phase in self.history.phases:
+            metric = metric_of(phase.started)
+            rival = rival if phase.started.comparable else None
+            for verdict in (t.verdict for t in phase.trials.values() if t.verdict):
+                new, old = self._table(verdict.trial), self._table(rival) if rival else None
+                if verdict.attempt is not None and new and old and verdict.critical is not None:
+                    found.append(Attempt(paired(metric, new, old), verdict.decision == "keep"))
+                if verdict.decision == "keep":
+                    rival = verdict.trial
         return found
 
     def _restore(self, record: TrialRecord) -> Iterator[Entry]:

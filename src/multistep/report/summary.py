@@ -191,7 +191,7 @@ def _phase(record: PhaseRecord, reused: PhaseReused | None) -> dict[str, Any]:
 
 
 def overfitting(phase: PhaseRecord) -> list[dict[str, Any]]:
-    """Each trunk left for overfitting, and the gap with and without each move that was kept in its phase.
+    """Each trunk or cooldown of the plain run that overfitted, and the gap with and without each kept move.
 
     A restart has no sibling: it is held against the plain run's own cooldown.
     """
@@ -208,9 +208,9 @@ def overfitting(phase: PhaseRecord) -> list[dict[str, Any]]:
         if (with_ := _final_gap(record)) and (without := _final_gap(control))
     ]
     return [
-        {"trunk": trunk.trial.id, "reason": trunk.reading.reason, **case}
-        for trunk in phase.of_kind("trunk")
-        if trunk.ended and trunk.reading and trunk.reading.stability is Stability.OVERFITTING
+        {"trial": record.trial.id, "reason": record.reading.reason, **case}
+        for record in (*phase.of_kind("trunk"), *phase.of_kind("control"))
+        if record.ended and record.reading and record.reading.stability is Stability.OVERFITTING
         for case in cases or [{"move": None, "with": None, "without": None}]
     ]
 

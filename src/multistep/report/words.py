@@ -171,7 +171,7 @@ def overfitting_sentences(found: Sequence[Fields]) -> list[str]:
     """The gap between training and validation with the kept move and without it."""
     said = []
     for case in found:
-        said.append(f"{case['trunk']} was left for overfitting: {case['reason']}.")
+        said.append(f"{case['trial']} was left for overfitting: {case['reason']}.")
         if case["without"] is None:
             said[-1] += " No move was kept against it."
             continue
