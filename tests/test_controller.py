@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +12,10 @@ from runs import FALLS_THEN_FLAT, OVERFITS, POWER, execute, plan
 
 from multistep.core.curves import Curve
 from multistep.core.history import History
+from multistep.core.metric import Evaluation
 from multistep.core.recipe import rates
+from multistep.core.stability import Stability
+from multistep.engine.learner import Readiness, Split
 from multistep.engine.simulate import FakeClock, Machine, SimulatedWorkshop
 from multistep.errors import RunFailed
 
@@ -174,3 +179,60 @@ def test_every_look_at_the_validation_split_is_counted_and_the_test_split_opened
     assert history.looks == looks > 10
     assert seen.count("evaluated test") == 1
     assert seen.index("evaluated test") > max(i for i, name in enumerate(seen) if name.startswith("verdict"))
+
+
+class Confident(SimulatedWorkshop):
+    """A classifier whose accuracy still rises when its loss has turned: it gets surer of its mistakes."""
+
+    def open(self, *args: Any) -> Any:
+        opened: tuple[Any, Readiness] = super().open(*args)
+        learner, ready = opened
+        table = learner.evaluate
+
+        def evaluate(split: Split, *, sample: bool) -> Evaluation:
+            loss = table(split, sample=sample).columns["loss"] / 500.0
+            right = np.arange(400) < 400 * (0.9 - 0.6 / (1.0 + learner._steps / 600.0))
+            columns = {"label": np.ones(400), "prediction": right.astype(float), "block": np.arange(400.0)}
+            return Evaluation({**columns, "loss": np.full(400, loss.mean()), "count": np.ones(400)})
+
+        learner.evaluate = evaluate
+        flat = np.zeros(400)
+        none = {"label": flat + 1, "prediction": flat, "block": np.arange(400.0), "loss": flat + 1, "count": flat + 1}
+        learner.baseline = lambda split: ("none", Evaluation(none))
+        return learner, replace(ready, metrics=("accuracy",))
+
+
+def test_a_loss_that_rises_while_the_metric_improves_only_warns(tmp_path: Path) -> None:
+    clock = FakeClock()
+    wanted = plan(task="text-classification", budget="10m", recipe={"learning_rate": 0.02}, moves=[])
+    history = execute(wanted, tmp_path / "run", OVERFITS, clock=clock, workshop=Confident(OVERFITS, clock))
+    readings = history.phase.trials["0.trunk"].readings
+    warned = [r for r in readings if r.reason.endswith("which only warns")]
+    assert warned
+    assert "the loss is worse by" in warned[0].reason
+    assert {r.stability for r in readings} <= {Stability.IMPROVING, Stability.UNDECIDED, Stability.STABLE}
+
+
+def test_a_long_warm_up_is_shortened_once_the_speed_is_known(tmp_path: Path) -> None:
+    for budget, warmup, step_seconds in ((300, 100, 5.0), (60, 100_000, 0.05)):
+        recipe = {"learning_rate": 0.02, "warmup_steps": warmup}
+        machine = Machine(step_seconds=step_seconds)
+        folder = tmp_path / str(budget)
+        history = execute(plan(budget=f"{budget}s", recipe=recipe, moves=[]), folder, machine=machine)
+        assert history.seconds <= budget * 1.03 + 5
+        course = np.array(learning_rates(history, "trunk", "control"))
+        assert course.max() == pytest.approx(0.02)
+        assert np.diff(course[: course.argmax()]).min() >= 0, "it goes on from the rate that it has reached"
+        assert course[-1] < 0.01
+
+
+def test_why_a_phase_stopped_is_told_by_which_limit_came_first(tmp_path: Path) -> None:
+    def stopped(name: str, **keywords: Any) -> str:
+        history = execute(plan(recipe={"learning_rate": 0.02}, **keywords), tmp_path / name)
+        assert history.finished is not None
+        return history.finished.stopped
+
+    assert stopped("time", phases=[{"name": "a", "until": "20s"}]) == "length"
+    assert stopped("steps", phases=[{"name": "a", "until": "400 steps"}], budget="10m") == "length"
+    assert stopped("cut", phases=[{"name": "a", "until": "400 steps"}], budget="300 steps") == "budget"
+    assert stopped("cut short", phases=[{"name": "a", "until": "10m"}], budget="60s") == "budget"

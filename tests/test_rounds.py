@@ -12,7 +12,6 @@ import pytest
 from runs import OVERFITS, POWER, Fragile, Killed, execute, plan
 
 from multistep.core.curves import Curve
-from multistep.core.events import Entry
 from multistep.core.history import History, TrialRecord
 from multistep.core.moves import MOVES, applicable
 from multistep.core.recipe import Recipe, rates
@@ -46,31 +45,64 @@ def ended(history: History) -> str:
 
 
 NOISE = World(between_blocks=0.01, between_seeds=0.0005)
-# move -> what its recipe must do to the world to help, and (the same, turned round) to hurt
-SIGNS: dict[str, Callable[[Recipe], bool]] = {
-    "optimizer-adamw": lambda r: r.optimizer == "adamw",
-    "batch-up": lambda r: (r.batch_size or 0) > 12,
-    "batch-down": lambda r: (r.batch_size or 0) < 12,
-    "decay-up": lambda r: (r.weight_decay or 0) > 0,
-    "dropout-up": lambda r: r.dropout > 0,
-    "sharpness-on": lambda r: r.sharpness > 0,
-    "averaging-up": lambda r: r.averaging > 0.02,
+
+
+class Rich(SimulatedWorkshop):
+    """A model that every move applies to."""
+
+    def __init__(self, move: str, world: World) -> None:
+        self.base = RICH.get(move, {})
+        self._pretrained = move == "layer-decay"
+        super().__init__(FLAT, clock := FakeClock(), None, replace(world, effect=self._effect(move, world.effect)))
+        self.clock = clock
+
+    def _effect(self, move: str, effect: Callable[[Recipe], float]) -> Callable[[Recipe], float]:
+        known = replace(RECIPE, **self.base)
+        touches = [key for key in MOVES[move].touches if key not in ("learning_rate", "batch_size")] or MOVES[
+            move
+        ].touches
+        return lambda r: effect(r) * any(getattr(r, key) != getattr(known, key) for key in touches)
+
+    def open(self, *args: Any) -> Any:
+        learner, ready = super().open(*args)
+        names = tuple(move.removeprefix("optimizer-") for move in MOVES if move.startswith("optimizer-"))
+        settings = ("dropout", "label_smoothing", "augmentation", "context")
+        facts = replace(ready.facts, settings=settings, optimizers=names, pretrained=self._pretrained)
+        return learner, replace(ready, facts=facts, recipe=replace(ready.recipe, **self.base), rate_open=False)
+
+
+# What a recipe must have for a move to apply to it.
+RICH: dict[str, dict[str, Any]] = {
+    "decay-down": {"weight_decay": 0.1},
+    "dropout-down": {"dropout": 0.2},
+    "smoothing-down": {"label_smoothing": 0.1},
+    "augmentation-down": {"augmentation": 0.5},
+    "sharpness-off": {"sharpness": 0.05},
+    "unfreeze": {"frozen": ("a*", "b*")},
+    "optimizer-muon": {"optimizer": "adamw"},
 }
 
 
-@pytest.mark.parametrize("move", SIGNS)
+@pytest.mark.parametrize("move", MOVES)
 def test_a_move_is_kept_where_it_helps_and_rejected_where_it_hurts(tmp_path: Path, move: str) -> None:
-    sign = SIGNS[move]
-    given = {"budget": "12000 steps", "moves": [move], "recipe": {}}
-    helps = iterate(tmp_path / "helps", FLAT, replace(NOISE, effect=lambda r: -0.03 * sign(r)), **given)
+    # Without a cooldown, what the plateau's rate costs stays.
+    size = 0.2 if move == "optimizer-schedule-free" else 0.03
+
+    def run(name: str, effect: float) -> History:
+        workshop = Rich(move, replace(NOISE, effect=lambda _: effect))
+        wanted = plan(budget="12000 steps", tolerance=0.02, moves=[move])
+        return execute(wanted, tmp_path / name, FLAT, clock=workshop.clock, workshop=workshop)
+
+    helps = run("helps", -size)
     assert verdict(helps, move) == "keep"
     assert helps.incumbent is not None
     assert move in helps.incumbent.trial
     found = next(t.verdict for t in moves(helps) if t.verdict)
-    assert found.gain == pytest.approx(0.03, abs=0.006)
+    cost = 0.1 if move == "optimizer-schedule-free" else 0.0
+    assert found.gain == pytest.approx(size - cost, abs=0.006)
     assert found.gain_low is not None
     assert found.gain_low > 0
-    hurts = iterate(tmp_path / "hurts", FLAT, replace(NOISE, effect=lambda r: 0.03 * sign(r)), **given)
+    hurts = run("hurts", size)
     assert verdict(hurts, move) == "reject"
     assert hurts.incumbent is not None
     assert move not in hurts.incumbent.trial
@@ -188,6 +220,15 @@ def test_averages_of_equals_are_tried_last_and_once(tmp_path: Path) -> None:
     assert len(average[0].trial.of) == 2
     assert average[0].verdict is not None
     assert average[0].verdict.attempt == len([v for v in history.verdicts if v.attempt])
+
+
+def test_a_mean_is_kept_where_it_helps_and_rejected_where_it_does_not(tmp_path: Path) -> None:
+    given: dict[str, Any] = {"budget": "12000 steps", "recipe": {}, "moves": ["decay-up", "average"]}
+    helps = iterate(tmp_path / "helps", FLAT, replace(NOISE, of_averages=0.03), **given)
+    assert helps.incumbent is not None
+    assert helps.incumbent.trial.startswith("0.average")
+    same = iterate(tmp_path / "same", FLAT, NOISE, **given)
+    assert [t.verdict.decision for t in same.phase.of_kind("average") if t.verdict] == ["reject"]
 
 
 def test_a_change_of_optimizer_starts_it_anew_and_warms_it_up(tmp_path: Path) -> None:
@@ -319,52 +360,11 @@ def test_on_plateau_lowers_the_rate_each_time_the_curve_is_stable(tmp_path: Path
     assert 3 <= len(found) <= 4, "down to a hundredth"
 
 
-def test_a_spike_is_passed_over_at_a_lower_rate(tmp_path: Path) -> None:
-    entries: list[Entry] = []
-    recipe = {**RATE, "cooldown_fraction": 0.1}
-    history = execute(plan(budget="5m", recipe=recipe), tmp_path / "run", SPIKE, on_entry=entries.append)
-    first, second = history.phase.of_kind("trunk")[:2]
-    start = next(c for c in first.checkpoints if c.id == second.trial.start)
-    assert second.trial.skip_examples == (first.step - start.step) * 12
-    assert "past that window's data" in second.reason
-    assert len(history.phase.of_kind("trunk")) == 3, "two retries, no more"
-
-
-class Pretrained(SimulatedWorkshop):
-    def open(self, *args: Any) -> Any:
-        learner, ready = super().open(*args)
-        return learner, replace(ready, facts=replace(ready.facts, pretrained=True, train_examples=6000))
-
-
 @pytest.mark.parametrize("curve", [OVERFITS, SPIKE])
 def test_a_budget_in_steps_pays_for_what_is_rolled_back(tmp_path: Path, curve: Curve) -> None:
     history = execute(plan(budget="6000 steps", recipe=RATE, moves=[]), tmp_path / "run", curve)
     control = history.phase.of_kind("control")[-1]
     assert control.step < history.steps <= 6000, "not all of what was taken is in the model"
-
-
-def test_pretrained_weights_are_forked_at_one_two_and_four_epochs(tmp_path: Path) -> None:
-    def fork(name: str, curve: Curve, budget: str) -> History:
-        clock = FakeClock()
-        wanted = plan(budget=budget, recipe=RATE, moves=[])
-        return execute(wanted, tmp_path / name, curve, clock=clock, workshop=Pretrained(curve, clock, None, NOISE))
-
-    history = fork("run", POWER, "30m")
-    controls = history.phase.of_kind("control")
-    assert [t.step for t in controls] == [500, 1000, 2000], "500 steps are an epoch"
-    assert len(history.phase.trials["0.trunk"].curve) >= 5
-    trunks = history.phase.of_kind("trunk")
-    assert trunks[1].trial.start == trunks[0].last_checkpoint.id  # type: ignore[union-attr]
-    assert trunks[1].trial.recipe.warmup_steps == 0
-    assert history.seconds < 300, "the rest is given back"
-    epochs = fork("epochs", POWER, "4 epochs")
-    assert [t.step for t in epochs.phase.of_kind("control")] == [500, 1000], "forks are paid from the budget too"
-    assert epochs.steps <= 2000
-    overfits = replace(OVERFITS, pace=60.0, turn=150.0, rise=2.0)
-    early = fork("overfits", overfits, "30m")
-    assert len(early.phase.of_kind("control")) < 3, "no more epochs once it overfits or gets worse"
-    short = fork("short", POWER, "20s")
-    assert [t.trial.to_the_end for t in short.phase.of_kind("control")] == [True], "less than an epoch: the plain run"
 
 
 # What must not break a run -------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from multistep.core.allowance import (
     STABLE_COOLDOWN,
     allowance,
     batch_size,
-    fixed_steps,
+    steps_in,
 )
 from multistep.core.events import CheckpointSaved, MovesEnded
 from multistep.core.finetune import next_fork
@@ -253,6 +253,12 @@ def stopped(plan: Plan, history: History) -> str:
         return shown.value
     if phase.moves_ended and not phase.moves_ended.budget and phase.of_kind("move"):
         return "moves"
-    given = fixed_steps(plan, history)
-    reached = given is not None and control.step >= given
-    return "length" if reached and isinstance(plan.phase(phase.started.phase).until, Amount) else "budget"
+    until = plan.phase(phase.started.phase).until
+    if not isinstance(until, Amount):
+        return "budget"
+    steps = steps_in(until, phase)
+    if steps is None:  # in time, whose last window cannot end on the second
+        reached = plan.budget is None or history.seconds - phase.start_seconds >= 0.95 * until.value
+    else:
+        reached = control.step >= steps
+    return "length" if reached else "budget"

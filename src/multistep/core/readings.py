@@ -11,10 +11,12 @@ from multistep.core.allowance import allowance
 from multistep.core.events import Evaluated, StabilityRead
 from multistep.core.function_metric import metric_of
 from multistep.core.history import History, PhaseRecord, TrialRecord
+from multistep.core.metric import METRICS
 from multistep.core.plan import Plan
 from multistep.core.stability import Stability, read_curve
 
 LEAST_WINDOWS = 10  # below, the run is the plain run alone and no curve is judged
+OF_LOSS = ("loss", "perplexity", "bits_per_byte")  # the loss itself, in other units
 EXPLODED = 2.0  # times the recent training loss, and above where training began
 
 
@@ -37,6 +39,8 @@ def read_stability(plan: Plan, history: History, name: str) -> StabilityRead | N
         return None
     if not math.isfinite(last.evaluation.interval.score):
         return _diverged(trial, "the validation score is not finite")
+    if len(trial.trial.recipe.resolution) > 1 and trial.trial.kind == "trunk":
+        return None  # scored at another size than it is trained at, a curve jumps from size to size
     if trial.trial.length is not None:
         return None  # a sibling runs its length, that all may be compared
     phase = history.phase
@@ -47,10 +51,11 @@ def read_stability(plan: Plan, history: History, name: str) -> StabilityRead | N
         return None
     metric = metric_of(phase.started)
     tolerance = plan.tolerance or metric.tolerance(curve[-1].interval.score)
+    horizon = float(trial.step if left is None else max(1, left))
     reading = read_curve(
         [look.step for look in curve],
         [look.interval.score for look in curve],
-        horizon_steps=float(trial.step if left is None else max(1, left)),
+        horizon_steps=horizon,
         tolerance=tolerance,
         maximize=metric.goal == "maximize",
         train_losses=_train_losses(parts, len(curve)),
@@ -63,8 +68,20 @@ def read_stability(plan: Plan, history: History, name: str) -> StabilityRead | N
         forecast.expected if forecast else math.nan,
         forecast.high if forecast else math.nan,
         tolerance,
-        reading.reason,
+        reading.reason + ("" if metric.name in OF_LOSS else _warning(curve, horizon)),
     )
+
+
+def _warning(curve: Sequence[Evaluated], horizon: float) -> str:
+    """A loss that rises while the metric decides: accuracy may still gain for epochs after that."""
+    losses = [look.scores.get("loss", math.nan) for look in curve]
+    if not all(map(math.isfinite, losses)):
+        return ""
+    tolerance = METRICS["loss"].tolerance(losses[-1])
+    found = read_curve([look.step for look in curve], losses, horizon_steps=horizon, tolerance=tolerance)
+    if found.stability is not Stability.OVERFITTING:
+        return ""
+    return f"; the loss is {found.reason}, which only warns"
 
 
 def _lineage(phase: PhaseRecord, trial: TrialRecord) -> list[TrialRecord]:

@@ -15,7 +15,7 @@ LEAST_SHARE, MOST_SHARE = 0.15, 0.6  # of the plain run's training: the length o
 LEAST_STEPS = 40  # a shorter sibling shows nothing
 BETWEEN_SECONDS = 0.5  # loading, saving and judging between two siblings, beside what is measured
 AVERAGES = 2  # at most: what `remaining` keeps back for them
-MOST_JUDGING = 0.1  # of a sibling's time may go to scoring it
+MOST_JUDGING = 0.15  # of a sibling's time may go to scoring it
 OVERRUN = 0.01  # of the budget: by so much the last sibling may end late, if the others took longer than planned
 
 
@@ -89,7 +89,7 @@ def sibling_length(history: History, left: Amount | None) -> Amount | None:
 
 
 def _least(history: History, unit: Unit) -> float:
-    """The shortest sibling that shows anything, and whose scoring is no more than a tenth of it."""
+    """The shortest sibling that shows anything, and whose scoring takes no more than a seventh of it."""
     plain = LEAST_SHARE * plain_cost(history, unit)
     if unit is not Unit.SECONDS:
         return max(plain, LEAST_STEPS)

@@ -112,14 +112,11 @@ def _trunk_window(plan: Plan, history: History, trial: TrialRecord, left: Allowa
         steps = min(steps, fork.trunk_steps - trial.step)
         warmup = min(warmup, max(1, fork.steps // WARMUP_OF_FORK))  # the cooldown begins at the full rate
     if left.steps_left is not None:
-        # A length too short for its warm-up gets a shorter one; once begun, it is finished.
-        if trial.done:
-            warmup = _warmup_of(trial)
-        elif not left.unmeasured:
-            warmup = min(warmup, max(1, (trial.step + left.steps_left) // 10))
-        # Before the speed is known, the first window is all that is granted, and none of it is cooldown.
         total = trial.step + left.steps_left
-        cooldown = 0 if left.unmeasured else min(round(total * recipe.cooldown_fraction), total - warmup)
+        if not left.unmeasured:  # a length too short for its warm-up gets a shorter one
+            warmup = min(warmup, max(1, total // 10))
+        # Before the speed is known, the first window is all that is granted, and none of it is cooldown.
+        cooldown = 0 if left.unmeasured else min(round(total * recipe.cooldown_fraction), max(0, total - warmup))
         until_cooldown = left.steps_left - cooldown
         # A measured speed is not exact to a fiftieth: rather begin the cooldown than train a few steps more.
         if until_cooldown <= (0 if left.exact else total // 50):
@@ -184,8 +181,6 @@ def _sibling_window(trial: TrialRecord, left: Allowance) -> Window | None:
         # The base may have gone on from a trunk and so have none; a new optimizer needs one.
         warmup = max(recipe.warmup_steps or 0, NEW_WARMUP)
         warmup = warmup if left.unmeasured else min(warmup, max(1, total // 10))
-    if trial.done:
-        warmup = _warmup_of(trial)
     cooldown = 0 if left.unmeasured else min(round(total * recipe.cooldown_fraction), max(1, total - warmup))
     plateau = left.steps_left - cooldown
     if plateau <= (0 if left.exact else total // 50):
@@ -195,19 +190,19 @@ def _sibling_window(trial: TrialRecord, left: Allowance) -> Window | None:
     return Window(trial.trial.id, _warm_segments(trial, steps, warmup), look)
 
 
-def _warmup_of(trial: TrialRecord) -> int:
-    """The steps of the warm-up that the trial's first window began; 0 if it has none."""
-    first = trial.windows[0].window.segments[0]
-    return round(first.steps / first.progress_to) if first.shape == "warmup" else 0
-
-
 def _warm_segments(trial: TrialRecord, steps: int, warmup: int) -> tuple[Segment, ...]:
-    taken = trial.step - trial.first_step
-    peak = trial.trial.learning_rate
-    warm = max(0, min(steps, warmup - taken))
+    """Steps at the plateau's rate, after what is left of a warm-up of so many.
+
+    What was begun as a longer one, before the speed was known, goes on from the rate that it has reached.
+    """
+    last = trial.done[-1].window.segments[-1] if trial.done else None
+    done = 0.0 if last is None else last.progress_to if last.shape == "warmup" else 1.0
+    peak, left = trial.trial.learning_rate, round(warmup * (1.0 - done))
+    warm = min(steps, left)
     segments: list[Segment] = []
     if warm:
-        segments.append(Segment(warm, "warmup", peak, taken / warmup, (taken + warm) / warmup))
+        reached = 1.0 if warm == left else done + (1.0 - done) * warm / left
+        segments.append(Segment(warm, "warmup", peak, done, reached))
     if steps > warm:
         segments.append(Segment(steps - warm, "constant", peak))
     return tuple(segments)

@@ -76,6 +76,7 @@ class World:
     cost: recipe -> how many times a plain step's seconds a step of it takes.
     between_seeds: standard deviation of what the seed does to a trial, on the whole population.
     between_blocks: standard deviation, per block, of what a checkpoint happens to find easy or hard.
+    of_averages: nats by which a mean of checkpoints is better than the mean of their scores.
     """
 
     effect: Callable[[Recipe], float] = _nothing
@@ -84,6 +85,7 @@ class World:
     cost: Callable[[Recipe], float] = _plain
     between_seeds: float = 0.0
     between_blocks: float = 0.0
+    of_averages: float = 0.0
 
 
 class SimulatedLearner:
@@ -133,7 +135,7 @@ class SimulatedLearner:
         for folder in folders:
             self.load(folder, recipe, seed)
             scores.append(self.population)
-        self._luck += float(np.mean(scores)) - scores[-1]
+        self._luck += float(np.mean(scores)) - scores[-1] - self._world.of_averages
 
     def adopt(self, folder: Path, recipe: Recipe, seed: int, *, skip_examples: int = 0) -> None:
         self.load(folder, recipe, seed)

@@ -1,6 +1,6 @@
 """What to train when the plan leaves it open: net, size and recipe, by rule from data and budget.
 
-The numbers come from bench/explore_images.py; docs/experiments-images.md has the tables.
+The numbers come from bench/explore_images.py; docs/experiments.md has the tables.
 """
 
 from __future__ import annotations
@@ -17,16 +17,23 @@ from multistep.core.units import Unit
 from multistep.errors import PlanError
 from multistep.tasks.images.decode import Form
 from multistep.tasks.images.nets import CNN, RESNET, NetConfig
-from multistep.tasks.recipes import epochs_of, fill_in
+from multistep.tasks.recipes import epochs_of, fill_in, lengths_of
 
 STANDARD_COST = {"resnet-18": 1.8e9, "resnet-34": 3.6e9, "resnet-50": 4.1e9}  # products, of 224 x 224 pixels
 PRESETS = (CNN, RESNET, *STANDARD_COST)
-DEVICE_RATES = {"cpu": 4.5e10, "mps": 5e11, "cuda": 2e13}  # operations a second, measured on CPUs: of one core
+DEVICE_RATES = {"cpu": 9e10, "mps": 1e12, "cuda": 2e13}  # operations a second; of a CPU, one core's, as measured
 SECOND_CORE = 0.56  # what each further core adds
 BATCH_SIZE = 128
 LARGEST_SIDE = {"cpu": 64}  # of images that a net from nothing reads; elsewhere 128
 SMALL_SIDE = 40  # up to it, every pixel counts; of larger images the first convolution takes every second
 WIDTHS = (16, 24, 32, 48, 64, 96, 128)
+LEAST_EPOCHS = 5.0  # that a wider net must leave time for on 60,000 images, and more on fewer:
+FEWER_IMAGES = 0.7  # the power by which that grows
+MOST_IMAGES = 60_000
+USUAL_EPOCHS = 30.0  # of a plan without any length
+NEW_EPOCHS, DOUBLING, MOST_AUGMENTATION = 3.0, 0.15, 0.5  # none up to so many epochs, more with each doubling
+GROWING_EPOCHS = 30.0  # where time is shorter than that, training begins with smaller images
+GROWING_SIDE = 20  # pixels, at least
 RATE = 0.1  # Muon's
 FINE_TUNING_RATE = 5e-5  # AdamW's
 
@@ -76,9 +83,9 @@ def _form(form: Form, given: Mapping[str, Setting], device: str) -> Form:
 
 
 def _net(spec: ModelSpec, kind: str, facts: ImageFacts, form: Form, plan: Plan, device: str, cores: int) -> NetConfig:
-    longer = max(form.height, form.width)
-    stride = 1 if longer <= SMALL_SIDE else 2
-    stages = max(1, min(4, math.floor(math.log2(max(2, longer / stride / 3)))))
+    stride = 1 if max(form.height, form.width) <= SMALL_SIDE else 2
+    shorter = min(form.height, form.width)  # halved in each stage, to some three pixels
+    stages = max(1, min(4, math.floor(math.log2(max(2, shorter / stride / 3)))))
     blocks = max(1, round((spec.layers - 2) / (2 * stages))) if spec.layers else 1
 
     def at(width: int) -> NetConfig:
@@ -89,15 +96,9 @@ def _net(spec: ModelSpec, kind: str, facts: ImageFacts, form: Form, plan: Plan, 
     if spec.parameters:
         # Of a net's parameters nearly all grow with the square of its width.
         return at(max(4, round(16 * math.sqrt(spec.parameters / parameters(at(16))))))
-    return at(
-        max(
-            (w for w in WIDTHS if _epochs(plan, facts, products(at(w), form), device, cores) >= LEAST_EPOCHS),
-            default=WIDTHS[0],
-        )
-    )
-
-
-LEAST_EPOCHS = 12.0
+    wanted = LEAST_EPOCHS * max(1.0, MOST_IMAGES / facts.images) ** FEWER_IMAGES
+    bearable = [w for w in WIDTHS if _epochs(plan, facts, products(at(w), form), device, cores) >= wanted]
+    return at(max(bearable, default=WIDTHS[0]))
 
 
 def _epochs(plan: Plan, facts: ImageFacts, cost: float, device: str, cores: int) -> float:
@@ -113,7 +114,7 @@ def _epochs(plan: Plan, facts: ImageFacts, cost: float, device: str, cores: int)
         Unit.STEPS: facts.images / BATCH_SIZE,
         Unit.SECONDS: 6.0 * cost * facts.images / rate,
     }
-    return epochs_of(plan, per_epoch)
+    return epochs_of(plan, per_epoch) if lengths_of(plan) else USUAL_EPOCHS
 
 
 def products(net: NetConfig, form: Form) -> float:
@@ -156,6 +157,24 @@ def default_recipe(given: Mapping[str, Setting], choice: Choice | None, *, form:
         "batch_size": BATCH_SIZE if choice else 32,
         "weight_decay": 0.0,
         "warmup_steps": 20 if choice else 100,
-        "augmentation": 0.0,
+        "augmentation": _augmentation(choice.epochs) if choice else 0.0,
+        "resolution": _growing(form, choice.epochs) if choice else (),
     }
     return fill_in(given, base)
+
+
+def _augmentation(epochs: float) -> float:
+    """Nothing while images are new; more the more often they are seen again."""
+    return round(min(MOST_AUGMENTATION, max(0.0, DOUBLING * math.log2(max(epochs, 1e-9) / NEW_EPOCHS))), 2)
+
+
+def _growing(form: Form, epochs: float) -> tuple[int, ...]:
+    """Sizes that training grows through, of square images: half, three quarters, all; none where time is plenty.
+
+    A trunk that grows is left by the clock, since its curve jumps from size to size; where images are seen often
+    enough to be learnt by heart, it is the curve that should tell when.
+    """
+    side = form.height
+    if form.height != form.width or side < GROWING_SIDE or epochs >= GROWING_EPOCHS:
+        return ()
+    return (side // 2, 3 * side // 4, side)

@@ -1,0 +1,67 @@
+"""Pretrained weights: forks at 1, 2 and 4 epochs, warmed up and looked at often enough; the rest is given back."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from runs import OVERFITS, POWER, execute, plan
+
+from multistep.core.curves import Curve
+from multistep.core.history import History
+from multistep.core.recipe import rates
+from multistep.engine.simulate import FakeClock, SimulatedWorkshop, World
+
+RATE = {"learning_rate": 0.02}
+NOISE = World(between_blocks=0.01, between_seeds=0.0005)
+
+
+class Pretrained(SimulatedWorkshop):
+    def __init__(self, *given: Any, examples: int = 6000) -> None:
+        super().__init__(*given)
+        self._examples = examples
+
+    def open(self, *args: Any) -> Any:
+        learner, ready = super().open(*args)
+        return learner, replace(ready, facts=replace(ready.facts, pretrained=True, train_examples=self._examples))
+
+
+def test_pretrained_weights_are_forked_at_one_two_and_four_epochs(tmp_path: Path) -> None:
+    def fork(name: str, curve: Curve, budget: str) -> History:
+        clock = FakeClock()
+        wanted = plan(budget=budget, recipe=RATE, moves=[])
+        return execute(wanted, tmp_path / name, curve, clock=clock, workshop=Pretrained(curve, clock, None, NOISE))
+
+    history = fork("run", POWER, "30m")
+    controls = history.phase.of_kind("control")
+    assert [t.step for t in controls] == [500, 1000, 2000], "500 steps are an epoch"
+    assert len(history.phase.trials["0.trunk"].curve) >= 10, "looks before the first fork"
+    trunks = history.phase.of_kind("trunk")
+    assert trunks[1].trial.start == trunks[0].last_checkpoint.id  # type: ignore[union-attr]
+    assert trunks[1].trial.recipe.warmup_steps == 0
+    assert history.seconds < 300, "the rest is given back"
+    epochs = fork("epochs", POWER, "4 epochs")
+    assert [t.step for t in epochs.phase.of_kind("control")] == [500, 1000], "forks are paid from the budget too"
+    assert epochs.steps <= 2000
+    overfits = replace(OVERFITS, pace=60.0, turn=150.0, rise=2.0)
+    early = fork("overfits", overfits, "30m")
+    assert len(early.phase.of_kind("control")) < 3, "no more epochs once it overfits or gets worse"
+    short = fork("short", POWER, "20s")
+    assert [t.trial.to_the_end for t in short.phase.of_kind("control")] == [True], "less than an epoch: the plain run"
+
+
+@pytest.mark.parametrize("budget", ["30m", "6000 steps"])
+def test_few_examples_are_warmed_up_and_looked_at_in_their_own_measure(tmp_path: Path, budget: str) -> None:
+    clock = FakeClock()
+    workshop = Pretrained(POWER, clock, None, NOISE, examples=1200)  # 100 steps an epoch
+    wanted = plan(budget=budget, recipe={**RATE, "warmup_steps": 100}, moves=[])
+    history = execute(wanted, tmp_path / "run", POWER, clock=clock, workshop=workshop)
+    trunk, control = history.phase.trials["0.trunk"], history.phase.of_kind("control")[0]
+    assert (trunk.step, control.step) == (50, 100)
+    assert len(trunk.curve) >= 10
+    course = [rate for w in (*trunk.done, *control.done) for rate in rates(w.window.segments)]
+    assert max(b - a for a, b in itertools.pairwise(course)) <= 0.02 / 25 + 1e-12, "no jump upwards"
+    assert course[49] == 0.02
