@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +16,16 @@ from typing import Any
 
 import pytest
 from corpora import chinese, english, written
+
+from multistep import api
+from multistep.core.plan import DataSpec
+from multistep.engine.clock import BudgetClock
+from multistep.engine.planfile import plan_from
+from multistep.engine.rundir import FULL_DISK
+from multistep.engine.simulate import FakeClock
+from multistep.errors import PlanError
+from multistep.tasks.text.models import Maker, make_preset
+from multistep.tasks.text.preset import Preset, Shape
 
 SMALL = ["--set", "model.layers=2", "--set", "model.width=32", "--set", "model.context=32"]
 PLAN = """
@@ -267,6 +279,161 @@ def test_other_architectures_train_and_export(run: Path, name: str) -> None:
     assert config["model_type"] == name
     scored = json.loads(multistep(run, "evaluate", f"{out}/model", "--data", "held-out.txt", "--json"))
     assert scored["scores"]["bits_per_byte"]["score"] < 8
+
+
+def test_one_signal_kills_the_import_and_the_plan_resumes(tmp_path: Path) -> None:
+    """SIGKILL comes while torch is imported, before there is anything to journal."""
+    written(tmp_path)
+    arguments = ["--task", "text-generation", "--data", "corpus.txt", "--out", "run", "--budget", "20 steps", *SMALL]
+    process = start(tmp_path, "train", *arguments)
+    for _ in range(1200):
+        if (tmp_path / "run" / "resolved.json").exists():
+            break
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=60)
+    assert (tmp_path / "run" / "journal.jsonl").read_bytes() == b""
+    (tmp_path / "elsewhere").mkdir()
+    multistep(tmp_path / "elsewhere", "resume", "../run")
+    assert result(tmp_path)["steps"] == 20
+
+
+def test_ctrl_c_is_told_where_no_run_has_begun(tmp_path: Path) -> None:
+    script = (
+        "import os, signal\n"
+        "from multistep.cli import app, main\n"
+        "@app.command()\n"
+        "def wait(): os.kill(os.getpid(), signal.SIGINT)\n"
+        "main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, "wait"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "multistep: stopped by SIGINT\n")
+
+
+def test_debug_stands_before_or_behind_the_verb_and_changes_no_exit_code(tmp_path: Path) -> None:
+    for arguments in (["--debug", "show", "nowhere"], ["show", "nowhere", "--debug"]):
+        process = start(tmp_path, *arguments)
+        _, error = process.communicate(timeout=60)
+        assert process.returncode == 2
+        assert "Traceback (most recent call last)" in error
+        assert error.splitlines()[-1].startswith("multistep: nowhere: no run there")
+
+
+def test_numbers_that_mean_nothing_are_refused(run: Path) -> None:
+    for option, value, allowed in (
+        ("--step-seconds", "0", "allowed: more than 0"),
+        ("--step-seconds", "nan", "allowed: more than 0"),
+        ("--noise", "-1", "allowed: 0 or more"),
+        ("--seed", "-1", "--seed"),
+    ):
+        assert allowed in multistep(run, "simulate", "plan.yaml", option, value, code=2)
+    assert "allowed: 0 or more" in multistep(run, "generate", "run", "--temperature", "nan", code=2)
+
+
+def test_of_splits_the_test_split_is_scored_and_named(run: Path, tmp_path: Path) -> None:
+    for split, seed in (("train", 1), ("val", 2), ("test", 3)):
+        (tmp_path / f"{split}.txt").write_text(english(200, seed), encoding="utf-8")
+    model = run / "run" / "model"
+    found = api.evaluate(model, str(tmp_path))
+    assert found["split"] == "test"
+    assert found["scores"] == api.evaluate(model, str(tmp_path / "test.txt"))["scores"]
+    assert api.evaluate(model, str(tmp_path / "test.txt"))["split"] is None
+    shown = multistep(run, "evaluate", "run", "--data", str(tmp_path))
+    assert f"{tmp_path}, test split" in " ".join(shown.split())
+    given = DataSpec(train=str(tmp_path / "train.txt"), validation=str(tmp_path / "val.txt"))
+    assert api.evaluate(model, given)["split"] == "validation"
+    rows = [{"text": english(60, i), "split": split} for i, split in enumerate(["train", "train", "dev"])]
+    table = tmp_path / "rows.jsonl"
+    table.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    marked = api.evaluate(model, str(table))
+    assert (marked["split"], marked["examples"]) == ("validation", 1)
+    assert found["scores"]["loss"]["unit"] == "nats per token"
+
+
+def test_a_loss_is_told_in_its_own_unit(tmp_path: Path) -> None:
+    from cases_language import SETTINGS, write_classes
+
+    data = write_classes(tmp_path)
+    phases = [{"name": "only", "until": "2 steps"}]
+    wanted = plan_from({"task": "text-classification", "data": data, **SETTINGS, "phases": phases})
+    result_ = api.train(wanted, out=tmp_path / "run", clock=BudgetClock(FakeClock().now))
+    scores = api.evaluate(result_.model, data.test or "")["scores"]
+    assert scores["loss"]["unit"] == "nats per example"
+    assert scores["accuracy"]["unit"] == "of examples"
+
+
+# Model folders --------------------------------------------------------------------------------------
+
+
+def llama(layers: int = 1, width: int = 16, heads: int = 2) -> Maker:
+    return make_preset(Preset("llama", "characters", None, Shape(layers, width, heads, 16)), [english(100)])
+
+
+def changed(source: Path, target: Path, **settings: object) -> Path:
+    """A copy of a model folder whose config.json says something else."""
+    shutil.copytree(source, target)
+    config = json.loads((target / "config.json").read_text(encoding="utf-8"))
+    (target / "config.json").write_text(json.dumps(config | settings), encoding="utf-8")
+    return target
+
+
+def test_a_damaged_model_folder_gets_one_clear_message(run: Path, tmp_path: Path) -> None:
+    model, text = run / "run" / "model", str(run / "corpus.txt")
+    broken = changed(model, tmp_path / "broken")
+    (broken / "config.json").write_text('{"architectures": [', encoding="utf-8")
+    with pytest.raises(PlanError, match=r"config.json: damaged, not JSON \(.*\); export or download"):
+        api.evaluate(broken, text)
+    (broken / "config.json").write_text("[1]", encoding="utf-8")
+    with pytest.raises(PlanError, match=r"config.json: damaged, not a JSON object"):
+        api.predict(broken, ["a"])
+    short = changed(model, tmp_path / "short")
+    weights = short / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:2000])
+    own = tmp_path / "llama"
+    own.mkdir()
+    maker = llama()
+    maker.write(maker.build(0), own)
+    reason = "it is damaged, or holds another model than its config.json says: export or download it again"
+    wide = changed(own, tmp_path / "wide", hidden_size=32)
+    deep = changed(own, tmp_path / "deep", num_hidden_layers=3)
+    heads = changed(own, tmp_path / "heads", num_attention_heads=5)
+    for use in (lambda folder: api.generate(folder, "the", tokens=3), lambda folder: api.evaluate(folder, text)):
+        assert use(own)
+        for folder, why in ((short, ""), (wide, "misshapen, such as "), (deep, "18 weights are missing"), (heads, "")):
+            with pytest.raises(PlanError, match=rf"model: {folder} cannot be loaded \(.*{why}.*\); {reason}"):
+                use(folder)
+
+
+def test_a_name_of_no_model_is_not_taken_for_one_that_writes(run: Path) -> None:
+    for name in ("./nosuch", "/nosuch", "~/nosuch", f"{run}/nosuch"):
+        with pytest.raises(PlanError, match=rf"^{name}: no such folder; name a model folder, "):
+            api.predict(name, ["hello"])
+    with pytest.raises(PlanError, match=r"^nosuch: no such folder, and not to be had from the hub \("):
+        api.predict("nosuch", ["hello"])
+    with pytest.raises(PlanError, match=r"corpus.txt: is a file; name the model folder"):
+        api.predict(run / "corpus.txt", ["hello"])
+    assert "./nosuch: no such folder" in multistep(run, "predict", "./nosuch", "hello", code=2)
+
+
+def test_sizes_that_no_model_can_have_are_refused_before_it_is_made() -> None:
+    for architecture, width, heads in (("llama", 99, 3), ("qwen3", 32, 64), ("qwen3", 32, 3), ("gpt2", 32, 3)):
+        shape = Shape(1, width, heads, 16)
+        with pytest.raises(PlanError, match=rf"^model: width {width} cannot be cut into {heads} heads of equal width"):
+            make_preset(Preset(architecture, "characters", None, shape), [english(100)])
+
+
+def test_a_disk_that_is_full_at_the_export_is_told_as_such(tmp_path: Path) -> None:
+    """A limit on the size of files stands for the disk; safetensors itself raises an exception without a number."""
+    maker = llama(width=32)
+    module = maker.build(0)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large") as caught:
+            maker.write(module, tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert caught.value.errno in FULL_DISK
 
 
 def test_imports_point_down() -> None:

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from rich.console import Console
 
+from multistep import api
+from multistep.core.metric import METRICS
 from multistep.core.units import Amount, Unit
-from multistep.engine.planfile import plan_from, read_plan, to_yaml
+from multistep.engine.costs import Cost, remember
+from multistep.engine.origins import as_option
+from multistep.engine.plancheck import JUDGED_BY
+from multistep.engine.planfile import plan_from, read_plan, read_with_origins, to_yaml
 from multistep.engine.rundir import plan_hash
 from multistep.errors import PlanError
+from multistep.report import check
+from multistep.report.check import check_plan, print_check
 
 HEAD = "task: text-generation\ndata: corpus.txt\n"
 
@@ -83,6 +93,21 @@ def test_settings_override_the_file_and_short_forms_grow(tmp_path: Path) -> None
         ("model: {layers: many}", ":3: model.layers is 'many'"),
         ("buget: 3m", ":3: unknown key 'buget' in the plan; .*Did you mean 'budget'"),
         ("recipe: [", r":\d: not YAML"),
+        ("seed: !!int x", ": not YAML: invalid literal"),
+        ("budget: stable", r":3: budget: cannot read the amount 'stable'; allowed: [^;]*tokens'\.$"),
+        ("phases: [{until: 10}]", r":3: until: .*'2M tokens', 'stable'\. Add a unit\.$"),
+        ("phases: [{until: stabel}]", r":3: until: .*, 'stable'\. Did you mean 'stable'\?$"),
+        ("model: 3", r":3: model is 3; allowed: a preset, a folder or a hub id; or a group of name, "),
+        ("phases: [x]", r":3: phases.0 is 'x'; allowed: a group of name, task, data, "),
+        ("phases: 3", r":3: phases is 3; allowed: a list of groups of name, "),
+        ("recipe: 3", r":3: recipe is 3; allowed: a group of settings: optimizer, "),
+        ("recipe: {frozen: emb}", r":3: recipe.frozen is 'emb'; allowed: a list of patterns of parameter names, "),
+        ("recipe: {betas: [0.9]}", r":3: recipe.betas is \[0.9\]; allowed: a list of 2 numbers\."),
+        ("recipe: {nesterov: 3}", r":3: recipe.nesterov is 3; allowed: true or false\."),
+        ("recipe: {batch_size: 3.5}", r":3: recipe.batch_size is 3.5; allowed: a whole number\."),
+        ("metric: wer", r":3: metric 'wer' says nothing of text-generation; allowed: loss, perplexity, bits_per_byte$"),
+        ("phases:\n  - {until: 3s}\n  - {metric: acc}", r":5: metric 'accuracy' says nothing of text-generation"),
+        ("metric: acc\nphases:\n  - {until: 3s}", r":3: metric 'accuracy' says nothing of text-generation"),
         ("data: {validation: x}", ":3: not YAML|data names either"),
     ],
 )
@@ -98,6 +123,136 @@ def test_what_a_plan_needs_is_said() -> None:
         plan_from({"task": "text-gen", "data": "x"})
     with pytest.raises(PlanError, match=r"--set nonsense: allowed: key.path=value"):
         plan_from({"task": "text-generation", "data": "x"}, settings=["nonsense"])
+
+
+def test_merged_keys_count_and_settings_of_nothing_are_none(tmp_path: Path) -> None:
+    text = """
+phases:
+  - {until: 10 steps, recipe: &first {dropout: 0.1, learning_rate: null}}
+  - {until: 10 steps, recipe: {<<: *first, optimizer: sgd}}
+recipe: {batch_size: null, learning_rate: 0.5}
+"""
+    plan = read_plan(written(tmp_path, HEAD + text), ["recipe.learning_rate="])
+    assert [plan.phase(i).recipe for i in (0, 1)] == [{"dropout": 0.1}, {"optimizer": "sgd", "dropout": 0.1}]
+    with pytest.raises(PlanError, match=r"plan.yaml:5: dropout is 3; allowed"):
+        read_plan(written(tmp_path, HEAD + text.replace("0.1", "3")))
+    given = {"task": "text-generation", "data": Path("x"), "phases": ({"until": "3s"}, {"name": None, "recipe": None})}
+    assert [phase.name for phase in plan_from(given).phases] == ["phase 1", "phase 2"]
+
+
+def test_what_is_laid_over_a_file_is_taken_as_it_is_and_blamed_by_its_name(tmp_path: Path) -> None:
+    path = written(tmp_path, HEAD + "budget: 10m\nrecipe: {optimizer: sgd}\n")
+    for name in ("notes #1.txt", "[x].txt", "my: file.txt", "2024", "null", "'quoted'", "a  b " * 30 + "c"):
+        plan = read_plan(path, over={"data": name, "metric": None, "budget": None})
+        assert (plan.data.source, plan.metric, plan.budget) == (name, None, Amount(600.0, Unit.SECONDS))
+        again = written(tmp_path, to_yaml(plan))
+        assert read_plan(again) == plan
+        path = written(tmp_path, HEAD + "budget: 10m\nrecipe: {optimizer: sgd}\n")
+    cases: list[tuple[dict[str, Any], str]] = [
+        ({"over": {"budget": "3 stps"}, "named": as_option}, "--budget 3 stps: budget: cannot read the amount"),
+        ({"over": {"seed": -1}}, "seed=-1: seed is -1; allowed"),
+        ({"settings": ["recipe.optimizer=adamww"]}, "--set recipe.optimizer=adamww: recipe.optimizer is 'adamww'; "),
+        ({"settings": ["recipe={optimizer: adamww}"]}, "--set recipe={optimizer: adamww}: recipe.optimizer is"),
+        ({"settings": ["recipe.dropout=1.5"]}, "--set recipe.dropout=1.5: dropout is 1.5; allowed"),
+        ({"settings": ["metric=los"]}, "--set metric=los: unknown metric 'los'; "),
+        ({"settings": ["recipe.optimzer=x"]}, "--set recipe.optimzer=x: unknown key 'optimzer' in recipe; "),
+    ]
+    for given, message in cases:
+        with pytest.raises(PlanError) as caught:
+            read_plan(path, **given)
+        assert str(caught.value).startswith(message)
+    listed = written(tmp_path, HEAD + "phases: [x]\n")
+    with pytest.raises(PlanError, match=r"^--set phases.0.until=3s: '0' holds a value, not a group of settings$"):
+        read_plan(listed, ["phases.0.until=3s"])
+
+
+def test_python_takes_a_mapping_for_a_plan_and_refuses_other_things(tmp_path: Path) -> None:
+    for plan, message in (
+        ({"task": "text-generation", "data": "x", "metric": "wer"}, "^plan: metric 'wer' says nothing of"),
+        (3, "^plan is 3; allowed: the path of a plan file, a mapping, or keywords alone$"),
+    ):
+        with pytest.raises(PlanError, match=message):
+            api.train(plan)  # type: ignore[arg-type]
+    with pytest.raises(PlanError, match=r"^budget='x': budget: cannot read"):
+        api.train({"task": "text-generation", "data": "x"}, budget="x", metric=None)
+    with pytest.raises(PlanError, match=r"^budget: a plan is a value; make another with dataclasses.replace$"):
+        api.train(plan_from({"task": "text-generation", "data": "x"}), budget="3s", metric=None)
+
+
+def test_a_task_is_judged_by_what_its_code_says() -> None:
+    from multistep.tasks.classes import class_metrics
+    from multistep.tasks.language.classify import NUMBER_METRICS, SEVERAL_METRICS
+    from multistep.tasks.language.mask import METRICS as MASK_METRICS
+    from multistep.tasks.speech.task import USUAL_METRICS
+
+    classes = {*class_metrics(2), *class_metrics(6)}
+    assert set(JUDGED_BY["image-classification"]) == classes
+    assert set(JUDGED_BY["text-classification"]) == classes | {*NUMBER_METRICS, *SEVERAL_METRICS}
+    assert set(JUDGED_BY["fill-mask"]) == set(MASK_METRICS)
+    assert set(JUDGED_BY["speech-recognition"]) == set(USUAL_METRICS)
+    assert {name for names in JUDGED_BY.values() for name in names} == set(METRICS)
+
+
+# check and simulate ---------------------------------------------------------------------------------
+
+
+def test_check_takes_what_train_takes_and_names_the_line_of_what_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "x.txt").write_text("text", encoding="utf-8")
+    for source in ("~/x.txt", "x.txt", "org/name-1.1", "name", "org/name:part", "python-manual"):
+        path = written(tmp_path, f"task: text-generation\ndata: {source}\n")
+        assert check_plan(*read_with_origins(path))["phases"][0]["data"] == source
+    for text, message in (
+        ("data: ~/y.txt", ":2: data: ~/y.txt: no such file or folder"),
+        ("data: ~nobody-at-all/y.txt", ":2: data: ~nobody-at-all/y.txt: no such"),
+        ("data: xx.txt", r":2: data: xx.txt: no such .* Did you mean 'x.txt'\?$"),
+        ("data: " + "x" * 300 + ".txt", ":2: data: xxx"),
+        ("data:\n  train: x.txt\n  test: /y", ":4: data: /y: no such"),
+        ("data: x.txt\nphases:\n  - {until: 3s}\n  - {data: ./z}", ":5: data: ./z: no such"),
+    ):
+        with pytest.raises(PlanError, match=message):
+            check_plan(*read_with_origins(written(tmp_path, f"task: text-generation\n{text}\n")))
+
+
+def test_check_shows_names_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "foo[bar].txt").write_text("text", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    out = io.StringIO()
+    monkeypatch.setattr(check, "Console", lambda: Console(file=out, width=200))
+    phase = {"name": "[/b] x", "until": "3 steps", "recipe": {"frozen": ["[a-z]*"]}}
+    print_check(check_plan(plan_from({"task": "text-generation", "data": "foo[bar].txt", "phases": [phase]})))
+    row = next(line for line in out.getvalue().splitlines() if "[/b] x" in line and "│" in line)
+    assert [cell.strip() for cell in row.split("│")[1:3]] == ["[/b] x", "foo[bar].txt"]
+    assert "[a-z]*" in row
+
+
+@pytest.mark.parametrize(
+    ("keywords", "seconds"),
+    [
+        ({"phases": [{"until": "1000 steps"}]}, 125.0),  # 10 steps a second, 80% of the time in training
+        ({"phases": [{"until": "1000 steps"}], "budget": "1m"}, 60.0),
+        ({"phases": [{"until": "200 steps"}, {"until": "10s"}], "budget": "1m"}, 35.0),
+        ({"phases": [{"until": "1000 steps"}, {"until": "stable"}], "budget": "1m"}, 60.0),
+        ({"phases": [{"until": "1000 steps"}], "budget": "400 steps"}, 50.0),
+        ({"phases": [{"until": "1000 steps"}, {"until": "stable"}]}, None),
+        ({"phases": [{"until": "3 epochs"}], "budget": "1m"}, None),
+    ],
+)
+def test_the_cost_that_check_tells_stays_within_the_budget(keywords: dict[str, Any], seconds: float | None) -> None:
+    remember(Cost("text-generation", 1000, "here", 5000.0, 10.0, 100.0, 0.8))
+    found = check_plan(plan_from({"task": "text-generation", "data": "x", **keywords}))
+    assert found["cost"].get("seconds") == seconds
+
+
+def test_simulate_judges_by_loss_what_has_no_other_score(tmp_path: Path) -> None:
+    plan = plan_from({"task": "text-classification", "data": "x", "metric": "accuracy", "budget": "300 steps"})
+    outcomes, note = api.simulate(plan)
+    assert note == "judged by loss, since simulated learners have no accuracy"
+    assert [o.stopped for o in outcomes if o.family == "power_law"] == ["budget"]
+    assert api.simulate(plan_from({"task": "text-generation", "data": "x", "budget": "300 steps"}))[1] is None
 
 
 def test_check_simulate_and_report_need_no_torch(tmp_path: Path) -> None:

@@ -388,6 +388,17 @@ def test_texts_of_others_are_escaped_and_nothing_is_fetched(tmp_path: Path) -> N
     assert "\x00" not in page
 
 
+def test_the_page_may_show_its_own_pictures_and_fetch_none(tmp_path: Path) -> None:
+    directory = finished(tmp_path)
+    picture = {"png": "iVBORw0KGgo=", "caption": "seven"}
+    directory.exhibits.write_text(json.dumps([plain(Exhibit("Digits")) | {"pictures": [picture]}]), encoding="utf-8")
+    tags = Tags(page_of(directory))
+    (policy,) = (a["content"] for tag, a in tags.elements if tag == "meta" and a.get("http-equiv"))
+    assert policy == "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+    (source,) = (a["src"] for tag, a in tags.elements if tag == "img")
+    assert source == "data:image/png;base64,iVBORw0KGgo="
+
+
 def test_names_within_the_page_are_unique_and_the_same_journal_gives_the_same_page(tmp_path: Path) -> None:
     directory = finished(tmp_path, names=("one", "two"))
     page = page_of(directory)
@@ -479,6 +490,18 @@ def test_page_table_and_json_tell_the_same_of_a_kept_move(iterated_run: RunDirec
             "No further move was tried: every move that applies was tried.",
         ):
             assert words in text
+
+
+def test_a_run_that_tried_every_move_says_it_in_words(tmp_path: Path) -> None:
+    run = iterated(tmp_path)
+    assert run.journal.history.incumbent is not None
+    run.add(PhaseFinished(0, run.journal.history.incumbent.checkpoint, "moves"))
+    console, out = shown()
+    print_run(run.directory, console)
+    assert "Phase 1: plain, loss, left: every move was tried" in out.getvalue()
+    run.add(RunFinished("moves", "4523a7"))
+    assert summary(run.directory)["where"] == "finished (every move was tried)"
+    assert "Finished (every move was tried)." in Tags(page_of(run.directory)).text
 
 
 def test_a_narrow_terminal_folds_names_and_cuts_no_number(iterated_run: RunDirectory) -> None:

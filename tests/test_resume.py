@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
+import re
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,17 +15,24 @@ from typing import Any
 import pytest
 from runs import OVERFITS, POWER, Fragile, Killed, execute, plan
 
+from multistep import api
 from multistep.api import run
-from multistep.core.events import CheckpointSaved, Entry, Evaluated, WindowDone
-from multistep.core.history import fold
+from multistep.core.curves import Curve
+from multistep.core.events import CheckpointSaved, Entry, Evaluated, RunInterrupted, WindowDone
+from multistep.core.history import History, fold
+from multistep.core.plan import Plan
 from multistep.engine.checkpoints import Checkpoints, publish, whole
 from multistep.engine.clock import BudgetClock
 from multistep.engine.journal import read_entries
+from multistep.engine.learner import Learner, Readiness
+from multistep.engine.planfile import to_yaml
 from multistep.engine.rundir import RunDirectory
 from multistep.engine.simulate import FakeClock, SimulatedWorkshop
-from multistep.errors import PlanError, RunDirectoryError, RunFailed
+from multistep.errors import DataError, PlanError, RunDirectoryError, RunFailed, Stopped
+from multistep.report.summary import summary
 
 STEPS = plan(phases=[{"until": "400 steps"}, {"until": "300 steps", "recipe": {"learning_rate": 0.01}}])
+SHORT = plan(phases=[{"until": "30 steps"}, {"until": "20 steps", "recipe": {"learning_rate": 0.01}}])
 
 
 def weights(folder: Path) -> str:
@@ -92,6 +102,23 @@ def test_a_line_cut_by_a_kill_is_dropped_and_a_changed_one_is_named(tmp_path: Pa
     execute(STEPS, tmp_path / "run")
     path.write_text("".join(lines[:5]) + "{}\n" + "".join(lines[6:]))
     with pytest.raises(RunDirectoryError, match=r"journal.jsonl:6: this journal line cannot be read"):
+        list(read_entries(path))
+
+
+def test_a_line_cut_within_a_letter_is_dropped_and_bytes_that_are_no_text_are_named(tmp_path: Path) -> None:
+    execute(STEPS, tmp_path / "run")
+    path = tmp_path / "run" / "journal.jsonl"
+    whole = path.read_bytes()
+    entries = list(read_entries(path))
+    path.write_bytes(whole + b'{"at": "\xe4\xb8')
+    assert list(read_entries(path)) == entries
+    assert summary(RunDirectory(tmp_path / "run"))["state"] == "finished"
+    (tmp_path / "run" / "result.json").unlink()
+    execute(STEPS, tmp_path / "run")
+    assert path.read_bytes() == whole
+    lines = whole.splitlines(keepends=True)
+    path.write_bytes(b"".join([*lines[:2], b'{"at": "\xe4\xb8"}\n', *lines[2:]]))
+    with pytest.raises(RunDirectoryError, match=r"journal.jsonl:3: this journal line cannot be read \('utf-8' codec"):
         list(read_entries(path))
 
 
@@ -239,3 +266,231 @@ def test_a_budget_that_is_spent_before_it_begins_is_refused_and_leaves_nothing(t
             workshop=SimulatedWorkshop(POWER, clock),
         )
     assert not (tmp_path / "run").exists()
+
+
+# The user's own files ------------------------------------------------------------------------------
+
+
+def go(wanted: Plan, folder: Path, workshop: SimulatedWorkshop | None = None, **more: Any) -> api.Result:
+    """`api.run` of a simulated run in real time, which takes a fraction of a second."""
+    return run(
+        wanted,
+        RunDirectory(folder),
+        clock=BudgetClock(),
+        workshop=workshop or SimulatedWorkshop(POWER, FakeClock()),
+        **more,
+    )
+
+
+class Refuses(SimulatedWorkshop):
+    """A workshop that finds the data missing, or is killed while it looks for them."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(POWER, FakeClock())
+        self._error = error
+
+    def open(self, plan: Plan, phase: int, should_stop: Callable[[], bool]) -> tuple[Learner, Readiness]:
+        raise self._error
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_a_folder_with_files_of_the_user_is_refused_and_stays_as_it_is(tmp_path: Path) -> None:
+    for name in ("checkpoints/my_model.pt", "evaluations/mine", "resolved.json", "start.safetensors", ".heartbeat"):
+        folder = tmp_path / name.replace("/", "-")
+        (folder / name).parent.mkdir(parents=True)
+        (folder / name).write_bytes(b"mine")
+        (folder / "plan.yaml").write_text(to_yaml(SHORT), encoding="utf-8")
+        before = contents(folder)
+        for workshop in (None, Refuses(DataError("nosuch.txt: no such file"))):
+            with pytest.raises(RunDirectoryError, match=f"it holds '{name.partition('/')[0]}'"):
+                go(SHORT, folder, workshop)
+            assert contents(folder) == before
+
+
+def test_a_file_that_is_called_a_journal_and_is_none_is_not_cut(tmp_path: Path) -> None:
+    for text, message in (
+        ("my diary", "not the journal of a run"),
+        ("my diary\n", "journal.jsonl:1: this journal line"),
+    ):
+        (tmp_path / "journal.jsonl").write_text(text, encoding="utf-8")
+        with pytest.raises(RunDirectoryError, match=message):
+            go(SHORT, tmp_path)
+        assert (tmp_path / "journal.jsonl").read_text(encoding="utf-8") == text
+
+
+def test_a_plan_that_lies_in_the_run_folder_is_kept_byte_by_byte(tmp_path: Path) -> None:
+    folder = tmp_path / "exp"
+    folder.mkdir()
+    text = "# why these lengths: see the notes\n" + to_yaml(SHORT)
+    (folder / "plan.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(DataError, match=r"nosuch.txt"):
+        go(SHORT, folder, Refuses(DataError("nosuch.txt: no such file")))
+    assert contents(folder) == {"plan.yaml": text.encode()}
+    with pytest.raises(
+        RunDirectoryError, match=r"plan.yaml: not the plan that is to be run, and it is not overwritten"
+    ):
+        go(plan(budget="40 steps"), folder)
+    assert contents(folder) == {"plan.yaml": text.encode()}
+    result = go(SHORT, folder)
+    assert result.record["steps"] == 50
+    assert (folder / "plan.yaml").read_text(encoding="utf-8") == text
+
+
+def test_a_failed_start_leaves_an_empty_folder_of_the_user_there(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    for name in ("mine", "new"):
+        with pytest.raises(DataError):
+            go(SHORT, tmp_path / name, Refuses(DataError("nosuch.txt: no such file")))
+    assert (tmp_path / "mine").is_dir()
+    assert not list((tmp_path / "mine").iterdir())
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_run_killed_before_its_first_line_is_resumed_by_its_plan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a task's libraries are imported, for seconds, nothing is journaled yet."""
+    folder = tmp_path / "run"
+
+    def killed(_: Plan) -> SimulatedWorkshop:
+        raise Killed
+
+    monkeypatch.setattr("multistep.tasks.workshop_for", killed)
+    with pytest.raises(Killed):
+        run(SHORT, RunDirectory(folder), clock=BudgetClock())
+    assert (folder / "journal.jsonl").read_bytes() == b""
+    assert summary(RunDirectory(folder))["where"] == "before its first phase"
+    monkeypatch.setattr("multistep.tasks.workshop_for", lambda _: SimulatedWorkshop(POWER, FakeClock()))
+    assert api.resume(folder).record["steps"] == 50
+    lone = tmp_path / "lone"
+    lone.mkdir()
+    (lone / "plan.yaml").write_text(to_yaml(SHORT), encoding="utf-8")
+    (lone / ".lock").touch()
+    assert api.resume(lone).record["weights_sha256"] == weights(folder)
+    with pytest.raises(RunDirectoryError, match="no run there"):
+        api.resume(tmp_path)
+    (lone / "plan.yaml").unlink()
+    with pytest.raises(RunDirectoryError, match=r"plan.yaml: no such file; go on with the `multistep train` command"):
+        api.resume(lone)
+
+
+def test_a_folder_that_cannot_be_written_is_the_users_to_mend(tmp_path: Path) -> None:
+    result = go(SHORT, tmp_path / "run")
+    directory = RunDirectory(tmp_path / "run")
+    directory.report.unlink()
+    directory.report.mkdir()
+    with pytest.raises(RunDirectoryError, match=r"run: cannot write there \(Is a directory\); make it writable, or"):
+        api.write_report(directory)
+    directory.result.unlink()
+    (tmp_path / "run" / ".lock").unlink(missing_ok=True)
+    (tmp_path / "run" / ".lock").mkdir()
+    with pytest.raises(RunDirectoryError, match=r"run: cannot write there \(Is a directory\)"):
+        go(SHORT, tmp_path / "run")
+    assert result.folder == directory.folder
+
+
+# Ends -----------------------------------------------------------------------------------------------
+
+
+class Signals(SimulatedWorkshop):
+    """A workshop whose learner sends this process signals while it trains its second window."""
+
+    def __init__(self, *numbers: int) -> None:
+        super().__init__(POWER, FakeClock())
+        self._numbers = numbers
+
+    def open(self, plan: Plan, phase: int, should_stop: Callable[[], bool]) -> tuple[Learner, Readiness]:
+        learner, ready = super().open(plan, phase, should_stop)
+        advance, windows = learner.advance, iter(range(1000))
+
+        def signalling(rates: Any, *, resolution: int | None = None) -> Any:
+            if next(windows) == 1:
+                for number in self._numbers:
+                    os.kill(os.getpid(), number)
+            return advance(rates, resolution=resolution)
+
+        learner.advance = signalling  # type: ignore[method-assign]
+        return learner, ready
+
+
+@pytest.mark.parametrize(
+    ("numbers", "code", "message"),
+    [
+        ([signal.SIGTERM], 143, "stopped by SIGTERM; go on with `multistep resume "),
+        ([signal.SIGTERM, signal.SIGTERM], 143, "stopped at once by SIGTERM; go on with `multistep resume "),
+        ([signal.SIGINT, signal.SIGINT], 130, "stopped at once by SIGINT; go on with `multistep resume "),
+    ],
+)
+def test_a_signal_ends_with_its_own_code_and_the_run_stands_still(
+    tmp_path: Path, numbers: list[int], code: int, message: str
+) -> None:
+    go(SHORT, tmp_path / "elsewhere" / "calm")
+    seen: list[Entry] = []
+
+    def watch(entry: Entry, _: History) -> None:
+        seen.append(entry)
+        directory.heartbeat.write_text("1.0\n")  # as the thread does once a second
+
+    directory = RunDirectory(tmp_path / "run")
+    with pytest.raises(Stopped) as caught:
+        go(SHORT, tmp_path / "run", Signals(*numbers), on_entry=watch)
+    assert str(caught.value).startswith(message)
+    assert caught.value.exit_code == code
+    assert isinstance(seen[-1].event, RunInterrupted)
+    assert summary(directory)["state"] == "unfinished"
+    assert go(SHORT, tmp_path / "run").record["weights_sha256"] == weights(tmp_path / "elsewhere" / "calm")
+
+
+def test_a_run_that_diverges_for_good_leaves_a_report_of_it_and_no_result(tmp_path: Path) -> None:
+    explodes = Curve("divergence", floor=1.5, drop=2.0, pace=200.0, turn=1.0, rise=math.inf)
+    directory = RunDirectory(tmp_path / "run")
+    with pytest.raises(RunFailed, match=r"phase 'phase 1' diverged .*; .*report.html shows what happened$"):
+        go(SHORT, tmp_path / "run", SimulatedWorkshop(explodes, FakeClock()))
+    page = directory.report.read_text(encoding="utf-8")
+    assert "Failed: phase 1 of 2 (phase 1) diverged, and no checkpoint of it could be evaluated" in page
+    assert "Go on with" not in page
+    assert not directory.result.exists()
+    assert (summary(directory)["state"], summary(directory)["resume"]) == ("failed", None)
+
+
+def test_a_finished_run_says_so_and_whether_its_data_changed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "texts").mkdir()
+    corpus = tmp_path / "texts" / "corpus.txt"
+    corpus.write_text("one", encoding="utf-8")
+    wanted = plan(data=str(tmp_path / "texts"), budget="40 steps")
+    first = go(wanted, tmp_path / "run")
+    assert not caplog.messages
+    assert go(wanted, tmp_path / "run").record == first.record
+    (said,) = caplog.messages
+    assert re.search(
+        r"run: this run finished on \d{4}-\d\d-\d\d at \d\d:\d\d UTC; what is shown is its result\.$", said
+    )
+    corpus.write_text("two!", encoding="utf-8")
+    assert go(wanted, tmp_path / "run").record == first.record
+    assert caplog.messages[-1].endswith(
+        f"Since then {tmp_path / 'texts'} changed: to train on it as it is now, name a new folder (--out DIR)."
+    )
+
+
+def test_the_model_card_tells_of_every_phase(tmp_path: Path) -> None:
+    phases = [
+        {"name": "broad", "data": "web.txt", "until": "400 steps", "recipe": {"optimizer": "adamw"}},
+        {"name": "fine", "until": "300 steps", "recipe": {"learning_rate": 0.01, "frozen": ["embedding*"]}},
+    ]
+    result = go(plan(data="books.txt", phases=phases), tmp_path / "run")
+    card = (result.model / "README.md").read_text(encoding="utf-8")
+    one = "1. broad: text-generation on web.txt\n    - until: 400 steps; ended: length\n    - recipe: optimizer adamw, "
+    assert f"{one}batch_size 12, learning_rate 0.02\n" in card
+    assert "2. fine: text-generation on books.txt\n    - until: 300 steps; ended: length\n    - recipe: " in card
+    assert "learning_rate 0.01, frozen ('embedding*',), optimizer muon, batch_size 12\n" in card
+    assert f"{result.validation.score:.4f} [{result.validation.low:.4f}, {result.validation.high:.4f}]" in card
+    assert "- name: broad\n" in card
+
+
+def test_the_result_names_every_account(tmp_path: Path) -> None:
+    record = go(plan(budget="40 steps"), tmp_path / "run").record
+    assert list(record["seconds"]) == ["train", "evaluate", "save", "compile", "other", "total"]
+    assert record["seconds"]["compile"] == 0.0

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import errno
 import json
+import logging
 import signal
 import sys
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import chdir, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from multistep.core.events import Entry, RunInterrupted, VerdictGiven
+from multistep.core.events import Entry, RunInterrupted, RunStarted, VerdictGiven
 from multistep.core.function_metric import FunctionMetric as FunctionMetric
 from multistep.core.function_metric import declared
 from multistep.core.history import History
@@ -25,19 +23,22 @@ from multistep.engine.costs import cost_of, remember
 from multistep.engine.journal import Journal
 from multistep.engine.learner import Interrupted, Workshop
 from multistep.engine.loop import Run
-from multistep.engine.planfile import plan_from, read_plan, to_yaml
-from multistep.engine.rundir import RunDirectory, default_folder, goes_on_by, plan_hash, write_atomically
+from multistep.engine.plancheck import judged_by_loss
+from multistep.engine.planfile import plan_from, read_plan
+from multistep.engine.rundir import RunDirectory, default_folder, full_disk_told, goes_on_by, plan_hash, writing
+from multistep.engine.signals import Stop, stopping
+from multistep.engine.sources import changed_sources
 from multistep.errors import PlanError, RunDirectoryError, RunFailed, Stopped, UserError
 from multistep.report.summary import interval_of
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from multistep.engine.simulate import Outcome
     from multistep.tasks.prediction import Prediction
 
 OnEntry = Callable[[Entry, History], None]
 OF_OWN_MODELS = ("loss", "train", "validation", "test", "target", "goal", "pretrained")  # keywords of `train`
-FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass(frozen=True)
@@ -70,14 +71,14 @@ class Result:
 
 
 def train(
-    plan: Plan | str | Path | None = None,
+    plan: Plan | Mapping[str, Any] | str | Path | None = None,
     *,
     out: str | Path | None = None,
     clock: BudgetClock | None = None,
     on_entry: OnEntry | None = None,
     **keywords: Any,
 ) -> Result:
-    """Run a plan (a value, the path of a plan file, or keywords: task, data, budget, ...) and return its result.
+    """Run a plan and return its result: a value, the path of a plan file, a mapping, or keywords (task, data, ...).
 
     Or train a model of your own: `model` a torch.nn.Module, `loss`, `train` and perhaps `validation` and `test` data
     sets, loaders or tensors, `metric` a name or a function with its `goal`; docs/own-model.md has the rest.
@@ -91,14 +92,26 @@ def train(
     clock = clock or BudgetClock()
     if any(key in keywords for key in OF_OWN_MODELS) or _is_module(keywords.get("model")):
         return _train_own(plan, keywords, out, clock, on_entry)
-    if plan is None:
-        plan = plan_from(keywords)
-    elif isinstance(plan, Plan) and keywords:
-        raise PlanError(f"{next(iter(keywords))}: a plan is a value; make another with dataclasses.replace")
-    elif not isinstance(plan, Plan):
-        plan = read_plan(Path(plan), [f"{key}={value}" for key, value in keywords.items()])
+    plan = _plan_of(plan, {key: value for key, value in keywords.items() if value is not None})
     directory = RunDirectory(Path(out) if out else default_folder(plan))
     return run(plan, directory, clock=clock, on_entry=on_entry)
+
+
+def _plan_of(plan: object, keywords: Mapping[str, Any]) -> Plan:
+    """The plan that is meant, with the keywords laid over it. Raises PlanError."""
+    match plan:
+        case None:
+            return plan_from(keywords)
+        case Plan() if keywords:
+            raise PlanError(f"{next(iter(keywords))}: a plan is a value; make another with dataclasses.replace")
+        case Plan():
+            return plan
+        case Mapping():
+            return plan_from(plan, over=keywords)
+        case str() | Path():
+            return read_plan(Path(plan), over=keywords)
+        case _:
+            raise PlanError(f"plan is {plan!r}; allowed: the path of a plan file, a mapping, or keywords alone")
 
 
 def _is_module(model: object) -> bool:
@@ -131,60 +144,92 @@ def run(
 ) -> Result:
     """Run or resume a plan in a directory."""
     if directory.result.exists() and directory.exists:
-        _require_same(plan, directory)
-        if not directory.report.exists():
-            write_report(directory)
-        return read_result(directory)
-    fresh, again = not directory.exists, goes_on_by(plan.task, directory.folder)
+        return _finished_before(plan, directory)
+    again = goes_on_by(plan.task, directory.folder)
     directory.create()
-    with directory.locked(), _stopping() as stop, _full_disk(directory.folder, again):
-        if not directory.plan_file.exists() or not directory.exists:
-            write_atomically(directory.plan_file, to_yaml(plan))
+    with directory.locked(), stopping() as stop, full_disk_told(directory.folder, again):
+        try:
+            _execute(plan, directory, clock, on_entry, workshop, stop)
+        except (Interrupted, KeyboardInterrupt):
+            if not stop.asked():
+                raise
+            name = signal.Signals(stop.number).name
+            _note_interruption(directory, clock, name, on_entry)
+            how = "stopped at once" if stop.at_once else "stopped"
+            raise Stopped(f"{how} by {name}; go on with `{again}`", stop.number) from None
+    return read_result(directory)
+
+
+def _execute(
+    plan: Plan,
+    directory: RunDirectory,
+    clock: BudgetClock,
+    on_entry: OnEntry | None,
+    workshop: Workshop | None,
+    stop: Stop,
+) -> None:
+    """Take the run to its end, its result and its report."""
+    execution: Run | None = None
+    try:
+        directory.keep_plan(plan)
         if workshop is None:
             from multistep.tasks import workshop_for
 
-            try:
-                workshop = workshop_for(plan)
-            except UserError:
-                if fresh:
-                    directory.discard()
-                raise
+            workshop = workshop_for(plan)
         execution = Run(plan, directory, workshop, clock, stop.asked)
-        try:
-            for entry in execution.entries():
+        with closing(execution.entries()) as entries:
+            for entry in entries:
                 if on_entry:
                     on_entry(entry, execution.history)
-        except UserError:
-            if fresh and not execution.history.incumbent:
-                directory.discard()  # nothing was won; the mended command may use the same folder
-            raise
-        except Interrupted:
-            name = signal.Signals(stop.number).name
-            journal = Journal(directory.journal, clock)
-            entry = journal.append(RunInterrupted(name))
-            journal.close()
-            if on_entry:
-                on_entry(entry, journal.history)
-            raise Stopped(f"stopped by {name}; go on with `{again}`", stop.number) from None
-        remember(cost_of(plan.task, execution.history))
+    except UserError:
+        if execution is None or not execution.history.incumbent:
+            directory.discard()  # nothing was won; the mended command may use the same folder
+        raise
+    except RunFailed as error:
+        directory.heartbeat.unlink(missing_ok=True)  # all is journaled, and nobody is at work any more
+        with suppress(OSError, RunDirectoryError):
+            raise RunFailed(f"{error}; {write_report(directory)} shows what happened") from error
+        raise
+    remember(cost_of(plan.task, execution.history))
+    write_report(directory)
+
+
+def _note_interruption(directory: RunDirectory, clock: BudgetClock, name: str, on_entry: OnEntry | None) -> None:
+    journal = Journal(directory.journal, clock)
+    if journal.history.plan is not None:  # else it never began
+        entry = journal.append(RunInterrupted(name))
+        if on_entry:
+            on_entry(entry, journal.history)
+    journal.close()
+    directory.heartbeat.unlink(missing_ok=True)  # what was spent stands in the journal now
+
+
+def _finished_before(plan: Plan, directory: RunDirectory) -> Result:
+    """The result of a run that is not run again; says so, and whether its data is another by now."""
+    from multistep.engine.journal import read_entries
+
+    entries = list(read_entries(directory.journal))
+    begun = next((entry.event.plan for entry in entries if isinstance(entry.event, RunStarted)), None)
+    if begun not in (None, plan_hash(plan)):
+        raise RunDirectoryError(
+            f"{directory.folder}: holds the finished run of another plan; name another folder with --out DIR"
+        )
+    when = f" on {entries[-1].at[:16].replace('T', ' at ')} UTC" if entries and entries[-1].at else " before"
+    said = f"{directory.folder}: this run finished{when}; what is shown is its result."
+    if changed := changed_sources(plan, directory):
+        said += f" Since then {', '.join(changed)} changed: to train on it as it is now, name a new folder (--out DIR)."
+    logging.getLogger("multistep").warning(said)
+    if not directory.report.exists():
         write_report(directory)
     return read_result(directory)
 
 
 def resume(folder: str | Path, *, clock: BudgetClock | None = None, on_entry: OnEntry | None = None) -> Result:
     """Go on with the run in that directory. Raises RunDirectoryError if there is none."""
-    directory = RunDirectory(Path(folder).resolve()).require()
-    with where_it_began(directory):
+    directory = RunDirectory(Path(folder).resolve()).require_plan()
+    with directory.where_it_began():
         plan = read_plan(directory.plan_file)
         return run(plan, directory, clock=clock or BudgetClock(), on_entry=on_entry)
-
-
-@contextmanager
-def where_it_began(directory: RunDirectory) -> Iterator[None]:
-    """The working folder in which a run was started, since its plan's paths are relative to that."""
-    folder = Path(str(directory.read_resolved().get("folder", "."))) if directory.resolved.exists() else Path()
-    with chdir(folder if folder.is_dir() else Path()):
-        yield
 
 
 def read_result(directory: RunDirectory) -> Result:
@@ -212,76 +257,50 @@ def write_report(directory: RunDirectory) -> Path:
     from multistep.report.page import write_page
     from multistep.report.tensorboard import write_events
 
-    write_events(directory)
-    return write_page(directory)
-
-
-def _require_same(plan: Plan, directory: RunDirectory) -> None:
-    from multistep.engine.journal import read_entries
-
-    first = next(iter(read_entries(directory.journal)), None)
-    if first is not None and getattr(first.event, "plan", None) != plan_hash(plan):
-        raise RunDirectoryError(
-            f"{directory.folder}: holds the finished run of another plan; name another folder with --out DIR"
-        )
-
-
-class _Stop:
-    """Whether a signal asked to stop, and which."""
-
-    def __init__(self) -> None:
-        self.number = 0
-
-    def asked(self) -> bool:
-        return self.number != 0
-
-    def receive(self, number: int, _frame: FrameType | None) -> None:
-        if self.number:
-            # Asked twice: whoever sits there does not want to wait for the window's last step.
-            raise KeyboardInterrupt
-        self.number = number
-
-
-@contextmanager
-def _stopping() -> Iterator[_Stop]:
-    """Turn Ctrl-C and SIGTERM into a request that is met between two steps."""
-    stop = _Stop()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop  # only the main thread may handle signals
-        return
-    before = {number: signal.signal(number, stop.receive) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
-def _full_disk(folder: Path, again: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in FULL_DISK:
-            raise
-        raise RunFailed(
-            f"{folder}: the disk is full; what was published before is whole. Free some space and go on with `{again}`"
-        ) from error
+    with writing(directory.folder):
+        write_events(directory)
+        return write_page(directory)
 
 
 def evaluate(model: str | Path, data: str | DataSpec, *, text_column: str | None = None) -> dict[str, Any]:
     """Score a model folder on data: every metric with its 95% interval, as plain values.
 
+    Of texts that come in splits, `split` says which was scored; `notes` tell of rows left out and columns guessed.
     Raises PlanError or DataError for what cannot be read.
     """
     from multistep.core.metric import METRICS
+    from multistep.core.tasks import TASKS
     from multistep.tasks import evaluate_model
+    from multistep.tasks.folders import existing, task_of
+    from multistep.tasks.notes import hearing
 
     data = data if isinstance(data, DataSpec) else DataSpec(source=data, text_column=text_column)
-    evaluation = evaluate_model(str(model), data)
+    task = TASKS[task_of(existing(str(model)))]
+    with hearing() as notes:
+        evaluation = evaluate_model(str(model), data)
     metrics = {name: metric for name, metric in METRICS.items() if metric.applies(evaluation)}
-    scores = {name: asdict(metric.interval(evaluation)) | {"unit": metric.unit} for name, metric in metrics.items()}
-    return {"model": str(model), "data": str(data), "examples": len(evaluation), "scores": scores}
+    scores = {
+        name: asdict(metric.interval(evaluation)) | {"unit": task.loss_unit if name == "loss" else metric.unit}
+        for name, metric in metrics.items()
+    }
+    split = None
+    if task.family in ("text", "language"):
+        from multistep.tasks.text.use import scored_split
+
+        split = scored_split(data)
+    found = {"model": str(model), "data": str(data), "split": split, "notes": notes}
+    return {**found, "examples": len(evaluation), "scores": scores}
+
+
+def simulate(
+    plan: Plan, *, seed: int = 0, noise: float = 0.01, step_seconds: float = 0.05
+) -> tuple[list[Outcome], str | None]:
+    """Run a plan along one simulated curve of each family; returns what it decided, and what is to be said of it."""
+    from multistep.engine.simulate import Machine
+    from multistep.engine.simulate import simulate as along_curves
+
+    simulated, note = judged_by_loss(plan)
+    return along_curves(simulated, seed=seed, noise=noise, machine=Machine(step_seconds=step_seconds)), note
 
 
 def predict(model: str | Path, inputs: Sequence[str | Path]) -> list[Prediction]:

@@ -7,12 +7,15 @@ import time
 BEGAN = time.monotonic()  # before anything slow is imported: the budget pays for imports too
 
 import json
+import math
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 if TYPE_CHECKING:
     from multistep.core.plan import Plan
@@ -20,8 +23,29 @@ if TYPE_CHECKING:
 # There are no plugins of pydantic here; looking for some through all that is installed takes 60 ms of `check`.
 os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 
+
+class Verbs(TyperGroup):
+    """The verbs, which may have --debug behind them too."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        behind = args.index("--") if "--" in args else len(args)
+        if "--debug" in args[:behind]:
+            args = ["--debug", *(word for word in args[:behind] if word != "--debug"), *args[behind:]]
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            # Typer would end without a word. A run that has begun says itself where it stands.
+            from multistep.errors import Stopped
+
+            raise Stopped("stopped by SIGINT", signal.SIGINT) from None
+
+
 app = typer.Typer(
     name="multistep",
+    cls=Verbs,
     help="Train in measured phases; keep only what the evaluation proves.",
     no_args_is_help=True,
     add_completion=False,
@@ -33,7 +57,7 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard 
 Out = Annotated[Path | None, typer.Option("--out", help="Run directory; default runs/<task>-<plan hash>.")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="Override one value: recipe.learning_rate=1e-3.")]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")]
-ModelFolder = Annotated[Path, typer.Argument(metavar="MODEL", help="A model folder, as a run leaves in RUN/model.")]
+ModelFolder = Annotated[str, typer.Argument(metavar="MODEL", help="A model folder, as a run leaves in RUN/model.")]
 PlanFile = Annotated[Path | None, typer.Argument(metavar="[PLAN]", help="A plan file (YAML).")]
 
 
@@ -59,15 +83,15 @@ _state = {"debug": False}
 
 
 def _plan(file: Path | None, settings: list[str] | None, keywords: dict[str, Any]) -> Plan:
+    from multistep.engine.origins import as_option
     from multistep.engine.planfile import plan_from, read_plan
     from multistep.errors import PlanError
 
-    given = {key: value for key, value in keywords.items() if value is not None}
     if file is not None:
-        return read_plan(file, [*(f"{key}={value}" for key, value in given.items()), *(settings or [])])
-    if not given.get("task") or not given.get("data"):
+        return read_plan(file, settings or (), keywords, named=as_option)
+    if not keywords.get("task") or not keywords.get("data"):
         raise PlanError("name a plan file, or at least --task and --data; `multistep train --help` lists the options")
-    return plan_from(given, settings=settings or [])
+    return plan_from({}, settings=settings or (), over=keywords, named=as_option)
 
 
 @app.command()
@@ -97,12 +121,11 @@ def train(
 @app.command()
 def resume(run: RunFolder, as_json: Json = False) -> None:
     """Go on with a run that was stopped or killed."""
-    from multistep.api import where_it_began
     from multistep.engine.planfile import read_plan
     from multistep.engine.rundir import RunDirectory
 
-    directory = RunDirectory(run.resolve()).require()
-    with where_it_began(directory):
+    directory = RunDirectory(run.resolve()).require_plan()
+    with directory.where_it_began():
         _train(read_plan(directory.plan_file), directory, as_json)
 
 
@@ -151,9 +174,10 @@ def check(
     as_json: Json = False,
 ) -> None:
     """Validate a plan and show it with its defaults and what it will cost."""
+    from multistep.engine.planfile import read_with_origins
     from multistep.report.check import check_plan, print_check
 
-    found = check_plan(_plan(plan, settings, {}))
+    found = check_plan(*read_with_origins(plan, settings or ()))
     if as_json:
         _print_json(found)
     else:
@@ -166,21 +190,30 @@ def simulate(
     settings: Set = None,
     noise: Annotated[float, typer.Option(help="Standard deviation of a look at the validation score.")] = 0.01,
     step_seconds: Annotated[float, typer.Option(help="What a step costs on the simulated machine.")] = 0.05,
-    seed: Annotated[int, typer.Option(help="Of the curves.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the curves.")] = 0,
     as_json: Json = False,
 ) -> None:
     """Run a plan on simulated learning curves with a fake clock: what would it decide?"""
-    from multistep.engine.simulate import Machine
-    from multistep.engine.simulate import simulate as run_simulation
+    from multistep.api import simulate as simulate_plan
     from multistep.report.check import print_outcomes
 
-    outcomes = run_simulation(
-        _plan(plan, settings, {}), seed=seed, noise=noise, machine=Machine(step_seconds=step_seconds)
-    )
+    # Not by typer's `min`, which lets nan pass.
+    _require(0 < step_seconds < math.inf, f"--step-seconds is {step_seconds:g}; allowed: more than 0")
+    _require(0 <= noise < math.inf, f"--noise is {noise:g}; allowed: 0 or more")
+    outcomes, note = simulate_plan(_plan(plan, settings, {}), seed=seed, noise=noise, step_seconds=step_seconds)
+    if note:
+        print(f"multistep: {note}", file=sys.stderr)
     if as_json:
-        _print_json({"curves": outcomes})
+        _print_json({"curves": outcomes, "note": note})
     else:
         print_outcomes(outcomes)
+
+
+def _require(holds: bool, otherwise: str) -> None:
+    from multistep.errors import PlanError
+
+    if not holds:
+        raise PlanError(otherwise)
 
 
 @app.command()
@@ -246,7 +279,7 @@ def predict(
 
     found = predict_inputs(model, inputs)
     if as_json:
-        _print_json({"model": str(model), "predictions": found})
+        _print_json({"model": model, "predictions": found})
         return
     from multistep.report.check import print_predictions
 
@@ -258,13 +291,14 @@ def generate(
     model: ModelFolder,
     prompt: Annotated[str, typer.Option(help="What the text begins with.")] = "",
     tokens: Annotated[int, typer.Option(min=1, help="How many tokens to write.")] = 200,
-    temperature: Annotated[float, typer.Option(min=0.0, help="0 takes the likeliest token.")] = 0.8,
-    seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
+    temperature: Annotated[float, typer.Option(help="0 takes the likeliest token.")] = 0.8,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of the draw.")] = 0,
     as_json: Json = False,
 ) -> None:
     """Write text with a model."""
     from multistep.api import generate as generate_text
 
+    _require(0 <= temperature < math.inf, f"--temperature is {temperature:g}; allowed: 0 or more")
     text = generate_text(model, prompt, tokens=tokens, temperature=temperature, seed=seed)
     if as_json:
         _print_json({"prompt": prompt, "text": text})
@@ -280,22 +314,17 @@ def _print_json(value: object) -> None:
 
 def main() -> NoReturn:
     """The entry point: exit code 2 for the user's mistakes, 1 for failures, 130 or 143 for signals."""
+    import traceback
+
     from multistep.errors import MultistepError
 
+    code = 0
     try:
-        app(standalone_mode=True)
-        code = 0
-    except MultistepError as error:
+        app()
+    except (MultistepError, OSError) as error:
+        code = error.exit_code if isinstance(error, MultistepError) else 1
+        more = "; --debug shows where" if isinstance(error, OSError) else ""
         if _state["debug"]:
-            raise
-        print(f"multistep: {error}", file=sys.stderr)
-        code = error.exit_code
-    except OSError as error:
-        if _state["debug"]:
-            raise
-        print(f"multistep: {error}; --debug shows where", file=sys.stderr)
-        code = 1
-    except KeyboardInterrupt:
-        print("multistep: stopped at once; the same command goes on from the last checkpoint", file=sys.stderr)
-        code = 130
+            traceback.print_exc()
+        print(f"multistep: {error}{more}", file=sys.stderr)
     sys.exit(code)

@@ -13,23 +13,25 @@ from multistep.errors import PlanError, nearest
 class Task:
     """`family` names the tasks that can follow each other in a plan, since they share backbone and tokenizer.
 
-    `metric` decides unless the plan or the data says otherwise; `pipeline` is the name that model hubs know.
+    `metric` decides unless the plan or the data says otherwise; `pipeline` is the name that model hubs know;
+    `loss_unit` is what its loss is counted in.
     """
 
     name: str
     family: str
     metric: str
     pipeline: str
+    loss_unit: str = "nats per token"
 
 
 OWN_MODEL = "own-model"  # lives in Python code, with its data
 
 _ALL = (
     Task("text-generation", "text", "loss", "text-generation"),
-    Task("text-classification", "language", "accuracy", "text-classification"),
-    Task("fill-mask", "language", "loss", "fill-mask"),
-    Task("image-classification", "images", "accuracy", "image-classification"),
-    Task("speech-recognition", "speech", "wer", "automatic-speech-recognition"),
+    Task("text-classification", "language", "accuracy", "text-classification", "nats per example"),
+    Task("fill-mask", "language", "loss", "fill-mask", "nats per hidden token"),
+    Task("image-classification", "images", "accuracy", "image-classification", "nats per example"),
+    Task("speech-recognition", "speech", "wer", "automatic-speech-recognition", "nats per character"),
     Task(OWN_MODEL, "own", "loss", "other"),
 )
 TASKS: Mapping[str, Task] = {task.name: task for task in _ALL}

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from multistep.core.function_metric import metric_of
-from multistep.core.history import History
+from multistep.core.history import History, PhaseRecord
 from multistep.core.metric import Interval
 from multistep.core.plan import Plan
+from multistep.core.recipe import Setting
 from multistep.core.tasks import task_named
 from multistep.core.units import format_seconds
+from multistep.engine.planfile import to_yaml
+from multistep.engine.result import changed_settings
 
 
 def model_card(plan: Plan, history: History) -> str:
@@ -23,10 +26,9 @@ def model_card(plan: Plan, history: History) -> str:
     table = "\n".join(
         f"| {split} | {_words(own)} | {_words(base) if base else ''} | {own.n} |" for split, own, base in rows
     )
-    recipe = winner.trial.recipe if winner else phase.started.recipe
-    move = f"; last move kept: {winner.trial.move}" if winner and winner.trial.move else ""
     name = history.baselines[0].name if history.baselines else "baseline"
-    notes = "\n".join(f"- {note}" for note in phase.started.facts.notes)
+    phases = "\n".join(_phase(plan, record) for record in history.phases)
+    notes = "\n".join(f"- {note}" for note in dict.fromkeys(n for p in history.phases for n in p.started.facts.notes))
     return f"""---
 pipeline_tag: {task_named(plan.task).pipeline}
 tags: [multistep]
@@ -39,14 +41,48 @@ tags: [multistep]
 |---|---|---|---|
 {table}
 
-- data: {phase.started.name}: {plan.phase(phase.started.phase).data}
 - budget: {plan.budget or "none"}; spent {format_seconds(history.seconds)}, {history.steps:,} steps, \
 {history.tokens:,} tokens
 - seed: {plan.seed}
-- recipe: {recipe.optimizer}, learning rate {winner.trial.learning_rate if winner else 0:.3g}, \
-batch {recipe.batch_size}{move}
-{notes}
+
+## Phases
+{phases}
+
+## Plan
+```yaml
+{to_yaml(plan).rstrip()}
+```
+
+## Notes
+{notes or "- none"}
 """
+
+
+def _phase(plan: Plan, record: PhaseRecord) -> str:
+    """What a phase trained on, for how long and how: the settings of the trial that it ended with."""
+    wanted = plan.phase(record.started.phase)
+    kept = [t for t in record.trials.values() if t.verdict and t.verdict.decision == "keep"]
+    last = kept[-1] if kept else next(iter(record.of_kind("control")), None)
+    recipe = last.trial.recipe if last else record.started.recipe
+    given = {key: getattr(recipe, key) for key in wanted.recipe}  # whatever a user asked for is told
+    given |= {"optimizer": recipe.optimizer, "batch_size": recipe.batch_size}
+    given["learning_rate"] = last.trial.learning_rate if last else recipe.learning_rate
+    settings = ", ".join(f"{key} {_setting(value)}" for key, value in given.items())
+    until = wanted.until or ("the budget or stable" if plan.budget else "stable")
+    lines = [
+        f"{record.started.phase + 1}. {record.started.name}: {wanted.task} on {wanted.data}",
+        f"    - until: {until}; ended: {record.finished.stopped if record.finished else 'not yet'}",
+        f"    - recipe: {settings}",
+    ]
+    moves = [t for t in kept if t.trial.move]
+    for trial in moves:
+        changed = ", ".join(f"{key} {_setting(pair['to'])}" for key, pair in changed_settings(record, trial).items())
+        lines.append(f"    - move kept: {trial.trial.move}" + (f" ({changed})" if changed else ""))
+    return "\n".join(lines)
+
+
+def _setting(value: Setting) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def _baseline(history: History, split: str) -> Interval | None:

@@ -17,6 +17,8 @@ from multistep.engine.clock import BudgetClock
 from multistep.engine.plain import to_json
 from multistep.errors import RunDirectoryError
 
+HEAD = b'{"at": '  # what each line begins with
+
 
 @functools.cache
 def _events() -> TypeAdapter[Event]:
@@ -29,13 +31,15 @@ def read_entries(path: Path) -> Iterator[Entry]:
 
     Raises RunDirectoryError for any other line that cannot be read.
     """
-    lines = path.read_text(encoding="utf-8").split("\n")
-    for number, line in enumerate(lines, start=1):
-        whole = number < len(lines)  # a complete line ends with a newline
-        if not line or not whole:
+    content = path.read_bytes()
+    whole = content[: content.rfind(b"\n") + 1]  # a kill may have cut the rest within a letter
+    if not whole and not content.startswith(HEAD[: len(content)]):
+        raise RunDirectoryError(f"{path}: not the journal of a run; name another folder with --out DIR")
+    for number, line in enumerate(whole.split(b"\n"), start=1):
+        if not line:
             continue
         try:
-            fields = json.loads(line)
+            fields = json.loads(line.decode("utf-8"))
             yield Entry(_events().validate_python(fields["event"]), fields["spent"], fields["at"])
         except (ValueError, KeyError, TypeError, ValidationError) as error:
             raise RunDirectoryError(

@@ -7,7 +7,7 @@ run has done already, it yields only that it is reused.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -39,6 +39,7 @@ from multistep.engine.plain import to_json
 from multistep.engine.result import result_of
 from multistep.engine.reuse import entries_of, lines_of, parent_of, phase_key
 from multistep.engine.rundir import RunDirectory, plan_hash, write_atomically
+from multistep.engine.sources import Marks, marks_of
 from multistep.engine.trials import TrialRunner
 from multistep.errors import PlanError, RunDirectoryError, RunFailed
 
@@ -74,7 +75,7 @@ class Run:
     def history(self) -> History:
         return self._journal.history
 
-    def entries(self) -> Iterator[Entry]:
+    def entries(self) -> Generator[Entry, None, None]:
         """Run the plan to its end. Raises Interrupted, RunFailed, PlanError, DataError."""
         try:
             with Heartbeat(self._clock, self._directory.heartbeat, lambda: self.history.seconds):
@@ -110,8 +111,10 @@ class Run:
     # Phases -----------------------------------------------------------------------------------------
 
     def _phase(self, index: int) -> Iterator[Entry]:
+        # Before the data is read: it may change meanwhile.
+        marks = marks_of(self._plan.phase(index).data, self._directory.folder)
         learner, ready = self._workshop.open(self._plan, index, self._should_stop)
-        yield from self._begin_phase(index, ready)
+        yield from self._begin_phase(index, ready, marks)
         trials = self._runner(learner)
         if index == self._plan.phase_count - 1 and not self.history.baselines:
             yield self._baseline(learner, "validation")
@@ -137,7 +140,7 @@ class Run:
         judged = [t for t in phase.of_kind("control") if t.verdict and t.verdict.decision != "failed"]
         return judged[-1].checkpoints[-1].id if judged else None
 
-    def _begin_phase(self, index: int, ready: Readiness) -> Iterator[Entry]:
+    def _begin_phase(self, index: int, ready: Readiness, marks: Marks) -> Iterator[Entry]:
         """Start a phase, go on with it, or have it from another run."""
         begins = self._beginning(index, ready)
         key = self._key(begins, ready)
@@ -145,9 +148,11 @@ class Run:
             self._require_same_data(index, ready)
             if self._directory.resolved_phases()[index].get("key") != key:
                 # Begun with other code or on another machine: what comes of it is nobody else's.
-                self._directory.forget_key(index)
+                self._directory.amend_phase(index, key=None)
+            if self._directory.resolved_phases()[index].get("files") != marks:
+                self._directory.amend_phase(index, files=marks)  # the same data, perhaps put back
             return
-        self._record_readiness(index, ready, key)
+        self._record_readiness(index, ready, key, marks)
         self._require_time()
         taken = entries_of(key, begins, self._plan, self._directory, self.history) if key and self._reuse else []
         if taken:
@@ -216,16 +221,11 @@ class Run:
                 f"({before} -> {ready.fingerprint}); put it back, or start a new run with --out DIR"
             )
 
-    def _record_readiness(self, index: int, ready: Readiness, key: str | None) -> None:
+    def _record_readiness(self, index: int, ready: Readiness, key: str | None, marks: Marks) -> None:
         """Write resolved.json."""
-        phase = {"recipe": ready.recipe, "facts": ready.facts, "data": ready.fingerprint, "key": key}
-        content = {
-            "plan": self._plan,
-            "folder": str(Path.cwd()),
-            "versions": self._workshop.versions(),
-            "phases": [*self._directory.resolved_phases()[:index], phase],
-        }
-        write_atomically(self._directory.resolved, to_json(content, indent=1))
+        phase = {"recipe": ready.recipe, "facts": ready.facts, "data": ready.fingerprint, "files": marks, "key": key}
+        before = self._directory.resolved_phases()[:index]
+        self._directory.write_resolved(self._plan, self._workshop.versions(), [*before, phase])
 
     def _fingerprint(self, index: int) -> str:
         return str(self._directory.resolved_phases()[index]["data"])

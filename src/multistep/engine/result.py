@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from multistep.core.compare import compare
+from multistep.core.events import ACCOUNTS
 from multistep.core.function_metric import RecordedMetric, metric_of
 from multistep.core.history import History, PhaseRecord, TrialRecord
 from multistep.core.metric import Evaluation, Metric, standard_error
@@ -45,7 +46,7 @@ def result_of(history: History, read_table: ReadTable) -> dict[str, Any]:
         "control": asdict(control.full.interval) if control and control.full else None,
         "baseline": baseline_of(history, read_table),
         "seconds": {
-            **{name: round(s, 3) for name, s in history.spent.items()},
+            **{name: round(history.spent.get(name, 0.0), 3) for name in ACCOUNTS},
             "total": round(history.seconds, 3),
         },
         "steps": history.steps,

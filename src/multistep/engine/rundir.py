@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import io
 import json
 import os
 import shutil
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,11 +23,13 @@ from multistep.core.plan import Plan
 from multistep.core.tasks import OWN_MODEL
 from multistep.engine.checkpoints import link_or_copy, sync
 from multistep.engine.plain import to_json
-from multistep.errors import RunDirectoryError
+from multistep.engine.planfile import read_plan, to_yaml
+from multistep.errors import PlanError, RunDirectoryError, RunFailed
 
 START = "start.safetensors"  # the first weights of a model that lives in the user's code
-# What a run that was killed before its first journal line may have left.
-OWN_NAMES = (".lock", ".heartbeat", "plan.yaml", ".plan.yaml.new", "resolved.json", "checkpoints", "evaluations", START)
+# What may stand in a folder where a run begins: a plan, which is left as it is, and what a kill leaves at once.
+FREE_NAMES = ("plan.yaml", ".plan.yaml.new", ".lock")
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def plan_hash(plan: Plan) -> str:
@@ -54,11 +57,42 @@ def write_atomically(path: Path, content: str) -> None:
     sync(path.parent)
 
 
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Raises RunDirectoryError where writing is not allowed; a full disk is another matter."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in FULL_DISK:
+            raise
+        raise RunDirectoryError(
+            f"{folder}: cannot write there ({error.strerror}); make it writable, or name another folder with --out DIR"
+        ) from error
+
+
+@contextmanager
+def full_disk_told(folder: Path, again: str) -> Iterator[None]:
+    """Raises RunFailed where the disk is full, with what goes on with the run."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL_DISK:
+            raise
+        raise RunFailed(
+            f"{folder}: the disk is full; what was published before is whole. Free some space and go on with `{again}`"
+        ) from error
+
+
 class RunDirectory:
-    """The files of one run. Only the process that holds `locked` may write."""
+    """The files of one run. Only the process that holds `locked` may write.
+
+    The journal, empty at first, is what marks a folder as ours: without one nothing in it is touched.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._found: frozenset[str] | None = None  # what stood in the folder before `create` made it a run directory
+        self._made = False  # whether `create` made the folder
         self.plan_file = folder / "plan.yaml"
         self.resolved = folder / "resolved.json"
         self.journal = folder / "journal.jsonl"
@@ -78,30 +112,56 @@ class RunDirectory:
 
     def create(self) -> None:
         """Make the folder. Raises RunDirectoryError where something else stands, or writing is not allowed."""
-        try:
+        with writing(self.folder):
+            self._made = not self.folder.exists()
             self.folder.mkdir(parents=True, exist_ok=True)
-            strangers = [p.name for p in self.folder.iterdir() if p.name not in OWN_NAMES]
-            if strangers and not self.exists:
-                raise RunDirectoryError(
-                    f"{self.folder}: not empty and no run directory (it holds '{sorted(strangers)[0]}'); name a new "
-                    "or empty folder with --out DIR"
-                )
+            if not self.exists:
+                found = frozenset(path.name for path in self.folder.iterdir())
+                if strangers := sorted(found - set(FREE_NAMES)):
+                    raise RunDirectoryError(
+                        f"{self.folder}: not empty and no run directory (it holds '{strangers[0]}'); name a new "
+                        "or empty folder with --out DIR"
+                    )
+                self.journal.touch()
+                self._found = found
             self.evaluations.mkdir(exist_ok=True)
             self.checkpoints.mkdir(exist_ok=True)
-        except OSError as error:
-            raise RunDirectoryError(
-                f"{self.folder}: cannot write there ({error.strerror}); name another folder with --out DIR"
-            ) from error
+
+    def keep_plan(self, plan: Plan) -> None:
+        """Have the plan and the working folder on disk before anything slow begins, so that a kill can be mended.
+
+        Raises RunDirectoryError where a file with another plan lies before the first entry of the journal.
+        """
+        with writing(self.folder):
+            if not self.plan_file.exists():
+                write_atomically(self.plan_file, to_yaml(plan))
+            elif not self.journal.stat().st_size and not self._is_of(plan):
+                raise RunDirectoryError(
+                    f"{self.plan_file}: not the plan that is to be run, and it is not overwritten; name another folder "
+                    "with --out DIR"
+                )
+            if not self.resolved.exists():
+                self.write_resolved(plan, {}, [])
+
+    def _is_of(self, plan: Plan) -> bool:
+        try:
+            return plan_hash(read_plan(self.plan_file)) == plan_hash(plan)
+        except PlanError:
+            return False
 
     def discard(self) -> None:
-        """Remove what a run left that failed before it began; the folder too, if nothing else is in it."""
-        for path in (self.journal, self.plan_file, self.resolved, self.heartbeat, self.start):
-            path.unlink(missing_ok=True)
+        """Remove what a run left that failed before it began: what this object made of the folder, and no more."""
+        if self._found is None:
+            return
+        made = (self.journal, self.plan_file, self.resolved, self.heartbeat, self.start, self.folder / ".lock")
+        for path in made:
+            if path.name not in self._found:
+                path.unlink(missing_ok=True)
         for folder in (self.evaluations, self.checkpoints):
             shutil.rmtree(folder, ignore_errors=True)
-        (self.folder / ".lock").unlink(missing_ok=True)
-        with contextlib.suppress(OSError):
-            self.folder.rmdir()
+        if self._made:
+            with contextlib.suppress(OSError):
+                self.folder.rmdir()
 
     def require(self) -> RunDirectory:
         """This directory, if it holds a run. Raises RunDirectoryError otherwise."""
@@ -111,20 +171,38 @@ class RunDirectory:
             )
         return self
 
+    def require_plan(self) -> RunDirectory:
+        """This directory, if a run can go on or begin by the plan in it. Raises RunDirectoryError otherwise."""
+        if not self.plan_file.exists():
+            self.require()
+            raise RunDirectoryError(
+                f"{self.plan_file}: no such file; go on with the `multistep train` command that began the run"
+            )
+        return self
+
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the run directory. Raises RunDirectoryError if another process holds it."""
+        """Hold the run directory. Raises RunDirectoryError if another process holds it, or writing is not allowed."""
         lock = FileLock(self.folder / ".lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout as error:
-            raise RunDirectoryError(
-                f"{self.folder}: in use by another process; wait for it, stop it, or name another folder with --out DIR"
-            ) from error
+        with writing(self.folder):
+            try:
+                lock.acquire(timeout=0)
+            except Timeout as error:
+                raise RunDirectoryError(
+                    f"{self.folder}: in use by another process; wait for it, stop it, or name another folder with "
+                    "--out DIR"
+                ) from error
         try:
             yield
         finally:
             lock.release()
+
+    @contextmanager
+    def where_it_began(self) -> Iterator[None]:
+        """The working folder in which the run was started, since its plan's paths are relative to that."""
+        folder = Path(str(self.read_resolved().get("folder", "."))) if self.resolved.exists() else Path()
+        with contextlib.chdir(folder if folder.is_dir() else Path()):
+            yield
 
     def siblings(self) -> list[RunDirectory]:
         """The other run directories in the same folder, the one that was written to last first."""
@@ -184,10 +262,14 @@ class RunDirectory:
         """What resolved.json says of each phase that began: recipe, facts, data, key; empty before the first."""
         return list(self.read_resolved()["phases"]) if self.resolved.exists() else []
 
-    def forget_key(self, index: int) -> None:
-        """Have no other run take that phase for one of its own."""
+    def write_resolved(self, plan: Plan, versions: Mapping[str, str], phases: Sequence[Mapping[str, Any]]) -> None:
+        content = {"plan": plan, "folder": str(Path.cwd()), "versions": versions, "phases": phases}
+        write_atomically(self.resolved, to_json(content, indent=1))
+
+    def amend_phase(self, index: int, **said: Any) -> None:
+        """Have resolved.json say something else of a phase."""
         content = self.read_resolved()
-        content["phases"][index]["key"] = None
+        content["phases"][index].update(said)
         write_atomically(self.resolved, to_json(content, indent=1))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,30 +12,35 @@ from rich.table import Table
 from rich.text import Text
 
 from multistep.core.metric import metric_named
-from multistep.core.plan import DataSpec, Phase, Plan
+from multistep.core.plan import Phase, Plan
 from multistep.core.tasks import OWN_MODEL, task_named
 from multistep.core.units import Amount, Unit, format_seconds
-from multistep.engine.costs import recall
+from multistep.engine.costs import Cost, recall
+from multistep.engine.origins import Origins
 from multistep.engine.plain import plain
+from multistep.engine.plancheck import place_of
 from multistep.engine.planfile import to_yaml
 from multistep.engine.rundir import default_folder, plan_hash
-from multistep.errors import PlanError
+from multistep.errors import PlanError, nearest
 from multistep.report.words import clean
 
 if TYPE_CHECKING:
     from multistep.engine.simulate import Outcome
 
+HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w.-]+)?(:[\w.-]+)?")
+# Of files that tasks read; what ends so is no hub id, though it may look like one.
+FILE_ENDINGS = (".txt", ".md", ".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet", ".npz", ".gz")
 
-def check_plan(plan: Plan) -> dict[str, Any]:
+
+def check_plan(plan: Plan, origins: Origins | None = None) -> dict[str, Any]:
     """The plan as it will be run, and what it will cost as far as this machine's last runs tell.
 
-    Reads no data. Raises PlanError for a local path that does not exist.
+    Reads no data. Raises PlanError for a local path that does not exist; `origins` tells where the plan names it.
     """
     phases = []
     for index in range(plan.phase_count):
         phase = plan.phase(index)
-        assert phase.data is not None
-        _require_paths(phase.data)
+        _require_paths(plan, index, origins or Origins("plan"))
         phases.append(
             {
                 "name": phase.name,
@@ -67,11 +73,32 @@ def _metric(phase: Phase) -> str:
     return metric_named(phase.metric or task_named(str(phase.task)).metric).name
 
 
-def _require_paths(data: DataSpec) -> None:
-    for path in (data.source, data.train, data.validation, data.test):
-        # What looks like "owner/name" may be a hub id; a leading dot or slash, or a file's ending, may not.
-        if path and (path.startswith((".", "/")) or Path(path).suffix) and not Path(path).exists():
-            raise PlanError(f"data: {path}: no such file or folder; the path is relative to {Path.cwd().name}/")
+def _require_paths(plan: Plan, index: int, origins: Origins) -> None:
+    data = plan.phase(index).data
+    assert data is not None, "a plan has data"
+    if plan.phase(index).task == OWN_MODEL:
+        return  # whose data are Python values
+    for key in ("source", "train", "validation", "test"):
+        source = getattr(data, key)
+        if source and _is_missing(source):
+            path = Path(source)
+            there = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
+            raise PlanError(
+                f"{origins.at((*place_of(plan, index, 'data'), key))}: data: {source}: no such file or folder; the "
+                f"path is relative to {Path.cwd().name}/.{nearest(path.name, there)}"
+            )
+
+
+def _is_missing(source: str) -> bool:
+    """Whether it is a path to nothing here, rather than what may be the id of a data set."""
+    try:
+        path = Path(source).expanduser()
+        if path.exists():
+            return False
+    except (OSError, RuntimeError):  # too long a name, or the home of nobody
+        return True
+    in_a_folder_here = "/" in source and path.parent.is_dir()
+    return not HUB_ID.fullmatch(source) or path.suffix.lower() in FILE_ENDINGS or in_a_folder_here
 
 
 def _cost(plan: Plan) -> dict[str, Any] | None:
@@ -89,26 +116,38 @@ def _cost(plan: Plan) -> dict[str, Any] | None:
             "train_share": round(last.train_share, 3),
         }
     }
-    amounts = [phase.until for phase in plan.phases] or [plan.budget]
-    seconds = 0.0
-    for amount in amounts:
-        if not isinstance(amount, Amount) or amount.unit is Unit.EPOCHS:
-            return found  # an epoch's length is known only when the data is read
-        if amount.unit is Unit.SECONDS:
-            seconds += amount.value
-            continue
-        speed = last.steps_per_second if amount.unit is Unit.STEPS else last.tokens_per_second
-        seconds += amount.value / speed / last.train_share
-    found["seconds"] = round(seconds, 1)
-    if plan.budget and plan.budget.unit is Unit.SECONDS:
-        found["steps"] = round(plan.budget.value * last.train_share * last.steps_per_second)
+    seconds = _expected_seconds(plan, last)
+    if seconds is not None:
+        found["seconds"] = round(seconds, 1)
+        if plan.budget and plan.budget.unit is Unit.SECONDS:
+            found["steps"] = round(seconds * last.train_share * last.steps_per_second)
     return found
+
+
+def _expected_seconds(plan: Plan, last: Cost) -> float | None:
+    """What the plan's lengths take, no more than its budget allows; None where that is not known beforehand."""
+    budget = _seconds_of(plan.budget, last)
+    lengths = [phase.until for phase in plan.phases]
+    if not lengths or not all(isinstance(length, Amount) for length in lengths):
+        return budget
+    each = [_seconds_of(length, last) for length in lengths]
+    total = sum(seconds for seconds in each if seconds is not None)
+    return None if None in each else min(total, budget) if budget is not None else total
+
+
+def _seconds_of(amount: object, last: Cost) -> float | None:
+    if not isinstance(amount, Amount) or amount.unit is Unit.EPOCHS:
+        return None  # an epoch's length is known only when the data is read
+    if amount.unit is Unit.SECONDS:
+        return amount.value
+    speed = last.steps_per_second if amount.unit is Unit.STEPS else last.tokens_per_second
+    return amount.value / speed / last.train_share
 
 
 def print_check(found: Mapping[str, Any]) -> None:
     """The resolved plan for people."""
     console = Console()
-    console.print(f"plan {found['plan']} is valid; it would run in {found['out']}", highlight=False)
+    console.print(f"plan {found['plan']} is valid; it would run in {found['out']}", highlight=False, markup=False)
     console.print(found["yaml"].rstrip(), markup=False, highlight=False)
     table = Table(
         "phase",
@@ -121,7 +160,7 @@ def print_check(found: Mapping[str, Any]) -> None:
     )
     for phase in found["phases"]:
         recipe = ", ".join(f"{key}={value}" for key, value in phase["recipe"].items()) or "the preset's"
-        table.add_row(phase["name"], phase["data"], phase["metric"], phase["until"], recipe)
+        table.add_row(*_plainly(phase["name"], phase["data"], phase["metric"], phase["until"], recipe))
     console.print(table)
     console.print(f"reproducible: {found['reproducible']}", highlight=False)
     cost = found["cost"]
@@ -139,28 +178,30 @@ def print_check(found: Mapping[str, Any]) -> None:
     console.print(text, highlight=False)
 
 
+def _plainly(*cells: str) -> list[Text]:
+    """Cells as they are: brackets of names and paths are no markup, and nothing steers the terminal."""
+    return [Text(clean(cell)) for cell in cells]
+
+
 def print_outcomes(outcomes: Sequence[Outcome]) -> None:
     """What a plan decided along simulated curves."""
     table = Table("curve", "steps", "time", "trunk left at", "stopped", "why", "score")
     for outcome in outcomes:
-        table.add_row(
-            outcome.family,
-            f"{outcome.steps:,}",
-            format_seconds(outcome.seconds),
-            f"{outcome.trunk_steps:,}",
-            outcome.stopped,
-            outcome.reason,
-            "" if outcome.score is None else f"{outcome.score:.4f}",
-        )
+        score = "" if outcome.score is None else f"{outcome.score:.4f}"
+        trunk = f"{outcome.trunk_steps:,}"
+        length = (f"{outcome.steps:,}", format_seconds(outcome.seconds), trunk)
+        table.add_row(*_plainly(outcome.family, *length, outcome.stopped, outcome.reason, score))
     Console().print(table)
 
 
 def print_scores(scores: Mapping[str, Any]) -> None:
     """The scores of `evaluate` with their intervals."""
-    table = Table("metric", "score", "95% interval", "unit", title=f"{scores['examples']} examples of {scores['data']}")
+    split = f", {scores['split']} split" if scores["split"] else ""
+    title = Text(clean(f"{scores['examples']} examples of {scores['data']}{split}"))
+    table = Table("metric", "score", "95% interval", "unit", title=title)
     for name, found in scores["scores"].items():
         interval = f"[{found['low']:.4f}, {found['high']:.4f}]"
-        table.add_row(name, f"{found['score']:.4f}", interval, found["unit"])
+        table.add_row(*_plainly(name, f"{found['score']:.4f}", interval, found["unit"]))
     Console().print(table)
 
 
@@ -171,5 +212,5 @@ def print_predictions(predictions: Sequence[Any]) -> None:
         likely = sorted(found.others.items(), key=lambda pair: -pair[1])
         others = ", ".join(f"{name} {share:.3f}" for name, share in likely[:3] if name != found.output)
         probability = "" if found.probability is None else f"{found.probability:.3f}"
-        table.add_row(*(Text(clean(part)) for part in (found.input, found.output, probability, others)))
+        table.add_row(*_plainly(found.input, found.output, probability, others))
     Console().print(table)

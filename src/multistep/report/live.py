@@ -33,6 +33,7 @@ from multistep.core.plan import Plan
 from multistep.core.units import Unit, format_seconds
 from multistep.core.windows import left_by_curve
 from multistep.engine.result import trial_entry
+from multistep.report.state import stopped_words
 from multistep.report.summary import used
 from multistep.report.words import (
     changes,
@@ -232,7 +233,8 @@ def plain_line(plan: Plan, entry: Entry, history: History) -> str | None:
         case ReplayDiffered():
             return f"{event.trial}: a repeated window gave {event.repeated:.6g}, before {event.loss:.6g}"
         case RunFinished():
-            return f"finished ({event.stopped}): {history.steps:,} steps in {format_seconds(history.seconds)}"
+            took = f"{history.steps:,} steps in {format_seconds(history.seconds)}"
+            return f"finished ({stopped_words(event.stopped)}): {took}"
         case _:
             return None
 

@@ -15,6 +15,7 @@ from multistep.engine.plain import to_json
 from multistep.engine.rundir import RunDirectory, write_atomically
 from multistep.report.charts import gap_chart, loss_chart, rate_chart
 from multistep.report.forest import attempts_chart
+from multistep.report.state import stopped_words
 from multistep.report.summary import answer, describe
 from multistep.report.words import (
     asked,
@@ -53,6 +54,7 @@ def write_page(directory: RunDirectory) -> Path:
         changes=changes,
         asked=asked,
         moves_ended=moves_ended_sentence,
+        stopped=stopped_words,
         first_up=lambda text: text[:1].upper() + text[1:],  # Jinja's capitalize lowers the rest
         reused=lambda phase: reused_sentence(phase["name"], **phase["reused"]),
     )

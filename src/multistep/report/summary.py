@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -18,17 +17,16 @@ from multistep.core.units import Amount, Unit
 from multistep.engine.journal import read_entries
 from multistep.engine.result import baseline_of, shared_findings, sibling_control, trial_entry
 from multistep.engine.rundir import RunDirectory, goes_on_by
+from multistep.report.state import has_failed, state_of, where_it_stands
 from multistep.report.words import (
     clean,
     end_sentence,
     noise_sentences,
     optimism_sentence,
     overfitting_sentences,
-    title,
 )
 
 Standing = Literal["beats", "unproven", "loses", "unknown"]
-ALIVE_SECONDS = 10.0  # a heartbeat older than this belongs to a process that is gone
 
 
 @dataclass(frozen=True)
@@ -116,9 +114,9 @@ def describe(directory: RunDirectory, entries: Iterable[Entry]) -> dict[str, Any
     record: dict[str, Any] = {
         "folder": str(directory.folder),
         "task": plan.get("task"),
-        "state": "finished" if history.finished else "running" if _alive(directory) else "unfinished",
-        "where": _where(history, len(plan.get("phases") or ()) or 1),
-        "resume": None if history.finished else goes_on_by(plan.get("task"), directory.folder),
+        "state": state_of(directory, history, entries),
+        "where": where_it_stands(history, len(plan.get("phases") or ()) or 1),
+        "resume": None if history.finished or has_failed(history) else goes_on_by(plan.get("task"), directory.folder),
         "stopped": history.finished.stopped if history.finished else None,
         "metric": metric.name if metric else None,
         "goal": metric.goal if metric else None,
@@ -304,25 +302,3 @@ def _resolved_plan(directory: RunDirectory) -> dict[str, Any]:
 def _budget(plan: Mapping[str, Any]) -> Amount | None:
     given = plan.get("budget")
     return Amount(float(given["value"]), Unit(given["unit"])) if given else None
-
-
-def _alive(directory: RunDirectory) -> bool:
-    try:
-        return time.time() - directory.heartbeat.stat().st_mtime < ALIVE_SECONDS
-    except OSError:
-        return False
-
-
-def _where(history: History, phases: int) -> str:
-    if history.finished:
-        return f"finished ({history.finished.stopped})"
-    if not history.phases:
-        return "before its first phase"
-    phase = history.phase
-    place = f"phase {phase.started.phase + 1} of {phases} ({clean(phase.started.name)})"
-    if phase.finished:
-        last = phase.started.phase + 1 == phases
-        return f"{place} is done; " + ("the test split and the export are to come" if last else "the next is to come")
-    if (trial := phase.unfinished) is None:
-        return f"{place}, between two trials"
-    return f"{place}, {title(trial_entry(phase, trial))}, step {trial.step}"

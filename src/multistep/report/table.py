@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from multistep.core.events import ACCOUNTS
 from multistep.core.units import format_seconds
 from multistep.engine.rundir import RunDirectory
+from multistep.report.state import stopped_words
 from multistep.report.summary import answer, summary
 from multistep.report.words import (
     asked,
@@ -42,7 +43,7 @@ def print_run(directory: RunDirectory, console: Console) -> None:
     print_answer(record, console)
     for index, phase in enumerate(record["phases"], start=1):
         console.print()
-        left = f", left: {phase['stopped']}" if phase["stopped"] else ""
+        left = f", left: {stopped_words(phase['stopped'])}" if phase["stopped"] else ""
         _say(console, f"Phase {index}: {phase['name']}, {phase['metric']}{left}", style="bold")
         _say(console, f"{phase['model']}, {phase['parameters']:,} parameters")
         if reused := phase["reused"]:

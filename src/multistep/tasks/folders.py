@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from multistep.core.tasks import TASKS
 from multistep.errors import PlanError
+from multistep.tasks.hub import first_line, quietly
 
 TASK_FILE = "multistep.json"  # in an exported folder: its task, and what using it takes beyond config.json
 _ARCHITECTURES = {
@@ -20,39 +25,87 @@ _ARCHITECTURES = {
 }
 
 
+# What the loss is counted in, where it is not nats per token.
 def existing(model: str) -> str:
-    """A run directory stands for the model in it; a folder without one is the user's mistake."""
-    folder = Path(model)
+    """A run directory stands for the model in it; a folder without one, or none at all, is the user's mistake.
+
+    What may be a hub id is left to whoever loads it.
+    """
+    folder = Path(model).expanduser()
     if any((folder / "model" / name).is_file() for name in ("config.json", TASK_FILE)):
         return str(folder / "model")
-    if folder.is_dir() and not any((folder / name).is_file() for name in ("config.json", TASK_FILE)):
-        raise PlanError(f"{folder}: holds no model (config.json is missing); name RUN/model of a finished run")
+    if folder.is_dir():
+        if not any((folder / name).is_file() for name in ("config.json", TASK_FILE)):
+            raise PlanError(f"{folder}: holds no model (config.json is missing); name RUN/model of a finished run")
+        return str(folder)
+    if folder.exists():
+        raise PlanError(f"{folder}: is a file; name the model folder")
+    if model.startswith((".", "/", "~")) or model.count("/") > 1 or (folder.parent.is_dir() and "/" in model):
+        raise PlanError(f"{model}: no such folder; name a model folder, RUN/model of a finished run, or a hub id")
     return model
 
 
 def task_of(model: str) -> str:
-    """The task that a model folder was exported for, or that its architecture is made for.
+    """The task that a model folder was exported for, or that its architecture is made for; also of a hub id.
 
-    A hub id, which cannot be looked into without loading it, is taken for a causal model.
+    Raises PlanError for what is damaged, or neither here nor to be had from the hub.
     """
-    if task := read_task(model).get("task"):
-        return str(task)
+    if given := read_task(model).get("task"):
+        if given not in TASKS:
+            raise PlanError(f"{Path(model) / TASK_FILE}: unknown task '{given}'; allowed: {', '.join(TASKS)}")
+        return str(given)
     config = Path(model) / "config.json"
     if config.is_file():
-        names = json.loads(config.read_text(encoding="utf-8")).get("architectures") or []
-        for ending, task in _ARCHITECTURES.items():
-            if any(str(name).endswith(ending) for name in names):
-                return task
+        names = _read_object(config).get("architectures")
+    else:
+        names = [] if Path(model).is_dir() else _architectures_on_hub(model)
+    for ending, task in _ARCHITECTURES.items():
+        if any(str(name).endswith(ending) for name in names or []):
+            return task
     return "text-generation"
+
+
+def _architectures_on_hub(model: str) -> list[str]:
+    from transformers import AutoConfig
+
+    try:
+        with quietly():
+            config = AutoConfig.from_pretrained(model)
+    except (OSError, ValueError, KeyError) as error:
+        raise PlanError(
+            f"{model}: no such folder, and not to be had from the hub ({first_line(error)}); name a model folder, "
+            "RUN/model of a finished run, or a hub id"
+        ) from error
+    return list(getattr(config, "architectures", None) or [])
 
 
 def read_task(model: str) -> dict[str, Any]:
     """What `write_task` wrote; empty for a folder that somebody else made."""
     path = Path(model) / TASK_FILE
-    if not path.is_file():
-        return {}
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return _read_object(path) if path.is_file() else {}
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise PlanError(f"{path}: damaged, not JSON ({error}); export or download the model again") from error
+    if not isinstance(content, dict):
+        raise PlanError(f"{path}: damaged, not a JSON object; export or download the model again")
     return content
+
+
+@contextmanager
+def as_os_errors() -> Iterator[None]:
+    """Raise a full disk as the OSError that it is: safetensors hides it in an exception without a number."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except SafetensorError as error:
+        if found := re.search(r"\(os error (\d+)\)", str(error)):
+            raise OSError(int(found[1]), os.strerror(int(found[1]))) from error
+        raise
 
 
 def write_task(folder: Path, task: str, content: Mapping[str, Any] | None = None) -> None:

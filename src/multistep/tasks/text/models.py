@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from multistep.core.recipe import Recipe
 from multistep.errors import PlanError, nearest
-from multistep.tasks.hub import first_line
+from multistep.tasks.folders import as_os_errors
+from multistep.tasks.hub import first_line, quietly
 from multistep.tasks.text.lean import LeanConfig, LeanGPT
 from multistep.tasks.text.lean_export import from_transformers, to_transformers
 from multistep.tasks.text.preset import PRESETS, Preset
@@ -154,7 +155,8 @@ class TransformersMaker:
         setattr(model.config, TRAINED_CONTEXT, context)
 
     def write(self, model: nn.Module, folder: Path) -> None:
-        model.save_pretrained(folder)  # type: ignore[operator]
+        with quietly(), as_os_errors():
+            model.save_pretrained(folder)  # type: ignore[operator]
         if hasattr(self._hub_tokenizer, "save_pretrained"):
             self._hub_tokenizer.save_pretrained(folder)
         else:
@@ -173,18 +175,20 @@ def make_preset(preset: Preset, texts: Sequence[str]) -> Maker:
         assert preset.vocabulary is not None, "a BPE preset has a vocabulary size"
         tokenizer = byte_bpe_tokenizer(texts, preset.vocabulary)
     shape, vocabulary = preset.shape, tokenizer.get_vocab_size()
-    if preset.architecture in ("nanochat", "gpt2"):
-        try:
-            config = LeanConfig(
-                preset.architecture,  # type: ignore[arg-type]
-                vocabulary,
-                shape.layers,
-                shape.width,
-                shape.heads,
-                shape.context,
-            )
-        except ValueError as error:
-            raise PlanError(f"model: {error}") from error
+    lean = preset.architecture in ("nanochat", "gpt2")
+    try:
+        # Of the others it checks the sizes alone: they too turn pairs of each head's rows by their position.
+        config = LeanConfig(
+            preset.architecture if lean else "nanochat",  # type: ignore[arg-type]
+            vocabulary,
+            shape.layers,
+            shape.width,
+            shape.heads,
+            shape.context,
+        )
+    except ValueError as error:
+        raise PlanError(f"model: {error}") from error
+    if lean:
         return LeanMaker(config, tokenizer)
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -220,20 +224,42 @@ def load_model(name: str, context: int | None = None) -> Maker:
             return lean
     elif name.count("/") > 1 or name.startswith((".", "/")):
         raise PlanError(f"model: {name}: no such folder")
-    try:
-        from transformers import AutoModelForCausalLM, AutoTokenizer
-
-        tokenizer = AutoTokenizer.from_pretrained(name)
-        model = AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32)
-    except (OSError, ValueError) as error:
-        hint = nearest(name, PRESETS)
-        raise PlanError(
-            f"model '{name}': no preset ({', '.join(PRESETS)}), no folder, and not to be had from the hub "
-            f"({first_line(error)}).{hint}"
-        ) from error
+    tokenizer, model = load_transformers(name, torch.float32)
     if not hasattr(tokenizer, "backend_tokenizer"):
         raise PlanError(f"model '{name}': its tokenizer has no fast form; use a model with a tokenizer.json")
     return TransformersMaker(model, tokenizer, pretrained=True, context=context, name=name)
+
+
+def load_transformers(name: str, dtype: torch.dtype | Literal["auto"]) -> tuple[Any, Any]:
+    """The tokenizer and the causal model of a folder or a hub id. Raises PlanError that says what is wrong."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    try:
+        with quietly():
+            tokenizer = AutoTokenizer.from_pretrained(name)
+            load: Any = AutoModelForCausalLM.from_pretrained  # whose types do not know of the loading info
+            model, found = load(name, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True)
+    except MemoryError:
+        raise
+    except Exception as error:  # the library raises its own kinds, and those of safetensors, tokenizers and the hub
+        if Path(name).is_dir():
+            raise _damaged(name, first_line(error)) from error
+        raise PlanError(
+            f"model '{name}': no preset ({', '.join(PRESETS)}), no folder, and not to be had from the hub "
+            f"({first_line(error)}).{nearest(name, PRESETS)}"
+        ) from error
+    body = f"{model.base_model_prefix}."  # a head may be new, what is below it may not
+    lacking = [key for key in found["missing_keys"] if key.startswith(body)]
+    if wrong := sorted([*lacking, *(entry[0] for entry in found["mismatched_keys"])]):
+        raise _damaged(name, f"{len(wrong)} weights are missing or misshapen, such as {wrong[0]}")
+    return tokenizer, model
+
+
+def _damaged(name: str | Path, reason: str) -> PlanError:
+    return PlanError(
+        f"model: {name} cannot be loaded ({reason}); it is damaged, or holds another model than its config.json says: "
+        "export or download it again"
+    )
 
 
 def _load_lean(folder: Path) -> LeanMaker | None:
@@ -244,10 +270,10 @@ def _load_lean(folder: Path) -> LeanMaker | None:
     if not (folder / WEIGHTS).is_file():
         return None
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = dict(json.loads((folder / "config.json").read_text(encoding="utf-8")))
         weights = load_file(folder / WEIGHTS)
-    except (ValueError, SafetensorError) as error:
-        raise PlanError(f"model: {folder} is damaged ({first_line(error)}); export or download it again") from error
+    except (ValueError, TypeError, SafetensorError) as error:
+        raise _damaged(folder, first_line(error)) from error
     tokens = {"bos_token_id", "eos_token_id", "pad_token_id"}
     model = from_transformers({**config, **dict.fromkeys(tokens)}, weights)
     return LeanMaker(model.config, load_tokenizer(folder), model) if model is not None else None

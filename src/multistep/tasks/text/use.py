@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
+from pathlib import Path
 
 import torch
 
 from multistep.backends.torch.learner import pick_device
 from multistep.core.metric import Evaluation
 from multistep.core.plan import DataSpec
-from multistep.errors import PlanError
-from multistep.tasks.hub import first_line
+from multistep.tasks.notes import say
+from multistep.tasks.splits import held_out, held_out_source, split_files, split_rows, splits_among
+from multistep.tasks.tables import TABLES, kind_of, named_tables, read_table
 from multistep.tasks.text.evaluate import score_stream
-from multistep.tasks.text.files import read_documents
-from multistep.tasks.text.models import load_model
+from multistep.tasks.text.files import read_parts
+from multistep.tasks.text.models import load_model, load_transformers
 from multistep.tasks.text.stream import read_stream
 
 
 def evaluate_model(model: str, data: DataSpec) -> Evaluation:
-    """Score a model folder or hub id on all of `data`, in the same spans as training does."""
-    documents = read_documents(str(data), text_column=data.text_column)
+    """Score a model folder or hub id on data, in the same spans as training does; of several splits the test split."""
+    documents = held_out(read_parts(held_out_source(data), text_column=data.text_column))
+    say(documents.notes)
     maker = load_model(model)
     device = pick_device()
     module = maker.build(0).to(device).eval()
@@ -37,17 +39,24 @@ def evaluate_model(model: str, data: DataSpec) -> Evaluation:
         )
 
 
+def scored_split(data: DataSpec) -> str | None:
+    """Which split of texts or labelled rows is scored, by the rule of `evaluate_model`; None where there are none."""
+    if not data.source:
+        return "test" if data.test else "validation" if data.validation else "train"
+    files, _ = split_files(data.source)
+    source = held_out_source(data)
+    if files:
+        return next(name for name, path in files.items() if path == source)
+    names = list(named_tables(source) or ())
+    if not names and kind_of(Path(source)) in TABLES:
+        names = list(split_rows(read_table(Path(source).expanduser()), (data.text_column, data.label_column))[1])
+    known = splits_among(names)
+    return held_out({name: known.get(name) for name in names}) if len(names) > 1 else None
+
+
 def generate_text(model: str, prompt: str, *, tokens: int, temperature: float, seed: int) -> str:
     """The prompt and what `transformers` generates after it; never more than the model's context at once."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(model)
-        module: Any = AutoModelForCausalLM.from_pretrained(model)
-    except (OSError, ValueError) as error:
-        raise PlanError(
-            f"model '{model}': no model folder, and not to be had from the hub ({first_line(error)})"
-        ) from error
+    tokenizer, module = load_transformers(model, "auto")
     module.to(pick_device()).eval()
     start = tokenizer(prompt, return_tensors="pt").input_ids if prompt else None
     if start is None or start.shape[1] == 0:

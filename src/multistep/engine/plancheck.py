@@ -1,0 +1,245 @@
+"""What may stand in a plan: unknown keys, wrong types and contradictions, each with what is allowed instead."""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass, replace
+from typing import Any
+
+from pydantic import ValidationError
+
+from multistep.core.metric import METRICS, metric_named
+from multistep.core.moves import check_moves
+from multistep.core.plan import Phase, Plan
+from multistep.core.recipe import RECIPE_KEYS, Recipe
+from multistep.core.tasks import OWN_MODEL, TASKS, family_of, task_named
+from multistep.core.units import ALLOWED_AMOUNTS, Amount
+from multistep.engine.origins import Origins, Place
+from multistep.errors import PlanError, nearest
+
+_OF_TOKENS = ("loss", "perplexity", "bits_per_byte")
+_OF_SPEECH = ("loss", "wer", "cer")
+_OF_NUMBERS = ("mean_squared_error", "pearson", "spearman")
+_OF_CLASSES = tuple(name for name in METRICS if name not in (*_OF_TOKENS[1:], *_OF_SPEECH[1:], *_OF_NUMBERS))
+# What a task can be judged by at all; on given data it may be less, which only reading them tells.
+JUDGED_BY: Mapping[str, tuple[str, ...]] = {
+    "text-generation": _OF_TOKENS,
+    "fill-mask": _OF_TOKENS,
+    "text-classification": (*_OF_CLASSES, *_OF_NUMBERS),
+    "image-classification": tuple(name for name in _OF_CLASSES if name != "micro_f1"),
+    "speech-recognition": _OF_SPEECH,
+}
+
+
+def check_keys(values: Mapping[str, Any], origins: Origins) -> None:
+    """Raises PlanError for an unknown key, with the nearest allowed name, before anything fails because of it."""
+    _check_group(values, Plan, (), origins)
+
+
+def _check_group(values: Mapping[str, Any], kind: type[Any], place: Place, origins: Origins) -> None:
+    """Unknown keys, with the nearest allowed name, before anything else can fail because of them."""
+    hints = typing.get_type_hints(kind)
+    allowed = [field.name for field in fields(kind)]
+    where = ".".join(str(part) for part in place) or "the plan"
+    for key, value in values.items():
+        if key not in allowed:
+            raise PlanError(
+                f"{origins.at((*place, key))}: unknown key '{key}' in {where}; allowed: {', '.join(allowed)}."
+                f"{nearest(key, allowed)}"
+            )
+        if key == "recipe" and isinstance(value, dict):
+            for inner in value:
+                if inner not in RECIPE_KEYS:
+                    raise PlanError(
+                        f"{origins.at((*place, key, inner))}: unknown key '{inner}' in recipe; allowed: "
+                        f"{', '.join(RECIPE_KEYS)}.{nearest(inner, RECIPE_KEYS)}"
+                    )
+            continue
+        nested = _dataclass_in(hints[key])
+        if nested and isinstance(value, dict):
+            _check_group(value, nested, (*place, key), origins)
+        elif nested and isinstance(value, list):
+            for index, item in enumerate(value):
+                if isinstance(item, dict):
+                    _check_group(item, nested, (*place, key, index), origins)
+
+
+def _dataclass_in(hint: Any) -> type[Any] | None:
+    if isinstance(hint, type) and is_dataclass(hint):
+        return hint if hint is not Amount else None
+    if typing.get_origin(hint) in (tuple, typing.Union, types.UnionType):
+        return next((found for arg in typing.get_args(hint) if (found := _dataclass_in(arg))), None)
+    return None
+
+
+# Wrong types ----------------------------------------------------------------------------------------
+
+
+def explain(error: ValidationError, origins: Origins, place: Place = ()) -> str:
+    """The first problem that pydantic found, in the form of every other message here."""
+    problem = error.errors(include_url=False)[0]
+    where: Place = (*place, *(part for part in problem["loc"] if not _is_type_tag(part)))
+    context = problem.get("ctx", {})
+    if isinstance(context.get("error"), PlanError):
+        # A range check of the dataclass itself: its message begins with the setting's name.
+        return f"{origins.at((*where, str(context['error']).split()[0]))}: {context['error']}"
+    if problem["type"] == "missing" and isinstance(where[-1], str):
+        return f"{origins.at(where)}: '{where[-1]}' is missing; a plan needs at least 'task' and 'data'"
+    value = problem["input"]
+    if problem["type"] == "missing":  # an entry of a list that has a length: the list is what is wrong
+        where = where[:-1]
+    name = ".".join(str(part) for part in where) or "the plan"
+    hint = ""
+    if problem["type"] == "literal_error":
+        choices = str(context.get("expected", "")).replace(" or ", ", ")
+        hint = nearest(str(value), [part.strip(" '") for part in choices.split(",")])
+    return f"{origins.at(where)}: {name} is {value!r}; allowed: {allowed(where)}.{hint}"
+
+
+def _is_type_tag(part: str | int) -> bool:
+    # pydantic names the branch of a union in the location; that is no key of the file.
+    return isinstance(part, str) and (part in ("DataSpec", "ModelSpec", "Amount", "constrained-str") or "[" in part)
+
+
+def allowed(place: Place) -> str:
+    """What may stand at a place of a plan, in words."""
+    keys = [part for part in place if isinstance(part, str)]
+    listed = bool(place) and isinstance(place[-1], int)  # an entry of a list, not the list
+    match keys[-1] if keys else "":
+        case "task":
+            return ", ".join(TASKS)
+        case "data":
+            return "a file, a folder or a data set id; or a group of train, validation and test"
+        case "model":
+            return "a preset, a folder or a hub id; or a group of name, parameters, layers, width and others"
+        case "recipe":
+            return f"a group of settings: {', '.join(RECIPE_KEYS)}"
+        case "phases":
+            return f"a group of {_names(Phase)}" if listed else f"a list of groups of {_names(Phase)}"
+        case "budget":
+            return ALLOWED_AMOUNTS
+        case "until":
+            return f"{ALLOWED_AMOUNTS}, 'stable'"
+        case "frozen":
+            return 'a list of patterns of parameter names, for instance ["embedding*"]'
+        case key:
+            owner = Recipe if "recipe" in keys[:-1] else _owner(keys[:-1])
+            return _in_words(typing.get_type_hints(owner).get(key, str), listed=listed)
+
+
+def _names(kind: type[Any]) -> str:
+    return ", ".join(field.name for field in fields(kind))
+
+
+def _owner(keys: list[str]) -> type[Any]:
+    """The dataclass that is reached by these keys from the plan."""
+    kind: type[Any] = Plan
+    for key in keys:
+        kind = _dataclass_in(typing.get_type_hints(kind)[key]) or kind
+    return kind
+
+
+def _in_words(hint: Any, *, listed: bool = False) -> str:
+    """A type as people say it: `a whole number`, `true or false`, `a list of texts`; its entry if `listed`."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Literal:
+        return ", ".join(map(repr, arguments))
+    if origin in (typing.Union, types.UnionType):
+        return _in_words(next(part for part in arguments if part is not type(None)), listed=listed)
+    if origin is tuple and listed:
+        return _in_words(arguments[0])
+    if origin is tuple and Ellipsis not in arguments:
+        return f"a list of {len(arguments)} numbers"
+    if origin is tuple:
+        return f"a list of {_in_words(arguments[0]).removeprefix('a ')}s"
+    return {bool: "true or false", int: "a whole number", float: "a number"}.get(hint, "a text")
+
+
+# Contradictions -------------------------------------------------------------------------------------
+
+
+def check_meaning(plan: Plan, origins: Origins) -> None:
+    """What the types cannot say: known task and metric, data that can be found in one way."""
+    for index in range(plan.phase_count):
+        _check_phase(plan, index, origins)
+    try:
+        family_of(plan)
+    except PlanError as error:
+        raise PlanError(f"{origins.at(('phases',))}: {error}") from error
+    if plan.tolerance is not None and not plan.tolerance > 0:
+        raise PlanError(f"{origins.at(('tolerance',))}: tolerance is {plan.tolerance:g}; allowed: more than 0")
+    if not 0 <= plan.seed < 2**31:
+        raise PlanError(f"{origins.at(('seed',))}: seed is {plan.seed}; allowed: 0 to {2**31 - 1}")
+    for name in ("parameters", "layers", "width", "heads", "context", "vocabulary"):
+        size = getattr(plan.model, name)
+        least = {"parameters": 1000, "width": 8, "context": 2, "vocabulary": 257}.get(name, 1)
+        if size is not None and size < least:
+            raise PlanError(f"{origins.at(('model', name))}: model.{name} is {size}; allowed: {least} or more")
+
+
+def _check_phase(plan: Plan, index: int, origins: Origins) -> None:
+    phase = plan.phase(index)
+    try:
+        task = task_named(str(phase.task)).name
+    except PlanError as error:
+        raise PlanError(f"{origins.at(place_of(plan, index, 'task'))}: {error}") from error
+    if phase.metric is not None and task != OWN_MODEL:  # whose metric may be a function's name
+        where = origins.at(place_of(plan, index, "metric"))
+        try:
+            name = metric_named(phase.metric).name
+        except PlanError as error:
+            raise PlanError(f"{where}: {error}") from error
+        if name not in JUDGED_BY.get(task, METRICS):
+            raise PlanError(f"{where}: metric '{name}' says nothing of {task}; allowed: {', '.join(JUDGED_BY[task])}")
+    _check_moves(plan, index, origins)
+    data = phase.data
+    assert data is not None, "a plan has data"
+    if bool(data.source) == bool(data.train) or (data.source and (data.validation or data.test)):
+        raise PlanError(
+            f"{origins.at(place_of(plan, index, 'data'))}: data names either one source, or train (and validation, "
+            "test) files"
+        )
+
+
+def place_of(plan: Plan, index: int, key: str) -> Place:
+    """Where a phase's value stands: in the phase, or in the plan where the phase has none of its own."""
+    own = bool(plan.phases) and getattr(plan.phases[index], key) is not None
+    return ("phases", index, key) if own else (key,)
+
+
+def _check_moves(plan: Plan, index: int, origins: Origins) -> None:
+    """Moves that contradict the recipe or the length, and schedules that need one."""
+    phase = plan.phase(index)
+    if isinstance(phase.moves, tuple):
+        where = origins.at(place_of(plan, index, "moves"))
+        try:
+            check_moves(phase.moves, phase.recipe, plan.budget)
+        except PlanError as error:
+            raise PlanError(f"{where}: moves: {error}") from error
+        if phase.moves and isinstance(phase.until, Amount):
+            raise PlanError(
+                f"{where}: moves are named, but until is {phase.until}, which leaves them no room; leave until out, "
+                "or set it to stable"
+            )
+    schedule = phase.recipe.get("schedule")
+    if schedule in ("one-cycle", "multi-step") and plan.budget is None and not isinstance(phase.until, Amount):
+        own: Place = ("phases", index) if plan.phases and "schedule" in plan.phases[index].recipe else ()
+        raise PlanError(
+            f"{origins.at((*own, 'recipe', 'schedule'))}: recipe.schedule is {schedule}, which needs a length; give "
+            "a budget, or the phase an until"
+        )
+
+
+def judged_by_loss(plan: Plan) -> tuple[Plan, str | None]:
+    """The plan as simulated learners can run it, which know nothing but a loss; and what is to be said of that."""
+    names = dict.fromkeys(m for i in range(plan.phase_count) if (m := plan.phase(i).metric))
+    others = [name for name in names if name not in METRICS or metric_named(name).name not in _OF_TOKENS]
+    if not others:
+        return plan, None
+    phases = tuple(replace(p, metric=None if p.metric in others else p.metric) for p in plan.phases)
+    metric = None if plan.metric in others else plan.metric
+    # A tolerance is in the unit of the metric that it was given for.
+    simulated = replace(plan, metric=metric, phases=phases, tolerance=None)
+    return simulated, f"judged by loss, since simulated learners have no {' or '.join(others)}"
