@@ -18,13 +18,14 @@ from cases_language import SETTINGS, class_inputs, opinions, write_classes, writ
 from multistep import api
 from multistep.backends.torch.groups import kinds, layers_below_head
 from multistep.backends.torch.learner import TorchLearner
-from multistep.core.metric import scores_of
+from multistep.core.compare import compare
+from multistep.core.metric import Evaluation, metric_named, scores_of
 from multistep.core.plan import DataSpec, Plan
 from multistep.core.recipe import Recipe
 from multistep.engine.learner import Readiness
 from multistep.engine.planfile import plan_from
 from multistep.errors import DataError, PlanError
-from multistep.tasks.language.baseline import Baseline, is_spaceless
+from multistep.tasks.language.baseline import Baseline, is_spaceless, majority_note
 from multistep.tasks.language.encode import encode_texts
 from multistep.tasks.language.labels import Labels
 from multistep.tasks.language.load import classifier, load_encoder, masked_model, new_encoder
@@ -32,9 +33,9 @@ from multistep.tasks.language.mask import masker_for
 from multistep.tasks.language.masking import NO_LABEL, drop_words
 from multistep.tasks.language.models import Encoder, Scale
 from multistep.tasks.language.spans import Texts, read_spans, word_bytes
-from multistep.tasks.language.splits import load_labelled
+from multistep.tasks.language.splits import Examples, load_labelled
 from multistep.tasks.language.task import LanguageWorkshop
-from multistep.tasks.language.tokenizer import SPECIAL, make_tokenizer
+from multistep.tasks.language.tokenizer import SPECIAL, make_tokenizer, save_tokenizer
 
 TEXTS = [text for text, _ in opinions(300, 0)]
 TWO = Labels("class", ("bad", "good"))
@@ -235,6 +236,30 @@ def test_a_pretrained_encoder_is_fine_tuned_by_another_recipe(exported: Path) ->
     assert moved == {name for name in before if not name.startswith(("bert.embeddings", "bert.encoder"))}
 
 
+def test_a_pretrained_encoder_has_a_recipe_for_a_budget_of_seconds(exported: Path) -> None:
+    """How long its training texts are is not counted: no rule may divide by it."""
+    data, model = DataSpec(source=str(exported / "train.csv")), str(exported / "run" / "model")
+    for task in ("text-classification", "fill-mask"):
+        _, ready = opened(plan_from({"task": task, "data": data, "model": model, "budget": "20s"}))
+        assert ready.facts.pretrained
+        assert (ready.recipe.learning_rate, ready.recipe.augmentation, ready.recipe.sharpness) == (5e-5, 0, 0)
+
+
+def test_an_encoder_of_relative_places_reads_as_far_as_its_tokenizer_and_from_the_end(tmp_path: Path) -> None:
+    """XLNet's max_position_embeddings is -1, and its head reads the last place, which must not be padding."""
+    from transformers import XLNetConfig, XLNetForSequenceClassification
+
+    tokenizer = encoder().tokenizer
+    config = XLNetConfig(vocab_size=tokenizer.get_vocab_size(), d_model=16, n_layer=1, n_head=2, d_inner=32)
+    assert config.max_position_embeddings == -1
+    XLNetForSequenceClassification(config).save_pretrained(tmp_path)
+    save_tokenizer(tokenizer, tmp_path, 2000)
+    loaded = load_encoder(str(tmp_path))
+    assert (loaded.longest, loaded.context) == (2000, 2000)
+    found = api.predict(tmp_path, [TEXTS[0], TEXTS[1] * 9])
+    assert found[0].probability == pytest.approx(api.predict(tmp_path, [TEXTS[0]])[0].probability, abs=1e-6)
+
+
 def test_numbers_leave_the_house_in_their_own_unit(tmp_path: Path) -> None:
     from transformers import AutoModelForSequenceClassification
 
@@ -333,6 +358,78 @@ def test_what_is_said_of_new_texts(exported: Path) -> None:
     (exported / "other.csv").write_text("text,label\na,excellent\nb,good\n", encoding="utf-8")
     with pytest.raises(DataError, match="'excellent' does not occur in training"):
         api.evaluate(model, str(exported / "other.csv"))
+
+
+def test_what_is_scored_of_a_table_and_left_out_is_said(exported: Path, caplog: pytest.LogCaptureFixture) -> None:
+    model = exported / "run" / "model"
+    marked = [
+        (text, "good" if label else "bad", ("train", "TEST")[i % 2]) for i, (text, label) in enumerate(opinions(60, 7))
+    ]
+    rows = [*marked, ("", "good", "test"), ("what a joy", "", "test")]
+    lines = ["review,label,Split", *(",".join(f'"{field}"' for field in row) for row in rows)]
+    source = exported / "marked.csv"
+    source.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    found = api.evaluate(model, str(source))
+    assert found["examples"] == 30
+    right = [
+        p.output == label
+        for p, (_, label, _) in zip(api.predict(model, [r[0] for r in marked[1::2]]), marked[1::2], strict=True)
+    ]
+    assert found["scores"]["accuracy"]["score"] == pytest.approx(np.mean(right)), "of the rows marked as test"
+    assert caplog.messages == [
+        f"{source}: splits from column 'Split': train 30, test 32 rows",
+        "text from column 'review', label from 'label' (of 'review', 'label')",
+        f"{source}: rows left out because they have no text: 1 ({source}:62)",
+        f"{source}: rows left out because they have no label: 1 (first: {source}:63)",
+    ]
+
+
+def test_always_saying_the_same_is_told_of_every_kind_of_labels() -> None:
+    def note(labels: Labels, train: Any, validation: Any) -> str:
+        parts = [Examples(tuple("ab" * len(rows)), None, np.array(rows)) for rows in (train, validation)]
+        return majority_note(parts[0], parts[1], labels)
+
+    assert note(TWO, [0, 1, 1], [1, 0, 0, 1]) == (
+        "always saying 'good', the most frequent class of train, is right 50.0% of validation"
+    )
+    numbers = note(Labels("number"), [1.0, 2.0, 6.0], [3.0, 5.0])
+    assert numbers == "always saying 3, the mean of train, has a mean squared error of 2 on validation"
+    several = Labels("classes", ("a", "b", "c"))
+    usual = note(several, [[1.0, 1, 0], [1, 1, 1], [1, 0, 0]], [[1.0, 0, 0], [0, 1, 1]])
+    assert usual == "always saying 'a', 'b', what is most frequent in train, has a micro F1 of 0.571 on validation"
+    rare = note(several, [[1.0, 0, 0], [0, 0, 0], [0, 0, 0]], [[1.0, 0, 0], [0, 0, 0]])
+    assert "always saying 'a', what" in rare
+    assert "micro F1 of 0.667" in rare
+
+
+def class_rows(labels: Any, predictions: Any) -> Evaluation:
+    columns = {"label": labels, "prediction": predictions, "block": np.arange(len(labels))}
+    return Evaluation({name: np.asarray(column, np.float64) for name, column in columns.items()})
+
+
+def test_classes_that_the_truth_lacks_are_left_out_of_means() -> None:
+    """As scikit-learn does if it is given the truth's own labels; its default would divide by what a model says."""
+    from sklearn import metrics
+
+    generator = np.random.default_rng(0)
+    labels = generator.integers(0, 4, 200)
+    predictions = np.where(generator.random(200) < 0.6, labels, generator.integers(0, 6, 200))
+    scores = scores_of(class_rows(labels, predictions))
+    known: Any = {"labels": np.unique(labels), "average": "macro", "zero_division": 0}
+    for name in ("f1", "precision", "recall"):
+        theirs = getattr(metrics, f"{name}_score")(labels, predictions, **known)
+        assert scores["macro_f1" if name == "f1" else name] == pytest.approx(theirs)
+    everything = metrics.f1_score(labels, predictions, average="macro")
+    assert everything == pytest.approx(scores["macro_f1"] * 4 / 6)
+    different = 0
+    for _ in range(200):
+        labels = generator.integers(0, 3, 200)
+        one, other = (
+            class_rows(labels, np.where(generator.random(200) < 0.85, labels, drawn))
+            for drawn in generator.choice(4, (2, 200), p=[0.3, 0.3, 0.37, 0.03])
+        )
+        different += compare(metric_named("macro_f1"), one, other).significant
+    assert different / 200 <= 0.08, "readers that are equally good; with the default's mean it is about 0.25"
 
 
 def test_pairs_are_written_in_two_ways(tmp_path: Path) -> None:

@@ -163,6 +163,24 @@ def test_a_list_in_a_field_of_a_csv(tmp_path: Path) -> None:
     assert load(write(tmp_path / "a.csv", csv_of("text,tags", rows))).labels.names == ("a", "b")
 
 
+def test_several_classes_in_one_field_are_hinted_at(tmp_path: Path) -> None:
+    def hints(names: list[str], **columns: Any) -> list[str]:
+        rows = [(f"text {i}", names[i % len(names)]) for i in range(60)]
+        notes = load(write(tmp_path / "a.csv", csv_of("text,label", rows)), **columns).notes
+        return [note for note in notes if "data.labels=classes" in note]
+
+    genres = ["drama|comedy", "drama", "comedy|action", "action|drama"]
+    (hint,) = hints(genres)
+    assert "most labels hold '|', such as 'action|drama', and their parts come back in others" in hint
+    assert not hints(genres, labels="classes")
+    assert not hints(["Rome, Italy", "Lyon, France", "Bonn, Germany"]), "no part comes back"
+    assert not hints(["drama", "comedy", "drama|comedy"]), "most hold one"
+    many = [f"a{i % 20}|b{i // 20}" for i in range(200)]
+    rows = [(f"text {i}", label) for i, label in enumerate(many)]
+    with pytest.raises(DataError, match=r"hardly a label column.*most labels hold '\|', such as 'a0\|b0'.*=classes"):
+        load(write(tmp_path / "a.csv", csv_of("text,label", rows)))
+
+
 # What is wrong --------------------------------------------------------------------------------------
 
 
@@ -171,8 +189,8 @@ def test_a_list_in_a_field_of_a_csv(tmp_path: Path) -> None:
     [
         ("a.csv", "text,label\n", "no row below the names"),
         ("a.csv", "text,one,two\na,b,c\n", r"which of 'one', 'two' is the label\? columns: 'text', 'one', 'two'"),
-        ("a.csv", "text\na\n", "no column is left for the label"),
-        ("a.csv", "label\n1\n", "no column holds text"),
+        ("a.csv", "text\na\n", "no column is left for the label; columns: 'text'; name it with --set data.lab"),
+        ("a.csv", "label\n1\n", "no column holds text; columns: 'label'; name it with --set data.text_column=NAME"),
         ("a.csv", "text,label\n3.5,a\n4,b\n", r"a\.csv:2: 'text' is '3.5': the whole column holds numbers"),
         ("a.jsonl", '{"text": "a", "label": 1}\n{"text": 5, "label": 0}\n', r"a\.jsonl:2: 'text' is 5, a int"),
         ("a.csv", "text,text,label\na,b,c\n", "two columns are called 'text'"),

@@ -12,10 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from multistep.errors import DataError
+from multistep.engine.planfile import plan_from
+from multistep.errors import DataError, PlanError
 from multistep.tasks.text.files import read_documents
 from multistep.tasks.text.manual import python_manual
+from multistep.tasks.text.ngram import NGram
+from multistep.tasks.text.preset import TextFacts, choose_preset
 from multistep.tasks.text.splits import load_splits
+from multistep.tasks.text.task import TextWorkshop
 
 POEMS = [f"Poem {i}\nwas written on day {i * i} of a year that had {i + 300} days.\n" for i in range(200)]
 
@@ -93,7 +97,7 @@ def test_empty_documents_are_dropped_and_counted(tmp_path: Path) -> None:
         ("a.jsonl", b'{"text": "a"}\n{"n": 5}\n', r"a\.jsonl:2: 'text' is missing or null"),
         ("a.jsonl", b'{"text": "\\ud800"}\n', "half a surrogate pair"),
         ("a.jsonl", b'{"q": "a", "r": "b"}\n', r"which column is the text\? columns: 'q', 'r'"),
-        ("a.csv", b"n\n1\n", "no column holds text"),
+        ("a.csv", b"n\n1\n", r"no column holds text; columns: 'n'; name it with --set data\.text_column=NAME"),
         ("a.csv", b"n,text\n1,a,b\n", r"a\.csv:2: 3 fields, but the first line names 2"),
         ("a.csv", b'n,text\n1,"a\n2,b\n', r"a\.csv:\d: not csv"),
         ("a.parquet", b"no", r"a\.parquet: not a parquet file"),
@@ -133,7 +137,7 @@ def test_hugging_face_data_sets(tmp_path: Path, capfd: pytest.CaptureFixture[str
     datasets.DatasetDict(both).save_to_disk(tmp_path / "named")
     capfd.readouterr()
     assert read_documents(str(tmp_path / "single")).texts == tuple(POEMS)
-    assert read_documents(str(tmp_path / "named")).texts == tuple(POEMS)
+    assert read_documents(str(tmp_path / "named")).texts == tuple(POEMS[:2]), "what is held out"
     splits = load_splits(str(tmp_path / "named"))
     assert splits.validation == tuple(POEMS[:2])
     assert splits.test == ()
@@ -217,6 +221,7 @@ def test_splits_that_are_given(named: str, tmp_path: Path) -> None:
     write(tmp_path / "test" / "a.txt", "b")
     with pytest.raises(DataError, match=r"more than one file for a split: test, test\.txt"):
         load_splits(str(tmp_path))
+    (tmp_path / "test.txt").unlink()
     (tmp_path / "train.txt").rename(tmp_path / "dev.txt")
     with pytest.raises(DataError, match="no train split"):
         load_splits(str(tmp_path))
@@ -269,6 +274,32 @@ def test_an_interpreter_without_its_manual(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setitem(sys.modules, "pydoc_data.topics", None)
     with pytest.raises(DataError, match="comes without"):
         python_manual()
+
+
+def test_a_baseline_that_counts_a_part_says_so() -> None:
+    text = "".join(POEMS)
+    whole, part = NGram.fit([text]), NGram.fit([text[:1000], text], most_characters=3000)
+    assert whole.name == "6-gram"
+    assert part.name == "6-gram of the first 3,000 characters"
+    assert NGram.fit([text], most_characters=len(text)).name == "6-gram"
+
+
+def test_settings_that_a_text_model_cannot_obey_are_refused(tmp_path: Path) -> None:
+    """They were ignored, while those beside them were refused."""
+    data = write(tmp_path / "a.txt", "".join(POEMS))
+
+    def opening(**model: object) -> None:
+        TextWorkshop().open(plan_from({"task": "text-generation", "data": data, "model": model}), 0, lambda: False)
+
+    with pytest.raises(PlanError, match=r"model\.tokenizer: '.*brings its own; leave it out"):
+        opening(name=str(tmp_path), tokenizer="bpe")
+    with pytest.raises(
+        PlanError, match=r"model\.vocabulary is 300, but characters bring their own: the \d+ of the text"
+    ):
+        opening(tokenizer="characters", vocabulary=300)
+    plan = plan_from({"task": "text-generation", "data": data, "model": {"vocabulary": 300}})
+    preset = choose_preset(plan.model, TextFacts(len("".join(POEMS)), 40), plan)
+    assert (preset.tokenizer, preset.vocabulary) == ("bpe", 300), "whoever names a vocabulary wants one learnt"
 
 
 @pytest.mark.real_data

@@ -10,7 +10,7 @@ import json
 import re
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,19 @@ class Table:
             )
         return self.values(name)
 
+    def take(self, rows: Sequence[int]) -> Table:
+        """Some of the rows."""
+
+        def values(name: str) -> list[object]:
+            column = self.values(name)
+            return [column[i] for i in rows]
+
+        return replace(self, numbers=[self.numbers[i] for i in rows], values=values)
+
+    def without(self, column: str) -> Table:
+        """The table as if it did not have this column."""
+        return replace(self, is_text={name: text for name, text in self.is_text.items() if name != column})
+
     def strings(self, name: str) -> list[str]:
         """A column of texts. Raises DataError that names the first row without one."""
         texts = []
@@ -89,8 +102,7 @@ def named_tables(source: str) -> dict[str, Table] | None:
     A folder made by `save_to_disk`, or a hub id: "name", "owner/name" or "owner/name:configuration".
     """
     path = Path(source).expanduser()
-    marks = [(path / mark).is_file() for mark in ("dataset_dict.json", "dataset_info.json", "state.json")]
-    saved = marks[0] or all(marks[1:])
+    saved = is_saved_set(path)
     if not saved and (path.exists() or not _may_be_hub_id(path, source)):
         return None
     import datasets
@@ -114,6 +126,12 @@ def named_tables(source: str) -> dict[str, Table] | None:
     return {
         str(name): _of_data_set(f"{source}[{name}]" if len(parts) > 1 else source, part) for name, part in parts.items()
     }
+
+
+def is_saved_set(folder: Path) -> bool:
+    """Whether `save_to_disk` of a Hugging Face data set made the folder."""
+    one, *both = ((folder / mark).is_file() for mark in ("dataset_dict.json", "dataset_info.json", "state.json"))
+    return one or all(both)
 
 
 def _of_data_set(origin: str, part: Any) -> Table:
@@ -142,6 +160,11 @@ def names_in(folder: Path) -> list[str]:
 
 def quoted(names: Iterable[str]) -> str:
     return ", ".join(f"'{name}'" for name in names)
+
+
+def naming(setting: str) -> str:
+    """How a user says which column is meant."""
+    return f"--set data.{setting}=NAME (evaluate: --{setting.replace('_', '-')} NAME)"
 
 
 def existing_file(path: Path) -> Path:

@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from multistep.core.metric import Evaluation, Floats
+from multistep.core.metric import Evaluation, Floats, metric_named
 from multistep.tasks.classes import majority, table_of_probabilities
 from multistep.tasks.language.labels import Labels
 from multistep.tasks.language.score import number_table, several_table
 from multistep.tasks.language.splits import Examples
+from multistep.tasks.tables import quoted
 
 MOST_TEXTS = 50_000  # drawn by lot
 MOST_FEATURES = 300_000  # the most frequent n-grams
@@ -111,10 +112,21 @@ def is_spaceless(texts: Sequence[str]) -> bool:
     return len(SPACELESS.findall(some)) > SPACELESS_SHARE * max(1, len(some))
 
 
-def majority_note(train: Examples, validation: Examples, labels: Labels) -> str | None:
-    """What always saying the most frequent class scores on the validation split."""
-    if labels.kind != "class":
-        return None
-    most = int(np.bincount(train.labels.astype(np.int64), minlength=len(labels.names)).argmax())
-    share = float((validation.labels == most).mean())
-    return f"always saying '{labels.names[most]}', the most frequent class of train, is right {share:.1%} of validation"
+def majority_note(train: Examples, validation: Examples, labels: Labels) -> str:
+    """What always saying the same scores on the validation split: the most frequent class or classes, or the mean."""
+    if labels.kind == "number":
+        mean = float(train.labels.mean())
+        error = float(np.square(validation.labels - mean).mean())
+        return f"always saying {mean:.4g}, the mean of train, has a mean squared error of {error:.4g} on validation"
+    if labels.kind == "class":
+        most = int(np.bincount(train.labels.astype(np.int64), minlength=len(labels.names)).argmax())
+        share = float((validation.labels == most).mean())
+        name = labels.names[most]
+        return f"always saying '{name}', the most frequent class of train, is right {share:.1%} of validation"
+    shares = train.labels.mean(0)
+    usual = shares > 0.5 if (shares > 0.5).any() else np.arange(len(shares)) == shares.argmax()
+    truth = validation.labels.astype(np.float64)
+    said = np.tile(usual.astype(np.float64), (len(truth), 1))
+    score = metric_named("micro_f1").score(several_table(truth, said, np.zeros(len(truth))))
+    names = quoted(name for name, there in zip(labels.names, usual.tolist(), strict=True) if there)
+    return f"always saying {names}, what is most frequent in train, has a micro F1 of {score:.3f} on validation"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from multistep.core.plan import DataSpec
 from multistep.errors import DataError
-from multistep.tasks.tables import Table, quoted
+from multistep.tasks.tables import Table, naming, quoted
 
 PAIRS = (
     ("sentence1", "sentence2"),
@@ -64,7 +64,8 @@ def find_columns(table: Table, data: DataSpec, *, labelled: bool) -> Columns:
     if label is None and labelled:
         rest = [name for name in table.names if name not in (text, second)]
         which = f"which of {quoted(rest)} is the label?" if rest else "no column is left for the label;"
-        raise DataError(f"{table.origin}: {which} columns: {quoted(table.names)}; name it with label_column")
+        of = quoted(table.names)
+        raise DataError(f"{table.origin}: {which} columns: {of}; name it with {naming('label_column')}")
     if len({text, second, label} - {None}) < 1 + (second is not None) + (label is not None):
         raise DataError(f"{table.origin}: text and label are both column '{label or text}'; name two columns")
     if label is not None and label in map(str, _some(table, label)):
@@ -102,7 +103,7 @@ def _texts(table: Table, data: DataSpec) -> tuple[str, str | None]:
     if len(texts) == 1:
         return texts[0], data.second_text_column
     problem = "which column is the text?" if texts else "no column holds text;"
-    raise DataError(f"{table.origin}: {problem} columns: {quoted(table.names)}; name it with text_column")
+    raise DataError(f"{table.origin}: {problem} columns: {quoted(table.names)}; name it with {naming('text_column')}")
 
 
 def _label(table: Table, text: str, second: str | None) -> str | None:

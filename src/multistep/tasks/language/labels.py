@@ -14,13 +14,14 @@ import numpy as np
 import numpy.typing as npt
 
 from multistep.errors import DataError, nearest
-from multistep.tasks.tables import quoted
+from multistep.tasks.tables import naming, quoted
 
 Kind = Literal["class", "classes", "number"]
 Array = npt.NDArray[np.float64] | npt.NDArray[np.int64]
 MOST_WHOLE_NUMBERS = 150  # of different ones that are still taken for classes
 MOST_CLASSES_SHARE = 0.5  # of the rows: above, labels are hardly labels
 SEPARATORS = ("|", ";", ",", "\t")
+PARTS_REPEAT = 2  # times that a part occurs in different labels, on average: above, labels look joined of several
 SHOWN = 12  # names in a message
 UNLABELLED = -1  # how data sets mark rows whose labels are kept secret
 
@@ -90,9 +91,19 @@ def find_labels(train: Column, wanted: Literal["auto", "class", "classes", "numb
     if different > max(MOST_WHOLE_NUMBERS, MOST_CLASSES_SHARE * len(names)):
         raise DataError(
             f"{train.place(0)}: {different} different labels in {len(names)} rows, so this is hardly a label column; "
-            "name another with label_column, or set data.labels to class"
+            f"name another with {naming('label_column')}, or set data.labels to class"
+            + "".join(f"; {hint}" for hint in _joined_labels(names))
         )
-    return Labels("class", _names_of(train, names)), []
+    return Labels("class", _names_of(train, names)), _joined_labels(names)
+
+
+def classes_of(labels: Labels, column: Column) -> list[tuple[str, ...]]:
+    """The classes of each row; none of numbers."""
+    if labels.kind == "number":
+        return [()] * len(column.values)
+    if labels.kind == "class":
+        return [(_name(value, column, i),) for i, value in enumerate(column.values)]
+    return [tuple(_parts(value, labels.separator, column, i)) for i, value in enumerate(column.values)]
 
 
 def numbers_of(column: Column) -> npt.NDArray[np.float64]:
@@ -187,13 +198,27 @@ def _names_of(train: Column, names: Sequence[str]) -> tuple[str, ...]:
     if len(found) < 2:
         raise DataError(
             f"{train.place(0)}: every row has the label '{next(iter(found))}'; there is nothing to tell apart: name "
-            "another column with label_column"
+            f"another column with {naming('label_column')}"
         )
     if train.names:
         return tuple(train.names) if found <= set(train.names) else tuple(sorted(found))
     if all(_look(name) == "whole" for name in found):
         return tuple(sorted(found, key=float))
     return tuple(sorted(found))
+
+
+def _joined_labels(names: Sequence[str]) -> list[str]:
+    """A hint where most labels look like several in one field: drama|comedy, the parts of which come back in others."""
+    different = set(names)
+    for mark in SEPARATORS:
+        parts = [part.strip() for name in different for part in name.split(mark)]
+        if sum(mark in name for name in names) > len(names) / 2 and len(parts) >= PARTS_REPEAT * len(set(parts)):
+            example = next(name for name in sorted(different) if mark in name)
+            return [
+                f"most labels hold '{mark}', such as '{example}', and their parts come back in others; if these are "
+                "several classes in one field, say --set data.labels=classes"
+            ]
+    return []
 
 
 def _several(train: Column) -> tuple[Labels, list[str]]:
@@ -208,7 +233,8 @@ def _several(train: Column) -> tuple[Labels, list[str]]:
     rows = [_parts(value, separator, train, i) for i, value in enumerate(train.values)]
     found = {name for row in rows for name in row}
     if not found:
-        raise DataError(f"{train.place(0)}: no row has a label; name another column with label_column")
+        where = f"{train.place(0)}: no row has a label"
+        raise DataError(f"{where}; name another column with {naming('label_column')}")
     names = tuple(train.names) if train.names and found <= set(train.names) else tuple(sorted(found))
     return Labels("classes", names, separator), notes
 

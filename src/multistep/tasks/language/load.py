@@ -69,7 +69,9 @@ def load_encoder(name: str, context: int | None = None) -> Encoder:
         ) from error
     if not hasattr(tokenizer, "backend_tokenizer"):
         raise PlanError(f"model '{name}': its tokenizer has no fast form; use a model with a tokenizer.json")
-    positions = int(getattr(config, "max_position_embeddings", 0) or UNBOUNDED)
+    positions = int(getattr(config, "max_position_embeddings", None) or 0)
+    if positions <= 0:  # XLNet's is -1: its places are relative
+        positions = UNBOUNDED
     if config.model_type in ("roberta", "xlm-roberta", "camembert", "mpnet"):
         positions -= 2  # the first two of theirs stand for padding
     longest = min(positions, int(min(tokenizer.model_max_length, UNBOUNDED)))

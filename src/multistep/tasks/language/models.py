@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from multistep.core.recipe import Recipe
 from multistep.errors import PlanError
-from multistep.tasks.hub import quietly
+from multistep.tasks.folders import as_os_errors
+from multistep.tasks.hub import draw_fresh, quietly
 from multistep.tasks.language.tokenizer import save_tokenizer
 
 if TYPE_CHECKING:
@@ -85,16 +86,8 @@ class Head:
                     _spread_embeddings(made, self.spread)
             return made
         module: nn.Module = copy.deepcopy(self.model)
-        generator = torch.Generator().manual_seed(seed)
-        spread = float(getattr(self.model.config, "initializer_range", 0.02))
+        draw_fresh(module, self.fresh, seed)
         with torch.no_grad():
-            for name, parameter in module.named_parameters():
-                if name not in self.fresh:
-                    continue
-                if parameter.ndim > 1:
-                    parameter.normal_(0.0, spread, generator=generator)
-                else:
-                    parameter.fill_(1.0 if name.endswith("weight") else 0.0)  # of a norm, or a bias
             _rescale(module, Scale(-self.scale.mean / self.scale.deviation, 1.0 / self.scale.deviation), self.fresh)
         return module
 
@@ -121,6 +114,8 @@ class Head:
         return found
 
     def _inputs(self, tokens_BT: Tensor, inside_BT: Tensor, types_BT: Tensor) -> dict[str, Tensor]:
+        if getattr(self.encoder.config, "summary_type", None) == "last":
+            return _padded_in_front(tokens_BT, inside_BT)
         inputs = {"input_ids": tokens_BT, "attention_mask": inside_BT}
         if getattr(self.encoder.config, "type_vocab_size", 0) > 1:
             inputs["token_type_ids"] = types_BT
@@ -128,7 +123,7 @@ class Head:
 
     def write(self, model: Any, folder: Path) -> None:
         """A folder that transformers loads, tokenizer and all."""
-        with quietly():
+        with quietly(), as_os_errors():
             if self.scale != Scale():
                 model = copy.deepcopy(model)
                 with torch.no_grad():
@@ -138,6 +133,14 @@ class Head:
             self.encoder.hub_tokenizer.save_pretrained(folder)
         else:
             save_tokenizer(self.encoder.tokenizer, folder, self.encoder.longest)
+
+
+def _padded_in_front(tokens_BT: Tensor, inside_BT: Tensor) -> dict[str, Tensor]:
+    """Inputs of XLNet, whose head reads the last place; its own places are relative, so nothing else moves."""
+    length = tokens_BT.shape[1]
+    place_BT = torch.arange(length, device=tokens_BT.device) + inside_BT.sum(1, keepdim=True)
+    moved_BT, there_BT = (values_BT.gather(1, place_BT % length) for values_BT in (tokens_BT, inside_BT))
+    return {"input_ids": moved_BT, "attention_mask": there_BT.float()}
 
 
 def _spread_embeddings(model: Any, spread: float) -> None:

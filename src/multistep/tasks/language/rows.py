@@ -11,10 +11,22 @@ from pathlib import Path
 
 from multistep.core.plan import DataSpec
 from multistep.errors import DataError
-from multistep.tasks.language.columns import find_columns
+from multistep.tasks.language.columns import Columns, find_columns
 from multistep.tasks.language.docstrings import DOCSTRINGS, python_docstrings
 from multistep.tasks.language.labels import is_missing
-from multistep.tasks.tables import TABLES, Table, is_number, kind_of, named_tables, quoted, read_table
+from multistep.tasks.splits import split_files, split_rows, together
+from multistep.tasks.tables import (
+    TABLES,
+    Table,
+    is_number,
+    is_saved_set,
+    kind_of,
+    named_tables,
+    naming,
+    quoted,
+    read_table,
+)
+from multistep.tasks.text.manual import MANUAL
 
 
 @dataclass(frozen=True)
@@ -51,57 +63,74 @@ class Rows:
         return self.texts[row] if self.seconds is None else f"{self.texts[row]}\0{self.seconds[row]}"
 
 
-def read_rows(source: str, data: DataSpec, *, labelled: bool) -> Rows:
-    """All rows of one source: a table, a folder of tables, or the docstrings. Raises DataError that names the place.
-
-    Rows without text, or without a label where one is needed, are left out and counted.
-    """
-    if source == DOCSTRINGS:
-        texts, packages = python_docstrings()
-        return Rows(DOCSTRINGS, texts, None, packages, lambda i: f"{DOCSTRINGS}: text {i + 1}", notes=(NAMES_HIDDEN,))
-    path = Path(source).expanduser()
-    if path.is_dir():
-        files = sorted(p for p in path.iterdir() if p.is_file() and not p.name.startswith("."))
-        kind = next((kind for kind in TABLES if any(kind_of(p) == kind for p in files)), None)
-        if kind is None:
-            raise DataError(f"{path}: no table in this folder; allowed: {', '.join(TABLES)}")
-        chosen = [p for p in files if kind_of(p) == kind]
-        left_out = len(files) - len(chosen)
-        notes = (f"{path}: files left out because they are not {kind}: {left_out}",) if left_out else ()
-        return _joined(str(path), [_of_table(read_table(p), data, labelled) for p in chosen], notes)
-    return _of_table(read_table(path), data, labelled)
-
-
 NAMES_HIDDEN = (
     f"{DOCSTRINGS}: the name of a text's own package is replaced by '...' in it, since it would give the answer away"
 )
 
 
-def read_named(source: str, data: DataSpec, *, labelled: bool) -> dict[str, Rows] | None:
-    """The splits of a Hugging Face data set under its own names; None if `source` is none."""
+def read_parts(source: str, data: DataSpec, *, labelled: bool) -> dict[str, Rows]:
+    """One source by the splits that it names: a Hugging Face data set's, or those of a column; else all under "".
+
+    A table, a folder of tables, a data set, or the docstrings. Rows without text, or without a label where one is
+    needed, are left out and counted. Raises DataError that names the place.
+    """
     if source == DOCSTRINGS:
-        return None
-    tables = named_tables(source)
-    if tables is None:
-        return None
-    return {name: _of_table(table, data, labelled) for name, table in tables.items()}
+        texts, packages = python_docstrings()
+        said = (NAMES_HIDDEN,)
+        return {"": Rows(DOCSTRINGS, texts, None, packages, lambda i: f"{DOCSTRINGS}: text {i + 1}", notes=said)}
+    named = named_tables(source)
+    if named is not None:
+        if len(named) > 1:
+            return {
+                name: _of_table(table, _columns(table, data, labelled), data, labelled) for name, table in named.items()
+            }
+        ((name, table),) = named.items()
+        return {split or name: part for split, part in _by_split(table, data, labelled).items()}
+    path = Path(source).expanduser()
+    if not path.is_dir():
+        return _by_split(read_table(path), data, labelled)
+    files = sorted(p for p in path.iterdir() if p.is_file() and not p.name.startswith("."))
+    kind = next((kind for kind in TABLES if any(kind_of(p) == kind for p in files)), None)
+    if kind is None:
+        raise DataError(f"{path}: no table in this folder; allowed: {', '.join(TABLES)}")
+    chosen = [p for p in files if kind_of(p) == kind]
+    left_out = len(files) - len(chosen)
+    notes = (f"{path}: files left out because they are not {kind}: {left_out}",) if left_out else ()
+    tables = together({str(p): _by_split(read_table(p), data, labelled) for p in chosen})
+    return {split: _joined(str(path), parts, notes) for split, parts in tables.items()}
 
 
 def is_table(source: str) -> bool:
     """Whether a source holds rows, rather than running text: by its names alone."""
     path = Path(source).expanduser()
+    if source == MANUAL:
+        return False
     if source == DOCSTRINGS or kind_of(path) in TABLES:
         return True
     if path.is_dir():
+        if files := split_files(source)[0]:
+            return is_table(next(iter(files.values())))
         kinds = {kind_of(p) for p in path.iterdir() if not p.name.startswith(".")}
-        return ".txt" not in kinds and bool(kinds & set(TABLES) or (path / "dataset_dict.json").is_file())
+        return ".txt" not in kinds and (bool(kinds & set(TABLES)) or is_saved_set(path))
     return not path.exists() and kind_of(path) == ""  # a hub id
 
 
-def _of_table(table: Table, data: DataSpec, labelled: bool) -> Rows:
+def _by_split(table: Table, data: DataSpec, labelled: bool) -> dict[str, Rows]:
+    """The rows of each split by the table's own column, all read alike; "" has them where there is no such column."""
+    table, parts = split_rows(table, (data.text_column, data.second_text_column, data.label_column))
+    columns = _columns(table, data, labelled)
+    if len(parts) == 1:
+        return {split: _of_table(table, columns, data, labelled) for split in parts}
+    return {split: _of_table(table.take(rows), columns, data, labelled) for split, rows in parts.items()}
+
+
+def _columns(table: Table, data: DataSpec, labelled: bool) -> Columns:
     if not len(table):
         raise DataError(f"{table.origin}: there is no row below the names of the columns")
-    columns = find_columns(table, data, labelled=labelled)
+    return find_columns(table, data, labelled=labelled)
+
+
+def _of_table(table: Table, columns: Columns, data: DataSpec, labelled: bool) -> Rows:
     texts = _texts(table, columns.text)
     seconds = _texts(table, columns.second) if columns.second else None
     labels = table.column(columns.label) if columns.label else None
@@ -126,7 +155,8 @@ def _of_table(table: Table, data: DataSpec, labelled: bool) -> Rows:
         first = table.place(unlabelled[0])
         notes.append(f"{table.origin}: rows left out because they have no label: {len(unlabelled)} (first: {first})")
     if not kept and not unlabelled:
-        raise DataError(f"{table.origin}: no row has a text in column '{columns.text}'; name another with text_column")
+        where = f"{table.origin}: no row has a text in column '{columns.text}'"
+        raise DataError(f"{where}; name another with {naming('text_column')}")
     everything = Rows(
         table.origin,
         tuple(texts),
@@ -153,14 +183,14 @@ def _texts(table: Table, name: str) -> list[str]:
         else:
             what = f"{value!r}, a {type(value).__name__}"
             raise DataError(
-                f"{table.place(i)}: '{name}' is {what}, not a text; name another column with text_column "
-                f"(columns: {quoted(table.names)})"
+                f"{table.place(i)}: '{name}' is {what}, not a text; name another column with "
+                f"{naming('text_column')}; columns: {quoted(table.names)}"
             )
     said = [(i, text) for i, text in enumerate(found) if text.strip()]
     if said and all(is_number(text) for _, text in said):
         raise DataError(
             f"{table.place(said[0][0])}: '{name}' is {said[0][1]!r}: the whole column holds numbers, not text; name "
-            f"another with text_column (columns: {quoted(table.names)})"
+            f"another with {naming('text_column')}; columns: {quoted(table.names)}"
         )
     return found
 
@@ -171,7 +201,9 @@ def _joined(origin: str, parts: Sequence[Rows], notes: tuple[str, ...]) -> Rows:
     paired = parts[0].seconds is not None
     for part in parts:
         if (part.seconds is not None) != paired:
-            raise DataError(f"{part.origin}: has other columns than {parts[0].origin}; name text_column and its pair")
+            raise DataError(
+                f"{part.origin}: has other columns than {parts[0].origin}; name data.text_column and its pair"
+            )
 
     def place(row: int) -> str:
         which = bisect_right(ends, row)

@@ -12,9 +12,9 @@ from multistep.core.metric import Floats
 from multistep.core.plan import DataSpec
 from multistep.errors import DataError
 from multistep.tasks.language.encode import Encoded, Ints, encode_texts
-from multistep.tasks.language.rows import Rows, is_table, read_named, read_rows
+from multistep.tasks.language.rows import Rows, is_table, read_parts
 from multistep.tasks.language.splits import fingerprint, read_splits
-from multistep.tasks.splits import NAMES, split_files
+from multistep.tasks.splits import held_out, held_out_source
 from multistep.tasks.text.files import read_documents
 from multistep.tasks.text.splits import load_splits
 from multistep.tasks.text.stream import LEAST_SPAN_BYTES
@@ -33,6 +33,7 @@ class Texts:
 
     texts: tuple[str, ...]
     seconds: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()  # of the source, to be said aloud
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def load_texts(data: DataSpec) -> TextParts:
         given = data.source or {name: path for name in ("train", "validation", "test") if (path := getattr(data, name))}
         found = load_splits(given, text_column=data.text_column)
         return TextParts(Texts(found.train), Texts(found.validation), Texts(found.test), found.notes, found.fingerprint)
-    rows, notes = read_splits(data, labelled=False)
+    rows, notes = read_splits(data)
     parts = {name: _texts_of(part) for name, part in rows.items()}
     nothing = Texts(())
     return TextParts(
@@ -78,25 +79,15 @@ def load_texts(data: DataSpec) -> TextParts:
 
 def load_all(data: DataSpec) -> Texts:
     """All texts of one source; of several splits the test split, else the validation split."""
-    source = held_out(str(data))
-    if not is_table(source):
-        return Texts(read_documents(source, text_column=data.text_column).texts)
-    named = read_named(source, data, labelled=False)
-    if named:
-        return _texts_of(
-            next((named[name] for name in ("test", "validation") if name in named), next(iter(named.values())))
-        )
-    return _texts_of(read_rows(source, data, labelled=False))
-
-
-def held_out(source: str) -> str:
-    """Of a folder that holds splits, the test split, else the validation split; any other source itself."""
-    files = {NAMES[name.lower()]: path for name, path in split_files(source).items()}
-    return files.get("test", files.get("validation", source))
+    source = held_out_source(data)
+    if is_table(source):
+        return _texts_of(held_out(read_parts(source, data, labelled=False)))
+    documents = read_documents(source, text_column=data.text_column)
+    return Texts(documents.texts, notes=documents.notes)
 
 
 def _texts_of(rows: Rows) -> Texts:
-    return Texts(rows.texts, rows.seconds)
+    return Texts(rows.texts, rows.seconds, rows.notes)
 
 
 def read_spans(tokenizer: Tokenizer, of: Texts, context: int) -> Spans:

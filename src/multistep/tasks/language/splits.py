@@ -12,8 +12,8 @@ import numpy as np
 
 from multistep.core.plan import DataSpec
 from multistep.errors import DataError
-from multistep.tasks.language.labels import Array, Column, Labels, encode, find_labels, is_missing
-from multistep.tasks.language.rows import Rows, read_named, read_rows
+from multistep.tasks.language.labels import Array, Column, Labels, classes_of, encode, find_labels, is_missing
+from multistep.tasks.language.rows import Rows, read_parts
 from multistep.tasks.splits import NO_TEST, given_splits
 
 ENOUGH_ROWS = 20_000  # a smaller set gives more of itself, or its intervals would prove nothing
@@ -53,18 +53,19 @@ def load_labelled(data: DataSpec) -> LabelledSplits:
     """Read what the plan names and cut whatever split is missing, the same way each time.
 
     Splits are taken as given from three sources, from a folder that holds files named train, validation (val, valid,
-    dev) or test, and from a Hugging Face data set. With nothing but train, 80 : 10 : 10 of the rows are cut (90 : 5 : 5
-    from 20,000 rows on), each class alike; rows with the same text stay together. A missing validation split is cut
-    from train; a test split missing beside a validation split stays missing.
+    dev) or test, from a table's column `split`, and from a Hugging Face data set. With nothing but train, 80 : 10 : 10
+    of the rows are cut (90 : 5 : 5 from 20,000 rows on), each class alike; rows with the same text stay together. A
+    missing validation split is cut from train; a test split missing beside a validation split stays missing.
     Raises DataError for labels that make no sense, or splits that are too small.
     """
-    rows, notes = read_splits(data, labelled=True)
-    train = rows["train"]
+    given, notes = _given(data, labelled=True)
+    train = given["train"]
     assert train.labels is not None, "rows are read with labels"
+    # Of all that is to be cut: a kind or a separator that few rows show must not be lost with them.
     labels, guessed = find_labels(_column(train, train.names), data.labels)
-    notes += [f"{train.origin}: {note}" for note in guessed]
-    names = train.names
-    parts = {name: _encoded(part, labels, names) for name, part in rows.items()}
+    rows, more = _completed(given, classes_of(labels, _column(train, train.names)))
+    notes += [*more, *(f"{train.origin}: {note}" for note in guessed)]
+    parts = {name: _encoded(part, labels, train.names) for name, part in rows.items()}
     notes += _rare(labels, parts["train"], rows["train"])
     return LabelledSplits(
         parts["train"],
@@ -76,16 +77,34 @@ def load_labelled(data: DataSpec) -> LabelledSplits:
     )
 
 
-def read_splits(data: DataSpec, *, labelled: bool) -> tuple[dict[str, Rows], list[str]]:
-    """The rows of each split, as given or cut, and what is to be said of them; without labels cut all alike."""
+def read_splits(data: DataSpec) -> tuple[dict[str, Rows], list[str]]:
+    """The rows of each split without regard to labels, and what is to be said; cut as `load_labelled` would."""
+    given, notes = _given(data, labelled=False)
+    rows, more = _completed(given, _classes_told(given["train"], data))
+    return rows, [*notes, *more]
+
+
+def _classes_told(rows: Rows, data: DataSpec) -> list[tuple[str, ...]]:
+    """The classes of each row, as far as they can be told where nobody needs them."""
+    found: list[tuple[str, ...]] = [()] * len(rows)
+    labels, several = rows.labels or (), data.labels == "classes"
+    told = [i for i, label in enumerate(labels) if not is_missing(label, several=several, named=bool(rows.names))]
+    column = _column(rows.take(told), rows.names)
+    try:
+        classes = classes_of(find_labels(column, data.labels)[0], column) if told else []
+    except DataError:  # whoever trains on the labels will hear of it
+        return found
+    for i, names in zip(told, classes, strict=True):
+        found[i] = names
+    return found
+
+
+def _given(data: DataSpec, *, labelled: bool) -> tuple[dict[str, Rows], list[str]]:
+    """The splits that there are, train among them, and what is to be said of them."""
     source: str | dict[str, str] = data.source or {
         name: path for name in ("train", "validation", "test") if (path := getattr(data, name))
     }
-    given, notes = given_splits(
-        source,
-        functools.partial(read_rows, data=data, labelled=labelled),
-        functools.partial(read_named, data=data, labelled=labelled),
-    )
+    given, notes = given_splits(source, functools.partial(read_parts, data=data, labelled=labelled))
     notes = [*(note for part in given.values() for note in part.notes), *notes]
     for name in [name for name in given if not len(given[name])]:
         if name == "train":
@@ -97,17 +116,21 @@ def read_splits(data: DataSpec, *, labelled: bool) -> tuple[dict[str, Rows], lis
         if (part.seconds is not None) != paired:
             raise DataError(
                 f"{part.origin}: {'one text' if paired else 'two texts'} a row, but {given['train'].origin} has "
-                f"{'two' if paired else 'one'}; name text_column and second_text_column"
+                f"{'two' if paired else 'one'}; name data.text_column and data.second_text_column"
             )
-    given, cut = _cut(given)
-    notes += cut
-    if "test" not in given:
+    return given, notes
+
+
+def _completed(given: dict[str, Rows], classes: Sequence[Sequence[str]]) -> tuple[dict[str, Rows], list[str]]:
+    """All splits, those that are missing cut from train, whose rows are of these classes."""
+    rows, notes = _cut(given, classes)
+    if "test" not in rows:
         notes.append(NO_TEST)
     for name in ("validation", "test"):
-        if name in given:
-            notes += _duplicates(given["train"], given[name], name)
-    _require_enough(given)
-    return given, notes
+        if name in rows:
+            notes += _duplicates(rows["train"], rows[name], name)
+    _require_enough(rows)
+    return rows, notes
 
 
 def _column(rows: Rows, names: tuple[str, ...]) -> Column:
@@ -128,7 +151,7 @@ def encoded_rows(rows: Rows, labels: Labels, names: tuple[str, ...] = ()) -> Exa
 # Cutting --------------------------------------------------------------------------------------------
 
 
-def _cut(given: dict[str, Rows]) -> tuple[dict[str, Rows], list[str]]:
+def _cut(given: dict[str, Rows], classes: Sequence[Sequence[str]]) -> tuple[dict[str, Rows], list[str]]:
     """The splits with those that are missing cut from train."""
     train = given["train"]
     share = SHARE if len(train) >= ENOUGH_ROWS else SMALL_SHARE
@@ -138,14 +161,17 @@ def _cut(given: dict[str, Rows]) -> tuple[dict[str, Rows], list[str]]:
         wanted = {"validation": share}
     else:
         return given, []
-    members = _assigned(train, wanted)
+    members = _assigned(train, classes, wanted)
     parts = {name: train.take(rows) for name, rows in members.items()}
     sizes = ", ".join(f"{name} {len(part):,}" for name, part in parts.items())
     return {**given, **parts}, [f"{train.origin}: cut into {sizes} rows"]
 
 
-def _assigned(rows: Rows, wanted: Mapping[str, float]) -> dict[str, list[int]]:
-    """The rows of each split in their order: of each class alike, by the hash of the text, equal ones together."""
+def _assigned(rows: Rows, classes: Sequence[Sequence[str]], wanted: Mapping[str, float]) -> dict[str, list[int]]:
+    """The rows of each split in their order: of each class alike, by the hash of the text, equal ones together.
+
+    A group of equal texts stays in train if a class of theirs has no other example there: it could not be scored.
+    """
     groups: dict[bytes, list[int]] = defaultdict(list)
     for i in range(len(rows)):
         groups[_hash(rows.whole(i))].append(i)
@@ -156,6 +182,7 @@ def _assigned(rows: Rows, wanted: Mapping[str, float]) -> dict[str, list[int]]:
     if len(by_class) > MOST_STRATA * len(groups):  # numbers, or too many classes to give each split some of each
         by_class = defaultdict(list, {"": [groups[key] for key in sorted(groups)]})
     found: dict[str, list[int]] = {name: [] for name in ("train", *wanted)}
+    in_train = Counter(name for names in classes for name in names)
     owed = dict.fromkeys(wanted, 0.0)  # what a small class could not give is taken from the next
     for stratum in sorted(by_class):
         left = list(by_class[stratum])
@@ -163,6 +190,11 @@ def _assigned(rows: Rows, wanted: Mapping[str, float]) -> dict[str, list[int]]:
             owed[name] += share * sum(map(len, by_class[stratum]))
             while len(left) > 1 and owed[name] >= 0.5 * len(left[0]):
                 members = left.pop(0)
+                taken = Counter(name for i in members for name in classes[i])
+                if any(in_train[name] == count for name, count in taken.items()):
+                    found["train"] += members
+                    continue
+                in_train -= taken
                 owed[name] -= len(members)
                 found[name] += members
         found["train"] += [i for members in left for i in members]

@@ -14,6 +14,7 @@ from multistep.backends.torch.learner import TorchLearner, pick_device
 from multistep.backends.torch.optimizers import usable_optimizers
 from multistep.core.plan import DataSpec, Plan
 from multistep.core.recipe import Recipe
+from multistep.core.tasks import TASKS
 from multistep.core.trial import Facts
 from multistep.engine.learner import Learner, Readiness
 from multistep.errors import PlanError
@@ -82,7 +83,7 @@ class LanguageWorkshop:
         recipe = self._recipe(plan, phase, encoder, head, encoded["train"].lengths)
         assert recipe.batch_size is not None, "the preset has one"
         domain = ClassifyDomain(splits, head, encoded, recipe.batch_size)
-        most = majority_note(splits.train, splits.validation, splits.labels)
+        usual = majority_note(splits.train, splits.validation, splits.labels)
         cut = _cut(encoded, encoder.context)
         shares = class_shares(splits.labels, splits.train)
         facts = Facts(
@@ -95,7 +96,7 @@ class LanguageWorkshop:
             pretrained=encoder.pretrained,
             device=device_name(pick_device()),
             description=f"{encoder.description}, up to {encoder.context} of a text",
-            notes=(*splits.notes, f"train: {shares}", *([most] if most else []), *cut, *head.notes),
+            notes=(*splits.notes, f"train: {shares}", usual, *cut, *head.notes),
             settings=domain.settings,
             longest_context=encoder.longest,
             optimizers=usable_optimizers(),
@@ -140,7 +141,7 @@ class LanguageWorkshop:
             settings=domain.settings,
             longest_context=encoder.longest,
             optimizers=usable_optimizers(),
-            loss_unit="nats per hidden token",
+            loss_unit=TASKS["fill-mask"].loss_unit,
             usage=USAGES["fill-mask"],
         )
         rate_open = "learning_rate" not in given and not encoder.pretrained

@@ -22,12 +22,14 @@ from multistep.tasks.language.labels import Labels
 from multistep.tasks.language.load import classifier, load_encoder, masked_model
 from multistep.tasks.language.mask import score_spans
 from multistep.tasks.language.models import Encoder, Head, Scale
-from multistep.tasks.language.rows import Rows, read_named, read_rows
+from multistep.tasks.language.rows import read_parts
 from multistep.tasks.language.score import table_of
-from multistep.tasks.language.spans import held_out, load_all, read_spans
+from multistep.tasks.language.spans import load_all, read_spans
 from multistep.tasks.language.splits import encoded_rows
 from multistep.tasks.language.tokenizer import MASK
+from multistep.tasks.notes import say
 from multistep.tasks.prediction import Prediction
+from multistep.tasks.splits import held_out, held_out_source
 
 PAIR = "|||"  # between the two texts of a pair
 LIKELIEST = 5  # classes that a prediction tells of
@@ -35,7 +37,7 @@ KINDS = {"multi_label_classification": "classes", "regression": "number"}
 
 
 def evaluate_model(model: str, data: DataSpec) -> Evaluation:
-    """Score a model folder on all rows of `data`; of several splits, the test split.
+    """Score a model folder on all rows of `data`; of several splits, the test split. Notes are logged.
 
     Raises DataError for labels that the model does not know, PlanError for a folder that is no such model.
     """
@@ -43,33 +45,27 @@ def evaluate_model(model: str, data: DataSpec) -> Evaluation:
     encoder = load_encoder(model, _context(model))
     if task_of(model) == "fill-mask":
         head = masked_model(encoder)
-        spans = read_spans(encoder.tokenizer, load_all(data), encoder.context)
+        texts = load_all(data)
+        say(texts.notes)
+        spans = read_spans(encoder.tokenizer, texts, encoder.context)
         with torch.inference_mode():
             return score_spans(head, _ready(head, model, device), spans, None, device)
     labels = _labels(model, encoder)
     head = classifier(encoder, labels, Scale())
     module = _ready(head, model, device)
-    rows = _rows(replace(data, labels=labels.kind))
+    rows = held_out(read_parts(held_out_source(data), replace(data, labels=labels.kind), labelled=True))
+    say(rows.notes)
     paired = read_task(model).get("pairs")
     if paired is not None and paired != (rows.seconds is not None):
         raise DataError(
             f"{rows.origin}: {'one text' if paired else 'two texts'} a row, but {model} was trained on "
-            f"{'pairs' if paired else 'single texts'}; name text_column and second_text_column"
+            f"{'pairs' if paired else 'single texts'}; name data.text_column and data.second_text_column"
         )
     examples = encoded_rows(rows, labels, rows.names)
     encoded = encode_texts(encoder.tokenizer, examples.texts, examples.seconds, longest=encoder.context)
     with torch.inference_mode():
         logits = logits_of(head, module, encoded, np.arange(len(examples)), device)
         return table_of(logits, examples.labels, labels, Scale())
-
-
-def _rows(data: DataSpec) -> Rows:
-    """All rows of one source; of several splits the test split, else the validation split."""
-    source = held_out(str(data))
-    named = read_named(source, data, labelled=True)
-    if named:
-        return next((named[name] for name in ("test", "validation") if name in named), next(iter(named.values())))
-    return read_rows(source, data, labelled=True)
 
 
 def predict(model: str, inputs: Sequence[str]) -> list[Prediction]:

@@ -49,6 +49,12 @@ class NGram:
     bits: int  # a symbol
     novel: float  # share of the lowest distribution that belongs to characters never seen
     levels: tuple[_Level, ...]  # order 1 first
+    counted: int | None = None  # characters, where the texts have more
+
+    @property
+    def name(self) -> str:
+        some = f" of the first {self.counted:,} characters" if self.counted else ""
+        return f"{self.order}-gram{some}"
 
     @classmethod
     def fit(cls, texts: Sequence[str], order: int = 6, *, most_characters: int = 10_000_000) -> NGram:
@@ -57,10 +63,12 @@ class NGram:
         With more than one document every document ends with an end-of-text symbol, which is predicted too
         (`score(..., end=True)`); a single running text has no end. `order` is lowered where that many symbols
         do not fit into 63 bits (Chinese: 4). Only the first `most_characters` are counted, since a baseline
-        need not fill the memory (about 100 bytes a character). Raises DataError if there is nothing to count.
+        need not fill the memory (about 100 bytes a character); `name` says so. Raises DataError if there is
+        nothing to count.
         """
         if order < 1:
             raise ValueError(f"order is {order}; allowed: 1 and more")
+        counted = most_characters if sum(map(len, texts)) > most_characters else None
         texts = _first(texts, most_characters)
         points = [_code_points(text) for text in texts if text]
         if not points:
@@ -77,7 +85,7 @@ class NGram:
         once, total = int((counts == 1).sum()), int(counts.sum())
         # Good-Turing at order one; divided, as only `rest` of its mass reaches the lowest distribution.
         novel = min(0.5, (once + 1) / (total + 2) / float(levels[0].rest[0]))
-        return cls(order, alphabet, ends, bits, novel, levels)
+        return cls(order, alphabet, ends, bits, novel, levels, counted)
 
     def score(self, text: str, *, end: bool = False) -> _Floats:
         """Nats per character, shape (len(text),): each predicted from those before it in the same document.

@@ -82,7 +82,14 @@ def _tokenizer(spec: ModelSpec, facts: TextFacts) -> tuple[TokenizerKind, int | 
         raise PlanError("model.tokenizer is wordpiece, which cannot write text; allowed: auto, characters, bpe")
     if spec.tokenizer != "auto":
         kind = spec.tokenizer
+    elif spec.vocabulary is not None:
+        kind = "bpe"  # the only one whose vocabulary can be chosen
     if kind == "characters":
+        if spec.vocabulary is not None:
+            raise PlanError(
+                f"model.vocabulary is {spec.vocabulary}, but characters bring their own: the {facts.alphabet} of the "
+                "text; leave it out, or set model.tokenizer to bpe"
+            )
         return kind, None
     # Chinese has thousands of characters, of three bytes each: they need tokens of their own.
     size = 1024 if facts.characters < 5_000_000 else 4096

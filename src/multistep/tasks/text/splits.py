@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from itertools import groupby, pairwise
 
 from multistep.errors import DataError
-from multistep.tasks.splits import NAMES as NAMES  # for whoever looks here
 from multistep.tasks.splits import NO_TEST, given_splits
-from multistep.tasks.text.files import read_documents, read_named_splits
+from multistep.tasks.text.files import read_parts
 
 LEAST_TRAIN_CHARACTERS = 200
 ENOUGH_CHARACTERS = 1_000_000  # a smaller text gives more of itself, or its intervals would prove nothing
@@ -36,18 +35,14 @@ def load_splits(source: str | Mapping[str, str], *, text_column: str | None = No
     """Read `source` (see `read_documents`) and cut whatever split is missing, the same way each time.
 
     Splits are taken as given from a mapping of names to sources, from a folder that holds files or folders
-    named train, validation (val, valid, dev) or test, and from the splits of a Hugging Face data set. With
-    nothing but train, 90 : 5 : 5 of the characters are cut (80 : 10 : 10 of less than a million): a running
-    text at line ends, the tail last; documents whole, ordered by their hash, equal ones together. A missing
-    validation split is cut from train; a test split missing beside a validation split stays missing.
-    Paragraphs that stand in two splits are reported, not removed.
+    named train, validation (val, valid, dev) or test, from a table's column `split`, and from the splits of a
+    Hugging Face data set. With nothing but train, 90 : 5 : 5 of the characters are cut (80 : 10 : 10 of less
+    than a million): a running text at line ends, the tail last; documents whole, ordered by their hash, equal
+    ones together. A missing validation split is cut from train; a test split missing beside a validation split
+    stays missing. Paragraphs that stand in two splits are reported, not removed.
     Raises DataError if train has under 200 characters or validation none.
     """
-    given, notes = given_splits(
-        source,
-        functools.partial(read_documents, text_column=text_column),
-        functools.partial(read_named_splits, text_column=text_column),
-    )
+    given, notes = given_splits(source, functools.partial(read_parts, text_column=text_column))
     said = [note for name in given for note in given[name].notes]
     texts = {name: given[name].texts if name in given else () for name in ("train", "validation", "test")}
     contiguous = all(documents.contiguous for documents in given.values())

@@ -110,8 +110,7 @@ class TextDomain:
         )
 
     def baseline(self, split: Split) -> tuple[str, Evaluation]:
-        ngram = self._ngram
-        return f"{ngram.order}-gram", baseline_table(ngram, self.held_out[split])
+        return self._ngram.name, baseline_table(self._ngram, self.held_out[split])
 
     def resize(self, resolution: int | None) -> None:
         assert resolution is None, "configure refuses a recipe with sizes"
@@ -216,6 +215,7 @@ def _make(plan: Plan, splits: TextSplits | None) -> Maker:
     if plan.model.name not in ("auto", *PRESETS):
         sizes = ("parameters", "layers", "width", "heads", "vocabulary")
         given = [name for name in sizes if getattr(plan.model, name) is not None]
+        given += ["tokenizer"] if plan.model.tokenizer != "auto" else []
         if given:
             raise PlanError(f"model.{given[0]}: '{plan.model.name}' brings its own; leave it out")
         return load_model(plan.model.name, plan.model.context)
