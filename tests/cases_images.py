@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import io
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from multistep.core.metric import Evaluation
-from multistep.core.plan import DataSpec
+from multistep.backends.torch.learner import TorchLearner
+from multistep.core.metric import METRICS, Evaluation
+from multistep.core.plan import DataSpec, Plan
+from multistep.core.recipe import Recipe
+from multistep.engine.learner import Readiness
+from multistep.engine.planfile import plan_from
+from multistep.tasks.images.task import ImageWorkshop
 from multistep.tasks.prediction import Prediction
 
 SHAPES = ("bars", "disc", "stripes")
-SIDE = 12
+SIDE, LARGER = 12, 16
+RECIPE = Recipe(optimizer="muon", learning_rate=0.05, batch_size=16, warmup_steps=0, gradient_clip=0.0)
 
 
 def picture(shape: str, choose: np.random.Generator, side: int = SIDE) -> NDArray[np.uint8]:
@@ -29,6 +39,13 @@ def picture(shape: str, choose: np.random.Generator, side: int = SIDE) -> NDArra
     noise = choose.integers(0, 60, (side, side, 3))
     made: NDArray[np.uint8] = (noise + 150 * shown[:, :, None] * choose.uniform(0.5, 1.0, 3)).astype(np.uint8)
     return made
+
+
+def png(image: Image.Image, **more: Any) -> bytes:
+    """The file's bytes, of a PNG or another `format`."""
+    out = io.BytesIO()
+    image.save(out, more.pop("format", "PNG"), **more)
+    return out.getvalue()
 
 
 def write_folders(folder: Path, splits: dict[str, int], side: int = SIDE) -> None:
@@ -64,3 +81,38 @@ SETTINGS = {
     "model": {"name": "resnet-small", "width": 8},
     "recipe": {"batch_size": 16, "augmentation": 0.6, "resolution": [8, SIDE], "label_smoothing": 0.1},
 }
+
+
+def small_swin(folder: Path, classes: Sequence[str] = ("cat", "dog")) -> str:
+    """A Swin of two stages that leaves out half of its last layers by lot."""
+    from transformers import SwinConfig, SwinForImageClassification
+
+    sizes: dict[str, Any] = {
+        "image_size": LARGER,
+        "patch_size": 2,
+        "embed_dim": 8,
+        "depths": [2, 2],
+        "num_heads": [2, 2],
+    }
+    config = SwinConfig(**sizes, window_size=4, drop_path_rate=0.5, id2label=dict(enumerate(classes)))
+    torch.manual_seed(0)
+    SwinForImageClassification(config).save_pretrained(folder)
+    return str(folder)
+
+
+# A learner with what it was opened by --------------------------------------------------------------
+
+
+def planned(model: Any, data: Path | str = "x", **more: Any) -> Plan:
+    return plan_from({"task": "image-classification", "data": str(data), "model": model, **more})
+
+
+def opened(folder: Path, model: Any) -> tuple[TorchLearner, Readiness]:
+    plan = planned(model, folder)
+    learner, ready = ImageWorkshop().open(plan, 0, lambda: False)
+    assert isinstance(learner, TorchLearner)
+    return learner, ready
+
+
+def accuracy(table: Evaluation) -> float:
+    return METRICS["accuracy"].score(table)

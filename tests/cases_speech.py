@@ -76,10 +76,10 @@ def inputs(folder: Path) -> list[str]:
 
 def agree(predictions: list[Prediction], table: Evaluation) -> bool:
     """Whether they have the errors that the evaluation counted, and the probability of what was right."""
-    from rapidfuzz.distance import Levenshtein
+    import jiwer
 
     said = [Path(p.input).stem.split("-")[2].replace("_", " ") for p in predictions]
-    errors = [Levenshtein.distance(s.split(), p.output.split()) for s, p in zip(said, predictions, strict=True)]
+    errors = [round(len(s.split()) * jiwer.wer(s, p.output)) for s, p in zip(said, predictions, strict=True)]
     right = [i for i, p in enumerate(predictions) if p.output == said[i]]
     probabilities = [predictions[i].probability or 0.0 for i in right]
     loss = table.columns["loss"][right]

@@ -39,6 +39,21 @@ def test_the_readmes_python_runs(tmp_path: Path) -> None:
     assert re.match(r"\d+\.\d+ Interval\(score=", done.stdout)
 
 
+def test_the_code_for_a_model_of_ones_own_runs(tmp_path: Path) -> None:
+    pages = ("README.md", "docs/own-model.md")
+    found = [[code for code in blocks(page, "python") if "nn." in code] for page in pages]
+    assert [len(codes) for codes in found] == [1, 1]
+    for number, code in enumerate({code for codes in found for code in codes}):
+        (folder := tmp_path / str(number)).mkdir()
+        assert len(code.splitlines()) == 15
+        assert 'budget="10m"' in code
+        short = code.replace('budget="10m"', 'budget="60 steps"')
+        done = subprocess.run([sys.executable, "-c", short], cwd=folder, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert re.match(r"Interval\(score=0\.\d+.* majority", done.stdout)
+        assert (folder / "runs/mine/model/model.safetensors").exists()
+
+
 def test_the_readmes_plan_is_valid(tmp_path: Path) -> None:
     (text,) = blocks("README.md", "yaml")
     path = tmp_path / "plan.yaml"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,27 +10,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from cases_images import SHAPES, picture, write_folders
+from cases_images import LARGER, RECIPE, SHAPES, accuracy, opened, picture, planned, write_folders
 from PIL import Image
 from torch import Tensor
 
 from multistep import api
-from multistep.backends.torch.learner import TorchLearner
-from multistep.core.metric import METRICS, Evaluation
-from multistep.core.plan import Plan
-from multistep.core.recipe import Recipe
-from multistep.engine.learner import Readiness
-from multistep.engine.planfile import plan_from
 from multistep.errors import DataError, PlanError
 from multistep.tasks import predict
 from multistep.tasks.images.augment import augment, draw, mix
 from multistep.tasks.images.decode import Form
-from multistep.tasks.images.models import load_model
 from multistep.tasks.images.preset import ImageFacts, choose, products
-from multistep.tasks.images.task import ImageWorkshop, resized
+from multistep.tasks.images.task import resized
 
-SIDE = 16
-RECIPE = Recipe(optimizer="muon", learning_rate=0.05, batch_size=16, warmup_steps=0, gradient_clip=0.0)
+SIDE = LARGER
 
 
 @pytest.fixture(scope="module")
@@ -38,21 +30,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("images")
     write_folders(made, {"train": 30, "val": 10, "test": 10}, SIDE)
     return made
-
-
-def planned(model: Any, data: Path | str = "x", **more: Any) -> Plan:
-    return plan_from({"task": "image-classification", "data": str(data), "model": model, **more})
-
-
-def opened(folder: Path, model: Any) -> tuple[TorchLearner, Readiness]:
-    plan = planned(model, folder)
-    learner, ready = ImageWorkshop().open(plan, 0, lambda: False)
-    assert isinstance(learner, TorchLearner)
-    return learner, ready
-
-
-def accuracy(table: Evaluation) -> float:
-    return METRICS["accuracy"].score(table)
 
 
 # Augmentation ---------------------------------------------------------------------------------------
@@ -174,64 +151,15 @@ def test_small_nets_by_name(folder: Path, name: str) -> None:
     assert [exhibit.title.split()[0] for exhibit in shown][-2:] == ["Confusion:", "By"]
 
 
-def test_a_standard_resnet_is_exported_as_transformers_has_it(folder: Path, tmp_path: Path) -> None:
-    learner, ready = opened(folder, "resnet-18")
-    assert ready.facts.parameters > 11e6
-    learner.initial(replace(RECIPE, optimizer="sgd", batch_size=45), 0)
-    learner.advance([0.02])
-    table = learner.evaluate("test", sample=False)
-    learner.export(tmp_path, "card")
-    from transformers import pipeline
-
-    files = sorted((folder / "test").rglob("*.png"))
-    said = pipeline("image-classification", str(tmp_path))([str(file) for file in files[::7]])
-    for answer, row in zip(said, range(0, len(files), 7), strict=True):
-        assert answer[0]["label"] == SHAPES[int(table.columns["prediction"][row])]
-        assert answer[0]["score"] == pytest.approx(table.columns["probability"][row], abs=1e-3)
-    assert json.loads((tmp_path / "config.json").read_text())["architectures"] == ["ResNetForImageClassification"]
-
-
-def small_vit(folder: Path, classes: tuple[str, ...]) -> str:
-    from transformers import ViTConfig, ViTForImageClassification
-
-    sizes: dict[str, Any] = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
-    sizes |= {"intermediate_size": 32, "image_size": 12, "patch_size": 4}
-    ViTForImageClassification(ViTConfig(**sizes, id2label=dict(enumerate(classes)))).save_pretrained(folder)
-    processor: dict[str, Any] = {"image_processor_type": "ViTImageProcessor", "size": {"height": 12, "width": 12}}
-    processor |= {"image_mean": [0.5] * 3, "image_std": [0.2] * 3}
-    (folder / "preprocessor_config.json").write_text(json.dumps(processor))
-    return str(folder)
-
-
-def test_any_classifier_of_transformers_keeps_its_head_where_it_knows_the_classes(folder: Path, tmp_path: Path) -> None:
-    name = small_vit(tmp_path, SHAPES[::-1])
-    learner, ready = opened(folder, name)
-    assert ready.facts.pretrained
-    assert not ready.rate_open
-    assert "resolution" not in ready.facts.settings
-    learner.initial(ready.recipe, 0)
+@pytest.mark.parametrize("sizes", [(4, SIDE), (4,)])
+def test_sizes_that_a_net_cannot_read_are_named(folder: Path, sizes: tuple[int, ...]) -> None:
+    learner, ready = opened(folder, {"name": "cnn", "width": 8})
     domain: Any = learner._domain
-    assert domain.splits.classes == SHAPES[::-1]
-    assert domain.splits.form == Form(3, 12, 12)
-    model: Any = learner._model
-    torch.testing.assert_close(model.mean.flatten(), torch.full((3,), 127.5))
-    scores = api.evaluate(name, str(folder / "test"))["scores"]
-    assert scores["accuracy"]["score"] == pytest.approx(accuracy(learner.evaluate("test", sample=False)))
-    with pytest.raises(
-        PlanError, match=r"recipe.resolution: this vit has learnt positions, so it reads images of 12 x"
-    ):
-        learner.initial(replace(ready.recipe, resolution=(8, 12)), 0)
-
-
-def test_a_head_for_other_classes_begins_anew(folder: Path, tmp_path: Path) -> None:
-    learner, ready = opened(folder, small_vit(tmp_path, ("cat", "dog")))
-    assert any("its classes are others than the data's, so its head begins anew" in n for n in ready.facts.notes)
-    learner.initial(ready.recipe, 0)
-    learner.advance([1e-3] * 2)
-    assert len(learner.evaluate("test", sample=False)) == 30
-    (tmp_path / "out").mkdir()
-    learner.export(tmp_path / "out", "")
-    assert load_model(str(tmp_path / "out"), None, None)[0].classes == SHAPES
+    domain._maker._config = replace(domain._maker._config, stages=3)
+    with pytest.raises(PlanError, match=r"recipe\.resolution: images of 4 x 4 cannot be read by this cnn \(.*larger"):
+        learner.initial(replace(ready.recipe, resolution=sizes), 0)
+    learner.initial(replace(ready.recipe, resolution=(8, SIDE)), 0)
+    assert learner._model.training
 
 
 def test_a_net_goes_on_with_other_classes(folder: Path, tmp_path: Path) -> None:
@@ -271,6 +199,17 @@ def test_an_image_that_cannot_be_read_is_named(folder: Path, tmp_path: Path) -> 
     np.savez(tmp_path / "data.npz", images=np.zeros((4, 9, 9), np.uint8), labels=list("xxyy"))
     with pytest.raises(DataError, match=r"label 'x' is unknown to the model; it has 'bars', 'disc', 'stripes'"):
         api.evaluate(tmp_path, str(tmp_path / "data.npz"))
+
+
+def test_what_cannot_be_scored_is_said(folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    learner, _ = opened(folder, {"name": "cnn", "width": 8})
+    learner.initial(RECIPE, 0)
+    learner.export(tmp_path, "")
+    shutil.copytree(folder / "test", tmp_path / "some")
+    (tmp_path / "some/disc/003.png").write_bytes(b"")
+    caplog.clear()
+    assert api.evaluate(tmp_path, str(tmp_path / "some"))["examples"] == 29
+    assert caplog.messages == [f"data: images skipped that cannot be read: 1: {tmp_path}/some/disc/003.png (empty)"]
 
 
 def test_mistakes_in_a_plan_are_named(folder: Path, tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import io
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -11,13 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cases_images import SHAPES, picture, write_folders
+from cases_images import SHAPES, picture, png, write_folders
 from numpy.typing import NDArray
 from PIL import Image
 
 from multistep.core.plan import DataSpec
 from multistep.errors import DataError
-from multistep.tasks.images.decode import Form, decode
+from multistep.tasks.images.decode import Form
 from multistep.tasks.images.mirror import mirroring_helps
 from multistep.tasks.images.splits import ImageSet, ImageSplits, load_one, load_splits, look_through
 
@@ -127,6 +126,19 @@ def test_groups_stay_in_one_split(tmp_path: Path) -> None:
     assert any("cut by groups" in note for note in found.notes)
 
 
+def test_a_group_with_the_last_images_of_a_class_stays_in_train(tmp_path: Path) -> None:
+    """Each of the twelve has a class that nobody else shows, or that few do; whoever is held out, train has all."""
+    for rare in range(12):
+        rows = [f"{i}.png,{'rare' if i // 4 == rare else SHAPES[i % 2]},{i // 4}" for i in range(48)]
+        found = load(write_table(tmp_path / str(rare), rows, "path,label,subject"))
+        assert set(found.train.labels) == {0, 1, 2}
+        assert all(counts(found))
+        assert not any(note.startswith("train: classes that it does not show") for note in found.notes)
+    own = write_table(tmp_path / "own", [f"{i}.png,{i // 4},{i // 4}" for i in range(48)], "path,label,subject")
+    with pytest.raises(DataError, match=r"12 groups are too few .* without taking a class's last ones out of train"):
+        load(own)
+
+
 def test_columns_can_be_named(tmp_path: Path) -> None:
     rows = [f"{i}.png,{SHAPES[i % 2]},{i % 5}" for i in range(30)]
     path = write_table(tmp_path, rows, "where,what,how")
@@ -173,52 +185,6 @@ def test_mirror_images_are_used_where_they_help(meaning: bool) -> None:
     helps, why = mirroring_helps(given)
     assert helps is not meaning
     assert f"images are {'not ' if meaning else ''}mirrored in training" in why
-
-
-# Decoding -------------------------------------------------------------------------------------------
-
-
-def png(image: Image.Image, **more: Any) -> bytes:
-    out = io.BytesIO()
-    image.save(out, more.pop("format", "PNG"), **more)
-    return out.getvalue()
-
-
-def test_modes_and_sizes_become_one_and_it_is_said(tmp_path: Path) -> None:
-    for i, mode in enumerate(("L", "RGB", "RGBA", "P", "1", "CMYK", "LA", "I;16")):
-        (tmp_path / str(i % 2)).mkdir(exist_ok=True)
-        for j in range(3):
-            image = Image.fromarray(pixels(1, 10 * i + j)[0]).resize((SIDE + i, SIDE + j))
-            image = image.convert("I").convert(mode) if mode == "I;16" else image.convert(mode)
-            image.save(tmp_path / str(i % 2) / f"{i}{j}.{'jpg' if mode == 'CMYK' else 'png'}")
-    found = load(tmp_path)
-    assert found.form.channels == 3
-    assert sum(counts(found)) == 24
-    assert any("all are read as RGB" in note for note in found.notes)
-    assert any("of 24 sizes, 8 x 8 to 10 x 15; all are resized to 10 x 10" in note for note in found.notes)
-
-
-CORNERS = np.zeros((4, 6), np.uint8)
-CORNERS[0, 0] = 255
-
-
-@pytest.mark.parametrize("case", ["turned", "transparent", "16 bits", "animated"])
-def test_an_image_is_read_as_people_see_it(case: str) -> None:
-    grey = Image.fromarray(CORNERS)
-    if case == "turned":
-        exif = Image.Exif()
-        exif[0x0112] = 6  # shown turned to the right
-        data, expected = png(grey, exif=exif), np.rot90(CORNERS, -1)
-    elif case == "transparent":
-        data, expected = png(Image.merge("LA", (Image.fromarray(CORNERS * 0), grey))), 255 - CORNERS
-    elif case == "16 bits":
-        data, expected = png(Image.fromarray(CORNERS.astype(np.uint16) * 257)), CORNERS
-    else:
-        more = [Image.fromarray(255 - CORNERS)]
-        data, expected = png(grey, format="GIF", save_all=True, append_images=more), CORNERS
-    found = decode(data, Form(1, *expected.shape))
-    assert not isinstance(found, str)
-    assert np.array_equal(found[:, :, 0], expected)
 
 
 # What is wrong --------------------------------------------------------------------------------------

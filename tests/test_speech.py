@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,8 +26,11 @@ from multistep.tasks.speech.augment import Draws, FeatureAugmentation, stretched
 from multistep.tasks.speech.decode import Decoder, best_path
 from multistep.tasks.speech.features import LogMel
 from multistep.tasks.speech.language import CharacterModel
+from multistep.tasks.speech.models import load_model
 from multistep.tasks.speech.nets import Kind, NetConfig, make_net
 from multistep.tasks.speech.preset import SpeechFacts, choose_shape
+from multistep.tasks.speech.score import character_errors, word_errors
+from multistep.tasks.speech.task import SpeechWorkshop
 
 ABC = Alphabet(("", "a", "b"))
 
@@ -128,15 +132,17 @@ def test_the_character_model_leads_to_what_was_written_in_training() -> None:
     assert sum(np.exp(after_s)) + np.exp(language.log_probability(language.context("s"), "?")) == pytest.approx(1.0)
 
 
-def test_errors_are_those_that_jiwer_counts() -> None:
+def test_errors_of_each_utterance_are_those_that_jiwer_counts() -> None:
     import jiwer
-    from rapidfuzz.distance import Levenshtein
 
-    said, heard = words(40, 0), words(40, 1)
-    errors = sum(Levenshtein.distance(s.split(), h.split()) for s, h in zip(said, heard, strict=True))
-    assert errors / sum(len(s.split()) for s in said) == pytest.approx(jiwer.wer(said, heard))
-    characters = sum(Levenshtein.distance(s, h) for s, h in zip(said, heard, strict=True))
-    assert characters / sum(map(len, said)) == pytest.approx(jiwer.cer(said, heard))
+    said, heard = [*words(40, 0), "a b c", "ab"], [*words(40, 1), "", "b a ab ab"]
+    by_word, by_character = word_errors(said, heard), character_errors(said, heard)
+    assert by_word[-2:] == [3, 3]
+    assert by_character[-2:] == [5, 7]
+    one_by_one = [len(s.split()) * jiwer.wer(s, h) for s, h in zip(said, heard, strict=True)]
+    assert by_word == pytest.approx(one_by_one)
+    assert sum(by_word) / sum(len(s.split()) for s in said) == pytest.approx(jiwer.wer(said, heard))
+    assert sum(by_character) / sum(map(len, said)) == pytest.approx(jiwer.cer(said, heard))
 
 
 # Order and augmentation -----------------------------------------------------------------------------
@@ -264,6 +270,55 @@ def test_a_model_of_transformers_is_trained_and_comes_out_as_one(letters: str, t
     assert again.record["weights_sha256"] == result.record["weights_sha256"]
     usage = str(result.record["usage"]).replace("{model}", repr(str(result.model)))
     exec(usage, {})
+
+
+def test_a_head_that_a_model_lacks_is_drawn_from_the_seed_and_nothing_is_printed(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from safetensors.torch import load_file, save_file
+
+    source = tiny_wav2vec2(tmp_path / "pretrained", "ABCD")
+    weights = load_file(source / "model.safetensors")
+    head = {name: weights.pop(name) for name in ("lm_head.weight", "lm_head.bias")}
+    save_file(weights, source / "model.safetensors", metadata={"format": "pt"})
+    capfd.readouterr()
+    drawn = []
+    for global_seed, seed in ((1, 0), (2, 0), (1, 5)):
+        torch.manual_seed(global_seed)
+        maker = load_model(str(source)).ready(["abba"])
+        drawn.append(maker.build(seed).state_dict())
+    assert "a new head for 7 symbols" in maker.description
+    assert all(torch.equal(drawn[0][name], drawn[1][name]) for name in drawn[0])
+    changed = [name for name in drawn[0] if not torch.equal(drawn[0][name], drawn[2][name])]
+    assert changed == ["lm_head.weight"]
+    assert not torch.equal(drawn[0]["lm_head.weight"], head["lm_head.weight"])
+    (tmp_path / "out").mkdir()
+    maker.write(maker.build(0), tmp_path / "out")
+    assert capfd.readouterr() == ("", "")
+    with pytest.raises(PlanError, match=r"the weights of lm_head\.bias are missing, so it writes nothing yet"):
+        load_model(str(source)).ready(())
+
+
+def test_phases_of_the_same_data_share_its_features(tmp_path: Path) -> None:
+    data = write(tmp_path)
+    phases = [{"name": "one", "until": "2 steps"}, {"name": "two", "until": "2 steps"}]
+    plan = plan_from({"task": "speech-recognition", "data": data, "phases": phases})
+    workshop = SpeechWorkshop()
+    domains: list[Any] = [workshop.open(plan, phase, lambda: False)[0] for phase in (0, 1)]
+    one, two = (learner._domain for learner in domains)
+    assert one.train.frames.data_ptr() == two.train.frames.data_ptr()
+
+
+def test_what_cannot_be_scored_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    data = write(tmp_path)
+    model = {"name": "wavenet", "layers": 1, "width": 16}
+    result = train(tmp_path / "run", data, model=model, phases=[{"name": "only", "until": "2 steps"}])
+    manifest = tmp_path / "test.csv"
+    manifest.write_text(manifest.read_text(encoding="utf-8") + "none.wav,ab\n", encoding="utf-8")
+    caplog.clear()
+    assert api.evaluate(result.model, str(manifest))["examples"] == 16
+    said = f"data: 1 of 17 rows cannot be used: 1 no such file (first: {manifest}:18: {tmp_path}/none.wav)"
+    assert said in caplog.messages
 
 
 def test_a_language_without_spaces_is_judged_by_characters_and_a_phase_goes_on(tmp_path: Path) -> None:

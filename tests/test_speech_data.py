@@ -85,6 +85,46 @@ def test_part_of_a_sound_is_cut_out(tmp_path: Path) -> None:
     assert np.allclose(samples, say("abcd")[960:2880], atol=1e-4)
 
 
+def parts(folder: Path, rows: list[dict[str, object]]) -> Splits:
+    """A manifest as NeMo writes it, with validation beside it."""
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    (folder / "parts.jsonl").write_text(text, encoding="utf-8")
+    (folder / "dev.jsonl").write_text(json.dumps({"audio_filepath": "x.wav", "text": "a"}) + "\n", encoding="utf-8")
+    return read_splits(DataSpec(train=str(folder / "parts.jsonl"), validation=str(folder / "dev.jsonl")))
+
+
+def test_a_part_from_the_beginning_is_no_longer_than_it_says(tmp_path: Path) -> None:
+    """With or without an offset of its own, where other rows are parts of the same sound."""
+    write_sound(tmp_path / "x.wav", "abcd")
+    soundfile.write(tmp_path / "long.flac", np.tile(say("ab"), 300), 8000)  # 87 s
+    short = {"audio_filepath": "x.wav", "text": "a", "offset": 0, "duration": 0.24}
+    long = {"audio_filepath": "long.flac", "text": "a", "duration": 1.0}
+    whole = {"audio_filepath": "./x.wav", "text": "abcd", "duration": 0.24}  # NeMo tells the length of every sound
+    corpus = loaded(parts(tmp_path, [short, long, {**long, "offset": 61.5}, {**long, "offset": 0.0}, whole]))
+    features = default_features(8000)
+    samples = [1920, 8000, 8000, 8000, len(say("abcd"))]
+    assert corpus.splits["train"].lengths.tolist() == [features.length(count) for count in samples]
+    assert not any("longer than" in note for note in corpus.notes)
+
+
+def test_a_part_outside_its_sound_is_counted_and_named(tmp_path: Path) -> None:
+    write_sound(tmp_path / "x.wav", "abcd")
+    seconds = len(say("abcd")) / 8000
+    row = {"audio_filepath": "x.wav", "text": "a", "offset": 0.1, "duration": 0.3}
+    rows = [{**row, "offset": 0.01 * i} for i in range(27)]
+    rows += [{**row, "offset": -0.1}, {**row, "offset": 9.0}, {**row, "duration": 2.0}]
+    rows.append({**row, "duration": seconds - 0.05})  # ends 0.05 s behind: lengths in lists are rounded
+    corpus = loaded(parts(tmp_path, rows))
+    path = tmp_path / "parts.jsonl"
+    (said,) = (note for note in corpus.notes if note.startswith("train: 3 of 31 rows cannot be used"))
+    assert f"1 with an offset below 0 (first: {path}:28: {tmp_path}/x.wav)" in said
+    assert f"2 with a part that goes past the end of its sound (first: {path}:29: {tmp_path}/x.wav)" in said
+    assert len(corpus.splits["train"]) == 28
+    for wrong in ({"duration": None}, {"duration": "long"}, {"offset": float("nan")}):
+        with pytest.raises(DataError, match=r"parts\.jsonl:1: 'offset' needs a 'duration' beside it, both in seconds"):
+            parts(tmp_path, [{**row, **wrong}])
+
+
 def test_folders_with_transcripts_beside_the_sounds(tmp_path: Path) -> None:
     for name in ("deep/x.wav", "y.flac"):
         write_sound(tmp_path / name, "ab").with_suffix(".txt").write_text("A b\n", encoding="utf-8")
@@ -127,6 +167,17 @@ def test_a_split_column_is_honoured_and_validation_cut_from_train(tmp_path: Path
     rows[0]["split"] = "trian"
     with pytest.raises(DataError, match=r"m\.csv:2: unknown split 'trian'.* Did you mean 'train'"):
         read_splits(DataSpec(source=str(write_manifest(tmp_path / "m.csv", rows))))
+
+
+def test_columns_are_known_by_their_names_in_any_case(tmp_path: Path) -> None:
+    rows = rows_of(tmp_path, 24, Speaker={i: f"s{i % 8}" for i in range(24)}, Split=dict.fromkeys(range(24), "Test"))
+    for row in rows[:16]:
+        row["Split"] = "Train"
+    splits = read_splits(DataSpec(source=str(write_manifest(tmp_path / "m.csv", rows))))
+    assert sum(len(splits.of(name)) for name in SPLITS[:2]) == 16
+    assert [row.path.name for row in splits.test] == [f"{i}.wav" for i in range(16, 24)]
+    assert [row.speaker for row in splits.test] == [f"s{i}" for i in range(8)]
+    assert any("speakers are in column 'Speaker'" in note for note in splits.notes)
 
 
 def test_with_enough_speakers_nobody_is_in_two_splits(tmp_path: Path) -> None:
@@ -190,11 +241,33 @@ def test_characters_that_train_lacks_count_as_errors(tmp_path: Path) -> None:
     train = write_manifest(tmp_path / "train.csv", rows)
     held_out = write_manifest(tmp_path / "dev.csv", [{**row, "text": "abz"} for row in rows[:5]])
     corpus = loaded(read_splits(DataSpec(train=str(train), validation=str(held_out))))
-    assert any("5 of 5 transcripts have characters that the model cannot write (z)" in note for note in corpus.notes)
+    (said,) = (
+        note for note in corpus.notes if "5 of 5 transcripts have characters that the model cannot write" in note
+    )
+    assert said.endswith(f"(z), each an error (first: {held_out}:2: abz)"), "file and row of the list"
     clips = corpus.splits["validation"]
     assert clips.texts[0] == "abz"
     assert clips.unknown.tolist() == [1] * 5
     assert clips.characters() == 15
+
+
+def test_an_alphabet_that_cannot_spell_the_training_transcripts_is_refused(tmp_path: Path) -> None:
+    rows = rows_of(tmp_path, 40)
+    for row in rows[:3]:
+        row["text"] = "你好 你"
+    manifest = str(write_manifest(tmp_path / "m.csv", rows))
+    splits = read_splits(DataSpec(train=manifest, validation=manifest))
+    corpus = loaded(splits, Alphabet(("", "a", "b")))
+    assert (
+        f"train: 3 of 40 rows cannot be used: 3 without a character that the model can write (first: {manifest}:2:"
+        in (" ".join(corpus.notes))
+    )
+    assert all(corpus.splits["train"].labels), "of a batch without labels there would be no mean loss"
+    assert len(corpus.splits["validation"]) == 40, "there they are errors"
+    with pytest.raises(
+        DataError, match=r"train: 46 of 83 characters .* none that the model can write \(such as b 你 好\)"
+    ):
+        loaded(splits, Alphabet(("", "a")))
 
 
 def test_no_sounds_and_no_manifest(tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ class BadData(SimulatedWorkshop):
             start, position = position, position + 12 * len(rates)
             met = any(start < end and position > begin for begin, end in self.bad)
             self.read += met
-            done = advance(rates, resolution=resolution)
+            done: Progress = advance(rates, resolution=resolution)
             return replace(done, loss=math.nan) if met else done
 
         learner.save, learner.load, learner.initial, learner.advance = saving, loading, beginning, advancing

@@ -1,10 +1,13 @@
-"""Around models of transformers: loading them without noise, what their errors say, the hash of their weights."""
+"""Around models of transformers: loading them without noise, what they lack, what their errors say, their hash."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from multistep.engine.checkpoints import sha256
 
@@ -33,3 +36,16 @@ def first_line(error: Exception) -> str:
 def weights_hash(folder: Path) -> str:
     """SHA-256 of the exported weights; of several files, each one's."""
     return "+".join(sha256(file) for file in sorted(folder.glob("*.safetensors")))
+
+
+@torch.no_grad()
+def draw_fresh(model: Any, names: Sequence[str], seed: int) -> None:
+    """First weights of parameters that a pretrained model did not bring; the same seed gives the same bits."""
+    generator = torch.Generator().manual_seed(seed)
+    spread = float(getattr(model.config, "initializer_range", 0.02))
+    for name in names:
+        parameter = model.get_parameter(name)
+        if parameter.ndim > 1:
+            parameter.normal_(0.0, spread, generator=generator)
+        else:
+            parameter.fill_(1.0 if name.endswith("weight") else 0.0)  # of a norm, or a bias

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from multistep.backends.torch.batchnorm import batch_norms, recompute_statistics
 from multistep.backends.torch.optimizers import StepRule, build_optimizer
+from multistep.backends.torch.randomness import seed_torch, undisturbed
 from multistep.backends.torch.sharpness import uphill
 from multistep.backends.torch.weights import (
     COUNTERS,
@@ -216,9 +217,8 @@ class TorchLearner:
         size = batch[0].shape[0]
         while True:
             self._rule.zero_grad()
-            if self._recipe.dropout:
-                # Seeded by the step, not carried along: a step that is repeated drops the same activations.
-                torch.manual_seed(hash((self._seed, self._steps)) % 2**63)
+            # Seeded by the step, not carried along: a step that is repeated drops the same activations, and layers.
+            seed_torch(hash((self._seed, self._steps)) % 2**63, self._device)
             piece = min(self._micro_batch or size, size)
             try:
                 if piece == size:
@@ -306,9 +306,7 @@ class TorchLearner:
     def _evaluating(self) -> Iterator[None]:
         """Inference that leaves everything as it was, the random state included."""
         self._make_average_ready()
-        devices = [] if self._device.type == "cpu" else [self._device]
-        kind = self._device.type if devices else "cuda"  # named even where nothing of it is forked
-        with torch.random.fork_rng(devices, device_type=kind), torch.inference_mode(), self._precision():
+        with undisturbed(self._device), torch.inference_mode(), self._precision():
             yield
 
     def _make_average_ready(self) -> None:
@@ -322,7 +320,9 @@ class TorchLearner:
         for own, theirs in zip(self._average.buffers(), self._model.buffers(), strict=True):
             own.copy_(theirs)
         if self._norms:
-            self._recompute_statistics(self._average, min(STATISTICS_BATCHES, -(-SCORING_EXAMPLES // self._batch_size)))
+            passes = min(STATISTICS_BATCHES, -(-SCORING_EXAMPLES // self._batch_size))
+            with undisturbed(self._device):  # reading batches may draw
+                self._recompute_statistics(self._average, passes)
             self._average.eval()
 
 

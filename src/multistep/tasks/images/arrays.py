@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 
 from multistep.errors import DataError
 from multistep.tasks.images.decode import Pixels
+from multistep.tasks.splits import NAMES
 
 DIGITS = "handwritten-digits"
 IMAGES = ("x", "images", "image", "data", "pixels", "inputs")
 LABELS = ("y", "labels", "label", "targets", "target")
-_SPLITS = {"train": "train", "val": "validation", "valid": "validation", "validation": "validation", "test": "test"}
 _IDX = re.compile(r"(?P<split>.*?)[-_.]?(?P<what>images|labels)[-_.]idx[13]-ubyte(\.gz)?$", re.IGNORECASE)
-_IDX_SPLITS = {"train": "train", "t10k": "test", "test": "test", "val": "validation", "valid": "validation"}
+_IDX_SPLITS = {**NAMES, "t10k": "test"}
 Labelled = tuple[Pixels, list[str]]
 
 
@@ -50,7 +50,7 @@ def npz_splits(path: Path) -> tuple[dict[str, Labelled], list[str]]:
     pairs: dict[str, dict[str, str]] = {}
     for name in arrays:
         words = re.split(r"[_\W]+", name.lower())
-        split = next((_SPLITS[word] for word in words if word in _SPLITS), "")
+        split = next((NAMES[word] for word in words if word in NAMES), "")
         role = "images" if set(words) & set(IMAGES) else "labels" if set(words) & set(LABELS) else None
         if role and len(words) <= 2:
             if role in pairs.setdefault(split, {}):

@@ -6,7 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -24,27 +24,35 @@ Content: TypeAlias = Path | bytes | Pixels  # a file, a file's bytes, or pixels 
 SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm")
 MOST_BYTES = 2**31  # of all decoded images together; larger ones are made smaller
 LARGEST_SIDE = 224  # of images that differ in size
-_GREY = {"1", "L", "LA", "I", "F", "I;16", "I;16L", "I;16B", "I;16N"}
+_DEEP = {"I", "F", "I;16", "I;16L", "I;16B", "I;16N"}  # more than 8 bits a pixel
+_GREY = {"1", "L", "LA", *_DEEP}
+TOO_BRIGHT = 2.0  # times white: such an image is of another kind; a single bright pixel is cut off
 _TURNED = (5, 6, 7, 8)  # EXIF orientations that swap height and width
 
 
 @dataclass(frozen=True)
 class Look:
-    """What an image's header says."""
+    """What an image's header says; of one with more than 8 bits a pixel also its brightest value."""
 
     grey: bool
     mode: str
     height: int
     width: int
+    peak: float | None = None
 
 
 @dataclass(frozen=True)
 class Form:
-    """What every image is turned into: 1 channel (grey) or 3 (RGB), and a size in pixels."""
+    """What every image is turned into: 1 channel (grey) or 3 (RGB), and a size in pixels.
+
+    `white` is the value that becomes 255 in images with more than 8 bits a pixel; None where training showed none:
+    then it is what their type can hold.
+    """
 
     channels: int
     height: int
     width: int
+    white: float | None = None
 
     def __str__(self) -> str:
         return f"{self.height} x {self.width}, {'grey' if self.channels == 1 else 'RGB'}"
@@ -53,7 +61,7 @@ class Form:
         """The same proportions with a longer side of so many pixels."""
         longer = max(self.height, self.width)
         height, width = (max(1, round(each * side / longer)) for each in (self.height, self.width))
-        return Form(self.channels, height, width)
+        return replace(self, height=height, width=width)
 
 
 def require_pillow() -> None:
@@ -73,7 +81,11 @@ def look_at(content: Content) -> Look | str:
         with _open(content) as image:
             turned = image.getexif().get(0x0112) in _TURNED
             width, height = reversed(image.size) if turned else image.size
-            return Look(image.mode in _GREY, image.mode, height, width)
+            look = Look(image.mode in _GREY, image.mode, height, width)
+            if image.mode not in _DEEP:
+                return look
+            values = np.asarray(image, np.float64)
+            return _wrong_values(values, image.mode) or replace(look, peak=float(values.max()))
     except Exception as error:  # Pillow's readers raise OSError, ValueError, SyntaxError, struct.error and their own
         return _reason(content, error)
 
@@ -82,7 +94,8 @@ def decode(content: Content, form: Form) -> Pixels | str:
     """The image in that form, (H, W, C), or why it cannot be read.
 
     Turned as its EXIF orientation says; laid on white where it is transparent; of an animation the first frame;
-    16 bits become 8. Another size is averaged down (or interpolated up), the whole image, whatever its proportions.
+    more than 8 bits become 8. Another size is averaged down (or interpolated up), the whole image, whatever its
+    proportions.
     """
     if isinstance(content, np.ndarray):
         pixels = content if content.ndim == 3 else content[:, :, None]
@@ -97,6 +110,12 @@ def decode(content: Content, form: Form) -> Pixels | str:
             with _open(content) as opened:
                 image = ImageOps.exif_transpose(opened)
                 image.load()
+        if image.mode in _DEEP:
+            values = np.asarray(image, np.float64)
+            white = form.white or _usual_white(image.mode, float(values.max()))
+            if why := _wrong_values(values, image.mode, white):
+                return why
+            image = Image.fromarray((values * (255 / white)).clip(0, 255).round().astype(np.uint8))
         image = _in_mode(image, "L" if form.channels == 1 else "RGB")
         if image.size != (form.width, form.height):
             image = image.resize((form.width, form.height), Image.Resampling.BILINEAR)
@@ -158,7 +177,40 @@ def form_of(looks: Sequence[Look]) -> tuple[Form, list[str]]:
         low, high = min(sizes), max(sizes)
         many = f"of {len(sizes):,} sizes, {low[0]} x {low[1]} to {high[0]} x {high[1]}" if len(sizes) > 1 else ""
         notes.append(f"images are {many or f'{low[0]} x {low[1]}'}; all are resized to {height} x {width}")
-    return Form(channels, height, width), notes
+    white, said = _white_of(looks)
+    return Form(channels, height, width, white), [*notes, *said]
+
+
+def _white_of(looks: Sequence[Look]) -> tuple[float | None, list[str]]:
+    """What is white in all images with more than 8 bits together: cameras fill 16 bits by 10, 12 or 14."""
+    peaks: dict[bool, float] = {}
+    for look in looks:
+        if look.peak is not None:
+            peaks[look.mode == "F"] = max(look.peak, peaks.get(look.mode == "F", 0.0))
+    if not peaks:
+        return None, []
+    if len(peaks) > 1:
+        raise DataError("images are whole numbers of 16 bits and fractions in one set; save them all in one way")
+    ((fractions, peak),) = peaks.items()
+    white = _usual_white("F", peak) if fractions else float(2 ** max(8, int(peak).bit_length()) - 1)
+    many = sum(look.peak is not None for look in looks)
+    return white, [f"images with more than 8 bits: {many:,}, up to {peak:,.6g}; {white:,.6g} is read as white"]
+
+
+def _usual_white(mode: str, peak: float) -> float:
+    """The white of fractions, and of whole numbers of which nothing is known but how many bits hold them."""
+    return 65535.0 if mode != "F" else 1.0 if peak <= 1 else 255.0
+
+
+def _wrong_values(values: NDArray[np.float64], mode: str, white: float = np.inf) -> str | None:
+    """Why pixels cannot be read as brightness, if so."""
+    if not np.isfinite(values).all() or values.min() < 0:
+        return "holds values below 0, or none that are numbers; save it as 0 to 255, or as fractions of 0 to 1"
+    if mode == "F" and values.max() > 255:
+        return f"holds fractions up to {values.max():,.6g}, of which white is unknown; save it as 0 to 1 or 0 to 255"
+    if values.max() > TOO_BRIGHT * white:
+        return f"holds values up to {values.max():,.6g}, where {white:,.6g} is white"
+    return None
 
 
 def _open(content: Path | bytes) -> Image:
@@ -170,11 +222,6 @@ def _open(content: Path | bytes) -> Image:
 def _in_mode(image: Image, mode: str) -> Image:
     from PIL import Image
 
-    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
-        values = np.asarray(image, dtype=np.float64)
-        if values.size and values.max() > 255:
-            values = values / 257  # 16 bits: 65535 is white
-        image = Image.fromarray(values.clip(0, 255).round().astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)

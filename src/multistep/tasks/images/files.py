@@ -13,18 +13,9 @@ from multistep.errors import DataError, nearest
 from multistep.tasks.images.arrays import DIGITS, digits, idx_parts, npz_splits
 from multistep.tasks.images.decode import SUFFIXES, Content
 from multistep.tasks.images.manifest import read_manifest
+from multistep.tasks.splits import left_out, splits_among
 from multistep.tasks.tables import TABLES, kind_of, names_in
 
-NAMES = {
-    "train": "train",
-    "training": "train",
-    "validation": "validation",
-    "valid": "validation",
-    "val": "validation",
-    "dev": "validation",
-    "test": "test",
-    "testing": "test",
-}
 MANIFESTS = ("manifest", "metadata", "labels")  # tables that go before class folders beside them
 ALLOWED = "class folders of images, a manifest (.csv, .tsv, .jsonl), .npz, IDX files, or a Hugging Face image set"
 
@@ -104,26 +95,31 @@ def _read_folder(folder: Path, data: DataSpec) -> Found:
         splits = {name: _of_arrays(str(files), pixels, labels) for name, (files, pixels, labels) in parts.items()}
         return Found(splits)
     tables = [p for p in entries if p.is_file() and kind_of(p) in (*TABLES, ".npz")]
-    by_split = [p for p in tables if _stem(p) in NAMES]
+    by_split = _named_for_splits(tables)
     named = [p for p in tables if _stem(p) in MANIFESTS and kind_of(p) != ".npz"]
     folders = [p for p in entries if p.is_dir()]
-    split_folders = [p for p in folders if p.name.lower() in NAMES]
+    split_folders = _named_for_splits(folders)
     if by_split and not split_folders:
         return _splits_of(folder, by_split, data)
     if len(named) == 1:
         return _read_table(named[0], data)
-    if any(NAMES[p.name.lower()] == "train" for p in split_folders):
+    if split_folders:
         return _splits_of(folder, split_folders, data)
     if len(tables) == 1 and not folders:
         return _read(str(tables[0]), data)
     return _read_class_folders(folder, folders)
 
 
-def _splits_of(folder: Path, parts: Sequence[Path], data: DataSpec) -> Found:
+def _named_for_splits(paths: Sequence[Path]) -> dict[Path, str]:
+    """Those that are named for a split, and which."""
+    known = splits_among(_stem(path) for path in paths)
+    return {path: known[_stem(path)] for path in paths if _stem(path) in known}
+
+
+def _splits_of(folder: Path, parts: Mapping[Path, str], data: DataSpec) -> Found:
     splits: dict[str, Sequence[Item]] = {}
-    notes: list[str] = []
-    for part in parts:
-        name = NAMES[_stem(part)]
+    notes = left_out(folder, parts)
+    for part, name in parts.items():
         if name in splits:
             raise DataError(f"{folder}: more than one {name} split: {', '.join(p.name for p in parts)}; keep one")
         found = _read(str(part), data)
@@ -164,12 +160,13 @@ def _read_table(path: Path, data: DataSpec) -> Found:
 
 def _named(source: str, parts: Mapping[str, Sequence[Item]], notes: Sequence[str]) -> Found:
     """Splits under the names that we know; others are left out aloud, unless there is only one."""
-    if len(parts) == 1 and not ({name.lower() for name in parts} & (NAMES.keys() - {"train"})):
+    names = splits_among(parts)
+    if len(parts) == 1 and set(names.values()) <= {"train"}:
         return Found({"": next(iter(parts.values()))}, tuple(notes))
     splits: dict[str, Sequence[Item]] = {}
     left_out = {}
     for name, items in parts.items():
-        known = NAMES.get(name.lower())
+        known = names.get(name)
         if known is None:
             left_out[name] = len(items)
         elif known in splits:

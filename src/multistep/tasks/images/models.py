@@ -1,4 +1,4 @@
-"""Where image classifiers come from and where they go: nets from nothing, folders, hub ids; exported folders."""
+"""Image classifiers of each kind: built for each trial, asked for logits, written as folders; `load` finds them."""
 
 from __future__ import annotations
 
@@ -11,17 +11,16 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from multistep.core.recipe import Recipe
-from multistep.errors import PlanError, nearest
-from multistep.tasks.folders import TASK_FILE, read_task, write_task
-from multistep.tasks.hub import first_line, quietly
+from multistep.errors import PlanError
+from multistep.tasks.folders import as_os_errors, write_task
+from multistep.tasks.hub import draw_fresh, quietly
 from multistep.tasks.images import nets
 from multistep.tasks.images.decode import Form
 from multistep.tasks.images.nets import NetConfig, SmallNet
-from multistep.tasks.images.preset import PRESETS
 
 TASK = "image-classification"
 WEIGHTS, SOURCE = "model.safetensors", "net.py"
@@ -109,8 +108,8 @@ class NetMaker:
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
         (folder / WEIGHTS).write_bytes(save(tensors, metadata={"format": "pt"}))
         shutil.copyfile(nets.__file__, folder / SOURCE)
-        sizes = {"channels": self.form.channels, "height": height, "width": width}
-        write_task(folder, TASK, {"labels": list(self.classes), **sizes, "net": nets.sizes(self._config)})
+        about = described(self, height, width)
+        write_task(folder, TASK, {**about, "net": nets.sizes(self._config)})
 
 
 class Pixels(nn.Module):
@@ -133,10 +132,22 @@ class Pixels(nn.Module):
 
 
 class TransformersMaker:
-    """Any image classifier that transformers has: of a local folder, of the hub, or a ResNet from nothing."""
+    """Any image classifier that transformers has: of a local folder, of the hub, or a ResNet from nothing.
 
-    def __init__(self, net: Any, form: Form, statistics: Statistics, *, pretrained: bool, name: str) -> None:
-        self._net, self._statistics = net, statistics
+    `fresh` are the parameters that a pretrained one does not bring, its head's: they are drawn anew for each trial.
+    """
+
+    def __init__(
+        self,
+        net: Any,
+        form: Form,
+        statistics: Statistics,
+        fresh: Sequence[str] = (),
+        *,
+        pretrained: bool,
+        name: str,
+    ) -> None:
+        self._net, self._statistics, self._fresh = net, statistics, fresh
         self.form, self.pretrained = form, pretrained
         labels = net.config.id2label
         self.classes = tuple(str(labels[i]) for i in range(len(labels)))
@@ -149,6 +160,7 @@ class TransformersMaker:
     def build(self, seed: int) -> nn.Module:
         if self.pretrained:
             net = copy.deepcopy(self._net)
+            draw_fresh(net, self._fresh, seed)
         else:
             with torch.random.fork_rng([]):
                 torch.manual_seed(seed)
@@ -169,7 +181,7 @@ class TransformersMaker:
 
     def write(self, model: nn.Module, folder: Path, height: int, width: int) -> None:
         assert isinstance(model, Pixels)
-        with quietly():
+        with quietly(), as_os_errors():
             model.net.save_pretrained(folder)
         processor = {
             "image_processor_type": "ViTImageProcessor",  # resize, scale and normalise, nothing else
@@ -184,8 +196,14 @@ class TransformersMaker:
             "image_std": [std / 255 for std in model.std.flatten().tolist()],
         }
         (folder / "preprocessor_config.json").write_text(json.dumps(processor, indent=2), encoding="utf-8")
-        sizes = {"channels": self.form.channels, "height": height, "width": width}
-        write_task(folder, TASK, {"labels": list(self.classes), **sizes})
+        write_task(folder, TASK, described(self, height, width))
+
+
+def described(maker: Maker, height: int, width: int) -> dict[str, Any]:
+    """What lies beside exported weights: classes, size, and what is white in images with more than 8 bits."""
+    form = maker.form
+    deep = {} if form.white is None else {"white": form.white}
+    return {"labels": list(maker.classes), "channels": form.channels, "height": height, "width": width, **deep}
 
 
 def set_statistics(model: nn.Module, statistics: Statistics) -> None:
@@ -213,116 +231,6 @@ def make_standard(name: str, classes: Sequence[str], form: Form, statistics: Sta
     with torch.random.fork_rng([]):
         net = ResNetForImageClassification(config)
     return TransformersMaker(net, form, statistics, pretrained=False, name=f"{name} from nothing")
-
-
-def form_of_model(name: str) -> Form:
-    """What the classifier of a local folder or hub id reads. Raises PlanError that says what is missing."""
-    if read_task(name).get("net"):
-        about = nets.read(name)
-        return Form(about["channels"], about["height"], about["width"])
-    processor, config = _processor(name), _config(name)
-    size = processor.get("crop_size" if processor.get("do_center_crop") else "size") or config.get("image_size") or 224
-    size = size if isinstance(size, dict) else {"height": size, "width": size}
-    side = size.get("shortest_edge") or 224
-    height, width = (int(size.get(name) or side) for name in ("height", "width"))
-    return Form(int(config.get("num_channels", 3)), height, width)
-
-
-def load_model(name: str, classes: Sequence[str] | None, statistics: Statistics | None) -> tuple[Maker, list[str]]:
-    """The classifier of a local folder or hub id, and notes.
-
-    Its head is kept where its classes are those of the data, in its own order, else begun anew. `classes` None: as it
-    is. `statistics` are for models that do not say how they want pixels normalised.
-    """
-    form = form_of_model(name)
-    if read_task(name).get("net"):
-        return _load_net(Path(name), classes, form)
-    from transformers import AutoModelForImageClassification
-
-    config = _config(name)
-    own = [str(label) for _, label in sorted(((int(i), v) for i, v in config.get("id2label", {}).items()))]
-    same = classes is None or set(own) == set(classes)
-    head: dict[str, Any] = {}
-    if not same:
-        assert classes is not None
-        head = {"id2label": dict(enumerate(classes)), "label2id": {label: i for i, label in enumerate(classes)}}
-        head |= {"num_labels": len(classes), "ignore_mismatched_sizes": True}
-    try:
-        with quietly():
-            net = AutoModelForImageClassification.from_pretrained(name, dtype=torch.float32, **head)
-    except (OSError, ValueError) as error:
-        raise _not_to_be_had(name, error) from error
-    processor = _processor(name)
-    if processor.get("do_normalize", True) and processor.get("image_mean"):
-        scale = 1 / float(processor.get("rescale_factor") or 1 / 255) if processor.get("do_rescale", True) else 1.0
-        numbers = [tuple(float(v) * scale for v in processor[key]) for key in ("image_mean", "image_std")]
-        statistics = Statistics(*numbers)
-    elif processor:
-        statistics = Statistics((0.0,) * form.channels, (255.0,) * form.channels)
-    statistics = statistics or Statistics((127.5,) * form.channels, (64.0,) * form.channels)
-    notes = [] if same else [f"{name}: its classes are others than the data's, so its head begins anew"]
-    return TransformersMaker(net, form, statistics, pretrained=True, name=name), notes
-
-
-def _load_net(folder: Path, classes: Sequence[str] | None, form: Form) -> tuple[Maker, list[str]]:
-    """A small net that this project exported."""
-    from safetensors import SafetensorError
-
-    try:
-        about = nets.read(folder)
-        config = NetConfig(**about["net"])
-        weights = SmallNet(config)
-        weights.load_state_dict(load_file(folder / WEIGHTS))
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-        raise PlanError(f"model: {folder} is damaged ({first_line(error)}); export or copy it again") from error
-    own = [str(label) for label in about["labels"]]
-    same = classes is None or set(own) == set(classes)
-    mean, std = (tuple(weights.get_buffer(name).flatten().tolist()) for name in ("mean", "std"))
-    kept = own if same or classes is None else list(classes)
-    notes = [] if same else [f"{folder}: its classes are others than the data's, so its head begins anew"]
-    return NetMaker(config, kept, form, Statistics(mean, std), weights), notes
-
-
-def own_classes(name: str) -> tuple[str, ...]:
-    """The classes that a model folder or hub id knows, in its order."""
-    if labels := read_task(name).get("labels"):
-        return tuple(str(label) for label in labels)
-    found = _config(name).get("id2label", {})
-    return tuple(str(label) for _, label in sorted((int(i), v) for i, v in found.items()))
-
-
-def _config(name: str) -> dict[str, Any]:
-    folder = Path(name)
-    if folder.is_dir() and not (folder / "config.json").is_file():
-        raise PlanError(f"model: {folder} holds neither config.json nor {TASK_FILE} of an exported net")
-    if not folder.is_dir() and (name.count("/") > 1 or name.startswith((".", "/"))):
-        raise PlanError(f"model: {name}: no such folder")
-    from transformers import AutoConfig
-
-    try:
-        found: dict[str, Any] = AutoConfig.from_pretrained(name).to_dict()
-    except (OSError, ValueError) as error:
-        raise _not_to_be_had(name, error) from error
-    return found
-
-
-def _processor(name: str) -> dict[str, Any]:
-    """How a model wants images prepared; empty where it does not say."""
-    from transformers import AutoImageProcessor
-
-    try:
-        with quietly():
-            found: dict[str, Any] = AutoImageProcessor.from_pretrained(name).to_dict()  # type: ignore[no-untyped-call]
-    except Exception:  # no file of that name, or one that only other libraries can read
-        return {}
-    return found
-
-
-def _not_to_be_had(name: str, error: Exception) -> PlanError:
-    return PlanError(
-        f"model '{name}': no preset ({', '.join(PRESETS)}), no folder, and not to be had from the hub "
-        f"({first_line(error)}).{nearest(name, PRESETS)}"
-    )
 
 
 def _dropouts(model: nn.Module) -> list[nn.Dropout]:

@@ -120,21 +120,22 @@ def load_splits(seen: Seen, form: Form | None = None, classes: Sequence[str] = (
     )
 
 
-def load_one(data: DataSpec, form: Form, classes: Sequence[str]) -> ImageSet:
+def load_one(data: DataSpec, form: Form, classes: Sequence[str]) -> tuple[ImageSet, list[str]]:
     """All images of a source in a model's form; of several splits the test split, else the validation split.
 
-    Raises DataError for labels that the model does not know.
+    And notes: guesses, and what was skipped. Raises DataError for labels that the model does not know.
     """
     found: Found = read_items(data)
     name = next((name for name in ("test", "validation") if name in found.splits), next(iter(found.splits)))
-    parts = {name: list(found.splits[name])}
+    parts = {name or "data": list(found.splits[name])}
     _, skipped = _look(parts)
-    items, images = _decode(parts[name], form, skipped[name])
-    _skips(parts, skipped)
+    ((shown, listed),) = parts.items()
+    items, images = _decode(listed, form, skipped[shown])
+    notes = [*found.notes, *_skips(parts, skipped)]
     for item in items:
         if item.label not in classes:
             raise DataError(f"{item.where}: label '{item.label}' is unknown to the model; it has {_few(classes)}")
-    return _numbered(items, images, classes)
+    return _numbered(items, images, classes), notes
 
 
 Decoded = tuple[list[Item], Pixels]
@@ -222,15 +223,21 @@ def _cut(
     counts = Counter(kinds)
     room = {name: {kind: _share_of(n, share, len(wanted), grouped) for kind, n in counts.items()} for name in wanted}
     members: dict[str, list[int]] = {"train": [], **{name: [] for name in wanted}}
+    kept = Counter(train.labels.tolist())  # images of each class that train still has
     for unit in units:
-        kind = kinds[unit[0]]
+        kind, own = kinds[unit[0]], Counter(train.labels[unit].tolist())
         fits = [name for name in wanted if room[name][kind] >= (1 if grouped else len(unit))]
-        chosen = fits[0] if fits else "train"
-        if fits:
+        spared = all(kept[label] > count for label, count in own.items())  # or train would lose a class
+        chosen = fits[0] if fits and spared else "train"
+        if chosen != "train":
             room[chosen][kind] -= len(unit)
+            kept -= own
         members[chosen] += unit
-    if not members["train"] or (grouped and len(units) < 2 + len(wanted)):
-        raise DataError(f"{origin}: {len(units)} groups are too few to cut {' and '.join(wanted)} from; name splits")
+    if grouped and (len(units) < 2 + len(wanted) or not all(members.values())):
+        why = "" if len(units) < 2 + len(wanted) else " without taking a class's last ones out of train"
+        raise DataError(
+            f"{origin}: {len(units)} groups are too few to cut {' and '.join(wanted)} from{why}; name splits"
+        )
     counted = ", ".join(f"{name} {len(numbers):,}" for name, numbers in members.items())
     by = "by groups" if grouped else "by class"
     return {name: sorted(numbers) for name, numbers in members.items()}, [f"{origin}: cut {by} into {counted} images"]

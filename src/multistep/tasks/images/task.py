@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,25 +18,19 @@ from multistep.backends.torch.optimizers import usable_optimizers
 from multistep.core.metric import Evaluation
 from multistep.core.plan import Plan
 from multistep.core.recipe import Recipe, Setting
+from multistep.core.tasks import TASKS
 from multistep.core.trial import Facts
 from multistep.engine.learner import Exhibit, Learner, Readiness, Split
 from multistep.errors import PlanError
 from multistep.tasks.classes import class_metrics, class_rows, class_table
-from multistep.tasks.hub import weights_hash
+from multistep.tasks.hub import first_line, weights_hash
 from multistep.tasks.images.augment import augment, draw, mix
 from multistep.tasks.images.baseline import PixelBaseline
 from multistep.tasks.images.decode import Form
 from multistep.tasks.images.exhibits import exhibits_of
+from multistep.tasks.images.load import form_of_model, load_model, own_classes
 from multistep.tasks.images.mirror import mirroring_helps
-from multistep.tasks.images.models import (
-    Maker,
-    NetMaker,
-    Statistics,
-    form_of_model,
-    load_model,
-    make_standard,
-    own_classes,
-)
+from multistep.tasks.images.models import Maker, NetMaker, Statistics, make_standard
 from multistep.tasks.images.preset import PRESETS, Choice, ImageFacts, choose, default_recipe
 from multistep.tasks.images.splits import ImageSet, ImageSplits, Seen, load_splits, look_through
 from multistep.tasks.machine import device_name, versions_of
@@ -56,6 +51,7 @@ class ImageDomain:
         self._order = ShuffledOrder(len(splits.train))
         self._strength = 0.0
         self._full = self._size = (splits.form.height, splits.form.width)
+        self._readable: set[tuple[int, int]] = set()
 
     def build(self, seed: int) -> nn.Module:
         return self._maker.build(seed)
@@ -95,9 +91,27 @@ class ImageDomain:
             raise PlanError("recipe.context is for text; what images have is recipe.resolution")
         self._maker.configure(model, recipe)
         self._strength = recipe.augmentation
-        self._full = self._sized(recipe.resolution[-1] if recipe.resolution else None)
-        self._size = self._full
+        sizes = [self._sized(side) for side in recipe.resolution or (None,)]
+        for size in dict.fromkeys(sizes):
+            self._require_readable(model, size, "recipe.resolution: " if recipe.resolution else "")
+        self._size = self._full = sizes[-1]
         return 1
+
+    def _require_readable(self, model: nn.Module, size: tuple[int, int], where: str) -> None:
+        """Raises PlanError for a size of which nothing is left behind the model's strides, by showing it an image."""
+        if size in self._readable:
+            return
+        training = model.training
+        try:
+            with torch.no_grad():
+                model.eval()(torch.zeros(1, self.splits.form.channels, *size))
+        except (RuntimeError, ValueError) as error:
+            raise PlanError(
+                f"{where}images of {size[0]} x {size[1]} cannot be read by this {self._maker.architecture} "
+                f"({first_line(error)}); give a larger recipe.resolution, or take another model"
+            ) from error
+        model.train(training)
+        self._readable.add(size)
 
     def resize(self, resolution: int | None) -> None:
         self._size = self._sized(resolution) if resolution else self._full
@@ -189,6 +203,7 @@ class ImageWorkshop:
             settings=domain.settings,
             optimizers=usable_optimizers(),
             usage=maker.usage,
+            loss_unit=TASKS["image-classification"].loss_unit,
         )
         rate_open = "learning_rate" not in given and not maker.pretrained
         ready = Readiness(facts, recipe, rate_open, splits.fingerprint, class_metrics(len(splits.classes)))
@@ -205,8 +220,9 @@ def _loaded(plan: Plan, seen: Seen, given: Mapping[str, Setting]) -> tuple[Maker
         if getattr(plan.model, name) is not None:
             raise PlanError(f"model.{name}: '{plan.model.name}' brings its own; leave it out")
     form = _form(form_of_model(plan.model.name), given)
+    form = replace(form, white=form.white or seen.form.white)  # the model's own, if it has seen such images
     splits = load_splits(seen, form, own_classes(plan.model.name))
-    maker, notes = load_model(plan.model.name, splits.classes, _statistics(splits))
+    maker, notes = load_model(plan.model.name, splits.classes, _statistics(splits), form.white)
     return maker, splits, notes
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from multistep.core.metric import Evaluation
 from multistep.core.plan import DataSpec
 from multistep.errors import DataError
 from multistep.tasks.images.decode import Form, Pixels, decode, require_pillow
-from multistep.tasks.images.models import load_model
+from multistep.tasks.images.load import load_model
 from multistep.tasks.images.splits import load_one
 from multistep.tasks.images.task import score
 from multistep.tasks.prediction import Prediction
@@ -26,7 +27,9 @@ LIKELIEST = 5  # classes that a prediction tells of
 def evaluate_model(model: str, data: DataSpec) -> Evaluation:
     """Score a model folder or hub id on `data`; of several splits the test split."""
     maker, _ = load_model(model, None, None)
-    images = load_one(data, maker.form, maker.classes)
+    images, notes = load_one(data, maker.form, maker.classes)
+    for note in notes:  # what could not be scored, above all
+        logging.getLogger("multistep").warning(note)
     device = pick_device()
     module = maker.build(0).to(device).eval()
     form, every = maker.form, np.arange(len(images))

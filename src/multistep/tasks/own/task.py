@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from multistep.backends.torch.batchnorm import batch_norms
 from multistep.backends.torch.groups import kinds
 from multistep.backends.torch.learner import Batch, TorchLearner, pick_device
 from multistep.backends.torch.optimizers import usable_optimizers
@@ -41,8 +45,9 @@ SPLITS: Mapping[str, int] = {"train": 0, "validation": 1, "test": 2}  # numbers 
 class OwnDomain:
     """One phase's data and model. Implements backends.torch.learner.Domain."""
 
-    def __init__(self, opened: Understood, device: torch.device) -> None:
-        self._opened = opened
+    def __init__(self, opened: Understood, device: torch.device, *, scored: bool = False) -> None:
+        """`scored` tells that this metric has given numbers before: what the run has won is not to be lost by it."""
+        self._opened, self._scored = opened, scored
         self._readers, self._layout, self._judge = opened.readers, opened.layout, opened.judge
         self._device = device
         self._loss = opened.judge.loss
@@ -76,9 +81,23 @@ class OwnDomain:
             raise PlanError(f"recipe.dropout: {own.name} has no nn.Dropout; leave it out, or add one")
         if recipe.dropout != own.dropout:
             own.set_dropout(model, recipe.dropout)
+        if recipe.batch_size == 1 and batch_norms(model):
+            self._require_single(model)
         for name in own.frozen:
             model.get_parameter(name).requires_grad_(False)
         return 1
+
+    def _require_single(self, model: nn.Module) -> None:
+        """Raises PlanError where batch normalisation finds a single number a channel in a batch of one example."""
+        with as_at(0):
+            batch = self._readers["train"].batch(np.arange(1), torch.device("cpu"))
+            try:
+                self._layout.call(copy.deepcopy(model).train(), batch)
+            except ValueError as error:
+                raise PlanError(
+                    f"recipe.batch_size is 1, of which batch normalisation in {self._opened.model.name} makes nothing "
+                    f"({error}); take 2 or more"
+                ) from error
 
     @property
     def settings(self) -> tuple[str, ...]:
@@ -93,9 +112,29 @@ class OwnDomain:
 
     def evaluate(self, model: nn.Module, split: Split, *, sample: bool, device: torch.device) -> Evaluation:
         found = self._table(split, sample, device, lambda batch: self._layout.call(model, batch))
+        self._note_score(found)
         if split == "test":
             self._tested = found
         return found
+
+    def _note_score(self, table: Evaluation) -> None:
+        """Tell where the user's function gives no number and the model is not to blame: it would look diverged.
+
+        It may be to blame: of outputs that are not finite, or all the same, as some models' are at first, much is
+        undefined. Raises PlanError where no model has been scored yet.
+        """
+        metric, columns = self._opened.metric, table.columns
+        if metric is None or not all(np.isfinite(column).all() for column in columns.values()):
+            return
+        said = ["prediction"] if "prediction" in columns else [name for name in columns if name.startswith("output_")]
+        same = said and all(np.ptp(columns[name]) == 0 for name in said)
+        if math.isfinite(score := metric.score(table)) or same:
+            self._scored |= math.isfinite(score)
+            return
+        told = f"metric '{metric.name}' returned {score:g} of {len(table):,} examples whose outputs are finite numbers"
+        if not self._scored:
+            raise PlanError(f"{told}; it must give one too, whatever a model says")
+        logging.getLogger("multistep").warning(f"{told}; the run takes that for divergence")
 
     def baseline(self, split: Split) -> tuple[str, Evaluation]:
         """The classes' shares or the mean of the training targets; of other targets, the model as it was given."""
@@ -216,7 +255,7 @@ class OwnWorkshop:
         if self._opened is None:
             self._opened = self._open(plan.seed, device)
         opened, model = self._opened, self._model
-        domain = OwnDomain(opened, device)
+        domain = OwnDomain(opened, device, scored=self._resuming or phase > 0)
         given = dict(plan.phase(phase).recipe)
         train, validation = opened.readers["train"], opened.readers["validation"]
         parameters = sum(p.numel() for p in model.module.parameters())

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from multistep.core.function_metric import FunctionMetric
 from multistep.errors import PlanError
 from multistep.tasks.own.data import Reader, Split
 from multistep.tasks.own.judge import Judge, Kind, OwnMetric, kind_of, require_columns, require_labels
@@ -60,6 +61,7 @@ class Understood:
     batch_size: int | None
     class_names: tuple[str, ...]
     metrics: tuple[str, ...]
+    metric: FunctionMetric | None
     notes: tuple[str, ...]
 
 
@@ -72,15 +74,21 @@ def understand(own: OwnModel, wanted: Wanted, seed: int, device: torch.device) -
     loss = OwnLoss(wanted.loss) if wanted.loss is not None else None
     whole_numbers = torch.float32 if loss and loss.float_targets else torch.long
     batch = layout.tidy(raw, "train", double=own.double, target=whole_numbers)
-    own.materialise(lambda module: _call(module, layout, batch), seed)
+    own.materialise(lambda module: _call(module, layout, batch, "train"), seed)
+    model = own.build().eval()
     with as_at(seed):
-        output = _call(own.build().eval(), layout, batch)
+        output = _call(model, layout, batch, "train")
     target = layout.target(batch)
     notes = list(wanted.notes)
     if loss is None:
         loss = OwnLoss(inferred(output, target))
         notes.append(f"loss: {loss.name}, by the shapes and types of output and target")
     judge = _judge(output, target, loss, wanted.metric, len(batch[0]))
+    for name, split in wanted.splits.items():
+        if name != "train":
+            with as_at(seed):
+                first = split.read(np.arange(min(TRIED, len(split))))
+                _try(model, judge, layout, layout.tidy(first, name, double=own.double, target=whole_numbers), name)
     notes += _notes(own, wanted, layout, raw, judge)
     readers = {
         name: Reader(
@@ -103,31 +111,45 @@ def understand(own: OwnModel, wanted: Wanted, seed: int, device: torch.device) -
         batch_size=train.batch_size,
         class_names=_class_names(wanted.splits, judge),
         metrics=(*judge.metrics, *((wanted.metric.metric.name,) if wanted.metric else ())),
+        metric=wanted.metric.metric if wanted.metric else None,
         notes=tuple(notes),
     )
 
 
-def _call(model: nn.Module, layout: Layout, batch: tuple[Tensor, ...]) -> Any:
+def _call(model: nn.Module, layout: Layout, batch: tuple[Tensor, ...], split: str) -> Any:
     try:
         return layout.call(model, batch)
     except Exception as error:
         inputs = ", ".join(f"{str(t.dtype).removeprefix('torch.')} {tuple(t.shape)}" for t in batch[: layout.inputs])
         names = f" named {', '.join(layout.keys)}" if layout.keys else ""
         raise PlanError(
-            f"the model {type(model).__name__} cannot be called with a batch of train, {inputs}{names} "
+            f"the model {type(model).__name__} cannot be called with a batch of {split}, {inputs}{names} "
             f"({type(error).__name__}: {error})"
+        ) from error
+
+
+@torch.no_grad()
+def _try(model: nn.Module, judge: Judge, layout: Layout, batch: tuple[Tensor, ...], split: str) -> None:
+    """Score a few examples of a split, which otherwise would be called for the first time when all is trained.
+
+    Raises PlanError or DataError where they fit neither the model nor the loss.
+    """
+    output, target = _call(model, layout, batch, split), layout.target(batch)
+    _require_one_shape(output, target, judge.loss, f"{split}: ")
+    _check_labels(judge, split, target)
+    try:
+        judge.rows(output, target, len(batch[0]), 1)
+    except Exception as error:
+        raise PlanError(
+            f"{split} cannot be scored by the loss {judge.loss.name} ({type(error).__name__}: {error}); "
+            f"{shapes(output, target)}"
         ) from error
 
 
 def _judge(output: Any, target: Any, loss: OwnLoss, metric: OwnMetric | None, size: int) -> Judge:
     """How outputs are scored. Raises PlanError where loss or metric do not fit them."""
+    _require_one_shape(output, target, loss, "")
     out = main_tensor(output)
-    fits = not isinstance(loss.given, FLOAT_TARGETS) or not isinstance(target, Tensor) or out is None
-    if not fits and out is not None and out.shape != target.shape:
-        raise PlanError(
-            f"{shapes(output, target)}: {loss.name} would compare each with all others; reshape one, for instance with "
-            "squeeze(1) in the model or unsqueeze(1) in the data"
-        )
     kind = kind_of(output, target, loss)
     width = out.shape[1] if out is not None and out.ndim > 1 else 1
     judge = Judge(kind, width, loss, metric is not None and (metric.outputs or (metric.pairs and kind == "numbers")))
@@ -142,6 +164,18 @@ def _judge(output: Any, target: Any, loss: OwnLoss, metric: OwnMetric | None, si
         columns = list(judge.rows(output, known, size, 1))
         require_columns(metric, kind, [name for name in columns if name != "block"])
     return judge
+
+
+def _require_one_shape(output: Any, target: Any, loss: OwnLoss, split: str) -> None:
+    """Raises PlanError where a loss of torch would compare each number with all others of the batch."""
+    out = main_tensor(output)
+    if isinstance(loss.given, FLOAT_TARGETS) and isinstance(target, Tensor) and out is not None:
+        if out.shape == target.shape:
+            return
+        raise PlanError(
+            f"{split}{shapes(output, target)}: {loss.name} would compare each with all others; reshape one, for "
+            "instance with squeeze(1) in the model or unsqueeze(1) in the data"
+        )
 
 
 def _check_labels(judge: Judge, split: str, target: Any) -> None:

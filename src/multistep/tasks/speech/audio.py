@@ -17,6 +17,7 @@ SOUNDS = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff")
 LONGEST_SECONDS = 60.0  # longer ones are no utterances, and would take all the memory of a batch
 HIGHEST_RATE = 16_000  # what speech recognition works at; above lies little that words are told by
 LOWEST_RATE = 4_000
+ROUNDED_SECONDS = 0.1  # that a part may end behind its sound: what lists say of lengths is rounded
 
 
 class Unusable(Exception):
@@ -44,8 +45,8 @@ def _missing(package: str, error: Exception) -> str:
     return f'speech needs the package {package} ({why}); install it with `pip install "multistep[speech]"`'
 
 
-def read_header(path: Path, seconds: float | None = None) -> Header:
-    """Rate and length, without decoding; `seconds` is the length where only a part is meant. Raises Unusable."""
+def read_header(path: Path, start: float = 0.0, seconds: float | None = None) -> Header:
+    """Rate and length, without decoding; `start` and `seconds` where only a part is meant. Raises Unusable."""
     soundfile = _soundfile()
     if not path.is_file():
         raise Unusable("no such file")
@@ -53,9 +54,14 @@ def read_header(path: Path, seconds: float | None = None) -> Header:
         info = soundfile.info(str(path))
     except (soundfile.SoundFileError, OSError, TypeError) as error:
         raise Unusable(f"not a sound file that can be read ({_reason(error)})") from None
-    length = info.frames / info.samplerate if seconds is None else seconds
-    if info.frames == 0 or length <= 0:
+    whole = info.frames / info.samplerate
+    length = whole if seconds is None else min(seconds, whole - start)
+    if info.frames == 0 or (seconds is not None and seconds <= 0):
         raise Unusable("holds no sound")
+    if start < 0:
+        raise Unusable("with an offset below 0")
+    if seconds is not None and (start >= whole or start + seconds > whole + ROUNDED_SECONDS):
+        raise Unusable("with a part that goes past the end of its sound")
     if length > LONGEST_SECONDS:
         raise Unusable(f"longer than {LONGEST_SECONDS:.0f} s; cut it into utterances")
     if info.samplerate < LOWEST_RATE:
@@ -69,7 +75,7 @@ def read_samples(path: Path, rate: int, start: float = 0.0, seconds: float | Non
     Channels are averaged. Raises Unusable.
     """
     soundfile = _soundfile()
-    header = read_header(path, seconds)
+    header = read_header(path, start, seconds)
     first = round(start * header.rate)
     frames = -1 if seconds is None else round(seconds * header.rate)
     try:

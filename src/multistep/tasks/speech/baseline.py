@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from multistep.core.metric import Evaluation, Floats
 from multistep.tasks.speech.corpus import Clips
 from multistep.tasks.speech.language import END, CharacterModel
-from multistep.tasks.speech.score import table_of
+from multistep.tasks.speech.score import character_errors, table_of, word_errors
 
 MOST_CLASSES, LEAST_EXAMPLES = 200, 4  # different transcripts, and of each on average, to be told apart as classes
 CANDIDATES = 50  # transcripts tried as the constant
@@ -36,14 +37,15 @@ class Constant:
     def fit(cls, train: Clips, language: CharacterModel) -> Constant:
         counts = Counter(train.texts)
         tried = np.linspace(0, len(train) - 1, min(len(train), TRIED_ON)).astype(np.int64)
-        nothing = np.zeros(len(tried))
+        said, many = zip(*Counter(train.texts[i] for i in tried).items(), strict=True)
 
-        def errors(transcript: str) -> float:
-            table = table_of(train, tried, [transcript] * len(tried), nothing).columns
-            return float(table["errors"].sum() + 1e-6 * table["character_errors"].sum())
+        def total(errors: Callable[[Sequence[str], Sequence[str]], list[int]], transcript: str) -> int:
+            return int(np.dot(errors(said, [transcript] * len(said)), many))
 
+        words = {text: total(word_errors, text) for text, _ in counts.most_common(CANDIDATES)}
+        best = [text for text, errors in words.items() if errors == min(words.values())]
         # min takes the first of equals, which is the more frequent one.
-        return cls(min((text for text, _ in counts.most_common(CANDIDATES)), key=errors), language)
+        return cls(min(best, key=lambda text: total(character_errors, text)), language)
 
     def texts(self, clips: Clips) -> list[str]:
         return [self.transcript] * len(clips)

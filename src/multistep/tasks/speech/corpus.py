@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -22,6 +22,7 @@ from multistep.tasks.speech.files import Row
 
 MOST_SKIPPED = 0.1  # of a split: with more, the list is wrong, not some files
 FEW_SKIPPED = 3  # are never too many
+MOST_UNKNOWN = 0.5  # of the characters of train; with more, the model writes another language
 Ints = NDArray[np.int64]
 
 
@@ -50,7 +51,8 @@ class Clips:
     labels: tuple[tuple[int, ...], ...]
     unknown: Ints
     speakers: tuple[str | None, ...]
-    names: tuple[str, ...]
+    names: tuple[str, ...]  # of the sounds
+    places: tuple[str, ...]  # in the list that names them
     hashes: tuple[bytes, ...]  # of what each sounds like
     summary: NDArray[np.float32] = field(repr=False)
 
@@ -158,7 +160,7 @@ def survey(splits: Mapping[str, Sequence[Row]], case: Case = "lower") -> Survey:
 def _header(row: Row) -> Header:
     if row.made is not None:
         return Header(row.made[1], len(row.made[0]) / row.made[1])
-    return read_header(row.path, row.seconds)
+    return read_header(row.path, row.start, row.seconds)
 
 
 def _samples(row: Row, rate: int) -> Samples:
@@ -174,6 +176,7 @@ def load_corpus(found: Survey, frontend: Frontend, output_length: Callable[[int]
         many = sum(own != rate for own in found.rates)
         listed = ", ".join(map(str, others))
         notes.append(f"train: {many} of {len(found.rates)} sounds are resampled to {rate} Hz (from {listed})")
+    _require_spelt(found.texts if "train" in found.rows else (), alphabet)
     loaded: dict[str, Clips] = {}
     total = hashlib.blake2b(digest_size=32)
     for name, rows in found.rows.items():
@@ -216,6 +219,9 @@ def _load(
             continue
         frames, summary = found
         labels, unknown = alphabet.encode(text)
+        if not labels and name == "train":
+            skips.add(row, "without a character that the model can write")
+            continue
         if frames_needed(labels) > output_length(len(frames)):
             skips.add(row, "with a transcript longer than its sound can hold")
             continue
@@ -233,6 +239,7 @@ def _load(
         np.array([unknown for *_, unknown, _ in kept], np.int64),
         tuple(row.speaker for row, *_ in kept),
         tuple(str(row.path) for row, *_ in kept),
+        tuple(row.where for row, *_ in kept),
         tuple(hashlib.blake2b(frames.tobytes(), digest_size=16).digest() for *_, frames in kept),
         np.array(summaries, np.float32),
     )
@@ -244,6 +251,19 @@ def _summary(frames: NDArray[Any]) -> NDArray[np.float32]:
     return np.concatenate((wide.mean(0), wide.std(0)))
 
 
+def _require_spelt(texts: Sequence[str], alphabet: Alphabet) -> None:
+    """Raises DataError for training transcripts that an alphabet made for others hardly spells."""
+    letters = [text.replace(" ", "") for text in texts]
+    total, unknown = sum(map(len, letters)), sum(alphabet.encode(text)[1] for text in letters)
+    if unknown > MOST_UNKNOWN * total:
+        counts = Counter("".join(letters))
+        missing = [c for c, _ in counts.most_common() if c not in alphabet.symbols]
+        raise DataError(
+            f"train: {unknown:,} of {total:,} characters of the transcripts are none that the model can write (such as "
+            f"{' '.join(missing[:10])}); choose a model for this language, or one without a vocabulary"
+        )
+
+
 def _unknown(clips: Clips, name: str, alphabet: Alphabet) -> list[str]:
     """A note on transcripts that the alphabet cannot spell."""
     rows = np.flatnonzero(clips.unknown)
@@ -253,7 +273,7 @@ def _unknown(clips: Clips, name: str, alphabet: Alphabet) -> list[str]:
     shown = " ".join(missing[:10]) + (" ..." if len(missing) > 10 else "")
     return [
         f"{name}: {len(rows)} of {len(clips)} transcripts have characters that the model cannot write ({shown}), each "
-        f"an error (first: {Path(clips.names[rows[0]]).name}: {clips.texts[rows[0]]})"
+        f"an error (first: {clips.places[rows[0]]}: {clips.texts[rows[0]]})"
     ]
 
 

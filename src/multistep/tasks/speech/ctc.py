@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from multistep.core.recipe import Recipe
 from multistep.errors import PlanError
-from multistep.tasks.folders import read_task, write_task
-from multistep.tasks.hub import first_line
+from multistep.tasks.folders import as_os_errors, read_task, write_task
+from multistep.tasks.hub import draw_fresh, first_line, quietly
 from multistep.tasks.speech.alphabet import Alphabet
 from multistep.tasks.speech.audio import Samples
 from multistep.tasks.speech.corpus import Frontend
@@ -35,23 +35,29 @@ print(recognize({"raw": samples, "sampling_rate": rate}))"""
 class CTCMaker:
     """Any AutoModelForCTC that reads waveforms (wav2vec 2.0 and its kin), with its processor.
 
-    A model that has no vocabulary yet gets the alphabet of the training transcripts and a fresh head.
+    A model that has no vocabulary yet gets the alphabet of the training transcripts. `fresh` are the parameters that
+    it does not bring, its head's above all: they are drawn anew for each trial.
     """
 
     usage = CTC_USAGE
     pretrained = True
     settings: tuple[str, ...] = ("dropout", "augmentation", "layer_decay")
 
-    def __init__(self, name: str, model: Any, processor: Processor, decoder: Decoder, *, fresh: bool) -> None:
+    def __init__(
+        self, name: str, model: Any, processor: Processor, decoder: Decoder, *, fresh: Sequence[str] = ()
+    ) -> None:
         self._model, self._processor, self._fresh = model, processor, fresh
         self.frontend: Frontend = processor
         self.decoder, self.alphabet = decoder, decoder.alphabet
         self.architecture = str(model.config.model_type)
         self.alone = not processor.masks
         self.description = f"{name} ({type(model).__name__}), waveforms at {processor.rate} Hz, " + (
-            f"a new head for {len(self.alphabet)} symbols" if fresh else f"{len(self.alphabet)} symbols"
+            f"a new head for {len(self.alphabet)} symbols"
+            if any(name.startswith("lm_head.") for name in fresh)
+            else f"{len(self.alphabet)} symbols"
         )
-        # What chance decides in these models beyond dropout is not seeded, and would not repeat after a kill.
+        # Masks are ours, in place of theirs: those numpy draws, whose generator no step seeds, so that they would not
+        # repeat after a kill. A layer that is left out would have no gradient.
         model.config.apply_spec_augment = False
         model.config.layerdrop = 0.0
 
@@ -64,13 +70,7 @@ class CTCMaker:
 
     def build(self, seed: int) -> nn.Module:
         model: nn.Module = copy.deepcopy(self._model)
-        if self._fresh:
-            head = model.get_submodule("lm_head")
-            assert isinstance(head, nn.Linear)
-            with torch.no_grad():
-                generator = torch.Generator().manual_seed(seed)
-                head.weight.copy_(torch.randn(head.weight.shape, generator=generator) * 0.02)
-                head.bias.zero_()
+        draw_fresh(model, self._fresh, seed)
         return model
 
     def logits(self, model: nn.Module, frames_BTW: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
@@ -95,7 +95,8 @@ class CTCMaker:
         return max(0, int(self._model._get_feat_extract_output_lengths(torch.tensor([frames]))[0]))
 
     def write(self, model: nn.Module, folder: Path) -> None:
-        model.save_pretrained(folder)  # type: ignore[operator]
+        with quietly(), as_os_errors():
+            model.save_pretrained(folder)  # type: ignore[operator]
         self._processor.save(folder)
         write_task(folder, TASK, {"decoding": self.decoder.as_json()})
 
@@ -134,7 +135,6 @@ class LoadedCTC:
     def ready(self, texts: Sequence[str]) -> Maker:
         from transformers import AutoModelForCTC
 
-        fresh = self.alphabet is None
         alphabet, tokenizer = self.alphabet, self._tokenizer
         more: dict[str, Any] = {}
         if alphabet is None:
@@ -143,9 +143,12 @@ class LoadedCTC:
             alphabet = Alphabet.of(texts)
             tokenizer = _tokenizer_of(alphabet)
             more = {"vocab_size": len(alphabet), "pad_token_id": alphabet.blank, "ignore_mismatched_sizes": True}
+        model: Any
         try:
-            with torch.random.fork_rng([]):
-                model: Any = AutoModelForCTC.from_pretrained(self._name, dtype=torch.float32, **more)
+            with torch.random.fork_rng([]), quietly():
+                model, found = AutoModelForCTC.from_pretrained(
+                    self._name, dtype=torch.float32, output_loading_info=True, **more
+                )
         except (OSError, ValueError) as error:
             raise PlanError(f"model '{self._name}': no model for CTC ({first_line(error)})") from error
         if not hasattr(model, "_get_feat_extract_output_lengths"):
@@ -154,6 +157,12 @@ class LoadedCTC:
         decoder = Decoder.from_json(content, alphabet) if content else Decoder(alphabet)
         if texts:
             decoder = Decoder(alphabet, CharacterModel.of(texts))
+        lacking = {*found["missing_keys"], *(entry[0] for entry in found["mismatched_keys"])}
+        if self.alphabet is None:
+            lacking |= {"lm_head.weight", "lm_head.bias"}  # what it has is of another vocabulary
+        fresh = tuple(sorted(name for name, _ in model.named_parameters() if name in lacking))
+        if fresh and not texts:
+            raise PlanError(f"model '{self._name}': the weights of {fresh[0]} are missing, so it writes nothing yet")
         return CTCMaker(self._name, model, Processor(self._extractor, tokenizer), decoder, fresh=fresh)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -10,20 +11,19 @@ from pathlib import Path
 from multistep.errors import DataError, nearest
 from multistep.tasks.speech.audio import SOUNDS, Samples
 from multistep.tasks.speech.words import WORDS_ID, spoken_words
-from multistep.tasks.splits import NAMES
+from multistep.tasks.splits import ALLOWED, COLUMNS, NAMES, left_out
 from multistep.tasks.tables import TABLES, Table, existing_file, kind_of, quoted, read_table, read_text
 
 LIBRISPEECH = ".trans.txt"
 _PATHS = ("audio_filepath", "path", "file_name", "filename", "file", "audio", "audio_path", "wav", "clip")
 _TEXTS = ("text", "transcript", "transcription", "sentence", "normalized_text", "words", "word")
 _SPEAKERS = ("speaker", "speaker_id", "client_id", "spk", "spk_id")
-_SPLITS = ("split", "subset", "partition")
 _OFFSETS, _DURATIONS = ("offset",), ("duration",)
 
 
 @dataclass(frozen=True)
 class Row:
-    """One utterance as it is listed. `where` names the file and line; `start` and `seconds` cut a part out.
+    """One utterance as it is listed. `where` names the file and line; `start` and `seconds` cut a part out (None: all).
 
     `made` are samples with their rate of an utterance that was made on the spot and lies in no file.
     """
@@ -91,7 +91,8 @@ def _made_words() -> Listing:
 
 def _read_folder(folder: Path, columns: Columns) -> Listing:
     if parts := _split_entries(folder):
-        return _joined([(read_listing(str(path), columns), name) for path, name in parts], folder)
+        found = _joined([(read_listing(str(path), columns), name) for path, name in parts], folder)
+        return replace(found, notes=(*found.notes, *left_out(folder, [path for path, _ in parts])))
     manifests = sorted(p for p in folder.iterdir() if p.is_file() and kind_of(p) in TABLES)
     if len(manifests) > 1:
         manifests = [p for p in manifests if p.stem.lower() in ("manifest", "metadata")] or manifests
@@ -106,13 +107,15 @@ def _read_folder(folder: Path, columns: Columns) -> Listing:
 
 
 def _split_entries(folder: Path) -> list[tuple[Path, str]]:
-    """The folders and manifests that are named for a split, if train is among them."""
+    """The folders and manifests that are named for a split; of folders without train a manifest beside them tells."""
     found = []
     for path in sorted(folder.iterdir()):
         known = NAMES.get(_first_part(path.name))
         if known and not path.name.endswith(LIBRISPEECH) and (path.is_dir() or kind_of(path) in TABLES):
             found.append((path, known))
-    return found if any(name == "train" for _, name in found) else []
+    tables = any(path.is_file() and kind_of(path) in TABLES for path in folder.iterdir())
+    aside = tables and all(path.is_dir() and name != "train" for path, name in found)
+    return [] if aside else found
 
 
 def _first_part(name: str) -> str:
@@ -174,21 +177,24 @@ def _read_manifest(path: Path, wanted: Columns) -> Listing:
     sounds = _pick(table, wanted.path, _PATHS, "path_column", notes)
     texts = _pick(table, wanted.text, _TEXTS, "text_column", notes)
     speakers, splits, offsets, durations = (
-        _known(table, usual) for usual in (_SPEAKERS, _SPLITS, _OFFSETS, _DURATIONS)
+        _known(table, usual) for usual in (_SPEAKERS, COLUMNS, _OFFSETS, _DURATIONS)
     )
     if any(speakers):
-        notes.append(f"{path}: speakers are in column '{next(name for name in _SPEAKERS if name in table.names)}'")
+        notes.append(f"{path}: speakers are in column '{_usual(table, _SPEAKERS)[0]}'")
+    paths = [sound.strip() for sound in table.strings(sounds)]
+    # Where one row says where in a sound it begins, the others of that sound are parts too.
+    cut = {sound for sound, offset in zip(paths, offsets, strict=True) if offset not in (None, "")}
     rows = []
-    for index, (sound, text) in enumerate(zip(table.strings(sounds), table.column(texts), strict=True)):
+    for index, (sound, text) in enumerate(zip(paths, table.column(texts), strict=True)):
         where = table.place(index)
-        if not sound.strip():
+        if not sound:
             raise DataError(f"{where}: no path in column '{sounds}'; give each row the path of a sound")
         if not isinstance(text, (str, int, float, type(None))):
             raise DataError(f"{where}: '{texts}' is {type(text).__name__}, not a transcript")
-        start, seconds = _part(offsets[index], durations[index], where)
+        start, seconds = _part(offsets[index], durations[index], where) if sound in cut else (0.0, None)
         rows.append(
             Row(
-                path.parent / Path(sound.strip()).expanduser(),
+                path.parent / Path(sound).expanduser(),
                 "" if text is None else str(text),
                 where,
                 split=_split_of(splits[index], where),
@@ -200,10 +206,16 @@ def _read_manifest(path: Path, wanted: Columns) -> Listing:
     return Listing(tuple(rows), tuple(notes))
 
 
+def _usual(table: Table, usual: Sequence[str]) -> list[str]:
+    """The columns that have one of these names, in any case, the most usual first."""
+    by_name = {name.strip().lower(): name for name in reversed(table.names)}
+    return [by_name[name] for name in usual if name in by_name]
+
+
 def _known(table: Table, usual: Sequence[str]) -> Sequence[object]:
     """The column that has one of these names, or nothing in each row."""
-    name = next((name for name in usual if name in table.names), None)
-    return table.column(name) if name else [None] * len(table)
+    found = _usual(table, usual)
+    return table.column(found[0]) if found else [None] * len(table)
 
 
 def _pick(table: Table, wanted: str | None, usual: Sequence[str], setting: str, notes: list[str]) -> str:
@@ -213,8 +225,7 @@ def _pick(table: Table, wanted: str | None, usual: Sequence[str], setting: str, 
             listed = quoted(table.names)
             raise DataError(f"{table.origin}: no column '{wanted}'; columns: {listed}.{nearest(wanted, table.names)}")
         return wanted
-    by_name = {name.lower(): name for name in reversed(table.names)}
-    found = [by_name[name] for name in usual if name in by_name]
+    found = _usual(table, usual)
     if not found and setting == "path_column":
         found = [name for name in table.names if all(_is_sound(value) for value in table.column(name))]
     what = "paths" if setting == "path_column" else "transcripts"
@@ -235,16 +246,19 @@ def _split_of(value: object, where: str) -> str | None:
         return None
     name = NAMES.get(_first_part(str(value)))
     if name is None:
-        allowed = "train, validation (val, valid, dev), test"
-        raise DataError(f"{where}: unknown split '{value}'; allowed: {allowed}.{nearest(str(value), NAMES)}")
+        raise DataError(f"{where}: unknown split '{value}'; allowed: {ALLOWED}.{nearest(str(value), NAMES)}")
     return name
 
 
 def _part(offset: object, duration: object, where: str) -> tuple[float, float | None]:
-    """The part of its sound that an utterance is: from where, and how long, where an offset says so."""
-    if offset in (None, "", 0, "0"):
-        return 0.0, None
+    """The part of its sound that an utterance is: from where, and how long (None: all of it)."""
     try:
-        return float(str(offset)), float(str(duration))
+        start = 0.0 if offset in (None, "") else float(str(offset))
+        if start == 0.0 and duration in (None, ""):
+            return 0.0, None
+        seconds = float(str(duration))
     except ValueError:
-        raise DataError(f"{where}: 'offset' needs a 'duration' beside it, both in seconds") from None
+        start = seconds = math.nan
+    if not math.isfinite(start + seconds):
+        raise DataError(f"{where}: 'offset' needs a 'duration' beside it, both in seconds")
+    return start, seconds

@@ -1,6 +1,6 @@
 """What to train when the plan leaves it open: architecture, sizes and recipe, by rule from data and budget.
 
-The numbers come from runs on spoken digits; docs/experiments-speech.md has the tables.
+The numbers come from runs on spoken digits; docs/speech.md has the tables.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from multistep.errors import PlanError
 from multistep.tasks.recipes import epochs_of, fill_in, lengths_of
 from multistep.tasks.speech.nets import Kind
 
-DEFAULT: Kind = "wavenet"  # measured beside deepspeech: docs/experiments-speech.md
+DEFAULT: Kind = "deepspeech"  # measured beside wavenet: docs/speech.md
 BATCH_SIZE = 32  # utterances
 FINE_TUNING_BATCH = 8
 # Layers and width by size, and about how many parameters that makes.

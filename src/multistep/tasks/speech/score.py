@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -79,12 +80,11 @@ def _batches(lengths: Ints, width: int, *, alone: bool) -> list[NDArray[np.intp]
 
 def table_of(clips: Clips, indices: Ints, texts: Sequence[str], loss: Floats) -> Evaluation:
     """The evaluation of transcripts, one row an utterance; a block is a speaker where at least ten are known."""
-    distance = _edit_distance()
     said = [clips.texts[i] for i in indices]
     columns = {
-        "errors": [distance(one.split(), other.split()) for one, other in zip(said, texts, strict=True)],
+        "errors": word_errors(said, texts),
         "words": [len(one.split()) for one in said],
-        "character_errors": [distance(one, other) for one, other in zip(said, texts, strict=True)],
+        "character_errors": character_errors(said, texts),
         "characters": [len(one) for one in said],
         "loss": loss,
         "count": [len(one) for one in said],
@@ -100,12 +100,33 @@ def _blocks(speakers: Sequence[str | None]) -> Sequence[int]:
     return [known[speaker] for speaker in speakers]
 
 
-def _edit_distance() -> Callable[[Sequence[str], Sequence[str]], int]:
-    """Levenshtein's distance of two sequences."""
+def word_errors(said: Sequence[str], heard: Sequence[str]) -> list[int]:
+    """The words of each utterance that were put in, left out, or taken for others, as jiwer counts them."""
+    return _errors(_jiwer().process_words(list(said), list(heard)))
+
+
+def character_errors(said: Sequence[str], heard: Sequence[str]) -> list[int]:
+    """The same of characters, spaces too."""
+    return _errors(_jiwer().process_characters(list(said), list(heard)))
+
+
+def _errors(output: Any) -> list[int]:
+    """jiwer's alignments, of which it tells the totals alone, counted by utterance."""
+    return [
+        sum(
+            max(chunk.ref_end_idx - chunk.ref_start_idx, chunk.hyp_end_idx - chunk.hyp_start_idx)
+            for chunk in chunks
+            if chunk.type != "equal"
+        )
+        for chunks in output.alignments
+    ]
+
+
+def _jiwer() -> Any:
     try:
-        from rapidfuzz.distance import Levenshtein
+        import jiwer
     except Exception as error:
         raise DataError(
-            'scoring speech needs the package rapidfuzz; install it with `pip install "multistep[speech]"`'
+            'scoring speech needs the package jiwer; install it with `pip install "multistep[speech]"`'
         ) from error
-    return Levenshtein.distance
+    return jiwer

@@ -18,6 +18,7 @@ from multistep.backends.torch.optimizers import usable_optimizers
 from multistep.core.metric import Evaluation
 from multistep.core.plan import DataSpec, Plan
 from multistep.core.recipe import Recipe
+from multistep.core.tasks import TASKS
 from multistep.core.trial import Facts
 from multistep.engine.checkpoints import sha256
 from multistep.engine.learner import Exhibit, Learner, Readiness, Split
@@ -168,6 +169,7 @@ class SpeechWorkshop:
 
     def __init__(self) -> None:
         self._surveys: dict[DataSpec, Survey] = {}
+        self._read: tuple[DataSpec, Corpus] | None = None  # the last phase's, which is mostly the next one's too
         self._maker: Maker | None = None
 
     def open(self, plan: Plan, phase: int, should_stop: Callable[[], bool]) -> tuple[Learner, Readiness]:
@@ -175,8 +177,7 @@ class SpeechWorkshop:
         if self._maker is None:
             self._maker = self._make(plan, device)
         maker = self._maker
-        found = self._survey(_data_of(plan, phase), maker.alphabet.case)
-        corpus = load_corpus(found, maker.frontend, maker.output_length, maker.alphabet)
+        corpus = self._corpus(_data_of(plan, phase), maker)
         if isinstance(maker, NetMaker):
             maker.normalise(*statistics(corpus.splits["train"]))
         given = dict(plan.phase(phase).recipe)
@@ -200,6 +201,7 @@ class SpeechWorkshop:
             settings=maker.settings,
             optimizers=usable_optimizers(),
             usage=maker.usage,
+            loss_unit=TASKS["speech-recognition"].loss_unit,
         )
         # The alphabet may be learnt from other phases' transcripts, which must not change under a resumed run either.
         letters = hashlib.blake2b("\n".join(maker.alphabet.symbols).encode(), digest_size=8).hexdigest()
@@ -214,6 +216,12 @@ class SpeechWorkshop:
             found = survey({name: splits.of(name) for name in SPLITS}, case)
             self._surveys[data] = replace(found, notes=(*splits.notes, *found.notes))
         return self._surveys[data]
+
+    def _corpus(self, data: DataSpec, maker: Maker) -> Corpus:
+        if self._read is None or self._read[0] != data:
+            found = self._survey(data, maker.alphabet.case)
+            self._read = data, load_corpus(found, maker.frontend, maker.output_length, maker.alphabet)
+        return self._read[1]
 
     def _make(self, plan: Plan, device: torch.device) -> Maker:
         """The model that all phases train; an alphabet from nothing is that of all their training transcripts."""
@@ -237,7 +245,7 @@ class SpeechWorkshop:
         return NetMaker(config, features, decoder)
 
     def versions(self) -> Mapping[str, str]:
-        return versions_of("multistep", "torch", "safetensors", "numpy", "soundfile", "soxr", "rapidfuzz")
+        return versions_of("multistep", "torch", "safetensors", "numpy", "soundfile", "soxr", "jiwer")
 
 
 def _data_of(plan: Plan, phase: int) -> DataSpec:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -71,7 +71,7 @@ def evaluate_model(model: str, data: DataSpec) -> Evaluation:
     listing = _to_score(data)
     found = survey({"data": listing.rows}, maker.alphabet.case)
     corpus = load_corpus(found, maker.frontend, maker.output_length, maker.alphabet)
-    for note in corpus.notes:  # what could not be scored, above all
+    for note in (*listing.notes, *corpus.notes):  # what could not be scored, above all
         logging.getLogger("multistep").warning(note)
     clips = corpus.splits["data"]
     if not len(clips):
@@ -89,7 +89,7 @@ def _to_score(data: DataSpec) -> Listing:
         raise DataError("data: nothing to score; name recordings with their transcripts")
     listing = read_listing(source, columns)
     marked = tuple(row for row in listing.rows if row.split == "test")
-    return Listing(marked or listing.rows)
+    return replace(listing, rows=marked or listing.rows)
 
 
 def predict(model: str, inputs: Sequence[str]) -> list[Prediction]:
