@@ -43,6 +43,9 @@ bench: $(READY)
 	$(BIN)/python bench/moves.py
 	$(BIN)/python bench/probes.py
 	$(BIN)/python bench/finetune.py
+	$(BIN)/python bench/language.py
+	$(BIN)/python bench/images.py
+	$(BIN)/python bench/speech.py
 
 # torch comes first and pinned, so that a CPU build is taken where one is offered; the rest finds it installed.
 $(READY): requirements.lock pyproject.toml
