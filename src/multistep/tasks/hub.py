@@ -7,8 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from multistep.engine.checkpoints import sha256
 
 
@@ -38,14 +36,16 @@ def weights_hash(folder: Path) -> str:
     return "+".join(sha256(file) for file in sorted(folder.glob("*.safetensors")))
 
 
-@torch.no_grad()
 def draw_fresh(model: Any, names: Sequence[str], seed: int) -> None:
     """First weights of parameters that a pretrained model did not bring; the same seed gives the same bits."""
+    import torch  # whoever only asks what a folder holds needs none of it
+
     generator = torch.Generator().manual_seed(seed)
     spread = float(getattr(model.config, "initializer_range", 0.02))
-    for name in names:
-        parameter = model.get_parameter(name)
-        if parameter.ndim > 1:
-            parameter.normal_(0.0, spread, generator=generator)
-        else:
-            parameter.fill_(1.0 if name.endswith("weight") else 0.0)  # of a norm, or a bias
+    with torch.no_grad():
+        for name in names:
+            parameter = model.get_parameter(name)
+            if parameter.ndim > 1:
+                parameter.normal_(0.0, spread, generator=generator)
+            else:
+                parameter.fill_(1.0 if name.endswith("weight") else 0.0)  # of a norm, or a bias
