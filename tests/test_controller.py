@@ -236,3 +236,16 @@ def test_why_a_phase_stopped_is_told_by_which_limit_came_first(tmp_path: Path) -
     assert stopped("steps", phases=[{"name": "a", "until": "400 steps"}], budget="10m") == "length"
     assert stopped("cut", phases=[{"name": "a", "until": "400 steps"}], budget="300 steps") == "budget"
     assert stopped("cut short", phases=[{"name": "a", "until": "10m"}], budget="60s") == "budget"
+
+
+def test_a_trunk_that_grows_is_left_by_the_clock_and_one_without_an_end_by_its_curve(tmp_path: Path) -> None:
+    recipe = {"learning_rate": 0.02, "resolution": [14, 21, 28]}
+    growing = execute(plan(budget="10m", recipe=recipe, moves=[]), tmp_path / "growing", FALLS_THEN_FLAT)
+    trunk = growing.phase.trials["0.trunk"]
+    assert {r.window.resolution for r in trunk.done} == {14, 21}
+    assert not trunk.readings
+    assert growing.seconds == pytest.approx(600, rel=0.03)
+    endless = execute(plan(recipe=recipe, moves=[]), tmp_path / "endless", FALLS_THEN_FLAT)
+    assert {r.window.resolution for r in endless.phase.trials["0.trunk"].done} == {28}
+    assert endless.finished is not None
+    assert endless.finished.stopped == "stable"

@@ -39,14 +39,14 @@ def read_stability(plan: Plan, history: History, name: str) -> StabilityRead | N
         return None
     if not math.isfinite(last.evaluation.interval.score):
         return _diverged(trial, "the validation score is not finite")
-    if len(trial.trial.recipe.resolution) > 1 and trial.trial.kind == "trunk":
-        return None  # scored at another size than it is trained at, a curve jumps from size to size
     if trial.trial.length is not None:
         return None  # a sibling runs its length, that all may be compared
     phase = history.phase
     parts = _lineage(phase, trial)
     curve = [look for part in parts for look in part.curve]
     left = allowance(plan, history, trial).steps_left
+    if left is not None and len(trial.trial.recipe.resolution) > 1 and trial.trial.kind == "trunk":
+        return None  # scored at another size than it is trained at, a curve jumps; without an end, no trunk grows
     if len(curve) < 5 or (left is not None and (trial.step + left) / _spacing(curve) < LEAST_WINDOWS):
         return None
     metric = metric_of(phase.started)
