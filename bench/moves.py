@@ -6,8 +6,8 @@
 The rival is what a careful person does today: AdamW, linear to zero over the whole budget, averaged weights, the
 best of three learning rates (chosen by the validation score of seed 0; where the best lies at the edge, further ones
 are tried until it does not; `--rate` names what such a search found before), never stopped early. Model, tokenizer,
-data, batch and dropout are those that `multistep` picks for either. Every run is a process of its own with the same budget;
-runs of one seed follow each other. Scores are those of the test split, in bits per byte.
+data, batch and dropout are those that `multistep` picks for either. Every run is a process of its own with the same
+budget; runs of one seed follow each other. Scores are those of the test split, in bits per byte.
 Results are kept in FOLDER/results.jsonl and used again, so that an interrupted benchmark goes on.
 """
 

@@ -1,10 +1,10 @@
-"""Do short probes of the learning rate choose rates that are too small? On real runs of a small model.
+"""Do short probes of the learning rate choose a rate that is wrong for the whole length? On runs of a small model.
 
-    MULTISTEP_DATA=... python bench/probes.py [--seeds 2] [--steps 6000] [--out FOLDER]
+    MULTISTEP_DATA=... python bench/probes.py [--seeds 2] [--steps 6000] [--optimizer muon] [--out FOLDER]
 
-Each rate is run for a probe's 200 steps, and for the whole length, through explicit plans; then the product's own
-rule picks among each three neighbouring rates from the probes alone. Probes with a cooldown and the rule "the
-largest that does not lose" are there to undo the preference of short horizons (arXiv 1803.02021).
+Each rate is run for the whole length and for a probe's 200 steps, as it is and as the rate that stands for it there
+(core/probing.py), through explicit plans. Then the product's rule picks among each three neighbouring rates, the
+middle one as the preset's, from the probes alone.
 """
 
 import argparse
@@ -18,58 +18,73 @@ from pathlib import Path
 
 from multistep.core.allowance import PROBE_STEPS
 from multistep.core.metric import METRICS
+from multistep.core.probing import stand_in
 
-RATES = (0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16)
+RATES = {
+    "muon": (0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16),
+    "adamw": (0.00125, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08),
+}
 MODEL = ("model.tokenizer=characters", "model.layers=2", "model.width=64", "model.heads=2", "model.context=64")
 
 
-def final(data: Path, out: Path, rate: float, steps: int, seed: int) -> float:
+def final(data: Path, out: Path, optimizer: str, rate: float, steps: int, seed: int) -> float:
     """The validation loss after so many steps with the cooldown, in nats per character; infinite if it diverged."""
-    folder = out / f"{rate:g}-{steps}-{seed}" / "run"
+    folder = out / f"{optimizer}-{rate:.4g}-{steps}-{seed}" / "run"
     command = [str(Path(sys.executable).with_name("multistep")), "train", "--task", "text-generation", "--json"]
     command += ["--data", str(data), "--seed", str(seed), "--out", str(folder)]
     share = 0.75 if steps == PROBE_STEPS else 0.5
-    phase = (
-        f"phases=[{{name: p, until: {steps} steps, recipe: {{learning_rate: {rate:g}, cooldown_fraction: {share}}}}}]"
-    )
+    recipe = f"{{optimizer: {optimizer}, learning_rate: {rate:.4g}, cooldown_fraction: {share}}}"
+    phase = f"phases=[{{name: p, until: {steps} steps, recipe: {recipe}}}]"
     for setting in (*MODEL, phase):
         command += ["--set", setting]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return float(json.loads(done.stdout)["validation"]["score"]) if done.returncode == 0 else math.inf
 
 
+def rule(preset: float, probes: dict[float, float]) -> float:
+    """As core/probing.py chooses."""
+    lowest = min(probes.values())
+    good = [rate for rate, loss in probes.items() if loss <= lowest + METRICS["loss"].tolerance(lowest)]
+    return min(good, key=lambda rate: abs(math.log(rate / preset)))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--optimizer", choices=sorted(RATES), default="muon")
     parser.add_argument("--out", type=Path, default=Path("build/bench-probes"))
     given = parser.parse_args()
     data = Path(os.environ.get("MULTISTEP_DATA", "")) / "tinyshakespeare" / "input.txt"
     if not data.is_file():
         sys.exit("bench/probes.py: set MULTISTEP_DATA to the folder that holds tinyshakespeare/input.txt")
-    losses: dict[tuple[float, int, int], float] = {}
-    print(f"| rate | {PROBE_STEPS} steps | {given.steps:,} steps |\n|---|---|---|")
-    for rate in RATES:
+    rates, seeds = RATES[given.optimizer], range(given.seeds)
+    plain: dict[tuple[float, int], float] = {}
+    corrected: dict[tuple[float, int], float] = {}
+    long: dict[tuple[float, int], float] = {}
+    print(f"| rate | {PROBE_STEPS} steps | {PROBE_STEPS} steps at what stands for it | {given.steps:,} steps |")
+    print("|---|---|---|---|")
+    for rate in rates:
         row = []
-        for steps in (PROBE_STEPS, given.steps):
-            found = [final(data, given.out, rate, steps, seed) for seed in range(given.seeds)]
-            losses.update({(rate, steps, seed): loss for seed, loss in enumerate(found)})
-            row.append(f"{statistics.mean(found):.4f} ({', '.join(f'{loss:.4f}' for loss in found)})")
+        stands = stand_in(rate, given.steps)
+        for found, tried, steps in (
+            (plain, rate, PROBE_STEPS),
+            (corrected, stands, PROBE_STEPS),
+            (long, rate, given.steps),
+        ):
+            found.update({(rate, s): final(data, given.out, given.optimizer, tried, steps, s) for s in seeds})
+            losses = [found[rate, seed] for seed in seeds]
+            row.append(f"{statistics.mean(losses):.4f} ({', '.join(f'{loss:.4f}' for loss in losses)})")
         print(f"| {rate:g} | {' | '.join(row)} |", flush=True)
-    print(
-        "\n| rates probed | seed | naive: lowest probe | the rule | best in the long run | the rule loses, long run |"
-    )
-    print("|---|---|---|---|---|---|")
-    for three in zip(RATES, RATES[1:], RATES[2:], strict=False):
-        for seed in range(given.seeds):
-            probes = {rate: losses[rate, PROBE_STEPS, seed] for rate in three}
-            long = {rate: losses[rate, given.steps, seed] for rate in three}
-            lowest = min(probes, key=lambda r: probes[r])
-            slack = METRICS["loss"].tolerance(probes[lowest])
-            chosen = max(rate for rate in three if probes[rate] <= probes[lowest] + slack)
-            best = min(long, key=lambda r: long[r])
-            names = ", ".join(f"{rate:g}" for rate in three)
-            print(f"| {names} | {seed} | {lowest:g} | {chosen:g} | {best:g} | {long[chosen] - long[best]:.4f} |")
+    print("\n| rates | seed | lowest probe, as it is: loses in the long run | the rule: loses | best in the long run |")
+    print("|---|---|---|---|---|")
+    for three in zip(rates, rates[1:], rates[2:], strict=False):
+        for seed in seeds:
+            best = min(three, key=lambda r: long[r, seed])
+            naive = min(three, key=lambda r: plain[r, seed])
+            chosen = rule(three[1], {r: corrected[r, seed] for r in three})
+            lost = [f"{rate:g}: {long[rate, seed] - long[best, seed]:.4f}" for rate in (naive, chosen)]
+            print(f"| {', '.join(f'{r:g}' for r in three)} | {seed} | {' | '.join(lost)} | {best:g} |")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from multistep.core.metric import Evaluation
 from multistep.core.recipe import rates
 from multistep.core.stability import Stability
 from multistep.engine.learner import Readiness, Split
-from multistep.engine.simulate import FakeClock, Machine, SimulatedWorkshop
+from multistep.engine.simulate import FakeClock, Machine, SimulatedWorkshop, World
 from multistep.errors import RunFailed
 
 
@@ -158,9 +158,27 @@ def test_rates_are_probed_only_where_a_probe_means_something(tmp_path: Path) -> 
     probes = long.phase.of_kind("probe")
     assert [p.step for p in probes] == [200, 200, 200]
     assert long.phase.trunk is not None
-    assert long.phase.trunk.trial.learning_rate == 0.04, "the simulated curve knows no rate: the largest wins"
+    assert long.phase.trunk.trial.learning_rate == 0.02, "the simulated curve knows no rate: the preset's stays"
     given = execute(plan(budget="15m", recipe={"learning_rate": 0.02}), tmp_path / "given")
     assert not given.phase.of_kind("probe"), "a rate that is given is obeyed"
+
+
+@pytest.mark.parametrize("best_factor", [0.5, 1.0, 2.0])
+def test_probes_find_the_rate_that_is_best_for_the_whole_length(tmp_path: Path, best_factor: float) -> None:
+    """Though over a probe's 200 steps a rate four times as high does best."""
+    length = 17_000  # steps of the trunk and its cooldown in a quarter of an hour
+
+    def loses(rate: float, steps: int) -> float:
+        best = 0.02 * best_factor * (length / max(1, steps)) ** 0.32
+        return 0.05 * float(np.log(rate / best)) ** 2
+
+    clock, machine = FakeClock(), Machine()
+    workshop = SimulatedWorkshop(POWER, clock, machine, World(loses=loses))
+    history = execute(plan(budget="15m"), tmp_path / "run", clock=clock, machine=machine, workshop=workshop)
+    probed = [p.trial.learning_rate / 0.02 for p in history.phase.of_kind("probe")]
+    assert probed == pytest.approx([0.5 * 4.1, 4.1, 2 * 4.1], rel=0.05)
+    assert history.phase.trunk is not None
+    assert history.phase.trunk.trial.learning_rate == pytest.approx(0.02 * best_factor)
 
 
 def test_below_ten_windows_no_curve_is_judged(tmp_path: Path) -> None:

@@ -254,12 +254,17 @@ def _window_steps(
     return max(1, affordable, by_length)
 
 
+def expected_steps(plan: Plan, history: History) -> int:
+    """About how many steps the clock leaves to the phase at the present speed; 0 where no clock decides."""
+    seconds, speed = seconds_left(plan, history), seconds_per_step(history.phase)
+    return 0 if seconds is None or speed is None else max(0, math.floor(seconds / max(speed, 1e-9)))
+
+
 def probes_pay(plan: Plan, history: History) -> bool:
     """Whether a rate that the plan leaves open can be probed over a useful horizon, asked after one window."""
     phase = history.phase
-    seconds, speed = seconds_left(plan, history), seconds_per_step(phase)
     if not phase.started.rate_open or phase.of_kind("probe") or phase.trunk is None or len(phase.trunk.done) != 1:
         return False
-    if seconds is None or speed is None or not _open(plan, phase.started.phase):
+    if not _open(plan, phase.started.phase):
         return False
-    return PROBE_SHARE * seconds / speed / len(PROBE_FACTORS) >= PROBE_STEPS
+    return PROBE_SHARE * expected_steps(plan, history) / len(PROBE_FACTORS) >= PROBE_STEPS

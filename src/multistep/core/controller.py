@@ -49,7 +49,7 @@ def propose(plan: Plan, history: History) -> Proposal | MovesEnded | None:
     if probes := phase.of_kind("probe"):
         return _after_probes(plan, history, probes, trunk)
     if trunk.for_probes:
-        return probe(plan, phase, 0)
+        return probe(plan, history, 0)
     return _after_trunk(plan, history, trunk)
 
 
@@ -232,9 +232,11 @@ def _after_fork(plan: Plan, history: History, control: TrialRecord) -> Proposal 
 def _after_probes(plan: Plan, history: History, probes: tuple[TrialRecord, ...], trunk: TrialRecord) -> Proposal | None:
     phase = history.phase
     if len(probes) < len(PROBE_FACTORS):
-        return probe(plan, phase, len(probes), probes[0].trial.cooldown_steps)
+        return probe(plan, history, len(probes))
     if len(phase.of_kind("trunk")) == 1:
-        rate, reason = chosen_rate(metric_of(phase.started), probes, plan.tolerance)
+        preset = phase.started.recipe.learning_rate
+        assert preset is not None, "a resolved recipe has a learning rate"
+        rate, reason = chosen_rate(metric_of(phase.started), preset, probes, plan.tolerance)
         return _trunk(plan, phase, reason, rate=rate, start=phase.started.start)
     return _after_trunk(plan, history, trunk)
 

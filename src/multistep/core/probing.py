@@ -1,50 +1,62 @@
-"""Probes of the learning rate: short, cooled-down trials that rank rates before the trunk."""
+"""Probes of the learning rate: short, cooled-down trials that rank rates before the trunk.
+
+A short run does best at a higher rate than a long one. So a rate that is asked about for the whole phase is probed at
+a rate that stands for it over the probe's steps: higher by a power of how many times longer the phase is.
+Sources: arXiv 2409.19913 for the power; arXiv 1803.02021 for the danger that a short horizon misleads.
+"""
 
 from __future__ import annotations
 
 import math
 
-from multistep.core.allowance import PROBE_FACTORS, PROBE_STEPS
-from multistep.core.history import PhaseRecord, TrialRecord
+from multistep.core.allowance import PROBE_FACTORS, PROBE_STEPS, expected_steps
+from multistep.core.history import History, TrialRecord
 from multistep.core.metric import Metric
 from multistep.core.plan import Plan
 from multistep.core.trial import Proposal, Trial
 
+HORIZON_POWER = 0.32  # by which the best rate falls as a run grows longer
 
-def probe(plan: Plan, phase: PhaseRecord, number: int, steps: int | None = None) -> Proposal:
+
+def stand_in(rate: float, steps: int, probe_steps: int = PROBE_STEPS) -> float:
+    """The rate to probe over `probe_steps` in place of `rate` over `steps`."""
+    return rate * math.pow(max(1.0, steps / probe_steps), HORIZON_POWER)
+
+
+def probe(plan: Plan, history: History, number: int) -> Proposal:
+    phase = history.phase
     recipe = phase.started.recipe
     assert recipe.learning_rate is not None
-    rate = recipe.learning_rate * PROBE_FACTORS[number]
+    asked = recipe.learning_rate * PROBE_FACTORS[number]
+    if earlier := phase.of_kind("probe"):
+        # The same correction for all: what is left of the budget shrinks from probe to probe.
+        first = earlier[0].trial
+        steps, rate = first.cooldown_steps, first.learning_rate * PROBE_FACTORS[number] / PROBE_FACTORS[0]
+    else:
+        steps, rate = PROBE_STEPS, stand_in(asked, expected_steps(plan, history))
     index = phase.started.phase
-    trial = Trial(
-        f"{index}.probe-{number + 1}",
-        index,
-        "probe",
-        phase.started.start,
-        recipe,
-        plan.seed,
-        rate,
-        steps or PROBE_STEPS,
-    )
-    return Proposal(trial, f"is {rate:.3g} a better learning rate?")
+    trial = Trial(f"{index}.probe-{number + 1}", index, "probe", phase.started.start, recipe, plan.seed, rate, steps)
+    return Proposal(trial, f"is {asked:.3g} a better learning rate? Over {steps} steps {rate:.3g} stands for it")
 
 
-def chosen_rate(metric: Metric, probes: tuple[TrialRecord, ...], tolerance: float | None) -> tuple[float, str]:
-    """The largest rate that does not lose beyond noise: short probes prefer rates that are too small.
+def chosen_rate(
+    metric: Metric, preset: float, probes: tuple[TrialRecord, ...], tolerance: float | None
+) -> tuple[float, str]:
+    """The rate that was asked about nearest to the preset's among those whose probes do not lose beyond noise.
 
     Noise is taken as the plan's tolerance, or the metric's: probes share weights, order and examples.
-    Source: arXiv 1803.02021.
     """
-    looks = [(p.trial.learning_rate, p.curve[-1].interval) for p in probes if p.curve]
+    asked = [preset * factor for factor in PROBE_FACTORS[: len(probes)]]
+    looks = [(rate, p.curve[-1].interval) for rate, p in zip(asked, probes, strict=True) if p.curve]
     finite = [(rate, interval) for rate, interval in looks if math.isfinite(interval.score)]
     if not finite:
-        lowest = min(p.trial.learning_rate for p in probes)
-        return lowest / 3, "every probe diverged; a third of the lowest rate"
+        return min(asked), "every probe diverged, so the lowest rate"
     best = finite[0][1]
     for _, interval in finite:
         if metric.improvement(interval.score, best.score) > 0:
             best = interval
     slack = tolerance or metric.tolerance(best.score)
     good = [rate for rate, i in finite if metric.improvement(i.score, best.score) >= -slack]
+    chosen = min(good, key=lambda rate: abs(math.log(rate / preset)))
     listed = ", ".join(f"{rate:.3g}: {i.score:.4f}" for rate, i in finite)
-    return max(good), f"learning rate {max(good):.3g}, the largest that did not lose ({listed})"
+    return chosen, f"learning rate {chosen:.3g}, of those that did not lose the nearest to the preset's ({listed})"

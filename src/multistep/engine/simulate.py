@@ -62,6 +62,10 @@ def _nothing(_recipe: Recipe) -> float:
     return 0.0
 
 
+def _any_rate(rate: float, steps: int) -> float:
+    return 0.0
+
+
 def _plain(_recipe: Recipe) -> float:
     return 1.0
 
@@ -74,6 +78,7 @@ class World:
     pace: steps in which two thirds of that come about.
     overfits: recipe -> how strongly an overfitting curve rises under it, 1 as drawn.
     cost: recipe -> how many times a plain step's seconds a step of it takes.
+    loses: plateau's rate, steps taken -> nats by which a model trained so ends above the best rate's.
     between_seeds: standard deviation of what the seed does to a trial, on the whole population.
     between_blocks: standard deviation, per block, of what a checkpoint happens to find easy or hard.
     of_averages: nats by which a mean of checkpoints is better than the mean of their scores.
@@ -83,6 +88,7 @@ class World:
     pace: float = 200.0
     overfits: Callable[[Recipe], float] = _plain
     cost: Callable[[Recipe], float] = _plain
+    loses: Callable[[float, int], float] = _any_rate
     between_seeds: float = 0.0
     between_blocks: float = 0.0
     of_averages: float = 0.0
@@ -171,7 +177,7 @@ class SimulatedLearner:
         hardness = BLOCK_SPREAD * np.random.default_rng(7).standard_normal(BLOCKS)
         blocks = min(16, BLOCKS) if sample else BLOCKS
         score = observed - self._drop * (1 - self._rate) + hardness[:blocks] - hardness[:blocks].mean()
-        score = score + self._offset + self._over + self._luck
+        score = score + self._made
         if self._world.between_blocks:
             own = np.random.default_rng(_number(self._seed, self._steps, self._recipe))
             score = score + self._world.between_blocks * own.standard_normal(BLOCKS)[:blocks]
@@ -202,7 +208,12 @@ class SimulatedLearner:
     def population(self) -> float:
         """The score without the noise of a validation split: what a verdict is about."""
         curve = float(self._curve.truth(self._progress))
-        return curve - self._drop * (1 - self._rate) + self._offset + self._over + self._luck
+        return curve - self._drop * (1 - self._rate) + self._made
+
+    @property
+    def _made(self) -> float:
+        """What recipe, rate and seed put on the curve."""
+        return self._offset + self._over + self._luck + self._world.loses(self._peak, self._steps)
 
 
 class SimulatedWorkshop:
