@@ -1,19 +1,22 @@
 """Whole runs on simulated curves: what iterating gains, what it risks.
 
-    python bench/whole_runs.py [--noise-runs 1000] [--runs 300] [--seed 0]
+    python bench/whole_runs.py [--noise-runs 1000] [--runs 300] [--pretrained-runs 300] [--seed 0]
 
 noise: no recipe does anything; trials differ by the luck of their draw alone, by about a standard error of the
 verdicts. Counted are runs that kept what is no better on the population, and runs whose incumbent is truly worse than
 the plain run's control by over one standard error.
 moves: along random curves of every family, in worlds where some moves help, most do nothing or hurt. Each run is
 compared with the plain run of the same budget that is never left early. Population scores, no noise in them.
+pretrained: the same for weights that were trained before, on curves that fall within an epoch or two, and of which
+two in three overfit later; the plain run is what people do: three epochs, linear to zero.
 Runs take place in memory, on one core, through the same loop and journal as real ones.
 """
 
 import argparse
 import tempfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -33,14 +36,17 @@ from multistep.errors import RunFailed
 TOLERANCE = UNIT
 LUCK = 0.003  # nats, the standard deviation between trials in pure noise: verdicts have errors of 0.002 to 0.005
 STEPS = 12_000.0  # about what ten simulated minutes are
+EPOCH = 500  # steps of the simulated fine-tuning: the budget holds 24 epochs
+Comparison = tuple[str, Curve, World, dict[str, object]]  # its row, curve and world, and the plain run's phase
 
 
 class Watched(SimulatedWorkshop):
     """Notes the population's score at each full evaluation: what the verdicts are about."""
 
-    def __init__(self, curve: Curve, clock: FakeClock, world: World) -> None:
+    def __init__(self, curve: Curve, clock: FakeClock, world: World, *, pretrained: bool = False) -> None:
         super().__init__(curve, clock, None, world)
         self.populations: list[float] = []
+        self._pretrained = pretrained
 
     def open(self, plan: Plan, phase: int, should_stop: Callable[[], bool]) -> tuple[Learner, Readiness]:
         learner, ready = super().open(plan, phase, should_stop)
@@ -53,10 +59,15 @@ class Watched(SimulatedWorkshop):
             return evaluate(split, sample=sample)  # type: ignore[arg-type]
 
         learner.evaluate = noting  # type: ignore[method-assign, assignment]
+        if self._pretrained:
+            size = ready.recipe.batch_size or 1
+            ready = replace(ready, facts=replace(ready.facts, pretrained=True, train_examples=EPOCH * size))
         return learner, ready
 
 
-def run(curve: Curve, world: World, **keywords: object) -> tuple[History, dict[str, float]]:
+def run(
+    curve: Curve, world: World, *, pretrained: bool = False, **keywords: object
+) -> tuple[History, dict[str, float]]:
     """The history of a run, and each fully evaluated trial's score on the population."""
     clock = FakeClock()
     wanted = {"task": "text-generation", "data": "simulated", "recipe": {"learning_rate": 0.02}, **keywords}
@@ -64,7 +75,7 @@ def run(curve: Curve, world: World, **keywords: object) -> tuple[History, dict[s
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
         directory = RunDirectory(Path(folder) / "run")
         directory.create()
-        workshop = Watched(curve, clock, world)
+        workshop = Watched(curve, clock, world, pretrained=pretrained)
         execution = Run(plan_from(wanted), directory, workshop, BudgetClock(clock.now))
         for _ in execution.entries():
             pass
@@ -129,40 +140,60 @@ def random_world(generator: np.random.Generator) -> World:
     return World(effect, overfits=overfits, between_blocks=0.01, between_seeds=0.1 * UNIT)
 
 
-def gains(runs: int, seed: int) -> None:
+def from_nothing(runs: int, seed: int) -> Iterable[Comparison]:
+    for number in range(runs):
+        generator = np.random.default_rng([seed, 1, number])
+        family = FAMILIES[number % len(FAMILIES)]
+        curve = draw_curve(family, generator, total_steps=STEPS, unit=UNIT, noise_sd=0.1 * UNIT)
+        yield family, curve, random_world(generator), {"name": "whole", "until": "10m", "moves": []}
+
+
+def from_weights(runs: int, seed: int) -> Iterable[Comparison]:
+    usual = {"name": "usual", "until": "3 epochs", "moves": [], "recipe": {"cooldown_fraction": 1.0}}
+    for number in range(runs):
+        generator = np.random.default_rng([seed, 2, number])
+        fall = UNIT * float(np.exp(generator.uniform(np.log(20.0), np.log(100.0))))
+        pace = EPOCH * float(np.exp(generator.uniform(np.log(0.1), np.log(1.0))))
+        curve = Curve("exponential", floor=fall, drop=fall, pace=pace, noise_sd=0.1 * UNIT)
+        row = "never overfits"
+        if number % 3:
+            turn = EPOCH * generator.uniform(*((0.5, 2.0) if number % 3 == 1 else (2.0, 6.0)))
+            row = f"overfits {'before' if turn < 2 * EPOCH else 'after'} two epochs"
+            rise = UNIT * float(np.exp(generator.uniform(np.log(2.0), np.log(20.0)))) / (EPOCH / 1000.0)
+            curve = replace(curve, family="overfitting", turn=turn, rise=rise)
+        yield row, curve, random_world(generator), usual
+
+
+def gains(comparisons: Iterable[Comparison], seed: int, *, pretrained: bool) -> None:
     worse: Counter[str] = Counter()
     better: Counter[str] = Counter()
     count: Counter[str] = Counter()
     tried: Counter[str] = Counter()
     gained: dict[str, list[float]] = {}
     failed = 0
-    for number in range(runs):
-        generator = np.random.default_rng([seed, 1, number])
-        family = FAMILIES[number % len(FAMILIES)]
-        curve = draw_curve(family, generator, total_steps=STEPS, unit=UNIT, noise_sd=0.1 * UNIT)
-        world = random_world(generator)
-        phases = [{"name": "whole", "until": "10m", "moves": []}]
+    for number, (row, curve, world, phase) in enumerate(comparisons):
+        same = {"budget": "10m", "seed": seed + number, "tolerance": TOLERANCE, "pretrained": pretrained}
         try:
-            history, ours = run(curve, world, budget="10m", seed=number, tolerance=TOLERANCE)
-            whole, plain = run(curve, world, budget="10m", seed=number, tolerance=TOLERANCE, phases=phases)
+            history, ours = run(curve, world, **same)
+            whole, plain = run(curve, world, phases=[phase], **same)
         except RunFailed:
             failed += 1
             continue
         assert history.incumbent is not None
         assert whole.incumbent is not None
         gain = plain[whole.incumbent.trial] - ours[history.incumbent.trial]
-        count[family] += 1
-        tried[family] += len(history.phase.of_kind("move"))
-        worse[family] += gain < -TOLERANCE
-        better[family] += gain > TOLERANCE
-        gained.setdefault(family, []).append(gain)
-    print("\n| family | runs | moves tried a run | better by over the tolerance | worse by over it | median gain |")
+        count[row] += 1
+        tried[row] += len(history.phase.of_kind("move"))
+        worse[row] += gain < -TOLERANCE
+        better[row] += gain > TOLERANCE
+        gained.setdefault(row, []).append(gain)
+    print("\n| curves | runs | moves tried a run | better by over the tolerance | worse by over it | median gain |")
     print("|---|---|---|---|---|---|")
-    for family in count:
-        share = [better[family] / count[family], worse[family] / count[family]]
+    for row in count:
+        share = [better[row] / count[row], worse[row] / count[row]]
         print(
-            f"| {family} | {count[family]} | {tried[family] / count[family]:.1f} | {share[0]:.1%} | {share[1]:.1%} | "
-            f"{np.median(gained[family]):+.4f} |"
+            f"| {row} | {count[row]} | {tried[row] / count[row]:.1f} | {share[0]:.1%} | {share[1]:.1%} | "
+            f"{np.median(gained[row]):+.4f} |"
         )
     total = sum(count.values())
     print(f"| all | {total} | | {sum(better.values()) / total:.1%} | {sum(worse.values()) / total:.1%} | |")
@@ -173,12 +204,15 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--noise-runs", type=int, default=1000)
     parser.add_argument("--runs", type=int, default=300)
+    parser.add_argument("--pretrained-runs", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     if given.noise_runs:
         noise(given.noise_runs, given.seed)
     if given.runs:
-        gains(given.runs, given.seed)
+        gains(from_nothing(given.runs, given.seed), given.seed, pretrained=False)
+    if given.pretrained_runs:
+        gains(from_weights(given.pretrained_runs, given.seed), given.seed, pretrained=True)
 
 
 if __name__ == "__main__":

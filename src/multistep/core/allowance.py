@@ -16,8 +16,9 @@ from multistep.errors import PlanError
 CURVE_SHARE = 0.05  # of the time may go to the looks that draw the validation curve
 CURVE_POINTS = 100  # windows of a phase whose length is known, where looks are cheap enough
 SIBLING_POINTS = 8  # windows of a sibling, whose curve decides nothing
-EARLY_LOOKS = 10  # of a trunk, taken twice as often,
-LONG = 15  # where the phase has room for so many windows
+EARLY_LOOKS = 10  # of a trunk, which are taken
+EARLY_PART = 0.25  # within so much of its phase, even where looks are dear,
+LONG = 8  # if it has room for so many windows
 STABLE_COOLDOWN = 0.25  # steps of cooldown per step of a trunk that its curve, not its length, ended
 PROBE_STEPS = 200  # a shorter probe says little about a rate
 PROBE_SHARE = 0.05  # of the training time, for all probes together
@@ -247,10 +248,11 @@ def _window_steps(
     if timed and (looks := _looks(phase)) and (speed := seconds_per_step(phase)):
         affordable = math.ceil(sum(looks) / len(looks) / (CURVE_SHARE * speed))
     by_length = max(FIRST_WINDOW, taken // points) if left is None else math.ceil((taken + left) / points)
-    if trial.trial.kind == "trunk" and len(trial.curve) < EARLY_LOOKS and taken + (left or 0) >= LONG * affordable:
-        # No curve is judged before it has ten looks: what overfits at once is seen in half the time, for a sixtieth
-        # of the phase's.
-        affordable = math.ceil(affordable / 2)
+    total = taken + (left or 0)
+    if trial.trial.kind == "trunk" and len(trial.curve) < EARLY_LOOKS and total >= LONG * affordable:
+        # No curve is judged before it has ten looks. What overfits at once, as little data does, is seen this early
+        # for at most a sixteenth of the phase's time.
+        affordable = min(affordable, math.ceil(EARLY_PART * total / EARLY_LOOKS))
     return max(1, affordable, by_length)
 
 
