@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -37,7 +38,7 @@ TOLERANCE = UNIT
 LUCK = 0.003  # nats, the standard deviation between trials in pure noise: verdicts have errors of 0.002 to 0.005
 STEPS = 12_000.0  # about what ten simulated minutes are
 EPOCH = 500  # steps of the simulated fine-tuning: the budget holds 24 epochs
-Comparison = tuple[str, Curve, World, dict[str, object]]  # its row, curve and world, and the plain run's phase
+Comparison = tuple[str, Curve, World, dict[str, Any]]  # its row, curve and world, and the plain run's phase
 
 
 class Watched(SimulatedWorkshop):
@@ -149,7 +150,7 @@ def from_nothing(runs: int, seed: int) -> Iterable[Comparison]:
 
 
 def from_weights(runs: int, seed: int) -> Iterable[Comparison]:
-    usual = {"name": "usual", "until": "3 epochs", "moves": [], "recipe": {"cooldown_fraction": 1.0}}
+    usual: dict[str, Any] = {"name": "usual", "until": "3 epochs", "moves": [], "recipe": {"cooldown_fraction": 1.0}}
     for number in range(runs):
         generator = np.random.default_rng([seed, 2, number])
         fall = UNIT * float(np.exp(generator.uniform(np.log(20.0), np.log(100.0))))
@@ -172,7 +173,7 @@ def gains(comparisons: Iterable[Comparison], seed: int, *, pretrained: bool) -> 
     gained: dict[str, list[float]] = {}
     failed = 0
     for number, (row, curve, world, phase) in enumerate(comparisons):
-        same = {"budget": "10m", "seed": seed + number, "tolerance": TOLERANCE, "pretrained": pretrained}
+        same: dict[str, Any] = {"budget": "10m", "seed": seed + number, "tolerance": TOLERANCE, "pretrained": pretrained}
         try:
             history, ours = run(curve, world, **same)
             whole, plain = run(curve, world, phases=[phase], **same)
