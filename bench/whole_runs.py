@@ -173,10 +173,10 @@ def gains(comparisons: Iterable[Comparison], seed: int, *, pretrained: bool) -> 
     gained: dict[str, list[float]] = {}
     failed = 0
     for number, (row, curve, world, phase) in enumerate(comparisons):
-        same: dict[str, Any] = {"budget": "10m", "seed": seed + number, "tolerance": TOLERANCE, "pretrained": pretrained}
+        same: dict[str, Any] = {"budget": "10m", "seed": seed + number, "tolerance": TOLERANCE}
         try:
-            history, ours = run(curve, world, **same)
-            whole, plain = run(curve, world, phases=[phase], **same)
+            history, ours = run(curve, world, pretrained=pretrained, **same)
+            whole, plain = run(curve, world, pretrained=pretrained, phases=[phase], **same)
         except RunFailed:
             failed += 1
             continue
