@@ -224,7 +224,7 @@ def test_a_pretrained_encoder_is_fine_tuned_by_another_recipe(exported: Path) ->
     recipe = {"layer_decay": 0.5, "frozen": ["bert.embeddings.*", "bert.encoder.layer.0.*"]}
     settings = {"task": "text-classification", "data": data, "model": model, "recipe": recipe}
     learner, ready = opened(plan_from(settings))
-    assert (ready.recipe.optimizer, ready.recipe.learning_rate, ready.recipe.warmup_steps) == ("adamw", 5e-5, 100)
+    assert (ready.recipe.optimizer, ready.recipe.learning_rate, ready.recipe.warmup_steps) == ("adamw", 1e-3, 100)
     assert ready.recipe.dropout == pytest.approx(0.1), "as the model has it"
     assert ready.recipe.augmentation == 0
     assert ready.facts.pretrained
@@ -242,7 +242,7 @@ def test_a_pretrained_encoder_has_a_recipe_for_a_budget_of_seconds(exported: Pat
     for task in ("text-classification", "fill-mask"):
         _, ready = opened(plan_from({"task": task, "data": data, "model": model, "budget": "20s"}))
         assert ready.facts.pretrained
-        assert (ready.recipe.learning_rate, ready.recipe.augmentation, ready.recipe.sharpness) == (5e-5, 0, 0)
+        assert (ready.recipe.learning_rate, ready.recipe.augmentation, ready.recipe.sharpness) == (1e-3, 0, 0)
 
 
 def test_an_encoder_of_relative_places_reads_as_far_as_its_tokenizer_and_from_the_end(tmp_path: Path) -> None:

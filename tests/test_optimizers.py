@@ -258,10 +258,14 @@ def test_rates_are_told_in_another_optimizers_terms() -> None:
     for name in NAMES:
         assert convert_rate(TYPICAL_RATE["adamw"], "adamw", name) == pytest.approx(TYPICAL_RATE[name])
         assert convert_rate(0.7, "prodigy", name) == TYPICAL_RATE[name]
-        recipe = default_recipe({"optimizer": name}, architecture="nanochat", pretrained=False, vocabulary=1024)
+        recipe = default_recipe(
+            {"optimizer": name}, architecture="nanochat", pretrained=False, parameters=10**6, vocabulary=1024
+        )
         assert recipe.learning_rate == TYPICAL_RATE[name]
-        tuned = default_recipe({"optimizer": name}, architecture="llama", pretrained=True)
+        tuned = default_recipe({"optimizer": name}, architecture="llama", pretrained=True, parameters=110 * 10**6)
         assert tuned.learning_rate == pytest.approx(convert_rate(5e-5, "adamw", name))
+        small = default_recipe({"optimizer": name}, architecture="llama", pretrained=True, parameters=10**6)
+        assert small.learning_rate == pytest.approx(convert_rate(2.4e-4, "adamw", name)), "small ones learn faster"
         assert recipe.cooldown_fraction == (0.0 if name == "schedule-free" else 0.5)
         build_optimizer(name, lean(), learning_rate=1.0)
     assert convert_rate(0.1, "sgd", "sgd") == 0.1
@@ -270,7 +274,7 @@ def test_rates_are_told_in_another_optimizers_terms() -> None:
     assert scaled_rate(0.1, "adamw", 4) == 0.2
     assert scaled_rate(1.0, "prodigy", 4) == 1.0
     given: dict[str, Setting] = {"optimizer": "schedule-free", "cooldown_fraction": 0.2}
-    assert default_recipe(given, architecture="nanochat", pretrained=False).cooldown_fraction == 0.2
+    assert default_recipe(given, architecture="nanochat", pretrained=False, parameters=10**6).cooldown_fraction == 0.2
 
 
 def test_a_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -160,7 +160,8 @@ def test_what_overfits_early_is_begun_again_at_a_lower_rate(tmp_path: Path) -> N
     first = moves(history)[0].trial
     control = history.phase.of_kind("control")[0]
     assert (first.move, first.start, first.length is not None) == ("restart", None, True)
-    assert first.learning_rate == pytest.approx(0.02 * max(1 / 16, control.first_step / first.length.value))  # type: ignore[union-attr]
+    share = control.first_step / first.length.value  # type: ignore[union-attr]
+    assert first.learning_rate == pytest.approx(0.02 * max(1 / 16, share**1.5))
     assert verdict(history, "restart") == "keep"
     later = [t for t in moves(history)[1:] if t.trial.start]
     assert later[0].trial.start.startswith("0.restart@"), "what is kept is gone on from"  # type: ignore[union-attr]

@@ -6,6 +6,7 @@ do not forget by being regularised; fresh ones at a rate that fits the length en
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 from multistep.core.history import History
@@ -18,6 +19,7 @@ from multistep.core.units import Amount, Unit
 SHARE = 2 / 3  # of what is left; moves of its recipe have the rest
 LEAST_ROOM = 2.0  # times the plain run's training: less would bring nothing new
 LEAST_FACTOR = 1 / 16  # of the rate
+POWER = 1.5  # a rate four times lower overfits after two to three times the steps, not four: docs/experiments.md
 
 
 def restart(plan: Plan, history: History, left: Amount | None) -> Proposal | None:
@@ -36,8 +38,8 @@ def restart(plan: Plan, history: History, left: Amount | None) -> Proposal | Non
     if value < LEAST_ROOM * plain_cost(history, left.unit) or steps < LEAST_STEPS:
         return None
     length = Amount(round(value, 2) if left.unit is Unit.SECONDS else float(int(value)), left.unit)
-    # Where the curve turned is how far this rate can be followed; a lower one gets as far in as many more steps.
-    factor = max(LEAST_FACTOR, min(0.5, max(1, control.first_step) / steps))
+    # Where the curve turned is how far this rate can be followed; a lower one can be followed further.
+    factor = max(LEAST_FACTOR, min(0.5, math.pow(max(1, control.first_step) / steps, POWER)))
     rate = control.trial.learning_rate * factor
     recipe = replace(control.trial.recipe, learning_rate=rate)
     reason = (

@@ -126,7 +126,9 @@ def _trunk_window(plan: Plan, history: History, trial: TrialRecord, left: Allowa
     if not left.exact:
         # A speed that was seen over a few steps is not trusted with many more than those.
         steps = min(steps, FIRST_WINDOW if left.unmeasured else max(FIRST_WINDOW, 2 * trial.step))
-    look = left.exact or (not left.unmeasured and (fork is not None or steps >= left.window_steps))
+    looked = trial.curve[-1].step if trial.curve else trial.first_step
+    enough = trial.step + steps - looked >= left.window_steps
+    look = left.exact or (not left.unmeasured and (fork is not None or enough))
     # What scoring costs is known from a look alone, and what is reserved for the end of the run depends on it.
     look |= left.steps_left is not None and not left.unmeasured and steps == until_cooldown and not trial.curve
     segments = _warm_segments(trial, steps, warmup)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
+from multistep.core.optimizers import convert_rate
 from multistep.core.plan import Plan
 from multistep.core.recipe import OptimizerName, Recipe, Setting
 from multistep.core.units import Amount, Unit
@@ -16,6 +18,17 @@ WEIGHT_DECAY: Mapping[OptimizerName, float] = {
     "lion": 0.1,
     "prodigy": 0.01,
 }
+
+# AdamW's for BERT with its 110 million parameters (arXiv 1810.04805). Smaller models are fine-tuned at higher rates,
+# larger ones at lower: arXiv 1908.08962 has up to 3e-4 for four million. docs/moves.md has what was measured.
+FINE_TUNING_RATE, FINE_TUNED = 5e-5, 110e6
+HIGHEST_FINE_TUNING_RATE = 1e-3
+
+
+def fine_tuning_rate(parameters: int, optimizer: OptimizerName) -> float:
+    """The rate at which weights from elsewhere are trained on: it falls with the cube root of their number."""
+    rate = min(HIGHEST_FINE_TUNING_RATE, FINE_TUNING_RATE * math.cbrt(FINE_TUNED / max(1, parameters)))
+    return convert_rate(float(f"{rate:.2g}"), "adamw", optimizer)
 
 
 def lengths_of(plan: Plan) -> list[Amount]:

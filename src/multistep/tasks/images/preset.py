@@ -17,7 +17,7 @@ from multistep.core.units import Unit
 from multistep.errors import PlanError
 from multistep.tasks.images.decode import Form
 from multistep.tasks.images.nets import CNN, RESNET, NetConfig
-from multistep.tasks.recipes import epochs_of, fill_in, lengths_of
+from multistep.tasks.recipes import epochs_of, fill_in, fine_tuning_rate, lengths_of
 
 STANDARD_COST = {"resnet-18": 1.8e9, "resnet-34": 3.6e9, "resnet-50": 4.1e9}  # products, of 224 x 224 pixels
 PRESETS = (CNN, RESNET, *STANDARD_COST)
@@ -35,7 +35,6 @@ NEW_EPOCHS, DOUBLING, MOST_AUGMENTATION = 3.0, 0.15, 0.5  # none up to so many e
 GROWING_EPOCHS = 30.0  # where time is shorter than that, training begins with smaller images
 GROWING_SIDE = 20  # pixels, at least
 RATE = 0.1  # Muon's
-FINE_TUNING_RATE = 5e-5  # AdamW's
 
 
 @dataclass(frozen=True)
@@ -147,10 +146,13 @@ def parameters(net: NetConfig) -> float:
     return total + into * net.classes
 
 
-def default_recipe(given: Mapping[str, Setting], choice: Choice | None, *, form: Form) -> Recipe:
-    """The recipe with every setting that the plan leaves open; `choice` is None for a model that exists."""
+def default_recipe(given: Mapping[str, Setting], choice: Choice | None, *, form: Form, parameters: int) -> Recipe:
+    """The recipe with every setting that the plan leaves open; `choice` is None for a model that exists.
+
+    `parameters` are those of the model.
+    """
     optimizer = cast(OptimizerName, given.get("optimizer", "muon" if choice else "adamw"))
-    rate = convert_rate(RATE, "muon", optimizer) if choice else convert_rate(FINE_TUNING_RATE, "adamw", optimizer)
+    rate = convert_rate(RATE, "muon", optimizer) if choice else fine_tuning_rate(parameters, optimizer)
     base: dict[str, Setting] = {
         "optimizer": optimizer,
         "learning_rate": rate,

@@ -188,7 +188,7 @@ class ImageWorkshop:
         mirror, said = mirroring_helps(splits.train)
         domain = ImageDomain(splits, maker, mirror=mirror)
         parameters = sum(p.numel() for p in maker.build(plan.seed).parameters())
-        recipe = default_recipe(given, choice, form=splits.form)
+        recipe = default_recipe(given, choice, form=splits.form, parameters=parameters)
         facts = Facts(
             parameters=parameters,
             train_examples=len(splits.train),

@@ -10,18 +10,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
 
-from multistep.core.optimizers import TYPICAL_RATE, convert_rate
+from multistep.core.optimizers import TYPICAL_RATE
 from multistep.core.plan import ModelSpec, Plan
 from multistep.core.recipe import OptimizerName, Recipe, Setting
 from multistep.core.units import Unit
 from multistep.errors import PlanError
 from multistep.tasks.language.load import PRESETS
 from multistep.tasks.language.tokenizer import Kind
-from multistep.tasks.recipes import WEIGHT_DECAY, epochs_of, fill_in, lengths_of
+from multistep.tasks.recipes import WEIGHT_DECAY, epochs_of, fill_in, fine_tuning_rate, lengths_of
 
 BATCH_SIZE, FINE_TUNING_BATCH = 64, 32
 MOST_BATCH_TOKENS, LEAST_BATCH = 4096, 16  # long texts come in smaller batches
-FINE_TUNING_RATE = 5e-5  # AdamW's: arXiv 1810.04805
 LEAST_CONTEXT, MOST_CONTEXT = 64, 256  # tokens of a text that are read unless the plan says otherwise
 OPERATIONS = {"cpu": 2.5e10, "mps": 1e12, "cuda": 5e13}  # a second; of a CPU, each core's
 USUAL_SECONDS = 300.0  # where a plan names no time
@@ -78,7 +77,14 @@ def seconds_of(plan: Plan) -> float:
 
 
 def default_recipe(
-    given: Mapping[str, Setting], *, classify: bool, pretrained: bool, own_dropout: float, epochs: float, length: float
+    given: Mapping[str, Setting],
+    *,
+    classify: bool,
+    pretrained: bool,
+    parameters: int,
+    own_dropout: float,
+    epochs: float,
+    length: float,
 ) -> Recipe:
     """The recipe with every setting that the plan leaves open.
 
@@ -88,7 +94,7 @@ def default_recipe(
     while length * size > MOST_BATCH_TOKENS and size > LEAST_BATCH:
         size //= 2
     optimizer = cast(OptimizerName, given.get("optimizer", "adamw" if pretrained else "muon"))
-    rate = convert_rate(FINE_TUNING_RATE, "adamw", optimizer) if pretrained else TYPICAL_RATE[optimizer]
+    rate = fine_tuning_rate(parameters, optimizer) if pretrained else TYPICAL_RATE[optimizer]
     base: dict[str, Setting] = {
         "optimizer": optimizer,
         "learning_rate": rate,

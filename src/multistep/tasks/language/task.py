@@ -193,6 +193,7 @@ class LanguageWorkshop:
             plan.phase(phase).recipe,
             classify=plan.phase(phase).task == CLASSIFY,
             pretrained=encoder.pretrained,
+            parameters=sum(p.numel() for p in head.model.parameters()),
             own_dropout=head.own_dropout,
             epochs=epochs,
             length=float(lengths.mean()),

@@ -8,11 +8,10 @@ from typing import cast
 
 from multistep.core.optimizers import TYPICAL_RATE, convert_rate
 from multistep.core.recipe import OptimizerName, Recipe, Setting
-from multistep.tasks.recipes import WEIGHT_DECAY, fill_in
+from multistep.tasks.recipes import WEIGHT_DECAY, fill_in, fine_tuning_rate
 
 BATCH_SIZE = 32
 SMALL = 1_000_000  # parameters; larger models want lower rates
-FINE_TUNING_RATE = 5e-5  # AdamW's: arXiv 1810.04805
 
 
 def typical_rate(parameters: int) -> float:
@@ -34,10 +33,10 @@ def default_recipe(
 ) -> Recipe:
     """The recipe with every setting that the plan leaves open; the last three are what loader, model and loss have."""
     optimizer = cast(OptimizerName, given.get("optimizer", "adamw"))
-    rate = FINE_TUNING_RATE if pretrained else typical_rate(parameters)
+    fresh = convert_rate(typical_rate(parameters), "adamw", optimizer)
     base: dict[str, Setting] = {
         "optimizer": optimizer,
-        "learning_rate": convert_rate(rate, "adamw", optimizer),
+        "learning_rate": fine_tuning_rate(parameters, optimizer) if pretrained else fresh,
         "batch_size": batch_size,
         "weight_decay": WEIGHT_DECAY.get(optimizer, 0.0),
         "warmup_steps": 100 if pretrained else 20,

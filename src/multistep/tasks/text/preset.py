@@ -10,18 +10,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, cast
 
-from multistep.core.optimizers import TYPICAL_RATE, convert_rate
+from multistep.core.optimizers import TYPICAL_RATE
 from multistep.core.plan import ModelSpec, Plan
 from multistep.core.recipe import OptimizerName, Recipe, Setting
 from multistep.core.units import Amount, Unit
 from multistep.errors import PlanError
-from multistep.tasks.recipes import epochs_of, fill_in, lengths_of
+from multistep.tasks.recipes import epochs_of, fill_in, fine_tuning_rate, lengths_of
 
 PRESETS = ("nanochat", "gpt2", "qwen3", "llama")
 BATCH_SIZE = 12  # contexts a step
 MANY_TOKENS = 512  # of a vocabulary: with as many, Muon wants less than half the rate (docs/experiments.md)
 DEVICE_RATES = {"cpu": 2.5e10, "mps": 1e12, "cuda": 5e13}  # operations a second; of a CPU, each core's
-FINE_TUNING_RATE = 5e-5  # AdamW's: arXiv 1810.04805
 # Of matrices alone. Lion's rate is a part of AdamW's, so it takes that much more decay: arXiv 2302.06675.
 WEIGHT_DECAY: Mapping[OptimizerName, float] = {
     "adamw": 0.1,
@@ -131,22 +130,27 @@ def default_dropout(epochs: float) -> float:
     return 0.0 if epochs < 3 else round(min(0.3, 0.1 + 0.1 * math.log2(epochs / 3)), 2)
 
 
-def _rate(optimizer: OptimizerName, architecture: str, pretrained: bool, vocabulary: int) -> float:
-    if pretrained:
-        return convert_rate(FINE_TUNING_RATE, "adamw", optimizer)
+def _rate(optimizer: OptimizerName, architecture: str, vocabulary: int) -> float:
     if optimizer == "muon" and vocabulary < MANY_TOKENS:
         return 0.03 if architecture == "nanochat" else 0.02
     return TYPICAL_RATE[optimizer]
 
 
 def default_recipe(
-    given: Mapping[str, Setting], *, architecture: str, pretrained: bool, epochs: float = 0.0, vocabulary: int = 64
+    given: Mapping[str, Setting],
+    *,
+    architecture: str,
+    pretrained: bool,
+    parameters: int,
+    epochs: float = 0.0,
+    vocabulary: int = 64,
 ) -> Recipe:
     """The recipe with every setting that the plan leaves open; `epochs` as `expected_epochs` says."""
     optimizer = cast(OptimizerName, given.get("optimizer", "adamw" if pretrained else "muon"))
+    rate = fine_tuning_rate(parameters, optimizer) if pretrained else _rate(optimizer, architecture, vocabulary)
     base: dict[str, Setting] = {
         "optimizer": optimizer,
-        "learning_rate": _rate(optimizer, architecture, pretrained, vocabulary),
+        "learning_rate": rate,
         "batch_size": BATCH_SIZE,
         "weight_decay": WEIGHT_DECAY.get(optimizer, 0.0),
         "warmup_steps": 100 if pretrained else 10,

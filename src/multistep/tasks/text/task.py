@@ -168,6 +168,7 @@ class TextWorkshop:
             given,
             architecture=maker.architecture,
             pretrained=maker.pretrained,
+            parameters=parameters,
             epochs=epochs,
             vocabulary=maker.vocabulary,
         )
