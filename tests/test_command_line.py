@@ -176,7 +176,6 @@ def test_a_budget_is_kept_and_chinese_works_as_well(tmp_path: Path) -> None:
         "                         model={'width': 32, 'layers': 2, 'vocabulary': 400})\n"
         "print(json.dumps([result.score, result.stopped, str(result.model), len(result.verdicts)]))\n"
     )
-    began = time.monotonic()
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     score, stopped, model, verdicts = json.loads(done.stdout)
@@ -185,7 +184,7 @@ def test_a_budget_is_kept_and_chinese_works_as_well(tmp_path: Path) -> None:
     assert model == "run/model"
     assert verdicts == 1
     assert score == record["test"]["score"]
-    assert record["seconds"]["total"] < 17 < 60 + began
+    assert record["seconds"]["total"] < 17
     words = multistep(tmp_path, "generate", "run/model", "--prompt", "春风", "--tokens", "20")
     assert words.startswith("春风")
 

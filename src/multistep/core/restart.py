@@ -6,10 +6,10 @@ do not forget by being regularised; fresh ones at a rate that fits the length en
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
-from multistep.core.history import History
+from multistep.core.function_metric import metric_of
+from multistep.core.history import History, PhaseRecord, TrialRecord
 from multistep.core.moves import RESTART
 from multistep.core.plan import Plan
 from multistep.core.room import LEAST_STEPS, between, plain_cost, plain_speed
@@ -19,7 +19,6 @@ from multistep.core.units import Amount, Unit
 SHARE = 2 / 3  # of what is left; moves of its recipe have the rest
 LEAST_ROOM = 2.0  # times the plain run's training: less would bring nothing new
 LEAST_FACTOR = 1 / 16  # of the rate
-POWER = 1.5  # a rate four times lower overfits after two to three times the steps, not four: docs/experiments.md
 
 
 def restart(plan: Plan, history: History, left: Amount | None) -> Proposal | None:
@@ -38,15 +37,30 @@ def restart(plan: Plan, history: History, left: Amount | None) -> Proposal | Non
     if value < LEAST_ROOM * plain_cost(history, left.unit) or steps < LEAST_STEPS:
         return None
     length = Amount(round(value, 2) if left.unit is Unit.SECONDS else float(int(value)), left.unit)
-    # Where the curve turned is how far this rate can be followed; a lower one can be followed further.
-    factor = max(LEAST_FACTOR, min(0.5, math.pow(max(1, control.first_step) / steps, POWER)))
+    # Where the curve turned is how far this rate can be followed; a lower one gets as far in as many more steps.
+    turn = _turn(plan, phase, control)
+    factor = max(LEAST_FACTOR, min(0.5, max(1, turn) / steps))
     rate = control.trial.learning_rate * factor
     recipe = replace(control.trial.recipe, learning_rate=rate)
     reason = (
-        f"the plain run overfitted from step {control.first_step} on, and {length} have room for {steps:.0f}: from the "
+        f"the plain run overfitted from step {turn} on, and {length} have room for {steps:.0f}: from the "
         "beginning at a rate that fits"
     )
     start = phase.started.start
     name = f"{index}.{RESTART}"
     trial = Trial(name, index, "move", start, recipe, plan.seed, rate, length=length, move=RESTART, carry="weights")
     return Proposal(trial, reason)
+
+
+def _turn(plan: Plan, phase: PhaseRecord, control: TrialRecord) -> int:
+    """The first step whose look was as good as that which the control begins from, but for the tolerance.
+
+    Near its turn a curve is flat, and which of its looks is the best is chance.
+    """
+    metric = metric_of(phase.started)
+    looks = [look for t in phase.of_kind("trunk") for look in t.curve if look.step <= control.first_step]
+    if not looks:
+        return control.first_step
+    last = looks[-1].interval.score
+    slack = plan.tolerance or metric.tolerance(last)
+    return next(look.step for look in looks if metric.improvement(look.interval.score, last) >= -slack)
