@@ -27,6 +27,7 @@ from multistep.engine.planfile import plan_from
 from multistep.errors import DataError, PlanError
 from multistep.tasks.language.baseline import Baseline, is_spaceless, majority_note
 from multistep.tasks.language.encode import encode_texts
+from multistep.tasks.language.first_token import reads_first_token
 from multistep.tasks.language.labels import Labels
 from multistep.tasks.language.load import classifier, load_encoder, masked_model, new_encoder
 from multistep.tasks.language.mask import masker_for
@@ -156,6 +157,25 @@ def test_the_head_sees_hidden_tokens_alone_and_says_what_the_whole_would() -> No
         some = head.hidden_logits(model, tokens, inside, types, hidden)
         whole = model(input_ids=tokens, attention_mask=inside.long()).logits[hidden]
     torch.testing.assert_close(some, whole)
+
+
+@pytest.mark.parametrize("layers", [1, 3])
+def test_a_bert_that_works_out_its_first_token_alone_says_and_learns_what_the_whole_would(layers: int) -> None:
+    head = classifier(encoder(layers=layers), TWO, Scale())
+    model = head.build(0)
+    model.eval()
+    tokens, _, types, inside = encode_texts(head.encoder.tokenizer, TEXTS[:8], longest=32).padded(np.arange(8), 0)
+    assert not inside.all()
+    given = [torch.from_numpy(values.astype(np.int64)) for values in (tokens, inside, types)]
+    whole = model(input_ids=given[0], attention_mask=given[1], token_type_ids=given[2]).logits
+    assert reads_first_token(model)
+    found = head.logits(model, *given)
+    torch.testing.assert_close(found, whole)
+    for one, other in zip(
+        *(torch.autograd.grad(logits.square().sum(), list(model.parameters())) for logits in (found, whole)),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-6)
 
 
 def test_the_layers_and_kinds_of_a_bert() -> None:

@@ -15,6 +15,7 @@ from multistep.core.recipe import Recipe
 from multistep.errors import PlanError
 from multistep.tasks.folders import as_os_errors
 from multistep.tasks.hub import draw_fresh, quietly
+from multistep.tasks.language.first_token import first_token_logits, reads_first_token
 from multistep.tasks.language.tokenizer import save_tokenizer
 
 if TYPE_CHECKING:
@@ -101,6 +102,8 @@ class Head:
                 module.p = recipe.dropout
 
     def logits(self, model: nn.Module, tokens_BT: Tensor, inside_BT: Tensor, types_BT: Tensor) -> Tensor:
+        if reads_first_token(model):
+            return first_token_logits(model, tokens_BT, inside_BT, types_BT)
         logits: Tensor = model(**self._inputs(tokens_BT, inside_BT, types_BT)).logits
         return logits
 
