@@ -31,7 +31,7 @@ from multistep.tasks.language.splits import Examples, LabelledSplits
 from multistep.tasks.order import LengthOrder, sample_of
 
 TASK = "text-classification"
-MOST_SAMPLED, MOST_SAMPLED_PRETRAINED = 500, 256  # examples of the validation split that each look scores
+MOST_SAMPLED, MOST_SAMPLED_PRETRAINED = 500, 128  # examples of the validation split that each look scores
 STRONGEST = 0.5  # of the words are dropped at full augmentation
 SEVERAL_METRICS = ("micro_f1", "macro_f1", "loss")
 NUMBER_METRICS = ("mean_squared_error", "pearson", "spearman")
