@@ -267,6 +267,6 @@ def probes_pay(plan: Plan, history: History) -> bool:
     phase = history.phase
     if not phase.started.rate_open or phase.of_kind("probe") or phase.trunk is None or len(phase.trunk.done) != 1:
         return False
-    if not _open(plan, phase.started.phase):
-        return False
+    if not _open(plan, phase.started.phase) or phase.started.recipe.optimizer == "prodigy":
+        return False  # Prodigy finds its own rate
     return PROBE_SHARE * expected_steps(plan, history) / len(PROBE_FACTORS) >= PROBE_STEPS

@@ -19,6 +19,7 @@ from multistep.core.units import Amount, Unit
 SHARE = 2 / 3  # of what is left; moves of its recipe have the rest
 LEAST_ROOM = 2.0  # times the plain run's training: less would bring nothing new
 LEAST_FACTOR = 1 / 16  # of the rate
+FLAT = 3.0  # tolerances of the metric: within so much of its best look a curve has come to where it turns
 
 
 def restart(plan: Plan, history: History, left: Amount | None) -> Proposal | None:
@@ -38,7 +39,7 @@ def restart(plan: Plan, history: History, left: Amount | None) -> Proposal | Non
         return None
     length = Amount(round(value, 2) if left.unit is Unit.SECONDS else float(int(value)), left.unit)
     # Where the curve turned is how far this rate can be followed; a lower one gets as far in as many more steps.
-    turn = _turn(plan, phase, control)
+    turn = _turn(phase, control)
     factor = max(LEAST_FACTOR, min(0.5, max(1, turn) / steps))
     rate = control.trial.learning_rate * factor
     recipe = replace(control.trial.recipe, learning_rate=rate)
@@ -52,8 +53,8 @@ def restart(plan: Plan, history: History, left: Amount | None) -> Proposal | Non
     return Proposal(trial, reason)
 
 
-def _turn(plan: Plan, phase: PhaseRecord, control: TrialRecord) -> int:
-    """The first step whose look was as good as that which the control begins from, but for the tolerance.
+def _turn(phase: PhaseRecord, control: TrialRecord) -> int:
+    """The first step whose look was about as good as that which the control begins from.
 
     Near its turn a curve is flat, and which of its looks is the best is chance.
     """
@@ -62,5 +63,6 @@ def _turn(plan: Plan, phase: PhaseRecord, control: TrialRecord) -> int:
     if not looks:
         return control.first_step
     last = looks[-1].interval.score
-    slack = plan.tolerance or metric.tolerance(last)
-    return next(look.step for look in looks if metric.improvement(look.interval.score, last) >= -slack)
+    slack = FLAT * metric.tolerance(last)
+    good = (look.step for look in looks if metric.improvement(look.interval.score, last) >= -slack)
+    return next(good, control.first_step)
