@@ -31,6 +31,12 @@ def fine_tuning_rate(parameters: int, optimizer: OptimizerName) -> float:
     return convert_rate(float(f"{rate:.2g}"), "adamw", optimizer)
 
 
+def measured_rate(measured: Mapping[OptimizerName, float], optimizer: OptimizerName) -> float:
+    """The rate that was measured for a task's nets from nothing; for other optimizers what the first of them says."""
+    known = next(iter(measured))
+    return measured.get(optimizer) or convert_rate(measured[known], known, optimizer)
+
+
 def lengths_of(plan: Plan) -> list[Amount]:
     """The plan's budget; without one, what its phases are given."""
     amounts = [plan.budget] if plan.budget else [phase.until for phase in plan.phases]

@@ -10,14 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
 
-from multistep.core.optimizers import convert_rate
 from multistep.core.plan import ModelSpec, Plan
 from multistep.core.recipe import OptimizerName, Recipe, Setting
 from multistep.core.units import Unit
 from multistep.errors import PlanError
 from multistep.tasks.images.decode import Form
 from multistep.tasks.images.nets import CNN, RESNET, NetConfig
-from multistep.tasks.recipes import epochs_of, fill_in, fine_tuning_rate, lengths_of
+from multistep.tasks.recipes import epochs_of, fill_in, fine_tuning_rate, lengths_of, measured_rate
 
 STANDARD_COST = {"resnet-18": 1.8e9, "resnet-34": 3.6e9, "resnet-50": 4.1e9}  # products, of 224 x 224 pixels
 PRESETS = (CNN, RESNET, *STANDARD_COST)
@@ -34,7 +33,8 @@ USUAL_EPOCHS = 30.0  # of a plan without any length
 NEW_EPOCHS, DOUBLING, MOST_AUGMENTATION = 3.0, 0.15, 0.5  # none up to so many epochs, more with each doubling
 GROWING_EPOCHS = 30.0  # where time is shorter than that, training begins with smaller images
 GROWING_SIDE = 20  # pixels, at least
-RATE = 0.1  # Muon's
+# Of nets from nothing, docs/experiments.md; optimizers that are not named follow the first.
+RATES: Mapping[OptimizerName, float] = {"adamw": 0.012, "adam": 0.012, "muon": 0.1, "sgd": 0.2}
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ def default_recipe(given: Mapping[str, Setting], choice: Choice | None, *, form:
     `parameters` are those of the model.
     """
     optimizer = cast(OptimizerName, given.get("optimizer", "muon" if choice else "adamw"))
-    rate = convert_rate(RATE, "muon", optimizer) if choice else fine_tuning_rate(parameters, optimizer)
+    rate = measured_rate(RATES, optimizer) if choice else fine_tuning_rate(parameters, optimizer)
     base: dict[str, Setting] = {
         "optimizer": optimizer,
         "learning_rate": rate,

@@ -15,7 +15,7 @@ from multistep.core.plan import ModelSpec, Plan
 from multistep.core.recipe import OptimizerName, Recipe, Setting
 from multistep.core.units import Unit
 from multistep.errors import PlanError
-from multistep.tasks.recipes import epochs_of, fill_in, lengths_of
+from multistep.tasks.recipes import epochs_of, fill_in, lengths_of, measured_rate
 from multistep.tasks.speech.nets import Kind
 
 DEFAULT: Kind = "deepspeech"  # measured beside wavenet: docs/speech.md
@@ -31,9 +31,8 @@ FEWEST_EPOCHS = 15.0  # that a larger size must leave time for
 USUAL_EPOCHS = 30.0  # of a plan without any length
 DEVICE_RATES = {"cpu": 2.5e10, "mps": 1e12, "cuda": 2e13}  # operations a second; of a CPU, each core's
 STEPS_PER_SECOND = 50.0  # of the output, for each second of sound
-RATES: Mapping[OptimizerName, float] = {"muon": 0.02, "adamw": 2e-3, "adam": 2e-3}
+RATES: Mapping[OptimizerName, float] = {"muon": 0.02, "adamw": 2e-3, "adam": 2e-3}  # others follow the first
 FINE_TUNING_RATE = 1e-4  # AdamW's, of a pretrained encoder: arXiv 2006.11477
-REFERENCE: OptimizerName = "muon"  # in whose terms the rates of others follow
 
 
 @dataclass(frozen=True)
@@ -105,5 +104,5 @@ def default_recipe(given: Mapping[str, Setting], *, pretrained: bool, own: bool,
 def _rate(optimizer: OptimizerName, *, own: bool, pretrained: bool) -> float:
     if not own:
         return convert_rate(FINE_TUNING_RATE, "adamw", optimizer)
-    rate = RATES.get(optimizer) or convert_rate(RATES[REFERENCE], REFERENCE, optimizer)
+    rate = measured_rate(RATES, optimizer)
     return rate / 4 if pretrained and optimizer != "prodigy" else rate
