@@ -5,7 +5,8 @@
 A small causal model is trained first, by `multistep` on the last two thirds of tiny Shakespeare. It is then fitted to
 100,000 characters of the first third. Passages of 10,000 characters are dealt to the splits, so that validation and
 test are of one population: further on in the plays is nearer to what the base model knows. The rival is what people
-do: AdamW, three epochs, warm-up, linear to zero, the best of five rates by the validation score of seed 0.
+do: AdamW, three epochs, warm-up, linear to zero, the best of five rates by the validation score of seed 0 (where it
+lies at the edge, further ones are tried until it does not).
 Scores are those of the test split in bits per byte. Results are kept in FOLDER/results.jsonl and used again.
 """
 
@@ -91,6 +92,14 @@ class Bench:
         return float(scores["bits_per_byte"]["score"])
 
 
+def best_rate(bench: Bench) -> float:
+    tried = {rate: bench.run(0, rate, 0)["validation"] for rate in RATES}
+    while (best := min(tried, key=lambda r: tried[r])) in (min(tried), max(tried)):
+        further = best / 2 if best == min(tried) else best * 2
+        tried[further] = bench.run(0, further, 0)["validation"]
+    return best
+
+
 def spread(results: list[Result]) -> str:
     values = [r["test"] for r in results]
     seconds = statistics.mean(r["seconds"] for r in results)
@@ -108,14 +117,13 @@ def main() -> None:
     if not source.is_file():
         sys.exit("bench/finetune.py: set MULTISTEP_DATA to the folder that holds tinyshakespeare/input.txt")
     bench = Bench(given.out.resolve(), source.read_text(encoding="utf-8"), given.base_budget)
-    tried = {rate: bench.run(0, rate, 0)["validation"] for rate in RATES}
-    rate = min(tried, key=lambda r: tried[r])
+    rate = best_rate(bench)
     seeds = range(given.seeds)
     rival, ours = [bench.run(s, rate, 0) for s in seeds], [bench.run(s, None, given.budget) for s in seeds]
     print("| way | test, bits per byte: mean (range) | seconds |")
     print("|---|---|---|")
     print(f"| the base model as it is | {bench.as_it_is():.4f} | |")
-    print(f"| AdamW, {EPOCHS} epochs, best rate of five ({rate:g}) | {spread(rival)} |")
+    print(f"| AdamW, {EPOCHS} epochs, best rate ({rate:g}) | {spread(rival)} |")
     print(f"| multistep, {given.budget} s | {spread(ours)} |")
     print(f"| 6-gram of the 100,000 characters | {ours[0]['baseline']:.4f} | |")
     wins = sum(o["test"] < r["test"] for o, r in zip(ours, rival, strict=True))

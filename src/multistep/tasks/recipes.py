@@ -26,8 +26,8 @@ HIGHEST_FINE_TUNING_RATE = 1e-3
 
 
 def fine_tuning_rate(parameters: int, optimizer: OptimizerName) -> float:
-    """The rate at which weights from elsewhere are trained on: it falls with the cube root of their number."""
-    rate = min(HIGHEST_FINE_TUNING_RATE, FINE_TUNING_RATE * math.cbrt(FINE_TUNED / max(1, parameters)))
+    """The rate at which weights from elsewhere are trained on: it falls with the root of their number."""
+    rate = min(HIGHEST_FINE_TUNING_RATE, FINE_TUNING_RATE * math.sqrt(FINE_TUNED / max(1, parameters)))
     return convert_rate(float(f"{rate:.2g}"), "adamw", optimizer)
 
 
