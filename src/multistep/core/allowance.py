@@ -18,7 +18,7 @@ CURVE_POINTS = 100  # windows of a phase whose length is known, where looks are 
 SIBLING_POINTS = 8  # windows of a sibling, whose curve decides nothing
 EARLY_LOOKS = 10  # of a trunk, which are taken
 EARLY_PART = 0.15  # within so much of its phase, even where looks are dear,
-LONG = 8  # if it has room for so many windows
+LONG = 12  # if it has room for so many windows
 STABLE_COOLDOWN = 0.25  # steps of cooldown per step of a trunk that its curve, not its length, ended
 PROBE_STEPS = 200  # a shorter probe says little about a rate
 PROBE_SHARE = 0.05  # of the training time, for all probes together
@@ -251,7 +251,7 @@ def _window_steps(
     total = taken + (left or 0)
     if trial.trial.kind == "trunk" and len(trial.curve) < EARLY_LOOKS and total >= LONG * affordable:
         # No curve is judged before it has ten looks. What overfits at once, as little data does, is seen this early
-        # for at most a sixteenth of the phase's time.
+        # for at most a twentieth of the phase's time.
         affordable = min(affordable, math.ceil(EARLY_PART * total / EARLY_LOOKS))
     return max(1, affordable, by_length)
 
