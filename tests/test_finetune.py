@@ -35,7 +35,8 @@ def test_pretrained_weights_are_forked_at_one_two_and_four_epochs(tmp_path: Path
         wanted = plan(budget=budget, recipe=RATE, moves=[])
         return execute(wanted, tmp_path / name, curve, clock=clock, workshop=Pretrained(curve, clock, None, NOISE))
 
-    history = fork("run", POWER, "30m")
+    flattens = Curve("exponential", floor=1.4, drop=1.0, pace=75.0, noise_sd=0.0003)
+    history = fork("run", flattens, "30m")
     controls = history.phase.of_kind("control")
     assert [t.step for t in controls] == [500, 1000, 2000], "500 steps are an epoch"
     assert len(history.phase.trials["0.trunk"].curve) >= 10, "looks before the first fork"
@@ -43,6 +44,8 @@ def test_pretrained_weights_are_forked_at_one_two_and_four_epochs(tmp_path: Path
     assert trunks[1].trial.start == trunks[0].last_checkpoint.id  # type: ignore[union-attr]
     assert trunks[1].trial.recipe.warmup_steps == 0
     assert history.seconds < 300, "the rest is given back"
+    falls = fork("falls", POWER, "30m")
+    assert [t.step for t in falls.phase.of_kind("control")][:5] == [500, 1000, 2000, 4000, 8000], "each proven better"
     epochs = fork("epochs", POWER, "4 epochs")
     assert [t.step for t in epochs.phase.of_kind("control")] == [500, 1000], "forks are paid from the budget too"
     assert epochs.steps <= 2000

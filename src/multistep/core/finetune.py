@@ -1,4 +1,8 @@
-"""Pretrained weights: hardly a trunk. Cooled-down forks at 1, 2 and 4 epochs, each judged; no more epochs than that."""
+"""Pretrained weights: hardly a trunk. Cooled-down forks at 1, 2 and 4 epochs, each judged.
+
+Twice as many epochs again follow only where the last fork was proven better than the one before, as it is on data so
+small that four epochs are a few hundred steps.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ from multistep.core.history import History
 from multistep.core.plan import Plan
 from multistep.core.units import Amount
 
-EPOCHS = (1.0, 2.0, 4.0)
+USUAL_FORKS = 3  # at 1, 2 and 4 epochs
 
 
 @dataclass(frozen=True)
@@ -19,6 +23,7 @@ class Fork:
     epochs: float
     trunk_steps: int
     cooldown_steps: int
+    first: bool
 
     @property
     def steps(self) -> int:
@@ -26,13 +31,17 @@ class Fork:
 
 
 def next_fork(plan: Plan, history: History) -> Fork | None:
-    """The fork that a pretrained phase comes to next; None from nothing, under a given length, or after the last."""
+    """The fork that a pretrained phase comes to next; None from nothing, under a given length, or after the last.
+
+    After the usual ones, the last is the first that is not kept.
+    """
     phase = history.phase
     if not phase.started.facts.pretrained or isinstance(plan.phase(phase.started.phase).until, Amount):
         return None
-    done = sum(t.trial.length is None and t.verdict is not None for t in phase.of_kind("control"))
-    if done >= len(EPOCHS):
+    verdicts = [t.verdict for t in phase.of_kind("control") if t.trial.length is None and t.verdict is not None]
+    if len(verdicts) >= USUAL_FORKS and verdicts[-1].decision != "keep":
         return None
-    total = max(2, round(EPOCHS[done] * phase.started.facts.train_examples / batch_size(phase)))
+    epochs = 2.0 ** len(verdicts)
+    total = max(2, round(epochs * phase.started.facts.train_examples / batch_size(phase)))
     cooldown = min(total - 1, round(total * phase.started.recipe.cooldown_fraction))
-    return Fork(EPOCHS[done], total - cooldown, cooldown)
+    return Fork(epochs, total - cooldown, cooldown, first=not verdicts)

@@ -105,8 +105,10 @@ def _trunk_window(plan: Plan, history: History, trial: TrialRecord, left: Allowa
     steps, until_cooldown = left.window_steps, 0
     warmup = recipe.warmup_steps or 0
     if (fork := next_fork(plan, history)) is not None:
-        # Ten looks at least on the way to the first fork, after the window that none follows, and none beyond the next.
-        steps = max(1, min(steps, fork.trunk_steps // 11))
+        # Ten looks at least on the way to the first fork, after the window that none follows. The others are told by
+        # their verdicts, and looks at little data cost more than training on it.
+        if fork.first:
+            steps = max(1, min(steps, fork.trunk_steps // 11))
         if trial.step >= fork.trunk_steps:
             return None
         steps = min(steps, fork.trunk_steps - trial.step)
