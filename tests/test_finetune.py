@@ -13,7 +13,7 @@ from runs import OVERFITS, POWER, execute, plan
 from multistep.core.curves import Curve
 from multistep.core.history import History
 from multistep.core.recipe import rates
-from multistep.engine.simulate import FakeClock, SimulatedWorkshop, World
+from multistep.engine.simulate import FakeClock, Machine, SimulatedWorkshop, World
 
 RATE = {"learning_rate": 0.02}
 NOISE = World(between_blocks=0.01, between_seeds=0.0005)
@@ -54,6 +54,15 @@ def test_pretrained_weights_are_forked_at_one_two_and_four_epochs(tmp_path: Path
     assert len(early.phase.of_kind("control")) < 3, "no more epochs once it overfits or gets worse"
     short = fork("short", POWER, "20s")
     assert [t.trial.to_the_end for t in short.phase.of_kind("control")] == [True], "less than an epoch: the plain run"
+
+
+@pytest.mark.parametrize(("budget", "scoring"), [(110, 9.0), (140, 5.0), (150, 5.0)])
+def test_the_last_fork_takes_what_is_left_and_the_run_ends_in_time(tmp_path: Path, budget: int, scoring: float) -> None:
+    """Also where scoring is dear, and two forks so close that an average of them would be tried if there were time."""
+    clock, rough, curve = FakeClock(), replace(NOISE, between_blocks=0.2), replace(POWER, drop=1.0)
+    workshop = Pretrained(curve, clock, Machine(full_seconds=scoring), rough, examples=1200)
+    history = execute(plan(budget=f"{budget}s", recipe=RATE), tmp_path / "run", curve, clock=clock, workshop=workshop)
+    assert budget - 5 < history.seconds < budget + 5
 
 
 @pytest.mark.parametrize("budget", ["30m", "6000 steps"])

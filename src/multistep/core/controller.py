@@ -85,7 +85,7 @@ def _after_trunk(plan: Plan, history: History, trunk: TrialRecord) -> Proposal |
         case Stability.STABLE | Stability.UNDECIDED:
             return _control(plan, history, trunk, trunk.last_checkpoint, reason)
     if (fork := next_fork(plan, history)) and trunk.step >= fork.trunk_steps:
-        reason = f"{fork.epochs:g} epoch{'s' if fork.epochs > 1 else ''} with the cooldown"
+        reason = f"{fork.epochs:.3g} epoch{'s' if fork.epochs > 1 else ''} with the cooldown"
         return _control(plan, history, trunk, trunk.last_checkpoint, reason, cooldown=fork.cooldown_steps)
     return _control(plan, history, trunk, trunk.last_checkpoint, "what is left equals the cooldown")
 
@@ -213,7 +213,7 @@ def _second_control(plan: Plan, history: History, control: TrialRecord) -> Propo
 
 
 def _after_fork(plan: Plan, history: History, control: TrialRecord) -> Proposal | None:
-    """Pretrained: on with the trunk to the next fork, unless it overfits, got worse, or does not fit any more."""
+    """Pretrained: on with the trunk to the next fork, unless it overfits, got worse, or there is none."""
     phase, fork, trunk = history.phase, next_fork(plan, history), history.phase.trunk
     if fork is None or trunk is None or phase.of_kind("move") or left_by_curve(plan, trunk):
         return None
@@ -221,10 +221,7 @@ def _after_fork(plan: Plan, history: History, control: TrialRecord) -> Proposal 
     plain = [t for t in phase.of_kind("control") if t.trial.length is None]
     if any(left_by_curve(plan, t) for t in plain) or (verdict and verdict.high is not None and verdict.high < 0):
         return None
-    left = allowance(plan, history, trunk).steps_left
-    if left is not None and left < fork.steps - trunk.step:
-        return None
-    reason = f"on to {fork.epochs:g} epochs"
+    reason = f"on to {fork.epochs:.3g} epochs"
     rate = trunk.trial.learning_rate
     return _trunk(plan, phase, reason, start=_head(trunk), rate=rate, warmup=False)
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from multistep.core.allowance import batch_size
+from multistep.core.allowance import allowance, batch_size
 from multistep.core.history import History
 from multistep.core.plan import Plan
 from multistep.core.units import Amount
 
 USUAL_FORKS = 3  # at 1, 2 and 4 epochs
+LEAST_GROWTH = 1.5  # from one fork to the next, where the clock leaves no time for twice as many epochs
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,13 @@ def next_fork(plan: Plan, history: History) -> Fork | None:
     verdicts = [t.verdict for t in phase.of_kind("control") if t.trial.length is None and t.verdict is not None]
     if len(verdicts) >= USUAL_FORKS and verdicts[-1].decision != "keep":
         return None
-    epochs = 2.0 ** len(verdicts)
-    total = max(2, round(epochs * phase.started.facts.train_examples / batch_size(phase)))
+    per_epoch = phase.started.facts.train_examples / batch_size(phase)
+    total = max(2, round(2 ** len(verdicts) * per_epoch))
+    if verdicts and phase.trunk and (left := allowance(plan, history, phase.trunk).steps_left) is not None:
+        # Rather a shorter fork than none, if it is clearly longer than the last.
+        total = min(total, phase.trunk.step + left)
+        if total < LEAST_GROWTH * 2 ** (len(verdicts) - 1) * per_epoch:
+            return None
+    epochs = total / per_epoch
     cooldown = min(total - 1, round(total * phase.started.recipe.cooldown_fraction))
     return Fork(epochs, total - cooldown, cooldown, first=not verdicts)

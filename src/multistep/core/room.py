@@ -102,7 +102,17 @@ def least_room(history: History, unit: Unit) -> float:
     return 2 * cost(history, Amount(_least(history, unit), unit))
 
 
+def scoring_fits(plan: Plan, history: History) -> bool:
+    """Whether the validation split can be scored once more: one such is among what is kept for the run's end."""
+    seconds = seconds_left(plan, history)
+    return seconds is None or seconds + _slack(plan) >= 0
+
+
+def _slack(plan: Plan) -> float:
+    return OVERRUN * plan.budget.value if plan.budget and plan.budget.unit is Unit.SECONDS else 0.0
+
+
 def fits(plan: Plan, history: History, left: Amount | None, length: Amount, many: int = 1) -> bool:
     """Whether so many siblings of that length can be had: what others took longer must not cost one its place."""
-    slack = OVERRUN * plan.budget.value if plan.budget and length.unit is Unit.SECONDS else 0.0
+    slack = _slack(plan) if length.unit is Unit.SECONDS else 0.0
     return left is None or left.value + slack >= many * cost(history, length)

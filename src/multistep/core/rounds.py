@@ -27,6 +27,7 @@ from multistep.core.room import (
     least_room,
     remaining,
     rounds_of,
+    scoring_fits,
     sibling_length,
 )
 from multistep.core.spending import blocks_needed
@@ -195,7 +196,7 @@ def _last(plan: Plan, history: History, reason: str, *, budget: bool) -> Proposa
     ended = MovesEnded(index, reason, budget)
     averages = phase.of_kind("average")
     wanted = plan.moves_of(index)
-    if (wanted != "auto" and AVERAGE not in wanted) or len(averages) >= AVERAGES:
+    if (wanted != "auto" and AVERAGE not in wanted) or len(averages) >= AVERAGES or not scoring_fits(plan, history):
         return ended
     if averages and (averages[-1].verdict is None or averages[-1].verdict.decision != "keep"):
         return ended
