@@ -43,12 +43,14 @@ def next_fork(plan: Plan, history: History) -> Fork | None:
     if len(verdicts) >= USUAL_FORKS and verdicts[-1].decision != "keep":
         return None
     per_epoch = phase.started.facts.train_examples / batch_size(phase)
-    total = max(2, round(2 ** len(verdicts) * per_epoch))
-    if verdicts and phase.trunk and (left := allowance(plan, history, phase.trunk).steps_left) is not None:
+    epochs = 2.0 ** len(verdicts)
+    total = max(2, round(epochs * per_epoch))
+    left = allowance(plan, history, phase.trunk).steps_left if verdicts and phase.trunk else None
+    if left is not None and phase.trunk and phase.trunk.step + left < total:
         # Rather a shorter fork than none, if it is clearly longer than the last.
-        total = min(total, phase.trunk.step + left)
-        if total < LEAST_GROWTH * 2 ** (len(verdicts) - 1) * per_epoch:
+        total = phase.trunk.step + left
+        epochs, last = total / per_epoch, epochs / 2
+        if epochs < LEAST_GROWTH * last:
             return None
-    epochs = total / per_epoch
     cooldown = min(total - 1, round(total * phase.started.recipe.cooldown_fraction))
     return Fork(epochs, total - cooldown, cooldown, first=not verdicts)
