@@ -202,6 +202,10 @@ def test_every_look_at_the_validation_split_is_counted_and_the_test_split_opened
 class Confident(SimulatedWorkshop):
     """A classifier whose accuracy still rises when its loss has turned: it gets surer of its mistakes."""
 
+    @staticmethod
+    def accuracy(steps: int) -> float:
+        return 0.9 - 0.6 / (1.0 + steps / 600.0)
+
     def open(self, *args: Any) -> Any:
         opened: tuple[Any, Readiness] = super().open(*args)
         learner, ready = opened
@@ -209,7 +213,7 @@ class Confident(SimulatedWorkshop):
 
         def evaluate(split: Split, *, sample: bool) -> Evaluation:
             loss = table(split, sample=sample).columns["loss"] / 500.0
-            right = np.arange(400) < 400 * (0.9 - 0.6 / (1.0 + learner._steps / 600.0))
+            right = np.arange(400) < 400 * self.accuracy(learner._steps)
             columns = {"label": np.ones(400), "prediction": right.astype(float), "block": np.arange(400.0)}
             return Evaluation({**columns, "loss": np.full(400, loss.mean()), "count": np.ones(400)})
 
@@ -229,6 +233,27 @@ def test_a_loss_that_rises_while_the_metric_improves_only_warns(tmp_path: Path) 
     assert warned
     assert "the loss is worse by" in warned[0].reason
     assert {r.stability for r in readings} <= {Stability.IMPROVING, Stability.UNDECIDED, Stability.STABLE}
+
+
+class Beginner(Confident):
+    """A listener that gets no word right yet, though its loss falls; then all at once."""
+
+    @staticmethod
+    def accuracy(steps: int) -> float:
+        return 0.0 if steps < 6000 else 0.9
+
+
+def test_a_metric_that_has_not_begun_to_move_is_no_plateau_while_the_loss_falls(tmp_path: Path) -> None:
+    clock, falls = FakeClock(), replace(POWER, noise_sd=0.0003)
+    wanted = plan(task="text-classification", budget="10m", recipe={"learning_rate": 0.02}, moves=[])
+    history = execute(wanted, tmp_path / "run", falls, clock=clock, workshop=Beginner(falls, clock))
+    trunk = history.phase.trials["0.trunk"]
+    early = [r for r in trunk.readings if r.step < 6000]
+    assert any(r.reason.endswith("the loss still falls, so this is no plateau yet") for r in early)
+    assert Stability.STABLE not in {r.stability for r in early}
+    assert history.incumbent is not None
+    assert history.incumbent.interval is not None
+    assert history.incumbent.interval.score == pytest.approx(0.9)
 
 
 def test_a_long_warm_up_is_shortened_once_the_speed_is_known(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from multistep.core.function_metric import metric_of
 from multistep.core.history import History, PhaseRecord, TrialRecord
 from multistep.core.metric import METRICS
 from multistep.core.plan import Plan
-from multistep.core.stability import Stability, read_curve
+from multistep.core.stability import Reading, Stability, read_curve
 
 LEAST_WINDOWS = 10  # below, the run is the plain run alone and no curve is judged
 OF_LOSS = ("loss", "perplexity", "bits_per_byte")  # the loss itself, in other units
@@ -60,28 +60,32 @@ def read_stability(plan: Plan, history: History, name: str) -> StabilityRead | N
         maximize=metric.goal == "maximize",
         train_losses=_train_losses(parts, len(curve)),
     )
-    forecast = reading.forecast
+    forecast, stability, reason = reading.forecast, reading.stability, reading.reason
+    beside = None if metric.name in OF_LOSS else _loss_reading(curve, horizon)
+    if beside and beside.stability is Stability.OVERFITTING:
+        # Accuracy may still gain for epochs after that.
+        reason += f"; the loss is {beside.reason}, which only warns"
+    if beside and beside.stability is Stability.IMPROVING and stability is Stability.STABLE:
+        # Who knows nothing yet is wrong about everything for a while, and flat: speech above all.
+        stability, reason = Stability.UNDECIDED, f"{reason}; the loss still falls, so this is no plateau yet"
     return StabilityRead(
         name,
         trial.step,
-        reading.stability,
+        stability,
         forecast.expected if forecast else math.nan,
         forecast.high if forecast else math.nan,
         tolerance,
-        reading.reason + ("" if metric.name in OF_LOSS else _warning(curve, horizon)),
+        reason,
     )
 
 
-def _warning(curve: Sequence[Evaluated], horizon: float) -> str:
-    """A loss that rises while the metric decides: accuracy may still gain for epochs after that."""
+def _loss_reading(curve: Sequence[Evaluated], horizon: float) -> Reading | None:
+    """What the validation loss shows where another metric decides; None where it is not known."""
     losses = [look.scores.get("loss", math.nan) for look in curve]
     if not all(map(math.isfinite, losses)):
-        return ""
+        return None
     tolerance = METRICS["loss"].tolerance(losses[-1])
-    found = read_curve([look.step for look in curve], losses, horizon_steps=horizon, tolerance=tolerance)
-    if found.stability is not Stability.OVERFITTING:
-        return ""
-    return f"; the loss is {found.reason}, which only warns"
+    return read_curve([look.step for look in curve], losses, horizon_steps=horizon, tolerance=tolerance)
 
 
 def _lineage(phase: PhaseRecord, trial: TrialRecord) -> list[TrialRecord]:
