@@ -18,7 +18,7 @@ from pathlib import Path
 
 from multistep.core.allowance import PROBE_STEPS
 from multistep.core.metric import METRICS
-from multistep.core.probing import stand_in
+from multistep.core.probing import nearest_of_best, stand_in
 
 RATES = {
     "muon": (0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16),
@@ -39,13 +39,6 @@ def final(data: Path, out: Path, optimizer: str, rate: float, steps: int, seed: 
         command += ["--set", setting]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return float(json.loads(done.stdout)["validation"]["score"]) if done.returncode == 0 else math.inf
-
-
-def rule(preset: float, probes: dict[float, float]) -> float:
-    """As core/probing.py chooses."""
-    lowest = min(probes.values())
-    good = [rate for rate, loss in probes.items() if loss <= lowest + METRICS["loss"].tolerance(lowest)]
-    return min(good, key=lambda rate: abs(math.log(rate / preset)))
 
 
 def main() -> None:
@@ -82,7 +75,7 @@ def main() -> None:
         for seed in seeds:
             best = min(three, key=lambda r: long[r, seed])
             naive = min(three, key=lambda r: plain[r, seed])
-            chosen = rule(three[1], {r: corrected[r, seed] for r in three})
+            chosen = nearest_of_best(METRICS["loss"], three[1], {r: corrected[r, seed] for r in three}, None)
             lost = [f"{rate:g}: {long[rate, seed] - long[best, seed]:.4f}" for rate in (naive, chosen)]
             print(f"| {', '.join(f'{r:g}' for r in three)} | {seed} | {' | '.join(lost)} | {best:g} |")
 

@@ -8,6 +8,7 @@ Sources: arXiv 2409.19913 for the power; arXiv 1803.02021 for the danger that a 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 from multistep.core.allowance import PROBE_FACTORS, PROBE_STEPS, expected_steps
 from multistep.core.history import History, TrialRecord
@@ -39,6 +40,14 @@ def probe(plan: Plan, history: History, number: int) -> Proposal:
     return Proposal(trial, f"is {asked:.3g} a better learning rate? Over {steps} steps {rate:.3g} stands for it")
 
 
+def nearest_of_best(metric: Metric, preset: float, scores: Mapping[float, float], tolerance: float | None) -> float:
+    """Of the rates whose finite scores do not lose by more than the tolerance, the one nearest to the preset's."""
+    best = next(s for s in scores.values() if all(metric.improvement(o, s) <= 0 for o in scores.values()))
+    slack = tolerance or metric.tolerance(best)
+    good = [rate for rate, score in scores.items() if metric.improvement(score, best) >= -slack]
+    return min(good, key=lambda rate: abs(math.log(rate / preset)))
+
+
 def chosen_rate(
     metric: Metric, preset: float, probes: tuple[TrialRecord, ...], tolerance: float | None
 ) -> tuple[float, str]:
@@ -48,15 +57,9 @@ def chosen_rate(
     """
     asked = [preset * factor for factor in PROBE_FACTORS[: len(probes)]]
     looks = [(rate, p.curve[-1].interval) for rate, p in zip(asked, probes, strict=True) if p.curve]
-    finite = [(rate, interval) for rate, interval in looks if math.isfinite(interval.score)]
+    finite = {rate: interval.score for rate, interval in looks if math.isfinite(interval.score)}
     if not finite:
         return min(asked), "every probe diverged, so the lowest rate"
-    best = finite[0][1]
-    for _, interval in finite:
-        if metric.improvement(interval.score, best.score) > 0:
-            best = interval
-    slack = tolerance or metric.tolerance(best.score)
-    good = [rate for rate, i in finite if metric.improvement(i.score, best.score) >= -slack]
-    chosen = min(good, key=lambda rate: abs(math.log(rate / preset)))
-    listed = ", ".join(f"{rate:.3g}: {i.score:.4f}" for rate, i in finite)
+    chosen = nearest_of_best(metric, preset, finite, tolerance)
+    listed = ", ".join(f"{rate:.3g}: {score:.4f}" for rate, score in finite.items())
     return chosen, f"learning rate {chosen:.3g}, of those that did not lose the nearest to the preset's ({listed})"
