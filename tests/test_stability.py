@@ -102,6 +102,42 @@ def test_overfitting_rolls_back_to_the_bottom() -> None:
     assert abs(curve.truth(STEPS[reading.best_index]) - curve.truth(STEPS).min()) < 1.0
 
 
+# Looks at the trunk of `bench/moves.py --sets small`, 2026-11-26, seeds 0 and 3: validation in nats per token.
+LITTLE_TEXT = (
+    (
+        (79, 122, 164, 204, 244, 285, 325, 365, 405, 443, 545, 650, 764),
+        (4.825, 4.811, 4.816, 4.817, 4.835, 4.854, 4.885, 4.886, 4.893, 4.899, 4.926, 4.973, 5.034),
+    ),
+    (
+        (36, 74, 109, 139, 170, 206, 244, 280, 316, 352, 449, 553, 647),
+        (5.167, 4.826, 4.799, 4.816, 4.824, 4.814, 4.819, 4.842, 4.847, 4.855, 4.867, 4.940, 4.972),
+    ),
+)
+
+
+@pytest.mark.parametrize(("steps", "losses"), LITTLE_TEXT)
+def test_recorded_overfitting_is_named_within_thirteen_looks(
+    steps: tuple[float, ...], losses: tuple[float, ...]
+) -> None:
+    names = [
+        read_curve(steps[:n], losses[:n], horizon_steps=2_000.0 - steps[n - 1], tolerance=0.0145).stability
+        for n in range(5, len(steps) + 1)
+    ]
+    assert names[-1] is Stability.OVERFITTING
+    assert Stability.DIVERGED not in names
+    assert Stability.STABLE not in names
+
+
+def test_a_plateau_whose_noise_lasts_is_rarely_called_overfitting() -> None:
+    """Noise as wide as the tolerance: at most one walk in ten, over all its looks."""
+    curve = Curve("exponential", 10.0, 100.0, pace=100.0, noise_sd=1.0, autocorrelation=0.5)
+    walks = [observed(curve, seed)[:60] for seed in range(60)]
+    named = sum(
+        any(read(walk[:points]).stability is Stability.OVERFITTING for points in range(10, 61, 2)) for walk in walks
+    )
+    assert named <= 6
+
+
 def test_a_falling_curve_is_never_called_stable() -> None:
     """A power law so slow that 100 windows gain little more than the tolerance in as many again."""
     curve = Curve("power_law", 10.0, 40.0, pace=100.0, exponent=0.1, noise_sd=0.3)

@@ -52,16 +52,17 @@ def read_stability(plan: Plan, history: History, name: str) -> StabilityRead | N
     metric = metric_of(phase.started)
     tolerance = plan.tolerance or metric.tolerance(curve[-1].interval.score)
     horizon = float(trial.step if left is None else max(1, left))
+    train = _train_losses(parts, len(curve))
     reading = read_curve(
         [look.step for look in curve],
         [look.interval.score for look in curve],
         horizon_steps=horizon,
         tolerance=tolerance,
         maximize=metric.goal == "maximize",
-        train_losses=_train_losses(parts, len(curve)),
+        train_losses=train,
     )
     forecast, stability, reason = reading.forecast, reading.stability, reading.reason
-    beside = None if metric.name in OF_LOSS else _loss_reading(curve, horizon)
+    beside = None if metric.name in OF_LOSS else _loss_reading(curve, horizon, train)
     if beside and beside.stability is Stability.OVERFITTING:
         # Accuracy may still gain for epochs after that.
         reason += f"; the loss is {beside.reason}, which only warns"
@@ -79,13 +80,14 @@ def read_stability(plan: Plan, history: History, name: str) -> StabilityRead | N
     )
 
 
-def _loss_reading(curve: Sequence[Evaluated], horizon: float) -> Reading | None:
+def _loss_reading(curve: Sequence[Evaluated], horizon: float, train: Sequence[float] | None) -> Reading | None:
     """What the validation loss shows where another metric decides; None where it is not known."""
     losses = [look.scores.get("loss", math.nan) for look in curve]
     if not all(map(math.isfinite, losses)):
         return None
     tolerance = METRICS["loss"].tolerance(losses[-1])
-    return read_curve([look.step for look in curve], losses, horizon_steps=horizon, tolerance=tolerance)
+    steps = [look.step for look in curve]
+    return read_curve(steps, losses, horizon_steps=horizon, tolerance=tolerance, train_losses=train)
 
 
 def _lineage(phase: PhaseRecord, trial: TrialRecord) -> list[TrialRecord]:

@@ -12,12 +12,11 @@ Bonferroni).
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from multistep.core.noise import Floats, inflation, spikeless, student
+from multistep.core.rises import explosion, significant_rise
 
 MIN_POINTS = 5
 MIN_STABLE_POINTS = 10  # with fewer, the noise itself is unknown
@@ -26,12 +25,6 @@ SHORTER_PART = 1.5  # horizons
 STABLE_LOOKS = 3  # in a row that must agree
 OVERFITTING_LOOKS = 2
 ERROR = 0.05
-OVERFITTING_ERROR = 0.0005  # per look, per choice of the best point and of the stretch after it
-SPIKE_SDS = 5.0
-CAUTION = 0.25  # standard errors added to the autocorrelation
-EXPLOSION_SDS = 8.0
-EXPLOSION_SHARE = 0.3  # of the fall so far that must be lost again, and at once, to be called diverged
-LASTING_POINTS = 3
 
 # (1 - x**power) / power: from a straight line (1) over the logarithm (0) to a steep power law
 POWERS = np.array([1.0, 0.5, 1e-6, -0.25, -0.5, -1.0, -1.5, -2.0, -3.0])[:, None]
@@ -106,11 +99,11 @@ def read_curve(
     if len(at) < MIN_POINTS:
         return Reading(Stability.UNDECIDED, None, f"{len(at)} points, needs {MIN_POINTS}", best)
 
-    if (rise := _explosion(loss, tolerance)) > 0.0 and (train is None or _explosion(train, 0.0) > 0.0):
+    if (rise := explosion(loss, tolerance)) > 0.0 and (train is None or explosion(train, 0.0) > 0.0):
         return Reading(Stability.DIVERGED, None, f"score rose by {rise:.4g} at once and stayed there", best)
     forecast, falling = _forecast(at, loss, horizon_steps)
     looks = range(len(at), len(at) - OVERFITTING_LOOKS, -1)
-    if (rise := min(_significant_rise(at[:look], loss[:look], inner_best) for look in looks)) > tolerance:
+    if (rise := min(significant_rise(at[:look], loss[:look], inner_best) for look in looks)) > tolerance:
         reason = f"worse by {rise:.4g} since step {at[inner_best]:g}, beyond noise"
         return Reading(Stability.OVERFITTING, forecast, reason, best)
     bounds = f"forecast {forecast.expected:.4g}, at most {forecast.high:.4g}; tolerance {tolerance:.4g}"
@@ -179,7 +172,7 @@ def _fit(at: Floats, loss: Floats, horizon_steps: float, recent: int) -> tuple[F
     ends = np.array([first, 1.0, end])
     shapes = _shapes(np.maximum(x, first))
     starts, now, later = _shapes(ends).T
-    unmarked = _spikeless(y)
+    unmarked = spikeless(y)
     weight = unmarked / unmarked.sum()
     y = y - weight @ y
     centred = shapes - (shapes @ weight)[:, None]
@@ -192,9 +185,9 @@ def _fit(at: Floats, loss: Floats, horizon_steps: float, recent: int) -> tuple[F
     chosen = int(np.argmin(errors))
     rest = residuals[chosen] * unmarked
     variance = errors[chosen] * points / max(points - 3.0, 1.0) + 1e-24
-    inflation = _inflation(rest, points)
-    quantile = _student(_error_per_look(len(at)), max(points / inflation - 2.0, 1.0))
-    unit = variance * inflation / points  # squared standard error of a mean
+    inflated = inflation(rest, points)
+    quantile = student(_error_per_look(len(at)), max(points / inflated - 2.0, 1.0))
+    unit = variance * inflated / points  # squared standard error of a mean
     distance = np.maximum(errors - errors[chosen], 0.0) / unit
     doubt = np.sqrt(np.maximum(quantile**2 - distance, 0.0))
     plausible = distance <= quantile**2
@@ -218,46 +211,9 @@ def _shapes(x: Floats) -> Floats:
     return np.concatenate([(1.0 - x**POWERS) / POWERS, np.exp(-x / TIMES)])
 
 
-def _spikeless(y: Floats) -> Floats:
-    """1 for a point, 0 for a spike: further from its neighbours' median than noise goes (Hampel filter).
-
-    Windows of 7 points, shrinking symmetrically at the ends, so that a slope alone marks nothing.
-    """
-    away = np.zeros_like(y)
-    for half in (1, 2, 3):
-        if len(y) > 2 * half:
-            middle = np.median(np.lib.stride_tricks.sliding_window_view(y, 2 * half + 1), axis=1)
-            away[half:-half] = np.abs(y[half:-half] - middle)
-    scale = 1.4826 * np.median(away)
-    return np.where(away > SPIKE_SDS * scale, 0.0, 1.0) if scale > 0.0 else np.ones_like(y)
-
-
-def _inflation(residuals: Floats, points: float) -> float:
-    """By how much AR(1) noise inflates the variance of a mean: (1 + r) / (1 - r).
-
-    r is the lag-1 autocorrelation, corrected for its bias after a fit (Marriott and Pope 1954), plus a
-    quarter of its standard error: with many looks, some fall where the noise happens to look white.
-    """
-    total = float(residuals @ residuals)
-    if total <= 0.0:
-        return 1.0
-    raw = float(residuals[1:] @ residuals[:-1]) / total
-    corrected = raw + (1.0 + 4.0 * raw) / points
-    r = min(max(corrected + CAUTION / float(np.sqrt(points)), 0.0), 0.95)
-    return (1.0 + r) / (1.0 - r)
-
-
 def _error_per_look(points: int) -> float:
     """The error is shared among the doublings so far: fits at n and 3n points share none of their data."""
     return ERROR / (1.0 + float(np.log2(points / (MIN_POINTS - 1))))
-
-
-@lru_cache(maxsize=1024)
-def _student(error: float, freedom: float) -> float:
-    """Upper quantile of Student's t."""
-    from scipy.special import stdtrit  # a tenth of a second, so only once a curve is read
-
-    return float(stdtrit(freedom, 1.0 - error))
 
 
 def _best_index(loss: Floats) -> int:
@@ -269,64 +225,3 @@ def _best_index(loss: Floats) -> int:
     kernel = np.ones(2 * max(1, len(loss) // 20) + 1)
     smooth = np.convolve(calm, kernel, "same") / np.convolve(np.ones_like(calm), kernel, "same")
     return int(np.argmin(smooth))
-
-
-def _significant_rise(at: Floats, loss: Floats, best: int) -> float:
-    """How much worse the curve got after its best point; 0 where noise could have done it.
-
-    A line through everything since the best point, the last half or the last quarter of it: a curve may rest
-    at the bottom for long before it rises. The best point is left out, for it was chosen for being low.
-    """
-    starts = {best + 1 + (len(at) - best - 1) * part // 4 for part in (0, 2, 3)}
-    return max(_rise_of_line(at[start:], loss[start:]) for start in starts)
-
-
-def _rise_of_line(x: Floats, y: Floats) -> float:
-    if len(x) < MIN_POINTS:
-        return 0.0
-    unmarked = _spikeless(y)
-    points = float(unmarked.sum())
-    if points < MIN_POINTS:
-        return 0.0
-    weight = unmarked / points
-    y = y - weight @ y
-    centred = x - weight @ x
-    spread = float(weight @ centred**2)
-    slope = float((weight * y) @ centred) / spread
-    residuals = (y - slope * centred) * unmarked
-    inflation = _inflation(residuals, points)
-    variance = float(residuals @ residuals) / (points - 2.0) * inflation / points
-    quantile = _student(OVERFITTING_ERROR, max(points / inflation - 2.0, 1.0))
-    return slope * float(x[-1] - x[0]) if slope > quantile * np.sqrt(variance / spread) else 0.0
-
-
-def _explosion(loss: Floats, tolerance: float) -> float:
-    """How far the curve jumped up, at once and for good; 0 if it did not.
-
-    At once: within LASTING_POINTS windows, which tells it from overfitting. For good: all points since, at
-    least LASTING_POINTS, stay up and the last is not on its way back, which tells it from a spike. The rise
-    must be large against the tolerance, the noise before it and the fall before it.
-    """
-    count = len(loss)
-    lowest_since = np.minimum.accumulate(loss[::-1])[::-1]
-    fall = loss[0] - np.minimum.accumulate(loss)
-    for split in range(2, count - LASTING_POINTS + 1):
-        settled = min(split + LASTING_POINTS - 1, count - LASTING_POINTS)
-        if lowest_since[settled] - loss[split - 1] <= max(tolerance, EXPLOSION_SHARE * fall[split - 1]):
-            continue
-        before = loss[max(0, split - 20) : split]
-        level = float(np.median(before[-5:]))
-        lasting = float(lowest_since[settled]) - level
-        noise = _noise_around_line(before[-12:])
-        peak = float(np.max(loss[split:])) - level
-        threshold = max(EXPLOSION_SDS * noise, EXPLOSION_SHARE * float(fall[split - 1]), tolerance)
-        if lasting > threshold and loss[-1] - level > 0.5 * peak:
-            return lasting
-    return 0.0
-
-
-def _noise_around_line(y: Floats) -> float:
-    """Robust standard deviation around a straight line, so that a fall is not taken for noise."""
-    x = np.arange(len(y)) - 0.5 * (len(y) - 1)
-    residuals = y - np.mean(y) - x * float(x @ y) / float(x @ x)
-    return 1.4826 * float(np.median(np.abs(residuals)))
