@@ -1,12 +1,13 @@
 """Whole runs on simulated curves: what iterating gains, what it risks.
 
-    python bench/whole_runs.py [--noise-runs 1000] [--runs 300] [--pretrained-runs 300] [--seed 0]
+    python bench/whole_runs.py [--noise-runs 1000] [--runs 300] [--pretrained-runs 300] [--look-noise 0.1] [--seed 0]
 
 noise: no recipe does anything; trials differ by the luck of their draw alone, by about a standard error of the
 verdicts. Counted are runs that kept what is no better on the population, and runs whose incumbent is truly worse than
 the plain run's control by over one standard error.
 moves: along random curves of every family, in worlds where some moves help, most do nothing or hurt. Each run is
-compared with the plain run of the same budget that is never left early. Population scores, no noise in them.
+compared with the plain run of the same budget that is never left early. Population scores, no noise in them. The looks
+that draw the curve have noise: --look-noise.
 pretrained: the same for weights that were trained before, on curves that fall within an epoch or two, and of which
 two in three overfit later; the plain run is what people do: three epochs, linear to zero.
 Runs take place in memory, on one core, through the same loop and journal as real ones.
@@ -141,11 +142,11 @@ def random_world(generator: np.random.Generator) -> World:
     return World(effect, overfits=overfits, between_blocks=0.01, between_seeds=0.1 * UNIT)
 
 
-def from_nothing(runs: int, seed: int) -> Iterable[Comparison]:
+def from_nothing(runs: int, seed: int, noise_sd: float) -> Iterable[Comparison]:
     for number in range(runs):
         generator = np.random.default_rng([seed, 1, number])
         family = FAMILIES[number % len(FAMILIES)]
-        curve = draw_curve(family, generator, total_steps=STEPS, unit=UNIT, noise_sd=0.1 * UNIT)
+        curve = draw_curve(family, generator, total_steps=STEPS, unit=UNIT, noise_sd=noise_sd)
         yield family, curve, random_world(generator), {"name": "whole", "until": "10m", "moves": []}
 
 
@@ -205,13 +206,14 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--noise-runs", type=int, default=1000)
     parser.add_argument("--runs", type=int, default=300)
+    parser.add_argument("--look-noise", type=float, default=0.1, help="of a look at the trunk, in tolerances")
     parser.add_argument("--pretrained-runs", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     if given.noise_runs:
         noise(given.noise_runs, given.seed)
     if given.runs:
-        gains(from_nothing(given.runs, given.seed), given.seed, pretrained=False)
+        gains(from_nothing(given.runs, given.seed, given.look_noise * UNIT), given.seed, pretrained=False)
     if given.pretrained_runs:
         gains(from_weights(given.pretrained_runs, given.seed), given.seed, pretrained=True)
 

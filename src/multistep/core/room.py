@@ -13,7 +13,8 @@ from multistep.core.units import Amount, Unit
 SIBLINGS = 8  # that what is left is divided into, within the shares below
 LEAST_SHARE, MOST_SHARE = 0.15, 0.6  # of the plain run's training: the length of a sibling
 LEAST_STEPS = 40  # a shorter sibling shows nothing
-BETWEEN_SECONDS = 0.5  # loading, saving and judging between two siblings, beside what is measured
+SAVES = 2  # of a sibling: before its cooldown, and at its end
+BETWEEN_SECONDS = 0.5  # loading and judging between two siblings, beside what is measured
 AVERAGES = 2  # at most: what `remaining` keeps back for them
 MOST_JUDGING = 0.15  # of a sibling's time may go to scoring it
 OVERRUN = 0.01  # of the budget: by so much the last sibling may end late, if the others took longer than planned
@@ -31,7 +32,9 @@ def remaining(plan: Plan, history: History) -> Amount | None:
         wanted = plan.moves_of(history.phase.started.phase)
         # Averages come last and cost an evaluation each.
         averages = AVERAGES if wanted == "auto" or AVERAGE in wanted else 0
-        return Amount(seconds - averages * between(history), Unit.SECONDS)
+        # The reserve holds a scoring of the validation split; whoever is scored here pays for it by `between`.
+        scored = _scoring(history) if history.phase.control and history.phase.control.full else 0.0
+        return Amount(seconds + scored - averages * between(history), Unit.SECONDS)
     total = fixed_steps(plan, history)
     if total is None:
         return None
@@ -41,10 +44,13 @@ def remaining(plan: Plan, history: History) -> Amount | None:
 
 def between(history: History) -> float:
     """Seconds of what a sibling costs beside its length: the full evaluation, saving, loading."""
-    phase = history.phase
     saves = sum(len(t.checkpoints) for p in history.phases for t in p.trials.values())
     per_save = history.spent.get("save", 0.0) / max(1, saves)
-    return evaluation_seconds(phase, phase.started.facts.validation_tokens) + 3 * per_save + BETWEEN_SECONDS
+    return _scoring(history) + SAVES * per_save + BETWEEN_SECONDS
+
+
+def _scoring(history: History) -> float:
+    return evaluation_seconds(history.phase, history.phase.started.facts.validation_tokens)
 
 
 def cost(history: History, length: Amount) -> float:
@@ -93,8 +99,7 @@ def _least(history: History, unit: Unit) -> float:
     plain = LEAST_SHARE * plain_cost(history, unit)
     if unit is not Unit.SECONDS:
         return max(plain, LEAST_STEPS)
-    scoring = evaluation_seconds(history.phase, history.phase.started.facts.validation_tokens)
-    return max(plain, LEAST_STEPS * plain_speed(history.phase), scoring / MOST_JUDGING)
+    return max(plain, LEAST_STEPS * plain_speed(history.phase), _scoring(history) / MOST_JUDGING)
 
 
 def least_room(history: History, unit: Unit) -> float:

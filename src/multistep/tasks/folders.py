@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +22,6 @@ _ARCHITECTURES = {
 }
 
 
-# What the loss is counted in, where it is not nats per token.
 def existing(model: str) -> str:
     """A run directory stands for the model in it; a folder without one, or none at all, is the user's mistake.
 
@@ -93,19 +89,6 @@ def _read_object(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise PlanError(f"{path}: damaged, not a JSON object; export or download the model again")
     return content
-
-
-@contextmanager
-def as_os_errors() -> Iterator[None]:
-    """Raise a full disk as the OSError that it is: safetensors hides it in an exception without a number."""
-    from safetensors import SafetensorError
-
-    try:
-        yield
-    except SafetensorError as error:
-        if found := re.search(r"\(os error (\d+)\)", str(error)):
-            raise OSError(int(found[1]), os.strerror(int(found[1]))) from error
-        raise
 
 
 def write_task(folder: Path, task: str, content: Mapping[str, Any] | None = None) -> None:

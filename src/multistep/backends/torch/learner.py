@@ -5,13 +5,14 @@ from __future__ import annotations
 import copy
 import functools
 import json
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Protocol
 
 import torch
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from multistep.backends.torch.batchnorm import batch_norms, recompute_statistics
@@ -21,6 +22,7 @@ from multistep.backends.torch.sharpness import uphill
 from multistep.backends.torch.weights import (
     COUNTERS,
     STATE,
+    as_os_errors,
     fill,
     fill_shared,
     freeze,
@@ -161,8 +163,6 @@ class TorchLearner:
             **{f"optimizer.{name}": tensor for name, tensor in self._rule.state_tensors().items()},
         }
         on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        # Written by Python, since safetensors hides a full disk in an exception without a number.
-        (folder / STATE).write_bytes(save(on_cpu))
         state = {
             "steps": self._steps,
             "position": self._position,
@@ -170,6 +170,9 @@ class TorchLearner:
             "optimizer": self._recipe.optimizer,
         }
         (folder / COUNTERS).write_text(json.dumps(state), encoding="utf-8")
+        with as_os_errors():
+            save_file(on_cpu, folder / STATE)
+        shutil.copymode(folder / COUNTERS, folder / STATE)  # safetensors lets nobody else read it
 
     def export(self, folder: Path, card: str) -> str:
         self._make_average_ready()

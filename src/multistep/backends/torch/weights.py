@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import fnmatch
 import json
+import os
+import re
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from multistep.errors import PlanError
@@ -28,6 +31,17 @@ def freeze(model: nn.Module, patterns: Sequence[str]) -> None:
         parameter.requires_grad_(not any(fnmatch.fnmatch(name, pattern) for pattern in patterns))
     if not any(p.requires_grad for p in model.parameters()):
         raise PlanError("recipe.frozen: every parameter is frozen; leave some to train")
+
+
+@contextmanager
+def as_os_errors() -> Iterator[None]:
+    """Raise a full disk as the OSError that it is: safetensors hides it in an exception without a number."""
+    try:
+        yield
+    except SafetensorError as error:
+        if found := re.search(r"\(os error (\d+)\)", str(error)):
+            raise OSError(int(found[1]), os.strerror(int(found[1]))) from error
+        raise
 
 
 def read_counters(folder: Path) -> dict[str, Any]:

@@ -14,9 +14,10 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from multistep.backends.torch.weights import as_os_errors
 from multistep.core.recipe import Recipe
 from multistep.errors import PlanError
-from multistep.tasks.folders import as_os_errors, write_task
+from multistep.tasks.folders import write_task
 from multistep.tasks.hub import draw_fresh, quietly
 from multistep.tasks.images import nets
 from multistep.tasks.images.decode import Form

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from multistep.backends.torch.weights import as_os_errors
 from multistep.core.recipe import Recipe
 from multistep.errors import PlanError
-from multistep.tasks.folders import as_os_errors
 from multistep.tasks.hub import draw_fresh, quietly
 from multistep.tasks.language.first_token import first_token_logits, reads_first_token
 from multistep.tasks.language.tokenizer import save_tokenizer

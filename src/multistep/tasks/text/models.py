@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
+from multistep.backends.torch.weights import as_os_errors
 from multistep.core.recipe import Recipe
 from multistep.errors import PlanError, nearest
-from multistep.tasks.folders import as_os_errors
 from multistep.tasks.hub import first_line, quietly
 from multistep.tasks.text.lean import LeanConfig, LeanGPT
 from multistep.tasks.text.lean_export import from_transformers, to_transformers
