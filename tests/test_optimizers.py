@@ -279,6 +279,13 @@ def test_rates_are_told_in_another_optimizers_terms() -> None:
     assert default_recipe(given, architecture="nanochat", pretrained=False, parameters=10**6).cooldown_fraction == 0.2
 
 
+def test_pretrained_weights_keep_their_own_dropout_however_often_the_budget_could_read_the_text() -> None:
+    recipe = functools.partial(default_recipe, {}, architecture="gpt2", parameters=10**6, epochs=48.0)
+    assert recipe(pretrained=False).dropout == 0.3
+    assert recipe(pretrained=True).dropout == 0.0
+    assert recipe(pretrained=True, own_dropout=0.1).dropout == 0.1
+
+
 def test_a_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in PACKAGES.values() else find(name))

@@ -43,6 +43,7 @@ class Maker(Protocol):
     architecture: str
     description: str
     settings: tuple[str, ...]  # of dropout and context, those that can be raised
+    own_dropout: float  # what pretrained weights were trained with, as far as they say
     longest_context: int | None
 
     def build(self, seed: int) -> nn.Module: ...
@@ -59,6 +60,7 @@ class LeanMaker:
         self.tokenizer, self.context, self.vocabulary = tokenizer, config.context, config.vocabulary
         self.end = int(tokenizer.token_to_id(END_OF_TEXT) or 0)
         self.pretrained = weights is not None
+        self.own_dropout = 0.0  # an export is of a model that is used
         self.longest_context = None if config.architecture == "nanochat" else config.context
         self.architecture: str = config.architecture
         self.settings: tuple[str, ...] = ("dropout", "context") if config.architecture == "nanochat" else ("dropout",)
@@ -116,6 +118,7 @@ class TransformersMaker:
         end = getattr(tokenizer, "eos_token_id", None)
         self.end = int(end if end is not None else self.tokenizer.token_to_id(END_OF_TEXT) or 0)
         self.pretrained = pretrained
+        self.own_dropout = max((module.p for module in _dropouts(model)), default=0.0)
         self.architecture = str(config.model_type)
         self.settings = tuple(
             name for name, there in (("dropout", _dropouts(model)), ("context", self.context < own)) if there

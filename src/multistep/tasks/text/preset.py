@@ -144,16 +144,22 @@ def default_recipe(
     parameters: int,
     epochs: float = 0.0,
     vocabulary: int = 64,
+    own_dropout: float = 0.0,
 ) -> Recipe:
-    """The recipe with every setting that the plan leaves open; `epochs` as `expected_epochs` says."""
+    """The recipe with every setting that the plan leaves open; `epochs` as `expected_epochs` says.
+
+    Pretrained weights keep `own_dropout`: they are read a few times, whatever the budget, and what they are not used to
+    costs more than it guards against (docs/moves.md).
+    """
     optimizer = cast(OptimizerName, given.get("optimizer", "adamw" if pretrained else "muon"))
     rate = fine_tuning_rate(parameters, optimizer) if pretrained else _rate(optimizer, architecture, vocabulary)
+    by_epochs = default_dropout(epochs) if architecture in ("nanochat", "gpt2") else 0.0
     base: dict[str, Setting] = {
         "optimizer": optimizer,
         "learning_rate": rate,
         "batch_size": BATCH_SIZE,
         "weight_decay": WEIGHT_DECAY.get(optimizer, 0.0),
         "warmup_steps": 100 if pretrained else 10,
-        "dropout": default_dropout(epochs) if architecture in ("nanochat", "gpt2") else 0.0,
+        "dropout": own_dropout if pretrained else by_epochs,
     }
     return fill_in(given, base)

@@ -171,6 +171,7 @@ class TextWorkshop:
             parameters=parameters,
             epochs=epochs,
             vocabulary=maker.vocabulary,
+            own_dropout=maker.own_dropout,
         )
         facts = Facts(
             parameters=parameters,
