@@ -106,6 +106,17 @@ def test_overfitting_in_the_cooldown_is_met_by_a_shorter_one(tmp_path: Path) -> 
     assert history.incumbent.trial == kept
 
 
+def test_what_overfits_in_the_shorter_cooldown_too_is_evaluated_as_it_was(tmp_path: Path) -> None:
+    steep = replace(OVERFITS, turn=5000.0, rise=3.0)
+    history = execute(plan(budget="10m", recipe={"cooldown_fraction": 0.9}, moves=[]), tmp_path / "run", steep)
+    first, second, third = history.phase.of_kind("control")
+    assert {first.reading.stability, second.reading.stability} == {Stability.OVERFITTING}  # type: ignore[union-attr]
+    assert third.step == third.first_step < second.step
+    assert "as it was" in third.reason
+    assert third.verdict is not None
+    assert third.verdict.decision == "keep"
+
+
 def test_divergence_restarts_lower_and_saves_what_was_good(tmp_path: Path) -> None:
     curve = Curve("divergence", floor=1.5, drop=2.0, pace=200.0, turn=3000.0, rise=np.inf)
     history = execute(

@@ -40,7 +40,7 @@ def propose(plan: Plan, history: History) -> Proposal | MovesEnded | None:
     trunk = phase.trunk
     if (control := phase.control) and control.verdict and not _began_after(phase, trunk, control):
         return (
-            _second_control(plan, history, control)
+            _begun_again(plan, history, control)
             or _after_fork(plan, history, control)
             or next_in_round(plan, history)
         )
@@ -184,30 +184,35 @@ def _control(
     return Proposal(trial, reason)
 
 
-def _second_control(plan: Plan, history: History, control: TrialRecord) -> Proposal | None:
+def _begun_again(plan: Plan, history: History, control: TrialRecord) -> Proposal | None:
     """After a cooldown that overfitted or diverged: back to the best checkpoint.
 
-    From before overfitting the rate goes to zero faster; what diverged is evaluated as it was.
+    From before overfitting the rate goes to zero faster; what diverged, or overfits on that way too, is evaluated as
+    it was.
     """
     phase = history.phase
     best = best_checkpoint(phase)
     plain = [t for t in phase.of_kind("control") if t.trial.length is None]
-    if best is None or best.step >= control.step or len(plain) > 1 or phase.of_kind("move"):
+    again = len(plain) == 2 and left_by_curve(plan, plain[0]) in (Stability.OVERFITTING, Stability.DIVERGED)
+    if best is None or best.step >= control.step or not (len(plain) == 1 or again) or phase.of_kind("move"):
         return None
     origin = history.trial(best.trial)
     rate = origin.trial.learning_rate * rate_share(origin.trial.recipe.cooldown, cooldown_progress(origin, best.step))
     left = allowance(plan, history, replace(control, windows=(), first_step=best.step)).steps_left
+    found = control.reading.reason if control.reading else "overfitting"
+    overfits = left_by_curve(plan, control) is Stability.OVERFITTING and left != 0
     if control.verdict and control.verdict.decision == "failed":
         cooldown, reason = 0, f"the cooldown diverged; {_place(best)} as it was"
-    elif left_by_curve(plan, control) is Stability.OVERFITTING and rate > 0 and left != 0:
+    elif overfits and again:
+        cooldown, reason = 0, f"{found}; {_place(best)} as it was"
+    elif overfits and rate > 0:
         wanted = max(1, round(STABLE_COOLDOWN * best.step))
         cooldown = wanted if left is None else min(wanted, left)
-        found = control.reading.reason if control.reading else "overfitting"
         reason = f"{found}; back to {_place(best)} and a shorter cooldown"
     else:
         return None
     index = phase.started.phase
-    name = f"{index}.control-2"
+    name = f"{index}.control-{len(plain) + 1}"
     trial = Trial(name, index, "control", best.id, origin.trial.recipe, plan.seed, rate, cooldown)
     return Proposal(trial, reason)
 

@@ -8,11 +8,12 @@ import numpy as np
 
 from multistep.core.noise import Floats, around_line, spikeless
 
-LEAST_POINTS = 5  # of a line; fewer say nothing of the noise
+LEAST_POINTS = 5  # of a line
 LEAST_OF_BEND = 7  # of a parabola
 OVERFITTING_ERROR = 0.04  # shared evenly among the looks so far
 EXPLOSION_SDS = 8.0
 EXPLOSION_SHARE = 0.3  # of the fall so far that must be lost again, and at once, to be called diverged
+LEAST_BEFORE = 3  # points before an explosion; fewer say nothing of the noise
 LASTING_POINTS = 3
 
 AUTOCORRELATIONS = np.linspace(0.0, 0.95, 20)
@@ -74,13 +75,12 @@ def explosion(loss: Floats, tolerance: float) -> float:
 
     At once: within LASTING_POINTS windows, which tells it from overfitting. For good: all points since, at
     least LASTING_POINTS, stay up and the last is not on its way back, which tells it from a spike. The rise
-    must be large against the tolerance, the noise before it, of which fewer than five points tell nothing, and the
-    fall before it.
+    must be large against the tolerance, the noise before it and the fall before it.
     """
     count = len(loss)
     lowest_since = np.minimum.accumulate(loss[::-1])[::-1]
     fall = loss[0] - np.minimum.accumulate(loss)
-    for split in range(LEAST_POINTS, count - LASTING_POINTS + 1):
+    for split in range(LEAST_BEFORE, count - LASTING_POINTS + 1):
         settled = min(split + LASTING_POINTS - 1, count - LASTING_POINTS)
         if lowest_since[settled] - loss[split - 1] <= max(tolerance, EXPLOSION_SHARE * fall[split - 1]):
             continue
