@@ -164,6 +164,8 @@ def test_what_overfits_early_is_begun_again_at_a_lower_rate(tmp_path: Path) -> N
     assert verdict(history, "restart") == "keep"
     later = [t for t in moves(history)[1:] if t.trial.start]
     assert later[0].trial.start.startswith("0.restart@"), "what is kept is gone on from"  # type: ignore[union-attr]
+    siblings = [t.trial.move for t in later if t.trial.move]
+    assert not MOVES[siblings[0] or ""].regularises, "overfitting was answered"
     same = iterate(tmp_path / "rejected", OVERFITS, NOISE, budget="30000 steps", recipe={})
     assert verdict(same, "restart") == "reject"
     assert [t.trial.move for t in moves(same)].count("restart") == 1

@@ -40,9 +40,7 @@ def propose(plan: Plan, history: History) -> Proposal | MovesEnded | None:
     trunk = phase.trunk
     if (control := phase.control) and control.verdict and not _began_after(phase, trunk, control):
         return (
-            _begun_again(plan, history, control)
-            or _after_fork(plan, history, control)
-            or next_in_round(plan, history)
+            _begun_again(plan, history, control) or _after_fork(plan, history, control) or next_in_round(plan, history)
         )
     if trunk is None:
         return _trunk(plan, phase, "the phase's recipe", start=phase.started.start)

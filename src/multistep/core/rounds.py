@@ -16,7 +16,7 @@ from multistep.core.function_metric import metric_of
 from multistep.core.history import History, PhaseRecord, TrialRecord
 from multistep.core.intervals import student_quantile
 from multistep.core.metric import Interval
-from multistep.core.moves import AVERAGE, MOVES, applicable
+from multistep.core.moves import AVERAGE, MOVES, RESTART, applicable
 from multistep.core.plan import Plan
 from multistep.core.recipe import Recipe
 from multistep.core.restart import restart
@@ -244,7 +244,7 @@ def _names(plan: Plan, history: History, base: Base) -> list[str]:
     wanted = plan.moves_of(phase.started.phase)
     if wanted != "auto":
         return [name for name in wanted if name in found]
-    order = _prior(shown(phase))
+    order = _prior(Stability.STABLE if _answered(phase) else shown(phase))
     last = len(order)
     return sorted(found, key=lambda name: (-_pay(phase, name), order.index(name) if name in order else last))
 
@@ -281,6 +281,14 @@ def shown(phase: PhaseRecord) -> Stability:
     if any(t.reading and t.reading.stability is Stability.OVERFITTING for t in plain):
         return Stability.OVERFITTING
     return phase.trunk.reading.stability if phase.trunk and phase.trunk.reading else Stability.UNDECIDED
+
+
+def _answered(phase: PhaseRecord) -> bool:
+    """Whether a restart was kept, which is the answer to overfitting.
+
+    At its rate more regularising lost in five runs of five, and less won (docs/moves.md).
+    """
+    return any(t.trial.move == RESTART and t.verdict and t.verdict.decision == "keep" for t in phase.of_kind("move"))
 
 
 OVERFITTING_FIRST = (
@@ -341,6 +349,8 @@ def _why(history: History, name: str) -> str:
         Stability.OVERFITTING: "the plain run overfitted",
         Stability.STABLE: "the plain run came to a plateau",
     }.get(shown(history.phase), "the curve is noisy")
+    if _answered(history.phase):
+        words = "the plain run overfitted, which the restart has answered"
     if "+" in name:
         return "better than the control, but no match for the incumbent: further in that direction"
     pay = _pay(history.phase, name)
