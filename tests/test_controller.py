@@ -11,13 +11,14 @@ import pytest
 from runs import FALLS_THEN_FLAT, OVERFITS, POWER, execute, plan
 
 from multistep.core.curves import Curve
+from multistep.core.events import Entry, WindowDone
 from multistep.core.history import History
 from multistep.core.metric import Evaluation
 from multistep.core.recipe import rates
 from multistep.core.stability import Stability
 from multistep.engine.learner import Readiness, Split
 from multistep.engine.simulate import FakeClock, Machine, SimulatedWorkshop, World
-from multistep.errors import RunFailed
+from multistep.errors import PlanError, RunFailed
 
 
 def learning_rates(history: History, *kinds: str) -> list[float]:
@@ -63,6 +64,27 @@ def test_a_machine_that_slows_down_still_ends_in_time(tmp_path: Path) -> None:
     assert history.seconds == pytest.approx(300, abs=9)
     assert history.phase.control is not None
     assert history.phase.control.done[-1].window.segments[-1].progress_to == 1.0
+
+
+@pytest.mark.parametrize(("first", "refused"), [(1.8, False), (3.0, True)])
+def test_a_budget_is_refused_by_a_slow_machine_not_by_a_slow_first_window(
+    tmp_path: Path, first: float, refused: bool
+) -> None:
+    clock, machine = FakeClock(), Machine(step_seconds=first)
+
+    def go_on(entry: Entry) -> None:
+        if isinstance(entry.event, WindowDone):
+            object.__setattr__(machine, "step_seconds", 0.05)
+
+    def attempt() -> History:
+        workshop = SimulatedWorkshop(POWER, clock, machine)
+        return execute(plan(budget="60s"), tmp_path / "run", clock=clock, workshop=workshop, on_entry=go_on)
+
+    if refused:
+        with pytest.raises(PlanError, match=r"steps and one evaluation of this data take \d+s .* give it at least"):
+            attempt()
+    else:
+        assert attempt().finished is not None
 
 
 def test_a_stable_trunk_gives_the_rest_of_the_budget_back(tmp_path: Path) -> None:

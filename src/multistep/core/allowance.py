@@ -25,6 +25,7 @@ PROBE_SHARE = 0.05  # of the training time, for all probes together
 PROBE_FACTORS = (0.5, 1.0, 2.0)  # of the preset's rate
 FIRST_WINDOW = 12  # steps from whose time the others are planned; they count as training
 CLOSING_SECONDS = 2.5  # samples, export, result and report
+LATE_SECONDS, LATE_SHARE = 5.0, 0.03  # a run may end so much after its budget, whichever is more
 
 
 @dataclass(frozen=True)
@@ -132,15 +133,21 @@ def seconds_left(plan: Plan, history: History) -> float | None:
 
 
 def require_time(plan: Plan, history: History) -> None:
-    """Raises PlanError if, after the run's first window, the budget cannot pay one evaluation any more."""
+    """Raises PlanError if, after one of the first two windows, the budget cannot pay one evaluation any more.
+
+    The very first window pays for what happens only once, so it is believed only where half of what it foretells would
+    be too much. A little late is not too late.
+    """
     budget = plan.budget
     windows = [r for p in history.phases for t in p.trials.values() for r in t.done]
-    if budget is None or budget.unit is not Unit.SECONDS or len(windows) != 1:
+    if budget is None or budget.unit is not Unit.SECONDS or not 1 <= len(windows) <= 2:
         return
     needed = history.seconds + reserve_seconds(plan, history)
-    if budget.value < needed:
+    believed = needed if len(windows) == 2 else history.seconds + reserve_seconds(plan, history) / 2
+    if budget.value + max(LATE_SECONDS, LATE_SHARE * budget.value) < believed:
+        steps = sum(r.window.steps for r in windows)
         raise PlanError(
-            f"budget is {budget}; on this machine {windows[0].window.steps} steps and one evaluation of this data "
+            f"budget is {budget}; on this machine {steps} steps and one evaluation of this data "
             f"take {needed:.0f}s with starting and finishing: give it at least {math.ceil(2 * needed)}s"
         )
 

@@ -16,7 +16,7 @@ LEAST_STEPS = 40  # a shorter sibling shows nothing
 SAVES = 2  # of a sibling: before its cooldown, and at its end
 BETWEEN_SECONDS = 0.5  # loading and judging between two siblings, beside what is measured
 AVERAGES = 2  # at most: what `remaining` keeps back for them
-MOST_JUDGING = 0.15  # of a sibling's time may go to scoring it
+MOST_JUDGING = (0.15, 0.3)  # of a sibling's time may go to scoring it; where that leaves no room, so much
 OVERRUN = 0.01  # of the budget: by so much the last sibling may end late, if the others took longer than planned
 
 
@@ -84,27 +84,29 @@ def sibling_length(history: History, left: Amount | None) -> Amount | None:
         return Amount(float(max(LEAST_STEPS, round(MOST_SHARE * plain_cost(history, Unit.STEPS)))), Unit.STEPS)
     plain = plain_cost(history, left.unit)
     extra = between(history) if left.unit is Unit.SECONDS else 0.0
-    least = _least(history, left.unit)
-    aim = min(max(left.value / SIBLINGS - extra, least), max(least, MOST_SHARE * plain))
-    many = math.floor((left.value + 1e-6) / (aim + extra))
-    if many < (1 if rounds_of(history.phase) else 2):
-        return None
-    if left.unit is Unit.STEPS:
-        return Amount(float(math.floor(left.value / many)), left.unit)
-    return Amount(round(left.value / many - extra, 2), left.unit)
+    wanted = 1 if rounds_of(history.phase) else 2
+    for judging in MOST_JUDGING:
+        least = _least(history, left.unit, judging)
+        aim = min(max(left.value / SIBLINGS - extra, least), max(least, MOST_SHARE * plain))
+        many = math.floor((left.value + 1e-6) / (aim + extra))
+        if many >= wanted:
+            if left.unit is Unit.STEPS:
+                return Amount(float(math.floor(left.value / many)), left.unit)
+            return Amount(round(left.value / many - extra, 2), left.unit)
+    return None
 
 
-def _least(history: History, unit: Unit) -> float:
-    """The shortest sibling that shows anything, and whose scoring takes no more than a seventh of it."""
+def _least(history: History, unit: Unit, judging: float) -> float:
+    """The shortest sibling that shows anything, and whose scoring takes no more than that share of it."""
     plain = LEAST_SHARE * plain_cost(history, unit)
     if unit is not Unit.SECONDS:
         return max(plain, LEAST_STEPS)
-    return max(plain, LEAST_STEPS * plain_speed(history.phase), _scoring(history) / MOST_JUDGING)
+    return max(plain, LEAST_STEPS * plain_speed(history.phase), _scoring(history) / judging)
 
 
 def least_room(history: History, unit: Unit) -> float:
     """What the first round needs: a control and one move."""
-    return 2 * cost(history, Amount(_least(history, unit), unit))
+    return 2 * cost(history, Amount(_least(history, unit, MOST_JUDGING[-1]), unit))
 
 
 def scoring_fits(plan: Plan, history: History) -> bool:
