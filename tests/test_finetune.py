@@ -46,6 +46,12 @@ def test_pretrained_weights_are_forked_at_one_two_and_four_epochs(tmp_path: Path
     assert history.seconds < 300, "the rest is given back"
     falls = fork("falls", POWER, "30m")
     assert [t.step for t in falls.phase.of_kind("control")][:5] == [500, 1000, 2000, 4000, 8000], "each proven better"
+    gains = [t.verdict.improvement for t in falls.phase.of_kind("control")[1:] if t.verdict]
+    assert min(gains[:3]) > 0.01, "each worth having"  # type: ignore[type-var, operator]
+    soon = fork("soon", Curve("exponential", floor=1.4, drop=1.0, pace=170.0, noise_sd=0.0003), "30m")
+    assert [t.step for t in soon.phase.of_kind("control")] == [500, 1000, 2000], "kept, and no more to be had"
+    assert soon.incumbent is not None
+    assert soon.incumbent.trial == "0.control-3"
     epochs = fork("epochs", POWER, "4 epochs")
     assert [t.step for t in epochs.phase.of_kind("control")] == [500, 1000], "forks are paid from the budget too"
     assert epochs.steps <= 2000

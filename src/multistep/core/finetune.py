@@ -1,15 +1,19 @@
 """Pretrained weights: hardly a trunk. Cooled-down forks at 1, 2 and 4 epochs, each judged.
 
 Twice as many epochs again follow only where the last fork was proven better than the one before, as it is on data so
-small that four epochs are a few hundred steps.
+small that four epochs are a few hundred steps, and where as much of its gain as it had of the last one's is still worth
+having.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from multistep.core.allowance import allowance, batch_size
-from multistep.core.history import History
+from multistep.core.events import VerdictGiven
+from multistep.core.function_metric import metric_of
+from multistep.core.history import History, PhaseRecord
 from multistep.core.plan import Plan
 from multistep.core.units import Amount
 
@@ -40,7 +44,7 @@ def next_fork(plan: Plan, history: History) -> Fork | None:
     if not phase.started.facts.pretrained or isinstance(plan.phase(phase.started.phase).until, Amount):
         return None
     verdicts = [t.verdict for t in phase.of_kind("control") if t.trial.length is None and t.verdict is not None]
-    if len(verdicts) >= USUAL_FORKS and verdicts[-1].decision != "keep":
+    if len(verdicts) >= USUAL_FORKS and (verdicts[-1].decision != "keep" or not _pays(plan, phase, verdicts)):
         return None
     per_epoch = phase.started.facts.train_examples / batch_size(phase)
     epochs = 2.0 ** len(verdicts)
@@ -54,3 +58,12 @@ def next_fork(plan: Plan, history: History) -> Fork | None:
             return None
     cooldown = min(total - 1, round(total * phase.started.recipe.cooldown_fraction))
     return Fork(epochs, total - cooldown, cooldown, first=not verdicts)
+
+
+def _pays(plan: Plan, phase: PhaseRecord, verdicts: Sequence[VerdictGiven]) -> bool:
+    """Whether twice the epochs may be expected to bring more than the tolerance: gains fall by a constant factor."""
+    last, before = verdicts[-1].improvement, verdicts[-2].improvement
+    score = verdicts[-1].interval
+    if last is None or before is None or before <= 0.0 or score is None:
+        return True
+    return last * last / before > (plan.tolerance or metric_of(phase.started).tolerance(score.score))
