@@ -87,6 +87,14 @@ def test_a_budget_is_refused_by_a_slow_machine_not_by_a_slow_first_window(
         assert attempt().finished is not None
 
 
+def test_scoring_that_is_guessed_to_be_dear_is_looked_at_before_it_ends_a_run(tmp_path: Path) -> None:
+    """By its steps the machine would score for 40 of the 60 seconds; it takes two."""
+    history = execute(plan(budget="60s"), tmp_path / "run", machine=Machine(step_seconds=1.0))
+    assert history.seconds == pytest.approx(60, abs=5)
+    assert history.phase.control is not None
+    assert history.phase.control.step > 45
+
+
 def test_a_stable_trunk_gives_the_rest_of_the_budget_back(tmp_path: Path) -> None:
     history = execute(plan(budget="30m", tolerance=0.02, moves=[]), tmp_path / "run", FALLS_THEN_FLAT)
     assert history.finished is not None

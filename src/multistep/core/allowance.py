@@ -25,6 +25,7 @@ PROBE_SHARE = 0.05  # of the training time, for all probes together
 PROBE_FACTORS = (0.5, 1.0, 2.0)  # of the preset's rate
 FIRST_WINDOW = 12  # steps from whose time the others are planned; they count as training
 CLOSING_SECONDS = 2.5  # samples, export, result and report
+DEAR = 0.1  # of the budget: scoring that is guessed to take more is measured before anything depends on it
 LATE_SECONDS, LATE_SHARE = 5.0, 0.03  # a run may end so much after its budget, whichever is more
 
 
@@ -110,6 +111,14 @@ def reserve_seconds(plan: Plan, history: History) -> float:
     later = plan.phase_count - phase.started.phase - 1
     tokens = facts.validation_tokens + (facts.test_tokens if later == 0 else 0)
     return evaluation_seconds(phase, tokens) + (CLOSING_SECONDS if later == 0 else 0.0)
+
+
+def scoring_is_dear(plan: Plan, history: History) -> bool:
+    """Whether a large part of the budget is kept for scoring, and what that takes is still a guess."""
+    budget, phase = plan.budget, history.phase
+    if budget is None or budget.unit is not Unit.SECONDS or any(t.full or t.curve for t in phase.trials.values()):
+        return False
+    return reserve_seconds(plan, history) > DEAR * budget.value
 
 
 def seconds_left(plan: Plan, history: History) -> float | None:

@@ -11,6 +11,7 @@ from multistep.core.allowance import (
     Allowance,
     allowance,
     probes_pay,
+    scoring_is_dear,
 )
 from multistep.core.finetune import next_fork
 from multistep.core.history import History, TrialRecord
@@ -22,6 +23,7 @@ from multistep.core.units import Amount
 
 HOPELESS_LOOKS = 10
 FINAL_STEPS = 24  # a window so short is not divided again
+LOOK_STEPS = 3  # of a window that is there for the look after it
 WHOLE = ("one-cycle", "multi-step")  # schedules that mean nothing unless they are finished
 WARMUP_OF_FORK = 4  # of the steps to the first fork, at most: a sixteenth of four epochs
 NEW_WARMUP = 10  # steps, at least, of an optimizer that begins anew
@@ -103,6 +105,8 @@ def _trunk_window(plan: Plan, history: History, trial: TrialRecord, left: Allowa
     if recipe.schedule == "one-cycle":
         return _one_cycle_window(trial, left)
     steps, until_cooldown = left.window_steps, 0
+    # What scoring costs is known from a look alone, and what is reserved for the end of the run depends on it.
+    unseen = not left.exact and not left.unmeasured and scoring_is_dear(plan, history)
     warmup = recipe.warmup_steps or 0
     if (fork := next_fork(plan, history)) is not None:
         # Ten looks at least on the way to the first fork, after the window that none follows. The others are told by
@@ -122,7 +126,9 @@ def _trunk_window(plan: Plan, history: History, trial: TrialRecord, left: Allowa
         until_cooldown = left.steps_left - cooldown
         # A measured speed is not exact to a fiftieth: rather begin the cooldown than train a few steps more.
         if until_cooldown <= (0 if left.exact else total // 50):
-            return None
+            if not unseen:
+                return None
+            until_cooldown = LOOK_STEPS
         # Rather one longer window than one and a crumb.
         steps = until_cooldown if until_cooldown < 1.5 * steps and fork is None else min(steps, until_cooldown)
     if not left.exact:
@@ -131,8 +137,9 @@ def _trunk_window(plan: Plan, history: History, trial: TrialRecord, left: Allowa
     looked = trial.curve[-1].step if trial.curve else trial.first_step
     enough = trial.step + steps - looked >= left.window_steps
     look = left.exact or (not left.unmeasured and (fork is not None or enough))
-    # What scoring costs is known from a look alone, and what is reserved for the end of the run depends on it.
-    look |= left.steps_left is not None and not left.unmeasured and steps == until_cooldown and not trial.curve
+    look |= unseen or (
+        left.steps_left is not None and steps == until_cooldown and not left.unmeasured and not trial.curve
+    )
     segments = _warm_segments(trial, steps, warmup)
     if recipe.schedule == "multi-step" and left.steps_left is not None and not left.unmeasured:
         segments = _stepped(segments, trial.step, trial.step + left.steps_left)
