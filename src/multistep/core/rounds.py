@@ -244,7 +244,7 @@ def _names(plan: Plan, history: History, base: Base) -> list[str]:
     wanted = plan.moves_of(phase.started.phase)
     if wanted != "auto":
         return [name for name in wanted if name in found]
-    order = _prior(Stability.STABLE if _answered(phase) else shown(phase))
+    order = (*RESTARTED_FIRST, *PLATEAU_FIRST) if _answered(phase) else _prior(shown(phase))
     last = len(order)
     return sorted(found, key=lambda name: (-_pay(phase, name), order.index(name) if name in order else last))
 
@@ -284,10 +284,7 @@ def shown(phase: PhaseRecord) -> Stability:
 
 
 def _answered(phase: PhaseRecord) -> bool:
-    """Whether a restart was kept, which is the answer to overfitting.
-
-    At its rate more regularising lost in five runs of five, and less won (docs/moves.md).
-    """
+    """Whether a restart was kept: at its rate more regularising only costs, and less may be enough (docs/moves.md)."""
     return any(t.trial.move == RESTART and t.verdict and t.verdict.decision == "keep" for t in phase.of_kind("move"))
 
 
@@ -317,6 +314,7 @@ PLATEAU_FIRST = (
     "augmentation-down",
     "smoothing-down",
 )
+RESTARTED_FIRST = ("dropout-down", "augmentation-down", "smoothing-down", "decay-down")
 NOISE_FIRST = ("averaging-up", "batch-up", "rate-down", "decay-down", "context-up", "dropout-down")
 
 
