@@ -30,11 +30,11 @@ def remaining(plan: Plan, history: History) -> Amount | None:
     seconds = seconds_left(plan, history)
     if seconds is not None:
         wanted = plan.moves_of(history.phase.started.phase)
-        # Averages come last and cost an evaluation each.
-        averages = AVERAGES if wanted == "auto" or AVERAGE in wanted else 0
         # The reserve holds a scoring of the validation split; whoever is scored here pays for it by `between`.
-        scored = _scoring(history) if history.phase.control and history.phase.control.full else 0.0
-        return Amount(seconds + scored - averages * between(history), Unit.SECONDS)
+        seconds += _scoring(history)
+        # Averages come last and cost a scoring each. Where they would take a first move's place, they wait.
+        held = AVERAGES * between(history) if wanted == "auto" or AVERAGE in wanted else 0.0
+        return Amount(seconds - (held if seconds - held >= least_room(history, Unit.SECONDS) else 0.0), Unit.SECONDS)
     total = fixed_steps(plan, history)
     if total is None:
         return None
