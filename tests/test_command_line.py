@@ -300,6 +300,7 @@ def test_one_signal_kills_the_import_and_the_plan_resumes(tmp_path: Path) -> Non
 def test_ctrl_c_is_told_where_no_run_has_begun(tmp_path: Path) -> None:
     script = (
         "import os, signal\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background jobs ignore it
         "from multistep.cli import app, main\n"
         "@app.command()\n"
         "def wait(): os.kill(os.getpid(), signal.SIGINT)\n"

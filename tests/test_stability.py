@@ -119,8 +119,15 @@ LITTLE_TEXT = (
 def test_recorded_overfitting_is_named_within_thirteen_looks(
     steps: tuple[float, ...], losses: tuple[float, ...]
 ) -> None:
+    falling = [4.5 - 0.002 * step for step in steps]  # the training loss, as it fell there
     names = [
-        read_curve(steps[:n], losses[:n], horizon_steps=2_000.0 - steps[n - 1], tolerance=0.0145).stability
+        read_curve(
+            steps[:n],
+            losses[:n],
+            horizon_steps=2_000.0 - steps[n - 1],
+            tolerance=0.0145,
+            train_losses=falling[:n],
+        ).stability
         for n in range(5, len(steps) + 1)
     ]
     assert names[-1] is Stability.OVERFITTING
