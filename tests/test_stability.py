@@ -119,7 +119,7 @@ LITTLE_TEXT = (
 def test_recorded_overfitting_is_named_within_thirteen_looks(
     steps: tuple[float, ...], losses: tuple[float, ...]
 ) -> None:
-    falling = [4.5 - 0.002 * step for step in steps]  # the training loss, as it fell there
+    falling = [4.5 - 0.002 * step for step in steps]  # a training loss that falls, as it did there
     names = [
         read_curve(
             steps[:n],

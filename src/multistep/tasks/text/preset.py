@@ -149,7 +149,7 @@ def default_recipe(
     """The recipe with every setting that the plan leaves open; `epochs` as `expected_epochs` says.
 
     Pretrained weights keep `own_dropout`: they are read a few times, whatever the budget, and what they are not used to
-    costs more than it guards against (docs/moves.md).
+    costs more than it guards against (docs/experiments.md).
     """
     optimizer = cast(OptimizerName, given.get("optimizer", "adamw" if pretrained else "muon"))
     rate = fine_tuning_rate(parameters, optimizer) if pretrained else _rate(optimizer, architecture, vocabulary)
