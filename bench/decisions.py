@@ -12,10 +12,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from multistep.core.compare import compare
-from multistep.core.curves import Curve
-from multistep.core.metric import METRICS, Evaluation
-from multistep.core.stability import read_curve
+from multistep.core.evidence.compare import compare
+from multistep.core.evidence.curves import Curve
+from multistep.core.evidence.metric import METRICS, Evaluation
+from multistep.core.evidence.stability import read_curve
 
 EXAMPLES, POINTS = 10_000, 200
 NAMES = ("loss", "accuracy", "macro_f1", "matthews", "roc_auc", "spearman")

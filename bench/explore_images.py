@@ -20,10 +20,10 @@ import numpy as np
 import torch
 
 from multistep.backends.torch.learner import TorchLearner
-from multistep.core.metric import METRICS
-from multistep.core.optimizers import TYPICAL_RATE
-from multistep.core.plan import DataSpec
-from multistep.core.recipe import Recipe
+from multistep.core.evidence.metric import METRICS
+from multistep.core.values.optimizers import TYPICAL_RATE
+from multistep.core.values.plan import DataSpec
+from multistep.core.values.recipe import Recipe
 from multistep.tasks.images.mirror import mirroring_helps
 from multistep.tasks.images.models import NetMaker, Statistics
 from multistep.tasks.images.nets import NetConfig

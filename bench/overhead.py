@@ -16,7 +16,7 @@ import torch
 
 from multistep.backends.torch.learner import TorchLearner
 from multistep.backends.torch.optimizers import build_optimizer
-from multistep.core.recipe import Recipe
+from multistep.core.values.recipe import Recipe
 from multistep.tasks.text.lean import LeanConfig, LeanGPT
 from multistep.tasks.text.models import LeanMaker
 from multistep.tasks.text.splits import TextSplits

@@ -3,7 +3,7 @@
     MULTISTEP_DATA=... python bench/probes.py [--seeds 2] [--steps 6000] [--optimizer muon] [--out FOLDER]
 
 Each rate is run for the whole length and for a probe's 200 steps, as it is and as the rate that stands for it there
-(core/probing.py), through explicit plans. Then the product's rule picks among each three neighbouring rates, the
+(core/choice/probing.py), through explicit plans. Then the product's rule picks among each three neighbouring rates, the
 middle one as the preset's, from the probes alone.
 """
 
@@ -16,9 +16,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from multistep.core.allowance import PROBE_STEPS
-from multistep.core.metric import METRICS
-from multistep.core.probing import nearest_of_best, stand_in
+from multistep.core.choice.allowance import PROBE_STEPS
+from multistep.core.choice.probing import nearest_of_best, stand_in
+from multistep.core.evidence.metric import METRICS
 
 RATES = {
     "muon": (0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16),

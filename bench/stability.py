@@ -14,8 +14,8 @@ from statistics import median
 
 import numpy as np
 
-from multistep.core.curves import FAMILIES, Curve, Floats, draw_curve
-from multistep.core.stability import MIN_POINTS, Reading, Stability, read_curve
+from multistep.core.evidence.curves import FAMILIES, Curve, Floats, draw_curve
+from multistep.core.evidence.stability import MIN_POINTS, Reading, Stability, read_curve
 
 TOLERANCE = 1.0
 NOISES = (0.1, 0.3, 1.0, 3.0)  # standard deviation of a point, in tolerances

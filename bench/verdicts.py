@@ -1,4 +1,4 @@
-"""How often the rule of `multistep.core.spending` keeps what is no better, and what it finds.
+"""How often the rule of `multistep.core.evidence.spending` keeps what is no better, and what it finds.
 
     python bench/verdicts.py [--runs 1000] [--seed 0]
 
@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from multistep.core.intervals import Floats, standard_error
-from multistep.core.spending import POWER, Attempt, critical_value, spendable
+from multistep.core.evidence.intervals import Floats, standard_error
+from multistep.core.evidence.spending import POWER, Attempt, critical_value, spendable
 
 ATTEMPTS = 12
 BLOCKS = (16, 64, 500)

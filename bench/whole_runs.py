@@ -23,10 +23,10 @@ from typing import Any
 
 import numpy as np
 
-from multistep.core.curves import FAMILIES, Curve, draw_curve
-from multistep.core.history import History
-from multistep.core.plan import Plan
-from multistep.core.recipe import Recipe
+from multistep.core.evidence.curves import FAMILIES, Curve, draw_curve
+from multistep.core.values.history import History
+from multistep.core.values.plan import Plan
+from multistep.core.values.recipe import Recipe
 from multistep.engine.clock import BudgetClock
 from multistep.engine.learner import Learner, Readiness
 from multistep.engine.loop import Run

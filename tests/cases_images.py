@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from multistep.backends.torch.learner import TorchLearner
-from multistep.core.metric import METRICS, Evaluation
-from multistep.core.plan import DataSpec, Plan
-from multistep.core.recipe import Recipe
+from multistep.core.evidence.metric import METRICS, Evaluation
+from multistep.core.values.plan import DataSpec, Plan
+from multistep.core.values.recipe import Recipe
 from multistep.engine.learner import Readiness
 from multistep.engine.planfile import plan_from
 from multistep.tasks.images.task import ImageWorkshop

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from multistep.core.metric import Evaluation
-from multistep.core.plan import DataSpec
+from multistep.core.evidence.metric import Evaluation
+from multistep.core.values.plan import DataSpec
 from multistep.tasks.prediction import Prediction
 
 GOOD = ["a lovely film", "what a joy", "warm and clever", "I laughed and cried", "the best of its year"]

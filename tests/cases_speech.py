@@ -10,8 +10,8 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from multistep.core.metric import Evaluation
-from multistep.core.plan import DataSpec
+from multistep.core.evidence.metric import Evaluation
+from multistep.core.values.plan import DataSpec
 from multistep.tasks.prediction import Prediction
 
 RATE = 8000

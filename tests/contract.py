@@ -17,8 +17,8 @@ from own_models import OWN, Own
 
 from multistep import api
 from multistep.api import OnEntry, Result
-from multistep.core.metric import Evaluation
-from multistep.core.plan import DataSpec, Plan
+from multistep.core.evidence.metric import Evaluation
+from multistep.core.values.plan import DataSpec, Plan
 from multistep.engine.clock import BudgetClock
 from multistep.engine.learner import Learner, Readiness
 from multistep.engine.planfile import plan_from

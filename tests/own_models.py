@@ -16,8 +16,8 @@ from torch.utils.data import Dataset, TensorDataset
 
 import multistep
 from multistep.api import Result
-from multistep.core.events import Entry
-from multistep.core.history import History
+from multistep.core.values.events import Entry
+from multistep.core.values.history import History
 from multistep.engine.clock import BudgetClock
 from multistep.engine.simulate import FakeClock
 

@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from multistep.core.curves import Curve
-from multistep.core.events import Entry
-from multistep.core.history import History
-from multistep.core.plan import Plan
-from multistep.core.trial import Progress
+from multistep.core.evidence.curves import Curve
+from multistep.core.values.events import Entry
+from multistep.core.values.history import History
+from multistep.core.values.plan import Plan
+from multistep.core.values.trial import Progress
 from multistep.engine.clock import BudgetClock
 from multistep.engine.learner import Learner, Readiness
 from multistep.engine.loop import Run

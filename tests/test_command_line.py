@@ -18,7 +18,7 @@ import pytest
 from corpora import chinese, english, written
 
 from multistep import api
-from multistep.core.plan import DataSpec
+from multistep.core.values.plan import DataSpec
 from multistep.engine.clock import BudgetClock
 from multistep.engine.planfile import plan_from
 from multistep.engine.rundir import FULL_DISK

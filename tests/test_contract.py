@@ -21,11 +21,11 @@ from torch import Tensor
 from multistep import api
 from multistep.api import Result
 from multistep.backends.torch.weights import COUNTERS, STATE
-from multistep.core.events import Entry, WindowDone
-from multistep.core.history import History, fold
-from multistep.core.metric import Evaluation, metric_named
-from multistep.core.plan import DataSpec
-from multistep.core.recipe import Recipe
+from multistep.core.evidence.metric import Evaluation, metric_named
+from multistep.core.values.events import Entry, WindowDone
+from multistep.core.values.history import History, fold
+from multistep.core.values.plan import DataSpec
+from multistep.core.values.recipe import Recipe
 from multistep.engine.journal import read_entries
 from multistep.engine.learner import Learner
 from multistep.engine.rundir import RunDirectory

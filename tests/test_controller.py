@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from runs import FALLS_THEN_FLAT, OVERFITS, POWER, execute, plan
 
-from multistep.core.curves import Curve
-from multistep.core.events import Entry, WindowDone
-from multistep.core.history import History
-from multistep.core.metric import Evaluation
-from multistep.core.recipe import rates
-from multistep.core.stability import Stability
+from multistep.core.evidence.curves import Curve
+from multistep.core.evidence.metric import Evaluation
+from multistep.core.evidence.stability import Stability
+from multistep.core.values.events import Entry, WindowDone
+from multistep.core.values.history import History
+from multistep.core.values.recipe import rates
 from multistep.engine.learner import Readiness, Split
 from multistep.engine.simulate import FakeClock, Machine, SimulatedWorkshop, World
 from multistep.errors import PlanError, RunFailed

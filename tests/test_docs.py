@@ -12,8 +12,8 @@ from pathlib import Path
 from corpora import written
 from runs import execute, plan
 
-from multistep.core.plan import Plan
-from multistep.core.recipe import RECIPE_KEYS
+from multistep.core.values.plan import Plan
+from multistep.core.values.recipe import RECIPE_KEYS
 from multistep.engine.planfile import read_plan
 
 ROOT = Path(__file__).parents[1]

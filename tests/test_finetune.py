@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from runs import OVERFITS, POWER, execute, plan
 
-from multistep.core.curves import Curve
-from multistep.core.history import History
-from multistep.core.recipe import rates
+from multistep.core.evidence.curves import Curve
+from multistep.core.values.history import History
+from multistep.core.values.recipe import rates
 from multistep.engine.simulate import FakeClock, Machine, SimulatedWorkshop, World
 
 RATE = {"learning_rate": 0.02}

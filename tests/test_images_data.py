@@ -14,7 +14,7 @@ from cases_images import SHAPES, picture, png, write_folders
 from numpy.typing import NDArray
 from PIL import Image
 
-from multistep.core.plan import DataSpec
+from multistep.core.values.plan import DataSpec
 from multistep.errors import DataError
 from multistep.tasks.images.decode import Form
 from multistep.tasks.images.mirror import mirroring_helps

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from multistep import api
-from multistep.core.plan import DataSpec
+from multistep.core.values.plan import DataSpec
 from multistep.errors import DataError
 from multistep.tasks.images.decode import Form, decode
 from multistep.tasks.images.splits import ImageSplits, load_splits, look_through

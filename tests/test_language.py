@@ -18,10 +18,10 @@ from cases_language import SETTINGS, class_inputs, opinions, write_classes, writ
 from multistep import api
 from multistep.backends.torch.groups import kinds, layers_below_head
 from multistep.backends.torch.learner import TorchLearner
-from multistep.core.compare import compare
-from multistep.core.metric import Evaluation, metric_named, scores_of
-from multistep.core.plan import DataSpec, Plan
-from multistep.core.recipe import Recipe
+from multistep.core.evidence.compare import compare
+from multistep.core.evidence.metric import Evaluation, metric_named, scores_of
+from multistep.core.values.plan import DataSpec, Plan
+from multistep.core.values.recipe import Recipe
 from multistep.engine.learner import Readiness
 from multistep.engine.planfile import plan_from
 from multistep.errors import DataError, PlanError

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from cases_language import opinions
 
-from multistep.core.plan import DataSpec
+from multistep.core.values.plan import DataSpec
 from multistep.errors import DataError
 from multistep.tasks.language.docstrings import DOCSTRINGS, python_docstrings
 from multistep.tasks.language.spans import load_all, load_texts

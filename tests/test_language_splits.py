@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from cases_language import opinions
 
-from multistep.core.plan import DataSpec
+from multistep.core.values.plan import DataSpec
 from multistep.errors import DataError
 from multistep.tasks.images.splits import load_splits as load_images
 from multistep.tasks.images.splits import look_through

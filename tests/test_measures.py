@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from multistep.core.compare import compare
-from multistep.core.function_metric import FunctionMetric
-from multistep.core.metric import METRICS, Evaluation, Metric, metric_named, scores_of, standard_error
-from multistep.core.recipe import Recipe, Segment
-from multistep.core.units import Amount, Unit, parse_amount
+from multistep.core.evidence.compare import compare
+from multistep.core.evidence.function_metric import FunctionMetric
+from multistep.core.evidence.metric import METRICS, Evaluation, Metric, metric_named, scores_of, standard_error
+from multistep.core.values.recipe import Recipe, Segment
+from multistep.core.values.units import Amount, Unit, parse_amount
 from multistep.errors import PlanError
 
 

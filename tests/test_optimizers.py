@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from multistep.backends.torch.groups import kinds, layers_below_head
 from multistep.backends.torch.muon import Matrix, Muon, orthogonalise
 from multistep.backends.torch.optimizers import NAMES, PACKAGES, StepRule, build_optimizer, usable_optimizers
-from multistep.core.optimizers import TYPICAL_RATE, convert_rate, scaled_rate
-from multistep.core.recipe import OptimizerName, Setting
+from multistep.core.values.optimizers import TYPICAL_RATE, convert_rate, scaled_rate
+from multistep.core.values.recipe import OptimizerName, Setting
 from multistep.errors import PlanError
 from multistep.tasks.text.lean import LeanConfig, LeanGPT
 from multistep.tasks.text.preset import default_recipe

@@ -32,8 +32,8 @@ from torch.utils.data import (
 
 import multistep
 from multistep.api import Result
-from multistep.core.events import Entry, PhaseReused, WindowDone
-from multistep.core.history import History
+from multistep.core.values.events import Entry, PhaseReused, WindowDone
+from multistep.core.values.history import History
 from multistep.engine.journal import read_entries
 from multistep.errors import DataError, PlanError, RunDirectoryError, UserError
 from multistep.tasks.own.code import code_digest
@@ -299,7 +299,7 @@ def test_outputs_and_targets_of_many_kinds_are_scored(name: str, tmp_path: Path)
 
 def losses_of(given: dict[str, Any]) -> tuple[Any, Any, tuple[Tensor, ...], nn.Module]:
     """A request, opened: its domain, model and a batch."""
-    from multistep.core.recipe import Recipe
+    from multistep.core.values.recipe import Recipe
     from multistep.tasks.own.task import OwnDomain
     from multistep.tasks.own.understand import understand
 

@@ -13,8 +13,8 @@ import pytest
 from rich.console import Console
 
 from multistep import api
-from multistep.core.metric import METRICS
-from multistep.core.units import Amount, Unit
+from multistep.core.evidence.metric import METRICS
+from multistep.core.values.units import Amount, Unit
 from multistep.engine.costs import Cost, remember
 from multistep.engine.origins import as_option
 from multistep.engine.plancheck import JUDGED_BY

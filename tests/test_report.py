@@ -16,7 +16,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from multistep.core.events import (
+from multistep.core.evidence.metric import METRICS, Evaluation, Interval
+from multistep.core.evidence.stability import Stability
+from multistep.core.values.events import (
     BaselineScored,
     CheckpointSaved,
     Evaluated,
@@ -35,13 +37,11 @@ from multistep.core.events import (
     WindowDone,
     WindowPlanned,
 )
-from multistep.core.history import fold
-from multistep.core.metric import METRICS, Evaluation, Interval
-from multistep.core.plan import DataSpec, Phase, Plan
-from multistep.core.recipe import Recipe, Segment
-from multistep.core.stability import Stability
-from multistep.core.trial import Facts, Progress, Trial, TrialKind, Window
-from multistep.core.units import Amount, Unit, format_seconds
+from multistep.core.values.history import fold
+from multistep.core.values.plan import DataSpec, Phase, Plan
+from multistep.core.values.recipe import Recipe, Segment
+from multistep.core.values.trial import Facts, Progress, Trial, TrialKind, Window
+from multistep.core.values.units import Amount, Unit, format_seconds
 from multistep.engine.clock import BudgetClock
 from multistep.engine.journal import Journal, read_entries
 from multistep.engine.learner import Exhibit

@@ -17,10 +17,10 @@ from runs import OVERFITS, POWER, Fragile, Killed, execute, plan
 
 from multistep import api
 from multistep.api import run
-from multistep.core.curves import Curve
-from multistep.core.events import CheckpointSaved, Entry, Evaluated, RunInterrupted, WindowDone
-from multistep.core.history import History, fold
-from multistep.core.plan import Plan
+from multistep.core.evidence.curves import Curve
+from multistep.core.values.events import CheckpointSaved, Entry, Evaluated, RunInterrupted, WindowDone
+from multistep.core.values.history import History, fold
+from multistep.core.values.plan import Plan
 from multistep.engine.checkpoints import Checkpoints, publish, whole
 from multistep.engine.clock import BudgetClock
 from multistep.engine.journal import read_entries

@@ -15,11 +15,11 @@ import pytest
 from runs import FALLS_THEN_FLAT, POWER, Fragile, Killed, plan
 
 from multistep.api import write_report
-from multistep.core.curves import Curve
-from multistep.core.events import CheckpointSaved, Entry, Evaluated, PhaseReused, WindowDone
-from multistep.core.history import History, fold
-from multistep.core.plan import Plan
-from multistep.core.trial import Progress
+from multistep.core.evidence.curves import Curve
+from multistep.core.values.events import CheckpointSaved, Entry, Evaluated, PhaseReused, WindowDone
+from multistep.core.values.history import History, fold
+from multistep.core.values.plan import Plan
+from multistep.core.values.trial import Progress
 from multistep.engine.clock import BudgetClock
 from multistep.engine.journal import read_entries
 from multistep.engine.learner import Learner, Readiness

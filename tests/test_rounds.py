@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from runs import OVERFITS, POWER, Fragile, Killed, execute, plan
 
-from multistep.core.curves import Curve
-from multistep.core.history import History, TrialRecord
-from multistep.core.moves import MOVES, applicable
-from multistep.core.recipe import Recipe, rates
-from multistep.core.trial import Facts
+from multistep.core.choice.moves import MOVES, applicable
+from multistep.core.evidence.curves import Curve
+from multistep.core.values.history import History, TrialRecord
+from multistep.core.values.recipe import Recipe, rates
+from multistep.core.values.trial import Facts
 from multistep.engine.simulate import RECIPE, FakeClock, SimulatedWorkshop, World
 from multistep.errors import PlanError
 

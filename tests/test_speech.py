@@ -14,7 +14,7 @@ from cases_speech import say, words, write, write_manifest, write_sound
 from numpy.typing import NDArray
 
 from multistep import api
-from multistep.core.plan import DataSpec
+from multistep.core.values.plan import DataSpec
 from multistep.engine.clock import BudgetClock
 from multistep.engine.planfile import plan_from
 from multistep.engine.rundir import RunDirectory

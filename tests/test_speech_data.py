@@ -14,7 +14,7 @@ import pytest
 import soundfile
 from cases_speech import LETTER_SECONDS, say, write_manifest, write_sound
 
-from multistep.core.plan import DataSpec
+from multistep.core.values.plan import DataSpec
 from multistep.errors import DataError
 from multistep.tasks.speech.alphabet import Alphabet
 from multistep.tasks.speech.audio import Unusable, commonest_rate, read_samples

@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from multistep.core.intervals import Floats, standard_error
-from multistep.core.spending import Attempt, blocks_needed, critical_value, detectable, spendable
+from multistep.core.evidence.intervals import Floats, standard_error
+from multistep.core.evidence.spending import Attempt, blocks_needed, critical_value, detectable, spendable
 
 BLOCKS = 64
 

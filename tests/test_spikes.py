@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from runs import POWER, execute, plan
 
-from multistep.core.curves import Curve
-from multistep.core.events import Entry
-from multistep.core.trial import Progress
+from multistep.core.evidence.curves import Curve
+from multistep.core.values.events import Entry
+from multistep.core.values.trial import Progress
 from multistep.engine.learner import Readiness
 from multistep.engine.simulate import FakeClock, SimulatedWorkshop
 

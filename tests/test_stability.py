@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from multistep.core.curves import FAMILIES, Curve, Floats, Ledge, draw_curve
-from multistep.core.stability import Reading, Stability, read_curve
+from multistep.core.evidence.curves import FAMILIES, Curve, Floats, Ledge, draw_curve
+from multistep.core.evidence.stability import Reading, Stability, read_curve
 
 STEPS: Floats = np.arange(100.0, 10_001.0, 100.0, dtype=np.float64)
 PLATEAU = Curve("exponential", 10.0, 100.0, pace=600.0, noise_sd=0.2)

@@ -20,10 +20,10 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from multistep.backends.torch.learner import STATISTICS_BATCHES, Batch, TorchLearner
 from multistep.backends.torch.optimizers import usable_optimizers
-from multistep.core.metric import METRICS
-from multistep.core.optimizers import TYPICAL_RATE
-from multistep.core.plan import DataSpec
-from multistep.core.recipe import OptimizerName, Recipe
+from multistep.core.evidence.metric import METRICS
+from multistep.core.values.optimizers import TYPICAL_RATE
+from multistep.core.values.plan import DataSpec
+from multistep.core.values.recipe import OptimizerName, Recipe
 from multistep.engine.learner import Interrupted
 from multistep.errors import DataError, PlanError
 from multistep.tasks.text.models import TransformersMaker, make_preset

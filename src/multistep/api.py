@@ -12,12 +12,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from multistep.core.events import Entry, RunInterrupted, RunStarted, VerdictGiven
-from multistep.core.function_metric import FunctionMetric as FunctionMetric
-from multistep.core.function_metric import declared
-from multistep.core.history import History
-from multistep.core.metric import Interval
-from multistep.core.plan import DataSpec, Plan
+from multistep.core.evidence.function_metric import FunctionMetric as FunctionMetric
+from multistep.core.evidence.function_metric import declared
+from multistep.core.evidence.metric import Interval
+from multistep.core.values.events import Entry, RunInterrupted, RunStarted, VerdictGiven
+from multistep.core.values.history import History
+from multistep.core.values.plan import DataSpec, Plan
 from multistep.engine.clock import BudgetClock
 from multistep.engine.costs import cost_of, remember
 from multistep.engine.journal import Journal
@@ -234,7 +234,7 @@ def resume(folder: str | Path, *, clock: BudgetClock | None = None, on_entry: On
 
 def read_result(directory: RunDirectory) -> Result:
     """The result of a finished run."""
-    from multistep.core.history import fold
+    from multistep.core.values.history import fold
     from multistep.engine.journal import read_entries
 
     record = json.loads(directory.result.read_text(encoding="utf-8"))
@@ -268,8 +268,8 @@ def evaluate(model: str | Path, data: str | DataSpec, *, text_column: str | None
     Of texts that come in splits, `split` says which was scored; `notes` tell of rows left out and columns guessed.
     Raises PlanError or DataError for what cannot be read.
     """
-    from multistep.core.metric import METRICS
-    from multistep.core.tasks import TASKS
+    from multistep.core.evidence.metric import METRICS
+    from multistep.core.values.tasks import TASKS
     from multistep.tasks import evaluate_model
     from multistep.tasks.folders import existing, task_of
     from multistep.tasks.notes import hearing

@@ -18,7 +18,7 @@ import typer
 from typer.core import TyperGroup
 
 if TYPE_CHECKING:
-    from multistep.core.plan import Plan
+    from multistep.core.values.plan import Plan
 
 # There are no plugins of pydantic here; looking for some through all that is installed takes 60 ms of `check`.
 os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
@@ -137,7 +137,7 @@ def demo(
     as_json: Json = False,
 ) -> None:
     """Train on data that needs no download: the Python manual, docstrings, handwritten digits, spoken words."""
-    from multistep.core.tasks import DEMOS
+    from multistep.core.values.tasks import DEMOS
     from multistep.engine.rundir import RunDirectory, default_folder
     from multistep.errors import PlanError, nearest
 
@@ -256,7 +256,7 @@ def evaluate(
 ) -> None:
     """Score a model on data, with intervals."""
     from multistep.api import evaluate as evaluate_model
-    from multistep.core.plan import DataSpec
+    from multistep.core.values.plan import DataSpec
 
     spec = DataSpec(source=data, text_column=text_column, label_column=label_column, path_column=path_column)
     scores = evaluate_model(model, spec)

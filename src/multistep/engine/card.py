@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from multistep.core.function_metric import metric_of
-from multistep.core.history import History, PhaseRecord
-from multistep.core.metric import Interval
-from multistep.core.plan import Plan
-from multistep.core.recipe import Setting
-from multistep.core.tasks import task_named
-from multistep.core.units import format_seconds
+from multistep.core.evidence.metric import Interval
+from multistep.core.values.history import History, PhaseRecord
+from multistep.core.values.judging import metric_of
+from multistep.core.values.plan import Plan
+from multistep.core.values.recipe import Setting
+from multistep.core.values.tasks import task_named
+from multistep.core.values.units import format_seconds
 from multistep.engine.planfile import to_yaml
 from multistep.engine.result import changed_settings
 

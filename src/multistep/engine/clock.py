@@ -10,7 +10,7 @@ from pathlib import Path
 from threading import Event as Flag
 from threading import Thread
 
-from multistep.core.events import Account
+from multistep.core.values.events import Account
 
 BEAT_SECONDS = 1.0
 

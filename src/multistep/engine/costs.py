@@ -7,7 +7,7 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from multistep.core.history import History
+from multistep.core.values.history import History
 from multistep.engine.rundir import write_atomically
 
 KEPT = 50

@@ -11,8 +11,8 @@ from typing import Annotated
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from multistep.core.events import Entry, Event
-from multistep.core.history import History, fold
+from multistep.core.values.events import Entry, Event
+from multistep.core.values.history import History, fold
 from multistep.engine.clock import BudgetClock
 from multistep.engine.plain import to_json
 from multistep.errors import RunDirectoryError

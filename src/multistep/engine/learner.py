@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
-from multistep.core.metric import Evaluation
-from multistep.core.plan import Plan
-from multistep.core.recipe import Recipe
-from multistep.core.trial import Carry, Facts, Progress
+from multistep.core.evidence.metric import Evaluation
+from multistep.core.values.plan import Plan
+from multistep.core.values.recipe import Recipe
+from multistep.core.values.trial import Carry, Facts, Progress
 
 Split = Literal["validation", "test"]
 

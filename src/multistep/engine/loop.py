@@ -11,9 +11,11 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from multistep.core.allowance import CLOSING_SECONDS
-from multistep.core.controller import propose, stopped
-from multistep.core.events import (
+from multistep.core.choice.allowance import CLOSING_SECONDS
+from multistep.core.choice.controller import propose, stopped
+from multistep.core.evidence.function_metric import declared_metric
+from multistep.core.evidence.metric import metric_named, scores_of
+from multistep.core.values.events import (
     BaselineScored,
     Entry,
     Event,
@@ -25,11 +27,10 @@ from multistep.core.events import (
     RunStarted,
     TrialStarted,
 )
-from multistep.core.function_metric import declared_metric, metric_of
-from multistep.core.history import History
-from multistep.core.metric import metric_named, scores_of
-from multistep.core.plan import Phase, Plan
-from multistep.core.units import Unit
+from multistep.core.values.history import History
+from multistep.core.values.judging import metric_of
+from multistep.core.values.plan import Phase, Plan
+from multistep.core.values.units import Unit
 from multistep.engine.card import model_card
 from multistep.engine.checkpoints import publish
 from multistep.engine.clock import BudgetClock, Heartbeat, seconds_lost

@@ -10,12 +10,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from multistep.core.metric import METRICS, metric_named
-from multistep.core.moves import check_moves
-from multistep.core.plan import Phase, Plan
-from multistep.core.recipe import RECIPE_KEYS, Recipe
-from multistep.core.tasks import OWN_MODEL, TASKS, family_of, task_named
-from multistep.core.units import ALLOWED_AMOUNTS, Amount
+from multistep.core.choice.moves import check_moves
+from multistep.core.evidence.metric import METRICS, metric_named
+from multistep.core.values.plan import Phase, Plan
+from multistep.core.values.recipe import RECIPE_KEYS, Recipe
+from multistep.core.values.tasks import OWN_MODEL, TASKS, family_of, task_named
+from multistep.core.values.units import ALLOWED_AMOUNTS, Amount
 from multistep.engine.origins import Origins, Place
 from multistep.errors import PlanError, nearest
 

@@ -11,9 +11,9 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from multistep.core.plan import Plan
-from multistep.core.recipe import Recipe
-from multistep.core.units import ALLOWED_AMOUNTS, Amount, parse_amount
+from multistep.core.values.plan import Plan
+from multistep.core.values.recipe import Recipe
+from multistep.core.values.units import ALLOWED_AMOUNTS, Amount, parse_amount
 from multistep.engine.origins import SHORT_FORMS, Named, Origins, Place, as_keyword, builtin, lay_setting, lines_of
 from multistep.engine.plain import plain
 from multistep.engine.plancheck import check_keys, check_meaning, explain

@@ -7,14 +7,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from multistep.core.compare import compare
-from multistep.core.events import ACCOUNTS
-from multistep.core.function_metric import RecordedMetric, metric_of
-from multistep.core.history import History, PhaseRecord, TrialRecord
-from multistep.core.metric import Evaluation, Metric, standard_error
-from multistep.core.moves import RESTART
-from multistep.core.recipe import RECIPE_KEYS
-from multistep.core.trial import Trial
+from multistep.core.choice.moves import RESTART
+from multistep.core.evidence.compare import compare
+from multistep.core.evidence.function_metric import RecordedMetric
+from multistep.core.evidence.metric import Evaluation, Metric, standard_error
+from multistep.core.values.events import ACCOUNTS
+from multistep.core.values.history import History, PhaseRecord, TrialRecord
+from multistep.core.values.judging import metric_of
+from multistep.core.values.recipe import RECIPE_KEYS
+from multistep.core.values.trial import Trial
 
 ReadTable = Callable[[str], Evaluation]
 LEAST_RERUNS = 3  # before anything is said of a move in general

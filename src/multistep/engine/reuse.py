@@ -14,8 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from multistep.core.allowance import fixed_steps
-from multistep.core.events import (
+from multistep.core.choice.allowance import fixed_steps
+from multistep.core.values.events import (
     BaselineScored,
     Entry,
     Evaluated,
@@ -27,9 +27,9 @@ from multistep.core.events import (
     RunResumed,
     VerdictGiven,
 )
-from multistep.core.history import History, fold
-from multistep.core.plan import Plan
-from multistep.core.units import Amount, Unit
+from multistep.core.values.history import History, fold
+from multistep.core.values.plan import Plan
+from multistep.core.values.units import Amount, Unit
 from multistep.engine.checkpoints import MANIFEST, Checkpoints, sha256, sync
 from multistep.engine.journal import read_entries
 from multistep.engine.plain import to_json

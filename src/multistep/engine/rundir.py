@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 from filelock import FileLock, Timeout
 
-from multistep.core.metric import Evaluation, Floats
-from multistep.core.plan import Plan
-from multistep.core.tasks import OWN_MODEL
+from multistep.core.evidence.metric import Evaluation, Floats
+from multistep.core.values.plan import Plan
+from multistep.core.values.tasks import OWN_MODEL
 from multistep.engine.checkpoints import link_or_copy, sync
 from multistep.engine.plain import to_json
 from multistep.engine.planfile import read_plan, to_yaml

@@ -15,13 +15,13 @@ from pathlib import Path
 
 import numpy as np
 
-from multistep.core.curves import FAMILIES, Curve, draw_curve
-from multistep.core.history import History
-from multistep.core.metric import Evaluation
-from multistep.core.plan import Plan
-from multistep.core.recipe import Recipe, with_settings
-from multistep.core.trial import Carry, Facts, Progress
-from multistep.core.units import Amount, Unit
+from multistep.core.evidence.curves import FAMILIES, Curve, draw_curve
+from multistep.core.evidence.metric import Evaluation
+from multistep.core.values.history import History
+from multistep.core.values.plan import Plan
+from multistep.core.values.recipe import Recipe, with_settings
+from multistep.core.values.trial import Carry, Facts, Progress
+from multistep.core.values.units import Amount, Unit
 from multistep.engine.clock import BudgetClock
 from multistep.engine.learner import Exhibit, Interrupted, Learner, Readiness, Split
 from multistep.engine.loop import Run

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from multistep.core.plan import DataSpec, Plan
+from multistep.core.values.plan import DataSpec, Plan
 from multistep.engine.rundir import RunDirectory
 
 MOST_FILES = 10_000  # of a folder; asking about more takes longer than the notice is worth

@@ -5,8 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 
-from multistep.core.allowance import probes_pay, require_time
-from multistep.core.events import (
+from multistep.core.choice.allowance import probes_pay, require_time
+from multistep.core.choice.readings import read_stability
+from multistep.core.choice.retained import needed
+from multistep.core.choice.verdicts import JUDGED, decide, paired, sibling_control
+from multistep.core.choice.windows import next_window
+from multistep.core.evidence.metric import Evaluation, scores_of
+from multistep.core.evidence.spending import Attempt
+from multistep.core.evidence.stability import Stability
+from multistep.core.values.events import (
     CheckpointSaved,
     Entry,
     Evaluated,
@@ -17,18 +24,11 @@ from multistep.core.events import (
     WindowDone,
     WindowPlanned,
 )
-from multistep.core.function_metric import metric_of
-from multistep.core.history import History, TrialRecord
-from multistep.core.metric import Evaluation, scores_of
-from multistep.core.plan import Plan
-from multistep.core.readings import read_stability
-from multistep.core.recipe import Recipe, rates
-from multistep.core.retained import needed
-from multistep.core.spending import Attempt
-from multistep.core.stability import Stability
-from multistep.core.trial import Progress, Trial, Window
-from multistep.core.verdicts import JUDGED, decide, paired, sibling_control
-from multistep.core.windows import next_window
+from multistep.core.values.history import History, TrialRecord
+from multistep.core.values.judging import metric_of
+from multistep.core.values.plan import Plan
+from multistep.core.values.recipe import Recipe, rates
+from multistep.core.values.trial import Progress, Trial, Window
 from multistep.engine.checkpoints import Checkpoints
 from multistep.engine.clock import BudgetClock
 from multistep.engine.journal import Journal

@@ -9,10 +9,10 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Literal
 
-from multistep.core.events import Evaluated
-from multistep.core.function_metric import loss_of, metric_of
-from multistep.core.history import History, PhaseRecord, TrialRecord, WindowRecord
-from multistep.core.metric import Metric
+from multistep.core.evidence.metric import Metric
+from multistep.core.values.events import Evaluated
+from multistep.core.values.history import History, PhaseRecord, TrialRecord, WindowRecord
+from multistep.core.values.judging import loss_of, metric_of
 from multistep.engine.result import round_of, sibling_control
 from multistep.report.svg import (
     BASELINE,

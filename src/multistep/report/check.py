@@ -11,10 +11,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from multistep.core.metric import metric_named
-from multistep.core.plan import Phase, Plan
-from multistep.core.tasks import OWN_MODEL, task_named
-from multistep.core.units import Amount, Unit, format_seconds
+from multistep.core.evidence.metric import metric_named
+from multistep.core.values.plan import Phase, Plan
+from multistep.core.values.tasks import OWN_MODEL, task_named
+from multistep.core.values.units import Amount, Unit, format_seconds
 from multistep.engine.costs import Cost, recall
 from multistep.engine.origins import Origins
 from multistep.engine.plain import plain

@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from multistep.core.function_metric import metric_of
-from multistep.core.history import History
+from multistep.core.values.history import History
+from multistep.core.values.judging import metric_of
 from multistep.engine.result import trial_entry
 from multistep.report.svg import INK, MARK, MUTED, in_font, svg, text_width
 from multistep.report.words import number, signed, title

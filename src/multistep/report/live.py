@@ -9,8 +9,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from multistep.core.allowance import seconds_per_step
-from multistep.core.events import (
+from multistep.core.choice.allowance import seconds_per_step
+from multistep.core.choice.windows import left_by_curve
+from multistep.core.values.events import (
     BaselineScored,
     Entry,
     Evaluated,
@@ -27,11 +28,10 @@ from multistep.core.events import (
     WindowDone,
     WindowPlanned,
 )
-from multistep.core.function_metric import metric_of
-from multistep.core.history import History, TrialRecord
-from multistep.core.plan import Plan
-from multistep.core.units import Unit, format_seconds
-from multistep.core.windows import left_by_curve
+from multistep.core.values.history import History, TrialRecord
+from multistep.core.values.judging import metric_of
+from multistep.core.values.plan import Plan
+from multistep.core.values.units import Unit, format_seconds
 from multistep.engine.result import trial_entry
 from multistep.report.state import stopped_words
 from multistep.report.summary import used

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from multistep.core.events import ACCOUNTS, Entry, ReplayDiffered
-from multistep.core.history import fold
-from multistep.core.units import format_seconds
+from multistep.core.values.events import ACCOUNTS, Entry, ReplayDiffered
+from multistep.core.values.history import fold
+from multistep.core.values.units import format_seconds
 from multistep.engine.journal import read_entries
 from multistep.engine.plain import to_json
 from multistep.engine.rundir import RunDirectory, write_atomically

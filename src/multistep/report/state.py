@@ -6,8 +6,8 @@ import time
 from collections.abc import Sequence
 from typing import Literal
 
-from multistep.core.events import Entry, RunInterrupted
-from multistep.core.history import History
+from multistep.core.values.events import Entry, RunInterrupted
+from multistep.core.values.history import History
 from multistep.engine.result import trial_entry
 from multistep.engine.rundir import RunDirectory
 from multistep.report.words import clean, title

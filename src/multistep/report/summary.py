@@ -7,13 +7,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from multistep.core.events import ACCOUNTS, Entry, Evaluated, PhaseReused
-from multistep.core.function_metric import RecordedMetric, metric_known_as, metric_of
-from multistep.core.history import History, PhaseRecord, TrialRecord, fold
-from multistep.core.metric import Goal, Interval, Metric
-from multistep.core.moves import RESTART
-from multistep.core.stability import Stability
-from multistep.core.units import Amount, Unit
+from multistep.core.choice.moves import RESTART
+from multistep.core.evidence.function_metric import RecordedMetric, metric_known_as
+from multistep.core.evidence.metric import Goal, Interval, Metric
+from multistep.core.evidence.stability import Stability
+from multistep.core.values.events import ACCOUNTS, Entry, Evaluated, PhaseReused
+from multistep.core.values.history import History, PhaseRecord, TrialRecord, fold
+from multistep.core.values.judging import metric_of
+from multistep.core.values.units import Amount, Unit
 from multistep.engine.journal import read_entries
 from multistep.engine.result import baseline_of, shared_findings, sibling_control, trial_entry
 from multistep.engine.rundir import RunDirectory, goes_on_by

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from multistep.core.events import ACCOUNTS
-from multistep.core.units import format_seconds
+from multistep.core.values.events import ACCOUNTS
+from multistep.core.values.units import format_seconds
 from multistep.engine.rundir import RunDirectory
 from multistep.report.state import stopped_words
 from multistep.report.summary import answer, summary

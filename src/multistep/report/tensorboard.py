@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
 
-from multistep.core.events import ACCOUNTS, BaselineScored, Entry, Evaluated, WindowDone
-from multistep.core.history import History, TrialRecord, fold
+from multistep.core.values.events import ACCOUNTS, BaselineScored, Entry, Evaluated, WindowDone
+from multistep.core.values.history import History, TrialRecord, fold
 from multistep.engine.journal import read_entries
 from multistep.engine.rundir import RunDirectory
 

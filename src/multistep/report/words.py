@@ -10,8 +10,8 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from multistep.core.metric import Interval
-from multistep.core.units import Unit, format_seconds
+from multistep.core.evidence.metric import Interval
+from multistep.core.values.units import Unit, format_seconds
 from multistep.engine.result import LEAST_RERUNS
 
 Fields = Mapping[str, Any]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from multistep.core.metric import Evaluation
-from multistep.core.plan import DataSpec, Plan
-from multistep.core.tasks import TASKS, family_of
+from multistep.core.evidence.metric import Evaluation
+from multistep.core.values.plan import DataSpec, Plan
+from multistep.core.values.tasks import TASKS, family_of
 from multistep.engine.learner import Workshop
 from multistep.errors import PlanError
 from multistep.tasks.folders import existing, task_of

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from multistep.core.tasks import TASKS
+from multistep.core.values.tasks import TASKS
 from multistep.errors import PlanError
 from multistep.tasks.hub import first_line, quietly
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from multistep.core.optimizers import convert_rate
-from multistep.core.plan import Plan
-from multistep.core.recipe import OptimizerName, Recipe, Setting
-from multistep.core.units import Amount, Unit
+from multistep.core.values.optimizers import convert_rate
+from multistep.core.values.plan import Plan
+from multistep.core.values.recipe import OptimizerName, Recipe, Setting
+from multistep.core.values.units import Amount, Unit
 
 # Decoupled, of small classifiers and encoders; Lion's rates are lower by the same factor: arXiv 2302.06675.
 WEIGHT_DECAY: Mapping[OptimizerName, float] = {

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-from multistep.core.plan import DataSpec
+from multistep.core.values.plan import DataSpec
 from multistep.errors import DataError, nearest
 from multistep.tasks.tables import TABLES, Table, is_saved_set, kind_of, quoted
 

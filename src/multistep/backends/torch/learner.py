@@ -31,9 +31,9 @@ from multistep.backends.torch.weights import (
     part,
     read_counters,
 )
-from multistep.core.metric import Evaluation
-from multistep.core.recipe import Recipe
-from multistep.core.trial import Carry, Progress
+from multistep.core.evidence.metric import Evaluation
+from multistep.core.values.recipe import Recipe
+from multistep.core.values.trial import Carry, Progress
 from multistep.engine.learner import Exhibit, Interrupted, Split
 from multistep.errors import PlanError, RunFailed
 

@@ -14,7 +14,7 @@ from multistep.backends.torch.adam import FusedAdam
 from multistep.backends.torch.groups import kinds, layers_below_head
 from multistep.backends.torch.muon import Muon
 from multistep.backends.torch.state import StateKeeper
-from multistep.core.recipe import OptimizerName
+from multistep.core.values.recipe import OptimizerName
 from multistep.errors import PlanError
 
 NAMES: tuple[OptimizerName, ...] = get_args(OptimizerName)

@@ -8,7 +8,7 @@ from io import BytesIO
 
 import numpy as np
 
-from multistep.core.metric import Evaluation
+from multistep.core.evidence.metric import Evaluation
 from multistep.engine.learner import Exhibit, Picture
 from multistep.tasks.classes import confusion, per_class, worst_first
 from multistep.tasks.images.decode import Pixels

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from multistep.core.plan import DataSpec
+from multistep.core.values.plan import DataSpec
 from multistep.errors import DataError, nearest
 from multistep.tasks.images.arrays import DIGITS, digits, idx_parts, npz_splits
 from multistep.tasks.images.decode import SUFFIXES, Content

@@ -15,7 +15,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from multistep.backends.torch.weights import as_os_errors
-from multistep.core.recipe import Recipe
+from multistep.core.values.recipe import Recipe
 from multistep.errors import PlanError
 from multistep.tasks.folders import write_task
 from multistep.tasks.hub import draw_fresh, quietly

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
 
-from multistep.core.plan import ModelSpec, Plan
-from multistep.core.recipe import OptimizerName, Recipe, Setting
-from multistep.core.units import Unit
+from multistep.core.values.plan import ModelSpec, Plan
+from multistep.core.values.recipe import OptimizerName, Recipe, Setting
+from multistep.core.values.units import Unit
 from multistep.errors import PlanError
 from multistep.tasks.images.decode import Form
 from multistep.tasks.images.nets import CNN, RESNET, NetConfig

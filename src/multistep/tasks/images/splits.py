@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from multistep.core.plan import DataSpec
+from multistep.core.values.plan import DataSpec
 from multistep.errors import DataError
 from multistep.tasks.images.decode import Form, Look, Pixels, decode_all, form_of, look_at_all
 from multistep.tasks.images.files import Found, Item, order_of, read_items

@@ -15,11 +15,11 @@ from torch import Tensor, nn
 
 from multistep.backends.torch.learner import Batch, TorchLearner, pick_device
 from multistep.backends.torch.optimizers import usable_optimizers
-from multistep.core.metric import Evaluation
-from multistep.core.plan import Plan
-from multistep.core.recipe import Recipe, Setting
-from multistep.core.tasks import TASKS
-from multistep.core.trial import Facts
+from multistep.core.evidence.metric import Evaluation
+from multistep.core.values.plan import Plan
+from multistep.core.values.recipe import Recipe, Setting
+from multistep.core.values.tasks import TASKS
+from multistep.core.values.trial import Facts
 from multistep.engine.learner import Exhibit, Learner, Readiness, Split
 from multistep.errors import PlanError
 from multistep.tasks.classes import class_metrics, class_rows, class_table

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from multistep.backends.torch.learner import pick_device
-from multistep.core.metric import Evaluation
-from multistep.core.plan import DataSpec
+from multistep.core.evidence.metric import Evaluation
+from multistep.core.values.plan import DataSpec
 from multistep.errors import DataError
 from multistep.tasks.images.decode import Form, Pixels, decode, require_pillow
 from multistep.tasks.images.load import load_model

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from multistep.core.metric import Evaluation, Floats, metric_named
+from multistep.core.evidence.metric import Evaluation, Floats, metric_named
 from multistep.tasks.classes import majority, table_of_probabilities
 from multistep.tasks.language.labels import Labels
 from multistep.tasks.language.score import number_table, several_table

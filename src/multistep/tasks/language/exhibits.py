@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from multistep.core.metric import Evaluation, Floats
+from multistep.core.evidence.metric import Evaluation, Floats
 from multistep.engine.learner import Exhibit
 from multistep.tasks.classes import confusion, per_class, worst_first
 from multistep.tasks.language.labels import Labels

@@ -12,8 +12,8 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from multistep.backends.torch.learner import Batch
-from multistep.core.metric import Evaluation, Floats
-from multistep.core.recipe import Recipe
+from multistep.core.evidence.metric import Evaluation, Floats
+from multistep.core.values.recipe import Recipe
 from multistep.engine.learner import Exhibit, Split
 from multistep.errors import PlanError
 from multistep.tasks.folders import write_task

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from multistep.backends.torch.weights import as_os_errors
-from multistep.core.recipe import Recipe
+from multistep.core.values.recipe import Recipe
 from multistep.errors import PlanError
 from multistep.tasks.hub import draw_fresh, quietly
 from multistep.tasks.language.first_token import first_token_logits, reads_first_token

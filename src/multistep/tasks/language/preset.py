@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
 
-from multistep.core.optimizers import TYPICAL_RATE
-from multistep.core.plan import ModelSpec, Plan
-from multistep.core.recipe import OptimizerName, Recipe, Setting
-from multistep.core.units import Unit
+from multistep.core.values.optimizers import TYPICAL_RATE
+from multistep.core.values.plan import ModelSpec, Plan
+from multistep.core.values.recipe import OptimizerName, Recipe, Setting
+from multistep.core.values.units import Unit
 from multistep.errors import PlanError
 from multistep.tasks.language.load import PRESETS
 from multistep.tasks.language.tokenizer import Kind

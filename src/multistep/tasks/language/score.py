@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from multistep.core.metric import Evaluation, Floats
+from multistep.core.evidence.metric import Evaluation, Floats
 from multistep.tasks.classes import class_rows, class_table
 from multistep.tasks.language.labels import Array, Labels
 from multistep.tasks.language.models import Scale

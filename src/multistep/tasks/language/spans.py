@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from multistep.core.metric import Floats
-from multistep.core.plan import DataSpec
+from multistep.core.evidence.metric import Floats
+from multistep.core.values.plan import DataSpec
 from multistep.errors import DataError
 from multistep.tasks.language.encode import Encoded, Ints, encode_texts
 from multistep.tasks.language.rows import Rows, is_table, read_parts

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from multistep.core.plan import DataSpec
+from multistep.core.values.plan import DataSpec
 from multistep.errors import DataError
 from multistep.tasks.language.labels import Array, Column, Labels, classes_of, encode, find_labels, is_missing
 from multistep.tasks.language.rows import Rows, read_parts

@@ -12,10 +12,10 @@ import torch
 
 from multistep.backends.torch.learner import TorchLearner, pick_device
 from multistep.backends.torch.optimizers import usable_optimizers
-from multistep.core.plan import DataSpec, Plan
-from multistep.core.recipe import Recipe
-from multistep.core.tasks import TASKS
-from multistep.core.trial import Facts
+from multistep.core.values.plan import DataSpec, Plan
+from multistep.core.values.recipe import Recipe
+from multistep.core.values.tasks import TASKS
+from multistep.core.values.trial import Facts
 from multistep.engine.learner import Learner, Readiness
 from multistep.errors import PlanError
 from multistep.tasks.language.baseline import majority_note

@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from multistep.backends.torch.learner import pick_device
-from multistep.core.metric import Evaluation
-from multistep.core.plan import DataSpec
+from multistep.core.evidence.metric import Evaluation
+from multistep.core.values.plan import DataSpec
 from multistep.errors import DataError, PlanError
 from multistep.tasks.folders import read_task, task_of
 from multistep.tasks.language.classify import logits_of

@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from multistep.core.function_metric import FunctionMetric
-from multistep.core.metric import Evaluation, Floats, Goal
+from multistep.core.evidence.function_metric import FunctionMetric
+from multistep.core.evidence.metric import Evaluation, Floats, Goal
 from multistep.errors import DataError, PlanError
 from multistep.tasks.classes import class_metrics, class_rows
 from multistep.tasks.own.layout import main_tensor

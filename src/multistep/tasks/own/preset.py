@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import cast
 
-from multistep.core.optimizers import TYPICAL_RATE, convert_rate
-from multistep.core.recipe import OptimizerName, Recipe, Setting
+from multistep.core.values.optimizers import TYPICAL_RATE, convert_rate
+from multistep.core.values.recipe import OptimizerName, Recipe, Setting
 from multistep.tasks.recipes import WEIGHT_DECAY, fill_in, fine_tuning_rate
 
 BATCH_SIZE = 32

@@ -8,10 +8,10 @@ from typing import Any
 
 from torch import nn
 
-from multistep.core.function_metric import FunctionMetric
-from multistep.core.metric import metric_named
-from multistep.core.plan import Plan
-from multistep.core.tasks import OWN_MODEL
+from multistep.core.evidence.function_metric import FunctionMetric
+from multistep.core.evidence.metric import metric_named
+from multistep.core.values.plan import Plan
+from multistep.core.values.tasks import OWN_MODEL
 from multistep.engine.planfile import plan_from
 from multistep.errors import PlanError, nearest
 from multistep.tasks.own.code import code_digest

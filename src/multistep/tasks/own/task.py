@@ -17,10 +17,10 @@ from multistep.backends.torch.batchnorm import batch_norms
 from multistep.backends.torch.groups import kinds
 from multistep.backends.torch.learner import Batch, TorchLearner, pick_device
 from multistep.backends.torch.optimizers import usable_optimizers
-from multistep.core.metric import Evaluation
-from multistep.core.plan import Plan
-from multistep.core.recipe import Recipe
-from multistep.core.trial import Facts
+from multistep.core.evidence.metric import Evaluation
+from multistep.core.values.plan import Plan
+from multistep.core.values.recipe import Recipe
+from multistep.core.values.trial import Facts
 from multistep.engine.learner import Exhibit, Learner, Readiness, Split
 from multistep.errors import PlanError
 from multistep.tasks.classes import confusion, per_class

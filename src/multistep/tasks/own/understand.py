@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from multistep.core.function_metric import FunctionMetric
+from multistep.core.evidence.function_metric import FunctionMetric
 from multistep.errors import PlanError
 from multistep.tasks.own.data import Reader, Split
 from multistep.tasks.own.judge import Judge, Kind, OwnMetric, kind_of, require_columns, require_labels

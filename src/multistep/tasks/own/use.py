@@ -9,7 +9,7 @@ from typing import Any
 from safetensors.torch import save
 from torch import nn
 
-from multistep.core.tasks import OWN_MODEL
+from multistep.core.values.tasks import OWN_MODEL
 from multistep.engine.checkpoints import sha256
 from multistep.tasks.folders import write_task
 from multistep.tasks.own.model import fill, weights_of

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from multistep.core.metric import Evaluation, Floats
+from multistep.core.evidence.metric import Evaluation, Floats
 from multistep.tasks.speech.corpus import Clips
 from multistep.tasks.speech.language import END, CharacterModel
 from multistep.tasks.speech.score import character_errors, table_of, word_errors

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from multistep.backends.torch.weights import as_os_errors
-from multistep.core.recipe import Recipe
+from multistep.core.values.recipe import Recipe
 from multistep.errors import PlanError
 from multistep.tasks.folders import read_task, write_task
 from multistep.tasks.hub import draw_fresh, first_line, quietly

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from multistep.core.metric import Evaluation
+from multistep.core.evidence.metric import Evaluation
 from multistep.engine.learner import Exhibit
 from multistep.tasks.speech.corpus import Clips, Ints
 

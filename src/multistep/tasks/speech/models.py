@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from multistep.core.recipe import Recipe
+from multistep.core.values.recipe import Recipe
 from multistep.errors import PlanError, nearest
 from multistep.tasks.folders import read_task, write_task
 from multistep.tasks.hub import first_line

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
 
-from multistep.core.optimizers import convert_rate
-from multistep.core.plan import ModelSpec, Plan
-from multistep.core.recipe import OptimizerName, Recipe, Setting
-from multistep.core.units import Unit
+from multistep.core.values.optimizers import convert_rate
+from multistep.core.values.plan import ModelSpec, Plan
+from multistep.core.values.recipe import OptimizerName, Recipe, Setting
+from multistep.core.values.units import Unit
 from multistep.errors import PlanError
 from multistep.tasks.recipes import epochs_of, fill_in, lengths_of, measured_rate
 from multistep.tasks.speech.nets import Kind

@@ -12,7 +12,7 @@ import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from multistep.core.metric import Evaluation, Floats
+from multistep.core.evidence.metric import Evaluation, Floats
 from multistep.errors import DataError
 from multistep.tasks.speech.corpus import Clips, Ints
 from multistep.tasks.speech.decode import best_path

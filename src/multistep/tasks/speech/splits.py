@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from multistep.core.plan import DataSpec
+from multistep.core.values.plan import DataSpec
 from multistep.errors import DataError
 from multistep.tasks.speech.files import Columns, Listing, Row, read_listing
 from multistep.tasks.splits import NO_TEST

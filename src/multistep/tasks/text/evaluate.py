@@ -10,7 +10,7 @@ import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
 from torch import Tensor
 
-from multistep.core.metric import Evaluation, Floats
+from multistep.core.evidence.metric import Evaluation, Floats
 from multistep.tasks.text.stream import Stream
 
 Logits = Callable[[Tensor], Tensor]  # tokens_BT -> logits_BTV

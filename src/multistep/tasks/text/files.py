@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from multistep.core.plan import DataSpec
+from multistep.core.values.plan import DataSpec
 from multistep.errors import DataError, nearest
 from multistep.tasks.splits import held_out, held_out_source, split_rows, together
 from multistep.tasks.tables import (

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from multistep.backends.torch.weights import as_os_errors
-from multistep.core.recipe import Recipe
+from multistep.core.values.recipe import Recipe
 from multistep.errors import PlanError, nearest
 from multistep.tasks.hub import first_line, quietly
 from multistep.tasks.text.lean import LeanConfig, LeanGPT

@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, cast
 
-from multistep.core.optimizers import TYPICAL_RATE
-from multistep.core.plan import ModelSpec, Plan
-from multistep.core.recipe import OptimizerName, Recipe, Setting
-from multistep.core.units import Amount, Unit
+from multistep.core.values.optimizers import TYPICAL_RATE
+from multistep.core.values.plan import ModelSpec, Plan
+from multistep.core.values.recipe import OptimizerName, Recipe, Setting
+from multistep.core.values.units import Amount, Unit
 from multistep.errors import PlanError
 from multistep.tasks.recipes import epochs_of, fill_in, fine_tuning_rate, lengths_of
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from multistep.core.metric import Evaluation, Floats
+from multistep.core.evidence.metric import Evaluation, Floats
 from multistep.errors import DataError
 from multistep.tasks.text.ngram import SCALAR_VALUES
 from multistep.tasks.text.tokenizer import UNKNOWN, encode, token_bytes

@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 
 from multistep.backends.torch.learner import pick_device
-from multistep.core.metric import Evaluation
-from multistep.core.plan import DataSpec
+from multistep.core.evidence.metric import Evaluation
+from multistep.core.values.plan import DataSpec
 from multistep.tasks.notes import say
 from multistep.tasks.splits import held_out, held_out_source, split_files, split_rows, splits_among
 from multistep.tasks.tables import TABLES, kind_of, named_tables, read_table

@@ -6,20 +6,20 @@ import itertools
 import math
 from dataclasses import replace
 
-from multistep.core.allowance import (
+from multistep.core.choice.allowance import (
     FIRST_WINDOW,
     Allowance,
     allowance,
     probes_pay,
     scoring_is_dear,
 )
-from multistep.core.finetune import next_fork
-from multistep.core.history import History, TrialRecord
-from multistep.core.plan import Plan
-from multistep.core.recipe import Segment
-from multistep.core.stability import Stability
-from multistep.core.trial import Window
-from multistep.core.units import Amount
+from multistep.core.choice.finetune import next_fork
+from multistep.core.evidence.stability import Stability
+from multistep.core.values.history import History, TrialRecord
+from multistep.core.values.plan import Plan
+from multistep.core.values.recipe import Segment
+from multistep.core.values.trial import Window
+from multistep.core.values.units import Amount
 
 HOPELESS_LOOKS = 10
 FINAL_STEPS = 24  # a window so short is not divided again

@@ -10,11 +10,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from multistep.core.allowance import PROBE_FACTORS, PROBE_STEPS, expected_steps
-from multistep.core.history import History, TrialRecord
-from multistep.core.metric import Metric
-from multistep.core.plan import Plan
-from multistep.core.trial import Proposal, Trial
+from multistep.core.choice.allowance import PROBE_FACTORS, PROBE_STEPS, expected_steps
+from multistep.core.evidence.metric import Metric
+from multistep.core.values.history import History, TrialRecord
+from multistep.core.values.plan import Plan
+from multistep.core.values.trial import Proposal, Trial
 
 HORIZON_POWER = 0.32  # by which the best rate falls as a run grows longer
 

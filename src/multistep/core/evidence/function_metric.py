@@ -1,4 +1,4 @@
-"""A user's function as a metric, and the metric that a phase is judged by, a function or one by name.
+"""A user's function as a metric, and the metric that a name in a journal stands for.
 
 A function lives in the process that trains; elsewhere a journal tells its name, goal and unit, and no more.
 """
@@ -14,8 +14,7 @@ from typing import TypeAlias, get_args
 
 import numpy as np
 
-from multistep.core.events import PhaseStarted
-from multistep.core.metric import ALIASES, METRICS, Evaluation, Floats, Goal, Metric, metric_named
+from multistep.core.evidence.metric import ALIASES, METRICS, Evaluation, Floats, Goal, Metric, metric_named
 from multistep.errors import PlanError, nearest
 
 Function: TypeAlias = Callable[[Mapping[str, Floats]], float]
@@ -159,17 +158,6 @@ def declared(metric: FunctionMetric | None) -> Iterator[None]:
 def declared_metric(name: str) -> FunctionMetric | None:
     """The function declared under that name in this process."""
     return _declared.get(name)
-
-
-def metric_of(started: PhaseStarted) -> Metric:
-    """The metric that a phase is judged by."""
-    found = metric_known_as(started.metric, started.goal, started.unit)
-    return loss_of(started) if found.name == "loss" else found
-
-
-def loss_of(started: PhaseStarted) -> Metric:
-    """The loss, in the unit that the phase's task counts it in."""
-    return replace(metric_named("loss"), unit=started.facts.loss_unit)
 
 
 def metric_known_as(name: str, goal: Goal | None, unit: str | None) -> Metric:

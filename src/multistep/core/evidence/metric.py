@@ -3,8 +3,8 @@
 An evaluation holds columns with one row an example, so that two checkpoints can be compared pair by pair.
 Rows that are not independent (neighbouring spans of one text) share a block, and blocks are what is resampled.
 
-A metric is a ratio of two column sums (`Ratio`), a function of `core/statistics.py` with its influence
-(`Statistic`), or a user's function (`core/function_metric.py`).
+A metric is a ratio of two column sums (`Ratio`), a function of `core/evidence/statistics.py` with its influence
+(`Statistic`), or a user's function (`core/evidence/function_metric.py`).
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from typing import Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from multistep.core import statistics
-from multistep.core.intervals import margin as margin
-from multistep.core.intervals import standard_error as standard_error
-from multistep.core.intervals import wilson
+from multistep.core.evidence import statistics
+from multistep.core.evidence.intervals import margin as margin
+from multistep.core.evidence.intervals import standard_error as standard_error
+from multistep.core.evidence.intervals import wilson
 from multistep.errors import PlanError, nearest
 
 Floats = npt.NDArray[np.float64]
@@ -97,7 +97,6 @@ class Metric(ABC):
     absolute_tolerance: float = field(default=1e-9, kw_only=True)
     bounds: tuple[float, float] | None = field(default=None, kw_only=True)
     exponential: bool = field(default=False, kw_only=True)
-    numerator = denominator = ""  # read by engine/trials.py until it imports `scores_of` from here
 
     @abstractmethod
     def applies(self, evaluation: Evaluation) -> bool:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from multistep.core.function_metric import metric_of
-from multistep.core.history import History, PhaseRecord, TrialRecord
-from multistep.core.moves import RESTART
-from multistep.core.plan import Plan
-from multistep.core.room import LEAST_STEPS, between, plain_cost, plain_speed
-from multistep.core.trial import Proposal, Trial
-from multistep.core.units import Amount, Unit
+from multistep.core.choice.moves import RESTART
+from multistep.core.choice.room import LEAST_STEPS, between, plain_cost, plain_speed
+from multistep.core.values.history import History, PhaseRecord, TrialRecord
+from multistep.core.values.judging import metric_of
+from multistep.core.values.plan import Plan
+from multistep.core.values.trial import Proposal, Trial
+from multistep.core.values.units import Amount, Unit
 
 SHARE = 2 / 3  # of what is left; moves of its recipe have the rest
 LEAST_ROOM = 2.0  # times the plain run's training: less would bring nothing new

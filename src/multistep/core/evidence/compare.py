@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from multistep.core.intervals import margin, standard_error
-from multistep.core.metric import Evaluation, Metric
+from multistep.core.evidence.intervals import margin, standard_error
+from multistep.core.evidence.metric import Evaluation, Metric
 
 
 @dataclass(frozen=True)

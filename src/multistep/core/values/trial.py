@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from multistep.core.recipe import Recipe, Segment
-from multistep.core.units import Amount
+from multistep.core.values.recipe import Recipe, Segment
+from multistep.core.values.units import Amount
 
 TrialKind = Literal["trunk", "probe", "control", "move", "average", "rerun"]
 Carry = Literal["all", "weights"]

@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from multistep.core.allowance import allowance, batch_size
-from multistep.core.events import VerdictGiven
-from multistep.core.function_metric import metric_of
-from multistep.core.history import History, PhaseRecord
-from multistep.core.plan import Plan
-from multistep.core.units import Amount
+from multistep.core.choice.allowance import allowance, batch_size
+from multistep.core.values.events import VerdictGiven
+from multistep.core.values.history import History, PhaseRecord
+from multistep.core.values.judging import metric_of
+from multistep.core.values.plan import Plan
+from multistep.core.values.units import Amount
 
 USUAL_FORKS = 3  # at 1, 2 and 4 epochs
 LEAST_GROWTH = 1.5  # from one fork to the next, where the clock leaves no time for twice as many epochs

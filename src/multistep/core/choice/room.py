@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 
-from multistep.core.allowance import evaluation_seconds, fixed_steps, seconds_left, taken_steps
-from multistep.core.history import History, PhaseRecord, TrialRecord
-from multistep.core.moves import AVERAGE, RESTART
-from multistep.core.plan import Plan
-from multistep.core.units import Amount, Unit
+from multistep.core.choice.allowance import evaluation_seconds, fixed_steps, seconds_left, taken_steps
+from multistep.core.choice.moves import AVERAGE, RESTART
+from multistep.core.values.history import History, PhaseRecord, TrialRecord
+from multistep.core.values.plan import Plan
+from multistep.core.values.units import Amount, Unit
 
 SIBLINGS = 8  # that what is left is divided into, within the shares below
 LEAST_SHARE, MOST_SHARE = 0.15, 0.6  # of the plain run's training: the length of a sibling

@@ -7,13 +7,13 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import replace
 
-from multistep.core.allowance import allowance
-from multistep.core.events import Evaluated, StabilityRead
-from multistep.core.function_metric import metric_of
-from multistep.core.history import History, PhaseRecord, TrialRecord
-from multistep.core.metric import METRICS
-from multistep.core.plan import Plan
-from multistep.core.stability import Reading, Stability, read_curve
+from multistep.core.choice.allowance import allowance
+from multistep.core.evidence.metric import METRICS
+from multistep.core.evidence.stability import Reading, Stability, read_curve
+from multistep.core.values.events import Evaluated, StabilityRead
+from multistep.core.values.history import History, PhaseRecord, TrialRecord
+from multistep.core.values.judging import metric_of
+from multistep.core.values.plan import Plan
 
 LEAST_WINDOWS = 10  # below, the run is the plain run alone and no curve is judged
 OF_LOSS = ("loss", "perplexity", "bits_per_byte")  # the loss itself, in other units

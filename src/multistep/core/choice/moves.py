@@ -9,10 +9,10 @@ import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from multistep.core.optimizers import convert_rate, scaled_rate
-from multistep.core.recipe import OptimizerName, Recipe
-from multistep.core.trial import Facts
-from multistep.core.units import Amount, Unit
+from multistep.core.values.optimizers import convert_rate, scaled_rate
+from multistep.core.values.recipe import OptimizerName, Recipe
+from multistep.core.values.trial import Facts
+from multistep.core.values.units import Amount, Unit
 from multistep.errors import PlanError, nearest
 
 Change = Callable[[Recipe, Facts], Recipe | None]
@@ -313,7 +313,7 @@ _ALL = (
 )
 MOVES: Mapping[str, Move] = {move.name: move for move in _ALL}
 AVERAGE = "average"  # of checkpoints, not a change of the recipe
-RESTART = "restart"  # from the beginning at a lower rate: core/restart.py
+RESTART = "restart"  # from the beginning at a lower rate: core/choice/restart.py
 NAMES = (*MOVES, AVERAGE, RESTART)
 POINTLESS: Mapping[str, tuple[str, ...]] = {
     "prodigy": ("rate-up", "rate-down", RESTART),  # finds its rate by itself

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from multistep.core.recipe import Setting
-from multistep.core.units import Amount, Unit
+from multistep.core.values.recipe import Setting
+from multistep.core.values.units import Amount, Unit
 
 Stable = Literal["stable"]
 Moves = tuple[str, ...] | Literal["auto"]

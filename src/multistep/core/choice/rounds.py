@@ -11,18 +11,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from multistep.core.events import MovesEnded
-from multistep.core.function_metric import metric_of
-from multistep.core.history import History, PhaseRecord, TrialRecord
-from multistep.core.intervals import student_quantile
-from multistep.core.metric import Interval
-from multistep.core.moves import AVERAGE, applicable
-from multistep.core.plan import Plan
-from multistep.core.priority import in_order, shown, why
-from multistep.core.recipe import Recipe
-from multistep.core.restart import restart
-from multistep.core.retained import before_cooldown, candidates, paid_most, trained
-from multistep.core.room import (
+from multistep.core.choice.moves import AVERAGE, applicable
+from multistep.core.choice.priority import in_order, shown, why
+from multistep.core.choice.restart import restart
+from multistep.core.choice.retained import before_cooldown, candidates, paid_most, trained
+from multistep.core.choice.room import (
     AVERAGES,
     fits,
     least_room,
@@ -31,10 +24,17 @@ from multistep.core.room import (
     scoring_fits,
     sibling_length,
 )
-from multistep.core.spending import blocks_needed
-from multistep.core.stability import Stability
-from multistep.core.trial import Proposal, Trial
-from multistep.core.units import Amount, Unit
+from multistep.core.evidence.intervals import student_quantile
+from multistep.core.evidence.metric import Interval
+from multistep.core.evidence.spending import blocks_needed
+from multistep.core.evidence.stability import Stability
+from multistep.core.values.events import MovesEnded
+from multistep.core.values.history import History, PhaseRecord, TrialRecord
+from multistep.core.values.judging import metric_of
+from multistep.core.values.plan import Plan
+from multistep.core.values.recipe import Recipe
+from multistep.core.values.trial import Proposal, Trial
+from multistep.core.values.units import Amount, Unit
 
 LEAST_BLOCKS = 10  # of the validation split; with fewer, no interval means anything
 WORTH_SEEING = 0.01  # of the score: the difference that a validation split should show

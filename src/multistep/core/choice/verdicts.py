@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from multistep.core.compare import Comparison, compare
-from multistep.core.events import VerdictGiven
-from multistep.core.function_metric import metric_of
-from multistep.core.history import History, TrialRecord
-from multistep.core.metric import Evaluation, Floats, Metric
-from multistep.core.spending import Attempt, critical_value
-from multistep.core.trial import Decision
+from multistep.core.evidence.compare import Comparison, compare
+from multistep.core.evidence.metric import Evaluation, Floats, Metric
+from multistep.core.evidence.spending import Attempt, critical_value
+from multistep.core.values.events import VerdictGiven
+from multistep.core.values.history import History, TrialRecord
+from multistep.core.values.judging import metric_of
+from multistep.core.values.trial import Decision
 
 JUDGED = ("control", "move", "average")
 

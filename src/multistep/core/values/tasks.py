@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from multistep.core.plan import Plan
+from multistep.core.values.plan import Plan
 from multistep.errors import PlanError, nearest
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from multistep.core.recipe import OptimizerName
+from multistep.core.values.recipe import OptimizerName
 
 # For models from nothing, of the size this package makes, with a BPE of some thousand tokens. After # is what it gave
 # of bits per byte, 600 steps on the Python manual, one seed (2 layers of width 128, 12 contexts of 64; decay and

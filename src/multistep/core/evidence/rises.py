@@ -6,7 +6,7 @@ errs, and what recorded curves say about the autocorrelation: docs/stability.md.
 
 import numpy as np
 
-from multistep.core.noise import Floats, around_line, spikeless
+from multistep.core.evidence.noise import Floats, around_line, spikeless
 
 LEAST_POINTS = 5  # of a line
 LEAST_OF_BEND = 7  # of a parabola

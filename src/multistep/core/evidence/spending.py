@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from multistep.core.intervals import Floats, standard_error
+from multistep.core.evidence.intervals import Floats, standard_error
 
 ERROR = 0.05  # the chance of any false keep in a run
 POWER = 0.8

@@ -15,8 +15,8 @@ from enum import StrEnum
 
 import numpy as np
 
-from multistep.core.noise import Floats, inflation, spikeless, student
-from multistep.core.rises import explosion, significant_rise
+from multistep.core.evidence.noise import Floats, inflation, spikeless, student
+from multistep.core.evidence.rises import explosion, significant_rise
 
 MIN_POINTS = 5
 MIN_STABLE_POINTS = 10  # with fewer, the noise itself is unknown

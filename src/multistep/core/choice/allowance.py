@@ -8,9 +8,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from multistep.core.history import History, PhaseRecord, TrialRecord
-from multistep.core.plan import Plan
-from multistep.core.units import Amount, Unit
+from multistep.core.values.history import History, PhaseRecord, TrialRecord
+from multistep.core.values.plan import Plan
+from multistep.core.values.units import Amount, Unit
 from multistep.errors import PlanError
 
 CURVE_SHARE = 0.05  # of the time may go to the looks that draw the validation curve

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
-from multistep.core.events import CheckpointSaved
-from multistep.core.function_metric import metric_of
-from multistep.core.history import History, PhaseRecord, TrialRecord
-from multistep.core.stability import Stability
+from multistep.core.evidence.stability import Stability
+from multistep.core.values.events import CheckpointSaved
+from multistep.core.values.history import History, PhaseRecord, TrialRecord
+from multistep.core.values.judging import metric_of
 
 CANDIDATES = 4  # cooled-down checkpoints kept for averaging
 

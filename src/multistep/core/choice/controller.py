@@ -9,26 +9,26 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from multistep.core.allowance import (
+from multistep.core.choice.allowance import (
     PROBE_FACTORS,
     STABLE_COOLDOWN,
     allowance,
     batch_size,
     steps_in,
 )
-from multistep.core.events import CheckpointSaved, MovesEnded
-from multistep.core.finetune import next_fork
-from multistep.core.function_metric import metric_of
-from multistep.core.history import History, PhaseRecord, TrialRecord
-from multistep.core.plan import Plan
-from multistep.core.probing import chosen_rate, probe
-from multistep.core.recipe import Recipe, rate_share
-from multistep.core.retained import best_checkpoint
-from multistep.core.rounds import next_in_round
-from multistep.core.stability import Stability
-from multistep.core.trial import Proposal, Trial
-from multistep.core.units import Amount
-from multistep.core.windows import cooldown_progress, left_by_curve
+from multistep.core.choice.finetune import next_fork
+from multistep.core.choice.probing import chosen_rate, probe
+from multistep.core.choice.retained import best_checkpoint
+from multistep.core.choice.rounds import next_in_round
+from multistep.core.choice.windows import cooldown_progress, left_by_curve
+from multistep.core.evidence.stability import Stability
+from multistep.core.values.events import CheckpointSaved, MovesEnded
+from multistep.core.values.history import History, PhaseRecord, TrialRecord
+from multistep.core.values.judging import metric_of
+from multistep.core.values.plan import Plan
+from multistep.core.values.recipe import Recipe, rate_share
+from multistep.core.values.trial import Proposal, Trial
+from multistep.core.values.units import Amount
 
 RESTARTS = 2  # times a diverged trunk is begun again, each at a third of the rate
 PLATEAU_FACTOR, LEAST_PLATEAU_RATE = 0.3, 0.01  # of on-plateau: each lowering, and the share at which it ends

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from multistep.core.events import (
+from multistep.core.values.events import (
     Account,
     BaselineScored,
     CheckpointSaved,
@@ -26,7 +26,7 @@ from multistep.core.events import (
     WindowDone,
     WindowPlanned,
 )
-from multistep.core.trial import Progress, Trial, Window
+from multistep.core.values.trial import Progress, Trial, Window
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from multistep.core.metric import Goal, Interval
-from multistep.core.recipe import Recipe
-from multistep.core.stability import Stability
-from multistep.core.trial import Decision, Facts, Progress, Trial, Window
+from multistep.core.evidence.metric import Goal, Interval
+from multistep.core.evidence.stability import Stability
+from multistep.core.values.recipe import Recipe
+from multistep.core.values.trial import Decision, Facts, Progress, Trial, Window
 
 Account = Literal["train", "evaluate", "save", "compile", "other"]
 ACCOUNTS: tuple[Account, ...] = ("train", "evaluate", "save", "compile", "other")

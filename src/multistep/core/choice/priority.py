@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from multistep.core.history import PhaseRecord
-from multistep.core.moves import MOVES, RESTART
-from multistep.core.stability import Stability
+from multistep.core.choice.moves import MOVES, RESTART
+from multistep.core.evidence.stability import Stability
+from multistep.core.values.history import PhaseRecord
 
 OVERFITTING_FIRST = (
     "dropout-up",

@@ -1,0 +1,20 @@
+"""What a phase is judged by: its metric, and its loss, each in the unit of the phase's task."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from multistep.core.evidence.function_metric import metric_known_as
+from multistep.core.evidence.metric import Metric, metric_named
+from multistep.core.values.events import PhaseStarted
+
+
+def metric_of(started: PhaseStarted) -> Metric:
+    """The metric that a phase is judged by."""
+    found = metric_known_as(started.metric, started.goal, started.unit)
+    return loss_of(started) if found.name == "loss" else found
+
+
+def loss_of(started: PhaseStarted) -> Metric:
+    """The loss, in the unit that the phase's task counts it in."""
+    return replace(metric_named("loss"), unit=started.facts.loss_unit)
