@@ -79,7 +79,7 @@ class Bench:
             "test": record["scores"]["test"]["bits_per_byte"],
             "baseline": record["baseline"]["test"]["scores"]["bits_per_byte"],
             "stopped": record["stopped"],
-            "kept": [t["move"] or t["kind"] for t in record["trials"] if t["verdict"] == "keep"],
+            "led": [t["move"] or t["kind"] for t in record["trials"] if t["leads"]],
         }
         self.results.append(result)
         with self.path.open("a") as file:

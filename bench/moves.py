@@ -128,7 +128,7 @@ def main() -> None:
             rival.append(bench.run(name, seed, rate))
             ours.append(bench.run(name, seed, None))
         wins = sum(o["test"] < r["test"] for o, r in zip(ours, rival, strict=True))
-        kept = sum(v == "keep" and ".control" not in i for o in ours for i, v in o["verdicts"])
+        kept = sum(v == "leads" and ".control" not in i for o in ours for i, v in o["verdicts"])
         ngram = ours[0]["baseline"]
         row = [spread([r["test"] for r in rows]) for rows in (rival, ours)]
         print(

@@ -2,7 +2,7 @@
 
     python bench/verdicts.py [--runs 1000] [--seed 0]
 
-Every run is followed attempt by attempt, as the controller does it: a candidate and the incumbent are scored on
+Every run is followed attempt by attempt, as the controller does it: a candidate and the leader are scored on
 the same blocks, the boundary is asked for, the candidate is kept or not. What each table counts is defined in
 docs/verdicts.md, and in the docstrings here.
 """
@@ -54,24 +54,24 @@ NOISES: dict[str, Callable[[np.random.Generator, tuple[int, int]], Floats]] = {
 
 @dataclass(frozen=True)
 class Situation:
-    """How good the candidates truly are: standard errors above the incumbent, by the attempt's number from 1."""
+    """How good the candidates truly are: standard errors above the leader, by the attempt's number from 1."""
 
     name: str
     effect: Callable[[int], float]
     mirrored: bool = False  # every second candidate's own noise is the one before's, turned round
 
 
-PAR = Situation("all equal to the incumbent", lambda i: 0.0)
+PAR = Situation("all equal to the leader", lambda i: 0.0)
 WORSE = Situation("every other one 2 standard errors worse", lambda i: 0.0 if i % 2 else -2.0)
 LOW = Situation("every other one 4 standard errors worse", lambda i: 0.0 if i % 2 else -4.0)
 MIRRORED = Situation("all equal, in mirrored pairs", lambda i: 0.0, mirrored=True)
-CHANGING = Situation("incumbent changes: 2, 5 and 8 better by 5", lambda i: 5.0 if i in (2, 5, 8) else 0.0)
+CHANGING = Situation("leader changes: 2, 5 and 8 better by 5", lambda i: 5.0 if i in (2, 5, 8) else 0.0)
 
 
 def draw_noise(
     generator: np.random.Generator, kind: str, attempts: int, blocks: int, correlation: float, mirrored: bool = False
 ) -> Floats:
-    """Per-block differences to the first incumbent, in units of their deviation (shape: attempts, blocks)."""
+    """Per-block differences to the first leader, in units of their deviation (shape: attempts, blocks)."""
     own = NOISES[kind](generator, (attempts, blocks))
     if mirrored:
         own[1::2] = -own[: attempts - attempts % 2 : 2]
@@ -92,17 +92,17 @@ def alone(attempt: int, blocks: int) -> float:
 def keeps_falsely(noise: Floats, situation: Situation, boundary: Callable[[list[Attempt], Floats], float]) -> bool:
     """Whether any candidate that is no better than its rival is kept in this run."""
     earlier: list[Attempt] = []
-    incumbent, truth = np.zeros(noise.shape[1]), 0.0
+    leader, truth = np.zeros(noise.shape[1]), 0.0
     for number, errors in enumerate(noise, 1):
         better = situation.effect(number) / math.sqrt(len(errors))
-        differences = errors + truth + better - incumbent
+        differences = errors + truth + better - leader
         reached = float(np.mean(differences)) / standard_error(differences)
         kept = reached > FINDABLE and reached > boundary(earlier, differences)
         earlier.append(Attempt(differences, kept))
         if kept and better <= 0.0:
             return True
         if kept:
-            incumbent, truth = errors + truth + better, truth + better
+            leader, truth = errors + truth + better, truth + better
     return False
 
 
@@ -110,23 +110,23 @@ def just_enough(noise: Floats, situation: Situation) -> Floats:
     """For each studied attempt, how good it would have had to be in this run: by the rule, and by Bonferroni.
 
     In true standard errors (shape: rules, attempts studied). Those before it are as the situation says; what is
-    kept among them by mistake becomes the incumbent.
+    kept among them by mistake becomes the leader.
     """
     earlier: list[Attempt] = []
-    incumbent = np.zeros(noise.shape[1])
+    leader = np.zeros(noise.shape[1])
     unit = 1.0 / math.sqrt(noise.shape[1])
     found: list[tuple[float, float]] = []
     for number, errors in enumerate(noise, 1):
         if number in STUDIED:
-            differences = errors - incumbent
+            differences = errors - leader
             boundaries = np.array([critical_value(earlier, differences), alone(number, len(errors))])
             found.append(tuple((boundaries * standard_error(differences) - np.mean(differences)) / unit))
         score = errors + situation.effect(number) * unit
-        differences = score - incumbent
+        differences = score - leader
         reached = float(np.mean(differences)) / standard_error(differences)
         kept = reached > FINDABLE and reached > critical_value(earlier, differences)
         earlier.append(Attempt(differences, kept))
-        incumbent = score if kept else incumbent
+        leader = score if kept else leader
     return np.array(found).T
 
 

@@ -78,7 +78,7 @@ def test_a_finished_run_says_what_other_programs_need(run: Path) -> None:
     assert record["steps"] == 320
     assert record["examples"] == 320 * 8
     assert record["stopped"] == "length"
-    assert next(t["verdict"] for t in record["trials"] if t["kind"] == "control") == "keep"
+    assert next(t["verdict"] for t in record["trials"] if t["kind"] == "control") == "leads"
     for split in ("validation", "test"):
         score = record[split]
         assert score["low"] < score["score"] < score["high"]

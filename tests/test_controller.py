@@ -37,13 +37,13 @@ def test_a_plain_run_ends_with_its_budget_and_at_rate_zero(tmp_path: Path, budge
     assert learning_rates(history, "control")[-1] < 0.1 * history.phase.started.recipe.learning_rate  # type: ignore[operator]
     assert history.finished is not None
     assert history.finished.stopped == "budget"
-    assert history.incumbent is not None
-    assert history.incumbent.decision == "keep"
+    assert history.leader is not None
+    assert history.leader.leads
 
 
 def test_the_rate_never_jumps(tmp_path: Path) -> None:
     """Warm-up, plateau and cooldown join: also where the clock bent the cooldown on its way."""
-    history = execute(plan(budget="10m", recipe={"learning_rate": 0.02}), tmp_path / "run")
+    history = execute(plan(budget="10m", recipe={"learning_rate": 0.02}, moves=[]), tmp_path / "run")
     course = np.array(learning_rates(history, "trunk", "control"))
     assert course[0] == pytest.approx(0.002)
     assert course.max() == pytest.approx(0.02)
@@ -120,9 +120,9 @@ def test_overfitting_goes_back_to_before_it_set_in(tmp_path: Path) -> None:
     assert history.finished is not None
     assert history.finished.stopped == "overfitting"
     assert 1000 < control.first_step < 2200, "the checkpoint near the curve's turn at step 1,500"
-    assert history.incumbent is not None
-    assert history.incumbent.interval is not None
-    assert history.incumbent.interval.score < float(OVERFITS.truth(1500.0)) + 0.02
+    assert history.leader is not None
+    assert history.leader.interval is not None
+    assert history.leader.interval.score < float(OVERFITS.truth(1500.0)) + 0.02
 
 
 def test_overfitting_in_the_cooldown_is_met_by_a_shorter_one(tmp_path: Path) -> None:
@@ -131,9 +131,9 @@ def test_overfitting_in_the_cooldown_is_met_by_a_shorter_one(tmp_path: Path) -> 
     assert first.verdict is not None
     assert second.verdict is not None
     assert second.first_step < first.step
-    assert history.incumbent is not None
-    kept = "0.control-2" if second.verdict.decision == "keep" else "0.control"
-    assert history.incumbent.trial == kept
+    assert history.leader is not None
+    kept = "0.control-2" if second.verdict.leads else "0.control"
+    assert history.leader.trial == kept
 
 
 def test_what_overfits_in_the_shorter_cooldown_too_is_evaluated_as_it_was(tmp_path: Path) -> None:
@@ -144,19 +144,19 @@ def test_what_overfits_in_the_shorter_cooldown_too_is_evaluated_as_it_was(tmp_pa
     assert third.step == third.first_step < second.step
     assert "as it was" in third.reason
     assert third.verdict is not None
-    assert third.verdict.decision == "keep"
+    assert third.verdict.leads
 
 
 def test_divergence_restarts_lower_and_saves_what_was_good(tmp_path: Path) -> None:
     curve = Curve("divergence", floor=1.5, drop=2.0, pace=200.0, turn=3000.0, rise=np.inf)
     history = execute(
-        plan(budget="5m", recipe={"learning_rate": 0.03, "cooldown_fraction": 0.1}), tmp_path / "run", curve
+        plan(budget="5m", recipe={"learning_rate": 0.03, "cooldown_fraction": 0.1}, moves=[]), tmp_path / "run", curve
     )
     trunks = history.phase.of_kind("trunk")
     assert [t.trial.learning_rate for t in trunks] == pytest.approx([0.03, 0.01, 0.01 / 3])
-    assert history.incumbent is not None
-    assert history.incumbent.interval is not None
-    assert history.incumbent.interval.score < 1.7
+    assert history.leader is not None
+    assert history.leader.interval is not None
+    assert history.leader.interval.score < 1.7
     assert "diverged" in trunks[1].reason
 
 
@@ -182,14 +182,14 @@ def test_explicit_phases_take_exactly_the_steps_asked(tmp_path: Path) -> None:
     assert max(learning_rates(history, "trunk")[:112]) == 0.1
     assert history.phases[1].started.start == history.phases[0].finished.head  # type: ignore[union-attr]
     verdicts = history.verdicts
-    assert [v.decision for v in verdicts] == ["keep"] * 3, "the curve starts anew in each phase, and ends lower"
+    assert [v.leads for v in verdicts] == [True] * 3, "the curve starts anew in each phase, and ends lower"
 
 
-def test_a_phase_that_ends_worse_leaves_the_incumbent(tmp_path: Path) -> None:
+def test_a_phase_that_ends_worse_leaves_the_leader(tmp_path: Path) -> None:
     wanted = plan(phases=[{"until": "2000 steps"}, {"until": "30 steps"}])
     history = execute(wanted, tmp_path / "run", OVERFITS)
     first, second = history.verdicts
-    assert (first.decision, second.decision) == ("keep", "reject") or second.improvement >= 0  # type: ignore[operator]
+    assert (first.leads, second.leads) == (True, False) or second.improvement >= 0  # type: ignore[operator]
 
 
 def test_rates_are_probed_only_where_a_probe_means_something(tmp_path: Path) -> None:
@@ -270,7 +270,7 @@ def test_a_loss_that_rises_while_the_metric_improves_only_warns(tmp_path: Path) 
     wanted = plan(task="text-classification", budget="10m", recipe={"learning_rate": 0.02}, moves=[])
     history = execute(wanted, tmp_path / "run", OVERFITS, clock=clock, workshop=Confident(OVERFITS, clock))
     readings = history.phase.trials["0.trunk"].readings
-    warned = [r for r in readings if r.reason.endswith("which only warns")]
+    warned = [r for r in readings if r.loss is Stability.OVERFITTING]
     assert warned
     assert "the loss is worse by" in warned[0].reason
     assert {r.stability for r in readings} <= {Stability.IMPROVING, Stability.UNDECIDED, Stability.STABLE}
@@ -292,9 +292,9 @@ def test_a_metric_that_has_not_begun_to_move_is_no_plateau_while_the_loss_falls(
     early = [r for r in trunk.readings if r.step < 6000]
     assert any(r.reason.endswith("the loss still falls, so this is no plateau yet") for r in early)
     assert Stability.STABLE not in {r.stability for r in early}
-    assert history.incumbent is not None
-    assert history.incumbent.interval is not None
-    assert history.incumbent.interval.score == pytest.approx(0.9)
+    assert history.leader is not None
+    assert history.leader.interval is not None
+    assert history.leader.interval.score == pytest.approx(0.9)
 
 
 def test_a_long_warm_up_is_shortened_once_the_speed_is_known(tmp_path: Path) -> None:

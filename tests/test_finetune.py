@@ -1,4 +1,4 @@
-"""Pretrained weights: forks at 1, 2 and 4 epochs, warmed up and looked at often enough; the rest is given back."""
+"""Pretrained weights: forks at 1, 2, 4, ... epochs, warmed up and looked at often enough; what is left is spent."""
 
 from __future__ import annotations
 
@@ -38,22 +38,21 @@ def test_pretrained_weights_are_forked_at_one_two_and_four_epochs(tmp_path: Path
     flattens = Curve("exponential", floor=1.4, drop=1.0, pace=75.0, noise_sd=0.0003)
     history = fork("run", flattens, "30m")
     controls = history.phase.of_kind("control")
-    assert [t.step for t in controls] == [500, 1000, 2000], "500 steps are an epoch"
+    assert [t.step for t in controls][:3] == [500, 1000, 2000], "500 steps are an epoch"
     assert len(history.phase.trials["0.trunk"].curve) >= 10, "looks before the first fork"
     trunks = history.phase.of_kind("trunk")
     assert trunks[1].trial.start == trunks[0].last_checkpoint.id  # type: ignore[union-attr]
     assert trunks[1].trial.recipe.warmup_steps == 0
-    assert history.seconds < 300, "the rest is given back"
+    assert history.seconds > 300, "four epochs are no end while more have value"
     falls = fork("falls", POWER, "30m")
     assert [t.step for t in falls.phase.of_kind("control")][:5] == [500, 1000, 2000, 4000, 8000], "each proven better"
     gains = [t.verdict.improvement for t in falls.phase.of_kind("control")[1:] if t.verdict]
     assert min(gains[:3]) > 0.01, "each worth having"  # type: ignore[type-var, operator]
     soon = fork("soon", Curve("exponential", floor=1.4, drop=1.0, pace=170.0, noise_sd=0.0003), "30m")
-    assert [t.step for t in soon.phase.of_kind("control")] == [500, 1000, 2000], "kept, and no more to be had"
-    assert soon.incumbent is not None
-    assert soon.incumbent.trial == "0.control-3"
+    expected = [t.forecast.worth for t in soon.phase.of_kind("trunk") if t.forecast]
+    assert expected == sorted(expected, reverse=True), "each is expected to bring less than the one before"
     epochs = fork("epochs", POWER, "4 epochs")
-    assert [t.step for t in epochs.phase.of_kind("control")] == [500, 1000], "forks are paid from the budget too"
+    assert [t.step for t in epochs.phase.of_kind("control")][:2] == [500, 1000], "forks are paid from the budget too"
     assert epochs.steps <= 2000
     overfits = replace(OVERFITS, pace=60.0, turn=150.0, rise=2.0)
     early = fork("overfits", overfits, "30m")

@@ -79,7 +79,7 @@ def test_moves_that_apply_are_tried_against_a_control(tmp_path: Path) -> None:
     tried = {trial["move"]: trial for trial in result.record["trials"] if trial["kind"] == "move"}
     assert set(tried) == {"dropout-up", "smoothing-up"}
     assert tried["dropout-up"]["settings"] == {"dropout": {"from": 0.1, "to": 0.2}}
-    assert all(trial["verdict"] in ("keep", "reject") and trial["gain"] for trial in tried.values())
+    assert all(trial["verdict"] in ("leads", "behind") and trial["gain"] for trial in tried.values())
 
 
 # What a run says of itself ------------------------------------------------------------------------------

@@ -172,7 +172,8 @@ class RecordedRun:
         self.look(name, final, sample=False)
         interval = self.score(final)[0]
         checkpoint = f"{name}@{self.journal.history.trial(name).step}"
-        self.add(VerdictGiven(name, "keep", "the first that was evaluated", checkpoint, interval))
+        first = VerdictGiven(name, "the first that was evaluated", checkpoint, interval, leads=True, leader=name)
+        self.add(replace(first, expected={name: 0.0}))
         self.add(TrialEnded(name))
         if not iterating:
             self.add(PhaseFinished(index, checkpoint, "stable"))
@@ -202,19 +203,38 @@ class RecordedRun:
         """The verdict about a sibling: better by `found` with a standard error of 0.01, and `gain` over its control."""
         record = self.journal.history.trial(name)
         attempt = sum(v.attempt is not None for v in self.journal.history.verdicts) + 1
-        keep = found > 0.01 * asked
-        reason = f"{abs(found):.4f} {'better' if found > 0 else 'worse'} than the incumbent; {asked} are asked"
-        over = name.rpartition(".")[0] + ".control" if gain is not None else None
-        bounds = (None, None) if gain is None else (gain - 0.01, gain + 0.01)
-        given = ("keep" if keep else "reject", reason, record.checkpoints[-1].id, record.full and record.full.interval)
-        error = (found, found - 0.02, found + 0.02, 0.01, attempt, asked)
-        self.add(VerdictGiven(name, *given, *error, over, gain, *bounds))  # type: ignore[arg-type]
+        proven, history = found > 0.01 * asked, self.journal.history
+        reason = f"expected {abs(found):.4f} {'better' if found > 0 else 'worse'} than 0.control"
+        assert history.leader is not None
+        verdict = VerdictGiven(
+            name,
+            reason,
+            record.checkpoints[-1].id,
+            record.full and record.full.interval,
+            leads=proven,
+            proven=proven,
+            leader=name if proven else history.leader.trial,
+            expected={**history.expected, name: found},
+            rival="0.control",
+            ahead=found,
+            spread=0.008,
+            improvement=found,
+            low=found - 0.02,
+            high=found + 0.02,
+            standard_error=0.01,
+            attempt=attempt,
+            critical=asked,
+        )
+        if gain is not None:
+            control = name.rpartition(".")[0] + ".control"
+            verdict = replace(verdict, control=control, gain=gain, gain_low=gain - 0.01, gain_high=gain + 0.01)
+        self.add(verdict)
         self.add(TrialEnded(name))
 
     def finish(self, final: float = 1.65, samples: tuple[str, ...] = ("Once upon a time",)) -> RunDirectory:
         if self.test:
-            assert self.journal.history.incumbent is not None
-            name = self.journal.history.incumbent.trial
+            assert self.journal.history.leader is not None
+            name = self.journal.history.leader.trial
             interval, scores, table = self.score(final)
             step = self.journal.history.trial(name).step
             self.add(Evaluated(name, step, "test", False, interval, scores, table), evaluate=2.0)
@@ -260,7 +280,8 @@ def iterated(folder: Path, reruns: int = 3) -> RecordedRun:
     run.sibling("0.round-1.optimizer-adamw", 1.9, recipe=ADAMW, move="optimizer-adamw", carry="weights")
     run.judge("0.round-1.optimizer-adamw", -0.35, 2.5, gain=-0.285)
     run.sibling("0.round-1.rate-up", None, recipe=replace(RECIPE, learning_rate=0.04), move="rate-up")
-    run.add(VerdictGiven("0.round-1.rate-up", "failed", "the score is not finite", None, None))
+    failed = VerdictGiven("0.round-1.rate-up", "the score is not finite", None, None, failed=True)
+    run.add(failed)
     run.add(TrialEnded("0.round-1.rate-up"))
     fork = "0.round-1.dropout-up@560"
     run.sibling("0.round-2.control", 1.549, recipe=DROPOUT, start=fork)
@@ -286,8 +307,8 @@ def iterated(folder: Path, reruns: int = 3) -> RecordedRun:
 
 def iterated_to_the_end(folder: Path, final: float = 1.575) -> RunDirectory:
     run = iterated(folder)
-    assert run.journal.history.incumbent is not None
-    run.add(PhaseFinished(0, run.journal.history.incumbent.checkpoint, "overfitting"))
+    assert run.journal.history.leader is not None
+    run.add(PhaseFinished(0, run.journal.history.leader.checkpoint, "overfitting"))
     return run.finish(final)
 
 
@@ -469,7 +490,7 @@ def test_page_table_and_json_tell_the_same_of_a_kept_move(iterated_run: RunDirec
     assert trials["0.round-2.dropout-up"]["settings"] == {"dropout": {"from": 0.1, "to": 0.2}}
     result = json.loads(directory.result.read_text(encoding="utf-8"))
     assert result["trials"] == [{k: v for k, v in trial.items() if k != "looks"} for trial in trials.values()]
-    assert result["moves_ended"] == [{"phase": 0, "reason": "every move that applies was tried"}]
+    assert result["moves_ended"] == [{"phase": 0, "reason": "every move that applies was tried", "weighed": []}]
 
     page = Tags(page_of(directory))
     assert not [tag for tag, _ in page.elements if tag == "script"]
@@ -484,7 +505,7 @@ def test_page_table_and_json_tell_the_same_of_a_kept_move(iterated_run: RunDirec
             "[+0.0500, +0.0900]",
             "+0.0250",
             "[+0.0550, +0.0750]",
-            "0.0700 better than the incumbent",
+            "expected 0.0700 better than 0.control",
             "optimizer muon to adamw, learning rate 0.02 to 0.001, frozen none to <script>*, the optimizer begins anew",
             "verage of 2 checkpoints: the mean of 0.round-1.dropout-up@640, 0.round-2.control@720",
             "No further move was tried: every move that applies was tried.",
@@ -494,8 +515,8 @@ def test_page_table_and_json_tell_the_same_of_a_kept_move(iterated_run: RunDirec
 
 def test_a_run_that_tried_every_move_says_it_in_words(tmp_path: Path) -> None:
     run = iterated(tmp_path)
-    assert run.journal.history.incumbent is not None
-    run.add(PhaseFinished(0, run.journal.history.incumbent.checkpoint, "moves"))
+    assert run.journal.history.leader is not None
+    run.add(PhaseFinished(0, run.journal.history.leader.checkpoint, "moves"))
     console, out = shown()
     print_run(run.directory, console)
     assert "Phase 1: plain, loss, left: every move was tried" in out.getvalue()
@@ -589,9 +610,9 @@ def test_the_budget_is_told_by_what_steps_were_for(iterated_run: RunDirectory) -
 def test_the_charts_name_what_was_kept_and_stay_small(tmp_path: Path) -> None:
     history = iterated(tmp_path).journal.history
     attempts, loss = attempts_chart(history), loss_chart(history)
-    assert 'aria-label="Improvement of 6 attempts over the incumbent, 1 kept: control, round 1 +0.0050' in attempts
-    assert ">keep dropout-up 1.5500<" in loss
-    assert "reject" not in loss
+    assert 'aria-label="Improvement of 6 attempts over the plain run, 1 proven: control, round 1 +0.0050' in attempts
+    assert ">leads dropout-up 1.5500<" in loss
+    assert "behind" not in loss
     assert len(attempts) < 20_000
     assert len(loss) < 40_000
 
@@ -638,7 +659,7 @@ def test_show_and_summary_say_the_same(tmp_path: Path) -> None:
     record = json.loads(to_json(summary(directory)))
     assert record["state"] == "finished"
     assert record["answer"].startswith("The network beats the 6-gram baseline by 0.25 nats per token [")
-    assert [trial["verdict"] for trial in record["phases"][0]["trials"]] == [None, None, "keep"]
+    assert [trial["verdict"] for trial in record["phases"][0]["trials"]] == [None, None, "leads"]
     result = json.loads(directory.result.read_text(encoding="utf-8"))
     for key in ("metric", "validation", "test", "baseline", "scores", "steps", "tokens", "kills_survived"):
         assert record[key] == result[key]
@@ -648,7 +669,8 @@ def test_show_and_summary_say_the_same(tmp_path: Path) -> None:
         record["answer"],
         "1.6500 [1.6403, 1.6597]",
         "0.control",
-        "keep",
+        "leads",
+        "Chosen: the plain run, the only one that was judged.",
         "train 34s",
         "left: stable",
     ):
@@ -689,8 +711,8 @@ def test_without_a_terminal_each_meaningful_event_is_one_plain_line(
     for words in (
         "phase 1 of 1, plain: 4 layers",
         "baseline 6-gram, validation 1.9000",
-        "trunk left at step 480, stable",
-        "verdict: keep 0.control 1.6200",
+        "what is left equals the cooldown",
+        "verdict: leads 0.control 1.6200",
         "test 1.6500 [1.6403, 1.6597]",
         "finished (stable): 680 steps",
     ):
@@ -729,8 +751,8 @@ def test_the_live_view_says_which_move_goes_on_and_what_became_of_it(
     printed = capsys.readouterr().err
     for words in (
         "move dropout-up, round 2 (dropout 0.1 to 0.2), from step 560, rate 0.02: the plain run overfitted",
-        "verdict: keep 0.round-1.dropout-up (move dropout-up, round 1) 1.5500 [1.5403, 1.5597]: 0.0700 better than the "
-        "incumbent; 2.5 are asked; over 0.round-1.control: +0.0650 [+0.0550, +0.0750]",
+        "verdict: leads 0.round-1.dropout-up (move dropout-up, round 1) 1.5500 [1.5403, 1.5597]: expected 0.0700 "
+        "better than 0.control; over 0.round-1.control: +0.0650 [+0.0550, +0.0750]",
         "No further move was tried: every move that applies was tried.",
         "phase plain was taken from earlier, where recipe, data and code were the same (4ac2)",
     ):
@@ -740,4 +762,4 @@ def test_the_live_view_says_which_move_goes_on_and_what_became_of_it(
     view.on_entry(entries[place], fold(entries[: place + 1]))
     console.print(view.render())
     assert re.search(r"trial +move dropout-up, round 2 \(dropout 0.1 to 0.2\)", out.getvalue())
-    assert "keep 0.round-1.dropout-up" in " ".join(out.getvalue().replace("│", "").split())
+    assert "leads 0.round-1.dropout-up" in " ".join(out.getvalue().replace("│", "").split())

@@ -164,15 +164,15 @@ def test_publishing_leaves_the_old_folder_or_the_new_one(tmp_path: Path) -> None
     assert not whole(target)
 
 
-def test_a_rejected_trial_leaves_the_incumbents_bytes(tmp_path: Path) -> None:
+def test_a_rejected_trial_leaves_the_leaders_bytes(tmp_path: Path) -> None:
     wanted = plan(phases=[{"until": "1400 steps"}, {"until": "1500 steps", "recipe": {"learning_rate": 1e-9}}])
     kept: dict[str, bytes] = {}
 
     def watch(entry: Entry) -> None:
         if isinstance(entry.event, Evaluated) and not kept:
             history = fold(read_entries(tmp_path / "run" / "journal.jsonl"))
-            if history.incumbent and history.incumbent.checkpoint:
-                folder = tmp_path / "run" / "checkpoints" / history.incumbent.checkpoint
+            if history.leader and history.leader.checkpoint:
+                folder = tmp_path / "run" / "checkpoints" / history.leader.checkpoint
                 kept.update({p.name: p.read_bytes() for p in folder.iterdir()})
                 kept["."] = str(folder).encode()
 

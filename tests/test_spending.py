@@ -14,7 +14,7 @@ BLOCKS = 64
 
 
 def candidates(count: int, *, correlation: float = 0.5, seed: int = 0, blocks: int = BLOCKS) -> Floats:
-    """Differences to one incumbent, all at par, in standard errors of their mean (shape: candidates, blocks)."""
+    """Differences to one leader, all at par, in standard errors of their mean (shape: candidates, blocks)."""
     generator = np.random.default_rng(seed)
     shared, own = generator.standard_normal(blocks), generator.standard_normal((count, blocks))
     return (math.sqrt(correlation) * shared + math.sqrt(1.0 - correlation) * own) * math.sqrt(blocks)

@@ -25,7 +25,7 @@ RATE = {"learning_rate": 0.02}
 def test_a_spike_is_passed_over_at_a_lower_rate(tmp_path: Path) -> None:
     entries: list[Entry] = []
     recipe = {**RATE, "cooldown_fraction": 0.1}
-    history = execute(plan(budget="5m", recipe=recipe), tmp_path / "run", SPIKE, on_entry=entries.append)
+    history = execute(plan(budget="5m", recipe=recipe, moves=[]), tmp_path / "run", SPIKE, on_entry=entries.append)
     first, second = history.phase.of_kind("trunk")[:2]
     start = next(c for c in first.checkpoints if c.id == second.trial.start)
     assert second.trial.skip_examples == (first.step - start.step) * 12
@@ -88,6 +88,6 @@ def test_what_diverges_to_the_last_retry_is_cooled_down_past_it(tmp_path: Path) 
     wanted = plan(budget="10m", recipe=RATE, moves=[])
     history = execute(wanted, tmp_path / "run", POWER, clock=workshop.clock, workshop=workshop)
     assert (workshop.read, len(history.phase.of_kind("trunk"))) == (3, 3)
-    assert history.incumbent is not None, "its cooldown does not read what made the trunk diverge"
+    assert history.leader is not None, "its cooldown does not read what made the trunk diverge"
     assert history.finished is not None
     assert history.finished.stopped == "diverged"

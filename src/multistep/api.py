@@ -182,7 +182,7 @@ def _execute(
                 if on_entry:
                     on_entry(entry, execution.history)
     except UserError:
-        if execution is None or not execution.history.incumbent:
+        if execution is None or not execution.history.leader:
             directory.discard()  # nothing was won; the mended command may use the same folder
         raise
     except RunFailed as error:

@@ -17,7 +17,7 @@ def model_card(plan: Plan, history: History) -> str:
     """Markdown with the YAML head that model hubs read."""
     phase = history.phase
     metric = metric_of(phase.started)
-    winner = history.trial(history.incumbent.trial) if history.incumbent else None
+    winner = history.trial(history.leader.trial) if history.leader else None
     rows = []
     if winner and winner.full:
         rows.append(("validation", winner.full.interval, _baseline(history, "validation")))
@@ -61,7 +61,7 @@ tags: [multistep]
 def _phase(plan: Plan, record: PhaseRecord) -> str:
     """What a phase trained on, for how long and how: the settings of the trial that it ended with."""
     wanted = plan.phase(record.started.phase)
-    kept = [t for t in record.trials.values() if t.verdict and t.verdict.decision == "keep"]
+    kept = [t for t in record.trials.values() if t.verdict and t.verdict.leads]
     last = kept[-1] if kept else next(iter(record.of_kind("control")), None)
     recipe = last.trial.recipe if last else record.started.recipe
     given = {key: getattr(recipe, key) for key in wanted.recipe}  # whatever a user asked for is told
@@ -77,7 +77,7 @@ def _phase(plan: Plan, record: PhaseRecord) -> str:
     moves = [t for t in kept if t.trial.move]
     for trial in moves:
         changed = ", ".join(f"{key} {_setting(pair['to'])}" for key, pair in changed_settings(record, trial).items())
-        lines.append(f"    - move kept: {trial.trial.move}" + (f" ({changed})" if changed else ""))
+        lines.append(f"    - move that led: {trial.trial.move}" + (f" ({changed})" if changed else ""))
     return "\n".join(lines)
 
 

@@ -26,7 +26,7 @@ class Readiness:
     facts: Facts
     recipe: Recipe
     rate_open: bool
-    fingerprint: str  # of the phase's data: an incumbent is comparable where it is the same
+    fingerprint: str  # of the phase's data: an leader is comparable where it is the same
     metrics: tuple[str, ...] = ("loss", "perplexity", "bits_per_byte")  # that it can be judged by, the default first
 
 

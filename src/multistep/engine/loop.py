@@ -128,17 +128,17 @@ class Run:
                 if isinstance(proposal, MovesEnded):
                     yield self._append(proposal)
                     continue
-                yield self._append(TrialStarted(proposal.trial, proposal.reason))
+                yield self._append(TrialStarted(proposal.trial, proposal.reason, proposal.weighed))
                 record = self.history.trial(proposal.trial.id)
             yield from trials.run(record)
 
     def _head(self) -> str | None:
-        """Where the next phase goes on: the incumbent, if this phase made it, else the last control."""
+        """Where the next phase goes on: the leader, if this phase made it, else the last control."""
         phase = self.history.phase
-        incumbent = self.history.incumbent
-        if incumbent and incumbent.trial in phase.trials:
-            return incumbent.checkpoint
-        judged = [t for t in phase.of_kind("control") if t.verdict and t.verdict.decision != "failed"]
+        leader = self.history.leader
+        if leader and leader.trial in phase.trials:
+            return leader.checkpoint
+        judged = [t for t in phase.of_kind("control") if t.verdict and not t.verdict.failed]
         return judged[-1].checkpoints[-1].id if judged else None
 
     def _begin_phase(self, index: int, ready: Readiness, marks: Marks) -> Iterator[Entry]:
@@ -241,21 +241,21 @@ class Run:
     # The end ----------------------------------------------------------------------------------------
 
     def _finish(self) -> Iterator[Entry]:
-        incumbent = self.history.incumbent
-        assert incumbent is not None, "a phase without a head has failed before"
-        assert incumbent.checkpoint is not None, "a kept trial has a checkpoint"
+        leader = self.history.leader
+        assert leader is not None, "a phase without a head has failed before"
+        assert leader.checkpoint is not None, "a kept trial has a checkpoint"
         index = self._plan.phase_count - 1
         if (trials := self._trials) is None:
             learner, ready = self._workshop.open(self._plan, index, self._should_stop)
             self._require_same_data(index, ready)
             trials = self._runner(learner)
         learner = trials.learner
-        trials.stand_at(incumbent.checkpoint, incumbent.trial)
+        trials.stand_at(leader.checkpoint, leader.trial)
         if not self.history.baselines:
             yield self._baseline(learner, "validation")
         if self.history.phase.started.facts.test_tokens and self.history.test is None:
             # The one look at the test split: after the last verdict, for the winner alone.
-            yield trials.evaluate(incumbent.trial, "test", sample=False)
+            yield trials.evaluate(leader.trial, "test", sample=False)
         if self.history.test and not any(b.split == "test" for b in self.history.baselines):
             yield self._baseline(learner, "test")
         with self._clock.account("evaluate"):

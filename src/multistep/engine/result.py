@@ -11,7 +11,7 @@ from multistep.core.choice.moves import RESTART
 from multistep.core.evidence.compare import compare
 from multistep.core.evidence.function_metric import RecordedMetric
 from multistep.core.evidence.metric import Evaluation, Metric, standard_error
-from multistep.core.values.events import ACCOUNTS
+from multistep.core.values.events import ACCOUNTS, VerdictGiven
 from multistep.core.values.history import History, PhaseRecord, TrialRecord
 from multistep.core.values.judging import metric_of
 from multistep.core.values.recipe import RECIPE_KEYS
@@ -25,9 +25,9 @@ CONFIDENCE = 0.95
 def result_of(history: History, read_table: ReadTable) -> dict[str, Any]:
     """The result of a finished run; keys are documented in docs/result.md."""
     assert history.finished is not None
-    assert history.incumbent is not None
+    assert history.leader is not None
     metric = metric_of(history.phase.started)
-    winner = history.trial(history.incumbent.trial)
+    winner = history.trial(history.leader.trial)
     plain = [record for record in history.phase.of_kind("control") if record.trial.length is None]
     control = plain[-1] if plain else None
     return {
@@ -45,6 +45,7 @@ def result_of(history: History, read_table: ReadTable) -> dict[str, Any]:
             "test": dict(history.test.scores) if history.test else None,
         },
         "control": asdict(control.full.interval) if control and control.full else None,
+        "leader": leader_of(history),
         "baseline": baseline_of(history, read_table),
         "seconds": {
             **{name: round(history.spent.get(name, 0.0), 3) for name in ACCOUNTS},
@@ -61,11 +62,54 @@ def result_of(history: History, read_table: ReadTable) -> dict[str, Any]:
     }
 
 
+def leader_of(history: History) -> dict[str, Any] | None:
+    """What was chosen, what it is expected to be worth over the plain run, and whether that is proven."""
+    if history.leader is None:
+        return None
+    verdict = history.leader
+    record = history.trial(verdict.trial)
+    found = {
+        "trial": verdict.trial,
+        "move": record.trial.move,
+        "over": verdict.rival,
+        "expected": verdict.ahead,
+        "spread": verdict.spread,
+        "proven": verdict.proven,
+    }
+    return {**found, "sentence": _chosen(history, record, verdict)}
+
+
+def _chosen(history: History, record: TrialRecord, verdict: VerdictGiven) -> str:
+    """`Chosen: restart, expected 0.018 better than the plain run; not proven (1.5 standard errors of 1.9).`"""
+    trial = record.trial
+    plain = trial.kind == "control" and trial.length is None
+    what = trial.move or ("the average" if trial.kind == "average" else "the plain run")
+    if verdict.ahead is None:
+        others = sum(v.trial != trial.id and not v.failed for v in history.verdicts)
+        return (
+            f"Chosen: {what}, the only one that was judged."
+            if not others
+            else f"Chosen: {what}; nothing else did better."
+        )
+    over = "an earlier end of it" if plain else "the plain run"
+    side = "better" if verdict.ahead >= 0 else "worse"
+    said = f"Chosen: {what}, expected {abs(verdict.ahead):.3g} {side} than {over}"
+    if verdict.critical is None or verdict.improvement is None or not verdict.standard_error:
+        return f"{said}; nothing is claimed."
+    errors = verdict.improvement / verdict.standard_error
+    sure = "proven" if verdict.proven else "not proven"
+    return f"{said}; {sure} ({errors:.1f} standard errors, {verdict.critical:.1f} are asked)."
+
+
 def shared_findings(history: History, read_table: ReadTable) -> dict[str, Any]:
     """What is said of all trials together, the same in result.json and in `show --json`."""
     return {
         "moves_ended": [
-            {"phase": phase.started.phase, "reason": phase.moves_ended.reason}
+            {
+                "phase": phase.started.phase,
+                "reason": phase.moves_ended.reason,
+                "weighed": [asdict(candidate) for candidate in phase.moves_ended.weighed],
+            }
             for phase in history.phases
             if phase.moves_ended
         ],
@@ -80,7 +124,7 @@ def baseline_of(history: History, read_table: ReadTable) -> dict[str, Any]:
     Without the gain where the metric is a function that lives in another process.
     """
     found: dict[str, Any] = {"name": history.baselines[0].name if history.baselines else None}
-    winner = history.trial(history.incumbent.trial).full if history.incumbent else None
+    winner = history.trial(history.leader.trial).full if history.leader else None
     own = {"validation": winner, "test": history.test}
     for baseline in history.baselines:
         found[baseline.split] = {**asdict(baseline.interval), "scores": dict(baseline.scores)}
@@ -116,7 +160,10 @@ def trial_entry(phase: PhaseRecord, record: TrialRecord) -> dict[str, Any]:
         "seconds": round(sum(r.train_seconds + r.evaluate_seconds for r in record.windows), 3),
         "reason": record.reason,
         "stability": record.reading.stability.value if record.reading else None,
-        "verdict": verdict.decision if verdict else None,
+        "verdict": verdict.word if verdict else None,
+        "leads": verdict.leads if verdict else None,
+        "proven": verdict.proven if verdict else None,
+        "expected": _expected(verdict),
         "why": verdict.reason if verdict else None,
         "score": interval.score if interval else None,
         "validation": asdict(interval) if interval else None,
@@ -124,6 +171,7 @@ def trial_entry(phase: PhaseRecord, record: TrialRecord) -> dict[str, Any]:
         "demanded": _demanded(record),
         "control": control.trial.id if control else None,
         "gain": _gain(phase, record, control),
+        "weighed": [asdict(candidate) for candidate in record.weighed],
     }
 
 
@@ -166,6 +214,13 @@ def changed_settings(phase: PhaseRecord, record: TrialRecord) -> dict[str, dict[
 
 def _siblings(one: Trial, other: Trial) -> bool:
     return one.id != other.id and one.length is not None and (one.start, one.length) == (other.start, other.length)
+
+
+def _expected(verdict: VerdictGiven | None) -> dict[str, Any] | None:
+    """The expected gain over the plain run's `over`, with its standard deviation."""
+    if verdict is None or verdict.ahead is None:
+        return None
+    return {"over": verdict.rival, "gain": verdict.ahead, "spread": verdict.spread}
 
 
 def _bounded(score: float | None, low: float | None, high: float | None) -> dict[str, float | None] | None:
@@ -293,7 +348,7 @@ def validation_optimism(history: History, read_table: ReadTable) -> dict[str, An
     The splits are independent, so nothing is paired. `baseline` is the same difference for the baseline, for
     which nothing was chosen on validation: what it shows is that one split is easier.
     """
-    winner = history.trial(history.incumbent.trial).full if history.incumbent else None
+    winner = history.trial(history.leader.trial).full if history.leader else None
     if winner is None or history.test is None:
         return None
     metric = metric_of(history.phase.started)

@@ -166,7 +166,8 @@ def _is_as_the_last(plan: Plan, index: int) -> bool:
 def _take_files(events: Sequence[Event], sibling: RunDirectory, directory: RunDirectory) -> bool:
     """Link the tables that the events name and the checkpoints that a later phase starts from or falls back to."""
     heads = [e.head for e in events if isinstance(e, PhaseFinished)]
-    kept = [e.checkpoint for e in events if isinstance(e, VerdictGiven) and e.decision == "keep"]
+    verdicts = {e.trial: e for e in events if isinstance(e, VerdictGiven)}
+    leader = verdicts.get(next(reversed(verdicts.values())).leader or "") if verdicts else None
     if None in heads:
         return False
     for event in events:
@@ -174,7 +175,7 @@ def _take_files(events: Sequence[Event], sibling: RunDirectory, directory: RunDi
             directory.take_table(event.table, sibling)
     sync(directory.evaluations)
     checkpoints = Checkpoints(directory.checkpoints)
-    needed = {name for name in (*heads, *kept[-1:]) if name}
+    needed = {name for name in (*heads, leader.checkpoint if leader else None) if name}
     return all(checkpoints.take(name, sibling.checkpoints / name) for name in needed)
 
 

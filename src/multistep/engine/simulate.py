@@ -318,7 +318,7 @@ def _steps(plan: Plan, machine: Machine | None) -> float:
 
 
 def _outcome(family: str, history: History) -> Outcome:
-    trunk, control, incumbent = history.phase.trunk, history.phase.control, history.incumbent
+    trunk, control, leader = history.phase.trunk, history.phase.control, history.leader
     assert trunk is not None
     assert history.finished is not None
     return Outcome(
@@ -328,5 +328,5 @@ def _outcome(family: str, history: History) -> Outcome:
         trunk.step,
         history.finished.stopped,
         control.reason if control else "",
-        incumbent.interval.score if incumbent and incumbent.interval else None,
+        leader.interval.score if leader and leader.interval else None,
     )

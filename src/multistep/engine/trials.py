@@ -8,10 +8,9 @@ from collections.abc import Callable, Iterator
 from multistep.core.choice.allowance import probes_pay, require_time
 from multistep.core.choice.readings import read_stability
 from multistep.core.choice.retained import needed
-from multistep.core.choice.verdicts import JUDGED, decide, paired, sibling_control
+from multistep.core.choice.verdicts import JUDGED, decide, sibling_control
 from multistep.core.choice.windows import next_window
 from multistep.core.evidence.metric import Evaluation, scores_of
-from multistep.core.evidence.spending import Attempt
 from multistep.core.evidence.stability import Stability
 from multistep.core.values.events import (
     CheckpointSaved,
@@ -85,7 +84,7 @@ class TrialRunner:
             self._at = None
             name, reason = record.trial.id, str(error).splitlines()[0]
             if record.trial.kind != "rerun" and self.history.trial(name).verdict is None:
-                yield self._journal.append(VerdictGiven(name, "failed", reason, None, None))
+                yield self._journal.append(self._failed(name, reason))
             yield self._journal.append(TrialEnded(name))
 
     def _run(self, record: TrialRecord) -> Iterator[Entry]:
@@ -163,37 +162,26 @@ class TrialRunner:
 
     def _verdict(self, name: str) -> Event:
         record = self.history.trial(name)
-        rival = self.history.incumbent
         control = sibling_control(self.history, record)
+        scored = [t.trial.id for p in self.history.phases for t in p.trials.values() if t.verdict and t.full]
         return decide(
             self.history,
             name,
             checkpoint=record.checkpoints[-1].id if record.checkpoints else None,
             new=self._table(name),
-            rival=self._table(rival.trial) if rival else None,
+            tables={trial: table for trial in scored if (table := self._table(trial))},
             control=self._table(control.trial.id) if control else None,
-            earlier=self._earlier(),
+            tolerance=self._plan.tolerance,
         )
+
+    def _failed(self, name: str, reason: str) -> VerdictGiven:
+        leader = self.history.leader.trial if self.history.leader else None
+        return VerdictGiven(name, reason, None, None, failed=True, leader=leader)
 
     def _table(self, trial: str) -> Evaluation | None:
         """A trial's evaluation of the whole validation split."""
         look = self.history.trial(trial).full
         return self._directory.read_table(look.table) if look else None
-
-    def _earlier(self) -> list[Attempt]:
-        """The attempts that have used up some of the run's chance of a false keep, each against its own rival."""
-        found: list[Attempt] = []
-        rival: str | None = None
-        for phase in self.history.phases:
-            metric = metric_of(phase.started)
-            rival = rival if phase.started.comparable else None
-            for verdict in (t.verdict for t in phase.trials.values() if t.verdict):
-                new, old = self._table(verdict.trial), self._table(rival) if rival else None
-                if verdict.attempt is not None and new and old and verdict.critical is not None:
-                    found.append(Attempt(paired(metric, new, old), verdict.decision == "keep"))
-                if verdict.decision == "keep":
-                    rival = verdict.trial
-        return found
 
     def _restore(self, record: TrialRecord) -> Iterator[Entry]:
         """Put the learner where the journal says the trial is, repeating what was done after the last save."""

@@ -129,7 +129,7 @@ def gaps(trial: TrialRecord) -> Points:
 
 def _with_or_without(phase: PhaseRecord, trial: TrialRecord) -> str:
     """Which part a trial has where a move was kept: `with dropout-up`, `without dropout-up`; else empty."""
-    kept = [r for r in phase.of_kind("move") if r.verdict and r.verdict.decision == "keep"]
+    kept = [r for r in phase.of_kind("move") if r.verdict and r.verdict.leads]
     if trial in kept:
         return f"with {in_font(trial.trial.move or '')}"
     without = [in_font(r.trial.move or "") for r in kept if sibling_control(phase, r) is trial]
@@ -161,10 +161,10 @@ def _role(history: History, phase: PhaseRecord, record: TrialRecord) -> Role:
     kind = record.trial.kind
     if kind in ("probe", "trunk"):
         return kind
-    if history.incumbent and history.incumbent.trial == record.trial.id:
+    if history.leader and history.leader.trial == record.trial.id:
         return "winner"
     if record.verdict:
-        return "kept" if record.verdict.decision == "keep" else "faint"
+        return "kept" if record.verdict.leads else "faint"
     return "faint" if record.ended or kind == "rerun" else "open"
 
 
@@ -214,7 +214,7 @@ def _draw_scores(ax: Axes, history: History, metric: Metric, *, with_training: b
 
 def _short(trial: TrialRecord) -> str:
     """`keep dropout-up`, or the verdict alone where no move was made."""
-    words = [trial.verdict.decision if trial.verdict else "", trial.trial.move or ""]
+    words = [trial.verdict.word if trial.verdict else "", trial.trial.move or ""]
     if trial.trial.kind == "average":
         words.append("average")
     return " ".join(in_font(word) for word in words if word)

@@ -1,4 +1,4 @@
-"""The chart of the attempts: by how much each was better than the incumbent, and what was asked of it."""
+"""The chart of the attempts: by how much each was better than the plain run, and what was asked of it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WORST = 1.5  # times the best that was reached or asked: what is worse is cut of
 
 
 def attempts_chart(history: History) -> str:
-    """Each attempt's improvement with its interval, the bound asked of it, kept ones filled; empty without any."""
+    """Each attempt's improvement with its interval, the bound asked of it, proven ones filled; empty without any."""
     if not history.phases:
         return ""
     entries = [trial_entry(phase, record) for phase in history.phases for record in phase.trials.values()]
@@ -40,10 +40,10 @@ def attempts_chart(history: History) -> str:
         axes[0].set_yticks(range(len(rows)), names)
         axes[0].tick_params(axis="y", length=0)
         axes[0].grid(axis="y", visible=False)
-        axes[0].set_xlabel(f"improvement over the incumbent ({unit}); right is better")
+        axes[0].set_xlabel(f"improvement over the plain run ({unit}); right is better")
 
-    kept = sum(entry["verdict"] == "keep" for entry in rows)
-    said = f"Improvement of {len(rows)} attempts over the incumbent, {kept} kept: " + ", ".join(
+    kept = sum(bool(entry["proven"]) for entry in rows)
+    said = f"Improvement of {len(rows)} attempts over the plain run, {kept} proven: " + ", ".join(
         f"{name} {signed(entry['improvement']['score'])}" for name, entry in zip(names, rows, strict=True)
     )
     left = 0.25 + max(map(text_width, names)) / 72
@@ -55,7 +55,7 @@ def _name(entry: dict[str, Any]) -> str:
 
 
 def _draw_row(ax: Axes, y: int, entry: dict[str, Any], edge: float) -> None:
-    found, kept = entry["improvement"], entry["verdict"] == "keep"
+    found, kept = entry["improvement"], bool(entry["proven"])
     colour = MARK if kept else MUTED
     low, high = (found[side] if found[side] is not None else found["score"] for side in ("low", "high"))
     if math.isfinite(low) and math.isfinite(high):

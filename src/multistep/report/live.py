@@ -175,8 +175,8 @@ class LiveView:
                 )
             )
         shown = history.verdicts[-VERDICTS_SHOWN:]
-        if history.incumbent and history.incumbent not in shown:
-            shown = (history.incumbent, *shown[1:])  # what stands is told as long as it stands
+        if history.leader and history.leader not in shown:
+            shown = (history.leader, *shown[1:])  # what stands is told as long as it stands
         rows += [("verdict", _verdict_words(history, verdict)) for verdict in shown]
         if phase.moves_ended:
             rows.append(("moves", moves_ended_sentence(phase.moves_ended.reason)))
@@ -289,7 +289,7 @@ def _verdict_words(history: History, verdict: VerdictGiven) -> str:
     """`keep 0.round-1.dropout-up (move dropout-up, round 1) 1.58 [..]: why; over 0.round-1.control: +0.02 [..]`."""
     record = history.trial(verdict.trial)
     entry = trial_entry(history.phases[record.trial.phase], record)
-    who = f"{verdict.decision} {verdict.trial}"
+    who = f"{verdict.word} {verdict.trial}"
     if record.trial.kind in ("move", "average"):
         who += f" ({title(entry)})"
     score = f" {with_interval(verdict.interval)}" if verdict.interval else ""

@@ -26,6 +26,7 @@ from multistep.report.words import (
     reused_sentence,
     signed,
     title,
+    weighed_rows,
     with_interval,
 )
 
@@ -56,6 +57,7 @@ def write_page(directory: RunDirectory) -> Path:
         moves_ended=moves_ended_sentence,
         stopped=stopped_words,
         first_up=lambda text: text[:1].upper() + text[1:],  # Jinja's capitalize lowers the rest
+        weighed=weighed_rows,
         reused=lambda phase: reused_sentence(phase["name"], **phase["reused"]),
     )
     page = environment.get_template(

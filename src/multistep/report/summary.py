@@ -16,7 +16,7 @@ from multistep.core.values.history import History, PhaseRecord, TrialRecord, fol
 from multistep.core.values.judging import metric_of
 from multistep.core.values.units import Amount, Unit
 from multistep.engine.journal import read_entries
-from multistep.engine.result import baseline_of, shared_findings, sibling_control, trial_entry
+from multistep.engine.result import baseline_of, leader_of, shared_findings, sibling_control, trial_entry
 from multistep.engine.rundir import RunDirectory, goes_on_by
 from multistep.report.state import has_failed, state_of, where_it_stands
 from multistep.report.words import (
@@ -110,7 +110,7 @@ def describe(directory: RunDirectory, entries: Iterable[Entry]) -> dict[str, Any
     history = fold(entries)
     reused = {entry.event.phase: entry.event for entry in entries if isinstance(entry.event, PhaseReused)}
     metric = metric_of(history.phase.started) if history.phases else None
-    winner = history.trial(history.incumbent.trial).full if history.incumbent else None
+    winner = history.trial(history.leader.trial).full if history.leader else None
     plan = _resolved_plan(directory)
     record: dict[str, Any] = {
         "folder": str(directory.folder),
@@ -124,7 +124,8 @@ def describe(directory: RunDirectory, entries: Iterable[Entry]) -> dict[str, Any
         "unit": metric.unit if metric else None,
         "model": str(directory.model) if directory.model.exists() else None,
         "report": str(directory.report),
-        "winner": history.incumbent.trial if history.incumbent else None,
+        "winner": history.leader.trial if history.leader else None,
+        "leader": leader_of(history),
         "validation": asdict(winner.interval) if winner else None,
         "test": asdict(history.test.interval) if history.test else None,
         "latest": _look(looks[-1]) if (looks := _looks(history)) else None,
@@ -141,7 +142,7 @@ def describe(directory: RunDirectory, entries: Iterable[Entry]) -> dict[str, Any
         "end": _end(_budget(plan), history),
         "steps": history.steps,
         "steps_by_kind": _steps_by_kind(history),
-        "steps_to_winner": _steps_to(history, history.incumbent.checkpoint if history.incumbent else None),
+        "steps_to_winner": _steps_to(history, history.leader.checkpoint if history.leader else None),
         "examples": history.examples,
         "tokens": history.tokens,
         "looks_at_validation": history.looks,
@@ -181,6 +182,7 @@ def _phase(record: PhaseRecord, reused: PhaseReused | None) -> dict[str, Any]:
         "usage": started.facts.usage,
         "stopped": record.finished.stopped if record.finished else None,
         "moves_ended": record.moves_ended.reason if record.moves_ended else None,
+        "weighed_last": [asdict(c) for c in record.moves_ended.weighed] if record.moves_ended else [],
         "reused": {"run": reused.run, "key": reused.key} if reused else None,
         "trials": [
             {**trial_entry(record, trial), "looks": [_look(look) for look in trial.curve]}
@@ -198,7 +200,7 @@ def overfitting(phase: PhaseRecord) -> list[dict[str, Any]]:
     kept = [
         (record, control)
         for record in phase.of_kind("move")
-        if record.verdict and record.verdict.decision == "keep"
+        if record.verdict and record.verdict.leads
         if (control := plain if record.trial.move == RESTART else sibling_control(phase, record))
     ]
     cases = [

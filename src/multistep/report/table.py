@@ -21,6 +21,7 @@ from multistep.report.words import (
     over_control,
     reused_sentence,
     title,
+    weighed_rows,
     with_interval,
 )
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 FULL_WIDTH = 100  # columns, from which on a difference and its interval stand in one line
 LEAST_WIDTH = 72  # columns, below which the story tells the cost, and the table only what came of it
 SHOWN_ROWS, SHOWN_CHARACTERS = 6, 100  # of an exhibit
-VERDICT_STYLE = {"keep": "green", "reject": "dim", "failed": "red", None: ""}
+VERDICT_STYLE = {"leads": "green", "behind": "dim", "failed": "red", None: ""}
 
 
 def print_run(directory: RunDirectory, console: Console) -> None:
@@ -54,6 +55,7 @@ def print_run(directory: RunDirectory, console: Console) -> None:
         _print_stories(phase["trials"], console)
         if phase["moves_ended"]:
             _say(console, moves_ended_sentence(phase["moves_ended"]))
+        _print_decisions(phase, record["unit"], console)
         for trial in phase["trials"]:
             if trial["kind"] == "trunk" or trial["id"] == record["winner"]:
                 _print_curve(trial, console)
@@ -111,7 +113,8 @@ def print_answer(record: Mapping[str, Any], console: Console) -> None:
     if found.others:
         _say(console, "  " + ", ".join(f"{name} {number(value)}" for name, value in found.others.items()))
     style = {"beats": "green", "loses": "bold red", "unproven": "yellow", "unknown": ""}[found.standing]
-    return _say(console, found.sentence, style=style)
+    _say(console, found.sentence, style=style)
+    return _say(console, record["leader"]["sentence"]) if record.get("leader") else None
 
 
 def _say(console: Console, text: str, style: str = "") -> None:
@@ -167,8 +170,31 @@ def _print_stories(trials: Sequence[Mapping[str, Any]], console: Console) -> Non
     console.print(table)
 
 
+def _print_decisions(phase: Mapping[str, Any], unit: str, console: Console) -> None:
+    """Why this, and not that: at each decision the candidates, with the one that was taken marked."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    decisions = [(trial["id"], trial["weighed"]) for trial in phase["trials"] if trial["weighed"]]
+    if phase["weighed_last"]:
+        decisions.append(("the end", phase["weighed_last"]))
+    if not decisions:
+        return
+    console.print()
+    _say(console, f"What was weighed at each decision (gain over who led, in {unit}; cost in the budget's unit)")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for name in ("before", "candidate", "expected gain", "worth", "cost"):
+        table.add_column(name, justify="left" if name in ("before", "candidate") else "right", no_wrap=name != "before")
+    for before, weighed in decisions:
+        for k, (name, gain, worth, cost, chosen) in enumerate(weighed_rows(weighed)):
+            cells = (before if k == 0 else "", f"{'> ' if chosen else '  '}{name}", gain, worth, cost)
+            table.add_row(*(Text(clean(cell), overflow="fold") for cell in cells), style="bold" if chosen else "dim")
+    console.print(table)
+
+
 def story(trial: Mapping[str, Any]) -> str:
-    """`move dropout-up, round 1: dropout 0 to 0.1; from 0.trunk@480, rate 0.02; why it was tried; keep: why`."""
+    """`move dropout-up, round 1: dropout 0 to 0.1; from 0.trunk@480, rate 0.02; why it was tried; leads: why`."""
     what = ": ".join(part for part in (title(trial), changes(trial)) if part)
     where = f"from {trial['start'] or 'the beginning'}, rate {trial['learning_rate']:.3g}"
     parts = [

@@ -111,6 +111,24 @@ def over_control(trial: Fields) -> str:
     return f"over {trial['control'] or 'the control'}{seed}: {difference(trial['gain'])}"
 
 
+WEIGHED_SHOWN = 6  # candidates of a decision, the chosen one always among them
+
+
+def weighed_rows(weighed: Sequence[Fields]) -> list[tuple[str, str, str, str, bool]]:
+    """The candidates of a decision, most valuable first: name, gain, worth, cost, whether it was taken."""
+    rows = [
+        (
+            str(c["name"]),
+            f"{signed(c['mean'])} \N{PLUS-MINUS SIGN} {number(c['spread'])}",
+            signed(c["worth"]),
+            f"{c['cost']:,.0f}",
+            bool(c["chosen"]),
+        )
+        for c in weighed
+    ]
+    return [row for k, row in enumerate(rows) if k < WEIGHED_SHOWN or row[-1]]
+
+
 # What is said of all trials together ----------------------------------------------------------------
 
 
@@ -130,7 +148,7 @@ def noise_sentences(groups: Sequence[Fields], trials: Sequence[Fields]) -> list[
                 f"noise between seeds {number(spread)} {group['unit']} (standard deviation)."
             )
         said += [_in_general(move, spread) for move in group["moves"]]
-    kept = dict.fromkeys(t["move"] for t in trials if t["kind"] == "move" and t["verdict"] == "keep")
+    kept = dict.fromkeys(t["move"] for t in trials if t["kind"] == "move" and t["leads"])
     for name in kept:
         if name not in rerun:
             said.append(f"{name}: not shown to help in general, since it was not run again with other seeds.")

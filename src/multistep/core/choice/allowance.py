@@ -42,6 +42,13 @@ class Allowance:
     unmeasured: bool = False
 
 
+def weighs(plan: Plan, phase: PhaseRecord) -> bool:
+    """Whether what is done with the time is weighed: there is a budget, and neither moves nor lengths are given."""
+    index = phase.started.phase
+    unfixed = _open(plan, index) and plan.moves_of(index) == "auto"
+    return plan.budget is not None and unfixed and phase.started.recipe.schedule == "constant"
+
+
 def batch_size(phase: PhaseRecord) -> int:
     size = phase.started.recipe.batch_size
     assert size is not None, "a resolved recipe has a batch size"

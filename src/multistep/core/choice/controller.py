@@ -1,37 +1,28 @@
 """What to do next: pure functions of the plan and the history.
 
-The plain run comes first: a trunk at constant learning rate, left when it is stable, overfitting or diverged or
-when what is left equals the cooldown; then the control, which cools down to zero and is evaluated in full. What
-the plain run does not need goes to rounds of moves.
+First the plain run: a trunk at constant learning rate, forked early for a first complete result; then whatever is worth
+most of what could be done with the rest of the budget. All candidates stand in `options`, the choice in `weighing`.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from multistep.core.choice.allowance import (
-    PROBE_FACTORS,
-    STABLE_COOLDOWN,
-    allowance,
-    batch_size,
-    steps_in,
-)
-from multistep.core.choice.finetune import next_fork
+from multistep.core.choice.allowance import PROBE_FACTORS, steps_in
+from multistep.core.choice.options import tolerance_of, weigh
+from multistep.core.choice.plain import after_trunk, begun_again
 from multistep.core.choice.probing import chosen_rate, probe
-from multistep.core.choice.retained import best_checkpoint
+from multistep.core.choice.room import remaining
 from multistep.core.choice.rounds import next_in_round
-from multistep.core.choice.windows import cooldown_progress, left_by_curve
+from multistep.core.choice.siblings import LEAST_BLOCKS, too_few
+from multistep.core.choice.trunks import trunk_trial
+from multistep.core.choice.weighing import Choice
+from multistep.core.choice.windows import left_by_curve
 from multistep.core.evidence.stability import Stability
-from multistep.core.values.events import CheckpointSaved, MovesEnded
+from multistep.core.values.events import MovesEnded
 from multistep.core.values.history import History, PhaseRecord, TrialRecord
 from multistep.core.values.judging import metric_of
 from multistep.core.values.plan import Plan
-from multistep.core.values.recipe import Recipe, rate_share
-from multistep.core.values.trial import Proposal, Trial
-from multistep.core.values.units import Amount
-
-RESTARTS = 2  # times a diverged trunk is begun again, each at a third of the rate
-PLATEAU_FACTOR, LEAST_PLATEAU_RATE = 0.3, 0.01  # of on-plateau: each lowering, and the share at which it ends
+from multistep.core.values.trial import Proposal
+from multistep.core.values.units import Amount, Unit
 
 
 def propose(plan: Plan, history: History) -> Proposal | MovesEnded | None:
@@ -39,16 +30,20 @@ def propose(plan: Plan, history: History) -> Proposal | MovesEnded | None:
     phase = history.phase
     trunk = phase.trunk
     if (control := phase.control) and control.verdict and not _began_after(phase, trunk, control):
-        return (
-            _begun_again(plan, history, control) or _after_fork(plan, history, control) or next_in_round(plan, history)
-        )
+        return begun_again(plan, history, control) or _after_judged(plan, history)
     if trunk is None:
-        return _trunk(plan, phase, "the phase's recipe", start=phase.started.start)
+        return trunk_trial(plan, phase, "the phase's recipe", start=phase.started.start)
     if probes := phase.of_kind("probe"):
         return _after_probes(plan, history, probes, trunk)
     if trunk.for_probes:
         return probe(plan, history, 0)
-    return _after_trunk(plan, history, trunk)
+    return after_trunk(plan, history, trunk) or _covered(plan, history, trunk)
+
+
+def _covered(plan: Plan, history: History, trunk: TrialRecord) -> Proposal | MovesEnded | None:
+    """Where a trunk overfitted after a fork that was cooled down from its best checkpoint: on from what was judged."""
+    overfits = left_by_curve(plan, trunk) is Stability.OVERFITTING
+    return _after_judged(plan, history) if overfits and history.leader else None
 
 
 def _began_after(phase: PhaseRecord, trunk: TrialRecord | None, control: TrialRecord) -> bool:
@@ -57,179 +52,51 @@ def _began_after(phase: PhaseRecord, trunk: TrialRecord | None, control: TrialRe
     return trunk is not None and order.index(trunk.trial.id) > order.index(control.trial.id)
 
 
-def _after_trunk(plan: Plan, history: History, trunk: TrialRecord) -> Proposal | None:
+def _after_judged(plan: Plan, history: History) -> Proposal | MovesEnded | None:
+    """What is worth most now that something is judged; why nothing is; None where the plan leaves nothing to choose."""
     phase = history.phase
-    shown = left_by_curve(plan, trunk)
-    reason = trunk.reading.reason if trunk.reading else ""
-    best = best_checkpoint(phase)
-    rate = trunk.trial.learning_rate
-    match shown:
-        case Stability.DIVERGED if _diverged(phase) <= RESTARTS:
-            start = best.id if best else phase.started.start
-            skip = _past_the_window(phase, trunk, best)
-            reason = f"diverged ({reason}); again from {_place(best)} at a third of the rate, past that window's data"
-            return _trunk(plan, phase, reason, start=start, rate=rate / 3, skip=skip)
-        case Stability.DIVERGED if best is None:
-            return None  # nothing was ever good: the phase has failed
-        case Stability.DIVERGED:
-            skip = _past_the_window(phase, trunk, best)
-            again = f"diverged again ({reason}); cooling down {_place(best)}"
-            return _control(plan, history, trunk, best, again, skip=skip)
-        case Stability.OVERFITTING:
-            return _control(plan, history, trunk, best, f"{reason}; back to {_place(best)}")
-        case Stability.STABLE | Stability.UNDECIDED if _on_plateau(phase, trunk):
-            lower = f"{reason}; the rate goes down to {PLATEAU_FACTOR * rate:.3g}"
-            return _trunk(plan, phase, lower, start=_head(trunk), rate=PLATEAU_FACTOR * rate, warmup=False)
-        case Stability.STABLE | Stability.UNDECIDED:
-            return _control(plan, history, trunk, trunk.last_checkpoint, reason)
-    if (fork := next_fork(plan, history)) and trunk.step >= fork.trunk_steps:
-        reason = f"{fork.epochs:.3g} epoch{'s' if fork.epochs > 1 else ''} with the cooldown"
-        return _control(plan, history, trunk, trunk.last_checkpoint, reason, cooldown=fork.cooldown_steps)
-    return _control(plan, history, trunk, trunk.last_checkpoint, "what is left equals the cooldown")
-
-
-def _past_the_window(phase: PhaseRecord, trunk: TrialRecord, best: CheckpointSaved | None) -> int:
-    """Examples after the checkpoint that are passed over: all that the trunk has read since, and what it itself had
-    passed over before, unless the checkpoint is its own. The window that made it diverge is among them.
-    """
-    skipped = 0 if best and best.trial == trunk.trial.id else trunk.trial.skip_examples
-    return (trunk.step - (best.step if best else 0)) * batch_size(phase) + skipped
-
-
-def _diverged(phase: PhaseRecord) -> int:
-    """How many of the trunks so far have diverged."""
-    trunks = phase.of_kind("trunk")
-    return sum(t.reading is not None and t.reading.stability is Stability.DIVERGED for t in trunks)
-
-
-def _on_plateau(phase: PhaseRecord, trunk: TrialRecord) -> bool:
-    first = phase.started.recipe.learning_rate or 0.0
-    lowered = PLATEAU_FACTOR * trunk.trial.learning_rate
-    return trunk.trial.recipe.schedule == "on-plateau" and lowered >= LEAST_PLATEAU_RATE * first
-
-
-def _head(trunk: TrialRecord) -> str | None:
-    return trunk.last_checkpoint.id if trunk.last_checkpoint else None
-
-
-def _place(checkpoint: CheckpointSaved | None) -> str:
-    return f"step {checkpoint.step}" if checkpoint else "the beginning"
-
-
-def _trunk(
-    plan: Plan,
-    phase: PhaseRecord,
-    reason: str,
-    *,
-    start: str | None,
-    rate: float | None = None,
-    skip: int = 0,
-    warmup: bool = True,
-) -> Proposal:
-    number = len(phase.of_kind("trunk"))
-    recipe = _scheduled(phase.started.recipe)
-    if not warmup:
-        recipe = replace(recipe, warmup_steps=0)
-    assert recipe.learning_rate is not None, "a resolved recipe has a learning rate"
-    name = f"{phase.started.phase}.trunk" + (f"-{number + 1}" if number else "")
     index = phase.started.phase
-    peak = rate or recipe.learning_rate
-    return Proposal(Trial(name, index, "trunk", start, recipe, plan.seed, peak, skip_examples=skip), reason)
-
-
-def _scheduled(recipe: Recipe) -> Recipe:
-    """A schedule's own cooldown: one-cycle falls as a cosine (arXiv 1708.07120), multi-step has fallen already."""
-    match recipe.schedule:
-        case "one-cycle":
-            return replace(recipe, cooldown="cosine", cooldown_fraction=1.0)
-        case "multi-step":
-            return replace(recipe, cooldown_fraction=0.0)
-        case _:
-            return recipe
-
-
-def _control(
-    plan: Plan,
-    history: History,
-    trunk: TrialRecord,
-    start: CheckpointSaved | None,
-    reason: str,
-    *,
-    cooldown: int | None = None,
-    skip: int = 0,
-) -> Proposal:
-    phase = history.phase
-    step = start.step if start else 0
-    left = allowance(plan, history, replace(trunk, windows=(), first_step=step)).steps_left
-    to_the_end = False
-    if trunk.trial.recipe.cooldown_fraction == 0:
-        cooldown = 0
-    elif cooldown is not None:
-        cooldown = cooldown if left is None else min(cooldown, left)
-    elif left is None or left_by_curve(plan, trunk):
-        # The curve, not the clock, ended the trunk: what is left over goes to moves, or is given back.
-        wanted = max(1, round(STABLE_COOLDOWN * max(step, 1)))
-        cooldown = wanted if left is None else min(wanted, left)
-    else:
-        cooldown, to_the_end = left, True
-    index = phase.started.phase
-    number = len(phase.of_kind("control"))
-    name = f"{index}.control" + (f"-{number + 1}" if number else "")
-    fork = start.id if start else phase.started.start
-    rate = trunk.trial.learning_rate
-    recipe = trunk.trial.recipe
-    trial = Trial(name, index, "control", fork, recipe, plan.seed, rate, cooldown, to_the_end, skip_examples=skip)
-    return Proposal(trial, reason)
-
-
-def _begun_again(plan: Plan, history: History, control: TrialRecord) -> Proposal | None:
-    """After a cooldown that overfitted or diverged: back to the best checkpoint.
-
-    From before overfitting the rate goes to zero faster; what diverged, or overfits on that way too, is evaluated as
-    it was.
-    """
-    phase = history.phase
-    best = best_checkpoint(phase)
-    plain = [t for t in phase.of_kind("control") if t.trial.length is None]
-    again = len(plain) == 2 and left_by_curve(plan, plain[0]) in (Stability.OVERFITTING, Stability.DIVERGED)
-    if best is None or best.step >= control.step or not (len(plain) == 1 or again) or phase.of_kind("move"):
+    wanted = plan.moves_of(index)
+    if phase.moves_ended or isinstance(plan.phase(index).until, Amount) or history.leader is None:
         return None
-    origin = history.trial(best.trial)
-    rate = origin.trial.learning_rate * rate_share(origin.trial.recipe.cooldown, cooldown_progress(origin, best.step))
-    left = allowance(plan, history, replace(control, windows=(), first_step=best.step)).steps_left
-    found = control.reading.reason if control.reading else "overfitting"
-    overfits = left_by_curve(plan, control) is Stability.OVERFITTING and left != 0
-    if control.verdict and control.verdict.decision == "failed":
-        cooldown, reason = 0, f"the cooldown diverged; {_place(best)} as it was"
-    elif overfits and again:
-        cooldown, reason = 0, f"{found}; {_place(best)} as it was"
-    elif overfits and rate > 0:
-        wanted = max(1, round(STABLE_COOLDOWN * best.step))
-        cooldown = wanted if left is None else min(wanted, left)
-        reason = f"{found}; back to {_place(best)} and a shorter cooldown"
-    else:
+    if wanted == () and not phase.started.facts.pretrained:
         return None
-    index = phase.started.phase
-    name = f"{index}.control-{len(plain) + 1}"
-    trial = Trial(name, index, "control", best.id, origin.trial.recipe, plan.seed, rate, cooldown)
-    return Proposal(trial, reason)
+    left = remaining(plan, history)
+    if left is None and wanted in ("auto", ()):
+        return None  # nobody said how long to go on
+    if history.leader.trial not in phase.trials:
+        reason = "the phase did not come up to the one before it, so there is nothing to go on from"
+        return MovesEnded(index, reason, budget=False)
+    judged = phase.trials[history.leader.trial].full
+    if wanted != () and judged and judged.interval.blocks < LEAST_BLOCKS:
+        return MovesEnded(index, too_few(judged.interval), budget=False)
+    if wanted not in ("auto", ()):
+        return next_in_round(plan, history, left)
+    assert left is not None
+    choice = weigh(plan, history, left)
+    tolerance = tolerance_of(plan, history)
+    if choice.taken and choice.taken.proposal:
+        proposal = choice.taken.proposal
+        return Proposal(proposal.trial, proposal.reason, choice.weighed(tolerance))
+    return None if wanted == () else _ended(index, choice, left, tolerance)
 
 
-def _after_fork(plan: Plan, history: History, control: TrialRecord) -> Proposal | None:
-    """Pretrained: on with the trunk to the next fork, unless it overfits, got worse, or there is none."""
-    phase, fork, trunk = history.phase, next_fork(plan, history), history.phase.trunk
-    if fork is None or trunk is None or phase.of_kind("move") or left_by_curve(plan, trunk):
-        return None
-    verdict = control.verdict
-    plain = [t for t in phase.of_kind("control") if t.trial.length is None]
-    if any(left_by_curve(plan, t) for t in plain) or (verdict and verdict.high is not None and verdict.high < 0):
-        return None
-    reason = f"on to {fork.epochs:.3g} epochs"
-    rate = trunk.trial.learning_rate
-    return _trunk(plan, phase, reason, start=_head(trunk), rate=rate, warmup=False)
+def _ended(index: int, choice: Choice, left: Amount, tolerance: float) -> MovesEnded:
+    unit = "s" if left.unit is Unit.SECONDS else " steps"
+    many = f"{max(0.0, left.value):.0f}{unit}"
+    weighed = choice.weighed(tolerance)
+    costs = [o.cost for o in choice.options]
+    if not costs or min(costs) > left.value:
+        shortest = f"; the shortest candidate needs {min(costs):.0f}{unit}" if costs else ""
+        return MovesEnded(index, f"no room for another attempt: {many} are left{shortest}", True, weighed)
+    return MovesEnded(
+        index, f"of what could be tried in the {many} that are left, nothing promises anything", False, weighed
+    )
 
 
-def _after_probes(plan: Plan, history: History, probes: tuple[TrialRecord, ...], trunk: TrialRecord) -> Proposal | None:
+def _after_probes(
+    plan: Plan, history: History, probes: tuple[TrialRecord, ...], trunk: TrialRecord
+) -> Proposal | MovesEnded | None:
     phase = history.phase
     if len(probes) < len(PROBE_FACTORS):
         return probe(plan, history, len(probes))
@@ -237,8 +104,8 @@ def _after_probes(plan: Plan, history: History, probes: tuple[TrialRecord, ...],
         preset = phase.started.recipe.learning_rate
         assert preset is not None, "a resolved recipe has a learning rate"
         rate, reason = chosen_rate(metric_of(phase.started), preset, probes, plan.tolerance)
-        return _trunk(plan, phase, reason, rate=rate, start=phase.started.start)
-    return _after_trunk(plan, history, trunk)
+        return trunk_trial(plan, phase, reason, rate=rate, start=phase.started.start)
+    return after_trunk(plan, history, trunk) or _covered(plan, history, trunk)
 
 
 def stopped(plan: Plan, history: History) -> str:
@@ -247,7 +114,7 @@ def stopped(plan: Plan, history: History) -> str:
     """
     phase = history.phase
     trunk, control = phase.trunk, phase.control
-    if control is None or (control.verdict and control.verdict.decision == "failed"):
+    if control is None or (control.verdict and control.verdict.failed):
         return "diverged"
     if phase.moves_ended and phase.moves_ended.budget and phase.of_kind("move"):
         return "budget"

@@ -314,6 +314,7 @@ _ALL = (
 MOVES: Mapping[str, Move] = {move.name: move for move in _ALL}
 AVERAGE = "average"  # of checkpoints, not a change of the recipe
 RESTART = "restart"  # from the beginning at a lower rate: core/choice/restart.py
+EXTEND = "extend"  # on from the cooled-down leader, the rate raised again and back to zero (arXiv 1608.03983)
 NAMES = (*MOVES, AVERAGE, RESTART)
 POINTLESS: Mapping[str, tuple[str, ...]] = {
     "prodigy": ("rate-up", "rate-down", RESTART),  # finds its rate by itself

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from multistep.core.choice.allowance import allowance
-from multistep.core.evidence.metric import METRICS
+from multistep.core.evidence.metric import METRICS, OF_LOSS
 from multistep.core.evidence.stability import Reading, Stability, read_curve
 from multistep.core.values.events import Evaluated, StabilityRead
 from multistep.core.values.history import History, PhaseRecord, TrialRecord
@@ -16,7 +16,6 @@ from multistep.core.values.judging import metric_of
 from multistep.core.values.plan import Plan
 
 LEAST_WINDOWS = 10  # below, the run is the plain run alone and no curve is judged
-OF_LOSS = ("loss", "perplexity", "bits_per_byte")  # the loss itself, in other units
 EXPLODED = 2.0  # times the recent training loss, and above where training began
 
 
@@ -42,12 +41,12 @@ def read_stability(plan: Plan, history: History, name: str) -> StabilityRead | N
     if trial.trial.length is not None:
         return None  # a sibling runs its length, that all may be compared
     phase = history.phase
-    parts = _lineage(phase, trial)
+    parts = lineage(phase, trial)
     curve = [look for part in parts for look in part.curve]
     left = allowance(plan, history, trial).steps_left
     if left is not None and len(trial.trial.recipe.resolution) > 1 and trial.trial.kind == "trunk":
         return None  # scored at another size than it is trained at, a curve jumps; without an end, no trunk grows
-    if len(curve) < 5 or (left is not None and (trial.step + left) / _spacing(curve) < LEAST_WINDOWS):
+    if len(curve) < 5 or (left is not None and (trial.step + left) / spacing(curve) < LEAST_WINDOWS):
         return None
     metric = metric_of(phase.started)
     tolerance = plan.tolerance or metric.tolerance(curve[-1].interval.score)
@@ -64,8 +63,8 @@ def read_stability(plan: Plan, history: History, name: str) -> StabilityRead | N
     forecast, stability, reason = reading.forecast, reading.stability, reading.reason
     beside = None if metric.name in OF_LOSS else _loss_reading(curve, horizon, train)
     if beside and beside.stability is Stability.OVERFITTING:
-        # Accuracy may still gain for epochs after that.
-        reason += f"; the loss is {beside.reason}, which only warns"
+        # Accuracy may still gain for epochs after that: what it is worth to go on is weighed, not forbidden.
+        reason += f"; the loss is {beside.reason}"
     if beside and beside.stability is Stability.IMPROVING and stability is Stability.STABLE:
         # Who knows nothing yet is wrong about everything for a while, and flat: speech above all.
         stability, reason = Stability.UNDECIDED, f"{reason}; the loss still falls, so this is no plateau yet"
@@ -77,6 +76,7 @@ def read_stability(plan: Plan, history: History, name: str) -> StabilityRead | N
         forecast.high if forecast else math.nan,
         tolerance,
         reason,
+        beside.stability if beside else None,
     )
 
 
@@ -90,7 +90,7 @@ def _loss_reading(curve: Sequence[Evaluated], horizon: float, train: Sequence[fl
     return read_curve(steps, losses, horizon_steps=horizon, tolerance=tolerance, train_losses=train)
 
 
-def _lineage(phase: PhaseRecord, trial: TrialRecord) -> list[TrialRecord]:
+def lineage(phase: PhaseRecord, trial: TrialRecord) -> list[TrialRecord]:
     """The trial after the trunks that it goes on from, each with its windows up to the fork alone.
 
     A trunk that was begun again at another rate draws a curve of its own.
@@ -121,7 +121,7 @@ def _train_losses(parts: Sequence[TrialRecord], points: int) -> list[float] | No
     return losses if len(losses) == points else None
 
 
-def _spacing(curve: Sequence[Evaluated]) -> float:
+def spacing(curve: Sequence[Evaluated]) -> float:
     return (curve[-1].step - curve[0].step) / max(1, len(curve) - 1)
 
 

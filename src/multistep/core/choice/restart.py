@@ -1,4 +1,4 @@
-"""Again from the beginning at a lower rate: the first answer where overfitting set in long before the budget ends.
+"""Again from the beginning at a lower rate: where overfitting set in long before the budget ends.
 
 A rate that overfits after a tenth of the time has been chosen for a tenth of the time. Weights that have memorised
 do not forget by being regularised; fresh ones at a rate that fits the length end better (docs/experiments.md).
@@ -9,43 +9,43 @@ from __future__ import annotations
 from dataclasses import replace
 
 from multistep.core.choice.moves import RESTART
-from multistep.core.choice.room import LEAST_STEPS, between, plain_cost, plain_speed
+from multistep.core.choice.retained import look_gain
+from multistep.core.choice.room import LEAST_SHARE, LEAST_STEPS, extra, plain_speed
 from multistep.core.values.history import History, PhaseRecord, TrialRecord
-from multistep.core.values.judging import metric_of
 from multistep.core.values.plan import Plan
 from multistep.core.values.trial import Proposal, Trial
 from multistep.core.values.units import Amount, Unit
 
 SHARE = 2 / 3  # of what is left; moves of its recipe have the rest
-LEAST_ROOM = 2.0  # times the plain run's training: less would bring nothing new
-LEAST_FACTOR = 1 / 16  # of the rate
+LEAST_FACTOR, MOST_FACTOR = 1 / 16, 1 / 2  # of the rate: a higher one would bring nothing new
 FLAT = 3.0  # tolerances of the metric: within so much of its best look a curve has come to where it turns
 
 
 def restart(plan: Plan, history: History, left: Amount | None) -> Proposal | None:
-    """The proposal, once the plain run has overfitted; None where it was tried, is not wanted, or has no room."""
+    """The proposal; None where it was tried, the rate is given, or there is no room for one that differs."""
     phase = history.phase
     index = phase.started.phase
-    wanted, control = plan.moves_of(index), phase.control
-    if left is None or control is None or phase.of_kind("move") or phase.started.facts.pretrained:
+    control = phase.control
+    if left is None or control is None or phase.started.facts.pretrained or "learning_rate" in plan.phase(index).recipe:
         return None
-    if (wanted != "auto" and RESTART not in wanted) or "learning_rate" in plan.phase(index).recipe:
+    if any(t.trial.move == RESTART for t in phase.of_kind("move")):
         return None
-    extra = between(history) if left.unit is Unit.SECONDS else 0.0
-    value = SHARE * (left.value - extra)
+    value = left.value - extra(history, left.unit)
+    if (1 - SHARE) * value > LEAST_SHARE * SHARE * value + extra(history, left.unit):
+        value *= SHARE
     per_step = plain_speed(phase) if left.unit is Unit.SECONDS else 1.0
     steps = value / max(per_step, 1e-9)
-    if value < LEAST_ROOM * plain_cost(history, left.unit) or steps < LEAST_STEPS:
+    # Where the curve turned is how far this rate can be followed; a lower one gets as far in as many more steps.
+    turn = max(1, _turn(phase, control))
+    factor = max(LEAST_FACTOR, turn / max(steps, 1e-9))
+    if factor > MOST_FACTOR or steps < LEAST_STEPS:
         return None
     length = Amount(round(value, 2) if left.unit is Unit.SECONDS else float(int(value)), left.unit)
-    # Where the curve turned is how far this rate can be followed; a lower one gets as far in as many more steps.
-    turn = _turn(phase, control)
-    factor = max(LEAST_FACTOR, min(0.5, max(1, turn) / steps))
     rate = control.trial.learning_rate * factor
     recipe = replace(control.trial.recipe, learning_rate=rate)
     reason = (
-        f"the plain run overfitted from step {turn} on, and {length} have room for {steps:.0f}: from the "
-        "beginning at a rate that fits"
+        f"the plain run is best about step {turn}, and {length} have room for {steps:.0f}: from the beginning at a "
+        "rate that fits"
     )
     start = phase.started.start
     name = f"{index}.{RESTART}"
@@ -58,11 +58,6 @@ def _turn(phase: PhaseRecord, control: TrialRecord) -> int:
 
     Near its turn a curve is flat, and which of its looks is the best is chance.
     """
-    metric = metric_of(phase.started)
     looks = [look for t in phase.of_kind("trunk") for look in t.curve if look.step <= control.first_step]
-    if not looks:
-        return control.first_step
-    last = looks[-1].interval.score
-    slack = FLAT * metric.tolerance(last)
-    good = (look.step for look in looks if metric.improvement(look.interval.score, last) >= -slack)
+    good = (look.step for look in looks if look_gain(phase, look, looks[-1]) >= -FLAT)
     return next(good, control.first_step)

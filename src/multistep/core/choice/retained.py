@@ -4,26 +4,54 @@ from __future__ import annotations
 
 import math
 
+from multistep.core.choice.moves import EXTEND
+from multistep.core.choice.priors import link_of
+from multistep.core.evidence.metric import METRICS, OF_LOSS
 from multistep.core.evidence.stability import Stability
-from multistep.core.values.events import CheckpointSaved
+from multistep.core.values.events import CheckpointSaved, Evaluated
 from multistep.core.values.history import History, PhaseRecord, TrialRecord
 from multistep.core.values.judging import metric_of
 
-CANDIDATES = 4  # cooled-down checkpoints kept for averaging
+STANDING = 5  # judged checkpoints that are kept on disk
 
 
-def best_checkpoint(phase: PhaseRecord) -> CheckpointSaved | None:
-    """The phase's saved checkpoint whose look was best; None if none was saved while all was well."""
-    metric = metric_of(phase.started)
+def best_checkpoint(phase: PhaseRecord, *kinds: str) -> CheckpointSaved | None:
+    """The saved checkpoint of trunks, or of trials of these kinds, whose look was best, by the metric and its loss.
+
+    None if none was saved while all was well.
+    """
     best: tuple[float, CheckpointSaved] | None = None
-    for record in (*phase.of_kind("trunk"), *phase.of_kind("control")):
+    reference: Evaluated | None = None
+    for record in (t for kind in kinds or ("trunk",) for t in phase.of_kind(kind)):
         blown = [r.step for r in record.readings if r.stability is Stability.DIVERGED]
-        scores = {look.step: look.interval.score for look in record.curve if not blown or look.step < blown[0]}
+        looks = {look.step: look for look in record.curve if not blown or look.step < blown[0]}
         for saved in record.checkpoints:
-            score = scores.get(saved.step, math.nan)
-            if math.isfinite(score) and (best is None or metric.improvement(score, best[0]) > 0):
-                best = (score, saved)
+            look = looks.get(saved.step)
+            if look is None or not math.isfinite(look.interval.score):
+                continue
+            reference = reference or look
+            value = look_gain(phase, look, reference)
+            if best is None or value > best[0]:
+                best = (value, saved)
     return best[1] if best else None
+
+
+def look_gain(phase: PhaseRecord, look: Evaluated, over: Evaluated) -> float:
+    """By how much one look at the fixed sample is better than another, in tolerances of the metric.
+
+    Of a metric that is not the loss, half by what it says itself and half by what its loss does, which tells
+    checkpoints apart long before the metric can.
+    """
+    metric = metric_of(phase.started)
+    score, reference = look.interval.score, over.interval.score
+    own = metric.improvement(score, reference) / metric.tolerance(reference)
+    losses = [e.scores.get("loss", math.nan) for e in (look, over)]
+    if metric.name in OF_LOSS or not all(map(math.isfinite, losses)):
+        return own
+    link = link_of(metric.name)
+    loss = METRICS["loss"]
+    implied = link.correlation / link.ratio * loss.improvement(*losses) / loss.tolerance(losses[1])
+    return 0.5 * (own + implied)
 
 
 def plateau_step(record: TrialRecord) -> int:
@@ -42,11 +70,12 @@ def before_cooldown(record: TrialRecord) -> str | None:
 
 
 def trained(phase: PhaseRecord, record: TrialRecord) -> TrialRecord:
-    """The trial whose plateau a judged one goes back to: of an average, its best member's; of a cooldown that was
-    begun again within itself because it overfitted, the first one's.
+    """The trial whose plateau a judged one goes back to: of an average, its best member's; of what was extended, that
+    one's; of a cooldown that was begun again within itself because it overfitted, the first one's.
     """
-    while record.trial.kind == "average":
-        record = next(t for t in phase.trials.values() if record.trial.of[0] in {c.id for c in t.checkpoints})
+    while record.trial.kind == "average" or record.trial.move == EXTEND:
+        made_of = record.trial.of[0] if record.trial.kind == "average" else record.trial.start
+        record = next(t for t in phase.trials.values() if made_of in {c.id for c in t.checkpoints})
     while record.trial.length is None:
         origin = next((t for t in phase.trials.values() if record.trial.start in {c.id for c in t.checkpoints}), None)
         if origin is None or origin.trial.kind != "control":
@@ -55,16 +84,19 @@ def trained(phase: PhaseRecord, record: TrialRecord) -> TrialRecord:
     return record
 
 
-def candidates(phase: PhaseRecord) -> list[TrialRecord]:
-    """The cooled-down trials with a finite score, best first: what may be averaged."""
-    metric = metric_of(phase.started)
-    judged = [
-        t
-        for t in phase.trials.values()
-        if t.trial.kind in ("control", "move") and t.full and t.checkpoints and math.isfinite(t.full.interval.score)
-    ]
-    sign = 1.0 if metric.goal == "minimize" else -1.0
-    return sorted(judged, key=lambda t: sign * t.full.interval.score if t.full else math.inf)
+def standing(history: History) -> list[TrialRecord]:
+    """The judged trials of the phase that may still lead or be averaged, the highest expected score first.
+
+    After each verdict the best few stayed, with their checkpoints; whoever left does not come back, whatever is thought
+    of it later.
+    """
+    phase, stay = history.phase, list[str]()
+    for record in phase.trials.values():
+        if record.verdict and not record.verdict.failed and record.checkpoints:
+            levels = record.verdict.expected
+            ranked = [(levels.get(name, -math.inf), name) for name in (*stay, record.trial.id)]
+            stay = [name for _, name in sorted(ranked, key=lambda pair: -pair[0])[:STANDING]]
+    return [phase.trials[name] for name in stay]
 
 
 def paid_most(phase: PhaseRecord) -> TrialRecord | None:
@@ -81,12 +113,13 @@ def needed(history: History) -> set[str]:
     """The checkpoints that a rollback, a sibling, an average, a later phase or a resumed run can still ask for."""
     phase = history.phase
     wanted = {phase.started.start, *(p.finished.head for p in history.phases if p.finished)}
-    if history.incumbent:
-        wanted.add(history.incumbent.checkpoint)
-        if history.incumbent.trial in phase.trials:
-            wanted.add(before_cooldown(trained(phase, phase.trials[history.incumbent.trial])))
-    if best := best_checkpoint(phase):
-        wanted.add(best.id)
+    if history.leader:
+        wanted.add(history.leader.checkpoint)
+        if history.leader.trial in phase.trials:
+            wanted.add(before_cooldown(trained(phase, phase.trials[history.leader.trial])))
+    wanted |= {best.id for best in (best_checkpoint(phase), best_checkpoint(phase, "trunk", "control")) if best}
+    if phase.trunk and phase.trunk.last_checkpoint:
+        wanted.add(phase.trunk.last_checkpoint.id)  # it may go on
     records = list(phase.trials.values())
     rounds = [t for t in records if t.trial.length and t.trial.kind == "control"]
     for record in (*rounds[-1:], *records[-2:]):
@@ -94,6 +127,6 @@ def needed(history: History) -> set[str]:
         wanted |= {saved.id for saved in record.checkpoints[-2:]}
     if best_move := paid_most(phase):
         wanted.add(best_move.trial.start)
-    for record in candidates(phase)[:CANDIDATES]:
-        wanted |= {record.checkpoints[-1].id, before_cooldown(record)}
+    for record in standing(history):
+        wanted |= {record.checkpoints[-1].id, before_cooldown(trained(phase, record))}
     return {name for name in wanted if name}

@@ -1,23 +1,31 @@
-"""The verdict about a cooled-down trial: pure functions of the history and the evaluations."""
+"""The verdict about a cooled-down trial: who leads now, which is a choice, and what is proven, which is a claim.
+
+The choice asks which checkpoint has the highest expected score, given all that was measured (evidence/expected.py).
+The claim asks whether the trial is better than the plain run, by a rule that holds the errors of a run at 5%
+(evidence/spending.py). Neither waits for the other. Pure functions of the history and the evaluations.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from multistep.core.choice.priors import default_gain, link_of
+from multistep.core.choice.retained import standing
 from multistep.core.evidence.compare import Comparison, compare
-from multistep.core.evidence.metric import Evaluation, Floats, Metric
+from multistep.core.evidence.expected import Expected, Gain, Judged, expected_gains
+from multistep.core.evidence.metric import METRICS, OF_LOSS, Evaluation, Floats, Metric
 from multistep.core.evidence.spending import Attempt, critical_value
 from multistep.core.values.events import VerdictGiven
 from multistep.core.values.history import History, TrialRecord
-from multistep.core.values.judging import metric_of
-from multistep.core.values.trial import Decision
+from multistep.core.values.judging import loss_of, metric_of
 
 JUDGED = ("control", "move", "average")
+Tables = Mapping[str, Evaluation]
 
 
 def attempts(history: History) -> tuple[VerdictGiven, ...]:
-    """The verdicts so far that had to be significant, in order."""
+    """The verdicts so far that made a claim, in order."""
     return tuple(sorted((v for v in history.verdicts if v.attempt is not None), key=lambda v: v.attempt or 0))
 
 
@@ -32,58 +40,86 @@ def sibling_control(history: History, record: TrialRecord) -> TrialRecord | None
     return None
 
 
+def judged_before(history: History) -> list[TrialRecord]:
+    """The trials that a new one is weighed with, the reference first: those of the phase that have a score, and who
+    led when the phase began, if both can be compared.
+    """
+    own = [t for t in history.phase.trials.values() if t.verdict and not t.verdict.failed]
+    if history.phase.started.comparable and history.phases[:-1]:
+        # The leader of the phases before: the one that every first attempt of this phase was held against.
+        before = own[0].over if own else history.leader.trial if history.leader else None
+        return [*([history.trial(before)] if before else []), *own]
+    return own
+
+
 def decide(
     history: History,
     name: str,
     *,
     checkpoint: str | None,
     new: Evaluation | None,
-    rival: Evaluation | None,
+    tables: Tables,
     control: Evaluation | None = None,
-    earlier: Sequence[Attempt] = (),
+    tolerance: float | None = None,
 ) -> VerdictGiven:
-    """The verdict about a cooled-down trial: `new` is its evaluation, `rival` the incumbent's (None: none).
+    """The verdict about a trial whose evaluation is `new`; `tables` holds those of all trials with a verdict.
 
-    Within a phase a further attempt must be better by as many standard errors as the attempts before it leave;
-    `earlier` are those. A phase that the plan asked for is kept unless it is worse than the incumbent: nothing
-    was chosen among attempts, so there is no luck to guard against. `control` is the evaluation of the trial's
-    sibling with no move; what the trial gains over it is what the move is credited with.
+    `control` is the evaluation of the trial's sibling with no move: what the trial gains over it is what the move is
+    credited with. `tolerance` is the plan's, in the metric's unit.
     """
     trial = history.trial(name)
     metric = metric_of(history.phase.started)
     if new is None or not math.isfinite(metric.score(new)):
-        return VerdictGiven(name, "failed", "the score is not finite", None, None)
+        leader = history.leader.trial if history.leader else None
+        return VerdictGiven(name, "the score is not finite", None, None, failed=True, leader=leader)
     interval = metric.interval(new)
-    if rival is None:
-        return VerdictGiven(name, "keep", "the first that was evaluated", checkpoint, interval)
-    found = compare(metric, new, rival)
-    incumbent = history.incumbent
+    before = judged_before(history)
+    if not before:
+        first = {name: 0.0}
+        reason = "the first that was evaluated"
+        return VerdictGiven(name, reason, checkpoint, interval, leads=True, leader=name, expected=first)
+    records = [*before, trial]
+    ids = [r.trial.id for r in records]
+    found = _expected(history, metric, records, {**tables, name: new}, tolerance)
+    # Whoever has left the best few has no checkpoint any more.
+    may = {name, *(t.trial.id for t in standing(history)), *([history.leader.trial] if history.leader else [])}
+    best = max((r.trial.id for r in records if r.trial.id in may), key=lambda i: found.means[ids.index(i)])
+    rival = _plain(before, found)
+    ahead, spread = found.between(len(records) - 1, before.index(rival))
+    seen = compare(metric, new, tables[rival.trial.id])
     attempt = critical = None
-    if incumbent is not None and incumbent.trial in history.phase.trials:
-        attempt, critical = len(attempts(history)) + 1, critical_value(earlier, paired(metric, new, rival))
-        keep = found.improvement > critical * found.standard_error
-        asked = f"; {_in_errors(found)}, {critical:.2f} are asked of attempt {attempt}"
-    else:
-        keep, asked = found.improvement >= 0, ""
+    proven, asked = False, ""
+    if rival.trial.phase == history.phase.started.phase:
+        # A phase that the plan asked for is no attempt: nothing was chosen, so there is no luck to guard against.
+        attempt = len(attempts(history)) + 1
+        critical = critical_value(_earlier(history, tables), paired(metric, new, tables[rival.trial.id]))
+        proven = seen.improvement > critical * seen.standard_error
+        asked = f"; {'proven' if proven else 'not proven'}: {_in_errors(seen)} of the {critical:.2f} that are asked"
     gain = compare(metric, new, control) if control is not None else None
     sibling = sibling_control(history, trial) if gain else None
-    decision: Decision = "keep" if keep else "reject"
+    side = "better" if ahead >= 0 else "worse"
     return VerdictGiven(
         name,
-        decision,
-        f"{_words(found)} than the incumbent{asked}",
+        f"expected {abs(ahead):.4f} {side} than {rival.trial.id}{asked}",
         checkpoint,
         interval,
-        found.improvement,
-        found.low,
-        found.high,
-        found.standard_error,
-        attempt,
-        critical,
-        sibling.trial.id if sibling else None,
-        gain.improvement if gain else None,
-        gain.low if gain else None,
-        gain.high if gain else None,
+        leads=best == name,
+        proven=proven,
+        leader=best,
+        expected={r.trial.id: float(g) for r, g in zip(records, found.means, strict=True)},
+        rival=rival.trial.id,
+        ahead=ahead,
+        spread=spread,
+        improvement=seen.improvement,
+        low=seen.low,
+        high=seen.high,
+        standard_error=seen.standard_error,
+        attempt=attempt,
+        critical=critical,
+        control=sibling.trial.id if sibling else None,
+        gain=gain.improvement if gain else None,
+        gain_low=gain.low if gain else None,
+        gain_high=gain.high if gain else None,
     )
 
 
@@ -95,13 +131,48 @@ def paired(metric: Metric, new: Evaluation, rival: Evaluation) -> Floats:
     return found
 
 
+def _expected(
+    history: History, metric: Metric, records: Sequence[TrialRecord], tables: Tables, tolerance: float | None
+) -> Expected:
+    """The expected gains of these trials over the first of them."""
+    ids = [r.trial.id for r in records]
+    first = tables[ids[0]]
+    unit = tolerance or metric.tolerance(metric.score(first))
+    judged = []
+    for record in records:
+        over = ids.index(record.over) if record.over in ids[: ids.index(record.trial.id)] else 0
+        judged.append(Judged(tables[record.trial.id], over, _prior(record, unit)))
+    loss = loss_of(history.phase.started)
+    beside = metric.name not in OF_LOSS and all(
+        loss.applies(table) and math.isfinite(loss.score(table)) for table in (tables[i] for i in ids)
+    )
+    link = link_of(metric.name) if beside else None
+    return expected_gains(metric, judged, tolerance=unit, loss=METRICS["loss"] if beside else None, link=link)
+
+
+def _prior(record: TrialRecord, unit: float) -> Gain:
+    """What was expected of a trial when it was chosen, or what is known of its kind where nothing was weighed."""
+    forecast = record.forecast
+    return Gain(forecast.mean / unit, forecast.spread / unit) if forecast else default_gain(record.trial.kind)
+
+
+def _plain(before: Sequence[TrialRecord], found: Expected) -> TrialRecord:
+    """The plain run so far: of the trials that changed nothing, the one with the highest expected score."""
+    plain = [k for k, r in enumerate(before) if r.trial.kind == "control" and r.trial.length is None] or [0]
+    return before[max(plain, key=lambda k: found.means[k])]
+
+
+def _earlier(history: History, tables: Tables) -> list[Attempt]:
+    """The claims that have used up some of the run's chance of a false one, each against its own rival."""
+    found = []
+    for verdict in attempts(history):
+        assert verdict.rival is not None, "a claim has a rival"
+        metric = metric_of(history.phases[history.trial(verdict.trial).trial.phase].started)
+        found.append(Attempt(paired(metric, tables[verdict.trial], tables[verdict.rival]), verdict.proven))
+    return found
+
+
 def _in_errors(found: Comparison) -> str:
     if not 0 < found.standard_error < math.inf:
         return "no standard error"
     return f"{found.improvement / found.standard_error:+.2f} standard errors"
-
-
-def _words(found: Comparison) -> str:
-    side = "better" if found.improvement >= 0 else "worse"
-    sure = "" if (found.low > 0 or found.high < 0) else ", within noise,"
-    return f"{abs(found.improvement):.4f} [{found.low:+.4f}, {found.high:+.4f}]{sure} {side}"

@@ -12,8 +12,10 @@ from multistep.core.choice.allowance import (
     allowance,
     probes_pay,
     scoring_is_dear,
+    weighs,
 )
-from multistep.core.choice.finetune import next_fork
+from multistep.core.choice.forks import next_fork
+from multistep.core.choice.options import leaves_trunk
 from multistep.core.evidence.stability import Stability
 from multistep.core.values.history import History, TrialRecord
 from multistep.core.values.plan import Plan
@@ -42,7 +44,11 @@ def left_by_curve(plan: Plan, record: TrialRecord) -> Stability | None:
     reasons = {Stability.DIVERGED}
     if not isinstance(plan.phase(record.trial.phase).until, Amount) and record.trial.recipe.schedule not in WHOLE:
         reasons |= {Stability.OVERFITTING}
-        reasons |= {Stability.STABLE} if record.trial.kind == "trunk" else set()
+        # Where what follows is weighed, a plateau is left when that is worth more, not when it is proven.
+        weighed = plan.budget is not None and plan.moves_of(record.trial.phase) == "auto"
+        constant = record.trial.recipe.schedule == "constant"
+        if record.trial.kind == "trunk" and not (weighed and constant):
+            reasons |= {Stability.STABLE}
     if record.reading.stability in reasons:
         return record.reading.stability
     return Stability.UNDECIDED if _hopeless(plan, record) else None
@@ -104,6 +110,10 @@ def _trunk_window(plan: Plan, history: History, trial: TrialRecord, left: Allowa
         return None
     if recipe.schedule == "one-cycle":
         return _one_cycle_window(trial, left)
+    looked_at = bool(trial.done) and trial.done[-1].evaluation is not None
+    weighed = weighs(plan, history.phase) and not history.phase.started.facts.pretrained  # whose forks are fixed
+    if looked_at and weighed and leaves_trunk(plan, history, trial):
+        return None
     steps, until_cooldown = left.window_steps, 0
     # What scoring costs is known from a look alone, and what is reserved for the end of the run depends on it.
     unseen = not left.exact and not left.unmeasured and scoring_is_dear(plan, history)
@@ -111,12 +121,13 @@ def _trunk_window(plan: Plan, history: History, trial: TrialRecord, left: Allowa
     if (fork := next_fork(plan, history)) is not None:
         # Ten looks at least on the way to the first fork, after the window that none follows. The others are told by
         # their verdicts, and looks at little data cost more than training on it.
-        if fork.first:
+        if fork.first and fork.pretrained:
             steps = max(1, min(steps, fork.trunk_steps // 11))
         if trial.step >= fork.trunk_steps:
             return None
         steps = min(steps, fork.trunk_steps - trial.step)
-        warmup = min(warmup, max(1, fork.steps // WARMUP_OF_FORK))  # the cooldown begins at the full rate
+        if fork.pretrained:
+            warmup = min(warmup, max(1, fork.steps // WARMUP_OF_FORK))  # the cooldown begins at the full rate
     if left.steps_left is not None:
         total = trial.step + left.steps_left
         if not left.unmeasured:  # a length too short for its warm-up gets a shorter one
@@ -136,7 +147,8 @@ def _trunk_window(plan: Plan, history: History, trial: TrialRecord, left: Allowa
         steps = min(steps, FIRST_WINDOW if left.unmeasured else max(FIRST_WINDOW, 2 * trial.step))
     looked = trial.curve[-1].step if trial.curve else trial.first_step
     enough = trial.step + steps - looked >= left.window_steps
-    look = left.exact or (not left.unmeasured and (fork is not None or enough))
+    at_fork = fork is not None and (fork.pretrained or trial.step + steps >= fork.trunk_steps)
+    look = left.exact or (not left.unmeasured and (at_fork or enough))
     look |= unseen or (
         left.steps_left is not None and steps == until_cooldown and not left.unmeasured and not trial.curve
     )

@@ -29,6 +29,7 @@ Goal = Literal["minimize", "maximize"]
 Function: TypeAlias = Callable[[Mapping[str, Floats]], tuple[float, Floats]]
 Suits: TypeAlias = Callable[[Mapping[str, Floats]], bool]
 
+OF_LOSS = ("loss", "perplexity", "bits_per_byte")  # the loss itself, in other units
 SHARE_TOLERANCE = 0.002  # of metrics between 0 and 1, whose steps do not shrink with the score
 
 

@@ -3,7 +3,7 @@
 Open attempts are those that were neither kept nor clearly worse. With n of them before it, an attempt's boundary
 is the value at which, were it and they no better than their rivals, the chance that any of them passes its own
 boundary would be `spendable(n + 1)`: a growing share of 5%, so no end need be known in advance. The chance is
-taken under the joint law of the paired differences: candidates that share an incumbent and blocks succeed and
+taken under the joint law of the paired differences: candidates that share an leader and blocks succeed and
 fail together, and what an earlier boundary guards against is not paid for twice.
 
 Spending: Lan and DeMets, Biometrika 70 (1983). The maximum of dependent statistics, without those rejected:

@@ -206,6 +206,44 @@ def _fit(at: Floats, loss: Floats, horizon_steps: float, recent: int) -> tuple[F
     return forecast, bool(np.min(falls[plausible]) > 0.0)
 
 
+def gain_between(
+    steps: Sequence[float], scores: Sequence[float], since: float, until: float, *, maximize: bool = False
+) -> tuple[float, float] | None:
+    """By how much the curve is better at step `until` than at `since`: mean and standard deviation, in its unit.
+
+    `until` may lie ahead. No bound that holds over many looks, as a forecast's, but what a bet is made on: the mean
+    over all shapes, each as likely as it fits the points from `since` on, or the last two thirds if those are more.
+    None for fewer than five finite points.
+    """
+    at = np.asarray(steps, dtype=np.float64)
+    loss = np.asarray(scores, dtype=np.float64) * (-1.0 if maximize else 1.0)
+    at, loss = at[np.isfinite(loss)], loss[np.isfinite(loss)]
+    if len(at) < MIN_POINTS:
+        return None
+    recent = min(len(at) // 3, len(at) - MIN_POINTS, int(np.searchsorted(at, since)))
+    x, y = at[recent:] / at[-1], loss[recent:]
+    first = max(x[0], 0.5 * x[1])
+    shapes = _shapes(np.maximum(x, first))
+    begin, end = _shapes(np.maximum(np.array([since, until]) / at[-1], first)).T
+    unmarked = spikeless(y)
+    weight = unmarked / unmarked.sum()
+    y = y - weight @ y
+    centred = shapes - (shapes @ weight)[:, None]
+    spread = (centred**2) @ weight
+    size = (centred @ (weight * y)) / spread
+    errors = ((y - size[:, None] * centred) ** 2) @ weight
+    points = float(unmarked.sum())
+    chosen = int(np.argmin(errors))
+    variance = errors[chosen] * points / max(points - 3.0, 1.0) + 1e-24
+    unit = variance * inflation((y - size[chosen] * centred[chosen]) * unmarked, points) / points
+    credence = np.exp(-0.5 * np.maximum(errors - errors[chosen], 0.0) / unit)
+    credence /= credence.sum()
+    gains, reach = size * (begin - end), np.abs(begin - end)
+    mean = float(credence @ gains)
+    within, among = credence @ (unit / spread * reach**2), credence @ (gains - mean) ** 2
+    return mean, float(np.sqrt(within + among))
+
+
 def _shapes(x: Floats) -> Floats:
     """Every shape's value at `x` (steps so far = 1), one row a shape; all fall with x."""
     return np.concatenate([(1.0 - x**POWERS) / POWERS, np.exp(-x / TIMES)])

@@ -9,7 +9,7 @@ from typing import Literal
 from multistep.core.evidence.metric import Goal, Interval
 from multistep.core.evidence.stability import Stability
 from multistep.core.values.recipe import Recipe
-from multistep.core.values.trial import Decision, Facts, Progress, Trial, Window
+from multistep.core.values.trial import Facts, Progress, Trial, Weighed, Window
 
 Account = Literal["train", "evaluate", "save", "compile", "other"]
 ACCOUNTS: tuple[Account, ...] = ("train", "evaluate", "save", "compile", "other")
@@ -37,7 +37,7 @@ class RunInterrupted:
 
 @dataclass(frozen=True)
 class PhaseStarted:
-    """`recipe` is the resolved one; `comparable` whether the incumbent of earlier phases may be compared.
+    """`recipe` is the resolved one; `comparable` whether the leader of earlier phases may be compared.
 
     `goal` and `unit` are those of a metric that is a user's function, since its name tells them to nobody.
     """
@@ -57,8 +57,11 @@ class PhaseStarted:
 
 @dataclass(frozen=True)
 class TrialStarted:
+    """`weighed` are the candidates that stood beside the trial when it was proposed, itself among them."""
+
     trial: Trial
     reason: str
+    weighed: tuple[Weighed, ...] = ()
     event: Literal["trial_started"] = "trial_started"
 
 
@@ -95,7 +98,10 @@ class Evaluated:
 
 @dataclass(frozen=True)
 class StabilityRead:
-    """What a curve shows after a look: what the horizon is expected to bring still, at most `high` (95%)."""
+    """What a curve shows after a look: what the horizon is expected to bring still, at most `high` (95%).
+
+    `loss` is what the loss shows beside a metric that is not the loss; None where there is no such.
+    """
 
     trial: str
     step: int
@@ -104,6 +110,7 @@ class StabilityRead:
     high: float
     tolerance: float
     reason: str
+    loss: Stability | None = None
     event: Literal["stability_read"] = "stability_read"
 
 
@@ -127,17 +134,28 @@ class ReplayDiffered:
 
 @dataclass(frozen=True)
 class VerdictGiven:
-    """`improvement` over the incumbent with its 95% interval; None for the first, which has no rival.
+    """What is thought of a judged trial: whether it leads now, and whether that is proven; or that it failed.
 
-    `attempt` numbers the candidates that had to be significantly better, `critical` is what was asked of them, in
-    standard errors. `gain` is what a move brought over its sibling `control`, with its 95% interval.
+    `leader` is the trial that leads after this verdict, which may be an older one: everything that was measured is
+    weighed anew. `expected` holds each judged trial's expected gain over the first one, in the metric's unit, and
+    `ahead` by how much this trial is expected to be better than the plain run's `rival`, with standard deviation
+    `spread`. The claim is about the same two: `improvement` as it was measured with its 95% interval, and of attempts,
+    numbered by `attempt`, the `critical` number of standard errors that was asked. `gain` is what a move brought over
+    its sibling `control`, with its 95% interval.
     """
 
     trial: str
-    decision: Decision
     reason: str
     checkpoint: str | None
     interval: Interval | None
+    leads: bool = False
+    proven: bool = False
+    failed: bool = False
+    leader: str | None = None
+    expected: Mapping[str, float] = field(default_factory=dict)
+    rival: str | None = None
+    ahead: float | None = None
+    spread: float | None = None
     improvement: float | None = None
     low: float | None = None
     high: float | None = None
@@ -149,6 +167,11 @@ class VerdictGiven:
     gain_low: float | None = None
     gain_high: float | None = None
     event: Literal["verdict"] = "verdict"
+
+    @property
+    def word(self) -> str:
+        """`leads`, `behind` or `failed`, as it was when the verdict was given."""
+        return "failed" if self.failed else "leads" if self.leads else "behind"
 
 
 @dataclass(frozen=True)
@@ -167,6 +190,7 @@ class MovesEnded:
     phase: int
     reason: str
     budget: bool
+    weighed: tuple[Weighed, ...] = ()
     event: Literal["moves_ended"] = "moves_ended"
 
 

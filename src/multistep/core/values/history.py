@@ -26,7 +26,7 @@ from multistep.core.values.events import (
     WindowDone,
     WindowPlanned,
 )
-from multistep.core.values.trial import Progress, Trial, Window
+from multistep.core.values.trial import Progress, Trial, Weighed, Window
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,15 @@ class TrialRecord:
     full_seconds: float = 0.0
     verdict: VerdictGiven | None = None
     reason: str = ""
+    weighed: tuple[Weighed, ...] = ()
+    over: str | None = None  # who led when it was proposed
     ended: bool = False
     for_probes: bool = False
+
+    @property
+    def forecast(self) -> Weighed | None:
+        """What was expected of the trial when it was chosen; None where nothing was weighed."""
+        return next((w for w in self.weighed if w.chosen), None)
 
     @property
     def done(self) -> tuple[WindowRecord, ...]:
@@ -124,7 +131,7 @@ class History:
     phases: tuple[PhaseRecord, ...] = ()
     spent: Mapping[Account, float] = field(default_factory=dict)
     plan: str | None = None
-    incumbent: VerdictGiven | None = None
+    leader: VerdictGiven | None = None  # the verdict of the trial with the highest expected score
     baselines: tuple[BaselineScored, ...] = ()
     test: Evaluated | None = None
     finished: RunFinished | None = None
@@ -158,6 +165,12 @@ class History:
     @property
     def tokens(self) -> int:
         return sum(r.progress.tokens for r in self._windows() if r.progress)
+
+    @property
+    def expected(self) -> Mapping[str, float]:
+        """Each judged trial's expected gain over the first one of its phase, in the metric's unit."""
+        last = [v for v in self.verdicts if v.expected]
+        return last[-1].expected if last else {}
 
     @property
     def verdicts(self) -> tuple[VerdictGiven, ...]:
@@ -194,12 +207,18 @@ def _after(history: History, entry: Entry) -> History:
             return replace(
                 history,
                 phases=(*history.phases, record),
-                incumbent=history.incumbent if event.comparable else None,
+                leader=history.leader if event.comparable else None,
             )
         case TrialStarted():
             return _with_trial(
                 history,
-                TrialRecord(event.trial, _first_step(history.phase, event.trial), reason=event.reason),
+                TrialRecord(
+                    event.trial,
+                    _first_step(history.phase, event.trial),
+                    reason=event.reason,
+                    weighed=event.weighed,
+                    over=history.leader.trial if history.leader else None,
+                ),
             )
         case WindowPlanned():
             trial = history.trial(event.window.trial)
@@ -220,7 +239,8 @@ def _after(history: History, entry: Entry) -> History:
         case VerdictGiven():
             trial = history.trial(event.trial)
             history = _with_trial(history, replace(trial, verdict=event))
-            return replace(history, incumbent=event) if event.decision == "keep" else history
+            leader = history.trial(event.leader).verdict if event.leader else None
+            return replace(history, leader=leader or history.leader)
         case TrialEnded():
             return _with_trial(history, replace(history.trial(event.trial), ended=True, for_probes=event.for_probes))
         case MovesEnded():

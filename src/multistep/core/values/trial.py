@@ -10,7 +10,6 @@ from multistep.core.values.units import Amount
 
 TrialKind = Literal["trunk", "probe", "control", "move", "average", "rerun"]
 Carry = Literal["all", "weights"]
-Decision = Literal["keep", "reject", "failed"]
 
 
 @dataclass(frozen=True)
@@ -45,9 +44,29 @@ class Trial:
 
 
 @dataclass(frozen=True)
+class Weighed:
+    """A candidate for the time that is left, as it stood when one was chosen.
+
+    `mean` and `spread` are those of its gain over who leads, in the metric's unit; `worth` is the expected improvement
+    of the final score; `cost` is in seconds, or in steps where the budget is not told in time. `chosen` is the one
+    that was taken.
+    """
+
+    name: str
+    mean: float
+    spread: float
+    worth: float
+    cost: float
+    chosen: bool = False
+
+
+@dataclass(frozen=True)
 class Proposal:
+    """A trial, why it is tried, and what it was weighed against."""
+
     trial: Trial
     reason: str
+    weighed: tuple[Weighed, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -92,7 +111,8 @@ class Facts:
     `pretrained` tells that the weights come from elsewhere. `settings` are the recipe's keys that this model and
     task answer to beyond those that every torch model does; `optimizers` those that can be used here. `usage` is
     Python that loads the exported model, with {model} for its folder. `longest_context` is the most tokens that the
-    model can read (None: no such limit). `loss_unit` is what the loss is counted in.
+    model can read (None: no such limit). `loss_unit` is what the loss is counted in. `rivals` are complete
+    recipes of the other models that are worth a race, the likeliest first.
     """
 
     parameters: int
@@ -110,3 +130,4 @@ class Facts:
     optimizers: tuple[str, ...] = ("muon", "adamw", "sgd")
     usage: str = ""
     loss_unit: str = "nats per token"
+    rivals: tuple[Recipe, ...] = ()

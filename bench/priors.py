@@ -1,0 +1,300 @@
+"""The priors of the choice, from the journals of real runs: what each kind of attempt brought, by situation.
+
+    python bench/priors.py read RUNS...     adds the attempts in these run directories to bench/attempts.jsonl
+    python bench/priors.py write            makes src/multistep/core/choice/priors.json of them
+    python bench/priors.py table            the table, and what it foretells of a data set that was left out
+
+RUNS are folders of `bench/regret.py`, whose runs have scored every judged checkpoint on the test split too; a gain is
+then the mean of both splits', so that a leader that was lucky on validation makes nobody look bad. Gains are in
+tolerances of the metric, over who led when the attempt was chosen.
+"""
+
+import argparse
+import json
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from multistep.core.choice.moves import MOVES
+from multistep.core.choice.options import situation_of
+from multistep.core.choice.verdicts import paired
+from multistep.core.evidence.expected import Gain
+from multistep.core.evidence.metric import METRICS, OF_LOSS, Evaluation, Metric
+from multistep.core.values.events import TrialStarted
+from multistep.core.values.history import History, TrialRecord, fold
+from multistep.core.values.judging import metric_of
+from multistep.engine.journal import read_entries
+from multistep.engine.rundir import RunDirectory
+
+ATTEMPTS = Path(__file__).parent / "attempts.jsonl"
+TABLE = Path(__file__).parent.parent / "src/multistep/core/choice/priors.json"
+# What a row says before anything was recorded counts as so many attempts.
+WEIGHT = 4.0
+LEAST_SPREAD = 0.5  # tolerances: no kind of attempt is known better than that
+# Nobody records what is never tried, so what is guessed stands here: kind, situation, mean and spread in tolerances.
+GUESSES: dict[tuple[str, str], Gain] = {
+    ("restart", "overfitting"): Gain(4, 6),
+    ("restart", "plateau"): Gain(-2, 5),
+    ("restart", "improving"): Gain(-4, 5),
+    ("on", "plateau"): Gain(0.5, 2.5),
+    ("on", "improving"): Gain(2, 3),
+    ("on", "overfitting"): Gain(-1, 3),
+    ("on", "answered"): Gain(0.5, 2),
+    ("on", "pretrained"): Gain(0.5, 2),
+    ("extend", "any"): Gain(0.5, 2),
+    ("extend", "pretrained"): Gain(1, 3),
+    ("extend", "overfitting"): Gain(-1, 2),
+    ("model", "any"): Gain(0, 8),
+    ("average", "any"): Gain(0.3, 1.5),
+    ("fork", "any"): Gain(2, 4),
+    ("control", "any"): Gain(2, 5),
+    ("reseed", "any"): Gain(-0.5, 1.5),
+    ("move", "plateau"): Gain(-1, 3),
+    ("move", "improving"): Gain(-1.5, 3),
+    ("move", "overfitting"): Gain(-1, 4),
+    ("move", "answered"): Gain(-1, 2.5),
+    ("move", "pretrained"): Gain(-1, 3),
+    # docs/moves.md: of five runs each, on little text.
+    ("dropout-down", "answered"): Gain(0.5, 2),
+    ("context-up", "answered"): Gain(-1, 1.5),
+    ("dropout-up", "answered"): Gain(-3, 2),
+    **{(name, "overfitting"): Gain(0, 4) for name in ("dropout-up", "augmentation-up", "decay-up", "rate-down")},
+}
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One judged trial: its gain over who led, with its standard error, in tolerances; and the loss's beside it.
+
+    `loss_gain` is in tolerances of the loss, `covariance` that of the errors of both gains.
+    """
+
+    data: str
+    run: str
+    trial: str
+    metric: str
+    kind: str
+    situation: str
+    gain: float
+    error: float
+    loss_gain: float | None = None
+    loss_error: float | None = None
+    covariance: float | None = None
+
+
+def read(folder: Path) -> list[Attempt]:
+    """The attempts of one run."""
+    directory = RunDirectory(folder)
+    history = History()
+    situations: dict[str, str] = {}
+    for entry in read_entries(directory.journal):
+        if isinstance(entry.event, TrialStarted) and history.leader:
+            situations[entry.event.trial.id] = situation_of(history)
+        history = fold([entry], history)
+    metric = metric_of(history.phase.started)
+    found = []
+    for record in history.phase.trials.values():
+        over = history.phase.trials.get(record.over or "")
+        if record.trial.id not in situations or record.full is None or over is None or over.full is None:
+            continue
+        if record.verdict is None or record.verdict.failed:
+            continue
+        pairs = [(directory.read_table(record.full.table), directory.read_table(over.full.table))]
+        test = [_test_table(folder, t.trial.id) for t in (record, over)]
+        if test[0] is not None and test[1] is not None:
+            pairs.append((test[0], test[1]))
+        found.append(
+            Attempt(
+                folder.name.rsplit("-", 2)[0],
+                folder.name,
+                record.trial.id,
+                metric.name,
+                kind_of(record, situations[record.trial.id]),
+                situations[record.trial.id],
+                **_gains(metric, pairs),
+            )
+        )
+    return found
+
+
+def kind_of(record: TrialRecord, situation: str) -> str:
+    """The name of a trial's kind among the priors."""
+    trial = record.trial
+    if trial.kind == "control":
+        return "on" if trial.length else "fork" if situation == "pretrained" else "control"
+    if trial.kind == "average":
+        return "average"
+    name = (trial.move or "").split("+")[0]
+    return "model" if name.startswith("model-") else name
+
+
+def _test_table(folder: Path, trial: str) -> Evaluation | None:
+    found = folder / "test" / f"{trial}.npz"
+    if not found.exists():
+        return None
+    with np.load(found) as columns:
+        return Evaluation({name: columns[name] for name in columns.files})
+
+
+def _gains(metric: Metric, pairs: Sequence[tuple[Evaluation, Evaluation]]) -> dict[str, float]:
+    """The mean over the splits of the paired gains of the metric and of the loss."""
+    measures = [metric]
+    if metric.name not in OF_LOSS and all(METRICS["loss"].applies(table) for pair in pairs for table in pair):
+        measures.append(METRICS["loss"])
+    means, covariances = [], []
+    for new, old in pairs:
+        rows = np.stack([paired(m, new, old) / m.tolerance(m.score(old)) for m in measures])
+        means.append(rows.mean(axis=1))
+        covariances.append(np.atleast_2d(np.cov(rows)) / rows.shape[1])
+    mean, covariance = np.mean(means, axis=0), np.mean(covariances, axis=0) / len(pairs)
+    found = {"gain": float(mean[0]), "error": float(math.sqrt(covariance[0, 0]))}
+    if len(measures) == 2:
+        found |= {
+            "loss_gain": float(mean[1]),
+            "loss_error": float(math.sqrt(covariance[1, 1])),
+            "covariance": float(covariance[0, 1]),
+        }
+    return found
+
+
+# From attempts to the table -----------------------------------------------------------------------------
+
+
+def recorded() -> list[Attempt]:
+    lines = ATTEMPTS.read_text(encoding="utf-8").splitlines() if ATTEMPTS.exists() else []
+    return [Attempt(**json.loads(line)) for line in lines]
+
+
+def fitted(attempts: Iterable[Attempt]) -> dict[tuple[str, str], tuple[Gain, int]]:
+    """Mean and spread of the true gains by kind and situation, each drawn to what is less specific, and their number.
+
+    A row of a move rests on that of all moves in the situation; that of a situation on the kind's in any.
+    """
+    by: dict[tuple[str, str], list[Attempt]] = defaultdict(list)
+    for attempt in attempts:
+        by[attempt.kind, attempt.situation].append(attempt)
+        by[attempt.kind, "any"].append(attempt)
+        if attempt.kind in MOVES:
+            by["move", attempt.situation].append(attempt)
+            by["move", "any"].append(attempt)
+    found: dict[tuple[str, str], tuple[Gain, int]] = {}
+    # The general before the particular.
+    keys = sorted({*by, *GUESSES}, key=lambda key: (key[0] != "move", key[1] != "any", key))
+    for kind, situation in keys:
+        general = [("move", situation)] if kind in MOVES else []
+        general += [(kind, "any"), ("move", "any")]
+        above = next((found[key][0] for key in general if key in found and key != (kind, situation)), Gain(-1, 4))
+        before = GUESSES.get((kind, situation), above)
+        found[kind, situation] = (_fit(by.get((kind, situation), []), before), len(by.get((kind, situation), [])))
+    return found
+
+
+def _fit(attempts: Sequence[Attempt], before: Gain) -> Gain:
+    """The mean and the spread of true gains, which is less than that of those seen by the noise of seeing them."""
+    if not attempts:
+        return before
+    # A single collapse says that such attempts can fail, not that they fail as far as it did.
+    gains = np.clip([a.gain for a in attempts], -20.0, 20.0)
+    noise = float(np.mean([min(a.error, 20.0) ** 2 for a in attempts]))
+    many = len(gains)
+    mean = (float(gains.sum()) + WEIGHT * before.mean) / (many + WEIGHT)
+    seen = float(np.mean((gains - mean) ** 2)) - noise
+    variance = (many * max(seen, 0.0) + WEIGHT * before.spread**2) / (many + WEIGHT)
+    return Gain(mean, max(LEAST_SPREAD, math.sqrt(variance)))
+
+
+def linked(attempts: Iterable[Attempt]) -> dict[str, tuple[float, float, int]]:
+    """By metric: tolerances of the loss for one of the metric, the correlation of the true gains, and the pairs."""
+    by: dict[str, list[Attempt]] = defaultdict(list)
+    for attempt in attempts:
+        if attempt.loss_gain is not None:
+            by[attempt.metric].append(attempt)
+            by["other"].append(attempt)
+    found = {}
+    for metric, pairs in by.items():
+        metric_gains, losses = (np.clip([getattr(a, k) for a in pairs], -500, 500) for k in ("gain", "loss_gain"))
+        noise = [np.mean([getattr(a, k) ** 2 for a in pairs]) for k in ("error", "loss_error")]
+        shared = np.mean([a.covariance or 0.0 for a in pairs])
+        metric_variance = max(float(np.mean(metric_gains**2) - noise[0]), 1.0)
+        loss_variance = max(float(np.mean(losses**2) - noise[1]), 1.0)
+        both = float(np.mean(metric_gains * losses) - shared)
+        correlation = both / math.sqrt(metric_variance * loss_variance)
+        # Few pairs are drawn to what was guessed.
+        weight = len(pairs) / (len(pairs) + 4 * WEIGHT)
+        ratio = math.exp(weight * math.log(math.sqrt(loss_variance / metric_variance)) + (1 - weight) * math.log(8.0))
+        found[metric] = (ratio, min(0.9, max(0.0, weight * correlation + (1 - weight) * 0.6)), len(pairs))
+    return found
+
+
+def write() -> None:
+    attempts = recorded()
+    gains = [
+        {"kind": kind, "situation": situation, "mean": round(g.mean, 2), "spread": round(g.spread, 2), "attempts": n}
+        for (kind, situation), (g, n) in sorted(fitted(attempts).items())
+    ]
+    links = [
+        {"metric": metric, "ratio": round(ratio, 2), "correlation": round(correlation, 2), "pairs": pairs}
+        for metric, (ratio, correlation, pairs) in sorted(linked(attempts).items())
+    ] or [{"metric": "other", "ratio": 8.0, "correlation": 0.6, "pairs": 0}]
+    sets, runs = {a.data for a in attempts}, {a.run for a in attempts}
+    source = f"bench/priors.py: {len(attempts)} attempts of {len(runs)} runs on {len(sets)} data sets"
+    rows = ",\n  ".join(map(json.dumps, gains)), ",\n  ".join(map(json.dumps, links))
+    text = f'{{\n "source": {json.dumps(source)},\n "gains": [\n  {rows[0]}\n ],\n "links": [\n  {rows[1]}\n ]\n}}\n'
+    TABLE.write_text(text, encoding="utf-8")
+    print(source)
+
+
+def table() -> None:
+    attempts = recorded()
+    print("| kind | situation | attempts | mean | spread |\n|---|---|---|---|---|")
+    for (kind, situation), (gain, many) in sorted(fitted(attempts).items()):
+        if many:
+            print(f"| {kind} | {situation} | {many} | {gain.mean:+.1f} | {gain.spread:.1f} |")
+    print(
+        "\nWhat the others foretell of each data set: mean log likelihood of its gains, by the table and by the guesses"
+    )
+    print("\n| left out | attempts | guesses | table |\n|---|---|---|---|")
+    guessed = {key: gain for key, (gain, _) in fitted([]).items()}
+    total = np.zeros(3)
+    for data in sorted({a.data for a in attempts}):
+        inside = [a for a in attempts if a.data == data]
+        without = {key: gain for key, (gain, _) in fitted(a for a in attempts if a.data != data).items()}
+        scores = [sum(_likelihood(a, priors) for a in inside) for priors in (guessed, without)]
+        total += np.array([len(inside), *scores])
+        print(f"| {data} | {len(inside)} | {scores[0] / len(inside):.2f} | {scores[1] / len(inside):.2f} |")
+    if total[0]:
+        print(f"| all | {total[0]:.0f} | {total[1] / total[0]:.2f} | {total[2] / total[0]:.2f} |")
+
+
+def _likelihood(attempt: Attempt, priors: dict[tuple[str, str], Gain]) -> float:
+    order = [(attempt.kind, attempt.situation), (attempt.kind, "any"), ("move", attempt.situation), ("move", "any")]
+    gain = next((priors[key] for key in order if key in priors), Gain(-1, 4))
+    variance = gain.spread**2 + attempt.error**2
+    value = min(20.0, max(-20.0, attempt.gain))
+    return -0.5 * (math.log(2 * math.pi * variance) + (value - gain.mean) ** 2 / variance)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("what", choices=("read", "write", "table"))
+    parser.add_argument("runs", nargs="*", type=Path)
+    given = parser.parse_args()
+    if given.what == "read":
+        known = {(a.run, a.trial): a for a in recorded()}
+        for folder in given.runs:
+            known |= {(a.run, a.trial): a for a in read(folder)}
+        lines = [json.dumps(asdict(a)) for a in known.values()]
+        ATTEMPTS.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        print(f"{len(known)} attempts")
+    elif given.what == "write":
+        write()
+    else:
+        table()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""Where a trunk is forked before its end: cooled down and judged, while the trunk can go on.
+
+From nothing: once, early, so that there is a complete result long before the budget ends, and one to fall back to where
+a text is read until it is known by heart. From pretrained weights there is hardly a trunk: forks at 1, 2 and 4 epochs,
+and twice as many again while that is worth most.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from multistep.core.choice.allowance import allowance, batch_size, evaluation_seconds, expected_steps, fixed_steps
+from multistep.core.values.history import History, TrialRecord
+from multistep.core.values.plan import Plan
+from multistep.core.values.units import Amount, Unit
+
+LEAST_GROWTH = 1.5  # from one fork to the next, where the clock leaves no time for twice as many epochs
+EARLY_SHARE = 0.06  # of the phase's steps: where the first result from nothing is forked, to be there within a tenth
+EARLY_COOLDOWN = 1 / 3  # of those steps
+EARLY_STEPS = 40  # a shorter run shows nothing
+EARLY_COST = 0.03  # of the budget may go to scoring an early result
+# A trunk that reads its data less often than this does not overfit, and its last checkpoint is its best: there the
+# early result would cost a thirtieth of the time and bring nothing.
+EARLY_EPOCHS = 1.5
+
+
+@dataclass(frozen=True)
+class Fork:
+    """A fork after `epochs` in all: the trunk is left at `trunk_steps` and cooled down for `cooldown_steps`."""
+
+    epochs: float
+    trunk_steps: int
+    cooldown_steps: int
+    first: bool
+    pretrained: bool
+
+    @property
+    def steps(self) -> int:
+        return self.trunk_steps + self.cooldown_steps
+
+
+def next_fork(plan: Plan, history: History) -> Fork | None:
+    """The fork that the phase's trunk comes to next; None where it has none, or has its length given."""
+    phase = history.phase
+    if isinstance(plan.phase(phase.started.phase).until, Amount):
+        return None
+    return _of_epochs(history, plan) if phase.started.facts.pretrained else _early(plan, history)
+
+
+def plain_controls(history: History) -> list[TrialRecord]:
+    """The judged cooldowns of the plain run, in order: those that changed nothing."""
+    return [t for t in history.phase.of_kind("control") if t.trial.length is None and t.verdict is not None]
+
+
+def _of_epochs(history: History, plan: Plan) -> Fork | None:
+    phase = history.phase
+    judged = plain_controls(history)
+    per_epoch = phase.started.facts.train_examples / batch_size(phase)
+    epochs = 2.0 ** len(judged)
+    total = max(2, round(epochs * per_epoch))
+    left = allowance(plan, history, phase.trunk).steps_left if judged and phase.trunk else None
+    if left is not None and phase.trunk and phase.trunk.step + left < total:
+        # Rather a shorter fork than none, if it is clearly longer than the last.
+        total = phase.trunk.step + left
+        epochs, last = total / per_epoch, epochs / 2
+        if epochs < LEAST_GROWTH * last:
+            return None
+    cooldown = min(total - 1, round(total * phase.started.recipe.cooldown_fraction))
+    return Fork(epochs, total - cooldown, cooldown, first=not judged, pretrained=True)
+
+
+def _early(plan: Plan, history: History) -> Fork | None:
+    phase = history.phase
+    trunk, facts, recipe = phase.trunk, phase.started.facts, phase.started.recipe
+    if trunk is None or phase.of_kind("control") or plan.moves_of(phase.started.phase) == ():
+        return None
+    if recipe.schedule != "constant" or not recipe.cooldown_fraction or len(recipe.resolution) > 1:
+        return None
+    if plan.budget is None or len(phase.of_kind("trunk")) > 1 + bool(phase.of_kind("probe")):
+        return None
+    by_clock = trunk.step + expected_steps(plan, history)
+    total = by_clock if plan.budget.unit is Unit.SECONDS else fixed_steps(plan, history) or 0
+    steps = round(EARLY_SHARE * total)
+    cooldown = round(EARLY_COOLDOWN * steps)
+    if steps + cooldown < EARLY_STEPS or total * batch_size(phase) < EARLY_EPOCHS * facts.train_examples:
+        return None
+    if plan.budget.unit is Unit.SECONDS:
+        scoring = evaluation_seconds(phase, facts.validation_tokens)
+        if scoring > EARLY_COST * plan.budget.value:
+            return None
+    epochs = (steps + cooldown) * batch_size(phase) / facts.train_examples
+    return Fork(epochs, steps, cooldown, first=True, pretrained=False)

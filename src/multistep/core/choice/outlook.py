@@ -1,0 +1,128 @@
+"""What a trunk that is cooled down now or later will score, over who leads: forecasts of its curve.
+
+The curve of the metric and, beside it, that of the loss: a metric of hundreds of examples moves in the noise of a look
+long after the loss has told where it goes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from multistep.core.choice.allowance import STABLE_COOLDOWN, allowance
+from multistep.core.choice.forks import plain_controls
+from multistep.core.choice.priors import link_of
+from multistep.core.choice.readings import LEAST_WINDOWS, lineage, spacing
+from multistep.core.evidence.expected import Gain
+from multistep.core.evidence.metric import METRICS, OF_LOSS, Metric
+from multistep.core.evidence.stability import MIN_POINTS, gain_between
+from multistep.core.values.events import Evaluated
+from multistep.core.values.history import History, PhaseRecord, TrialRecord
+from multistep.core.values.judging import metric_of
+from multistep.core.values.plan import Plan
+
+# A cooldown over half of the steps trains as far as three quarters of them at the plateau's rate.
+WHILE_COOLING = 0.5
+# Forecasts are this much less certain than the points around their curve say; on simulated curves nine in ten then lie
+# within the 90% that they claim (docs/choice.md).
+DOUBT = 1.5
+# Tolerances: how far a metric may be from what its loss implies. Smaller, and a loss that rises while accuracy still
+# gains ends trunks too soon; larger, and the loss says nothing.
+LOOSE = 4.0
+BEGINNING = Gain(10.0, 10.0)  # of going on where a curve has not shown yet where it goes
+NOT_BEGUN = 3.0  # tolerances: a metric that has moved less than this and is behind the baseline has not begun to move
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What the trunk may come to: `gain(plateau, cooldown)` over who leads, or over cooling down now if nobody does,
+    after so many more steps of the plateau and a cooldown of so many.
+    """
+
+    steps_left: int
+    gain: Callable[[float, float], Gain]
+    told: bool  # whether the curve is long enough to tell anything
+
+
+def outlook(plan: Plan, history: History, trunk: TrialRecord, *, without_last: int = 0) -> Outlook | None:
+    """Of the trunk as it stands, or as it stood so many looks ago; None where no end is given."""
+    phase = history.phase
+    left = allowance(plan, history, trunk).steps_left
+    if left is None:
+        return None
+    curve = [look for part in lineage(phase, trunk) for look in part.curve]
+    curve = curve[: len(curve) - without_last]
+    enough = len(curve) >= MIN_POINTS and (trunk.step + left) / max(1e-9, spacing(curve)) >= LEAST_WINDOWS
+    if not enough or _not_begun(history, curve):
+        return Outlook(left, lambda plateau, cooldown: BEGINNING if plateau > 0 else Gain(0.0, 0.0), told=False)
+    forked, lead = _reference(history, trunk)
+    if forked is None:
+        since = trunk.step * (1.0 + WHILE_COOLING * STABLE_COOLDOWN)
+    else:
+        since = forked.first_step + WHILE_COOLING * (forked.step - forked.first_step)
+
+    def gain(plateau: float, cooldown: float) -> Gain:
+        until = trunk.step + plateau + WHILE_COOLING * cooldown
+        if forked is None and until <= since:
+            return Gain(0.0, 0.0)
+        found = _curve_gain(phase, curve, since, until)
+        return Gain(found.mean - lead, found.spread)
+
+    return Outlook(left, gain, told=True)
+
+
+def _reference(history: History, trunk: TrialRecord) -> tuple[TrialRecord | None, float]:
+    """The last judged cooldown that was forked from this trunk, and by how much who leads is expected to be better."""
+    phase = history.phase
+    own = {c.id for part in lineage(phase, trunk) for c in part.checkpoints}
+    forked = [t for t in plain_controls(history) if t.trial.start in own and t.trial.id in history.expected]
+    if not forked or history.leader is None:
+        return None, 0.0
+    metric, last = metric_of(phase.started), forked[-1]
+    assert last.full is not None
+    expected = history.expected
+    lead = expected.get(history.leader.trial, 0.0) - expected[last.trial.id]
+    return last, lead / metric.tolerance(last.full.interval.score)
+
+
+def _not_begun(history: History, curve: Sequence[Evaluated]) -> bool:
+    """Whether the metric has not moved yet and lies behind the baseline: the stretch before what is learnt at once.
+
+    Every model that is trained by CTC passes through one, while it says nothing at all.
+    """
+    metric = metric_of(history.phase.started)
+    baseline = next((b.interval.score for b in history.baselines if b.split == "validation"), None)
+    scores = [look.interval.score for look in curve]
+    if baseline is None or metric.name in OF_LOSS or not all(map(math.isfinite, scores)):
+        return False
+    moved = (max(scores) - min(scores)) / metric.tolerance(scores[-1])
+    return moved < NOT_BEGUN and metric.improvement(baseline, scores[-1]) > 0
+
+
+def _curve_gain(phase: PhaseRecord, curve: Sequence[Evaluated], since: float, until: float) -> Gain:
+    """From one step to another, in tolerances of the metric: by its own curve and by that of the loss beside it."""
+    metric = metric_of(phase.started)
+    steps = [float(look.step) for look in curve]
+    own = _gain(metric, steps, [look.interval.score for look in curve], since, until)
+    losses = [look.scores.get("loss", math.nan) for look in curve]
+    if metric.name in OF_LOSS or not all(map(math.isfinite, losses)):
+        return own
+    link = link_of(metric.name)
+    slope = link.correlation / link.ratio
+    loss = _gain(METRICS["loss"], steps, losses, since, until)
+    implied = Gain(slope * loss.mean, math.hypot(slope * loss.spread, LOOSE))
+    weights = [1.0 / (g.spread**2 + 1e-9) for g in (own, implied)]
+    mean = (weights[0] * own.mean + weights[1] * implied.mean) / sum(weights)
+    return Gain(mean, 1.0 / math.sqrt(sum(weights)))
+
+
+def _gain(metric: Metric, steps: Sequence[float], scores: Sequence[float], since: float, until: float) -> Gain:
+    found = gain_between(steps, scores, since, until, maximize=metric.goal == "maximize")
+    tolerance = metric.tolerance(scores[-1])
+    if found is None or not all(map(math.isfinite, found)):
+        return BEGINNING
+    mean, spread = found[0] / tolerance, DOUBT * found[1] / tolerance
+    if metric.bounds:
+        mean = min(mean, abs(metric.bounds[1] - scores[-1]) / tolerance)
+    return Gain(mean, spread)

@@ -1,0 +1,176 @@
+"""The plain run: a trunk, left when it diverges or overfits, when that is worth most or time asks; then cooled down."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from multistep.core.choice.allowance import STABLE_COOLDOWN, allowance, batch_size, weighs
+from multistep.core.choice.forks import next_fork
+from multistep.core.choice.options import leaves_trunk, tolerance_of
+from multistep.core.choice.retained import best_checkpoint
+from multistep.core.choice.trunks import trunk_trial
+from multistep.core.choice.windows import cooldown_progress, left_by_curve
+from multistep.core.evidence.stability import Stability
+from multistep.core.values.events import CheckpointSaved
+from multistep.core.values.history import History, PhaseRecord, TrialRecord
+from multistep.core.values.plan import Plan
+from multistep.core.values.recipe import rate_share
+from multistep.core.values.trial import Proposal, Trial
+
+RESTARTS = 2  # times a diverged trunk is begun again, each at a third of the rate
+FORK_REACHED = 0.9  # of its steps: where it lies is told by a clock, anew in each window
+CLOCK_SLACK = 1.1  # times the cooldown that ends with the budget: with more left than that, no clock ended a trunk
+PLATEAU_FACTOR, LEAST_PLATEAU_RATE = 0.3, 0.01  # of on-plateau: each lowering, and the share at which it ends
+
+
+def after_trunk(plan: Plan, history: History, trunk: TrialRecord) -> Proposal | None:
+    phase = history.phase
+    shown = left_by_curve(plan, trunk)
+    reason = trunk.reading.reason if trunk.reading else ""
+    best = best_checkpoint(phase)
+    rate = trunk.trial.learning_rate
+    match shown:
+        case Stability.DIVERGED if _diverged(phase) <= RESTARTS:
+            start = best.id if best else phase.started.start
+            skip = _past_the_window(phase, trunk, best)
+            reason = f"diverged ({reason}); again from {_place(best)} at a third of the rate, past that window's data"
+            return trunk_trial(plan, phase, reason, start=start, rate=rate / 3, skip=skip)
+        case Stability.DIVERGED if best is None:
+            return None  # nothing was ever good: the phase has failed
+        case Stability.DIVERGED:
+            skip = _past_the_window(phase, trunk, best)
+            again = f"diverged again ({reason}); cooling down {_place(best)}"
+            return _control(plan, history, trunk, best, again, skip=skip)
+        case Stability.OVERFITTING if cooled_already(phase, best):
+            return None
+        case Stability.OVERFITTING:
+            return _control(plan, history, trunk, best, f"{reason}; back to {_place(best)}")
+        case Stability.STABLE | Stability.UNDECIDED if _on_plateau(phase, trunk):
+            lower = f"{reason}; the rate goes down to {PLATEAU_FACTOR * rate:.3g}"
+            return trunk_trial(plan, phase, lower, start=_head(trunk), rate=PLATEAU_FACTOR * rate, warmup=False)
+        case Stability.STABLE | Stability.UNDECIDED:
+            return _control(plan, history, trunk, trunk.last_checkpoint, reason)
+    if (fork := next_fork(plan, history)) and trunk.step >= FORK_REACHED * fork.trunk_steps:
+        epochs = f"{fork.epochs:.3g} epoch{'s' if fork.epochs > 1 else ''} with the cooldown"
+        reason = epochs if fork.pretrained else f"a first complete result, {epochs}"
+        return _control(plan, history, trunk, trunk.last_checkpoint, reason, cooldown=fork.cooldown_steps)
+    left = allowance(plan, history, trunk).steps_left
+    share = trunk.trial.recipe.cooldown_fraction
+    if weighs(plan, phase) and left is not None and left > CLOCK_SLACK * share * (trunk.step + left):
+        # The clock asked for nothing yet, so going on was weighed and found worth less than what could follow.
+        choice = leaves_trunk(plan, history, trunk)
+        reason = "what could follow is worth more than going on"
+        weighed = choice.weighed(tolerance_of(plan, history)) if choice else ()
+        found = _control(plan, history, trunk, trunk.last_checkpoint, reason, short=True)
+        return replace(found, weighed=weighed)
+    return _control(plan, history, trunk, trunk.last_checkpoint, "what is left equals the cooldown")
+
+
+def cooled_already(phase: PhaseRecord, checkpoint: CheckpointSaved | None) -> bool:
+    """Whether a judged cooldown of the plain run began at this checkpoint."""
+    starts = [t.trial.start for t in phase.of_kind("control") if t.trial.length is None and t.verdict]
+    return checkpoint is not None and checkpoint.id in starts
+
+
+def _past_the_window(phase: PhaseRecord, trunk: TrialRecord, best: CheckpointSaved | None) -> int:
+    """Examples after the checkpoint that are passed over: all that the trunk has read since, and what it itself had
+    passed over before, unless the checkpoint is its own. The window that made it diverge is among them.
+    """
+    skipped = 0 if best and best.trial == trunk.trial.id else trunk.trial.skip_examples
+    return (trunk.step - (best.step if best else 0)) * batch_size(phase) + skipped
+
+
+def _diverged(phase: PhaseRecord) -> int:
+    """How many of the trunks so far have diverged."""
+    trunks = phase.of_kind("trunk")
+    return sum(t.reading is not None and t.reading.stability is Stability.DIVERGED for t in trunks)
+
+
+def _on_plateau(phase: PhaseRecord, trunk: TrialRecord) -> bool:
+    first = phase.started.recipe.learning_rate or 0.0
+    lowered = PLATEAU_FACTOR * trunk.trial.learning_rate
+    return trunk.trial.recipe.schedule == "on-plateau" and lowered >= LEAST_PLATEAU_RATE * first
+
+
+def _head(trunk: TrialRecord) -> str | None:
+    return trunk.last_checkpoint.id if trunk.last_checkpoint else None
+
+
+def _place(checkpoint: CheckpointSaved | None) -> str:
+    return f"step {checkpoint.step}" if checkpoint else "the beginning"
+
+
+def _control(
+    plan: Plan,
+    history: History,
+    trunk: TrialRecord,
+    start: CheckpointSaved | None,
+    reason: str,
+    *,
+    cooldown: int | None = None,
+    short: bool = False,
+    skip: int = 0,
+) -> Proposal:
+    """The cooldown from a checkpoint of the trunk: `short` where the clock did not ask for it, else to the end."""
+    phase = history.phase
+    step = start.step if start else 0
+    left = allowance(plan, history, replace(trunk, windows=(), first_step=step)).steps_left
+    to_the_end = False
+    if trunk.trial.recipe.cooldown_fraction == 0:
+        cooldown = 0
+    elif cooldown is not None:
+        cooldown = cooldown if left is None else min(cooldown, left)
+    elif short or left is None or left_by_curve(plan, trunk):
+        # Not the clock ended the trunk: what is left over goes to other attempts, or is given back.
+        wanted = max(1, round(STABLE_COOLDOWN * max(step, 1)))
+        cooldown = wanted if left is None else min(wanted, left)
+    else:
+        cooldown, to_the_end = left, True
+    index = phase.started.phase
+    number = len(phase.of_kind("control"))
+    name = f"{index}.control" + (f"-{number + 1}" if number else "")
+    fork = start.id if start else phase.started.start
+    rate = trunk.trial.learning_rate
+    recipe = trunk.trial.recipe
+    trial = Trial(name, index, "control", fork, recipe, plan.seed, rate, cooldown, to_the_end, skip_examples=skip)
+    return Proposal(trial, reason)
+
+
+def begun_again(plan: Plan, history: History, control: TrialRecord) -> Proposal | None:
+    """After a cooldown that overfitted or diverged: back to the best checkpoint.
+
+    From before overfitting the rate goes to zero faster; what diverged, or overfits on that way too, is evaluated as
+    it was.
+    """
+    phase = history.phase
+    plain = _since_the_trunk(phase)
+    best = best_checkpoint(phase, "trunk", "control")
+    again = len(plain) == 2 and left_by_curve(plan, plain[0]) in (Stability.OVERFITTING, Stability.DIVERGED)
+    if best is None or best.step >= control.step or not (len(plain) == 1 or again) or phase.of_kind("move"):
+        return None
+    origin = history.trial(best.trial)
+    rate = origin.trial.learning_rate * rate_share(origin.trial.recipe.cooldown, cooldown_progress(origin, best.step))
+    left = allowance(plan, history, replace(control, windows=(), first_step=best.step)).steps_left
+    found = control.reading.reason if control.reading else "overfitting"
+    overfits = left_by_curve(plan, control) is Stability.OVERFITTING and left != 0
+    if control.verdict and control.verdict.failed:
+        cooldown, reason = 0, f"the cooldown diverged; {_place(best)} as it was"
+    elif overfits and again:
+        cooldown, reason = 0, f"{found}; {_place(best)} as it was"
+    elif overfits and rate > 0:
+        wanted = max(1, round(STABLE_COOLDOWN * best.step))
+        cooldown = wanted if left is None else min(wanted, left)
+        reason = f"{found}; back to {_place(best)} and a shorter cooldown"
+    else:
+        return None
+    index = phase.started.phase
+    name = f"{index}.control-{len(phase.of_kind('control')) + 1}"
+    trial = Trial(name, index, "control", best.id, origin.trial.recipe, plan.seed, rate, cooldown)
+    return Proposal(trial, reason)
+
+
+def _since_the_trunk(phase: PhaseRecord) -> list[TrialRecord]:
+    """The plain run's cooldowns from the trunk that was proposed last."""
+    trials = list(phase.trials.values())
+    last = max((i for i, t in enumerate(trials) if t.trial.kind == "trunk"), default=0)
+    return [t for t in trials[last:] if t.trial.kind == "control" and t.trial.length is None]

@@ -1,0 +1,166 @@
+"""Attempts that fork from the leader, before its cooldown: one change each, for as many seconds or steps."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from multistep.core.choice.moves import MOVES, applicable
+from multistep.core.choice.retained import before_cooldown, standing, trained
+from multistep.core.evidence.intervals import student_quantile
+from multistep.core.evidence.metric import Interval
+from multistep.core.evidence.spending import blocks_needed
+from multistep.core.values.history import History, PhaseRecord, TrialRecord
+from multistep.core.values.judging import metric_of
+from multistep.core.values.plan import Plan
+from multistep.core.values.recipe import Recipe
+from multistep.core.values.trial import Proposal, Trial
+from multistep.core.values.units import Amount, Unit
+
+LEAST_BLOCKS = 10  # of the validation split; with fewer, no interval means anything
+WORTH_SEEING = 0.01  # of the score: the difference that a validation split should show
+AVERAGES = 2  # at most, of one leader
+PAID = 1.0  # tolerances, that a move must be better than its siblings to be pursued
+SOUP_ERRORS = 4.0  # by which the worst checkpoint of an average may be behind the best
+
+
+@dataclass(frozen=True)
+class Base:
+    """Where siblings fork, and the recipe that they change."""
+
+    start: str | None
+    recipe: Recipe
+    rate: float
+
+
+def base_of_leader(history: History) -> Base:
+    assert history.leader is not None
+    record = trained(history.phase, history.phase.trials[history.leader.trial])
+    trial = record.trial
+    return Base(before_cooldown(record), replace(trial.recipe, learning_rate=trial.learning_rate), trial.learning_rate)
+
+
+def siblings_of(phase: PhaseRecord, start: str | None, length: Amount | None = None) -> list[TrialRecord]:
+    """The moves and rounds' controls that were tried from a fork; of that length alone if one is given."""
+    found = [t for t in phase.trials.values() if t.trial.kind in ("control", "move") and t.trial.length]
+    same = [t for t in found if t.trial.start == start and t.trial.start is not None]
+    return [t for t in same if length is None or t.trial.length == length]
+
+
+def control_trial(plan: Plan, index: int, number: int, base: Base, length: Amount) -> Trial:
+    """The sibling with no change, which begins a round."""
+    name = f"{index}.round-{number}.control"
+    return Trial(name, index, "control", base.start, base.recipe, plan.seed, base.rate, length=length)
+
+
+def moved(control: Trial, name: str, recipe: Recipe) -> Trial:
+    """The control's sibling under the recipe that a move makes."""
+    starts_anew = recipe.optimizer != control.recipe.optimizer or recipe.frozen != control.recipe.frozen
+    return replace(
+        control,
+        id=f"{control.id.removesuffix('control')}{name}",
+        kind="move",
+        move=name,
+        recipe=recipe,
+        learning_rate=recipe.learning_rate or control.learning_rate,
+        carry="weights" if starts_anew else "all",
+    )
+
+
+def names_of(plan: Plan, history: History, base: Base) -> list[str]:
+    """The moves that apply to a base; those that the plan names, in its order, or all."""
+    found = applicable(base.recipe, history.phase.started.facts, given(plan, history))
+    wanted = plan.moves_of(history.phase.started.phase)
+    return list(found) if wanted == "auto" else [name for name in wanted if name in found]
+
+
+def applied(plan: Plan, history: History, base: Base, name: str) -> Recipe | None:
+    """The base's recipe after a move, or after several in a row (`dropout-up+decay-up`); None if one does not apply."""
+    recipe = base.recipe
+    for part in name.split("+"):
+        found = applicable(recipe, history.phase.started.facts, given(plan, history))
+        if part not in found:
+            return None
+        recipe = found[part]
+    return recipe
+
+
+def given(plan: Plan, history: History) -> dict[str, object]:
+    """The settings that no move may change."""
+    known: dict[str, object] = dict(plan.phase(history.phase.started.phase).recipe)
+    if plan.budget and plan.budget.unit in (Unit.EPOCHS, Unit.TOKENS):
+        # Siblings have equal steps, which are equal examples only while a step has as many.
+        known |= dict.fromkeys(("batch_size", "context"), str(plan.budget))
+    return known
+
+
+def compounds(plan: Plan, history: History, base: Base, tried: Sequence[TrialRecord]) -> list[str]:
+    """Of moves that did better than the siblings beside them and yet do not lead: further, and together.
+
+    `tried` share a fork. What they are held against is their control or, while there is none, the middle one of them.
+    """
+    expected = {t.trial.move: history.expected[t.trial.id] for t in tried if t.trial.id in history.expected}
+    if len(expected) < 2:
+        return []
+    reference = expected.get(None, statistics.median(expected.values()))
+    least = PAID * (plan.tolerance or metric_of(history.phase.started).tolerance(_score(history)))
+    leader = history.leader.trial if history.leader else None
+    leading = next((t.trial.move for t in tried if t.trial.id == leader), None)
+    paid = [(level, move) for move, level in expected.items() if move in MOVES and level - reference > least]
+    best = [move for _, move in sorted(paid, reverse=True) if move and move != leading]
+    if not best:
+        return []
+    names = [f"{best[0]}+{other}" for other in best[:2]]
+    return [name for name in names if applied(plan, history, base, name)]
+
+
+def _score(history: History) -> float:
+    interval = history.leader.interval if history.leader else None
+    return interval.score if interval else 0.0
+
+
+def average(history: History) -> Proposal | None:
+    """The mean of the best cooled-down checkpoints of one run (arXiv 2203.05482): of two, and of three if that led."""
+    phase, index = history.phase, history.phase.started.phase
+    averages = phase.of_kind("average")
+    if len(averages) >= AVERAGES or (averages and not (averages[-1].verdict and averages[-1].verdict.leads)):
+        return None
+    soup = [t for t in standing(history) if t.trial.kind != "average"][: len(averages) + 2]
+    known = {t.checkpoints[-1].id for t in soup}
+    if len(soup) < len(averages) + 2 or any(set(a.trial.of) == known for a in averages):
+        return None
+    best, worst = soup[0], soup[-1]
+    assert best.full is not None
+    assert worst.full is not None
+    behind = metric_of(phase.started).improvement(best.full.interval.score, worst.full.interval.score)
+    errors = [v.standard_error for t in soup if (v := t.verdict) and v.standard_error is not None]
+    if not errors or behind > SOUP_ERRORS * max(errors):
+        return None  # the mean of a good and a bad checkpoint is not better than the good one
+    trial = replace(
+        best.trial,
+        id=f"{index}.average-{len(averages) + 1}",
+        kind="average",
+        move=None,
+        length=None,
+        carry="weights",
+        of=tuple(t.checkpoints[-1].id for t in soup),
+    )
+    return Proposal(trial, f"the mean of the {len(soup)} best: {', '.join(t.trial.id for t in soup)}")
+
+
+def too_few(found: Interval) -> str:
+    """What is said of a validation split that cannot tell anything apart: how many examples it would take.
+
+    Estimated from the spread of this checkpoint's own score; what two checkpoints find hard alike needs fewer.
+    """
+    blocks = found.blocks
+    error = (found.high - found.low) / 2 / student_quantile(blocks) if blocks > 1 else math.inf
+    difference = WORTH_SEEING * abs(found.score)
+    wanted = blocks_needed(difference, error, 0, blocks)
+    many = f"about {max(wanted, LEAST_BLOCKS)}, or fewer," if wanted else "some hundreds"
+    return (
+        f"the validation split has {blocks} independent example{'s' if blocks != 1 else ''}, too few to tell two "
+        f"checkpoints apart; a verdict takes at least {LEAST_BLOCKS}, and {many} see a difference of {difference:.2g}"
+    )

@@ -1,0 +1,47 @@
+"""Trunks as they are proposed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from multistep.core.values.history import PhaseRecord, TrialRecord
+from multistep.core.values.plan import Plan
+from multistep.core.values.recipe import Recipe
+from multistep.core.values.trial import Proposal, Trial
+
+
+def trunk_trial(
+    plan: Plan,
+    phase: PhaseRecord,
+    reason: str,
+    *,
+    start: str | None = None,
+    rate: float | None = None,
+    skip: int = 0,
+    warmup: bool = True,
+    like: TrialRecord | None = None,
+) -> Proposal:
+    """A trunk of the phase's recipe from a checkpoint; or the one that goes on where another, `like`, was left."""
+    number = len(phase.of_kind("trunk"))
+    recipe = scheduled(phase.started.recipe)
+    if like is not None:
+        start = like.last_checkpoint.id if like.last_checkpoint else None
+        rate, warmup = like.trial.learning_rate, False
+    if not warmup:
+        recipe = replace(recipe, warmup_steps=0)
+    assert recipe.learning_rate is not None, "a resolved recipe has a learning rate"
+    name = f"{phase.started.phase}.trunk" + (f"-{number + 1}" if number else "")
+    index = phase.started.phase
+    peak = rate or recipe.learning_rate
+    return Proposal(Trial(name, index, "trunk", start, recipe, plan.seed, peak, skip_examples=skip), reason)
+
+
+def scheduled(recipe: Recipe) -> Recipe:
+    """A schedule's own cooldown: one-cycle falls as a cosine (arXiv 1708.07120), multi-step has fallen already."""
+    match recipe.schedule:
+        case "one-cycle":
+            return replace(recipe, cooldown="cosine", cooldown_fraction=1.0)
+        case "multi-step":
+            return replace(recipe, cooldown_fraction=0.0)
+        case _:
+            return recipe

@@ -1,0 +1,134 @@
+"""Which checkpoint is best on the population, given everything that was measured: expected gains, jointly.
+
+Every judged checkpoint was scored on the same blocks, by the metric and, where there is one, by the loss beside it.
+What is wanted is each one's true gain over the first. Beforehand a gain over the checkpoint that led when it was
+tried is normal with the mean and spread that its kind of attempt is known for; a gain of the loss goes with it, more
+or less closely. What was seen differs from that by the noise of the blocks, whose covariance they show themselves.
+The answer is the mean of a normal distribution given the others: no boundary stands in it, and what looks best by luck
+is drawn back by as much as its noise deserves.
+
+Sources: the maximum of noisy estimates is optimistic, and shrinkage mends it (Cawley and Talbot, JMLR 11, 2010);
+normal means with a normal prior (Efron and Morris, JASA 70, 1975).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from multistep.core.evidence.metric import Evaluation, Floats, Metric
+
+
+@dataclass(frozen=True)
+class Gain:
+    """What an attempt is expected to bring over who leads, in tolerances of the metric: mean and standard deviation."""
+
+    mean: float
+    spread: float
+
+
+@dataclass(frozen=True)
+class Link:
+    """How the loss goes with the metric from one checkpoint to another of the same run.
+
+    ratio: tolerances of the loss for one of the metric. correlation: of the two true gains.
+    """
+
+    ratio: float
+    correlation: float
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A checkpoint's evaluation, which of the ones before it led when it was tried (an index), what was expected."""
+
+    evaluation: Evaluation
+    over: int
+    prior: Gain
+
+
+@dataclass(frozen=True)
+class Expected:
+    """True gains over the first checkpoint, in the metric's unit: means (shape: checkpoints) and covariance."""
+
+    means: Floats
+    covariance: Floats
+
+    def between(self, one: int, other: int) -> tuple[float, float]:
+        """By how much `one` is expected to be better than `other`, and the standard deviation of that."""
+        c = self.covariance
+        variance = c[one, one] + c[other, other] - 2 * c[one, other]
+        return float(self.means[one] - self.means[other]), math.sqrt(max(0.0, float(variance)))
+
+
+def expected_gains(
+    metric: Metric, judged: Sequence[Judged], *, tolerance: float, loss: Metric | None = None, link: Link | None = None
+) -> Expected:
+    """The true gains over `judged[0]`, which is the reference and has no prior. All scores are finite.
+
+    `loss` and `link` are left out where the metric is the loss itself, or where there is none.
+    """
+    many = len(judged)
+    if many == 1:
+        return Expected(np.zeros(1), np.zeros((1, 1)))
+    measures = [(metric, tolerance)]
+    if loss is not None and link is not None:
+        measures.append((loss, loss.tolerance(loss.score(judged[0].evaluation))))
+    seen = np.concatenate([_gains(measure, judged) / unit for measure, unit in measures])
+    noise = _noise([(measure, unit) for measure, unit in measures], judged)
+
+    prior_mean, prior_covariance = _prior(judged, link if len(measures) == 2 else None)
+    weight = np.linalg.solve(prior_covariance + noise, prior_covariance).T
+    means = prior_mean + weight @ (seen - prior_mean)
+    covariance = prior_covariance - weight @ prior_covariance
+    of_metric = slice(0, many - 1)
+    full = np.zeros((many, many))
+    full[1:, 1:] = covariance[of_metric, of_metric] * tolerance**2
+    return Expected(np.concatenate([[0.0], means[of_metric] * tolerance]), full)
+
+
+def _gains(measure: Metric, judged: Sequence[Judged]) -> Floats:
+    first = measure.score(judged[0].evaluation)
+    return np.array([measure.improvement(measure.score(j.evaluation), first) for j in judged[1:]])
+
+
+def _noise(measures: Sequence[tuple[Metric, float]], judged: Sequence[Judged]) -> Floats:
+    """The covariance of what was seen around the true gains, in tolerances; the metric's rows before the loss's.
+
+    A covariance of many gains from few blocks is itself uncertain: correlations are drawn towards none by the share of
+    gains among blocks, and all of it is widened as Student's t is.
+    """
+    rows = []
+    for measure, unit in measures:
+        sign = 1.0 if measure.goal == "maximize" else -1.0
+        first = measure.influence(judged[0].evaluation)
+        rows += [sign * (measure.influence(j.evaluation) - first) / unit for j in judged[1:]]
+    influence = np.stack(rows)
+    blocks = influence.shape[1]
+    if blocks < 2:
+        return np.eye(len(rows)) * 1e12
+    covariance = np.atleast_2d(np.cov(influence)) / blocks
+    covariance *= (blocks - 1) / max(blocks - 3, 0.25)
+    drawn = min(1.0, len(rows) / blocks)
+    diagonal = np.diag(np.diag(covariance))
+    return np.asarray((1.0 - drawn) * covariance + drawn * diagonal + 1e-9 * np.eye(len(rows)))
+
+
+def _prior(judged: Sequence[Judged], link: Link | None) -> tuple[Floats, Floats]:
+    """Mean and covariance beforehand: gains add up along the chain of who led when each was tried."""
+    many = len(judged) - 1
+    path = np.zeros((many, many))  # which attempts' own gains lie between a checkpoint and the first
+    for k, one in enumerate(judged[1:]):
+        if one.over > 0:
+            path[k] = path[one.over - 1]
+        path[k, k] = 1.0
+    mean = path @ np.array([j.prior.mean for j in judged[1:]])
+    covariance = path @ np.diag([j.prior.spread**2 for j in judged[1:]]) @ path.T
+    if link is None:
+        return mean, covariance
+    between = link.correlation * link.ratio
+    block = np.block([[covariance, between * covariance], [between * covariance, link.ratio**2 * covariance]])
+    return np.concatenate([mean, between * mean]), block

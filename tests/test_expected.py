@@ -1,0 +1,87 @@
+"""Which checkpoint leads: expected scores, from the metric, the loss and what is known of a kind of attempt."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from multistep.core.evidence.expected import Gain, Judged, Link, expected_gains
+from multistep.core.evidence.metric import METRICS, Evaluation
+
+ACCURACY, LOSS = METRICS["accuracy"], METRICS["loss"]
+LINK = Link(ratio=8.0, correlation=0.6)
+OPEN = Gain(0.0, 5.0)
+EXAMPLES = 545
+
+
+def table(accuracy: float, loss: float, seed: int, *, share: float = 0.6) -> Evaluation:
+    """Predictions and losses of a checkpoint; `share` of what is hard is hard for every checkpoint."""
+    hard = np.random.default_rng(0).standard_normal(EXAMPLES)
+    own = np.random.default_rng(seed).standard_normal(EXAMPLES)
+    difficulty = np.sqrt(share) * hard + np.sqrt(1 - share) * own
+    right = difficulty < np.quantile(difficulty, accuracy)
+    losses = loss + 0.3 * (difficulty - difficulty.mean())
+    columns = {"label": np.ones(EXAMPLES), "prediction": right.astype(float), "loss": losses}
+    return Evaluation({**columns, "count": np.ones(EXAMPLES), "block": np.arange(float(EXAMPLES))})
+
+
+def gain(*tables: Evaluation, prior: Gain = OPEN, link: Link | None = LINK) -> float:
+    """The expected gain of the last over the first, in accuracy."""
+    judged = [Judged(t, 0, prior) for t in tables]
+    found = expected_gains(ACCURACY, judged, tolerance=0.002, loss=LOSS if link else None, link=link)
+    return float(found.means[-1])
+
+
+def test_a_better_checkpoint_leads_though_nothing_is_proven_and_its_gain_is_drawn_back() -> None:
+    plain, restart = table(0.809, 0.56, 1), table(0.829, 0.56, 2)
+    found = gain(plain, restart, link=None)
+    assert 0.0 < found < 0.02, "what looks better by luck is drawn back by as much as its noise deserves"
+    assert gain(plain, restart, prior=Gain(0.0, 50.0), link=None) == pytest.approx(0.02, abs=0.003)
+    assert gain(plain, restart, prior=Gain(-5.0, 1.0), link=None) < 0, "of a kind that is known to lose"
+
+
+def test_the_loss_says_what_the_metric_is_too_noisy_for() -> None:
+    plain = table(0.809, 0.56, 1)
+    assert gain(plain, table(0.809, 0.44, 2)) > 0.002 > gain(plain, table(0.809, 0.56, 2))
+    assert gain(plain, table(0.815, 0.75, 2)) < gain(plain, table(0.815, 0.56, 2))
+
+
+def test_a_reference_that_was_lucky_is_found_out_by_the_many_that_lose_to_it() -> None:
+    """What all share is the reference's own luck: each one alone is thought worse than together."""
+    plain, others = table(0.84, 0.5, 1, share=0.3), [table(0.82, 0.5, k, share=0.3) for k in range(2, 8)]
+    alone = gain(plain, others[0], link=None)
+    judged = [Judged(t, 0, OPEN) for t in (plain, *others)]
+    together = expected_gains(ACCURACY, judged, tolerance=0.002)
+    assert alone < float(np.mean(together.means[1:])) + 0.02
+    assert together.between(1, 2)[1] < together.between(1, 0)[1] * 1.5
+
+
+def test_expected_scores_are_right_on_average_and_choosing_by_them_beats_the_highest() -> None:
+    """True gains drawn from the prior, seen through noise: no optimism in who is chosen, and less regret."""
+    generator = np.random.default_rng(3)
+    unit, noise, blocks = 0.01, 3.0, 200
+    optimism, better = [], []
+    for _ in range(300):
+        spreads = np.array([0.5] * 11 + [4.0])  # some kinds of attempt are wilder than others
+        truth = np.concatenate([[0.0], generator.normal(0, spreads)])
+        rows = np.sqrt(blocks) * noise * generator.standard_normal((len(truth), blocks))
+        seen = -(rows + truth[:, None]) * unit
+        tables = [
+            Evaluation({"loss": row, "count": np.ones(blocks), "block": np.arange(float(blocks))}) for row in seen
+        ]
+        judged = [Judged(t, 0, Gain(0.0, s)) for t, s in zip(tables, [0.0, *spreads], strict=True)]
+        found = expected_gains(LOSS, judged, tolerance=unit)
+        chosen, highest = int(np.argmax(found.means)), int(np.argmin(seen.mean(axis=1)))
+        optimism.append(found.means[chosen] / unit - truth[chosen])
+        better.append(truth[chosen] - truth[highest])
+    assert abs(np.mean(optimism)) < 3 * np.std(optimism) / np.sqrt(300)
+    assert np.mean(better) > 0.3, "tolerances"
+
+
+def test_chains_of_attempts_add_up_their_gains() -> None:
+    """A second attempt from the first's checkpoint is expected to be near that one, not near the reference."""
+    tables = [table(0.80, 0.5, 1), table(0.84, 0.5, 2), table(0.84, 0.5, 3)]
+    judged = [Judged(tables[0], 0, OPEN), Judged(tables[1], 0, OPEN), Judged(tables[2], 1, Gain(0.0, 1.0))]
+    found = expected_gains(ACCURACY, judged, tolerance=0.002)
+    alone = gain(tables[0], tables[2], prior=Gain(0.0, 1.0), link=None)
+    assert found.means[2] > 2 * alone
