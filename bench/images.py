@@ -10,27 +10,17 @@ Results are kept in FOLDER/results.jsonl and used again, so that an interrupted 
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
-import tarfile
 import time
 from pathlib import Path
 from typing import Any
 
+import data_sets
+
 AIMS = {"fashion": 0.935, "signs": 0.97}
 Result = dict[str, Any]
-
-
-def data_of(name: str, source: Path, out: Path) -> Path:
-    if name == "fashion":
-        return source / "fashion-mnist"
-    folder = out / "sign-digits"
-    if not folder.is_dir():
-        with tarfile.open(source / "sign-digits" / "sign-digits.tar.gz") as archive:
-            archive.extractall(out, filter="data")
-    return folder
 
 
 class Bench:
@@ -48,7 +38,9 @@ class Bench:
                 return result
         folder = self.out / "runs" / f"{name}-{seed}-{self.budget}" / "run"
         command = [str(Path(sys.executable).with_name("multistep")), "train", "--task", "image-classification"]
-        command += ["--data", str(data_of(name, self.source, self.out)), "--budget", f"{self.budget}s"]
+        fashion = self.source / "fashion-mnist"
+        data = fashion if name == "fashion" else data_sets.sign_digits(self.source, self.out)
+        command += ["--data", str(data), "--budget", f"{self.budget}s"]
         command += ["--seed", str(seed), "--out", str(folder), "--json"]
         began = time.monotonic()
         done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -88,9 +80,7 @@ def main() -> None:
     parser.add_argument("--budget", type=int, default=600, help="seconds a run")
     parser.add_argument("--out", type=Path, default=Path("build/bench-images"))
     given = parser.parse_args()
-    source = Path(os.environ.get("MULTISTEP_DATA", ""))
-    if not (source / "fashion-mnist").is_dir():
-        sys.exit("bench/images.py: set MULTISTEP_DATA to the folder that holds fashion-mnist and sign-digits")
+    source = data_sets.data_folder("fashion-mnist")
     bench = Bench(given.out, source, given.budget)
     print("| data | test accuracy | 95%, seed 0 | validation | macro-F1 | pixels, logistic | steps | seconds | aim |")
     print("|---|---|---|---|---|---|---|---|---|")

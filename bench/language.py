@@ -11,7 +11,6 @@ again, so that an interrupted benchmark goes on.
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -19,16 +18,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+import data_sets
+
 HIDDEN_SHARE = 1 / 3  # of the budget goes to fill-mask
 Result = dict[str, Any]
-
-
-def data_of(name: str, source: Path) -> dict[str, str]:
-    if name == "chnsenticorp":
-        files = {"train": "train", "validation": "dev_clean", "test": "test_clean"}
-        return {split: str(source / "chnsenticorp" / f"{file}.tsv") for split, file in files.items()}
-    files = {"train": "train", "validation": "dev", "test": "test"}
-    return {split: str(source / "sst2" / f"{file}.tsv") for split, file in files.items()}
 
 
 class Bench:
@@ -42,7 +35,7 @@ class Bench:
     def plan(self, name: str, seed: int) -> dict[str, Any]:
         wanted: dict[str, Any] = {
             "task": "text-classification",
-            "data": data_of(name, self.source),
+            "data": (data_sets.chnsenticorp if name == "chnsenticorp" else data_sets.sst2)(self.source),
             "budget": f"{self.budget}s",
             "seed": seed,
         }
@@ -103,10 +96,8 @@ def main() -> None:
     parser.add_argument("--model", help="folder or hub id of a pretrained encoder, for sst2-pretrained")
     parser.add_argument("--out", type=Path, default=Path("build/bench-language"))
     given = parser.parse_args()
-    source = Path(os.environ.get("MULTISTEP_DATA", ""))
-    if not (source / "sst2").is_dir():
-        sys.exit("bench/language.py: set MULTISTEP_DATA to the folder that holds sst2 and chnsenticorp")
-    bench = Bench(given.out.resolve(), source.resolve(), given.budget, given.model)
+    source = data_sets.data_folder("sst2")
+    bench = Bench(given.out.resolve(), source, given.budget, given.model)
     print("| data | seeds | test accuracy: mean (range) | seed 0, 95% interval | baseline | gain over it | seconds |")
     print("|---|---|---|---|---|---|---|")
     for name in given.sets.split(","):

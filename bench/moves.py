@@ -13,7 +13,6 @@ Results are kept in FOLDER/results.jsonl and used again, so that an interrupted 
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -21,31 +20,18 @@ import time
 from pathlib import Path
 from typing import Any
 
+import data_sets
+
 RATES = (2.5e-3, 5e-3, 1e-2)
-# Characters of tiny Shakespeare: little to train on, read many times over, and enough beside it to tell by.
-SMALL = {"train": 100_000, "validation": 130_000, "test": 130_000}
 Result = dict[str, Any]
 
 
 def data_of(name: str, source: Path, out: Path) -> Path:
     if name == "songci":
-        folder = out / "songci"
-        folder.mkdir(parents=True, exist_ok=True)
-        for split, file in (("train", "train"), ("validation", "val"), ("test", "test")):
-            (folder / f"{split}.txt").write_bytes((source / "songci" / f"{file}.txt").read_bytes())
-        return folder
-    text = (source / "tinyshakespeare" / "input.txt").read_text(encoding="utf-8")
+        return data_sets.songci(source, out)
     if name == "small":
-        folder = out / "small"
-        folder.mkdir(parents=True, exist_ok=True)
-        begin = 0
-        for split, size in SMALL.items():
-            (folder / f"{split}.txt").write_text(text[begin : begin + size], encoding="utf-8")
-            begin += size
-        return folder
-    path = out / f"{name}.txt"
-    path.write_text(text[:300_000] if name == "shakespeare300k" else text, encoding="utf-8")
-    return path
+        return data_sets.small(source, out)
+    return data_sets.shakespeare(source, out, 300_000 if name == "shakespeare300k" else None)
 
 
 class Bench:
@@ -115,9 +101,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, help="the rival's rate, instead of a search for its best")
     parser.add_argument("--out", type=Path, default=Path("build/bench-moves"))
     given = parser.parse_args()
-    source = Path(os.environ.get("MULTISTEP_DATA", ""))
-    if not (source / "tinyshakespeare").is_dir():
-        sys.exit("bench/moves.py: set MULTISTEP_DATA to the folder that holds tinyshakespeare and songci")
+    source = data_sets.data_folder("tinyshakespeare")
     bench = Bench(given.out, source, given.budget)
     print("| data | rate | AdamW, linear to zero | multistep | wins | kept moves in all | n-gram |")
     print("|---|---|---|---|---|---|---|")

@@ -14,28 +14,22 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import os
 import shutil
 import statistics
 import subprocess
 import sys
-import tarfile
 import time
 from pathlib import Path
 from typing import Any
+
+import data_sets
 
 Result = dict[str, Any]
 
 
 def digits(source: Path, out: Path) -> dict[str, Path]:
     """A manifest for each speaker left out, beside the unpacked recordings."""
-    folder = out / "fsdd"
-    if not (folder / "recordings").is_dir():
-        out.mkdir(parents=True, exist_ok=True)
-        with tarfile.open(source / "fsdd" / "fsdd-recordings.tar.xz") as archive:
-            archive.extractall(out, filter="data")
-    with (source / "fsdd" / "manifest.csv").open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+    folder, rows = data_sets.spoken_digits(source, out), data_sets.spoken_rows(source)
     speakers = sorted({row["speaker"] for row in rows})
     found = {}
     for i, speaker in enumerate(speakers):
@@ -142,9 +136,7 @@ def main() -> None:
     parser.add_argument("--speakers", default="", help="of fsdd, to leave out; default all")
     parser.add_argument("--out", type=Path, default=Path("build/bench-speech"))
     given = parser.parse_args()
-    source = Path(os.environ.get("MULTISTEP_DATA", ""))
-    if not (source / "fsdd").is_dir():
-        sys.exit("bench/speech.py: set MULTISTEP_DATA to the folder that holds fsdd and an4_tiny")
+    source = data_sets.data_folder("fsdd")
     bench, models = Bench(given.out, given.budget), given.models.split(",")
     if "fsdd" in given.sets.split(","):
         manifests = digits(source, given.out)
