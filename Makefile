@@ -46,6 +46,9 @@ bench: $(READY)
 	$(BIN)/python bench/language.py
 	$(BIN)/python bench/images.py
 	$(BIN)/python bench/speech.py
+	for way in multistep plain adamw; do $(BIN)/python bench/regret.py run --out build/bench-regret --way $$way || exit 1; done
+	$(BIN)/python bench/regret.py report build/bench-regret
+	$(BIN)/python bench/regret.py link build/bench-regret
 
 # torch comes first and pinned, so that a CPU build is taken where one is offered; the rest finds it installed.
 $(READY): requirements.lock pyproject.toml

@@ -2,18 +2,31 @@
 
     MULTISTEP_DATA=... python bench/regret.py run --out DIR [--budget 120s] [--seeds 0,1,2] [--sets sst2,songci]
         [--way multistep|plain|adamw]
+    python bench/regret.py report DIR... [--each]
+    python bench/regret.py link DIR...
 
 run: real runs through the product's own loop, a process and a thread each (bench/regret_runs.py says what is kept);
 complete ones are left alone, so that an interrupted benchmark goes on. `plain` is the plain run alone for the whole
 budget, without moves; `adamw` is AdamW, linear to zero over the whole budget, the best of three rates by the
-validation score of seed 0. All seeds of a set follow each other last: seed 0 of every set comes first.
+validation score of seed 0. Seed 0 of every set comes first, then seed 1 of every set, so that all sets are seen early.
+report: tables of such folders, without training. Rules of selection are compared by replaying them over the same
+tables (RULES in bench/regret_rules.py). Runs of `plain` and `adamw` are looked for in all the folders that are named;
+two folders with `multistep` runs, of old code and of new, are told apart by their names.
+link: how well differences of validation score and loss between two trials foretell the difference of test scores.
 """
 
+from __future__ import annotations
+
 import argparse
+import signal
+import statistics
 import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import data_sets
+from regret_link import print_link
+from regret_rules import LOSS, RULES, Choice, Made, choices, proven_steps, read_all
 from regret_runs import SETS, WAYS, Bench, make_one
 
 
@@ -26,6 +39,8 @@ def run(given: argparse.Namespace) -> None:
         print("no pretrained encoder at hand (MULTISTEP_ENCODER=FOLDER): its set is left out", file=sys.stderr)
         names = [name for name in names if not SETS[name].pretrained]
     out.mkdir(parents=True, exist_ok=True)
+    # Leaving by an exception, it takes the run that is going on with it; a signal alone would leave that behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     bench = Bench(out, source, given.budget, Path(__file__).resolve())
     failed = 0
     for seed in map(int, given.seeds.split(",")):
@@ -33,6 +48,115 @@ def run(given: argparse.Namespace) -> None:
             failed += bench.make(name, given.way, seed) is None
     if failed:
         sys.exit(f"{failed} runs failed; the same command tries them again")
+
+
+# Reports ------------------------------------------------------------------------------------------
+
+
+def report(folders: Sequence[Path], *, each: bool) -> None:
+    found = read_all(folders)
+    for folder in folders:
+        runs = [made for made in found if made.way == "multistep" and made.folder.parent == folder]
+        if not runs:
+            continue
+        print(f"\n## {folder.name}: {len(runs)} runs, {', '.join(sorted({made.budget for made in runs}))}\n")
+        if each:
+            print_each(runs)
+        of_rules = {name: list(choices(runs, rule, found)) for name, rule in RULES.items()}
+        print_sets(of_rules)
+        print_all("All runs", of_rules)
+        choosing = {name: [c for c in every if len(c.made.judged) > 1] for name, every in of_rules.items()}
+        if any(choosing.values()):
+            print_all("Runs in which there was something to choose", choosing)
+        other = [made for made in runs if made.shipped != proven_steps(made)]
+        print(
+            f"\nThe present rule, replayed, ships another checkpoint than the run did in {len(other)} of {len(runs)}."
+        )
+        ended = statistics.mean(made.seconds for made in runs)
+        print(f"A run took {ended:.0f} s on average and judged {_judged(runs)} checkpoints.")
+
+
+def print_sets(of_rules: dict[str, list[Choice]]) -> None:
+    """A row for each set and rule; means over seeds, in the metric's unit unless said."""
+    columns = "set | rule | runs | judged | test | best | regret | in tolerances"
+    print(f"| {columns} | over plain | over AdamW | over baseline |")
+    print("|---" * 11 + "|")
+    for name in sorted({choice.made.name for choice in next(iter(of_rules.values()))}):
+        of_set = {rule: [c for c in every if c.made.name == name] for rule, every in of_rules.items()}
+        if all(len(choice.made.judged) == 1 for some in of_set.values() for choice in some):
+            of_set = {"any": of_set["first"]}  # one checkpoint leaves nothing to choose
+        for rule, some in of_set.items():
+            runs = [choice.made for choice in some]
+            cells = [
+                f"{name}, {runs[0].metric.name}",
+                rule,
+                str(len(runs)),
+                _judged(runs),
+                f"{statistics.mean(choice.score for choice in some):.4f}",
+                f"{statistics.mean(made.best for made in runs):.4f}",
+                f"{statistics.mean(choice.regret for choice in some):.4f}",
+                f"{statistics.mean(choice.regret / choice.tolerance for choice in some):.2f}",
+                _gain(choice.over_plain for choice in some),
+                _gain(choice.over_adamw for choice in some),
+                _gain(choice.over_baseline for choice in some),
+            ]
+            print(f"| {' | '.join(cells)} |")
+
+
+def print_all(title: str, of_rules: dict[str, list[Choice]]) -> None:
+    """A row for each rule over all sets, in tolerances; each set weighs the same."""
+    runs = [choice.made for choice in next(iter(of_rules.values()))]
+    print(f"\n{title}: {len(runs)} runs of {len({made.name for made in runs})} sets, in tolerances.")
+    print("Mean over sets (its standard error); worse: runs that are over one tolerance behind.\n")
+    print("| rule | regret | largest of a run | over first | over plain | worse | over AdamW | worse | over baseline |")
+    print("|---" * 9 + "|")
+    for rule, every in of_rules.items():
+        cells = [rule, _mean_of_sets(every, [c.regret for c in every])]
+        cells += [f"{max(c.regret / c.tolerance for c in every):.1f}"]
+        cells += [_mean_of_sets(every, [c.over_first for c in every])]
+        for gains in ([c.over_plain for c in every], [c.over_adamw for c in every]):
+            known = [(c, gain) for c, gain in zip(every, gains, strict=True) if gain is not None]
+            worse = sum(gain < -c.tolerance for c, gain in known)
+            cells += [_mean_of_sets(every, gains), f"{worse} of {len(known)}" if known else ""]
+        cells += [_mean_of_sets(every, [c.over_baseline for c in every])]
+        print(f"| {' | '.join(cells)} |")
+
+
+def print_each(runs: Sequence[Made]) -> None:
+    """Each judged checkpoint with what was known of it and what was not."""
+    print("| run | trial | kind | step | validation | validation loss | test | test loss | taken by |")
+    print("|---" * 9 + "|")
+    for made in runs:
+        taken = {name: rule(made) for name, rule in RULES.items()}
+        for index, one in enumerate(made.judged):
+            kind = one.kind + (f" {one.move}" if one.move else "")
+            scores = [f"{m.score(t):.4f}" for t in (one.validation, one.test) for m in (made.metric, LOSS)]
+            takers = ", ".join(name for name, chosen in taken.items() if chosen == index)
+            cells = [f"{made.name} {made.seed}", one.trial, kind, str(one.step), *scores, takers]
+            print(f"| {' | '.join(cells)} |")
+    print()
+
+
+def _judged(runs: Sequence[Made]) -> str:
+    return f"{statistics.mean(len(made.judged) for made in runs):.1f}"
+
+
+def _gain(gains: Iterable[float | None]) -> str:
+    known = [gain for gain in gains if gain is not None]
+    return f"{statistics.mean(known):+.4f}" if known else ""
+
+
+def _mean_of_sets(every: Sequence[Choice], values: Sequence[float | None]) -> str:
+    """In tolerances: the mean of the sets' means, with its standard error."""
+    by_set: dict[str, list[float]] = {}
+    for choice, value in zip(every, values, strict=True):
+        if value is not None:
+            by_set.setdefault(choice.made.name, []).append(value / choice.tolerance)
+    means = [statistics.mean(some) for some in by_set.values()]
+    if not means:
+        return ""
+    error = f" ({statistics.stdev(means) / len(means) ** 0.5:.1f})" if len(means) > 1 else ""
+    return f"{statistics.mean(means):.2f}{error}"
 
 
 def main() -> None:
@@ -46,11 +170,21 @@ def main() -> None:
     running.add_argument("--way", choices=WAYS, default="multistep")
     one = verbs.add_parser("one", help="what `run` starts for each run")
     one.add_argument("folder", type=Path)
+    for name in ("report", "link"):
+        reading = verbs.add_parser(name)
+        reading.add_argument("folders", type=Path, nargs="+")
+        if name == "report":
+            reading.add_argument("--each", action="store_true", help="a row for each judged checkpoint too")
     given = parser.parse_args()
-    if given.verb == "run":
-        run(given)
-    else:
-        make_one(given.folder)
+    match given.verb:
+        case "run":
+            run(given)
+        case "one":
+            make_one(given.folder)
+        case "report":
+            report(given.folders, each=given.each)
+        case "link":
+            print_link([made for made in read_all(given.folders) if made.way == "multistep"])
 
 
 if __name__ == "__main__":

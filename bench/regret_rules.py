@@ -1,0 +1,197 @@
+"""Runs as bench/regret_runs.py leaves them, and the rules that could have chosen among their judged checkpoints."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from multistep.core.choice.verdicts import paired
+from multistep.core.evidence.compare import compare
+from multistep.core.evidence.metric import Evaluation, Metric, metric_named
+from multistep.core.evidence.spending import Attempt, critical_value
+from multistep.engine.rundir import RunDirectory
+
+LOSS = metric_named("loss")
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A trial that was evaluated in full, on the split that choices may see and on the one that they may not."""
+
+    trial: str
+    kind: str
+    move: str | None
+    step: int
+    validation: Evaluation
+    test: Evaluation
+
+
+@dataclass(frozen=True)
+class Made:
+    """A complete run: the trials that could have been shipped, in order, and which one was.
+
+    `reruns` were evaluated too, but repeat a trial with another seed and are never shipped.
+    """
+
+    folder: Path
+    name: str  # of the data set
+    way: str
+    seed: int
+    budget: str
+    rate: float | None
+    metric: Metric
+    judged: tuple[Judged, ...]
+    reruns: tuple[Judged, ...]
+    shipped: int
+    baseline: float  # its test score
+    seconds: float
+    stopped: str
+
+    @property
+    def tests(self) -> tuple[float, ...]:
+        return tuple(self.metric.score(each.test) for each in self.judged)
+
+    @property
+    def best(self) -> float:
+        """The best test score among the judged; the luck of that split is in it, so some regret stays for any rule."""
+        return max(self.tests, key=lambda score: self.metric.improvement(score, 0.0))
+
+
+# Reading ------------------------------------------------------------------------------------------
+
+
+def read_all(folders: Sequence[Path]) -> list[Made]:
+    found = [read_made(path.parent) for folder in folders for path in sorted(folder.glob("*/made.json"))]
+    return sorted(found, key=lambda made: (made.name, made.way, made.seed))
+
+
+def read_made(folder: Path) -> Made:
+    made: dict[str, Any] = json.loads((folder / "made.json").read_text(encoding="utf-8"))
+    validation, test = RunDirectory(folder / "run"), RunDirectory(folder / "test")
+    judged: list[Judged] = []
+    reruns: list[Judged] = []
+    for text in (folder / "judged.jsonl").read_text(encoding="utf-8").splitlines():
+        line = json.loads(text)
+        tables = validation.read_table(line["validation"]), test.read_table(line["test"])
+        one = Judged(line["trial"], line["kind"], line["move"], line["step"], *tables)
+        (reruns if one.kind == "rerun" else judged).append(one)
+    return Made(
+        folder,
+        made["set"],
+        made["way"],
+        made["seed"],
+        made["budget"],
+        made["rate"],
+        metric_named(made["metric"]),
+        tuple(judged),
+        tuple(reruns),
+        [each.trial for each in judged].index(made["shipped"]),
+        made["baseline"],
+        made["seconds"]["total"],
+        made["stopped"],
+    )
+
+
+# Rules --------------------------------------------------------------------------------------------
+
+Rule: TypeAlias = Callable[[Made], int]  # which of `judged` is chosen; a rule looks at no `test`
+
+
+def first(_: Made) -> int:
+    return 0
+
+
+def shipped(made: Made) -> int:
+    return made.shipped
+
+
+def highest(made: Made) -> int:
+    """The best validation score, the earlier of equals."""
+    return _best(made.metric, made)
+
+
+def least_loss(made: Made) -> int:
+    """The lowest validation loss, whatever the metric; with the best score where there is no loss."""
+    return _best(LOSS if LOSS.applies(made.judged[0].validation) else made.metric, made)
+
+
+def _best(metric: Metric, made: Made) -> int:
+    scores = [metric.improvement(metric.score(each.validation), 0.0) for each in made.judged]
+    return max(range(len(scores)), key=lambda i: scores[i])
+
+
+def proven_steps(made: Made) -> int:
+    """Stay with a checkpoint until another is proven better: what was shipped by before choice and claim parted."""
+    metric, leader = made.metric, 0
+    attempts: list[Attempt] = []
+    for index, each in enumerate(made.judged[1:], start=1):
+        if not math.isfinite(metric.score(each.validation)):
+            continue
+        rival = made.judged[leader].validation
+        differences, found = paired(metric, each.validation, rival), compare(metric, each.validation, rival)
+        kept = found.improvement > critical_value(attempts, differences) * found.standard_error
+        attempts.append(Attempt(differences, kept))
+        leader = index if kept else leader
+    return leader
+
+
+# One line adds a rule: its name in the tables, and a function from a run to the index of the checkpoint it takes.
+RULES: Mapping[str, Rule] = {
+    "shipped": shipped,
+    "first": first,
+    "present rule": proven_steps,
+    "highest": highest,
+    "loss": least_loss,
+}
+
+
+# What a choice was worth --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A rule's choice in one run, judged by the test split; differences in the metric's unit, positive is better."""
+
+    made: Made
+    score: float
+    regret: float
+    over_first: float
+    over_plain: float | None
+    over_adamw: float | None
+    over_baseline: float
+
+    @property
+    def tolerance(self) -> float:
+        """What the differences are divided by so that sets can be averaged."""
+        return self.made.metric.tolerance(self.made.best)
+
+
+def choices(runs: Sequence[Made], rule: Rule, rivals: Sequence[Made]) -> Iterator[Choice]:
+    """The rule's choice in each run, against what the other ways came to with the same set, seed and budget."""
+    for made in runs:
+        better, tests = made.metric.improvement, made.tests
+        score = tests[rule(made)]
+        plain, adamw = (rival_score(made, rivals, way) for way in ("plain", "adamw"))
+        yield Choice(
+            made,
+            score,
+            better(made.best, score),
+            better(score, tests[0]),
+            None if plain is None else better(score, plain),
+            None if adamw is None else better(score, adamw),
+            better(score, made.baseline),
+        )
+
+
+def rival_score(made: Made, rivals: Sequence[Made], way: str) -> float | None:
+    """The test score of another way of training; of several rates, that of the best on the validation split."""
+    same = [r for r in rivals if (r.name, r.way, r.seed, r.budget) == (made.name, way, made.seed, made.budget)]
+    if not same:
+        return None
+    metric = made.metric
+    best = max(same, key=lambda r: metric.improvement(metric.score(r.judged[r.shipped].validation), 0.0))
+    return best.tests[best.shipped]
