@@ -4,8 +4,8 @@
     python bench/priors.py write            makes src/multistep/core/choice/priors.json of them
     python bench/priors.py table            the table, and what it foretells of a data set that was left out
 
-RUNS are folders of `bench/regret.py`, whose runs have scored every judged checkpoint on the test split too; a gain is
-then the mean of both splits', so that a leader that was lucky on validation makes nobody look bad. Gains are in
+RUNS are folders of runs that `bench/regret.py` made, which have scored every judged checkpoint on the test split too; a
+gain is the mean of both splits', so that a leader that was lucky on validation makes nobody look bad. Gains are in
 tolerances of the metric, over who led when the attempt was chosen.
 """
 
@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+from regret_rules import read_made
 
 from multistep.core.choice.moves import MOVES
 from multistep.core.choice.options import situation_of
@@ -26,7 +27,6 @@ from multistep.core.evidence.expected import Gain
 from multistep.core.evidence.metric import METRICS, OF_LOSS, Evaluation, Metric
 from multistep.core.values.events import TrialStarted
 from multistep.core.values.history import History, TrialRecord, fold
-from multistep.core.values.judging import metric_of
 from multistep.engine.journal import read_entries
 from multistep.engine.rundir import RunDirectory
 
@@ -88,36 +88,24 @@ class Attempt:
 
 def read(folder: Path) -> list[Attempt]:
     """The attempts of one run."""
-    directory = RunDirectory(folder)
+    made = read_made(folder)
     history = History()
     situations: dict[str, str] = {}
-    for entry in read_entries(directory.journal):
+    for entry in read_entries(RunDirectory(folder / "run").journal):
         if isinstance(entry.event, TrialStarted) and history.leader:
             situations[entry.event.trial.id] = situation_of(history)
         history = fold([entry], history)
-    metric = metric_of(history.phase.started)
+    tables = {one.trial: one for one in made.judged}
     found = []
-    for record in history.phase.trials.values():
-        over = history.phase.trials.get(record.over or "")
-        if record.trial.id not in situations or record.full is None or over is None or over.full is None:
+    for name, one in tables.items():
+        record = history.trial(name)
+        over = tables.get(record.over or "")
+        if name not in situations or over is None or record.verdict is None or record.verdict.failed:
             continue
-        if record.verdict is None or record.verdict.failed:
-            continue
-        pairs = [(directory.read_table(record.full.table), directory.read_table(over.full.table))]
-        test = [_test_table(folder, t.trial.id) for t in (record, over)]
-        if test[0] is not None and test[1] is not None:
-            pairs.append((test[0], test[1]))
-        found.append(
-            Attempt(
-                folder.name.rsplit("-", 2)[0],
-                folder.name,
-                record.trial.id,
-                metric.name,
-                kind_of(record, situations[record.trial.id]),
-                situations[record.trial.id],
-                **_gains(metric, pairs),
-            )
-        )
+        pairs = [(one.validation, over.validation), (one.test, over.test)]
+        kind = kind_of(record, situations[name])
+        about = (made.name, folder.name, name, made.metric.name, kind, situations[name])
+        found.append(Attempt(*about, *_gains(made.metric, pairs)))
     return found
 
 
@@ -132,16 +120,10 @@ def kind_of(record: TrialRecord, situation: str) -> str:
     return "model" if name.startswith("model-") else name
 
 
-def _test_table(folder: Path, trial: str) -> Evaluation | None:
-    found = folder / "test" / f"{trial}.npz"
-    if not found.exists():
-        return None
-    with np.load(found) as columns:
-        return Evaluation({name: columns[name] for name in columns.files})
-
-
-def _gains(metric: Metric, pairs: Sequence[tuple[Evaluation, Evaluation]]) -> dict[str, float]:
-    """The mean over the splits of the paired gains of the metric and of the loss."""
+def _gains(metric: Metric, pairs: Sequence[tuple[Evaluation, Evaluation]]) -> tuple[float, ...]:
+    """Gain and its error, and where there is a loss beside the metric its gain, error and covariance with the metric's:
+    means over the splits of paired differences.
+    """
     measures = [metric]
     if metric.name not in OF_LOSS and all(METRICS["loss"].applies(table) for pair in pairs for table in pair):
         measures.append(METRICS["loss"])
@@ -151,14 +133,9 @@ def _gains(metric: Metric, pairs: Sequence[tuple[Evaluation, Evaluation]]) -> di
         means.append(rows.mean(axis=1))
         covariances.append(np.atleast_2d(np.cov(rows)) / rows.shape[1])
     mean, covariance = np.mean(means, axis=0), np.mean(covariances, axis=0) / len(pairs)
-    found = {"gain": float(mean[0]), "error": float(math.sqrt(covariance[0, 0]))}
-    if len(measures) == 2:
-        found |= {
-            "loss_gain": float(mean[1]),
-            "loss_error": float(math.sqrt(covariance[1, 1])),
-            "covariance": float(covariance[0, 1]),
-        }
-    return found
+    errors = np.sqrt(np.diag(covariance))
+    found = (float(mean[0]), float(errors[0]))
+    return found if len(measures) == 1 else (*found, float(mean[1]), float(errors[1]), float(covariance[0, 1]))
 
 
 # From attempts to the table -----------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -28,7 +29,7 @@ def test_noise_takes_from_a_wild_bet_what_nobody_could_choose() -> None:
 
 
 def test_a_long_bet_must_be_worth_more_than_the_short_ones_whose_time_it_takes() -> None:
-    short = [Option(f"short {k}", Gain(1.0, 0.0), 10.0, stacks=True) for k in range(6)]
+    short = [Option(f"short {k}", Gain(1.0, 0.0), 10.0) for k in range(6)]
     taken = choose([Option("long", Gain(2.9, 0.0), 60.0), *short], 60.0, 0.0).taken
     assert taken is not None
     assert taken.name.startswith("short"), "six fading ones are worth 2.9, and the long one a little less"
@@ -39,14 +40,23 @@ def test_a_long_bet_must_be_worth_more_than_the_short_ones_whose_time_it_takes()
 
 def test_what_goes_its_own_way_adds_nothing_to_what_was_found_before_it() -> None:
     """A trunk that will pass who leads makes a small gain over that one worthless: it goes first."""
-    trunk = Option("trunk", Gain(10.0, 1.0), 50.0, group="trunk")
-    small = Option("small", Gain(1.0, 1.0), 10.0, stacks=True)
+    trunk = Option("trunk", Gain(10.0, 1.0), 50.0, group="trunk", stacks=False)
+    small = Option("small", Gain(1.0, 1.0), 10.0)
     taken = choose([small, trunk], 60.0, 0.0).taken
     assert taken is trunk
 
 
+def test_what_could_follow_counts_and_is_not_taken_itself() -> None:
+    cool = Option("cool", Gain(0.0, 0.0), 10.0, group="trunk", stacks=False)
+    on = Option("go on", Gain(1.0, 0.0), 60.0, group="trunk", stacks=False)
+    restart = Option("restart", Gain(5.0, 0.0), 40.0)
+    assert choose([cool, on], 60.0, 0.0, least=0.0).taken is on
+    assert choose([cool, on], 60.0, 0.0, later=[restart], least=0.0).taken is cool
+    assert choose([cool, replace(on, cost=45.0)], 45.0, 0.0, later=[restart], least=0.0).taken is not cool
+
+
 def test_lengths_of_one_thing_exclude_each_other() -> None:
-    lengths = [Option(f"on for {k}", Gain(float(k), 0.0), 10.0 * k, group="extend", stacks=True) for k in (1, 2)]
+    lengths = [Option(f"on for {k}", Gain(float(k), 0.0), 10.0 * k, group="extend") for k in (1, 2)]
     assert rest([(o, worth(o.gain)) for o in lengths], 30.0) <= 2.0
     choice = choose(lengths, 30.0, 0.0)
     assert choice.taken is lengths[1]

@@ -46,7 +46,7 @@ class Verbs(TyperGroup):
 app = typer.Typer(
     name="multistep",
     cls=Verbs,
-    help="Train in measured phases; keep only what the evaluation proves.",
+    help="Train in measured phases; choose by expected value, claim by proof.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -76,7 +76,7 @@ def _cooling(plan: Plan, history: History, trunk: TrialRecord, without_last: int
         return None
     unit, beside = left.unit, extra(history, left.unit)
     cooldown = STABLE_COOLDOWN * trunk.step
-    now = Option(COOL, seen.gain(0.0, cooldown), in_unit(history, cooldown, unit) + beside, group=TRUNK)
+    now = Option(COOL, seen.gain(0.0, cooldown), in_unit(history, cooldown, unit) + beside, group=TRUNK, stacks=False)
     after = Amount(max(0.0, left.value - now.cost), unit)
     recipe = replace(trunk.trial.recipe, learning_rate=trunk.trial.learning_rate)
     base = Base(None, recipe, trunk.trial.learning_rate)
@@ -84,13 +84,12 @@ def _cooling(plan: Plan, history: History, trunk: TrialRecord, without_last: int
     later = []
     if length := sibling_length(history, after, trained=in_unit(history, trunk.step + cooldown, unit)):
         names = names_of(plan, history, base)
-        later += [Option(name, prior(name, situation), length.value + beside, stacks=True) for name in names]
+        later += [Option(name, prior(name, situation), length.value + beside) for name in names]
     if situation == "overfitting" and "learning_rate" not in plan.phase(history.phase.started.phase).recipe:
         later.append(Option(RESTART, prior(RESTART, situation), after.value / 2))
     # Cooling down is worth something even where it gains nothing over going on: least is for what ends a run.
-    return choose(
-        [now, *_going_on(plan, history, trunk, seen, unit), *later], left.value, noise_of(plan, history), least=0.0
-    )
+    own = [now, *_going_on(plan, history, trunk, seen, unit)]
+    return choose(own, left.value, noise_of(plan, history), later=later, least=0.0)
 
 
 def _going_on(plan: Plan, history: History, trunk: TrialRecord, seen: Outlook, unit: Unit) -> list[Option]:
@@ -108,7 +107,7 @@ def _going_on(plan: Plan, history: History, trunk: TrialRecord, seen: Outlook, u
             continue
         cost = in_unit(history, steps, unit) + (beside if share < 1.0 else 0.0)
         name = "go on to the end" if share == 1.0 else f"go on for {share:.0%} of what is left"
-        found.append(Option(name, seen.gain(plateau, steps - plateau), cost, group=TRUNK))
+        found.append(Option(name, seen.gain(plateau, steps - plateau), cost, group=TRUNK, stacks=False))
     return found
 
 
@@ -164,9 +163,8 @@ def _fork_option(plan: Plan, history: History, trunk: TrialRecord, fork: Fork, u
     # What is left was measured by the clock; a last fork that takes all of it fits by definition.
     left = remaining(plan, history)
     cost = min(cost, left.value) if left and cost <= 1.1 * left.value else cost
-    return Option(
-        name, Gain(known.mean - lead, known.spread), cost, trunk_trial(plan, history.phase, name, like=trunk), TRUNK
-    )
+    gain = Gain(known.mean - lead, known.spread)
+    return Option(name, gain, cost, trunk_trial(plan, history.phase, name, like=trunk), TRUNK, stacks=False)
 
 
 def _siblings(plan: Plan, history: History, left: Amount) -> list[Option]:
@@ -190,24 +188,24 @@ def _siblings(plan: Plan, history: History, left: Amount) -> list[Option]:
     if None not in done and not _is_trunks(phase, base.start):
         gain = learned(prior(ON, situation), _seen(plan, history, None))
         reason = f"from {_place(history)} with no change, for {length}"
-        found.append(Option("go on unchanged", gain, cost, Proposal(control, reason), stacks=True))
+        found.append(Option("go on unchanged", gain, cost, Proposal(control, reason)))
     for name in names_of(plan, history, base):
         if name not in done and (recipe := applied(plan, history, base, name)):
             gain = learned(prior(name, situation), _seen(plan, history, name))
             proposal = Proposal(moved(control, name, recipe), f"{_why(plan, history, name)} ({MOVES[name].source})")
-            found.append(Option(name, gain, cost, proposal, stacks=True))
+            found.append(Option(name, gain, cost, proposal))
     for name in compounds(plan, history, base, [t for t in tried if t.trial.kind == "move"]):
         if name not in done and (recipe := applied(plan, history, base, name)):
             first = next(t for t in tried if t.trial.move == name.split("+")[0])
             gain = _another_dose(plan, history, first, tried, prior(name.split("+")[-1], situation))
             reason = "better than its siblings, but no match for the leader: further in that direction"
             proposal = Proposal(moved(control, name, recipe), reason)
-            found.append(Option(name, gain, cost, proposal, stacks=True))
+            found.append(Option(name, gain, cost, proposal))
     seeds = sum(t.trial.move == RESEED for t in tried)
     again = replace(moved(control, RESEED, base.recipe), id=f"{index}.round-{number}.{RESEED}-{seeds + 1}")
     proposal = Proposal(replace(again, seed=plan.seed + seeds + 1), "the same with another seed: luck is a bet, too")
     gain = learned(prior(RESEED, situation), _seen(plan, history, RESEED))
-    found.append(Option(RESEED, gain, cost, proposal, stacks=True))
+    found.append(Option(RESEED, gain, cost, proposal))
     return found
 
 
@@ -264,7 +262,7 @@ def _extensions(plan: Plan, history: History, left: Amount) -> list[Option]:
             carry="weights" if record.trial.kind == "average" else "all",
         )
         reason = f"on from {_place(history)} for {length}, the rate raised to a half again and back to zero"
-        found.append(Option(EXTEND, gain, value + beside, Proposal(trial, reason), EXTEND, stacks=True))
+        found.append(Option(EXTEND, gain, value + beside, Proposal(trial, reason), EXTEND))
     return found
 
 
@@ -309,7 +307,7 @@ def _averages(plan: Plan, history: History, unit: Unit) -> list[Option]:
     if not scoring_fits(plan, history) or (proposal := average(history)) is None:
         return []
     gain = learned(prior(AVERAGE, situation_of(history)), [])
-    return [Option(AVERAGE, gain, extra(history, unit), proposal, stacks=True)]
+    return [Option(AVERAGE, gain, extra(history, unit), proposal)]
 
 
 # What is known of the run -------------------------------------------------------------------------------

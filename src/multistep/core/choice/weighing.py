@@ -31,8 +31,8 @@ LEAST_WORTH = 0.02
 class Option:
     """A candidate: its gain over who leads in tolerances, its cost in the budget's seconds or steps.
 
-    One that `stacks` goes on from whoever leads by then, so that its gain comes on top of what was found before it; the
-    trunk, or fresh weights, go their own way. Of several with one `group` at most one is done: they are lengths of the
+    The gain of one that `stacks` comes on top of what is found before it; a trunk goes its own way, and what was found
+    beside it is lost to it. Of several with one `group` at most one is done: they are lengths of the
     same thing. `proposal` is None where the candidate is only looked at, as what could follow.
     """
 
@@ -41,7 +41,7 @@ class Option:
     cost: float
     proposal: Proposal | None = None
     group: str = ""
-    stacks: bool = False
+    stacks: bool = True
 
 
 @dataclass(frozen=True)
@@ -80,15 +80,26 @@ def worth(gain: Gain, noise: float = 0.0) -> float:
     return gain.mean * 0.5 * math.erfc(-z / math.sqrt(2)) + shown * density
 
 
-def choose(options: Sequence[Option], left: float, noise: float, *, least: float = LEAST_WORTH) -> Choice:
-    """The candidate that makes the rest of the budget worth most; none if none fits, or none is worth `least`."""
+def choose(
+    options: Sequence[Option],
+    left: float,
+    noise: float,
+    *,
+    later: Sequence[Option] = (),
+    least: float = LEAST_WORTH,
+) -> Choice:
+    """The candidate that makes the rest of the budget worth most; none if none fits, or none is worth `least`.
+
+    `later` are no candidates yet, but what could follow one.
+    """
     priced = [(o, worth(o.gain, noise)) for o in options]
+    follow = [*priced, *((o, worth(o.gain, noise)) for o in later)]
     values = [
-        value + rest([p for p in priced if not _same(p[0], o)], left - o.cost) if o.cost <= left else -math.inf
+        value + rest([p for p in follow if not _same(p[0], o)], left - o.cost) if o.cost <= left else -math.inf
         for o, value in priced
     ]
     ranked = sorted(range(len(priced)), key=lambda k: -values[k])
-    ordered = tuple(priced[k][0] for k in ranked)
+    ordered = (*(priced[k][0] for k in ranked), *sorted(later, key=lambda o: -worth(o.gain, noise)))
     taken = next((priced[k][0] for k in ranked if values[k] > -math.inf and priced[k][1] >= least), None)
     return Choice(taken, ordered, noise)
 
