@@ -26,7 +26,7 @@ from multistep.tasks.speech.augment import Draws, FeatureAugmentation, stretched
 from multistep.tasks.speech.decode import Decoder, best_path
 from multistep.tasks.speech.features import LogMel
 from multistep.tasks.speech.language import CharacterModel
-from multistep.tasks.speech.models import load_model
+from multistep.tasks.speech.load import load_model
 from multistep.tasks.speech.nets import Kind, NetConfig, make_net
 from multistep.tasks.speech.preset import SpeechFacts, choose_shape
 from multistep.tasks.speech.score import character_errors, word_errors

@@ -11,23 +11,15 @@ from typing import Any
 from multistep.core.values.plan import DataSpec
 from multistep.errors import DataError, nearest
 from multistep.tasks.images.arrays import DIGITS, digits, idx_parts, npz_splits
-from multistep.tasks.images.decode import SUFFIXES, Content
+from multistep.tasks.images.decode import SUFFIXES
+from multistep.tasks.images.hub import read_hub
+from multistep.tasks.images.items import Item
 from multistep.tasks.images.manifest import read_manifest
 from multistep.tasks.splits import left_out, splits_among
 from multistep.tasks.tables import TABLES, kind_of, names_in
 
 MANIFESTS = ("manifest", "metadata", "labels")  # tables that go before class folders beside them
 ALLOWED = "class folders of images, a manifest (.csv, .tsv, .jsonl), .npz, IDX files, or a Hugging Face image set"
-
-
-@dataclass(frozen=True)
-class Item:
-    """One labelled image; `where` is how messages name it. `group`: who is on it, or whatever else items share."""
-
-    where: str
-    label: str
-    content: Content
-    group: str | None = None
 
 
 @dataclass(frozen=True)
@@ -71,8 +63,6 @@ def _read(source: str, data: DataSpec) -> Found:
     path = Path(source).expanduser()
     saved = (path / "dataset_dict.json").is_file() or (path / "state.json").is_file()
     if saved or (not path.exists() and _may_be_hub_id(source)):
-        from multistep.tasks.images.hub import read_hub
-
         parts, notes = read_hub(source, saved, data.path_column, data.label_column)
         return _named(source, parts, notes)
     if not path.exists():

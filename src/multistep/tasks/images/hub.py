@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from multistep.errors import DataError, nearest
-
-if TYPE_CHECKING:
-    from multistep.tasks.images.files import Item
+from multistep.tasks.images.items import Item
 
 
 def read_hub(
@@ -44,8 +42,6 @@ def read_hub(
 
 def _items(where: str, part: Any, path_column: str | None, label_column: str | None) -> tuple[list[Item], list[str]]:
     import datasets
-
-    from multistep.tasks.images.files import Item
 
     kinds = part.features
     images = [name for name, kind in kinds.items() if isinstance(kind, datasets.Image)]

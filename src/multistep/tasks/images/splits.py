@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from multistep.core.values.plan import DataSpec
 from multistep.errors import DataError
 from multistep.tasks.images.decode import Form, Look, Pixels, decode_all, form_of, look_at_all
-from multistep.tasks.images.files import Found, Item, order_of, read_items
+from multistep.tasks.images.files import Found, order_of, read_items
+from multistep.tasks.images.items import Item
 
 FEW = 10_000  # images: of fewer, more is held out, or intervals would prove nothing
 SHARE, SMALL_SHARE = 0.1, 0.15  # of each split that is cut

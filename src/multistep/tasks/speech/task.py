@@ -35,7 +35,8 @@ from multistep.tasks.speech.decode import Decoder
 from multistep.tasks.speech.exhibits import exhibits_of
 from multistep.tasks.speech.features import LogMel, default_features
 from multistep.tasks.speech.language import CharacterModel
-from multistep.tasks.speech.models import PRESETS, Maker, NetMaker, load_model
+from multistep.tasks.speech.load import load_model
+from multistep.tasks.speech.models import PRESETS, Maker, NetMaker
 from multistep.tasks.speech.nets import NetConfig
 from multistep.tasks.speech.preset import SpeechFacts, choose_shape, default_recipe
 from multistep.tasks.speech.score import listen, summed_loss, table_of

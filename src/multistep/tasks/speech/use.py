@@ -19,7 +19,8 @@ from multistep.tasks.prediction import Prediction
 from multistep.tasks.speech.audio import Samples, Unusable, read_samples, resampled
 from multistep.tasks.speech.corpus import load_corpus, survey
 from multistep.tasks.speech.files import Columns, Listing, read_listing
-from multistep.tasks.speech.models import Maker, load_model
+from multistep.tasks.speech.load import load_model
+from multistep.tasks.speech.models import Maker
 from multistep.tasks.speech.score import listen, summed_loss, table_of
 
 

@@ -1,0 +1,17 @@
+"""A labelled image, wherever it comes from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from multistep.tasks.images.decode import Content
+
+
+@dataclass(frozen=True)
+class Item:
+    """One labelled image; `where` is how messages name it. `group`: who is on it, or whatever else items share."""
+
+    where: str
+    label: str
+    content: Content
+    group: str | None = None
