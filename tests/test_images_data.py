@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from cases_images import SHAPES, picture, png, write_folders
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from multistep.core.values.plan import DataSpec
 from multistep.errors import DataError
 from multistep.tasks.images.decode import Form
-from multistep.tasks.images.mirror import mirroring_helps
+from multistep.tasks.images.mirror import are_photographs, mirroring_helps
 from multistep.tasks.images.splits import ImageSet, ImageSplits, load_one, load_splits, look_through
 
 SIDE = 8
@@ -185,6 +185,92 @@ def test_mirror_images_are_used_where_they_help(meaning: bool) -> None:
     helps, why = mirroring_helps(given)
     assert helps is not meaning
     assert f"images are {'not ' if meaning else ''}mirrored in training" in why
+
+
+def photographs(side: int = 32, cut: int = 160, count: int = 200) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Pieces of scikit-learn's two photographs, a temple's and a flower's, from anywhere in them, and of which."""
+    from sklearn.datasets import load_sample_images
+
+    choose = np.random.default_rng(0)
+    kinds = np.arange(count) % 2
+    pieces = []
+    for kind in kinds:
+        whole = load_sample_images().images[kind]
+        y, x = (int(choose.integers(extent - cut)) for extent in whole.shape[:2])
+        pieces.append(np.asarray(Image.fromarray(whole[y : y + cut, x : x + cut]).resize((side, side))))
+    return np.stack(pieces), kinds
+
+
+def given_as(pictures: NDArray[np.uint8], kinds: NDArray[np.int64]) -> ImageSet:
+    names = tuple(map(str, range(len(kinds))))
+    return ImageSet(pictures, kinds, np.arange(len(kinds)), names)
+
+
+def test_colour_photographs_are_mirrored_and_the_same_in_grey_are_not() -> None:
+    pieces, kinds = photographs()
+    helps, why = mirroring_helps(given_as(pieces, kinds))
+    assert helps
+    assert "mirrored in training, as colour photographs usually are" in why
+    grey = pieces.mean(-1, keepdims=True).astype(np.uint8)
+    assert not mirroring_helps(given_as(grey, kinds))[0]
+    assert not mirroring_helps(given_as(grey.repeat(3, -1), kinds))[0], "three channels that are one have no colour"
+
+
+def test_photographs_whose_side_is_their_meaning_are_not_mirrored() -> None:
+    """The same two scenes again and again, a little different each time, and from which side is the label."""
+    pieces, _ = photographs(count=20)
+    choose = np.random.default_rng(1)
+    shown = pieces[choose.integers(20, size=200)].astype(np.int64) + choose.integers(-9, 10, (200, 32, 32, 3))
+    sides = np.arange(200) % 2
+    shown[sides == 1] = shown[sides == 1][:, :, ::-1]
+    helps, why = mirroring_helps(given_as(shown.clip(0, 255).astype(np.uint8), sides))
+    assert not helps
+    assert "not mirrored in training, though colour photographs usually are" in why
+
+
+def test_a_single_photograph_is_mirrored_and_a_single_digit_is_not() -> None:
+    assert mirroring_helps(given_as(*photographs(count=1)))[0]
+    assert not mirroring_helps(given_as(pixels(1)[..., None], np.zeros(1, np.int64)))[0]
+
+
+@pytest.mark.parametrize("side", [32, 64])
+def test_drawings_and_letters_are_no_photographs(side: int) -> None:
+    choose = np.random.default_rng(0)
+
+    def colour() -> tuple[int, ...]:
+        return tuple(choose.integers(0, 256, 3).tolist())
+
+    def drawing() -> Image.Image:
+        large = Image.new("RGB", (4 * side, 4 * side), colour())
+        for _ in range(5):
+            left, top, right, bottom = np.sort(choose.integers(0, 4 * side, (2, 2)), 0).ravel().tolist()
+            ImageDraw.Draw(large).ellipse((left, top, right, bottom), fill=colour())
+        return large.resize((side, side))  # with smooth edges, as icons have
+
+    def letter() -> Image.Image:
+        paper = Image.new("RGB", (side, side), colour())
+        ImageDraw.Draw(paper).text((side // 4, side // 8), "R", fill=colour(), font_size=0.8 * side)
+        grainy = np.asarray(paper) + choose.normal(0, 3, (side, side, 3))
+        return Image.fromarray(grainy.clip(0, 255).astype(np.uint8))
+
+    for make in (drawing, letter):
+        assert not are_photographs(np.stack([np.asarray(make()) for _ in range(40)]))
+
+
+@pytest.mark.real_data
+def test_photographs_of_hands_are_mirrored(real_data: Path) -> None:
+    """The mirror image of a hand is the other hand, and signs the same digit."""
+    import tarfile
+
+    source = real_data / "sign-digits" / "sign-digits.tar.gz"
+    pictures, kinds = [], []
+    with tarfile.open(source) as archive:
+        for member in archive.getmembers()[::3]:
+            file = archive.extractfile(member) if member.name.endswith(".JPG") else None
+            if file is not None and "/train/" in member.name:
+                pictures.append(np.asarray(Image.open(file)))
+                kinds.append(int(Path(member.name).parent.name))
+    assert mirroring_helps(given_as(np.stack(pictures), np.array(kinds)))[0]
 
 
 # What is wrong --------------------------------------------------------------------------------------

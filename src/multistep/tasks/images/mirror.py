@@ -7,39 +7,77 @@ import math
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
+from numpy.typing import NDArray
 from torch import Tensor
 
 from multistep.tasks.images.splits import ImageSet
 
 MOST_IMAGES = 4_000
 SIDE = 16  # pixels that are compared
-ERRORS = 2.0  # standard errors that the gain must exceed
+ERRORS = 2.0  # standard errors by which the data must contradict what is usual
+LOOKED_AT = 500  # pictures, to tell photographs from drawings
+COLOURFUL = 4.0  # levels of 255 between a pixel's highest and lowest channel, on average; JPEG makes 1 or 2 of grey
+BITS = 4  # of each channel that tell colours apart: what noise and compression add to a flat area is one colour or two
+COLOURS = 24  # of a photograph at the least; drawings have a handful, and few more along their edges
+FLAT = 0.4  # of neighbouring pixels that are equal, at most; in photographs noise and texture leave 0.25 or fewer so
 
 
 def mirroring_helps(train: ImageSet) -> tuple[bool, str]:
     """Whether training may mirror images from left to right, and why.
 
+    Colour photographs may unless the data clearly speaks against it, all else only if it clearly speaks for it.
     Half of the training images are labelled by their nearest neighbour among the other half, with and without mirror
     images of those. Garments gain by it; digits and letters, whose mirror images are something else, do not.
     """
     chosen = np.random.default_rng(0).permutation(len(train))[:MOST_IMAGES]
+    usual = are_photographs(train.images[np.sort(chosen[:LOOKED_AT])])
     pixels = torch.from_numpy(train.images[chosen]).permute(0, 3, 1, 2).float()
     if max(pixels.shape[2:]) > SIDE:
         pixels = F.interpolate(pixels, size=(SIDE, SIDE), mode="bilinear", antialias=True)
     labels = torch.from_numpy(train.labels[chosen])
     half = len(chosen) // 2
     if half == 0:
-        return False, "images are not mirrored: there are too few to tell whether they may be"
+        return usual, f"images are {_said(usual, usual)}; there are too few to ask them"
     known, asked = pixels[:half], _directions(pixels[half:])
     both = torch.cat((known, known.flip(3)))
     plain = labels[torch.cdist(asked, _directions(known)).argmin(1)] == labels[half:]
     mirrored = labels[:half].repeat(2)[torch.cdist(asked, _directions(both)).argmin(1)] == labels[half:]
     gained, lost = int((mirrored & ~plain).sum()), int((plain & ~mirrored).sum())
-    helps = gained - lost > ERRORS * math.sqrt(gained + lost)
+    margin = ERRORS * math.sqrt(gained + lost)
+    helps = lost - gained <= margin if usual else gained - lost > margin
     return helps, (
-        f"images are {'' if helps else 'not '}mirrored in training: with mirror images among {half:,} neighbours, "
+        f"images are {_said(helps, usual)}: with mirror images among {half:,} neighbours, "
         f"{gained} of {len(labels) - half:,} labels were gained and {lost} lost"
     )
+
+
+def _said(helps: bool, usual: bool) -> str:
+    kind = "colour photographs usually are" if usual else "what is no colour photograph usually is not"
+    return f"{'' if helps else 'not '}mirrored in training, {'as' if helps is usual else 'though'} {kind}"
+
+
+def are_photographs(images_NHWC: NDArray[np.uint8]) -> bool:
+    """Whether most pictures look like colour photographs.
+
+    Their three channels differ, they have many colours, and little of them is flat: drawings, icons and letters on
+    coloured paper have few colours in flat areas.
+    """
+    if images_NHWC.shape[-1] != 3 or not len(images_NHWC):
+        return False
+    chroma = images_NHWC.max(-1).astype(np.float32) - images_NHWC.min(-1)
+    if np.median(chroma.mean((1, 2))) < COLOURFUL:
+        return False
+    equal = (images_NHWC[:, :, 1:] == images_NHWC[:, :, :-1]).all(-1)
+    if equal.shape[2] and np.median(equal.mean((1, 2))) > FLAT:
+        return False
+    return float(np.median([colours(picture) for picture in images_NHWC])) >= COLOURS
+
+
+def colours(picture_HWC: NDArray[np.uint8]) -> int:
+    """How many colours cover a picture: as many as are needed, the commonest first, for 95% of its pixels."""
+    coarse = (picture_HWC >> (8 - BITS)).reshape(-1, 3).astype(np.int64)
+    counts = np.sort(np.bincount(coarse @ np.array([1 << 2 * BITS, 1 << BITS, 1])))[::-1]
+    return int(np.searchsorted(np.cumsum(counts), 0.95 * counts.sum())) + 1
 
 
 def _directions(pixels: Tensor) -> Tensor:
