@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from cases_speech import say, words, write, write_manifest, write_sound
 from numpy.typing import NDArray
 
 from multistep import api
+from multistep.backends.torch.learner import TorchLearner
 from multistep.core.values.plan import DataSpec
 from multistep.engine.clock import BudgetClock
 from multistep.engine.planfile import plan_from
@@ -28,9 +30,9 @@ from multistep.tasks.speech.features import LogMel
 from multistep.tasks.speech.language import CharacterModel
 from multistep.tasks.speech.load import load_model
 from multistep.tasks.speech.nets import Kind, NetConfig, make_net
-from multistep.tasks.speech.preset import SpeechFacts, choose_shape
+from multistep.tasks.speech.preset import SpeechFacts, batch_size, choose_shape, default_recipe
 from multistep.tasks.speech.score import character_errors, word_errors
-from multistep.tasks.speech.task import SpeechWorkshop
+from multistep.tasks.speech.task import SpeechDomain, SpeechWorkshop
 
 ABC = Alphabet(("", "a", "b"))
 
@@ -214,12 +216,71 @@ def test_sizes_follow_data_and_budget() -> None:
         choose_shape(wanted.model, SpeechFacts(900, 2000), wanted, device="cpu", cores=2)
 
 
+@pytest.mark.parametrize(
+    ("seconds", "utterances", "size"),
+    [
+        (180, 60, 4),  # sentences of 3 s
+        (27, 60, 8),  # single words: six steps an epoch at the least
+        (610, 200, 4),
+        (132, 300, 32),
+        (880, 2000, 32),  # spoken digits but for one or two speakers
+        (36_000, 7_200, 32),
+        (10, 3, 4),
+    ],
+)
+def test_little_sound_is_read_in_small_batches(seconds: float, utterances: int, size: int) -> None:
+    facts = SpeechFacts(seconds, utterances)
+    recipe = default_recipe({}, facts, pretrained=False, own=True, frozen=None)
+    assert recipe.batch_size == batch_size(facts) == size
+    assert default_recipe({"batch_size": 16}, facts, pretrained=False, own=True, frozen=None).batch_size == 16
+    assert default_recipe({}, facts, pretrained=True, own=False, frozen=None).batch_size == 8
+
+
 # Whole runs -----------------------------------------------------------------------------------------
 
 
 def train(folder: Path, data: DataSpec, **settings: object) -> api.Result:
     plan = plan_from({"task": "speech-recognition", "data": data, **settings})
     return api.run(plan, RunDirectory(folder), clock=BudgetClock(FakeClock().now))
+
+
+def test_augmentation_of_a_net_from_nothing_begins_gently(tmp_path: Path) -> None:
+    """The first utterances are as they are; later ones differ the more from that, until all are fully augmented."""
+    settings = {"recipe": {"batch_size": 8, "augmentation": 0.5}, "model": {"layers": 1, "width": 16}}
+    plan = plan_from({"task": "speech-recognition", "data": write(tmp_path), "budget": "10 steps", **settings})
+    learner, ready = SpeechWorkshop().open(plan, 0, lambda: False)
+    assert isinstance(learner, TorchLearner)
+    domain = learner._domain
+    assert isinstance(domain, SpeechDomain)
+    model = domain.build(0)
+    cpu = torch.device("cpu")
+
+    def changed(epoch: int) -> float:
+        """How far the sounds of an epoch's utterances are from as they are, by the mean of all features."""
+        domain.configure(model, ready.recipe)
+        loud = torch.cat([domain.batch(64 * epoch + 8 * i, 8, 0, cpu)[0].flatten() for i in range(8)])
+        domain.configure(model, replace(ready.recipe, augmentation=0.0))
+        plain = torch.cat([domain.batch(64 * epoch + 8 * i, 8, 0, cpu)[0].flatten() for i in range(8)])
+        return abs(float(loud.mean() - plain.mean()))
+
+    domain.configure(model, ready.recipe)
+    frames, lengths, *_ = domain.batch(0, 8, 0, cpu)
+    plain, known = domain.train.gather(domain._order.indices(0, 8, 0)[0])
+    assert torch.equal(lengths, known)
+    assert torch.equal(frames, plain.float())
+    assert changed(0) < changed(4) < changed(40)
+
+
+def test_it_shows_that_nothing_was_recognised_yet(tmp_path: Path) -> None:
+    plan = plan_from({"task": "speech-recognition", "data": write(tmp_path), "budget": "10 steps"})
+    learner, ready = SpeechWorkshop().open(plan, 0, lambda: False)
+    learner.initial(ready.recipe, 0)
+    columns = learner.evaluate("validation", sample=True).columns
+    assert not columns["heard_characters"].any()
+    assert np.array_equal(columns["errors"], columns["words"])
+    assert np.array_equal(columns["character_errors"], columns["characters"])
+    assert (columns["loss"] > 0).all()
+    assert np.array_equal(columns["count"], columns["characters"])
 
 
 def tiny_wav2vec2(folder: Path, letters: str) -> Path:

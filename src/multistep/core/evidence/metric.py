@@ -45,7 +45,8 @@ class Evaluation:
                     prediction), `in_top5` (0 or 1), `score` (of class 1, where there are two classes)
     several labels  `label_0`, ..., `prediction_0`, ... (0 or 1)
     regression      `label`, `prediction`
-    speech          `errors`, `words`, `character_errors`, `characters`
+    speech          `errors`, `words`, `character_errors`, `characters`, `heard_characters` (of the transcript that
+                    came out: all 0 while nothing is recognised), `loss` (CTC's, summed nats), `count` (characters)
     """
 
     columns: Mapping[str, Floats]

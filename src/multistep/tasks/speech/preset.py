@@ -19,8 +19,14 @@ from multistep.tasks.recipes import epochs_of, fill_in, lengths_of, measured_rat
 from multistep.tasks.speech.nets import Kind
 
 DEFAULT: Kind = "deepspeech"  # measured beside wavenet: docs/speech.md
-BATCH_SIZE = 32  # utterances
+LARGEST_BATCH, SMALLEST_BATCH = 32, 4  # utterances
 FINE_TUNING_BATCH = 8
+# What a step hears: CTC leaves its blanks after so many steps, however much is in each, so on little sound steps are
+# small. 60 utterances of 3 s each in batches of 32 still wrote nothing after a minute, in batches of 4 they had left
+# the blanks after 5 s.
+STEP_SECONDS = 16.0  # of sound at the least,
+STEPS_AN_EPOCH = 60.0  # or what makes so many steps,
+FEWEST_STEPS_AN_EPOCH = 10.0  # but never fewer than these
 # Layers and width by size, and about how many parameters that makes.
 SIZES: Mapping[Kind, tuple[tuple[int, int, float], ...]] = {
     "wavenet": ((8, 96, 0.63e6), (12, 192, 3.6e6), (16, 288, 1.1e7), (20, 384, 2.4e7)),
@@ -41,6 +47,13 @@ class SpeechFacts:
 
     seconds: float
     utterances: int
+
+
+def batch_size(facts: SpeechFacts) -> int:
+    """Utterances a step for a net from nothing, a power of two."""
+    seconds = max(STEP_SECONDS, facts.seconds / STEPS_AN_EPOCH)
+    wanted = min(seconds * facts.utterances / max(facts.seconds, 1e-9), facts.utterances / FEWEST_STEPS_AN_EPOCH)
+    return int(2 ** round(math.log2(min(LARGEST_BATCH, max(SMALLEST_BATCH, wanted)))))
 
 
 @dataclass(frozen=True)
@@ -79,19 +92,21 @@ def expected_epochs(plan: Plan, parameters: float, facts: SpeechFacts, device: s
     per_epoch = {
         Unit.EPOCHS: 1.0,
         Unit.TOKENS: 12.0 * facts.seconds,  # characters that are said in a second, or thereabouts
-        Unit.STEPS: facts.utterances / BATCH_SIZE,
+        Unit.STEPS: facts.utterances / batch_size(facts),
         Unit.SECONDS: 6.0 * parameters * STEPS_PER_SECOND * facts.seconds / rate,
     }
     return epochs_of(plan, per_epoch) if lengths_of(plan) else USUAL_EPOCHS
 
 
-def default_recipe(given: Mapping[str, Setting], *, pretrained: bool, own: bool, frozen: str | None) -> Recipe:
+def default_recipe(
+    given: Mapping[str, Setting], facts: SpeechFacts, *, pretrained: bool, own: bool, frozen: str | None
+) -> Recipe:
     """The recipe with every setting that the plan leaves open; `own` tells our nets from transformers' models."""
     optimizer = cast(OptimizerName, given.get("optimizer", "muon" if own else "adamw"))
     base: dict[str, Setting] = {
         "optimizer": optimizer,
         "learning_rate": _rate(optimizer, own=own, pretrained=pretrained),
-        "batch_size": BATCH_SIZE if own else FINE_TUNING_BATCH,
+        "batch_size": batch_size(facts) if own else FINE_TUNING_BATCH,
         "weight_decay": 0.0 if optimizer == "muon" else 0.01,
         "warmup_steps": 10 if own else 100,
         "dropout": 0.1,

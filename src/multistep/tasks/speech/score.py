@@ -79,13 +79,18 @@ def _batches(lengths: Ints, width: int, *, alone: bool) -> list[NDArray[np.intp]
 
 
 def table_of(clips: Clips, indices: Ints, texts: Sequence[str], loss: Floats) -> Evaluation:
-    """The evaluation of transcripts, one row an utterance; a block is a speaker where at least ten are known."""
+    """The evaluation of transcripts, one row an utterance; a block is a speaker where at least ten are known.
+
+    `heard_characters` is the length of what came out: all zeros while nothing but blanks has been learnt, when word and
+    character errors stand still at all there are, whatever the loss does.
+    """
     said = [clips.texts[i] for i in indices]
     columns = {
         "errors": word_errors(said, texts),
         "words": [len(one.split()) for one in said],
         "character_errors": character_errors(said, texts),
         "characters": [len(one) for one in said],
+        "heard_characters": [len(one) for one in texts],
         "loss": loss,
         "count": [len(one) for one in said],
         "block": _blocks([clips.speakers[i] for i in indices]),

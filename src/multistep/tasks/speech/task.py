@@ -43,6 +43,7 @@ from multistep.tasks.speech.score import listen, summed_loss, table_of
 from multistep.tasks.speech.splits import SPLITS, read_splits
 
 MOST_SAMPLED = 400  # utterances of the validation split that each look scores
+GENTLE_STEPS = 300  # at the beginning of a net from nothing, over which augmentation grows to its strength
 SIZES_OF_MODEL = ("parameters", "layers", "width", "heads", "context", "vocabulary")
 USUAL_METRICS, SPACELESS_METRICS = ("wer", "cer", "loss"), ("cer", "wer", "loss")
 
@@ -58,6 +59,10 @@ class SpeechDomain:
         if isinstance(maker.frontend, LogMel):
             self._augment = FeatureAugmentation(maker.frontend, statistics(self.train)[0])
         self._strength = 0.0
+        # Who knows nothing yet writes nothing at all for longer if no sound is twice the same: with augmentation from
+        # the start the blanks were left after 15 s of training, with a gentle start after 5 s (docs/experiments.md).
+        # Counted in utterances, since the batch may change later on.
+        self._gentle = 0 if maker.pretrained else GENTLE_STEPS * batch_size
         self._shortest: dict[int, int] = {}
         self._heard: tuple[tuple[float, ...], tuple[str, ...], Evaluation] | None = None
 
@@ -86,11 +91,12 @@ class SpeechDomain:
         indices, epochs = self._order.indices(position, size, seed)
         frames, lengths = self.train.gather(indices)
         frames = frames.float()
-        if self._strength:
+        strength = self._strength * min(1.0, position / self._gentle) if self._gentle else self._strength
+        if strength:
             drawn = Draws(seed, epochs, indices)
             least = torch.tensor([self._least(i) for i in indices])
-            new = stretched(lengths, drawn, self._strength, least)
-            frames, lengths = self._augment(frames, lengths, new, drawn, self._strength), new
+            new = stretched(lengths, drawn, strength, least)
+            frames, lengths = self._augment(frames, lengths, new, drawn, strength), new
         return frames, lengths, *self.train.padded_labels(indices)
 
     def _least(self, index: int) -> int:
@@ -178,13 +184,15 @@ class SpeechWorkshop:
         if self._maker is None:
             self._maker = self._make(plan, device)
         maker = self._maker
-        corpus = self._corpus(_data_of(plan, phase), maker)
+        data = _data_of(plan, phase)
+        corpus = self._corpus(data, maker)
         if isinstance(maker, NetMaker):
             maker.normalise(*statistics(corpus.splits["train"]))
         given = dict(plan.phase(phase).recipe)
         own = isinstance(maker, NetMaker)
         encoder = maker.encoder if isinstance(maker, CTCMaker) else None
-        recipe = default_recipe(given, pretrained=maker.pretrained, own=own, frozen=encoder)
+        heard = _facts([self._survey(data, maker.alphabet.case)])
+        recipe = default_recipe(given, heard, pretrained=maker.pretrained, own=own, frozen=encoder)
         assert recipe.batch_size is not None, "the preset has one"
         domain = SpeechDomain(corpus, maker, recipe.batch_size)
         train = corpus.splits["train"]
@@ -239,14 +247,17 @@ class SpeechWorkshop:
         if loaded:
             return loaded.ready(texts)
         features = default_features(commonest_rate(rate for one in found for rate in one.rates))
-        facts = SpeechFacts(sum(one.seconds for one in found), len(texts))
-        shape = choose_shape(plan.model, facts, plan, device=device.type, cores=torch.get_num_threads())
+        shape = choose_shape(plan.model, _facts(found), plan, device=device.type, cores=torch.get_num_threads())
         decoder = Decoder(Alphabet.of(texts), CharacterModel.of(texts))
         config = NetConfig(shape.kind, features.mels, len(decoder.alphabet), shape.layers, shape.width)
         return NetMaker(config, features, decoder)
 
     def versions(self) -> Mapping[str, str]:
         return versions_of("multistep", "torch", "safetensors", "numpy", "soundfile", "soxr", "jiwer")
+
+
+def _facts(found: Sequence[Survey]) -> SpeechFacts:
+    return SpeechFacts(sum(one.seconds for one in found), sum(len(one.texts) for one in found))
 
 
 def _data_of(plan: Plan, phase: int) -> DataSpec:
