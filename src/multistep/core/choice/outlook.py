@@ -7,6 +7,7 @@ long after the loss has told where it goes.
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -16,7 +17,13 @@ from multistep.core.choice.priors import link_of
 from multistep.core.choice.readings import LEAST_WINDOWS, lineage, spacing
 from multistep.core.evidence.expected import Gain
 from multistep.core.evidence.metric import METRICS, OF_LOSS, Metric
-from multistep.core.evidence.stability import MIN_POINTS, gain_between
+from multistep.core.evidence.stability import (
+    MIN_POINTS,
+    MIN_STABLE_POINTS,
+    MIN_STABLE_SHARE,
+    Stability,
+    gain_between,
+)
 from multistep.core.values.events import Evaluated
 from multistep.core.values.history import History, PhaseRecord, TrialRecord
 from multistep.core.values.judging import metric_of
@@ -31,7 +38,10 @@ DOUBT = 1.5
 # gains ends trunks too soon; larger, and the loss says nothing.
 LOOSE = 4.0
 BEGINNING = Gain(10.0, 10.0)  # of going on where a curve has not shown yet where it goes
-NOT_BEGUN = 3.0  # tolerances: a metric that has moved less than this and is behind the baseline has not begun to move
+# Of the way from the first looks to the baseline: a metric that has come less far has not begun to move. Half as much
+# and noise passes for a beginning; twice as much and slow learners are never asked whether they are done.
+NOT_BEGUN = 0.25
+FEW = 3  # looks that are averaged at either end
 
 
 @dataclass(frozen=True)
@@ -53,8 +63,7 @@ def outlook(plan: Plan, history: History, trunk: TrialRecord, *, without_last: i
         return None
     curve = [look for part in lineage(phase, trunk) for look in part.curve]
     curve = curve[: len(curve) - without_last]
-    enough = len(curve) >= MIN_POINTS and (trunk.step + left) / max(1e-9, spacing(curve)) >= LEAST_WINDOWS
-    if not enough or _not_begun(history, curve):
+    if not _tells(trunk, curve, left) or _not_begun(history, curve):
         return Outlook(left, lambda plateau, cooldown: BEGINNING if plateau > 0 else Gain(0.0, 0.0), told=False)
     forked, lead = _reference(history, trunk)
     if forked is None:
@@ -86,18 +95,33 @@ def _reference(history: History, trunk: TrialRecord) -> tuple[TrialRecord | None
     return last, lead / metric.tolerance(last.full.interval.score)
 
 
-def _not_begun(history: History, curve: Sequence[Evaluated]) -> bool:
-    """Whether the metric has not moved yet and lies behind the baseline: the stretch before what is learnt at once.
+def _tells(trunk: TrialRecord, curve: Sequence[Evaluated], left: int) -> bool:
+    """Whether the curve is long enough to foretell what is left: no short one vouches for a long future.
 
-    Every model that is trained by CTC passes through one, while it says nothing at all.
+    That it overfits may be seen early: what gets worse has begun.
+    """
+    if len(curve) < MIN_POINTS or (trunk.step + left) / max(1e-9, spacing(curve)) < LEAST_WINDOWS:
+        return False
+    if trunk.reading and Stability.OVERFITTING in (trunk.reading.stability, trunk.reading.loss):
+        return True
+    return len(curve) >= MIN_STABLE_POINTS and trunk.step >= MIN_STABLE_SHARE * (trunk.step + left)
+
+
+def _not_begun(history: History, curve: Sequence[Evaluated]) -> bool:
+    """Whether the metric has come next to nothing of the way from where it began to the baseline.
+
+    What has not begun is flat, and no plateau: a model that is trained by CTC says nothing at all for a while, and
+    another answers with the commonest class, before what they learn shows all at once.
     """
     metric = metric_of(history.phase.started)
     baseline = next((b.interval.score for b in history.baselines if b.split == "validation"), None)
     scores = [look.interval.score for look in curve]
-    if baseline is None or metric.name in OF_LOSS or not all(map(math.isfinite, scores)):
+    if baseline is None or not all(map(math.isfinite, scores)):
         return False
-    moved = (max(scores) - min(scores)) / metric.tolerance(scores[-1])
-    return moved < NOT_BEGUN and metric.improvement(baseline, scores[-1]) > 0
+    few = min(FEW, max(1, len(scores) // 2))
+    begin, now = statistics.fmean(scores[:few]), statistics.fmean(scores[-few:])
+    way = metric.improvement(baseline, begin)
+    return way > 0 and metric.improvement(now, begin) < NOT_BEGUN * way
 
 
 def _curve_gain(phase: PhaseRecord, curve: Sequence[Evaluated], since: float, until: float) -> Gain:
