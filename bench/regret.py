@@ -29,6 +29,8 @@ from regret_link import print_link
 from regret_rules import LOSS, RULES, Choice, Made, choices, proven_steps, read_all
 from regret_runs import SETS, WAYS, Bench, make_one
 
+OWN_CORE = 0.85  # of the clock's seconds: with less, a run had less time than its budget says
+
 
 def run(given: argparse.Namespace) -> None:
     source, out = data_sets.data_folder("sst2"), given.out.resolve()
@@ -74,6 +76,9 @@ def report(folders: Sequence[Path], *, each: bool) -> None:
         )
         ended = statistics.mean(made.seconds for made in runs)
         print(f"A run took {ended:.0f} s on average and judged {_judged(runs)} checkpoints.")
+        if slowed := [made for made in runs if (made.core_share or 1.0) < OWN_CORE]:
+            names = ", ".join(f"{made.folder.name} ({made.core_share:.0%})" for made in slowed)
+            print(f"Had less than {OWN_CORE:.0%} of a core, since others were at work: {names}.")
 
 
 def print_sets(of_rules: dict[str, list[Choice]]) -> None:

@@ -50,6 +50,7 @@ class Made:
     baseline: float  # its test score
     seconds: float
     stopped: str
+    core_share: float | None  # of its seconds, in which it had the core; None for runs of before this was noted
 
     @property
     def tests(self) -> tuple[float, ...]:
@@ -72,10 +73,12 @@ def read_all(folders: Sequence[Path]) -> list[Made]:
 def read_made(folder: Path) -> Made:
     made: dict[str, Any] = json.loads((folder / "made.json").read_text(encoding="utf-8"))
     validation, test = RunDirectory(folder / "run"), RunDirectory(folder / "test")
+    scoring = 0.0
     judged: list[Judged] = []
     reruns: list[Judged] = []
     for text in (folder / "judged.jsonl").read_text(encoding="utf-8").splitlines():
         line = json.loads(text)
+        scoring += line["test_seconds"]
         tables = validation.read_table(line["validation"]), test.read_table(line["test"])
         one = Judged(line["trial"], line["kind"], line["move"], line["step"], *tables)
         (reruns if one.kind == "rerun" else judged).append(one)
@@ -93,6 +96,7 @@ def read_made(folder: Path) -> Made:
         made["baseline"],
         made["seconds"]["total"],
         made["stopped"],
+        made["cpu_seconds"] / (made["seconds"]["total"] + scoring) if "cpu_seconds" in made else None,
     )
 
 

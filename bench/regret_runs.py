@@ -17,6 +17,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import data_sets
+from filelock import FileLock
 
 from multistep.core.evidence.metric import metric_named
 from multistep.core.values.events import Entry, Evaluated
@@ -118,8 +120,9 @@ class Bench:
         # One thread each; and what such runs cost is nothing that `multistep check` should remember of this machine.
         own = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "XDG_CACHE_HOME": str(self.out / "cache")}
         command = [sys.executable, str(self._script), "one", str(folder)]
-        began = time.monotonic()
-        done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **own})
+        with FileLock(_lock_of_cores()):
+            began = time.monotonic()
+            done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **own})
         (folder / "output.txt").write_text(done.stdout + done.stderr, encoding="utf-8")
         took = f"{time.monotonic() - began:.0f} s"
         if done.returncode:
@@ -147,6 +150,15 @@ class Bench:
                 phase["recipe"] = {"optimizer": "adamw", "learning_rate": rate, "cooldown_fraction": 1.0}
             plan["phases"] = [phase]
         return plan
+
+
+def _lock_of_cores() -> Path:
+    """What two benchmarks that are pinned to the same cores share, so that their runs take turns.
+
+    Side by side each would have half of the time that it is measured by.
+    """
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    return Path(tempfile.gettempdir()) / f"multistep-bench-{'-'.join(map(str, cores))}.lock"
 
 
 # One run ------------------------------------------------------------------------------------------
@@ -226,7 +238,7 @@ def make_one(folder: Path) -> None:
         "baseline": result.baseline["test"]["score"],
         "trials": len((folder / "judged.jsonl").read_text(encoding="utf-8").splitlines()),
         "seconds": result.record["seconds"],
-        # Far less than the seconds of the clock: others used the core, and the run had less time than it seems.
+        # Where it is far less than the clock's seconds, others used the core: the run had less time than it seems.
         "cpu_seconds": round(time.process_time(), 1),
         "stopped": result.stopped,
     }
