@@ -19,7 +19,9 @@ from regret_rules import LOSS, Judged, Made
 from multistep.core.evidence.compare import compare
 
 Floats = npt.NDArray[np.float64]
-NEAR = 3.0  # standard errors: pairs that differ by more need no help from the loss
+# Standard errors of the metric. Pairs that differ by more need no help from the loss, and a trial that came to nothing
+# would decide every sum of squares; fewer would choose pairs by their noise.
+NEAR = 5.0
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,10 @@ class Pairs:
 
     def of(self, chosen: npt.NDArray[np.bool_]) -> Pairs:
         return Pairs(**{field.name: getattr(self, field.name)[chosen] for field in fields(self)})
+
+    @property
+    def near(self) -> Pairs:
+        return self.of(np.abs(self.metric) <= NEAR * self.metric_error)
 
     @property
     def weight(self) -> Floats:
@@ -106,8 +112,7 @@ def _print_regressions(rows: Sequence[tuple[str, Pairs]], *, scaled: bool) -> No
     print("| | pairs | runs | n | r(m, y) | r(l, y) | y on m | y on l | y on m and l: m | l | left: m | l | both |")
     print("|---" * 13 + "|")
     for label, pairs in rows:
-        near = pairs.of(np.abs(pairs.metric) <= NEAR * pairs.metric_error)
-        for which, some in (("all", pairs), ("near", near)):
+        for which, some in (("all", pairs), ("near", pairs.near)):
             if len(some.metric) > 1:
                 print(f"| {label} | {which} | {' | '.join(_regression(some, scaled))} |")
 
@@ -140,17 +145,25 @@ def _print_moments(rows: Sequence[tuple[str, Pairs]]) -> None:
         "metric and in the loss (nats), their correlation, and the metric's change a nat; beside them the mean "
         "standard error of a paired difference on validation.\n"
     )
-    print("| | spread of the metric | its error | spread of the loss | its error | correlation | metric a nat |")
-    print("|---" * 7 + "|")
-    for label, p in rows:
-        weight = p.weight / p.weight.sum()
-        metric, loss = float(weight @ (p.metric * p.test_metric)), float(weight @ (p.loss * p.test_loss))
-        both = float(weight @ (p.loss * p.test_metric + p.metric * p.test_loss)) / 2
-        known = metric > 0 and loss > 0
-        errors = [math.sqrt(float(weight @ e**2)) for e in (p.metric_error, p.loss_error)]
-        cells = [_number(_root(metric)), _number(errors[0]), _number(_root(loss)), _number(errors[1])]
-        cells += [_number(both / math.sqrt(metric * loss)) if known else "", _number(both / loss) if known else ""]
-        print(f"| {label} | {' | '.join(cells)} |")
+    print(
+        "| | pairs | spread of the metric | its error | spread of the loss | its error | correlation | metric a nat |"
+    )
+    print("|---" * 8 + "|")
+    for label, pairs in rows:
+        for which, some in (("all", pairs), ("near", pairs.near)):
+            if len(some.metric) > 1:
+                print(f"| {label} | {which} | {' | '.join(_moments(some))} |")
+
+
+def _moments(pairs: Pairs) -> list[str]:
+    weight = pairs.weight / pairs.weight.sum()
+    metric = float(weight @ (pairs.metric * pairs.test_metric))
+    loss = float(weight @ (pairs.loss * pairs.test_loss))
+    both = float(weight @ (pairs.loss * pairs.test_metric + pairs.metric * pairs.test_loss)) / 2
+    known = metric > 0 and loss > 0
+    errors = [math.sqrt(float(weight @ e**2)) for e in (pairs.metric_error, pairs.loss_error)]
+    cells = [_number(_root(metric)), _number(errors[0]), _number(_root(loss)), _number(errors[1])]
+    return cells + ([_number(both / math.sqrt(metric * loss)), _number(both / loss)] if known else ["", ""])
 
 
 # Numbers ------------------------------------------------------------------------------------------
