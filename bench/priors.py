@@ -202,8 +202,8 @@ def linked(attempts: Iterable[Attempt]) -> dict[str, tuple[float, float, int]]:
         correlation = both / math.sqrt(metric_variance * loss_variance)
         # Few pairs are drawn to what was guessed.
         weight = len(pairs) / (len(pairs) + 4 * WEIGHT)
-        ratio = math.exp(weight * math.log(math.sqrt(loss_variance / metric_variance)) + (1 - weight) * math.log(8.0))
-        found[metric] = (ratio, min(0.9, max(0.0, weight * correlation + (1 - weight) * 0.6)), len(pairs))
+        ratio = math.exp(weight * math.log(math.sqrt(loss_variance / metric_variance)) + (1 - weight) * math.log(16.0))
+        found[metric] = (ratio, min(0.9, max(0.0, weight * correlation + (1 - weight) * 0.7)), len(pairs))
     return found
 
 
@@ -216,7 +216,7 @@ def write() -> None:
     links = [
         {"metric": metric, "ratio": round(ratio, 2), "correlation": round(correlation, 2), "pairs": pairs}
         for metric, (ratio, correlation, pairs) in sorted(linked(attempts).items())
-    ] or [{"metric": "other", "ratio": 8.0, "correlation": 0.6, "pairs": 0}]
+    ] or [{"metric": "other", "ratio": 16.0, "correlation": 0.7, "pairs": 0}]
     sets, runs = {a.data for a in attempts}, {a.run for a in attempts}
     source = f"bench/priors.py: {len(attempts)} attempts of {len(runs)} runs on {len(sets)} data sets"
     rows = ",\n  ".join(map(json.dumps, gains)), ",\n  ".join(map(json.dumps, links))

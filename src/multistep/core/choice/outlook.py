@@ -36,7 +36,7 @@ WHILE_COOLING = 0.5
 DOUBT = 1.5
 # Tolerances: how far a metric may be from what its loss implies. Smaller, and a loss that rises while accuracy still
 # gains ends trunks too soon; larger, and the loss says nothing.
-LOOSE = 4.0
+LOOSE = 2.5
 BEGINNING = Gain(10.0, 10.0)  # of going on where a curve has not shown yet where it goes
 # Of the way from the first looks to the baseline: a metric that has come less far has not begun to move. Half as much
 # and noise passes for a beginning; twice as much and slow learners are never asked whether they are done.
