@@ -9,7 +9,7 @@ from multistep.core.evidence.expected import Gain, Judged, Link, expected_gains
 from multistep.core.evidence.metric import METRICS, Evaluation
 
 ACCURACY, LOSS = METRICS["accuracy"], METRICS["loss"]
-LINK = Link(ratio=8.0, correlation=0.6)
+LINK = Link(ratio=16.0, correlation=0.7)
 OPEN = Gain(0.0, 5.0)
 EXAMPLES = 545
 

@@ -186,6 +186,7 @@ def spread(name: str, generator: np.random.Generator, blocks: int = 300) -> Eval
             columns |= {f"label_{k}": (label == k) * 1.0, f"prediction_{k}": ((guess == k) | (own > 1.5)) * 1.0}
     else:
         columns |= {"label": label * 1.0, "prediction": guess * 1.0, "in_top5": (own + shared > -2) * 1.0}
+        columns |= {"loss": np.exp(0.5 * (own + shared)), "count": np.ones(size)}
     return Evaluation(columns)
 
 

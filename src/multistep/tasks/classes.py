@@ -14,7 +14,7 @@ from multistep.core.evidence.metric import Evaluation, Floats
 from multistep.engine.learner import Exhibit
 
 # The default first, as engine.learner.Readiness asks.
-CLASS_METRICS = ("accuracy", "loss", "macro_f1", "weighted_f1", "precision", "recall", "matthews")
+CLASS_METRICS = ("accuracy", "loss", "calibrated_loss", "macro_f1", "weighted_f1", "precision", "recall", "matthews")
 MOST_SHOWN = 20  # classes of a confusion matrix
 LEAST_PROBABILITY = 1e-12
 

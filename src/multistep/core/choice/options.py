@@ -84,9 +84,9 @@ def _cooling(plan: Plan, history: History, trunk: TrialRecord, without_last: int
     later = []
     if length := sibling_length(history, after, trained=in_unit(history, trunk.step + cooldown, unit)):
         names = names_of(plan, history, base)
-        later += [Option(name, prior(name, situation), length.value + beside) for name in names]
+        later += [Option(name, known_gain(plan, history, name), length.value + beside) for name in names]
     if situation == "overfitting" and "learning_rate" not in plan.phase(history.phase.started.phase).recipe:
-        later.append(Option(RESTART, prior(RESTART, situation), after.value / 2))
+        later.append(Option(RESTART, known_gain(plan, history, RESTART), after.value / 2))
     # Cooling down is worth something even where it gains nothing over going on: least is for what ends a run.
     own = [now, *_going_on(plan, history, trunk, seen, unit)]
     return choose(own, left.value, noise_of(plan, history), later=later, least=0.0)
@@ -148,7 +148,7 @@ def _trunk_again(plan: Plan, history: History, unit: Unit) -> list[Option]:
 
 def _fork_option(plan: Plan, history: History, trunk: TrialRecord, fork: Fork, unit: Unit) -> Option:
     """On to a fork of more epochs: what such forks bring, and what the last one brought here."""
-    known = prior(FORK, situation_of(history))
+    known = known_gain(plan, history, FORK)
     judged = plain_controls(history)
     if len(judged) > 1 and (last := gain_of(plan, history, judged[-1], over=judged[-2])) is not None:
         # After a fork that lost, more epochs lose as much again; after one that gained, they gain a part of it.
@@ -169,7 +169,7 @@ def _fork_option(plan: Plan, history: History, trunk: TrialRecord, fork: Fork, u
 
 def _siblings(plan: Plan, history: History, left: Amount) -> list[Option]:
     """One change each from the leader's plateau, and going on from there with none."""
-    phase, index, situation = history.phase, history.phase.started.phase, situation_of(history)
+    phase, index = history.phase, history.phase.started.phase
     base = base_of_leader(history)
     if base.start is None:
         return []  # nothing was saved before its cooldown
@@ -186,25 +186,25 @@ def _siblings(plan: Plan, history: History, left: Amount) -> list[Option]:
     found = []
     done = {t.trial.move for t in tried}
     if None not in done and not _is_trunks(phase, base.start):
-        gain = learned(prior(ON, situation), _seen(plan, history, None))
+        gain = learned(known_gain(plan, history, ON), _seen(plan, history, None))
         reason = f"from {_place(history)} with no change, for {length}"
         found.append(Option("go on unchanged", gain, cost, Proposal(control, reason)))
     for name in names_of(plan, history, base):
         if name not in done and (recipe := applied(plan, history, base, name)):
-            gain = learned(prior(name, situation), _seen(plan, history, name))
+            gain = learned(known_gain(plan, history, name), _seen(plan, history, name))
             proposal = Proposal(moved(control, name, recipe), f"{_why(plan, history, name)} ({MOVES[name].source})")
             found.append(Option(name, gain, cost, proposal))
     for name in compounds(plan, history, base, [t for t in tried if t.trial.kind == "move"]):
         if name not in done and (recipe := applied(plan, history, base, name)):
             first = next(t for t in tried if t.trial.move == name.split("+")[0])
-            gain = _another_dose(plan, history, first, tried, prior(name.split("+")[-1], situation))
+            gain = _another_dose(plan, history, first, tried, known_gain(plan, history, name.split("+")[-1]))
             reason = "better than its siblings, but no match for the leader: further in that direction"
             proposal = Proposal(moved(control, name, recipe), reason)
             found.append(Option(name, gain, cost, proposal))
     seeds = sum(t.trial.move == RESEED for t in tried)
     again = replace(moved(control, RESEED, base.recipe), id=f"{index}.round-{number}.{RESEED}-{seeds + 1}")
     proposal = Proposal(replace(again, seed=plan.seed + seeds + 1), "the same with another seed: luck is a bet, too")
-    gain = learned(prior(RESEED, situation), _seen(plan, history, RESEED))
+    gain = learned(known_gain(plan, history, RESEED), _seen(plan, history, RESEED))
     found.append(Option(RESEED, gain, cost, proposal))
     return found
 
@@ -240,7 +240,7 @@ def _extensions(plan: Plan, history: History, left: Amount) -> list[Option]:
     whole = left.value - beside
     lengths = [whole, *([length.value] if (length := sibling_length(history, left)) else [])]
     speed = plain_speed(phase) if left.unit is Unit.SECONDS else 1.0
-    gain = learned(prior(EXTEND, situation_of(history)), _seen(plan, history, EXTEND))
+    gain = learned(known_gain(plan, history, EXTEND), _seen(plan, history, EXTEND))
     rate = EXTEND_RATE * base.rate
     recipe = replace(base.recipe, learning_rate=rate, cooldown_fraction=1.0)
     found = []
@@ -268,13 +268,15 @@ def _extensions(plan: Plan, history: History, left: Amount) -> list[Option]:
 
 def _fresh(plan: Plan, history: History, left: Amount) -> list[Option]:
     """From the beginning: at a lower rate, or with another model."""
-    phase, index, situation = history.phase, history.phase.started.phase, situation_of(history)
+    phase, index = history.phase, history.phase.started.phase
     found = []
     if proposal := restart(plan, history, left):
         length = proposal.trial.length
         assert length is not None, "a restart has a length"
         found.append(
-            Option(RESTART, prior(RESTART, situation), length.value + extra(history, left.unit), proposal, RESTART)
+            Option(
+                RESTART, known_gain(plan, history, RESTART), length.value + extra(history, left.unit), proposal, RESTART
+            )
         )
     if phase.started.start is not None or phase.started.facts.pretrained:
         return found
@@ -297,7 +299,7 @@ def _fresh(plan: Plan, history: History, left: Amount) -> list[Option]:
             move=name,
             carry="weights",
         )
-        gain = learned(prior(MODEL, situation), [])
+        gain = learned(known_gain(plan, history, MODEL), [])
         reason = f"another model from the beginning, for {length}"
         found.append(Option(name, gain, value + extra(history, left.unit), Proposal(trial, reason)))
     return found
@@ -306,7 +308,7 @@ def _fresh(plan: Plan, history: History, left: Amount) -> list[Option]:
 def _averages(plan: Plan, history: History, unit: Unit) -> list[Option]:
     if not scoring_fits(plan, history) or (proposal := average(history)) is None:
         return []
-    gain = learned(prior(AVERAGE, situation_of(history)), [])
+    gain = learned(known_gain(plan, history, AVERAGE), [])
     return [Option(AVERAGE, gain, extra(history, unit), proposal)]
 
 
@@ -328,6 +330,11 @@ def situation_of(history: History) -> Situation:
     trunk = phase.trunk
     improving = trunk is not None and trunk.reading is not None and trunk.reading.stability is Stability.IMPROVING
     return "improving" if improving else "plateau"
+
+
+def known_gain(plan: Plan, history: History, kind: str) -> Gain:
+    """What attempts of a kind brought in recorded runs, in this situation and on this kind of task."""
+    return prior(kind, situation_of(history), plan.phase(history.phase.started.phase).task or plan.task)
 
 
 def noise_of(plan: Plan, history: History) -> float:

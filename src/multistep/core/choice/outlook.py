@@ -16,7 +16,7 @@ from multistep.core.choice.forks import plain_controls
 from multistep.core.choice.priors import link_of
 from multistep.core.choice.readings import LEAST_WINDOWS, lineage, spacing
 from multistep.core.evidence.expected import Gain
-from multistep.core.evidence.metric import METRICS, OF_LOSS, Metric
+from multistep.core.evidence.metric import Metric, beside
 from multistep.core.evidence.stability import (
     MIN_POINTS,
     MIN_STABLE_POINTS,
@@ -129,13 +129,14 @@ def _curve_gain(phase: PhaseRecord, curve: Sequence[Evaluated], since: float, un
     metric = metric_of(phase.started)
     steps = [float(look.step) for look in curve]
     own = _gain(metric, steps, [look.interval.score for look in curve], since, until)
-    losses = [look.scores.get("loss", math.nan) for look in curve]
-    if metric.name in OF_LOSS or not all(map(math.isfinite, losses)):
+    loss = beside(metric, curve[-1].scores)
+    losses = [look.scores.get(loss.name, math.nan) for look in curve] if loss else []
+    if loss is None or not all(map(math.isfinite, losses)):
         return own
-    link = link_of(metric.name)
+    link = link_of(metric.name, loss.name)
     slope = link.correlation / link.ratio
-    loss = _gain(METRICS["loss"], steps, losses, since, until)
-    implied = Gain(slope * loss.mean, math.hypot(slope * loss.spread, LOOSE))
+    of_loss = _gain(loss, steps, losses, since, until)
+    implied = Gain(slope * of_loss.mean, math.hypot(slope * of_loss.spread, LOOSE))
     weights = [1.0 / (g.spread**2 + 1e-9) for g in (own, implied)]
     mean = (weights[0] * own.mean + weights[1] * implied.mean) / sum(weights)
     return Gain(mean, 1.0 / math.sqrt(sum(weights)))

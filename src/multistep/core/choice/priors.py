@@ -20,19 +20,27 @@ UNKNOWN = Gain(-1.0, 4.0)
 TABLE = "priors.json"
 
 
-def prior(kind: str, situation: Situation) -> Gain:
-    """The gain over who leads of an attempt of this kind, in tolerances: of the situation, of any, or of any move."""
-    rows = _rows()
+def prior(kind: str, situation: Situation, task: str = "any") -> Gain:
+    """The gain over who leads of an attempt of this kind, in tolerances of the metric.
+
+    The most particular row that there is: of the situation or of any, each on this kind of task or on any, then the
+    same of all moves.
+    """
+    return most_particular(_rows(), kind, situation, task)
+
+
+def most_particular(rows: Mapping[tuple[str, str, str], Gain], kind: str, situation: str, task: str) -> Gain:
     for name in (kind, "move"):
         for where in (situation, "any"):
-            if (name, where) in rows:
-                return rows[name, where]
+            for whose in (task, "any"):
+                if (name, where, whose) in rows:
+                    return rows[name, where, whose]
     return UNKNOWN
 
 
 def default_gain(kind: str) -> Gain:
     """Of a trial that nothing was weighed with: what the plan or a schedule asked for."""
-    return _rows().get((kind, "any"), UNKNOWN)
+    return _rows().get((kind, "any", "any"), UNKNOWN)
 
 
 def learned(before: Gain, seen: Sequence[float]) -> Gain:
@@ -53,11 +61,13 @@ def _table() -> Mapping[str, Any]:
 
 
 @functools.cache
-def _rows() -> Mapping[tuple[str, str], Gain]:
-    return {(r["kind"], r["situation"]): Gain(float(r["mean"]), float(r["spread"])) for r in _table()["gains"]}
+def _rows() -> Mapping[tuple[str, str, str], Gain]:
+    rows = _table()["gains"]
+    return {(r["kind"], r["situation"], r["task"]): Gain(float(r["mean"]), float(r["spread"])) for r in rows}
 
 
-def link_of(metric: str) -> Link:
-    """How the loss goes with this metric."""
-    links = {row["metric"]: Link(float(row["ratio"]), float(row["correlation"])) for row in _table()["links"]}
-    return links.get(metric, links["other"])
+def link_of(metric: str, loss: str) -> Link:
+    """How this loss goes with this metric."""
+    rows = _table()["links"]
+    links = {(row["metric"], row["loss"]): Link(float(row["ratio"]), float(row["correlation"])) for row in rows}
+    return links.get((metric, loss), links["any", loss])

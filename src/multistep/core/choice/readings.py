@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from multistep.core.choice.allowance import allowance
-from multistep.core.evidence.metric import METRICS, OF_LOSS
+from multistep.core.evidence.metric import Metric, beside
 from multistep.core.evidence.stability import Reading, Stability, read_curve
 from multistep.core.values.events import Evaluated, StabilityRead
 from multistep.core.values.history import History, PhaseRecord, TrialRecord
@@ -61,11 +61,12 @@ def read_stability(plan: Plan, history: History, name: str) -> StabilityRead | N
         train_losses=train,
     )
     forecast, stability, reason = reading.forecast, reading.stability, reading.reason
-    beside = None if metric.name in OF_LOSS else _loss_reading(curve, horizon, train)
-    if beside and beside.stability is Stability.OVERFITTING:
+    other = beside(metric, curve[-1].scores)
+    of_loss = _loss_reading(other, curve, horizon, train) if other else None
+    if other and of_loss and of_loss.stability is Stability.OVERFITTING:
         # Accuracy may still gain for epochs after that: what it is worth to go on is weighed, not forbidden.
-        reason += f"; the loss is {beside.reason}"
-    if beside and beside.stability is Stability.IMPROVING and stability is Stability.STABLE:
+        reason += f"; the {other.name.replace('_', ' ')} is {of_loss.reason}"
+    if of_loss and of_loss.stability is Stability.IMPROVING and stability is Stability.STABLE:
         # Who knows nothing yet is wrong about everything for a while, and flat: speech above all.
         stability, reason = Stability.UNDECIDED, f"{reason}; the loss still falls, so this is no plateau yet"
     return StabilityRead(
@@ -76,16 +77,18 @@ def read_stability(plan: Plan, history: History, name: str) -> StabilityRead | N
         forecast.high if forecast else math.nan,
         tolerance,
         reason,
-        beside.stability if beside else None,
+        of_loss.stability if of_loss else None,
     )
 
 
-def _loss_reading(curve: Sequence[Evaluated], horizon: float, train: Sequence[float] | None) -> Reading | None:
+def _loss_reading(
+    loss: Metric, curve: Sequence[Evaluated], horizon: float, train: Sequence[float] | None
+) -> Reading | None:
     """What the validation loss shows where another metric decides; None where it is not known."""
-    losses = [look.scores.get("loss", math.nan) for look in curve]
+    losses = [look.scores.get(loss.name, math.nan) for look in curve]
     if not all(map(math.isfinite, losses)):
         return None
-    tolerance = METRICS["loss"].tolerance(losses[-1])
+    tolerance = loss.tolerance(losses[-1])
     steps = [look.step for look in curve]
     return read_curve(steps, losses, horizon_steps=horizon, tolerance=tolerance, train_losses=train)
 

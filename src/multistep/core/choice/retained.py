@@ -6,7 +6,7 @@ import math
 
 from multistep.core.choice.moves import EXTEND
 from multistep.core.choice.priors import link_of
-from multistep.core.evidence.metric import METRICS, OF_LOSS
+from multistep.core.evidence.metric import beside
 from multistep.core.evidence.stability import Stability
 from multistep.core.values.events import CheckpointSaved, Evaluated
 from multistep.core.values.history import History, PhaseRecord, TrialRecord
@@ -45,11 +45,11 @@ def look_gain(phase: PhaseRecord, look: Evaluated, over: Evaluated) -> float:
     metric = metric_of(phase.started)
     score, reference = look.interval.score, over.interval.score
     own = metric.improvement(score, reference) / metric.tolerance(reference)
-    losses = [e.scores.get("loss", math.nan) for e in (look, over)]
-    if metric.name in OF_LOSS or not all(map(math.isfinite, losses)):
+    loss = beside(metric, look.scores)
+    losses = [e.scores.get(loss.name, math.nan) for e in (look, over)] if loss else []
+    if loss is None or not all(map(math.isfinite, losses)):
         return own
-    link = link_of(metric.name)
-    loss = METRICS["loss"]
+    link = link_of(metric.name, loss.name)
     implied = link.correlation / link.ratio * loss.improvement(*losses) / loss.tolerance(losses[1])
     return 0.5 * (own + implied)
 

@@ -14,11 +14,11 @@ from multistep.core.choice.priors import default_gain, link_of
 from multistep.core.choice.retained import standing
 from multistep.core.evidence.compare import Comparison, compare
 from multistep.core.evidence.expected import Expected, Gain, Judged, expected_gains
-from multistep.core.evidence.metric import METRICS, OF_LOSS, Evaluation, Floats, Metric
+from multistep.core.evidence.metric import BESIDE, METRICS, Evaluation, Floats, Metric, beside
 from multistep.core.evidence.spending import Attempt, critical_value
 from multistep.core.values.events import VerdictGiven
 from multistep.core.values.history import History, TrialRecord
-from multistep.core.values.judging import loss_of, metric_of
+from multistep.core.values.judging import metric_of
 
 JUDGED = ("control", "move", "average")
 Tables = Mapping[str, Evaluation]
@@ -142,12 +142,14 @@ def _expected(
     for record in records:
         over = ids.index(record.over) if record.over in ids[: ids.index(record.trial.id)] else 0
         judged.append(Judged(tables[record.trial.id], over, _prior(record, unit)))
-    loss = loss_of(history.phase.started)
-    beside = metric.name not in OF_LOSS and all(
-        loss.applies(table) and math.isfinite(loss.score(table)) for table in (tables[i] for i in ids)
+    loss = beside(metric, (name for name in BESIDE if all(_told(METRICS[name], tables[i]) for i in ids)))
+    return expected_gains(
+        metric, judged, tolerance=unit, loss=loss, link=link_of(metric.name, loss.name) if loss else None
     )
-    link = link_of(metric.name) if beside else None
-    return expected_gains(metric, judged, tolerance=unit, loss=METRICS["loss"] if beside else None, link=link)
+
+
+def _told(metric: Metric, table: Evaluation) -> bool:
+    return metric.applies(table) and math.isfinite(metric.score(table))
 
 
 def _prior(record: TrialRecord, unit: float) -> Gain:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
@@ -29,7 +29,8 @@ Goal = Literal["minimize", "maximize"]
 Function: TypeAlias = Callable[[Mapping[str, Floats]], tuple[float, Floats]]
 Suits: TypeAlias = Callable[[Mapping[str, Floats]], bool]
 
-OF_LOSS = ("loss", "perplexity", "bits_per_byte")  # the loss itself, in other units
+OF_LOSS = ("loss", "calibrated_loss", "perplexity", "bits_per_byte")  # the loss itself, in other units
+BESIDE = ("calibrated_loss", "loss")  # what tells checkpoints apart where another metric decides, the best first
 SHARE_TOLERANCE = 0.002  # of metrics between 0 and 1, whose steps do not shrink with the score
 
 
@@ -221,6 +222,14 @@ _ALL: tuple[Metric, ...] = (
     Ratio("loss", "minimize", "nats per token", "loss", "count"),
     Ratio("perplexity", "minimize", "per token", "loss", "count", beside=("bytes",), exponential=True),
     Ratio("bits_per_byte", "minimize", "bits per byte", "loss", "bytes", scale=1 / math.log(2)),
+    Statistic(
+        "calibrated_loss",
+        "minimize",
+        "nats per example",
+        (*_PAIR, "loss", "count"),
+        statistics.calibrated_loss,
+        _CLASSES,
+    ),
     _share("accuracy", "of examples", _PAIR, statistics.accuracy, _CLASSES),
     _share("top5_accuracy", "of examples", ("in_top5",), statistics.top5_accuracy),
     replace(_share("macro_f1", "F1", _PAIR, statistics.macro_f1, _CLASSES), alternatives=("label_0", "prediction_0")),
@@ -263,6 +272,13 @@ def metric_named(name: str) -> Metric:
     if key not in METRICS:
         raise PlanError(f"unknown metric '{name}'; allowed: {', '.join(METRICS)}.{nearest(key, METRICS)}")
     return METRICS[key]
+
+
+def beside(metric: Metric, known: Iterable[str]) -> Metric | None:
+    """The loss that stands beside a metric, of the metrics that are known by name; None where the metric is one."""
+    names = set(known)
+    found = next((name for name in BESIDE if name in names), None)
+    return METRICS[found] if found and metric.name not in OF_LOSS else None
 
 
 def scores_of(evaluation: Evaluation, own: Metric | None = None) -> dict[str, float]:

@@ -10,6 +10,7 @@ predicted), its influence is 0; if the labels are (one class alone), nothing can
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TypeAlias
 
@@ -19,6 +20,8 @@ import numpy.typing as npt
 Floats: TypeAlias = npt.NDArray[np.float64]
 Columns: TypeAlias = Mapping[str, Floats]
 Estimate: TypeAlias = tuple[float, Floats]
+
+SHARPEST = 20.0  # 1 / temperature; a net that makes no mistake would have it endless
 
 
 # What a table holds ---------------------------------------------------------------------------------
@@ -189,6 +192,38 @@ def roc_auc(columns: Columns) -> Estimate:
     placement = np.where(positive, negatives_below, 1 - positives_below)
     value = float(placement[positive].mean())
     return value, (placement - value) / np.where(positive, share, 1 - share)
+
+
+def calibrated_loss(columns: Columns) -> Estimate:
+    """The loss without overconfidence: the mean of log(1 + exp(-z / T)) at the temperature T that is best.
+
+    z is the logit of the true class against the rest, so T is the usual temperature where there are two classes, and
+    close to it where there are more. A net that is trained on gets surer of its mistakes long after it has stopped
+    making more of them: its loss rises with that, and this one does not (Guo et al., arXiv 1706.04599). T is at its
+    best, so a row's influence does not pass through it.
+    """
+    loss = np.maximum(columns["loss"] / columns["count"], 1e-9)
+    with np.errstate(over="ignore"):
+        z = -loss - np.log(-np.expm1(-loss))
+    sharpness = _best_sharpness(z)
+    rows = np.logaddexp(0.0, -z * sharpness)
+    value = float(rows.mean())
+    return value, rows - value
+
+
+def _best_sharpness(z: Floats) -> float:
+    """1 / T with the least mean of log(1 + exp(-z / T)), which is convex in it: Newton's method, held within bounds."""
+    low, high, at = 0.0, SHARPEST, 1.0
+    for _ in range(40):
+        share = 1.0 / (1.0 + np.exp(np.minimum(z * at, 700.0)))
+        slope, bend = -float(np.mean(z * share)), float(np.mean(z * z * share * (1.0 - share)))
+        low, high = (low, at) if slope > 0 else (at, high)
+        step = at - slope / bend if bend > 1e-12 else math.inf
+        new = step if low < step < high else 0.5 * (low + high)
+        if abs(new - at) < 1e-6 * max(1.0, at):
+            return new
+        at = new
+    return at
 
 
 def pearson(columns: Columns) -> Estimate:

@@ -1,0 +1,252 @@
+"""What is done with the time, tested with curves: first results, leaving a trunk, and what is weighed after that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from runs import FALLS_THEN_FLAT, OVERFITS, POWER, Fragile, Killed, execute, plan
+
+from multistep.core.evidence.curves import Curve
+from multistep.core.evidence.metric import Evaluation
+from multistep.core.values.history import History, TrialRecord
+from multistep.engine.learner import Readiness, Split
+from multistep.engine.simulate import RECIPE, FakeClock, Machine, SimulatedWorkshop, World
+
+RATE = {"learning_rate": 0.02}  # given, so that nothing is probed
+NOISE = World(between_blocks=0.01, between_seeds=0.0005)
+
+
+def iterate(folder: Path, curve: Curve, world: World = NOISE, **keywords: Any) -> History:
+    clock = FakeClock()
+    wanted = {"budget": "10m", "recipe": RATE, **keywords}
+    return execute(plan(**wanted), folder, curve, clock=clock, workshop=SimulatedWorkshop(curve, clock, None, world))
+
+
+def tried(history: History, move: str) -> list[TrialRecord]:
+    return [t for t in history.phase.of_kind("move") if t.trial.move == move]
+
+
+# A first result -----------------------------------------------------------------------------------------
+
+
+def test_a_complete_result_is_there_within_a_tenth_and_the_trunk_goes_on_from_where_it_was(tmp_path: Path) -> None:
+    history = iterate(tmp_path / "run", POWER)
+    first = history.phase.of_kind("control")[0]
+    assert first.verdict is not None
+    assert first.verdict.leads
+    spent = sum(t.seconds + t.full_seconds for t in list(history.phase.trials.values())[:2])
+    assert spent < 60
+    trunks = history.phase.of_kind("trunk")
+    assert trunks[1].trial.start == first.trial.start
+    assert trunks[1].trial.learning_rate == trunks[0].trial.learning_rate
+
+
+def test_no_early_result_where_it_costs_more_than_it_can_bring(tmp_path: Path) -> None:
+    clock, machine = FakeClock(), Machine(sample_seconds=7.5, full_seconds=30.0)
+    dear = execute(plan(budget="10m", recipe=RATE), tmp_path / "dear", clock=clock, machine=machine)
+    assert dear.phase.of_kind("control")[0].step > 2000, "scoring takes a twentieth of the budget"
+
+    class Endless(SimulatedWorkshop):
+        def open(self, *args: Any) -> Any:
+            learner, ready = super().open(*args)
+            return learner, replace(ready, facts=replace(ready.facts, train_examples=10**6))
+
+    clock = FakeClock()
+    once = execute(
+        plan(budget="10m", recipe=RATE), tmp_path / "once", POWER, clock=clock, workshop=Endless(POWER, clock)
+    )
+    assert once.phase.of_kind("control")[0].step > 2000, "data that is hardly read once is not overfitted"
+    plain = iterate(tmp_path / "plain", POWER, moves=[])
+    assert len(plain.phase.of_kind("control")) == 1, "who wants no moves wants the plain run"
+
+
+# Leaving a trunk ----------------------------------------------------------------------------------------
+
+
+def test_a_trunk_is_left_when_what_could_follow_is_worth_more_and_not_before(tmp_path: Path) -> None:
+    flat = iterate(tmp_path / "flat", FALLS_THEN_FLAT)
+    cooled = flat.phase.of_kind("control")[1]
+    assert cooled.reason == "what could follow is worth more than going on"
+    assert 1200 < cooled.first_step < 6000, "of 12,000 steps: the curve is flat from about 2,000 on"
+    assert cooled.forecast is not None
+    assert cooled.forecast.name == "cool down now"
+    names = {w.name for w in cooled.weighed}
+    assert {"go on to the end", "dropout-up"} <= names, "the trunk's own lengths, and what could follow"
+    improving = iterate(tmp_path / "improving", POWER, budget="5m")
+    assert improving.phase.of_kind("control")[-1].reason == "what is left equals the cooldown"
+
+
+class Listening(SimulatedWorkshop):
+    """A classifier of four hundred texts: its accuracy and its loss by step."""
+
+    def __init__(
+        self,
+        clock: FakeClock,
+        accuracy: Callable[[int], float],
+        loss: Callable[[int], float],
+        baseline: float = 0.5,
+        noise: float = 0.01,
+    ) -> None:
+        super().__init__(POWER, clock)
+        self._accuracy, self._loss, self._baseline, self._noise = accuracy, loss, baseline, noise
+
+    def open(self, *args: Any) -> Any:
+        opened: tuple[Any, Readiness] = super().open(*args)
+        learner, ready = opened
+        score = learner.evaluate
+
+        def table(right: float, loss: float, generator: np.random.Generator) -> Evaluation:
+            share = min(1.0, max(0.0, right + self._noise * generator.standard_normal()))
+            correct = np.arange(400) < round(400 * share)
+            each = loss + 0.2 * np.random.default_rng(1).standard_normal(400)
+            columns = {"label": np.ones(400), "prediction": correct.astype(float), "block": np.arange(400.0)}
+            return Evaluation({**columns, "loss": each, "count": np.ones(400)})
+
+        def evaluate(split: Split, *, sample: bool) -> Evaluation:
+            score(split, sample=sample)  # what it costs
+            steps = learner._steps
+            generator = np.random.default_rng([steps, sample])
+            return table(self._accuracy(steps), self._loss(steps), generator)
+
+        learner.evaluate = evaluate
+        learner.baseline = lambda split: ("counting", table(self._baseline, 1.0, np.random.default_rng(0)))
+        return learner, replace(ready, metrics=("accuracy",))
+
+
+def listen(folder: Path, workshop: Callable[[FakeClock], Listening], **keywords: Any) -> History:
+    clock = FakeClock()
+    wanted = plan(task="text-classification", **{"budget": "10m", "recipe": RATE, **keywords})
+    return execute(wanted, folder, clock=clock, workshop=workshop(clock))
+
+
+def test_overfitting_that_only_the_loss_shows_ends_a_trunk_too(tmp_path: Path) -> None:
+    """Accuracy within noise of 0.8 all the time; the loss rises from step 800 on."""
+
+    def accuracy(step: int) -> float:
+        return 0.8 - 0.3 / (1 + step / 50)
+
+    def rising(step: int) -> float:
+        return 0.45 + 0.4 * np.exp(-step / 200) + 0.1 * max(0, step - 800) / 1000
+
+    def resting(step: int) -> float:
+        return 0.45 + 0.4 * np.exp(-step / 200) - 0.05 * np.log1p(step / 1000)
+
+    seen = listen(tmp_path / "rising", lambda clock: Listening(clock, accuracy, rising))
+    unseen = listen(tmp_path / "falling", lambda clock: Listening(clock, accuracy, resting))
+    left = [max(t.step for t in h.phase.of_kind("trunk")) for h in (seen, unseen)]
+    assert left[0] < 0.6 * left[1]
+    assert left[0] < 4000
+
+
+def test_what_has_not_begun_to_learn_is_no_plateau(tmp_path: Path) -> None:
+    """All blanks until step 5,000, as CTC has it, behind a constant answer of 0.6; then nearly everything at once."""
+
+    def accuracy(step: int) -> float:
+        return 0.0 if step < 5000 else 0.95
+
+    history = listen(
+        tmp_path / "run", lambda clock: Listening(clock, accuracy, lambda step: 1.86, baseline=0.6, noise=0.0)
+    )
+    assert history.leader is not None
+    assert history.leader.interval is not None
+    assert history.leader.interval.score > 0.9
+    trunks = history.phase.of_kind("trunk")
+    assert max(t.step for t in trunks) > 5000
+
+
+# After that ---------------------------------------------------------------------------------------------
+
+
+def test_a_trunk_that_overfits_after_its_fork_is_cooled_down_from_its_best_and_never_twice_from_one(
+    tmp_path: Path,
+) -> None:
+    history = iterate(tmp_path / "run", OVERFITS)
+    starts = [t.trial.start for t in history.phase.of_kind("control") if t.trial.length is None]
+    assert len(starts) == len(set(starts))
+    early = iterate(tmp_path / "early", replace(OVERFITS, turn=300.0, rise=2.0))
+    starts = [t.trial.start for t in early.phase.of_kind("control") if t.trial.length is None]
+    assert len(starts) == len(set(starts))
+    assert early.leader is not None
+    assert early.phase.moves_ended is not None
+    assert early.seconds > 570 or max(w.worth for w in early.phase.moves_ended.weighed) < 0.02 * 0.005
+
+
+def test_another_model_is_raced_and_leads_where_it_is_better(tmp_path: Path) -> None:
+    rival = replace(RECIPE, model="cnn", learning_rate=0.01)
+
+    class Two(SimulatedWorkshop):
+        def open(self, *args: Any) -> Any:
+            learner, ready = super().open(*args)
+            return learner, replace(ready, facts=replace(ready.facts, rivals=(rival,)))
+
+    def run(name: str, gain: float) -> History:
+        clock = FakeClock()
+        world = replace(NOISE, effect=lambda r: -gain * (r.model == "cnn"), pace=20.0)
+        workshop = Two(FALLS_THEN_FLAT, clock, None, world)
+        return execute(plan(budget="10m", recipe=RATE), tmp_path / name, clock=clock, workshop=workshop)
+
+    better = run("better", 0.1)
+    raced = tried(better, "model-cnn")
+    assert [t.trial.start for t in raced] == [None]
+    assert raced[0].trial.learning_rate == 0.01
+    assert better.leader is not None
+    assert better.trial(better.leader.trial).trial.recipe.model == "cnn"
+    worse = run("worse", -0.1)
+    assert len(tried(worse, "model-cnn")) == 1
+    assert worse.leader is not None
+    assert worse.trial(worse.leader.trial).trial.recipe.model is None
+
+
+def test_what_is_left_after_the_forks_of_pretrained_weights_is_spent(tmp_path: Path) -> None:
+    class Pretrained(SimulatedWorkshop):
+        def open(self, *args: Any) -> Any:
+            learner, ready = super().open(*args)
+            return learner, replace(ready, facts=replace(ready.facts, pretrained=True, train_examples=24_000))
+
+    clock, falls = FakeClock(), Curve("exponential", floor=1.4, drop=1.0, pace=1500.0, noise_sd=0.0003)
+    # An epoch is 100 s: after one, the 60 s that are left do not bear a second.
+    wanted = plan(budget="165s", recipe={})
+    history = execute(wanted, tmp_path / "run", falls, clock=clock, workshop=Pretrained(falls, clock, None, NOISE))
+    extended = tried(history, "extend")
+    assert extended
+    assert history.seconds == pytest.approx(165, rel=0.03)
+    assert history.leader is not None
+    assert history.leader.trial == extended[-1].trial.id
+    first = extended[0]
+    assert first.trial.start == history.phase.of_kind("control")[0].checkpoints[-1].id, "on from the cooled-down end"
+
+
+def test_every_decision_stands_in_the_journal_with_what_it_was_weighed_against(tmp_path: Path) -> None:
+    history = iterate(tmp_path / "run", FALLS_THEN_FLAT)
+    weighed = [t for t in history.phase.trials.values() if t.weighed]
+    assert len(weighed) > 3
+    for record in weighed:
+        assert sum(w.chosen for w in record.weighed) == 1
+        chosen = record.forecast
+        assert chosen is not None
+        assert all(w.cost > 0 for w in record.weighed if not w.name.startswith("average"))
+    assert history.phase.moves_ended is not None
+
+
+def test_a_killed_run_that_weighs_decides_as_it_would_have(tmp_path: Path) -> None:
+    wanted = plan(budget="8000 steps", recipe=RATE, tolerance=0.02)
+
+    def workshop(windows: int) -> Fragile:
+        made = Fragile(FALLS_THEN_FLAT, FakeClock(), windows)
+        made._world = NOISE
+        return made
+
+    straight = execute(wanted, tmp_path / "straight", workshop=workshop(10**6))
+    count = sum(len(t.done) for t in straight.phase.trials.values())
+    for windows in (count // 3, count - 5):
+        with pytest.raises(Killed):
+            execute(wanted, tmp_path / f"killed-{windows}", workshop=workshop(windows))
+        again = execute(wanted, tmp_path / f"killed-{windows}", workshop=workshop(10**6))
+        assert list(again.phase.trials) == list(straight.phase.trials)
+        assert again.leader == straight.leader
+        assert [t.weighed for t in again.phase.trials.values()] == [t.weighed for t in straight.phase.trials.values()]
