@@ -82,28 +82,28 @@ def test_a_trunk_is_left_when_what_could_follow_is_worth_more_and_not_before(tmp
 
 
 class Listening(SimulatedWorkshop):
-    """A classifier of four hundred texts: its accuracy and its loss by step."""
+    """A classifier of four hundred texts: its accuracy by step, and how sure it is of its mistakes, as a logit."""
 
     def __init__(
         self,
         clock: FakeClock,
         accuracy: Callable[[int], float],
-        loss: Callable[[int], float],
+        wrong: Callable[[int], float],
         baseline: float = 0.5,
         noise: float = 0.01,
     ) -> None:
         super().__init__(POWER, clock)
-        self._accuracy, self._loss, self._baseline, self._noise = accuracy, loss, baseline, noise
+        self._accuracy, self._wrong, self._baseline, self._noise = accuracy, wrong, baseline, noise
 
     def open(self, *args: Any) -> Any:
         opened: tuple[Any, Readiness] = super().open(*args)
         learner, ready = opened
         score = learner.evaluate
 
-        def table(right: float, loss: float, generator: np.random.Generator) -> Evaluation:
+        def table(right: float, wrong: float, generator: np.random.Generator) -> Evaluation:
             share = min(1.0, max(0.0, right + self._noise * generator.standard_normal()))
             correct = np.arange(400) < round(400 * share)
-            each = loss + 0.2 * np.random.default_rng(1).standard_normal(400)
+            each = np.logaddexp(0.0, np.where(correct, -2.0, wrong))
             columns = {"label": np.ones(400), "prediction": correct.astype(float), "block": np.arange(400.0)}
             return Evaluation({**columns, "loss": each, "count": np.ones(400)})
 
@@ -111,7 +111,7 @@ class Listening(SimulatedWorkshop):
             score(split, sample=sample)  # what it costs
             steps = learner._steps
             generator = np.random.default_rng([steps, sample])
-            return table(self._accuracy(steps), self._loss(steps), generator)
+            return table(self._accuracy(steps), self._wrong(steps), generator)
 
         learner.evaluate = evaluate
         learner.baseline = lambda split: ("counting", table(self._baseline, 1.0, np.random.default_rng(0)))
@@ -125,19 +125,19 @@ def listen(folder: Path, workshop: Callable[[FakeClock], Listening], **keywords:
 
 
 def test_overfitting_that_only_the_loss_shows_ends_a_trunk_too(tmp_path: Path) -> None:
-    """Accuracy within noise of 0.8 all the time; the loss rises from step 800 on."""
+    """Accuracy within noise of 0.8 all the time; from step 800 on it gets surer of its mistakes alone."""
 
     def accuracy(step: int) -> float:
         return 0.8 - 0.3 / (1 + step / 50)
 
-    def rising(step: int) -> float:
-        return 0.45 + 0.4 * np.exp(-step / 200) + 0.1 * max(0, step - 800) / 1000
+    def surer(step: int) -> float:
+        return 0.5 + 2.5 * float(np.exp(-step / 200)) + max(0, step - 800) / 2000
 
-    def resting(step: int) -> float:
-        return 0.45 + 0.4 * np.exp(-step / 200) - 0.05 * np.log1p(step / 1000)
+    def humbler(step: int) -> float:
+        return 0.5 + 2.5 * float(np.exp(-step / 200)) - 0.1 * float(np.log1p(step / 1000))
 
-    seen = listen(tmp_path / "rising", lambda clock: Listening(clock, accuracy, rising))
-    unseen = listen(tmp_path / "falling", lambda clock: Listening(clock, accuracy, resting))
+    seen = listen(tmp_path / "surer", lambda clock: Listening(clock, accuracy, surer))
+    unseen = listen(tmp_path / "humbler", lambda clock: Listening(clock, accuracy, humbler))
     left = [max(t.step for t in h.phase.of_kind("trunk")) for h in (seen, unseen)]
     assert left[0] < 0.6 * left[1]
     assert left[0] < 4000
@@ -150,7 +150,7 @@ def test_what_has_not_begun_to_learn_is_no_plateau(tmp_path: Path) -> None:
         return 0.0 if step < 5000 else 0.95
 
     history = listen(
-        tmp_path / "run", lambda clock: Listening(clock, accuracy, lambda step: 1.86, baseline=0.6, noise=0.0)
+        tmp_path / "run", lambda clock: Listening(clock, accuracy, lambda step: 2.0, baseline=0.6, noise=0.0)
     )
     assert history.leader is not None
     assert history.leader.interval is not None
