@@ -30,7 +30,7 @@ from multistep.tasks.speech.features import LogMel
 from multistep.tasks.speech.language import CharacterModel
 from multistep.tasks.speech.load import load_model
 from multistep.tasks.speech.nets import Kind, NetConfig, make_net
-from multistep.tasks.speech.preset import SpeechFacts, batch_size, choose_shape, default_recipe
+from multistep.tasks.speech.preset import SpeechFacts, batch_size, choose_shape, default_recipe, gentle_steps
 from multistep.tasks.speech.score import character_errors, word_errors
 from multistep.tasks.speech.task import SpeechDomain, SpeechWorkshop
 
@@ -232,6 +232,7 @@ def test_little_sound_is_read_in_small_batches(seconds: float, utterances: int, 
     facts = SpeechFacts(seconds, utterances)
     recipe = default_recipe({}, facts, pretrained=False, own=True, frozen=None)
     assert recipe.batch_size == batch_size(facts) == size
+    assert (gentle_steps(utterances) > 0) is (utterances < 1000)
     assert default_recipe({"batch_size": 16}, facts, pretrained=False, own=True, frozen=None).batch_size == 16
     assert default_recipe({}, facts, pretrained=True, own=False, frozen=None).batch_size == 8
 

@@ -27,6 +27,9 @@ FINE_TUNING_BATCH = 8
 STEP_SECONDS = 16.0  # of sound at the least,
 STEPS_AN_EPOCH = 60.0  # or what makes so many steps,
 FEWEST_STEPS_AN_EPOCH = 10.0  # but never fewer than these
+# On so few, augmentation begins at zero and grows over the first batches: blanks are left in a third of the time. Two
+# thousand words leave them soon enough, and new speakers were heard worse for it: word errors 0.188 instead of 0.140.
+FEW_UTTERANCES, GENTLE_STEPS = 1_000, 300
 # Layers and width by size, and about how many parameters that makes.
 SIZES: Mapping[Kind, tuple[tuple[int, int, float], ...]] = {
     "wavenet": ((8, 96, 0.63e6), (12, 192, 3.6e6), (16, 288, 1.1e7), (20, 384, 2.4e7)),
@@ -54,6 +57,11 @@ def batch_size(facts: SpeechFacts) -> int:
     seconds = max(STEP_SECONDS, facts.seconds / STEPS_AN_EPOCH)
     wanted = min(seconds * facts.utterances / max(facts.seconds, 1e-9), facts.utterances / FEWEST_STEPS_AN_EPOCH)
     return int(2 ** round(math.log2(min(LARGEST_BATCH, max(SMALLEST_BATCH, wanted)))))
+
+
+def gentle_steps(utterances: int) -> int:
+    """Over how many batches a net from nothing gets to the full strength of its augmentation."""
+    return GENTLE_STEPS if utterances < FEW_UTTERANCES else 0
 
 
 @dataclass(frozen=True)

@@ -38,12 +38,11 @@ from multistep.tasks.speech.language import CharacterModel
 from multistep.tasks.speech.load import load_model
 from multistep.tasks.speech.models import PRESETS, Maker, NetMaker
 from multistep.tasks.speech.nets import NetConfig
-from multistep.tasks.speech.preset import SpeechFacts, choose_shape, default_recipe
+from multistep.tasks.speech.preset import SpeechFacts, choose_shape, default_recipe, gentle_steps
 from multistep.tasks.speech.score import listen, summed_loss, table_of
 from multistep.tasks.speech.splits import SPLITS, read_splits
 
 MOST_SAMPLED = 400  # utterances of the validation split that each look scores
-GENTLE_STEPS = 300  # at the beginning of a net from nothing, over which augmentation grows to its strength
 SIZES_OF_MODEL = ("parameters", "layers", "width", "heads", "context", "vocabulary")
 USUAL_METRICS, SPACELESS_METRICS = ("wer", "cer", "loss"), ("cer", "wer", "loss")
 
@@ -62,7 +61,7 @@ class SpeechDomain:
         # Who knows nothing yet writes nothing at all for longer if no sound is twice the same: with augmentation from
         # the start the blanks were left after 15 s of training, with a gentle start after 5 s (docs/experiments.md).
         # Counted in utterances, since the batch may change later on.
-        self._gentle = 0 if maker.pretrained else GENTLE_STEPS * batch_size
+        self._gentle = 0 if maker.pretrained else gentle_steps(len(self.train)) * batch_size
         self._shortest: dict[int, int] = {}
         self._heard: tuple[tuple[float, ...], tuple[str, ...], Evaluation] | None = None
 
