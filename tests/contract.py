@@ -62,7 +62,8 @@ class Case:
     def plan(self, folder: Path, data: DataSpec, **changes: object) -> Plan:
         begin = {"model": str(folder / "begin")} if self.model else {}
         length = {"phases": [{"name": "only", "until": f"{self.steps} steps"}]}
-        return plan_from({"task": self.task, "data": data, **self.settings, **begin, **length, **changes})
+        content = {"task": self.task, "data": data, "ship": "network", **self.settings, **begin, **length}
+        return plan_from({**content, **changes})
 
     def run(
         self, folder: Path, data: DataSpec, out: Path, on_entry: OnEntry | None = None, **changes: object

@@ -43,7 +43,10 @@ OF_OWN_MODELS = ("loss", "train", "validation", "test", "target", "goal", "pretr
 
 @dataclass(frozen=True)
 class Result:
-    """What a finished run came to. `record` is result.json as it stands in the run directory."""
+    """What a finished run came to. `record` is result.json as it stands in the run directory.
+
+    `model` is the folder of what ships. `validation` and `test` are the network's scores; `baseline` has its own.
+    """
 
     metric: str
     validation: Interval
@@ -57,8 +60,15 @@ class Result:
 
     @property
     def score(self) -> float:
-        """The test score, or the validation score where there is no test split."""
+        """The test score of what ships, or its validation score where there is no test split."""
+        if self.ships == "baseline":
+            return float(self.baseline["test" if self.test else "validation"]["score"])
         return (self.test or self.validation).score
+
+    @property
+    def ships(self) -> str:
+        """`network`, or `baseline` where that leads on validation; `record["ships_because"]` says why."""
+        return str(self.record.get("ships") or "network")
 
     def load(self, model: nn.Module) -> nn.Module:
         """Fill a module of the class that was trained with the exported weights; returns it in evaluation mode.

@@ -106,6 +106,9 @@ def train(
     metric: Annotated[str | None, typer.Option(help="What decides; default by task: loss, accuracy, wer, ...")] = None,
     budget: Annotated[str | None, typer.Option(help="10m, 1h30m, 2000 steps, 3 epochs, 2M tokens.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of weights and data order; default 0.")] = None,
+    ship: Annotated[
+        str | None, typer.Option(help="auto (the default): network or baseline, whichever leads; or network.")
+    ] = None,
     out: Out = None,
     settings: Set = None,
     as_json: Json = False,
@@ -114,6 +117,7 @@ def train(
     from multistep.engine.rundir import RunDirectory, default_folder
 
     given = {"task": task, "data": data, "model": model, "metric": metric, "budget": budget, "seed": seed}
+    given |= {"ship": ship}
     wanted = _plan(plan, settings, given)
     _train(wanted, RunDirectory(out or default_folder(wanted)), as_json)
 

@@ -29,6 +29,7 @@ def model_card(plan: Plan, history: History) -> str:
     name = history.baselines[0].name if history.baselines else "baseline"
     phases = "\n".join(_phase(plan, record) for record in history.phases)
     notes = "\n".join(f"- {note}" for note in dict.fromkeys(n for p in history.phases for n in p.started.facts.notes))
+    ships = f"\n- {history.shipping.reason}" if history.shipping else ""
     return f"""---
 pipeline_tag: {task_named(plan.task).pipeline}
 tags: [multistep]
@@ -43,7 +44,7 @@ tags: [multistep]
 
 - budget: {plan.budget or "none"}; spent {format_seconds(history.seconds)}, {history.steps:,} steps, \
 {history.tokens:,} tokens
-- seed: {plan.seed}
+- seed: {plan.seed}{ships}
 
 ## Phases
 {phases}

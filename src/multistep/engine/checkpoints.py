@@ -25,14 +25,16 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def publish(target: Path, write: Callable[[Path], None]) -> None:
-    """Have `write` fill a folder and move it to `target`, replacing what stands there.
+def publish(target: Path, write: Callable[[Path], bool | None]) -> None:
+    """Have `write` fill a folder and move it to `target`, replacing what stands there; unless it returns False.
 
     After a kill at any point, `target` is the old folder or the new one, complete, or nothing at all.
     """
     staging = _staging(target)
     staging.mkdir(parents=True)
-    write(staging)
+    if write(staging) is False:
+        shutil.rmtree(staging)
+        return
     files = sorted(path for path in staging.rglob("*") if path.is_file())
     manifest = {path.relative_to(staging).as_posix(): sha256(path) for path in files}
     (staging / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")

@@ -13,6 +13,7 @@ from multistep.core.values.recipe import Recipe
 from multistep.core.values.trial import Carry, Facts, Progress
 
 Split = Literal["validation", "test"]
+NO_FORM = "a baseline of this task cannot be saved as a model"
 
 
 class Interrupted(Exception):
@@ -90,6 +91,13 @@ class Learner(Protocol):
 
     def baseline(self, split: Split) -> tuple[str, Evaluation]:
         """A trivial model's name and its evaluation of a split."""
+
+    def write_baseline(self, folder: Path) -> str:
+        """Write the very baseline that was scored as a model folder that is safe to load.
+
+        Returns an empty string; or why it cannot be written (`NO_FORM`, or what is to be installed), as the second
+        half of a sentence.
+        """
 
     def exhibits(self) -> Sequence[Exhibit]:
         """A few outputs of the model for people to look at, the most telling first."""

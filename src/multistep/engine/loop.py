@@ -40,6 +40,7 @@ from multistep.engine.plain import to_json
 from multistep.engine.result import result_of
 from multistep.engine.reuse import entries_of, lines_of, parent_of, phase_key
 from multistep.engine.rundir import RunDirectory, plan_hash, write_atomically
+from multistep.engine.shipping import baseline_is_wanted, decided
 from multistep.engine.sources import Marks, marks_of
 from multistep.engine.trials import TrialRunner
 from multistep.errors import PlanError, RunDirectoryError, RunFailed
@@ -253,6 +254,8 @@ class Run:
         trials.stand_at(leader.checkpoint, leader.trial)
         if not self.history.baselines:
             yield self._baseline(learner, "validation")
+        if self.history.shipping is None:
+            yield self._decide_what_ships(learner)
         if self.history.phase.started.facts.test_tokens and self.history.test is None:
             # The one look at the test split: after the last verdict, for the winner alone.
             yield trials.evaluate(leader.trial, "test", sample=False)
@@ -264,6 +267,20 @@ class Run:
         weights = self._export(learner)
         yield self._append(RunFinished(self.history.phase.finished.stopped, weights))  # type: ignore[union-attr]
         self._write_result()
+
+    def _decide_what_ships(self, learner: Learner) -> Entry:
+        """On validation alone. The folder comes first: once the journal has the decision, the folder is there."""
+        why_not = ""
+
+        def write(folder: Path) -> bool:
+            nonlocal why_not
+            why_not = learner.write_baseline(folder)
+            return not why_not
+
+        if baseline_is_wanted(self._plan, self.history):
+            with self._clock.account("save"):
+                publish(self._directory.baseline, write)
+        return self._append(decided(self._plan, self.history, why_not))
 
     def _write_result(self) -> None:
         record = result_of(self.history, self._directory.read_table)

@@ -16,6 +16,7 @@ from multistep.core.values.history import History, PhaseRecord, TrialRecord
 from multistep.core.values.judging import metric_of
 from multistep.core.values.recipe import RECIPE_KEYS
 from multistep.core.values.trial import Trial
+from multistep.engine.shipping import BASELINE_USAGE
 
 ReadTable = Callable[[str], Evaluation]
 LEAST_RERUNS = 3  # before anything is said of a move in general
@@ -34,10 +35,10 @@ def result_of(history: History, read_table: ReadTable) -> dict[str, Any]:
         "metric": metric.name,
         "goal": metric.goal,
         "unit": metric.unit,
-        "model": "model",
+        "model": "baseline" if _ships(history) == "baseline" else "model",
         "weights_sha256": history.finished.weights,
         "parameters": history.phase.started.facts.parameters,
-        "usage": history.phase.started.facts.usage,
+        "usage": usage_of(history),
         "validation": asdict(winner.full.interval) if winner.full else None,
         "test": asdict(history.test.interval) if history.test else None,
         "scores": {
@@ -101,9 +102,20 @@ def _chosen(history: History, record: TrialRecord, verdict: VerdictGiven) -> str
     return f"{said}; {sure} ({errors:.1f} standard errors, {verdict.critical:.1f} are asked)."
 
 
+def usage_of(history: History) -> str:
+    """Python that uses what ships, with {model} for its folder."""
+    return BASELINE_USAGE if _ships(history) == "baseline" else history.phase.started.facts.usage
+
+
+def _ships(history: History) -> str | None:
+    return history.shipping.ships if history.shipping else None
+
+
 def shared_findings(history: History, read_table: ReadTable) -> dict[str, Any]:
     """What is said of all trials together, the same in result.json and in `show --json`."""
     return {
+        "ships": _ships(history),
+        "ships_because": history.shipping.reason if history.shipping else None,
         "moves_ended": [
             {
                 "phase": phase.started.phase,

@@ -100,6 +100,7 @@ class RunDirectory:
         self.checkpoints = folder / "checkpoints"
         self.evaluations = folder / "evaluations"
         self.model = folder / "model"
+        self.baseline = folder / "baseline"  # where that ships
         self.result = folder / "result.json"
         self.report = folder / "report.html"
         self.events = folder / "events"

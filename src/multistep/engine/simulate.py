@@ -23,7 +23,7 @@ from multistep.core.values.recipe import Recipe, with_settings
 from multistep.core.values.trial import Carry, Facts, Progress
 from multistep.core.values.units import Amount, Unit
 from multistep.engine.clock import BudgetClock
-from multistep.engine.learner import Exhibit, Interrupted, Learner, Readiness, Split
+from multistep.engine.learner import NO_FORM, Exhibit, Interrupted, Learner, Readiness, Split
 from multistep.engine.loop import Run
 from multistep.engine.rundir import RunDirectory
 from multistep.errors import RunFailed
@@ -200,6 +200,9 @@ class SimulatedLearner:
         flat = np.full(BLOCKS, (self._curve.floor + self._curve.drop / 2) * TOKENS)
         columns = {"loss": flat, "count": np.full(BLOCKS, TOKENS), "bytes": np.full(BLOCKS, TOKENS)}
         return "simulated baseline", Evaluation({**columns, "block": np.arange(BLOCKS, dtype=np.float64)})
+
+    def write_baseline(self, folder: Path) -> str:
+        return NO_FORM
 
     def exhibits(self) -> Sequence[Exhibit]:
         return []

@@ -22,6 +22,7 @@ from multistep.core.values.events import (
     RunFinished,
     RunInterrupted,
     RunResumed,
+    ShipDecided,
     StabilityRead,
     TrialStarted,
     VerdictGiven,
@@ -224,6 +225,8 @@ def plain_line(plan: Plan, entry: Entry, history: History) -> str | None:
             return moves_ended_sentence(event.reason)
         case PhaseReused():
             return reused_sentence(plan.phase(event.phase).name, event.run, event.key)
+        case ShipDecided():
+            return event.reason
         case BaselineScored():
             return f"baseline {event.name}, {event.split} {with_interval(event.interval)}"
         case RunResumed():

@@ -13,6 +13,7 @@ from multistep.core.values.units import format_seconds
 from multistep.engine.journal import read_entries
 from multistep.engine.plain import to_json
 from multistep.engine.rundir import RunDirectory, write_atomically
+from multistep.engine.shipping import BASELINE_USAGE
 from multistep.report.charts import gap_chart, loss_chart, rate_chart
 from multistep.report.forest import attempts_chart
 from multistep.report.state import stopped_words
@@ -114,7 +115,8 @@ def exhibits_of(directory: RunDirectory) -> list[dict[str, Any]]:
 
 def _load_lines(directory: RunDirectory, record: Mapping[str, Any]) -> str:
     usage = str(record["phases"][-1]["usage"]) if record["phases"] else ""
-    return usage.replace("{model}", repr(str(directory.model.resolve()))) if directory.model.exists() else ""
+    usage = BASELINE_USAGE if record["ships"] == "baseline" else usage
+    return usage.replace("{model}", repr(str(Path(record["model"]).resolve()))) if record["model"] else ""
 
 
 def _resolved(directory: RunDirectory) -> dict[str, Any]:

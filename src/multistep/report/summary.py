@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from multistep.core.choice.moves import RESTART
@@ -122,7 +123,7 @@ def describe(directory: RunDirectory, entries: Iterable[Entry]) -> dict[str, Any
         "metric": metric.name if metric else None,
         "goal": metric.goal if metric else None,
         "unit": metric.unit if metric else None,
-        "model": str(directory.model) if directory.model.exists() else None,
+        "model": str(model) if (model := _shipped(directory, history)).exists() else None,
         "report": str(directory.report),
         "winner": history.leader.trial if history.leader else None,
         "leader": leader_of(history),
@@ -169,6 +170,11 @@ def describe(directory: RunDirectory, entries: Iterable[Entry]) -> dict[str, Any
         "answer": found.sentence if found else None,
         "said": said,
     }
+
+
+def _shipped(directory: RunDirectory, history: History) -> Path:
+    shipping = history.shipping
+    return directory.baseline if shipping and shipping.ships == "baseline" else directory.model
 
 
 def _phase(record: PhaseRecord, reused: PhaseReused | None) -> dict[str, Any]:

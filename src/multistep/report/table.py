@@ -74,9 +74,13 @@ def print_result(
     print_answer(result_record, console)
     if exhibits:
         console.print()
+        if result_record.get("ships") == "baseline":
+            _say(console, "Of the network, which does not ship:")
         _print_exhibit(exhibits[0], console)
     console.print()
     _say(console, f"model   {folder / str(result_record['model'])}")
+    if result_record.get("ships") == "baseline":
+        _say(console, f"network {folder / 'model'}")
     _say(console, f"report  {folder / 'report.html'}")
 
 
@@ -105,6 +109,8 @@ def print_answer(record: Mapping[str, Any], console: Console) -> None:
         last = record.get("latest")
         step = f"; validation sample {number(last['score'])} {record['unit']} at step {last['step']}" if last else ""
         return _say(console, f"Nothing was scored in full yet{step}")
+    if because := record.get("ships_because"):
+        _say(console, because, style="bold")
     width = max(len("network"), len(found.baseline_name or ""))
     _say(console, f"{found.split} {found.metric}, {found.unit} ({found.goal}), 95% interval")
     _say(console, f"  {'network':{width}}  {with_interval(found.score)}", style="bold")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from multistep.core.evidence.metric import Evaluation
 from multistep.core.values.plan import DataSpec, Plan
 from multistep.core.values.tasks import TASKS, family_of
 from multistep.engine.learner import Workshop
 from multistep.errors import PlanError
+from multistep.tasks.baselines import is_baseline
 from multistep.tasks.folders import existing, task_of
+from multistep.tasks.notes import say
 from multistep.tasks.prediction import Prediction
 
 
@@ -42,7 +45,7 @@ def workshop_for(plan: Plan) -> Workshop:
 
 def evaluate_model(model: str, data: DataSpec) -> Evaluation:
     """Score a model folder on data that it was not trained on, by the task that the model is for."""
-    model = existing(model)
+    model = _in_use(model)
     family = TASKS[task_of(model)].family
     if family == "text":
         from multistep.tasks.text import use as text
@@ -65,7 +68,7 @@ def evaluate_model(model: str, data: DataSpec) -> Evaluation:
 
 def predict(model: str, inputs: Sequence[str]) -> list[Prediction]:
     """What a model folder says of texts, image files or audio files. Raises PlanError or DataError."""
-    model = existing(model)
+    model = _in_use(model)
     task = task_of(model)
     if task == "text-generation":
         raise PlanError(f"{model}: writes text and predicts nothing; use `multistep generate {model} --prompt ...`")
@@ -82,6 +85,14 @@ def predict(model: str, inputs: Sequence[str]) -> list[Prediction]:
 
         return speech.predict(model, inputs)
     raise PlanError(f"{model}: a model for {task} is used in Python: see the usage in its README.md")
+
+
+def _in_use(model: str) -> str:
+    """The folder that is meant; says so where a run's is that of its baseline."""
+    found = existing(model)
+    if found != model and is_baseline(found):
+        say([f"{model}: this run ships its baseline, which is used here; the network is {Path(model) / 'model'}"])
+    return found
 
 
 def generate_text(model: str, prompt: str, *, tokens: int, temperature: float, seed: int) -> str:

@@ -23,11 +23,13 @@ _ARCHITECTURES = {
 
 
 def existing(model: str) -> str:
-    """A run directory stands for the model in it; a folder without one, or none at all, is the user's mistake.
+    """A run directory stands for what it ships; a folder without a model, or none at all, is the user's mistake.
 
     What may be a hub id is left to whoever loads it.
     """
     folder = Path(model).expanduser()
+    if _ships_baseline(folder):
+        return str(folder / "baseline")
     if any((folder / "model" / name).is_file() for name in ("config.json", TASK_FILE)):
         return str(folder / "model")
     if folder.is_dir():
@@ -39,6 +41,19 @@ def existing(model: str) -> str:
     if model.startswith((".", "/", "~")) or model.count("/") > 1 or (folder.parent.is_dir() and "/" in model):
         raise PlanError(f"{model}: no such folder; name a model folder, RUN/model of a finished run, or a hub id")
     return model
+
+
+def _ships_baseline(run: Path) -> bool:
+    """Whether a folder is that of a run whose answer is its baseline. Raises PlanError if that is missing."""
+    result = run / "result.json"
+    if not result.is_file() or _read_object(result).get("ships") != "baseline":
+        return False
+    if not (run / "baseline" / TASK_FILE).is_file():
+        raise PlanError(
+            f"{run}: ships its baseline, but {run / 'baseline'} is missing; copy it again, or name {run / 'model'} for "
+            "the network"
+        )
+    return True
 
 
 def task_of(model: str) -> str:

@@ -68,6 +68,9 @@ class Domain(Protocol):
     def baseline(self, split: Split) -> tuple[str, Evaluation]:
         """A trivial model's name and evaluation."""
 
+    def write_baseline(self, folder: Path) -> str:
+        """Write that trivial model as a folder, as `engine.learner.Learner` says."""
+
     def resize(self, resolution: int | None) -> None:
         """Train with images of that size from the next batch on; None where a recipe names no sizes."""
 
@@ -304,6 +307,9 @@ class TorchLearner:
 
     def baseline(self, split: Split) -> tuple[str, Evaluation]:
         return self._domain.baseline(split)
+
+    def write_baseline(self, folder: Path) -> str:
+        return self._domain.write_baseline(folder)
 
     @contextmanager
     def _evaluating(self) -> Iterator[None]:

@@ -215,6 +215,15 @@ class BaselineScored:
 
 
 @dataclass(frozen=True)
+class ShipDecided:
+    """What the run gives to its user, decided on validation, before the test split is opened."""
+
+    ships: Literal["network", "baseline"]
+    reason: str  # one sentence, with the numbers
+    event: Literal["ship_decided"] = "ship_decided"
+
+
+@dataclass(frozen=True)
 class PhaseFinished:
     phase: int
     head: str | None
@@ -246,6 +255,7 @@ Event = (
     | MovesEnded
     | PhaseReused
     | BaselineScored
+    | ShipDecided
     | PhaseFinished
     | RunFinished
 )

@@ -19,6 +19,7 @@ from multistep.core.values.events import (
     RunFinished,
     RunResumed,
     RunStarted,
+    ShipDecided,
     StabilityRead,
     TrialEnded,
     TrialStarted,
@@ -133,6 +134,7 @@ class History:
     plan: str | None = None
     leader: VerdictGiven | None = None  # the verdict of the trial with the highest expected score
     baselines: tuple[BaselineScored, ...] = ()
+    shipping: ShipDecided | None = None
     test: Evaluated | None = None
     finished: RunFinished | None = None
     looks: int = 0  # at the validation split, sampled or whole
@@ -247,6 +249,8 @@ def _after(history: History, entry: Entry) -> History:
             return _with_phase(history, replace(history.phase, moves_ended=event))
         case BaselineScored():
             return replace(history, baselines=(*history.baselines, event))
+        case ShipDecided():
+            return replace(history, shipping=event)
         case PhaseFinished():
             return _with_phase(history, replace(history.phase, finished=event))
         case RunFinished():

@@ -11,6 +11,7 @@ from multistep.core.values.units import Amount, Unit
 
 Stable = Literal["stable"]
 Moves = tuple[str, ...] | Literal["auto"]
+Ship = Literal["auto", "network"]
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,7 @@ class Plan:
     Without phases there is one, named "plain", that takes the whole budget. `tolerance` is the improvement,
     in the metric's unit, that is too small to wait for (None: a share of the score that the metric fixes).
     `moves` names those that a phase may try once the plain run needs no more; "auto" for all, none for no moves.
+    `ship` is "auto" for whatever leads on validation, network or baseline, and "network" for the network anyway.
     """
 
     task: str
@@ -87,6 +89,7 @@ class Plan:
     tolerance: float | None = None
     recipe: Mapping[str, Setting] = field(default_factory=dict)
     moves: Moves = "auto"
+    ship: Ship = "auto"
     phases: tuple[Phase, ...] = ()
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,11 +13,16 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 
 from multistep.core.evidence.metric import Evaluation, Floats
+from multistep.errors import PlanError
+from multistep.tasks.baselines import CONSTANT, about, read_fitted, write_fitted
 from multistep.tasks.classes import majority, table_of_probabilities
+from multistep.tasks.images.decode import Form, Pixels
 from multistep.tasks.images.splits import ImageSet
 
 MOST_IMAGES = 10_000  # drawn by lot; on Fashion-MNIST six times as many are worth 0.006 of accuracy
 MOST_PIXELS = 32  # of the longer side; larger images are averaged down
+FEATURES = f"""An image as {{form}} in bytes; where its longer side has more than {MOST_PIXELS} pixels, averaged down \
+to so many; each pixel's value divided by 255, less one half."""
 PENALTY, ITERATIONS = 0.1, 60  # scikit-learn's C; on Fashion-MNIST ten times as much scores less
 
 
@@ -39,7 +46,7 @@ class PixelBaseline:
         model = LogisticRegression(C=PENALTY, max_iter=ITERATIONS)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # sixty iterations are enough, converged or not
-            model.fit(_pixels(train, chosen), train.labels[chosen])
+            model.fit(_numbers(train.images[chosen]), train.labels[chosen])
         some = f" of {len(chosen):,} images" if len(chosen) < len(train) else ""
         return cls(f"logistic regression on pixels{some}", train, classes, model)
 
@@ -47,16 +54,49 @@ class PixelBaseline:
         """The evaluation of a split; images of one group are one block."""
         if self.model is None:
             table = majority(self.train.labels, images.labels, self.classes)
-        else:
-            probabilities = np.zeros((len(images), self.classes))
-            probabilities[:, self.model.classes_] = self.model.predict_proba(_pixels(images, np.arange(len(images))))
-            table = table_of_probabilities(probabilities, images.labels)
-        return Evaluation({**table.columns, "block": images.blocks.astype(np.float64)})
+            return Evaluation({**table.columns, "block": images.blocks.astype(np.float64)})
+        return scored(self.model, images, self.classes)
+
+    def write(self, folder: Path, task: str, classes: Sequence[str], form: Form) -> str:
+        """Write it as a model folder. Returns why it cannot be written, or an empty string."""
+        if self.model is None:
+            return CONSTANT
+        content = {"labels": list(classes), **asdict(form)}
+        features = FEATURES.format(form=form)
+        return write_fitted(folder, task, {"model": self.model}, name=self.name, features=features, content=content)
 
 
-def _pixels(images: ImageSet, chosen: np.ndarray[Any, np.dtype[np.int64]]) -> Floats:
+def read_baseline(model: str) -> tuple[Any, tuple[str, ...], Form]:
+    """The model of a folder that `write` filled, its classes, and what it reads.
+
+    Raises PlanError where it is damaged or not to be trusted.
+    """
+    try:
+        from sklearn.linear_model import LogisticRegression
+    except Exception as error:
+        raise PlanError(f"{model}: needs scikit-learn ({error}); pip install 'multistep[images]'") from error
+    said = about(model, "labels", "channels", "height", "width", "white")
+    fitted = read_fitted(model, {"model": (LogisticRegression,)})["model"]
+    form = Form(said["channels"], said["height"], said["width"], said["white"])
+    return fitted, tuple(str(label) for label in said["labels"]), form
+
+
+def scored(model: Any, images: ImageSet, classes: int) -> Evaluation:
+    """The evaluation of what a fitted model says of images."""
+    table = table_of_probabilities(probabilities_of(model, images.images, classes), images.labels)
+    return Evaluation({**table.columns, "block": images.blocks.astype(np.float64)})
+
+
+def probabilities_of(model: Any, images: Pixels, classes: int) -> Floats:
+    """Each class's probability, (N, classes), of images (N, H, W, C)."""
+    found = np.zeros((len(images), classes))
+    found[:, model.classes_] = model.predict_proba(_numbers(images))
+    return found
+
+
+def _numbers(images: Pixels) -> Floats:
     """Numbers around 0, (N, pixels)."""
-    pixels = torch.from_numpy(images.images[chosen]).permute(0, 3, 1, 2)
+    pixels = torch.from_numpy(images).permute(0, 3, 1, 2)
     height, width = pixels.shape[2:]
     if (longer := max(height, width)) > MOST_PIXELS:
         size = [max(1, round(side * MOST_PIXELS / longer)) for side in (height, width)]

@@ -132,6 +132,9 @@ class ImageDomain:
     def baseline(self, split: Split) -> tuple[str, Evaluation]:
         return self._baseline.name, self._baseline.score(self.held_out[split])
 
+    def write_baseline(self, folder: Path) -> str:
+        return self._baseline.write(folder, "image-classification", self.splits.classes, self.splits.form)
+
     def exhibits(self, model: nn.Module, device: torch.device) -> Sequence[Exhibit]:
         split: Split = "test" if len(self.held_out["test"]) else "validation"
         evaluation = self.evaluate(model, split, sample=False, device=device)

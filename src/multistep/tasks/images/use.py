@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from multistep.backends.torch.learner import pick_device
-from multistep.core.evidence.metric import Evaluation
+from multistep.core.evidence.metric import Evaluation, Floats
 from multistep.core.values.plan import DataSpec
 from multistep.errors import DataError
+from multistep.tasks.baselines import is_baseline
+from multistep.tasks.images.baseline import probabilities_of, read_baseline, scored
 from multistep.tasks.images.decode import Form, Pixels, decode, require_pillow
 from multistep.tasks.images.load import load_model
-from multistep.tasks.images.splits import load_one
+from multistep.tasks.images.splits import ImageSet, load_one
 from multistep.tasks.images.task import score
 from multistep.tasks.prediction import Prediction
 
@@ -26,10 +28,11 @@ LIKELIEST = 5  # classes that a prediction tells of
 
 def evaluate_model(model: str, data: DataSpec) -> Evaluation:
     """Score a model folder or hub id on `data`; of several splits the test split."""
+    if is_baseline(model):
+        fitted, classes, form = read_baseline(model)
+        return scored(fitted, _images(data, form, classes), len(classes))
     maker, _ = load_model(model, None, None)
-    images, notes = load_one(data, maker.form, maker.classes)
-    for note in notes:  # what could not be scored, above all
-        logging.getLogger("multistep").warning(note)
+    images = _images(data, maker.form, maker.classes)
     device = pick_device()
     module = maker.build(0).to(device).eval()
     form, every = maker.form, np.arange(len(images))
@@ -37,22 +40,41 @@ def evaluate_model(model: str, data: DataSpec) -> Evaluation:
         return score(module, images, every, form.height, form.width, device=device)
 
 
+def _images(data: DataSpec, form: Form, classes: Sequence[str]) -> ImageSet:
+    images, notes = load_one(data, form, classes)
+    for note in notes:  # what could not be scored, above all
+        logging.getLogger("multistep").warning(note)
+    return images
+
+
 def predict(model: str, paths: Sequence[str]) -> list[Prediction]:
     """What a model folder or hub id sees on each image file. Raises DataError that names an unreadable one."""
     require_pillow()
+    if is_baseline(model):
+        fitted, classes, form = read_baseline(model)
+        return _predictions(paths, form, classes, lambda pixels: probabilities_of(fitted, pixels, len(classes)))
     maker, _ = load_model(model, None, None)
     device = pick_device()
     module = maker.build(0).to(device).eval()
+
+    def say(pixels: Pixels) -> Floats:
+        with torch.inference_mode():
+            return _logits(module, pixels, device).float().softmax(-1).cpu().numpy().astype(np.float64)
+
+    return _predictions(paths, maker.form, maker.classes, say)
+
+
+def _predictions(
+    paths: Sequence[str], form: Form, classes: Sequence[str], say: Callable[[Pixels], Floats]
+) -> list[Prediction]:
+    """What `say` makes of the images, in its probabilities (N, classes)."""
     found: list[Prediction] = []
     for start in range(0, len(paths), BATCH):
         some = paths[start : start + BATCH]
-        pixels = np.stack([_read(path, maker.form) for path in some])
-        with torch.inference_mode():
-            probabilities = _logits(module, pixels, device).float().softmax(-1).cpu().numpy()
-        for path, row in zip(some, probabilities, strict=True):
+        for path, row in zip(some, say(np.stack([_read(path, form) for path in some])), strict=True):
             best = np.argsort(-row, kind="stable")[:LIKELIEST]
-            others = {maker.classes[i]: float(row[i]) for i in best}
-            found.append(Prediction(path, maker.classes[best[0]], float(row[best[0]]), others))
+            others = {classes[i]: float(row[i]) for i in best}
+            found.append(Prediction(path, classes[best[0]], float(row[best[0]]), others))
     return found
 
 

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import copy
+import json
 import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from multistep.core.evidence.metric import Evaluation, Floats, metric_named
+from multistep.errors import PlanError
+from multistep.tasks.baselines import CONSTANT, KEY, about, read_fitted, write_fitted
 from multistep.tasks.classes import majority, table_of_probabilities
 from multistep.tasks.language.labels import Labels
 from multistep.tasks.language.score import number_table, several_table
-from multistep.tasks.language.splits import Examples
+from multistep.tasks.language.splits import NOTHING, Examples
 from multistep.tasks.tables import quoted
 
 MOST_TEXTS = 50_000  # drawn by lot
@@ -26,11 +31,15 @@ SPACELESS = re.compile("[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\u0e00-\u0eff]")
 SPACELESS_SHARE = 0.2  # of the characters: above, words are not told apart by spaces
 SECOND = " \uff5c "  # between the two texts of a pair
 WORDS, CHARACTERS = "words and pairs of words", "characters and pairs of characters"
+TERMS = "terms.json"  # the n-grams, in the order of the model's coefficients
+FEATURES = """A text in lower case, as {units}, each weighted by TF-IDF: how often it stands in the text, and in how \
+few texts of train. What is not in {terms} is left out.{pairs}"""
+OF_PAIRS = f" The two texts of a pair are read as one, with '{SECOND}' between them."
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """Fitted on the training split; `model` is None where there is no scikit-learn."""
+    """Fitted on the training split, or loaded without it; `model` is None where there is no scikit-learn."""
 
     name: str
     train: Examples
@@ -72,31 +81,90 @@ class Baseline:
     def score(self, examples: Examples) -> Evaluation:
         """The evaluation of a split, in the columns of the network's own."""
         labels, truth = self.labels, examples.labels
-        features = self.vectorizer.transform(joined(examples)) if self.model is not None else None
+        said = self.says(joined(examples)) if self.model is not None else None
         if labels.kind == "number":
-            if features is None:
+            if said is None:
                 mean = float(self.train.labels.mean())
                 # Labels and predictions that are all whole would look like classes.
                 return number_table(truth, np.full(len(truth), mean + 1e-9 * (1.0 + abs(mean))))
-            return number_table(truth, np.asarray(self.model.predict(features), np.float64))
+            return number_table(truth, said)
         if labels.kind == "classes":
-            return self._several(truth.astype(np.float64), features)
-        if features is None:
+            return self._several(truth.astype(np.float64), said)
+        if said is None:
             return majority(self.train.labels.astype(np.int64), truth.astype(np.int64), len(labels.names))
-        probabilities = np.zeros((len(examples), len(labels.names)))
-        probabilities[:, self.model.classes_] = self.model.predict_proba(features)
-        return table_of_probabilities(probabilities, truth.astype(np.int64))
+        return table_of_probabilities(said, truth.astype(np.int64))
 
-    def _several(self, truth: Floats, features: Any) -> Evaluation:
-        if features is None:
+    def says(self, texts: Sequence[str]) -> Floats:
+        """What the model makes of texts as `joined` gives them: numbers (N,), or probabilities (N, classes)."""
+        features = self.vectorizer.transform(texts)
+        if self.labels.kind == "number":
+            return np.asarray(self.model.predict(features), np.float64)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # classes without an example
+            probabilities = np.asarray(self.model.predict_proba(features), np.float64)
+        if self.labels.kind == "classes":
+            return probabilities
+        found = np.zeros((len(texts), len(self.labels.names)))
+        found[:, self.model.classes_] = probabilities
+        return found
+
+    def write(self, folder: Path, task: str) -> str:
+        """Write it as a model folder. Returns why it cannot be written, or an empty string."""
+        if self.model is None:
+            return CONSTANT
+        paired = self.train.seconds is not None
+        units = CHARACTERS if self.vectorizer.analyzer == "char" else WORDS
+        content = {
+            "labels": self.labels.kind,
+            "names": list(self.labels.names),
+            "separator": self.labels.separator,
+            "pairs": paired,
+        }
+        features = FEATURES.format(units=units, terms=TERMS, pairs=OF_PAIRS if paired else "")
+        bare = copy.copy(self.vectorizer)
+        bare.vocabulary_ = {}  # skops makes a file of each number in it: minutes for 80,000
+        fitted = {"vectorizer": bare, "model": self.model}
+        why_not = write_fitted(folder, task, fitted, name=self.name, features=features, content=content)
+        if not why_not:
+            terms = sorted(self.vectorizer.vocabulary_, key=self.vectorizer.vocabulary_.__getitem__)
+            (folder / TERMS).write_text(json.dumps(terms, ensure_ascii=False, indent=0), encoding="utf-8")
+        return why_not
+
+    @classmethod
+    def read(cls, model: str) -> Baseline:
+        """That of a folder which `write` filled. Raises PlanError where it is damaged or not to be trusted."""
+        try:
+            from sklearn.feature_extraction.text import TfidfVectorizer
+            from sklearn.linear_model import LogisticRegression, Ridge
+            from sklearn.multiclass import OneVsRestClassifier
+        except Exception as error:
+            raise PlanError(f"{model}: needs scikit-learn ({error}); pip install 'multistep[language]'") from error
+        said = about(model, "labels", "names", "separator")
+        kinds = {"vectorizer": (TfidfVectorizer,), "model": (LogisticRegression, OneVsRestClassifier, Ridge)}
+        fitted = read_fitted(model, kinds)
+        labels = Labels(said["labels"], tuple(said["names"]), said["separator"])
+        fitted["vectorizer"].vocabulary_ = _terms(Path(model) / TERMS, len(fitted["vectorizer"].idf_))
+        return cls(str(said[KEY]), NOTHING, labels, fitted["vectorizer"], fitted["model"])
+
+    def _several(self, truth: Floats, said: Floats | None) -> Evaluation:
+        probability = said
+        if probability is None:
             probability = np.tile((self.train.labels.sum(0) + 1.0) / (len(self.train) + 2.0), (len(truth), 1))
-        else:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                probability = np.asarray(self.model.predict_proba(features), np.float64)
         likely = np.clip(probability, 1e-12, 1 - 1e-12)
         losses = -(truth * np.log(likely) + (1 - truth) * np.log1p(-likely)).sum(1)
         return several_table(truth, (probability > 0.5).astype(np.float64), losses)
+
+
+def _terms(path: Path, count: int) -> dict[str, int]:
+    """The column of each n-gram. Raises PlanError for a file that is damaged or another baseline's."""
+    try:
+        terms = json.loads(path.read_text(encoding="utf-8"))
+        found = {str(term): i for i, term in enumerate(terms)}
+    except (OSError, ValueError, TypeError) as error:
+        raise PlanError(f"{path}: missing or damaged ({error}); copy the run's own again") from error
+    if len(found) != count:
+        raise PlanError(f"{path}: holds {len(found):,} n-grams where {count:,} were fitted; copy the run's own again")
+    return found
 
 
 def joined(examples: Examples) -> list[str]:

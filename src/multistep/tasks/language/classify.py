@@ -138,6 +138,9 @@ class ClassifyDomain:
     def baseline(self, split: Split) -> tuple[str, Evaluation]:
         return self._baseline.name, self._baseline.score(self._examples[split])
 
+    def write_baseline(self, folder: Path) -> str:
+        return self._baseline.write(folder, TASK)
+
     def exhibits(self, model: nn.Module, device: torch.device) -> Sequence[Exhibit]:
         """Of the test split, which has just been scored; without one, of the validation split."""
         split: Split = "test" if len(self._splits.test) else "validation"

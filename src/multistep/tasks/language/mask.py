@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from multistep.backends.torch.learner import Batch
 from multistep.core.evidence.metric import Evaluation, Floats
 from multistep.core.values.recipe import Recipe
-from multistep.engine.learner import Exhibit, Split
+from multistep.engine.learner import NO_FORM, Exhibit, Split
 from multistep.errors import PlanError
 from multistep.tasks.folders import write_task
 from multistep.tasks.hub import weights_hash
@@ -110,6 +110,9 @@ class MaskDomain:
             batches.append(rows)
         loss = np.concatenate(losses)[in_order(batches, np.arange(len(spans)))]
         return "unigram", _table(self._masker, self.head.encoder, spans, np.arange(len(spans)), loss)
+
+    def write_baseline(self, folder: Path) -> str:
+        return NO_FORM
 
     def exhibits(self, model: nn.Module, device: torch.device) -> Sequence[Exhibit]:
         """What is hidden in a few texts, and what the model takes it for."""

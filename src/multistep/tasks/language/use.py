@@ -12,10 +12,12 @@ import torch
 from torch import nn
 
 from multistep.backends.torch.learner import pick_device
-from multistep.core.evidence.metric import Evaluation
+from multistep.core.evidence.metric import Evaluation, Floats
 from multistep.core.values.plan import DataSpec
 from multistep.errors import DataError, PlanError
+from multistep.tasks.baselines import is_baseline
 from multistep.tasks.folders import read_task, task_of
+from multistep.tasks.language.baseline import Baseline, joined
 from multistep.tasks.language.classify import logits_of
 from multistep.tasks.language.encode import encode_texts
 from multistep.tasks.language.labels import Labels
@@ -25,7 +27,7 @@ from multistep.tasks.language.models import Encoder, Head, Scale
 from multistep.tasks.language.rows import read_parts
 from multistep.tasks.language.score import table_of
 from multistep.tasks.language.spans import load_all, read_spans
-from multistep.tasks.language.splits import encoded_rows
+from multistep.tasks.language.splits import Examples, encoded_rows
 from multistep.tasks.language.tokenizer import MASK
 from multistep.tasks.notes import say
 from multistep.tasks.prediction import Prediction
@@ -41,6 +43,9 @@ def evaluate_model(model: str, data: DataSpec) -> Evaluation:
 
     Raises DataError for labels that the model does not know, PlanError for a folder that is no such model.
     """
+    if is_baseline(model):
+        baseline = Baseline.read(model)
+        return baseline.score(_examples(model, data, baseline.labels))
     device = pick_device()
     encoder = load_encoder(model, _context(model))
     if task_of(model) == "fill-mask":
@@ -53,6 +58,15 @@ def evaluate_model(model: str, data: DataSpec) -> Evaluation:
     labels = _labels(model, encoder)
     head = classifier(encoder, labels, Scale())
     module = _ready(head, model, device)
+    examples = _examples(model, data, labels)
+    encoded = encode_texts(encoder.tokenizer, examples.texts, examples.seconds, longest=encoder.context)
+    with torch.inference_mode():
+        logits = logits_of(head, module, encoded, np.arange(len(examples)), device)
+        return table_of(logits, examples.labels, labels, Scale())
+
+
+def _examples(model: str, data: DataSpec, labels: Labels) -> Examples:
+    """All rows of `data` by the labels that a model knows. Raises DataError where they do not fit."""
     rows = held_out(read_parts(held_out_source(data), replace(data, labels=labels.kind), labelled=True))
     say(rows.notes)
     paired = read_task(model).get("pairs")
@@ -61,11 +75,7 @@ def evaluate_model(model: str, data: DataSpec) -> Evaluation:
             f"{rows.origin}: {'one text' if paired else 'two texts'} a row, but {model} was trained on "
             f"{'pairs' if paired else 'single texts'}; name data.text_column and data.second_text_column"
         )
-    examples = encoded_rows(rows, labels, rows.names)
-    encoded = encode_texts(encoder.tokenizer, examples.texts, examples.seconds, longest=encoder.context)
-    with torch.inference_mode():
-        logits = logits_of(head, module, encoded, np.arange(len(examples)), device)
-        return table_of(logits, examples.labels, labels, Scale())
+    return encoded_rows(rows, labels, rows.names)
 
 
 def predict(model: str, inputs: Sequence[str]) -> list[Prediction]:
@@ -75,6 +85,11 @@ def predict(model: str, inputs: Sequence[str]) -> list[Prediction]:
     probability of more than half are joined by commas; of numbers there is no probability. A text for fill-mask holds
     [MASK] (or the model's own mask token) once or more.
     """
+    if is_baseline(model):
+        baseline = Baseline.read(model)
+        texts, seconds = _pairs(inputs, read_task(model).get("pairs"), model)
+        read = joined(Examples(tuple(texts), tuple(seconds) if seconds else None, np.zeros(len(texts))))
+        return _predictions(inputs, baseline.says(read), baseline.labels)
     device = pick_device()
     encoder = load_encoder(model, _context(model))
     if task_of(model) == "fill-mask":
@@ -89,19 +104,25 @@ def predict(model: str, inputs: Sequence[str]) -> list[Prediction]:
     encoded = encode_texts(encoder.tokenizer, texts, seconds, longest=encoder.context)
     with torch.inference_mode():
         logits_NC = logits_of(head, module, encoded, np.arange(len(texts)), device)
+    several = labels.kind == "classes"
+    said = logits_NC[:, 0] if labels.kind == "number" else logits_NC.sigmoid() if several else logits_NC.softmax(-1)
+    return _predictions(inputs, said.double().cpu().numpy(), labels)
+
+
+def _predictions(inputs: Sequence[str], said: Floats, labels: Labels) -> list[Prediction]:
+    """Of numbers (N,), or of each class's probability (N, classes)."""
     if labels.kind == "number":
-        return [Prediction(text, f"{value:.6g}") for text, value in zip(inputs, logits_NC[:, 0].tolist(), strict=True)]
+        return [Prediction(text, f"{value:.6g}") for text, value in zip(inputs, said.tolist(), strict=True)]
     several = labels.kind == "classes"
     found = []
-    for text, logits_C in zip(inputs, logits_NC, strict=True):
-        probabilities = (logits_C.sigmoid() if several else logits_C.softmax(-1)).tolist()
+    for text, probabilities in zip(inputs, said.tolist(), strict=True):
         best = sorted(range(len(probabilities)), key=lambda k: -probabilities[k])[:LIKELIEST]
         others = {labels.names[k]: probabilities[k] for k in best}
         if several:
-            said = [name for name, p in zip(labels.names, probabilities, strict=True) if p > 0.5]
+            likely = [name for name, p in zip(labels.names, probabilities, strict=True) if p > 0.5]
             # Of the whole answer, as if the classes had nothing to do with each other.
             sure = float(np.prod([max(p, 1.0 - p) for p in probabilities]))
-            found.append(Prediction(text, ",".join(said), sure, others))
+            found.append(Prediction(text, ",".join(likely), sure, others))
         else:
             found.append(Prediction(text, labels.names[best[0]], probabilities[best[0]], others))
     return found

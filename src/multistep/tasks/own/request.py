@@ -22,7 +22,7 @@ from multistep.tasks.own.randomness import as_at
 from multistep.tasks.own.task import OwnWorkshop
 from multistep.tasks.own.understand import Wanted
 
-OF_THE_PLAN = ("metric", "budget", "recipe", "seed", "moves", "phases", "tolerance")
+OF_THE_PLAN = ("metric", "budget", "recipe", "seed", "moves", "phases", "tolerance", "ship")
 OWN = ("model", "loss", "train", "validation", "test", "target", "goal", "pretrained")
 
 

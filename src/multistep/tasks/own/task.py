@@ -21,7 +21,7 @@ from multistep.core.evidence.metric import Evaluation
 from multistep.core.values.plan import Plan
 from multistep.core.values.recipe import Recipe
 from multistep.core.values.trial import Facts
-from multistep.engine.learner import Exhibit, Learner, Readiness, Split
+from multistep.engine.learner import NO_FORM, Exhibit, Learner, Readiness, Split
 from multistep.errors import PlanError
 from multistep.tasks.classes import confusion, per_class
 from multistep.tasks.machine import device_name, versions_of
@@ -153,6 +153,9 @@ class OwnDomain:
         with torch.inference_mode():
             table = self._table(split, False, self._device, lambda batch: self._layout.call(model, batch))
         return "untrained model", table
+
+    def write_baseline(self, folder: Path) -> str:
+        return NO_FORM
 
     def _trivial(self) -> tuple[str, Tensor] | None:
         places = sample_of(len(self._readers["train"]), COUNTED)

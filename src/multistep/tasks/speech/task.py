@@ -21,7 +21,7 @@ from multistep.core.values.recipe import Recipe
 from multistep.core.values.tasks import TASKS
 from multistep.core.values.trial import Facts
 from multistep.engine.checkpoints import sha256
-from multistep.engine.learner import Exhibit, Learner, Readiness, Split
+from multistep.engine.learner import NO_FORM, Exhibit, Learner, Readiness, Split
 from multistep.errors import PlanError
 from multistep.tasks.machine import device_name, versions_of
 from multistep.tasks.order import LengthOrder, sample_of
@@ -136,6 +136,9 @@ class SpeechDomain:
 
     def baseline(self, split: Split) -> tuple[str, Evaluation]:
         return self._baseline.name, score(self._baseline, self.clips[split])
+
+    def write_baseline(self, folder: Path) -> str:
+        return NO_FORM
 
     def exhibits(self, model: nn.Module, device: torch.device) -> Sequence[Exhibit]:
         """Of the test split, which has just been heard; without one, of the validation split."""

@@ -18,7 +18,7 @@ from multistep.core.evidence.metric import Evaluation
 from multistep.core.values.plan import DataSpec, Plan
 from multistep.core.values.recipe import Recipe
 from multistep.core.values.trial import Facts
-from multistep.engine.learner import Exhibit, Learner, Readiness, Split
+from multistep.engine.learner import NO_FORM, Exhibit, Learner, Readiness, Split
 from multistep.errors import DataError, PlanError
 from multistep.tasks.hub import weights_hash
 from multistep.tasks.machine import device_name, versions_of
@@ -111,6 +111,9 @@ class TextDomain:
 
     def baseline(self, split: Split) -> tuple[str, Evaluation]:
         return self._ngram.name, baseline_table(self._ngram, self.held_out[split])
+
+    def write_baseline(self, folder: Path) -> str:
+        return NO_FORM
 
     def resize(self, resolution: int | None) -> None:
         assert resolution is None, "configure refuses a recipe with sizes"

@@ -1,0 +1,62 @@
+"""What a run gives to its user, the network or the baseline: whichever leads on the same validation rows."""
+
+from __future__ import annotations
+
+from multistep.core.evidence.metric import Metric
+from multistep.core.values.events import BaselineScored, ShipDecided
+from multistep.core.values.history import History
+from multistep.core.values.judging import metric_of
+from multistep.core.values.plan import Plan
+
+# Python that uses a baseline's folder, whatever its task reads.
+BASELINE_USAGE = """import sys
+
+import multistep
+
+for found in multistep.predict({model}, sys.argv[1:]):
+    print(found.output, found.probability)"""
+
+
+def baseline_is_wanted(plan: Plan, history: History) -> bool:
+    """Whether the baseline is to ship, if it can be written."""
+    return plan.ship == "auto" and _baseline_leads(history)
+
+
+def decided(plan: Plan, history: History, why_not: str) -> ShipDecided:
+    """The decision and its reason; `why_not` says why a baseline that was wanted could not be written."""
+    both = _scores(history)
+    if both is None:
+        return ShipDecided("network", "The network ships: no baseline was scored beside it.")
+    metric, baseline, network = both
+    of = f"validation {metric.name.replace('_', ' ')}"
+    numbers = f"{baseline.interval.score:.4f} against the network's {network:.4f}"
+    if not _baseline_leads(history):
+        return ShipDecided(
+            "network",
+            f"The network ships: its {of} is {network:.4f}, that of the baseline ({baseline.name}) is "
+            f"{baseline.interval.score:.4f}.",
+        )
+    if plan.ship == "network":
+        why_not = "the plan asks for the network"
+    if why_not:
+        return ShipDecided(
+            "network", f"The baseline leads ({baseline.name}: {of} {numbers}), but the network ships: {why_not}."
+        )
+    return ShipDecided("baseline", f"The baseline ships, not the network: {baseline.name} has {of} {numbers}.")
+
+
+def _baseline_leads(history: History) -> bool:
+    both = _scores(history)
+    if both is None:
+        return False
+    metric, baseline, network = both
+    return metric.improvement(baseline.interval.score, network) > 0
+
+
+def _scores(history: History) -> tuple[Metric, BaselineScored, float] | None:
+    """The metric, the baseline and the network's score on the whole validation split, where there are both."""
+    baseline = next((b for b in history.baselines if b.split == "validation"), None)
+    network = history.trial(history.incumbent.trial).full if history.incumbent else None
+    if baseline is None or network is None:
+        return None
+    return metric_of(history.phase.started), baseline, network.interval.score
