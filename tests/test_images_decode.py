@@ -140,8 +140,10 @@ def test_a_model_remembers_what_was_white(tmp_path: Path) -> None:
     images = [picture(SHAPES[i % 2], choose, SIDE)[..., 0].astype(np.uint16) * 16 for i in range(60)]
     images[0][0, 0] = 4095
     folder = write_deep(tmp_path / "data", images, "png")
-    plan: dict[str, Any] = {"model": {"name": "cnn", "width": 8}, "recipe": {"batch_size": 8}, "out": tmp_path / "run"}
-    result = api.train(task="image-classification", data=str(folder), phases=[{"until": "30 steps"}], **plan)
+    plan: dict[str, Any] = {"model": {"name": "cnn", "width": 8}, "recipe": {"batch_size": 8}, "ship": "network"}
+    result = api.train(
+        task="image-classification", data=str(folder), phases=[{"until": "30 steps"}], out=tmp_path / "run", **plan
+    )
     files = [folder / SHAPES[i % 2] / f"{i:02}.png" for i in range(60)]
     right = sum(p.output == SHAPES[i % 2] for i, p in enumerate(api.predict(result.model, files)))
     assert right > 50

@@ -285,7 +285,7 @@ def test_numbers_leave_the_house_in_their_own_unit(tmp_path: Path) -> None:
 
     data = write_numbers(tmp_path)
     phase = {"name": "only", "until": "80 steps", "recipe": {"augmentation": 0.0}}
-    settings = {**SETTINGS, "phases": [phase], "metric": "pearson"}
+    settings = {**SETTINGS, "phases": [phase], "metric": "pearson", "ship": "network"}
     result = api.train(plan_from({"task": "text-classification", "data": data, **settings}), out=tmp_path / "run")
     assert result.record["scores"]["test"]["mean_squared_error"] < 400, "which is what always saying the mean costs"
     assert result.record["baseline"]["name"].startswith("TF-IDF of words and pairs of words with ridge")
@@ -308,7 +308,8 @@ def test_hidden_words_first_and_classes_on_the_same_encoder(tmp_path: Path) -> N
         {"name": "hidden words", "task": "fill-mask", "until": "20 steps"},
         {"name": "classes", "until": "4 steps", "recipe": {"learning_rate": 1e-6, "warmup_steps": 0}},
     ]
-    plan = plan_from({"task": "text-classification", "data": data, **SETTINGS, "phases": phases})
+    settings = {**SETTINGS, "phases": phases, "ship": "network"}
+    plan = plan_from({"task": "text-classification", "data": data, **settings})
     result = api.train(plan, out=tmp_path / "run")
     assert result.metric == "accuracy"
     workshop = LanguageWorkshop()
@@ -454,7 +455,8 @@ def test_classes_that_the_truth_lacks_are_left_out_of_means() -> None:
 
 def test_pairs_are_written_in_two_ways(tmp_path: Path) -> None:
     data = write_several(tmp_path)
-    result = api.train(plan_from({"task": "text-classification", "data": data, **STEPS}), out=tmp_path / "run")
+    plan = plan_from({"task": "text-classification", "data": data, "ship": "network", **STEPS})
+    result = api.train(plan, out=tmp_path / "run")
     one, other = api.predict(result.model, ["what a joy ||| a dull film", json.dumps(["what a joy", "a dull film"])])
     assert one.others == other.others
     with pytest.raises(DataError, match="trained on pairs of texts; write 'first ||| second'".replace("|", r"\|")):
