@@ -210,7 +210,7 @@ class RecordedRun:
             name,
             reason,
             record.checkpoints[-1].id,
-            record.full and record.full.interval,
+            record.full.interval if record.full else None,
             leads=proven,
             proven=proven,
             leader=name if proven else history.leader.trial,

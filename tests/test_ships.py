@@ -288,8 +288,8 @@ def test_killed_before_or_after_the_decision_it_ships_the_same(tmp_path: Path) -
 
 def test_equal_scores_leave_the_network_and_the_metrics_goal_counts(tmp_path: Path) -> None:
     history = execute(plan(budget="20s"), tmp_path / "run", OVERFITS)
-    assert history.incumbent is not None
-    network = history.trial(history.incumbent.trial).full
+    assert history.leader is not None
+    network = history.trial(history.leader.trial).full
     assert network is not None
 
     def with_baseline(score: float) -> History:

@@ -54,9 +54,18 @@ def _baseline_leads(history: History) -> bool:
 
 
 def _scores(history: History) -> tuple[Metric, BaselineScored, float] | None:
-    """The metric, the baseline and the network's score on the whole validation split, where there are both."""
+    """The metric, the baseline and the network's expected score on the validation split, where there are both.
+
+    Expected, since the leader was chosen among many on this split, and the baseline was not.
+    """
     baseline = next((b for b in history.baselines if b.split == "validation"), None)
-    network = history.trial(history.incumbent.trial).full if history.incumbent else None
-    if baseline is None or network is None:
+    if baseline is None or history.leader is None:
         return None
-    return metric_of(history.phase.started), baseline, network.interval.score
+    metric = metric_of(history.phase.started)
+    expected = history.expected
+    first = history.trial(next(iter(expected))).full if history.leader.trial in expected else None
+    own = history.trial(history.leader.trial).full
+    if first is None or own is None:
+        return (metric, baseline, own.interval.score) if own else None
+    gain = expected[history.leader.trial] * (1.0 if metric.goal == "maximize" else -1.0)
+    return metric, baseline, first.interval.score + gain
