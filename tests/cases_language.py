@@ -107,6 +107,15 @@ def _spec(folder: Path, kind: str) -> DataSpec:
     return DataSpec(train=train, validation=validation, test=test)
 
 
+RECIPE = {"batch_size": 16, "learning_rate": 0.01}
+SMALL_NETS = (
+    ("text-classification-bag", "bag", write_classes, class_inputs, class_agree),
+    ("text-classification-cnn", "cnn", write_classes, class_inputs, class_agree),
+    ("text-classification-several-bag", "bag", write_several, several_inputs, several_agree),
+    ("text-classification-several-cnn", "cnn", write_several, several_inputs, several_agree),
+    ("text-classification-number-bag", "bag", write_numbers, number_inputs, number_agree),
+    ("text-classification-number-cnn", "cnn", write_numbers, number_inputs, number_agree),
+)
 CLASSIFICATIONS = (
     ("text-classification", write_classes, class_inputs, class_agree),
     ("text-classification-several", write_several, several_inputs, several_agree),

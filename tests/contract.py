@@ -204,6 +204,18 @@ CASES: tuple[Case, ...] = (
         Case(name, "text-classification", write, language.SETTINGS, examples=40, inputs=inputs, agree=_of_two(agree))
         for name, write, inputs, agree in language.CLASSIFICATIONS
     ),
+    *(
+        Case(
+            name,
+            "text-classification",
+            write,
+            {"model": {"name": model, "width": 8}, "recipe": language.RECIPE},
+            examples=40,
+            inputs=inputs,
+            agree=_of_two(agree),
+        )
+        for name, model, write, inputs, agree in language.SMALL_NETS
+    ),
     Case(
         "speech-recognition",
         "speech-recognition",

@@ -317,7 +317,7 @@ def test_an_average_is_the_mean_of_the_averaged_weights(tmp_path: Path) -> None:
 class Noise:
     """A Domain of random pictures for a net with a batch norm."""
 
-    def build(self, seed: int) -> nn.Module:
+    def build(self, seed: int, model: str | None = None) -> nn.Module:
         torch.manual_seed(seed)
         return nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(64, 3))
 

@@ -9,6 +9,7 @@ from multistep.core.values.optimizers import convert_rate
 from multistep.core.values.plan import Plan
 from multistep.core.values.recipe import OptimizerName, Recipe, Setting
 from multistep.core.values.units import Amount, Unit
+from multistep.errors import PlanError
 
 # Decoupled, of small classifiers and encoders; Lion's rates are lower by the same factor: arXiv 2302.06675.
 WEIGHT_DECAY: Mapping[OptimizerName, float] = {
@@ -46,6 +47,12 @@ def lengths_of(plan: Plan) -> list[Amount]:
 def epochs_of(plan: Plan, per_epoch: Mapping[Unit, float]) -> float:
     """About how often a plan's lengths read the training split, by what an epoch takes in each unit."""
     return sum(amount.value / max(per_epoch[amount.unit], 1e-9) for amount in lengths_of(plan))
+
+
+def refuse_model(model: str | None) -> None:
+    """What a task with a single network says to a recipe that names one."""
+    if model is not None:
+        raise PlanError(f"recipe.model is {model}, but this task trains one network, plan.model's; leave it out")
 
 
 def fill_in(given: Mapping[str, Setting], base: Mapping[str, Setting]) -> Recipe:

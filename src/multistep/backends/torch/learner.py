@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -46,8 +46,11 @@ Batch = tuple[Tensor, ...]
 class Domain(Protocol):
     """What a task gives to the learner for one phase: data, model and scores."""
 
-    def build(self, seed: int) -> nn.Module:
-        """The model with its first weights, on the CPU; the same seed gives the same bits."""
+    def build(self, seed: int, model: str | None = None) -> nn.Module:
+        """The network that a recipe names, with its first weights, on the CPU; the same seed gives the same bits.
+
+        None is the task's own choice. Raises PlanError for one that the task does not have.
+        """
 
     def batch(self, position: int, size: int, seed: int, device: torch.device) -> Batch:
         """Examples `position` to `position + size` of the endless order that `seed` fixes, on the device."""
@@ -100,18 +103,19 @@ class TorchLearner:
     # Weights ----------------------------------------------------------------------------------------
 
     def initial(self, recipe: Recipe, seed: int, *, skip_examples: int = 0) -> None:
-        self._place(self._domain.build(seed), recipe, seed)
+        self._place(self._domain.build(seed, recipe.model), recipe, seed)
         self._position = skip_examples
 
     def load(self, folder: Path, recipe: Recipe, seed: int, *, carry: Carry = "all", skip_examples: int = 0) -> None:
         tensors = load_file(folder / STATE)
         saved = read_counters(folder)
+        _require_model(saved, recipe, folder)
         if carry == "all" and (other := saved.get("optimizer", recipe.optimizer)) != recipe.optimizer:
             raise PlanError(
                 f"{folder.name} was saved under {other}, whose state means nothing to {recipe.optimizer}; carry the "
                 "weights alone"
             )
-        self._place(self._domain.build(seed), recipe, seed)
+        self._place(self._domain.build(seed, recipe.model), recipe, seed)
         fill(self._model, tensors, "model.")
         fill(self._average, tensors, "average.")
         if carry == "all":
@@ -120,27 +124,32 @@ class TorchLearner:
         self._position = self._converted(saved) + skip_examples
 
     def adopt(self, folder: Path, recipe: Recipe, seed: int, *, skip_examples: int = 0) -> None:
+        saved = read_counters(folder)
+        if None not in (saved.get("model"), recipe.model):  # where one names none, what both have is taken
+            _require_model(saved, recipe, folder)
         tensors = load_file(folder / STATE)
-        model = self._domain.build(seed)
+        model = self._domain.build(seed, recipe.model)
         fill_shared(model, tensors, "average.")
         self._place(model, recipe, seed)
         self._position = skip_examples
 
     def average(self, folders: Sequence[Path], recipe: Recipe, seed: int) -> None:
-        model = self._domain.build(seed)
+        saved = [read_counters(folder) for folder in folders]
+        for folder, state in zip(folders, saved, strict=True):
+            _require_model(state, recipe, folder)
+        model = self._domain.build(seed, recipe.model)
         fill(model, mean_weights(folders), "average.")
         self._place(model, recipe, seed)
         if self._norms:
             self._recompute_statistics(self._model, STATISTICS_BATCHES)
         # Whoever goes on from here reads on where the longest of them was.
-        saved = [read_counters(folder) for folder in folders]
         self._steps = max(state["steps"] for state in saved)
         self._position = max(map(self._converted, saved))
 
-    def _converted(self, saved: Mapping[str, int]) -> int:
+    def _converted(self, saved: Mapping[str, Any]) -> int:
         """A saved position in examples of the present size: about the same place in the data."""
         old, new = saved.get("example_size", self._example_size), self._example_size
-        return (saved["position"] * old + new // 2) // new
+        return int(saved["position"] * old + new // 2) // new
 
     def _place(self, model: nn.Module, recipe: Recipe, seed: int) -> None:
         freeze(model, recipe.frozen)
@@ -171,6 +180,7 @@ class TorchLearner:
             "position": self._position,
             "example_size": self._example_size,
             "optimizer": self._recipe.optimizer,
+            "model": self._recipe.model,
         }
         (folder / COUNTERS).write_text(json.dumps(state), encoding="utf-8")
         with as_os_errors():
@@ -333,6 +343,16 @@ class TorchLearner:
             with undisturbed(self._device):  # reading batches may draw
                 self._recompute_statistics(self._average, passes)
             self._average.eval()
+
+
+def _require_model(saved: Mapping[str, Any], recipe: Recipe, folder: Path) -> None:
+    """Weights of one network mean nothing to another, nor has their mean a meaning. Raises PlanError."""
+    of = saved.get("model", recipe.model)
+    if of != recipe.model:
+        raise PlanError(
+            f"{folder.name} holds weights of {of or 'another network'}, which say nothing to "
+            f"{recipe.model or 'this one'}; begin that one anew"
+        )
 
 
 def _step_rule(model: nn.Module, recipe: Recipe) -> StepRule:

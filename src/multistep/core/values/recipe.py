@@ -28,8 +28,8 @@ class Recipe:
     before the cooldown. `sharpness` is the radius of sharpness-aware steps (0: plain ones). Each layer below
     the head has `layer_decay` times the rate of the one above. `context` is the training context in tokens
     (None: the model's own); `augmentation` the strength of the task's augmentation, 0 to 1. `resolution` is the
-    training size of images in pixels; of several, the trunk takes all but the last in turn, for equal shares. `model`
-    names which of the task's networks is trained (None: the task's own choice).
+    training size of images in pixels; of several, the trunk takes all but the last in turn, for equal shares.
+    `model` names which of the task's networks is trained, where it has several (None: the task's own choice).
     """
 
     optimizer: OptimizerName = "muon"

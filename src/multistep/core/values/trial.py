@@ -111,8 +111,8 @@ class Facts:
     `pretrained` tells that the weights come from elsewhere. `settings` are the recipe's keys that this model and
     task answer to beyond those that every torch model does; `optimizers` those that can be used here. `usage` is
     Python that loads the exported model, with {model} for its folder. `longest_context` is the most tokens that the
-    model can read (None: no such limit). `loss_unit` is what the loss is counted in. `rivals` are complete
-    recipes of the other models that are worth a race, the likeliest first.
+    model can read (None: no such limit). `loss_unit` is what the loss is counted in. `rivals` are complete recipes of
+    the task's other networks that are worth a trial from nothing, best first; none where the user named a model.
     """
 
     parameters: int

@@ -35,6 +35,7 @@ from multistep.tasks.images.preset import PRESETS, Choice, ImageFacts, choose, d
 from multistep.tasks.images.splits import ImageSet, ImageSplits, Seen, load_splits, look_through
 from multistep.tasks.machine import device_name, versions_of
 from multistep.tasks.order import ShuffledOrder, sample_of
+from multistep.tasks.recipes import refuse_model
 
 SAMPLE = 3_000  # images of the validation split that are looked at after each window
 SCORED = 256  # images a batch
@@ -53,7 +54,8 @@ class ImageDomain:
         self._full = self._size = (splits.form.height, splits.form.width)
         self._readable: set[tuple[int, int]] = set()
 
-    def build(self, seed: int) -> nn.Module:
+    def build(self, seed: int, model: str | None = None) -> nn.Module:
+        refuse_model(model)
         return self._maker.build(seed)
 
     def batch(self, position: int, size: int, seed: int, device: torch.device) -> Batch:

@@ -15,54 +15,72 @@ from multistep.backends.torch.learner import Batch
 from multistep.core.evidence.metric import Evaluation
 from multistep.core.values.recipe import Recipe
 from multistep.engine.learner import Exhibit, Split
-from multistep.errors import PlanError
+from multistep.errors import PlanError, nearest
 from multistep.tasks.classes import class_metrics
 from multistep.tasks.folders import write_task
 from multistep.tasks.hub import weights_hash
 from multistep.tasks.language.baseline import Baseline
-from multistep.tasks.language.encode import Encoded, Ints, encode_texts
+from multistep.tasks.language.encode import Encoded, Ints
 from multistep.tasks.language.exhibits import exhibits_of
 from multistep.tasks.language.labels import Array, Labels
 from multistep.tasks.language.masking import drop_words
-from multistep.tasks.language.models import Head, Scale
+from multistep.tasks.language.models import Scale
+from multistep.tasks.language.network import Network, Prepared
 from multistep.tasks.language.reading import Padded, in_order, on, scoring_batches
 from multistep.tasks.language.score import table_of
 from multistep.tasks.language.splits import Examples, LabelledSplits
-from multistep.tasks.order import LengthOrder, sample_of
+from multistep.tasks.order import sample_of
 
 TASK = "text-classification"
 MOST_SAMPLED, MOST_SAMPLED_PRETRAINED = 500, 128  # examples of the validation split that each look scores
-STRONGEST = 0.5  # of the words are dropped at full augmentation
 SEVERAL_METRICS = ("micro_f1", "macro_f1", "loss")
 NUMBER_METRICS = ("mean_squared_error", "pearson", "spearman")
 
 
 class ClassifyDomain:
-    """One phase's examples and model. Implements backends.torch.learner.Domain."""
+    """One phase's examples and its networks, the one in training first. Implements backends.torch.learner.Domain."""
 
-    def __init__(self, splits: LabelledSplits, head: Head, encoded: dict[str, Encoded], batch_size: int) -> None:
-        self._splits, self.head, self.labels = splits, head, splits.labels
+    def __init__(self, splits: LabelledSplits, networks: Sequence[Prepared]) -> None:
+        self._splits, self.labels = splits, splits.labels
+        self._networks = {prepared.network.name: prepared for prepared in networks}
+        self._now = networks[0]  # what the weights that were placed last are of
         self._examples: dict[str, Examples] = {
             "train": splits.train,
             "validation": splits.validation,
             "test": splits.test,
         }
-        self.encoded = encoded
-        self._targets = torch.from_numpy(targets(splits.train.labels, splits.labels, head.scale))
-        self._order = LengthOrder(encoded["train"].lengths, batch_size)
-        self._strength = 0.0
+        self._targets = torch.from_numpy(targets(splits.train.labels, splits.labels, self.network.scale))
+        self._hidden = 0.0
         self._scored: tuple[tuple[float, ...], Evaluation] | None = None
+
+    @property
+    def network(self) -> Network:
+        return self._now.network
+
+    @property
+    def encoded(self) -> dict[str, Encoded]:
+        return self._now.encoded
 
     # Training ---------------------------------------------------------------------------------------
 
-    def build(self, seed: int) -> nn.Module:
-        return self.head.build(seed)
+    def build(self, seed: int, model: str | None = None) -> nn.Module:
+        return self._named(model).network.build(seed)
+
+    def _named(self, model: str | None) -> Prepared:
+        """The network that a recipe names; of one that names none, the task's own choice."""
+        if model is None:
+            return next(iter(self._networks.values()))
+        if model not in self._networks:
+            allowed = ", ".join(self._networks)
+            raise PlanError(f"recipe.model is {model}; allowed here: {allowed}.{nearest(model, self._networks)}")
+        return self._networks[model]
 
     @property
     def settings(self) -> tuple[str, ...]:
-        """The recipe's keys that this task and model answer to."""
+        """The recipe's keys that this task and network answer to."""
         smoothing = () if self.labels.kind == "number" else ("label_smoothing",)
-        return (*smoothing, *self.head.settings, *(("augmentation",) if self.head.encoder.mask is not None else ()))
+        hidden = () if self.network.mask is None else ("augmentation",)
+        return (*smoothing, *self.network.settings, *hidden)
 
     def configure(self, model: nn.Module, recipe: Recipe) -> int:
         if recipe.resolution or recipe.context:
@@ -73,28 +91,27 @@ class ClassifyDomain:
             raise PlanError(
                 f"recipe.label_smoothing is {recipe.label_smoothing:g}, but numbers have none; leave it out"
             )
-        if recipe.augmentation and self.head.encoder.mask is None:
-            raise PlanError("recipe.augmentation hides words behind a mask token, and this tokenizer has none")
-        self.head.configure(model, recipe)
-        self._strength = recipe.augmentation
+        self._now = self._named(recipe.model)
+        self._hidden = self.network.hidden(recipe)
+        self.network.configure(model, recipe)
         return 1
 
     def resize(self, resolution: int | None) -> None:
         assert resolution is None, "configure refuses a recipe with sizes"
 
     def batch(self, position: int, size: int, seed: int, device: torch.device) -> Batch:
-        rows, epochs = self._order.indices(position, size, seed)
-        tokens, words, types, inside = self.encoded["train"].padded(rows, self.head.encoder.pad)
-        if self._strength:
-            mask = self.head.encoder.mask
+        rows, epochs = self._now.order.indices(position, size, seed)
+        tokens, words, types, inside = self.encoded["train"].padded(rows, self.network.pad)
+        if self._hidden:
+            mask = self.network.mask
             assert mask is not None, "configure has asked for it"
-            tokens = drop_words(tokens, words, mask, STRONGEST * self._strength, seed, epochs, rows)
+            tokens = drop_words(tokens, words, mask, self._hidden, seed, epochs, rows)
         padded = Padded.of(tokens, types, inside)
         return on(device, padded.tokens, padded.inside, padded.types, self._targets[rows])
 
     def loss(self, model: nn.Module, batch: Batch, label_smoothing: float) -> tuple[Tensor, Tensor]:
         tokens_BT, inside_BT, types_BT, targets_B = batch
-        logits_BC = self.head.logits(model, tokens_BT, inside_BT, types_BT).float()
+        logits_BC = self.network.logits(model, tokens_BT, inside_BT, types_BT).float()
         if self.labels.kind == "class":
             total = F.cross_entropy(logits_BC, targets_B, reduction="sum", label_smoothing=label_smoothing)
         elif self.labels.kind == "classes":
@@ -119,14 +136,14 @@ class ClassifyDomain:
 
     def sample(self, split: Split) -> Ints:
         # A pretrained encoder has ten looks on its way to the first fork, and each costs seconds.
-        most = MOST_SAMPLED_PRETRAINED if self.head.encoder.pretrained else MOST_SAMPLED
+        most = MOST_SAMPLED_PRETRAINED if self.network.pretrained else MOST_SAMPLED
         return sample_of(len(self._examples[split]), most)
 
     def evaluate(self, model: nn.Module, split: Split, *, sample: bool, device: torch.device) -> Evaluation:
         examples, encoded = self._examples[split], self.encoded[split]
         rows = self.sample(split) if sample else np.arange(len(examples))
-        logits_NC = logits_of(self.head, model, encoded, rows, device)
-        table = table_of(logits_NC, examples.labels[rows], self.labels, self.head.scale)
+        logits_NC = logits_of(self.network, model, encoded, rows, device)
+        table = table_of(logits_NC, examples.labels[rows], self.labels, self.network.scale)
         if split == "test":
             self._scored = (_mark(model), table)
         return table
@@ -148,21 +165,21 @@ class ClassifyDomain:
             table, rows = self._scored[1], np.arange(len(self._splits.test))
         else:
             rows = np.arange(len(self._examples[split])) if split == "test" else self.sample(split)
-            logits_NC = logits_of(self.head, model, self.encoded[split], rows, device)
-            table = table_of(logits_NC, self._examples[split].labels[rows], self.labels, self.head.scale)
+            logits_NC = logits_of(self.network, model, self.encoded[split], rows, device)
+            table = table_of(logits_NC, self._examples[split].labels[rows], self.labels, self.network.scale)
         examples = self._examples[split]
         texts = [examples.texts[i] if examples.seconds is None else _both(examples, i) for i in rows.tolist()]
         return exhibits_of(table, texts, self.labels)
 
     def export(self, model: nn.Module, folder: Path, card: str) -> str:
-        self.head.write(model, folder)
+        self.network.write(model, folder)
         (folder / "README.md").write_text(card, encoding="utf-8")
         content = {
             "labels": self.labels.kind,
             "names": list(self.labels.names),
             "separator": self.labels.separator,
             "pairs": self._splits.train.seconds is not None,
-            "context": self.head.encoder.context,
+            **self.network.about(),
         }
         write_task(folder, TASK, content)
         return weights_hash(folder)
@@ -171,13 +188,6 @@ class ClassifyDomain:
 def _both(examples: Examples, row: int) -> str:
     assert examples.seconds is not None
     return f"{examples.texts[row]} ||| {examples.seconds[row]}"
-
-
-def encode_splits(splits: LabelledSplits, head: Head) -> dict[str, Encoded]:
-    """Each split as tokens; an empty one as none."""
-    tokenizer, longest = head.encoder.tokenizer, head.encoder.context
-    parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
-    return {name: encode_texts(tokenizer, p.texts, p.seconds, longest=longest) for name, p in parts.items()}
 
 
 def targets(labels: Array, of: Labels, scale: Scale) -> Array:
@@ -194,12 +204,12 @@ def scale_of(train: Examples, labels: Labels) -> Scale:
     return Scale(float(train.labels.mean()), float(train.labels.std()) or 1.0)
 
 
-def logits_of(head: Head, model: nn.Module, encoded: Encoded, rows: Ints, device: torch.device) -> Tensor:
+def logits_of(network: Network, model: nn.Module, encoded: Encoded, rows: Ints, device: torch.device) -> Tensor:
     """Logits of some texts in their order (shape: rows, outputs), on the device."""
     found, batches = [], []
     for chosen in scoring_batches(encoded, rows):
-        tokens, _, types, inside = encoded.padded(chosen, head.encoder.pad)
-        found.append(head.logits(model, *Padded.of(tokens, types, inside).to(device)).float())
+        tokens, _, types, inside = encoded.padded(chosen, network.pad)
+        found.append(network.logits(model, *Padded.of(tokens, types, inside).to(device)).float())
         batches.append(chosen)
     return torch.cat(found)[torch.from_numpy(in_order(batches, rows)).to(device)]
 

@@ -25,6 +25,7 @@ from multistep.tasks.language.models import Encoder, Head
 from multistep.tasks.language.reading import Padded, in_order, on, scoring_batches
 from multistep.tasks.language.spans import Spans, word_bytes
 from multistep.tasks.order import LengthOrder, sample_of
+from multistep.tasks.recipes import refuse_model
 
 TASK = "fill-mask"
 METRICS = ("loss", "perplexity", "bits_per_byte")
@@ -42,7 +43,8 @@ class MaskDomain:
         self._masker = masker_for(head.encoder)
         self._order = LengthOrder(spans["train"].encoded.lengths, batch_size)
 
-    def build(self, seed: int) -> nn.Module:
+    def build(self, seed: int, model: str | None = None) -> nn.Module:
+        refuse_model(model)
         return self.head.build(seed)
 
     @property

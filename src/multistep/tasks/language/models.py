@@ -15,11 +15,15 @@ from multistep.backends.torch.weights import as_os_errors
 from multistep.core.values.recipe import Recipe
 from multistep.errors import PlanError
 from multistep.tasks.hub import draw_fresh, quietly
+from multistep.tasks.language.encode import Encoded, encode_texts
 from multistep.tasks.language.first_token import first_token_logits, reads_first_token
 from multistep.tasks.language.tokenizer import save_tokenizer
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
+
+
+STRONGEST = 0.5  # of the words are dropped at full augmentation
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,52 @@ class Head:
     scale: Scale = field(default_factory=Scale)
     spread: float | None = None  # of embeddings from nothing; None: as the configuration says
     notes: tuple[str, ...] = ()
+    usage: str = ""
+    name: str = "bert"
+
+    @property
+    def description(self) -> str:
+        return self.encoder.description
+
+    @property
+    def parameters(self) -> int:
+        return sum(p.numel() for p in self.model.parameters())
+
+    @property
+    def pretrained(self) -> bool:
+        return self.encoder.pretrained
+
+    @property
+    def context(self) -> int:
+        return self.encoder.context
+
+    @property
+    def longest(self) -> int:
+        return self.encoder.longest
+
+    @property
+    def pad(self) -> int:
+        return self.encoder.pad
+
+    @property
+    def mask(self) -> int | None:
+        return self.encoder.mask
+
+    @property
+    def mark(self) -> str:
+        return self.encoder.tokenizer.to_str()
+
+    def encode(self, texts: Sequence[str], seconds: Sequence[str] | None) -> Encoded:
+        return encode_texts(self.encoder.tokenizer, texts, seconds, longest=self.encoder.context)
+
+    def hidden(self, recipe: Recipe) -> float:
+        """The share of words that stand behind the mask token while training."""
+        if recipe.augmentation and self.mask is None:
+            raise PlanError("recipe.augmentation hides words behind a mask token, and this tokenizer has none")
+        return STRONGEST * recipe.augmentation
+
+    def about(self) -> dict[str, Any]:
+        return {"context": self.encoder.context}
 
     @property
     def own_dropout(self) -> float:
@@ -89,7 +139,7 @@ class Head:
         module: nn.Module = copy.deepcopy(self.model)
         draw_fresh(module, self.fresh, seed)
         with torch.no_grad():
-            _rescale(module, Scale(-self.scale.mean / self.scale.deviation, 1.0 / self.scale.deviation), self.fresh)
+            rescale(module, Scale(-self.scale.mean / self.scale.deviation, 1.0 / self.scale.deviation), self.fresh)
         return module
 
     def configure(self, model: nn.Module, recipe: Recipe) -> None:
@@ -130,7 +180,7 @@ class Head:
             if self.scale != Scale():
                 model = copy.deepcopy(model)
                 with torch.no_grad():
-                    _rescale(model, self.scale, ())
+                    rescale(model, self.scale, ())
             model.save_pretrained(folder)
         if self.encoder.hub_tokenizer is not None:
             self.encoder.hub_tokenizer.save_pretrained(folder)
@@ -160,7 +210,7 @@ def last_linear(model: nn.Module) -> str:
     return str(names[-1])
 
 
-def _rescale(model: nn.Module, scale: Scale, fresh: Sequence[str]) -> None:
+def rescale(model: nn.Module, scale: Scale, fresh: Sequence[str]) -> None:
     """Multiply and shift what the head gives, by its last layer; a layer that is `fresh` is left as it is."""
     name = last_linear(model)
     if scale == Scale() or f"{name}.weight" in fresh:

@@ -10,12 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
 
-from multistep.core.values.optimizers import TYPICAL_RATE
+from multistep.core.values.optimizers import TYPICAL_RATE, convert_rate
 from multistep.core.values.plan import ModelSpec, Plan
 from multistep.core.values.recipe import OptimizerName, Recipe, Setting
 from multistep.core.values.units import Unit
 from multistep.errors import PlanError
 from multistep.tasks.language.load import PRESETS
+from multistep.tasks.language.nets import BAG, CNN
 from multistep.tasks.language.tokenizer import Kind
 from multistep.tasks.recipes import WEIGHT_DECAY, epochs_of, fill_in, fine_tuning_rate, lengths_of
 
@@ -28,6 +29,12 @@ EPOCHS = 8.0  # that a model from nothing should see within its time
 PER_PARAMETER_AND_TOKEN = 12.0  # operations: six, and six more of a sharpness-aware step
 # Against overfitting, where a text is read several times over: each was worth having on SST-2, docs/language.md.
 DROPOUT, WORD_DROPOUT, SHARPNESS = 0.3, 0.6, 0.05
+# A bag without it tells rare n-grams of the training split by heart: bench/explore_language.py.
+OF_SMALL: Mapping[str, Mapping[str, Setting]] = {
+    BAG: {"optimizer": "adamw", "learning_rate": 0.01, "dropout": 0.0, "augmentation": 0.95},
+    CNN: {"optimizer": "muon", "learning_rate": 0.01, "dropout": 0.5, "augmentation": 0.6},
+}
+GOING_ON = 0.1  # of the rate from nothing, where a trained net is trained on
 
 
 @dataclass(frozen=True)
@@ -105,6 +112,24 @@ def default_recipe(
     }
     if not pretrained and classify and epochs >= 2:
         base |= {"dropout": DROPOUT, "augmentation": WORD_DROPOUT, "sharpness": SHARPNESS}
+    return fill_in(given, base)
+
+
+def small_recipe(given: Mapping[str, Setting], kind: str, *, pretrained: bool) -> Recipe:
+    """The recipe of a small net with every setting that the plan leaves open."""
+    own = OF_SMALL[kind]
+    usual = cast(OptimizerName, own["optimizer"])
+    optimizer = cast(OptimizerName, given.get("optimizer", "adamw" if pretrained else usual))
+    rate = convert_rate(cast(float, own["learning_rate"]), usual, optimizer)
+    base: dict[str, Setting] = {
+        **own,
+        "model": kind,
+        "optimizer": optimizer,
+        "learning_rate": rate * (GOING_ON if pretrained else 1.0),
+        "batch_size": BATCH_SIZE,
+        "weight_decay": WEIGHT_DECAY.get(optimizer, 0.0),
+        "warmup_steps": 20,
+    }
     return fill_in(given, base)
 
 

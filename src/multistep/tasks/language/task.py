@@ -18,14 +18,17 @@ from multistep.core.values.tasks import TASKS
 from multistep.core.values.trial import Facts
 from multistep.engine.learner import Learner, Readiness
 from multistep.errors import PlanError
-from multistep.tasks.language.baseline import majority_note
+from multistep.tasks.language.baseline import is_spaceless, majority_note
 from multistep.tasks.language.classify import TASK as CLASSIFY
-from multistep.tasks.language.classify import ClassifyDomain, encode_splits, scale_of
+from multistep.tasks.language.classify import ClassifyDomain, scale_of
+from multistep.tasks.language.contenders import SIZES, SMALL, named_network, open_order
 from multistep.tasks.language.encode import Encoded, Ints, encode_texts, usual_length
 from multistep.tasks.language.load import PRESETS, classifier, load_encoder, masked_model, new_encoder
 from multistep.tasks.language.mask import METRICS as MASK_METRICS
 from multistep.tasks.language.mask import MaskDomain
 from multistep.tasks.language.models import Encoder, Head
+from multistep.tasks.language.nets import BAG, CNN
+from multistep.tasks.language.network import Network, Prepared
 from multistep.tasks.language.preset import (
     LEAST_CONTEXT,
     MOST_CONTEXT,
@@ -33,7 +36,9 @@ from multistep.tasks.language.preset import (
     choose_tokenizer,
     default_recipe,
     expected_epochs,
+    small_recipe,
 )
+from multistep.tasks.language.small import is_small, load_network, new_network
 from multistep.tasks.language.spans import TextParts, load_texts, read_spans, require_spans
 from multistep.tasks.language.splits import LabelledSplits, class_shares, load_labelled, texts_of
 from multistep.tasks.language.tokenizer import make_tokenizer
@@ -42,7 +47,8 @@ from multistep.tasks.machine import device_name, versions_of
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-SIZES = ("parameters", "layers", "width", "heads", "vocabulary")
+CHARACTERS_A_TOKEN = 4.0  # about
+MOST_READ = {BAG: 4096, CNN: 256}  # n-grams, or words, of a text
 LOOKED_AT, MOST_CHARACTERS = 2000, 5000  # texts, and how much of each, for how long they are
 USAGES = {
     CLASSIFY: """from transformers import pipeline
@@ -67,45 +73,90 @@ class LanguageWorkshop:
         self._tokens = 0  # of training, about; 0 where an encoder was loaded
 
     def open(self, plan: Plan, phase: int, should_stop: Callable[[], bool]) -> tuple[Learner, Readiness]:
-        if self._encoder is None:
-            self._encoder = self._make(plan)
         if plan.phase(phase).task == CLASSIFY:
-            return self._open_classify(plan, phase, self._encoder, should_stop)
-        return self._open_mask(plan, phase, self._encoder, should_stop)
+            return self._open_classify(plan, phase, should_stop)
+        return self._open_mask(plan, phase, self._shared(plan), should_stop)
 
-    def _open_classify(
-        self, plan: Plan, phase: int, encoder: Encoder, should_stop: Callable[[], bool]
-    ) -> tuple[Learner, Readiness]:
+    def _open_classify(self, plan: Plan, phase: int, should_stop: Callable[[], bool]) -> tuple[Learner, Readiness]:
         splits = self._read_labelled(_data_of(plan, phase))
-        head = classifier(encoder, splits.labels, scale_of(splits.train, splits.labels))
+        contenders = self._contenders(plan, phase, splits)
         given = plan.phase(phase).recipe
-        encoded = encode_splits(splits, head)
-        recipe = self._recipe(plan, phase, encoder, head, encoded["train"].lengths)
-        assert recipe.batch_size is not None, "the preset has one"
-        domain = ClassifyDomain(splits, head, encoded, recipe.batch_size)
+        prepared = [Prepared(network, splits, _known(recipe.batch_size)) for network, recipe in contenders]
+        network, recipe = contenders[0]
+        domain = ClassifyDomain(splits, prepared)
         usual = majority_note(splits.train, splits.validation, splits.labels)
-        cut = _cut(encoded, encoder.context)
         shares = class_shares(splits.labels, splits.train)
+        # Phases share one network, and what is frozen is named by one network's own names.
+        raced = plan.phase_count == 1 and "frozen" not in given
         facts = Facts(
-            parameters=_parameters(head.model),
+            parameters=network.parameters,
             train_examples=len(splits.train),
             tokens_per_example=1,
             sample_tokens=len(domain.sample("validation")),
             validation_tokens=len(splits.validation),
             test_tokens=len(splits.test),
-            pretrained=encoder.pretrained,
+            pretrained=network.pretrained,
             device=device_name(pick_device()),
-            description=f"{encoder.description}, up to {encoder.context} of a text",
-            notes=(*splits.notes, f"train: {shares}", usual, *cut, *head.notes),
+            description=f"{network.description}, up to {network.context} of a text",
+            notes=(
+                *splits.notes,
+                f"train: {shares}",
+                usual,
+                *_cut(prepared[0].encoded, network.context),
+                *network.notes,
+            ),
             settings=domain.settings,
-            longest_context=encoder.longest,
+            longest_context=network.longest,
             optimizers=usable_optimizers(),
             loss_unit=domain.loss_unit,
-            usage=PAIR_USAGE if splits.train.seconds is not None else USAGES[CLASSIFY],
+            usage=network.usage,
+            rivals=tuple(recipe for _, recipe in contenders[1:]) if raced else (),
         )
-        rate_open = "learning_rate" not in given and not encoder.pretrained
-        mark = f"{splits.fingerprint}-{_mark(encoder)}"
+        rate_open = "learning_rate" not in given and not network.pretrained
+        mark = f"{splits.fingerprint}-{_mark(*(contender.mark for contender, _ in contenders))}"
         return TorchLearner(domain, should_stop), Readiness(facts, recipe, rate_open, mark, domain.metrics)
+
+    def _contenders(self, plan: Plan, phase: int, splits: LabelledSplits) -> list[tuple[Network, Recipe]]:
+        """The network that is trained first and its rivals, each with its recipe."""
+        named = named_network(plan)
+        if named is not None:
+            return [self._contender(named, plan, phase, splits)]
+        tokens = sum(map(len, texts_of(splits.train))) / CHARACTERS_A_TOKEN
+        epochs = self._epochs(plan, round(min(2e4 + 2.0 * tokens, 1e8)), round(tokens), len(splits.train))
+        order = open_order(plan, len(splits.train), epochs)
+        return [self._contender(name, plan, phase, splits) for name in order]
+
+    def _contender(self, name: str, plan: Plan, phase: int, splits: LabelledSplits) -> tuple[Network, Recipe]:
+        given, labels, scale = plan.phase(phase).recipe, splits.labels, scale_of(splits.train, splits.labels)
+        pairs = splits.train.seconds is not None
+        if name in SMALL:
+            texts = self._all_train_texts(plan)
+            small = new_network(
+                name,
+                texts,
+                labels,
+                scale,
+                spaceless=is_spaceless(texts),
+                pairs=pairs,
+                width=plan.model.width,
+                vocabulary=plan.model.vocabulary,
+                longest=plan.model.context or MOST_READ[name],
+            )
+            return small, small_recipe(given, name, pretrained=False)
+        if is_small(name):
+            loaded = load_network(name, labels, scale, pairs=pairs)
+            return loaded, small_recipe(given, loaded.name, pretrained=True)
+        head = classifier(self._shared(plan), labels, scale)
+        head.usage = PAIR_USAGE if pairs else USAGES[CLASSIFY]
+        lengths = head.encode(
+            splits.train.texts[:LOOKED_AT], splits.train.seconds and splits.train.seconds[:LOOKED_AT]
+        ).lengths
+        return head, self._recipe(plan, phase, head, float(lengths.mean()), len(splits.train))
+
+    def _shared(self, plan: Plan) -> Encoder:
+        if self._encoder is None:
+            self._encoder = self._make(plan)
+        return self._encoder
 
     def _open_mask(
         self, plan: Plan, phase: int, encoder: Encoder, should_stop: Callable[[], bool]
@@ -118,13 +169,14 @@ class LanguageWorkshop:
         spans = {name: read_spans(encoder.tokenizer, part, encoder.context) for name, part in splits.items()}
         for name in ("train", "validation"):
             require_spans(spans[name], name, str(data))
-        recipe = self._recipe(plan, phase, encoder, head, spans["train"].encoded.lengths)
+        lengths = spans["train"].encoded.lengths
+        recipe = self._recipe(plan, phase, head, float(lengths.mean()), len(lengths))
         assert recipe.batch_size is not None, "the preset has one"
         domain = MaskDomain(spans, head, recipe.batch_size)
         sample = domain.sample("validation")
         hidden = domain.hidden("validation", sample)
         facts = Facts(
-            parameters=_parameters(head.model),
+            parameters=head.parameters,
             train_examples=len(spans["train"]),
             tokens_per_example=max(1, round(hidden / len(sample))),
             sample_tokens=hidden,
@@ -145,7 +197,7 @@ class LanguageWorkshop:
             usage=USAGES["fill-mask"],
         )
         rate_open = "learning_rate" not in given and not encoder.pretrained
-        mark = f"{parts.fingerprint}-{_mark(encoder)}-{encoder.context}"
+        mark = f"{parts.fingerprint}-{_mark(head.mark)}-{encoder.context}"
         return TorchLearner(domain, should_stop), Readiness(facts, recipe, rate_open, mark, MASK_METRICS)
 
     def _make(self, plan: Plan) -> Encoder:
@@ -157,14 +209,13 @@ class LanguageWorkshop:
         if pretrained and spec.tokenizer != "auto":
             raise PlanError(f"model.tokenizer: '{spec.name}' brings its own; leave it out")
         loaded = load_encoder(spec.name, spec.context) if pretrained else None
-        phases = [(plan.phase(i).task == CLASSIFY, _data_of(plan, i)) for i in range(plan.phase_count)]
-        texts = [self._train_texts(classify, data) for classify, data in dict.fromkeys(phases)]
+        texts = self._by_phase(plan)
         if loaded is not None:
             if spec.context is not None:
                 return loaded
             usual = max(_usual(_lengths(loaded.tokenizer, some)[0]) for some in texts)
             return replace(loaded, context=min(loaded.longest, usual))
-        everything = tuple(dict.fromkeys(text for some in texts for text in some))
+        everything = self._all_train_texts(plan)
         tokenizer = make_tokenizer(everything, *choose_tokenizer(spec, sum(map(len, everything))))
         found = [_lengths(tokenizer, some) for some in texts]
         self._tokens = max(1, *(tokens for _, tokens in found))
@@ -179,25 +230,38 @@ class LanguageWorkshop:
         context = spec.context or max(_usual(lengths) for lengths, _ in found)
         return new_encoder(tokenizer, layers=shape.layers, width=shape.width, heads=shape.heads, context=context)
 
-    def _recipe(self, plan: Plan, phase: int, encoder: Encoder, head: Head, lengths: Ints) -> Recipe:
+    def _recipe(self, plan: Plan, phase: int, head: Head, length: float, examples: int) -> Recipe:
+        """A BERT's: texts are `length` tokens long on average."""
         blocks = sum(p.numel() for name, p in head.model.named_parameters() if "embeddings" not in name)
-        epochs = expected_epochs(
+        classify = plan.phase(phase).task == CLASSIFY
+        recipe = default_recipe(
+            plan.phase(phase).recipe,
+            classify=classify,
+            pretrained=head.pretrained,
+            parameters=head.parameters,
+            own_dropout=head.own_dropout,
+            epochs=self._epochs(plan, blocks, self._tokens, examples),
+            length=length,
+        )
+        return replace(recipe, model=recipe.model or head.name) if classify and not head.pretrained else recipe
+
+    def _epochs(self, plan: Plan, blocks: int, tokens: int, examples: int) -> float:
+        return expected_epochs(
             plan,
             blocks=blocks,
-            tokens=self._tokens,
-            examples=len(lengths),
+            tokens=tokens,
+            examples=examples,
             device=pick_device().type,
             cores=torch.get_num_threads(),
         )
-        return default_recipe(
-            plan.phase(phase).recipe,
-            classify=plan.phase(phase).task == CLASSIFY,
-            pretrained=encoder.pretrained,
-            parameters=sum(p.numel() for p in head.model.parameters()),
-            own_dropout=head.own_dropout,
-            epochs=epochs,
-            length=float(lengths.mean()),
-        )
+
+    def _by_phase(self, plan: Plan) -> list[tuple[str, ...]]:
+        """The training texts of each of a plan's data sets."""
+        phases = [(plan.phase(i).task == CLASSIFY, _data_of(plan, i)) for i in range(plan.phase_count)]
+        return [self._train_texts(classify, data) for classify, data in dict.fromkeys(phases)]
+
+    def _all_train_texts(self, plan: Plan) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(text for some in self._by_phase(plan) for text in some))
 
     def _train_texts(self, classify: bool, data: DataSpec) -> tuple[str, ...]:
         if classify:
@@ -247,10 +311,11 @@ def _cut(encoded: Mapping[str, Encoded], context: int) -> tuple[str, ...]:
     return (f"texts longer than {context} tokens, of which the ends are not read (model.context): {counts}",)
 
 
-def _mark(encoder: Encoder) -> str:
-    """Of the tokenizer: it may be learnt from other phases' texts, which must not change under a resumed run either."""
-    return hashlib.blake2b(encoder.tokenizer.to_str().encode(), digest_size=8).hexdigest()
+def _mark(*marks: str) -> str:
+    """Of tokenizers: they may be learnt from other phases' texts, which must not change under a resumed run either."""
+    return hashlib.blake2b("\0".join(marks).encode(), digest_size=8).hexdigest()
 
 
-def _parameters(model: torch.nn.Module) -> int:
-    return sum(p.numel() for p in model.parameters())
+def _known(value: int | None) -> int:
+    assert value is not None, "the preset has one"
+    return value

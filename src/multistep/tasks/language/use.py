@@ -19,13 +19,14 @@ from multistep.tasks.baselines import is_baseline
 from multistep.tasks.folders import read_task, task_of
 from multistep.tasks.language.baseline import Baseline, joined
 from multistep.tasks.language.classify import logits_of
-from multistep.tasks.language.encode import encode_texts
 from multistep.tasks.language.labels import Labels
 from multistep.tasks.language.load import classifier, load_encoder, masked_model
 from multistep.tasks.language.mask import score_spans
 from multistep.tasks.language.models import Encoder, Head, Scale
+from multistep.tasks.language.network import Network
 from multistep.tasks.language.rows import read_parts
 from multistep.tasks.language.score import table_of
+from multistep.tasks.language.small import is_small, load_network
 from multistep.tasks.language.spans import load_all, read_spans
 from multistep.tasks.language.splits import Examples, encoded_rows
 from multistep.tasks.language.tokenizer import MASK
@@ -47,21 +48,19 @@ def evaluate_model(model: str, data: DataSpec) -> Evaluation:
         baseline = Baseline.read(model)
         return baseline.score(_examples(model, data, baseline.labels))
     device = pick_device()
-    encoder = load_encoder(model, _context(model))
     if task_of(model) == "fill-mask":
+        encoder = load_encoder(model, _context(model))
         head = masked_model(encoder)
         texts = load_all(data)
         say(texts.notes)
         spans = read_spans(encoder.tokenizer, texts, encoder.context)
         with torch.inference_mode():
             return score_spans(head, _ready(head, model, device), spans, None, device)
-    labels = _labels(model, encoder)
-    head = classifier(encoder, labels, Scale())
-    module = _ready(head, model, device)
+    network, module, labels = _classifier(model, device)
     examples = _examples(model, data, labels)
-    encoded = encode_texts(encoder.tokenizer, examples.texts, examples.seconds, longest=encoder.context)
+    encoded = network.encode(examples.texts, examples.seconds)
     with torch.inference_mode():
-        logits = logits_of(head, module, encoded, np.arange(len(examples)), device)
+        logits = logits_of(network, module, encoded, np.arange(len(examples)), device)
         return table_of(logits, examples.labels, labels, Scale())
 
 
@@ -91,19 +90,17 @@ def predict(model: str, inputs: Sequence[str]) -> list[Prediction]:
         read = joined(Examples(tuple(texts), tuple(seconds) if seconds else None, np.zeros(len(texts))))
         return _predictions(inputs, baseline.says(read), baseline.labels)
     device = pick_device()
-    encoder = load_encoder(model, _context(model))
     if task_of(model) == "fill-mask":
+        encoder = load_encoder(model, _context(model))
         head = masked_model(encoder)
         module = _ready(head, model, device)
         with torch.inference_mode():
             return [_filled(head, module, text, device) for text in inputs]
-    labels = _labels(model, encoder)
-    head = classifier(encoder, labels, Scale())
-    module = _ready(head, model, device)
+    network, module, labels = _classifier(model, device)
     texts, seconds = _pairs(inputs, read_task(model).get("pairs"), model)
-    encoded = encode_texts(encoder.tokenizer, texts, seconds, longest=encoder.context)
+    encoded = network.encode(texts, seconds)
     with torch.inference_mode():
-        logits_NC = logits_of(head, module, encoded, np.arange(len(texts)), device)
+        logits_NC = logits_of(network, module, encoded, np.arange(len(texts)), device)
     several = labels.kind == "classes"
     said = logits_NC[:, 0] if labels.kind == "number" else logits_NC.sigmoid() if several else logits_NC.softmax(-1)
     return _predictions(inputs, said.double().cpu().numpy(), labels)
@@ -126,6 +123,19 @@ def _predictions(inputs: Sequence[str], said: Floats, labels: Labels) -> list[Pr
         else:
             found.append(Prediction(text, labels.names[best[0]], probabilities[best[0]], others))
     return found
+
+
+def _classifier(model: str, device: torch.device) -> tuple[Network, nn.Module, Labels]:
+    """The network of a folder or a hub id with its weights, in evaluation, and what its labels are."""
+    if is_small(model):
+        task = read_task(model)
+        labels = Labels(task["labels"], tuple(task["names"]), task.get("separator"))
+        network = load_network(model, labels, Scale(), pairs=bool(task.get("pairs")))
+        return network, network.build(0).to(device).eval(), labels
+    encoder = load_encoder(model, _context(model))
+    labels = _labels(model, encoder)
+    head = classifier(encoder, labels, Scale())
+    return head, _ready(head, model, device), labels
 
 
 def _context(model: str) -> int | None:

@@ -34,6 +34,7 @@ from multistep.tasks.own.preset import BATCH_SIZE, default_recipe
 from multistep.tasks.own.randomness import as_at, seed_everything
 from multistep.tasks.own.understand import Understood, Wanted, understand
 from multistep.tasks.own.use import USAGE, write_model
+from multistep.tasks.recipes import refuse_model
 
 SAMPLE = 2000  # examples of the validation split that are looked at after each window
 SCORED_AT_ONCE = 128
@@ -57,7 +58,8 @@ class OwnDomain:
 
     # Training ---------------------------------------------------------------------------------------
 
-    def build(self, seed: int) -> nn.Module:
+    def build(self, seed: int, model: str | None = None) -> nn.Module:
+        refuse_model(model)
         return self._opened.model.build()
 
     def batch(self, position: int, size: int, seed: int, device: torch.device) -> Batch:

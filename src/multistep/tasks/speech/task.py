@@ -25,6 +25,7 @@ from multistep.engine.learner import NO_FORM, Exhibit, Learner, Readiness, Split
 from multistep.errors import PlanError
 from multistep.tasks.machine import device_name, versions_of
 from multistep.tasks.order import LengthOrder, sample_of
+from multistep.tasks.recipes import refuse_model
 from multistep.tasks.speech.alphabet import Alphabet, Case, frames_needed, has_spaces
 from multistep.tasks.speech.audio import commonest_rate
 from multistep.tasks.speech.augment import Draws, FeatureAugmentation, WaveAugmentation, stretched
@@ -67,7 +68,8 @@ class SpeechDomain:
 
     # Training ---------------------------------------------------------------------------------------
 
-    def build(self, seed: int) -> nn.Module:
+    def build(self, seed: int, model: str | None = None) -> nn.Module:
+        refuse_model(model)
         return self._maker.build(seed)
 
     def configure(self, model: nn.Module, recipe: Recipe) -> int:

@@ -22,6 +22,7 @@ from multistep.engine.learner import NO_FORM, Exhibit, Learner, Readiness, Split
 from multistep.errors import DataError, PlanError
 from multistep.tasks.hub import weights_hash
 from multistep.tasks.machine import device_name, versions_of
+from multistep.tasks.recipes import refuse_model
 from multistep.tasks.text.evaluate import sample_tokens, score_stream
 from multistep.tasks.text.lean import LeanGPT
 from multistep.tasks.text.models import Maker, load_model, make_preset
@@ -63,7 +64,8 @@ class TextDomain:
     def _ngram(self) -> NGram:
         return NGram.fit(self._splits.train)
 
-    def build(self, seed: int) -> nn.Module:
+    def build(self, seed: int, model: str | None = None) -> nn.Module:
+        refuse_model(model)
         return self._maker.build(seed)
 
     def batch(self, position: int, size: int, seed: int, device: torch.device) -> Batch:
