@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,16 @@ import numpy as np
 import pytest
 import torch
 from cases_language import SETTINGS, class_inputs, opinions, write_classes, write_numbers, write_several
+from safetensors.torch import load_file
 
 from multistep import api
 from multistep.backends.torch.groups import kinds, layers_below_head
 from multistep.backends.torch.learner import TorchLearner
+from multistep.backends.torch.optimizers import usable_optimizers
 from multistep.core.evidence.compare import compare
 from multistep.core.evidence.metric import Evaluation, metric_named, scores_of
 from multistep.core.values.plan import DataSpec, Plan
-from multistep.core.values.recipe import Recipe
+from multistep.core.values.recipe import OptimizerName, Recipe
 from multistep.engine.learner import Readiness
 from multistep.engine.planfile import plan_from
 from multistep.errors import DataError, PlanError
@@ -33,6 +36,8 @@ from multistep.tasks.language.load import classifier, load_encoder, masked_model
 from multistep.tasks.language.mask import masker_for
 from multistep.tasks.language.masking import NO_LABEL, drop_words
 from multistep.tasks.language.models import Encoder, Scale
+from multistep.tasks.language.nets import ngrams_of, words_of
+from multistep.tasks.language.small import new_network
 from multistep.tasks.language.spans import Texts, read_spans, word_bytes
 from multistep.tasks.language.splits import Examples, load_labelled
 from multistep.tasks.language.task import LanguageWorkshop
@@ -494,3 +499,108 @@ def test_the_baselines_reach_what_is_known_of_them() -> None:
     assert scores_of(Baseline.fit(found.train, found.labels).score(found.test))["accuracy"] == pytest.approx(
         0.91, abs=5e-3
     )
+
+
+# Several networks within a run ------------------------------------------------------------------------
+
+
+def raced(tmp_path: Path, **changes: object) -> tuple[TorchLearner, Readiness]:
+    data = write_classes(tmp_path)
+    return opened(plan_from({"task": "text-classification", "data": data, "budget": "90s", **changes}))
+
+
+def test_a_small_set_begins_with_the_bag_and_its_rivals_have_recipes_of_their_own(tmp_path: Path) -> None:
+    _, ready = raced(tmp_path)
+    assert ready.recipe.model == "bag"
+    assert [recipe.model for recipe in ready.facts.rivals] == ["cnn", "bert"]
+    assert [recipe.optimizer for recipe in ready.facts.rivals] == ["muon", "muon"]
+    assert all(recipe.learning_rate and recipe.batch_size for recipe in ready.facts.rivals)
+    for chosen in ({"model": "cnn"}, {"recipe": {"model": "cnn"}}):
+        _, named = raced(tmp_path, **chosen)
+        assert (named.recipe.model, named.facts.rivals) == ("cnn", ())
+    _, sized = raced(tmp_path, model={"layers": 1})
+    assert (sized.recipe.model, sized.facts.rivals) == ("bert", ()), "only one network has layers"
+    _, short = raced(tmp_path, budget="40s")
+    assert [recipe.model for recipe in short.facts.rivals] == ["cnn"]
+
+
+def test_what_contradicts_the_named_network_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(PlanError, match=r"recipe.model is cnn, but model is bag"):
+        raced(tmp_path, model="bag", recipe={"model": "cnn"})
+    with pytest.raises(PlanError, match=r"model.layers: 'bag' has none; allowed: width, vocabulary, context"):
+        raced(tmp_path, model={"name": "bag", "layers": 2})
+    learner, ready = raced(tmp_path)
+    with pytest.raises(PlanError, match=r"recipe.model is cnm; allowed here: bag, cnn, bert. Did you mean 'cnn'"):
+        learner.initial(replace(ready.recipe, model="cnm"), 0)
+
+
+def test_a_learner_goes_from_one_network_to_another_and_back_exactly(tmp_path: Path) -> None:
+    learner, ready = raced(tmp_path)
+    first, other = ready.recipe, ready.facts.rivals[0]
+    rates = [0.01] * 3
+    folders = {name: tmp_path / name for name in ("first", "other", "on", "again")}
+    for folder in folders.values():
+        folder.mkdir()
+    learner.initial(first, 0)
+    learner.advance(rates)
+    learner.save(folders["first"])
+    before = learner.evaluate("validation", sample=False)
+    learner.advance(rates)
+    learner.save(folders["on"])
+    learner.initial(other, 0)
+    learner.advance(rates)
+    learner.save(folders["other"])
+    between = learner.evaluate("validation", sample=False)
+    assert not np.array_equal(between.columns["loss"], before.columns["loss"])
+    learner.load(folders["first"], first, 0)
+    after = learner.evaluate("validation", sample=False)
+    assert all(np.array_equal(before.columns[name], after.columns[name]) for name in before.columns)
+    learner.advance(rates)
+    learner.save(folders["again"])
+    on, again = (load_file(folders[name] / "state.safetensors") for name in ("on", "again"))
+    assert on.keys() == again.keys()
+    assert all(torch.equal(on[name], again[name]) for name in on)
+    with pytest.raises(PlanError, match="other holds weights of cnn, which say nothing to bag"):
+        learner.average([folders["first"], folders["other"]], first, 0)
+    with pytest.raises(PlanError, match="first holds weights of bag, which say nothing to cnn"):
+        learner.load(folders["first"], other, 0, carry="weights")
+    with pytest.raises(PlanError, match="first holds weights of bag"):
+        learner.adopt(folders["first"], other, 0)
+
+
+@pytest.mark.parametrize("name", ["bag", "cnn"])
+@pytest.mark.parametrize("optimizer", usable_optimizers())
+def test_every_optimizer_trains_the_small_nets(tmp_path: Path, name: str, optimizer: OptimizerName) -> None:
+    recipe = {"optimizer": optimizer, "warmup_steps": 0, "augmentation": 0.3, "dropout": 0.0}
+    learner, ready = raced(tmp_path, model={"name": name, "width": 8}, recipe=recipe)
+    learner.initial(ready.recipe, 0)
+    assert ready.recipe.learning_rate is not None
+    losses = [learner.advance([ready.recipe.learning_rate] * 4).loss for _ in range(3)]
+    assert np.isfinite(losses).all()
+    assert losses[-1] < losses[0]
+    found = kinds(learner._model)
+    assert found["embedding.weight"][0] == "embedding"
+    assert found["head.weight"][0] == "head"
+
+
+def test_a_bag_begins_at_naive_bayes_and_reads_pieces_of_words(tmp_path: Path) -> None:
+    learner, ready = raced(tmp_path, model="bag")
+    learner.initial(ready.recipe, 0)
+    labels = learner.evaluate("validation", sample=False).columns
+    assert (labels["label"] == labels["prediction"]).mean() > 0.9, "before the first step"
+    assert list(ngrams_of("Ab c", spaceless=False)) == [
+        (True, "ab"), (True, "ab c"), (False, "<ab"), (False, "ab>"), (False, "<ab>"), (True, "c"), (False, "<c>"),
+    ]  # fmt: skip
+    assert [ngram for short, ngram in ngrams_of("好 的书", spaceless=True) if not short] == ["好的书"]
+    assert words_of("Don't stop, 2 times!", spaceless=False) == ["don't", "stop", ",", "2", "times", "!"]
+
+
+def test_a_text_without_anything_known_has_an_answer() -> None:
+    data = Examples(("a good film", "a bad film"), None, np.array([1, 0]))
+    for kind in ("bag", "cnn"):
+        network = new_network(kind, data.texts, data, TWO, Scale(), longest=20)
+        found = network.encode(["☃", "good " * 30], None)
+        assert found.cut == (kind == "cnn"), "each n-gram of a bag counts once"
+        tokens, _, types, inside = found.padded(np.arange(2), network.pad)
+        tensors = (torch.from_numpy(part) for part in (tokens, inside, types))
+        assert torch.isfinite(network.logits(network.build(0).eval(), *tensors)).all()

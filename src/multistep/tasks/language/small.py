@@ -20,14 +20,17 @@ from multistep.core.values.recipe import Recipe
 from multistep.errors import PlanError
 from multistep.tasks.folders import read_task
 from multistep.tasks.language import nets
+from multistep.tasks.language.baseline import is_spaceless
 from multistep.tasks.language.encode import Encoded
 from multistep.tasks.language.labels import Labels
 from multistep.tasks.language.models import Scale, rescale
 from multistep.tasks.language.nets import BAG, NOTHING, UNKNOWN, Reader, TextNet, TextNetConfig
+from multistep.tasks.language.splits import Examples
 
 SOURCE, WEIGHTS, VOCABULARY = "net.py", "model.safetensors", "vocabulary.txt"
 MOST_NGRAMS, MOST_WORDS = 100_000, 20_000  # n-grams: of each length of them, short and long
 LEAST_TEXTS, FEW_TEXTS = 2, 500  # what occurs in one text alone tells of that text; of few texts all is taken
+MOST_LEANINGS = 20_000_000  # n-grams times classes: beyond, a bag begins at random alone
 MOST_HIDDEN = {BAG: 0.95, nets.CNN: 0.5}  # of n-grams, or words, at full augmentation
 USAGE = """import runpy
 folder = {model}
@@ -59,8 +62,10 @@ class SmallNetwork:
         scale: Scale,
         trained: TextNet | None = None,
         notes: tuple[str, ...] = (),
+        leanings: Tensor | None = None,
     ) -> None:
         self.config, self.scale, self.notes, self._trained = config, scale, notes, trained
+        self._leanings = leanings
         self._reader = Reader(config, vocabulary)
         self._weights = torch.tensor([0.0, 0.0, *weights])
         self.name = config.kind
@@ -100,6 +105,9 @@ class SmallNetwork:
         if self._trained is None:
             if isinstance(net, nets.Bag):
                 net.weights.copy_(self._weights)
+                if self._leanings is not None:
+                    with torch.no_grad():  # the smallest change of the embeddings that gives these logits
+                        net.embedding.weight.add_(self._leanings @ torch.linalg.pinv(net.head.weight.T))
             return net
         known = self._trained.state_dict()
         same = self._trained.config.outputs == self.config.outputs and not self.notes
@@ -149,16 +157,19 @@ class SmallNetwork:
 def new_network(
     kind: str,
     texts: Sequence[str],
+    train: Examples,
     labels: Labels,
     scale: Scale,
     *,
-    spaceless: bool,
-    pairs: bool,
     width: int | None = None,
     vocabulary: int | None = None,
     longest: int,
 ) -> SmallNetwork:
-    """A net whose vocabulary is that of these texts, which must be those of the training split alone."""
+    """A net whose vocabulary is that of these texts, which must be those of training splits alone.
+
+    A bag begins at naive Bayes, counted in `train`.
+    """
+    spaceless, pairs = is_spaceless(texts), train.seconds is not None
     counts = _counts(kind, texts, spaceless)
     least = LEAST_TEXTS if len(texts) >= FEW_TEXTS else 1
     most = vocabulary or (MOST_NGRAMS if kind == BAG else MOST_WORDS)
@@ -170,7 +181,38 @@ def new_network(
     config = TextNetConfig(
         kind, labels.outputs, len(keys) + UNKNOWN + 1, len(found[0]), width or usual, spaceless, pairs, longest
     )
-    return SmallNetwork(config, keys, weights, labels, scale)
+    made = SmallNetwork(config, keys, weights, labels, scale)
+    if kind == BAG and train.seconds is None and config.vocabulary * labels.outputs <= MOST_LEANINGS:
+        made = SmallNetwork(config, keys, weights, labels, scale, leanings=leanings_of(made, train, labels))
+    return made
+
+
+def leanings_of(network: SmallNetwork, train: Examples, labels: Labels) -> Tensor:
+    """What each n-gram says of each output by itself, counted in the training split (shape: vocabulary, outputs).
+
+    Of a class, the logarithm of how much more frequent the n-gram is in it than elsewhere, each count one higher than
+    it is: naive Bayes, from which Wang and Manning start too (Baselines and bigrams, ACL 2012). Of numbers, the mean
+    deviation of its texts, shrunk by one.
+    """
+    encoded, scale = network.encode(train.texts, None), network.scale
+    rows = np.repeat(np.arange(len(encoded)), encoded.lengths)
+    if labels.kind == "class":
+        targets_NK = np.eye(labels.outputs)[train.labels.astype(np.int64)]
+    else:
+        targets_NK = train.labels.reshape(len(train), -1).astype(np.float64)
+    V = network.config.vocabulary
+    total_V = np.bincount(encoded.tokens, minlength=V).astype(np.float64)
+    found = np.zeros((V, labels.outputs))
+    for k in range(labels.outputs):
+        if labels.kind == "number":
+            deviations_N = (targets_NK[:, k] - scale.mean) / scale.deviation
+            found[:, k] = np.bincount(encoded.tokens, deviations_N[rows], V) / (total_V + 1.0)
+        else:
+            inside_V = np.bincount(encoded.tokens, targets_NK[rows, k], V) + 1.0
+            outside_V = total_V - inside_V + 2.0
+            found[:, k] = np.log(inside_V / inside_V.sum()) - np.log(outside_V / outside_V.sum())
+    found[: UNKNOWN + 1] = 0.0
+    return torch.from_numpy(found).float()
 
 
 def _counts(kind: str, texts: Sequence[str], spaceless: bool) -> list[Counter[str]]:

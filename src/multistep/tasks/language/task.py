@@ -18,7 +18,7 @@ from multistep.core.values.tasks import TASKS
 from multistep.core.values.trial import Facts
 from multistep.engine.learner import Learner, Readiness
 from multistep.errors import PlanError
-from multistep.tasks.language.baseline import is_spaceless, majority_note
+from multistep.tasks.language.baseline import majority_note
 from multistep.tasks.language.classify import TASK as CLASSIFY
 from multistep.tasks.language.classify import ClassifyDomain, scale_of
 from multistep.tasks.language.contenders import SIZES, SMALL, named_network, open_order
@@ -130,14 +130,12 @@ class LanguageWorkshop:
         given, labels, scale = plan.phase(phase).recipe, splits.labels, scale_of(splits.train, splits.labels)
         pairs = splits.train.seconds is not None
         if name in SMALL:
-            texts = self._all_train_texts(plan)
             small = new_network(
                 name,
-                texts,
+                self._all_train_texts(plan),
+                splits.train,
                 labels,
                 scale,
-                spaceless=is_spaceless(texts),
-                pairs=pairs,
                 width=plan.model.width,
                 vocabulary=plan.model.vocabulary,
                 longest=plan.model.context or MOST_READ[name],
