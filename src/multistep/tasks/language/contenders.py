@@ -13,6 +13,18 @@ OF_BERT = ("parameters", "layers", "heads")  # sizes that a small net does not h
 SIZES = (*OF_BERT, "width", "vocabulary")
 MANY_EXAMPLES, ENOUGH_EPOCHS = 100_000, 2.0  # above both, a BERT goes first
 RACED_SECONDS = 60.0  # with less time, what takes seconds to begin is not worth a trial
+# Python that loads what an encoder is exported to.
+USAGES = {
+    "text-classification": """from transformers import pipeline
+classify = pipeline("text-classification", {model})
+print(classify("It is as good as it can be.", truncation=True))""",
+    "fill-mask": """from transformers import pipeline
+fill = pipeline("fill-mask", {model})
+print(fill(f"It is as good as it can {fill.tokenizer.mask_token}.")[0]["sequence"])""",
+}
+PAIR_USAGE = """from transformers import pipeline
+classify = pipeline("text-classification", {model})
+print(classify({"text": "It is raining.", "text_pair": "It is dry."}, truncation=True))"""
 
 
 def named_network(plan: Plan) -> str | None:
@@ -25,7 +37,7 @@ def named_network(plan: Plan) -> str | None:
         raise PlanError("recipe.model differs between phases, which share one network; name one")
     recipe = str(next(iter(wanted))) if wanted else None
     if spec.name in SMALL:
-        _require_own_sizes(spec)
+        _require_own_sizes(spec, spec.name)
         if recipe not in (None, spec.name):
             raise PlanError(f"recipe.model is {recipe}, but model is {spec.name}; name one of them alone")
         return spec.name
@@ -33,17 +45,27 @@ def named_network(plan: Plan) -> str | None:
         return spec.name
     sized = [name for name in SIZES if getattr(spec, name) is not None]
     others = any(plan.phase(i).task != "text-classification" for i in range(plan.phase_count))
+    if recipe in SMALL:
+        _require_own_sizes(spec, recipe)
     if recipe is None and (sized or spec.tokenizer != "auto" or others):
         return BERT
     return recipe
 
 
-def _require_own_sizes(spec: ModelSpec) -> None:
+def require_no_sizes(spec: ModelSpec) -> None:
+    """What a folder or a hub id says to sizes. Raises PlanError."""
+    if given := [name for name in SIZES if getattr(spec, name) is not None]:
+        raise PlanError(f"model.{given[0]}: '{spec.name}' brings its own; leave it out")
+    if spec.tokenizer != "auto":
+        raise PlanError(f"model.tokenizer: '{spec.name}' brings its own; leave it out")
+
+
+def _require_own_sizes(spec: ModelSpec, name: str) -> None:
     given = [name for name in OF_BERT if getattr(spec, name) is not None]
     if spec.tokenizer != "auto":
         given.append("tokenizer")
     if given:
-        raise PlanError(f"model.{given[0]}: '{spec.name}' has none; allowed: width, vocabulary, context")
+        raise PlanError(f"model.{given[0]}: '{name}' has none; allowed: width, vocabulary, context")
 
 
 def open_order(plan: Plan, examples: int, epochs: float) -> tuple[str, ...]:

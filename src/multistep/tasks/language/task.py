@@ -17,11 +17,10 @@ from multistep.core.values.recipe import Recipe
 from multistep.core.values.tasks import TASKS
 from multistep.core.values.trial import Facts
 from multistep.engine.learner import Learner, Readiness
-from multistep.errors import PlanError
 from multistep.tasks.language.baseline import majority_note
 from multistep.tasks.language.classify import TASK as CLASSIFY
 from multistep.tasks.language.classify import ClassifyDomain, scale_of
-from multistep.tasks.language.contenders import SIZES, SMALL, named_network, open_order
+from multistep.tasks.language.contenders import PAIR_USAGE, SMALL, USAGES, named_network, open_order, require_no_sizes
 from multistep.tasks.language.encode import Encoded, Ints, encode_texts, usual_length
 from multistep.tasks.language.load import PRESETS, classifier, load_encoder, masked_model, new_encoder
 from multistep.tasks.language.mask import METRICS as MASK_METRICS
@@ -50,17 +49,6 @@ if TYPE_CHECKING:
 CHARACTERS_A_TOKEN = 4.0  # about
 MOST_READ = {BAG: 4096, CNN: 256}  # n-grams, or words, of a text
 LOOKED_AT, MOST_CHARACTERS = 2000, 5000  # texts, and how much of each, for how long they are
-USAGES = {
-    CLASSIFY: """from transformers import pipeline
-classify = pipeline("text-classification", {model})
-print(classify("It is as good as it can be.", truncation=True))""",
-    "fill-mask": """from transformers import pipeline
-fill = pipeline("fill-mask", {model})
-print(fill(f"It is as good as it can {fill.tokenizer.mask_token}.")[0]["sequence"])""",
-}
-PAIR_USAGE = """from transformers import pipeline
-classify = pipeline("text-classification", {model})
-print(classify({"text": "It is raining.", "text_pair": "It is dry."}, truncation=True))"""
 
 
 class LanguageWorkshop:
@@ -142,6 +130,7 @@ class LanguageWorkshop:
             )
             return small, small_recipe(given, name, pretrained=False)
         if is_small(name):
+            require_no_sizes(plan.model)
             loaded = load_network(name, labels, scale, pairs=pairs)
             return loaded, small_recipe(given, loaded.name, pretrained=True)
         head = classifier(self._shared(plan), labels, scale)
@@ -202,10 +191,8 @@ class LanguageWorkshop:
         """The encoder that all phases train; a tokenizer from nothing is learnt from all their training texts."""
         spec = plan.model
         pretrained = spec.name not in ("auto", *PRESETS)
-        if pretrained and (given := [name for name in SIZES if getattr(spec, name) is not None]):
-            raise PlanError(f"model.{given[0]}: '{spec.name}' brings its own; leave it out")
-        if pretrained and spec.tokenizer != "auto":
-            raise PlanError(f"model.tokenizer: '{spec.name}' brings its own; leave it out")
+        if pretrained:
+            require_no_sizes(spec)
         loaded = load_encoder(spec.name, spec.context) if pretrained else None
         texts = self._by_phase(plan)
         if loaded is not None:
