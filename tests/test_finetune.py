@@ -50,7 +50,7 @@ def test_pretrained_weights_are_forked_at_one_two_and_four_epochs(tmp_path: Path
     assert min(gains[:3]) > 0.01, "each worth having"  # type: ignore[type-var, operator]
     soon = fork("soon", Curve("exponential", floor=1.4, drop=1.0, pace=170.0, noise_sd=0.0003), "30m")
     expected = [t.forecast.worth for t in soon.phase.of_kind("trunk") if t.forecast]
-    assert expected == sorted(expected, reverse=True), "each is expected to bring less than the one before"
+    assert expected[-1] < 0.2 * max(expected), "what brings nothing any more is expected to bring nothing"
     epochs = fork("epochs", POWER, "4 epochs")
     assert [t.step for t in epochs.phase.of_kind("control")][:2] == [500, 1000], "forks are paid from the budget too"
     assert epochs.steps <= 2000

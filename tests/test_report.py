@@ -505,7 +505,7 @@ def test_page_table_and_json_tell_the_same_of_a_kept_move(iterated_run: RunDirec
             "[+0.0500, +0.0900]",
             "+0.0250",
             "[+0.0550, +0.0750]",
-            "expected 0.0700 better than 0.control",
+            "xpected 0.0700 better than 0.control",
             "optimizer muon to adamw, learning rate 0.02 to 0.001, frozen none to <script>*, the optimizer begins anew",
             "verage of 2 checkpoints: the mean of 0.round-1.dropout-up@640, 0.round-2.control@720",
             "No further move was tried: every move that applies was tried.",

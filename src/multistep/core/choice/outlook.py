@@ -71,11 +71,14 @@ def outlook(plan: Plan, history: History, trunk: TrialRecord, *, without_last: i
     else:
         since = forked.first_step + WHILE_COOLING * (forked.step - forked.first_step)
 
+    # What got worse beyond noise, if only by its loss, is not expected to come back: more time brings nothing.
+    worse = _overfits(trunk)
+
     def gain(plateau: float, cooldown: float) -> Gain:
         until = trunk.step + plateau + WHILE_COOLING * cooldown
         if forked is None and until <= since:
             return Gain(0.0, 0.0)
-        found = _curve_gain(phase, curve, since, until)
+        found = _curve_gain(phase, curve, since, trunk.step if worse else until)
         return Gain(found.mean - lead, found.spread)
 
     return Outlook(left, gain, told=True)
@@ -102,9 +105,13 @@ def _tells(trunk: TrialRecord, curve: Sequence[Evaluated], left: int) -> bool:
     """
     if len(curve) < MIN_POINTS or (trunk.step + left) / max(1e-9, spacing(curve)) < LEAST_WINDOWS:
         return False
-    if trunk.reading and Stability.OVERFITTING in (trunk.reading.stability, trunk.reading.loss):
+    if _overfits(trunk):
         return True
     return len(curve) >= MIN_STABLE_POINTS and trunk.step >= MIN_STABLE_SHARE * (trunk.step + left)
+
+
+def _overfits(trunk: TrialRecord) -> bool:
+    return trunk.reading is not None and Stability.OVERFITTING in (trunk.reading.stability, trunk.reading.loss)
 
 
 def _not_begun(history: History, curve: Sequence[Evaluated]) -> bool:
