@@ -37,7 +37,9 @@ ATTEMPTS = Path(__file__).parent / "attempts.jsonl"
 TABLE = Path(__file__).parent.parent / "src/multistep/core/choice/priors.json"
 # What a row says before anything was recorded counts as so many attempts.
 WEIGHT = 4.0
-LEAST_SPREAD = 0.5  # tolerances: no kind of attempt is known better than that
+# The same of a link, which is told by small differences of noisy gains.
+LINK_WEIGHT = 60.0
+LEAST_SPREAD = 1.0  # tolerances: no kind of attempt is known better than that
 # Nobody records what is never tried, so what is guessed stands here: kind, situation, mean and spread in tolerances.
 GUESSES: dict[tuple[str, str, str], Gain] = {
     # On little text; a classifier that is begun again at a lower rate has hardly begun when its time is over.
@@ -160,9 +162,10 @@ def recorded() -> list[Attempt]:
 
 
 def fitted(attempts: Iterable[Attempt]) -> dict[tuple[str, str, str], tuple[Gain, int]]:
-    """Mean and spread of the true gains by kind, situation and task, each drawn to what is less particular.
+    """Mean and spread of the true gains by kind, situation and task, with the number of attempts that they rest on.
 
-    With the number of attempts that a row rests on.
+    A mean is drawn to that of what is less particular. A spread is drawn to what was guessed, or the same few attempts
+    would make the more particular row seem the surer one.
     """
     by: dict[tuple[str, str, str], list[Attempt]] = defaultdict(list)
     for attempt in attempts:
@@ -175,7 +178,8 @@ def fitted(attempts: Iterable[Attempt]) -> dict[tuple[str, str, str], tuple[Gain
     keys = sorted({*by, *GUESSES}, key=lambda key: (key[0] != "move", key[1] != "any", key[2] != "any", key))
     for key in keys:
         rows = {other: gain for other, (gain, _) in found.items()}
-        before = GUESSES.get(key) or most_particular(rows, *key)
+        guess = most_particular(GUESSES, *key)
+        before = GUESSES.get(key) or Gain(most_particular(rows, *key).mean, guess.spread)
         found[key] = (_fit(by.get(key, []), before), len(by.get(key, [])))
     return found
 
@@ -212,7 +216,7 @@ def linked(attempts: Iterable[Attempt]) -> dict[tuple[str, str], tuple[Link, int
         both = float(np.mean(metric_gains * losses) - shared)
         correlation = both / math.sqrt(metric_variance * loss_variance)
         # Few pairs are drawn to what was guessed.
-        weight = len(pairs) / (len(pairs) + 4 * WEIGHT)
+        weight = len(pairs) / (len(pairs) + LINK_WEIGHT)
         seen = math.log(math.sqrt(loss_variance / metric_variance))
         ratio = math.exp(weight * seen + (1 - weight) * math.log(guess.ratio))
         correlation = min(0.9, max(0.0, weight * correlation + (1 - weight) * guess.correlation))
