@@ -72,7 +72,7 @@ def report(folders: Sequence[Path], *, each: bool) -> None:
             print_all("Runs in which there was something to choose", choosing)
         other = [made for made in runs if made.shipped != proven_steps(made)]
         print(
-            f"\nThe present rule, replayed, ships another checkpoint than the run did in {len(other)} of {len(runs)}."
+            f"\nProven steps, the rule until 2026-11-28, ships another checkpoint in {len(other)} of {len(runs)} runs."
         )
         ended = statistics.mean(made.seconds for made in runs)
         print(f"A run took {ended:.0f} s on average and judged {_judged(runs)} checkpoints.")

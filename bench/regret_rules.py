@@ -9,9 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from multistep.core.choice.priors import default_gain, link_of
 from multistep.core.choice.verdicts import paired
 from multistep.core.evidence.compare import compare
-from multistep.core.evidence.metric import Evaluation, Metric, metric_named
+from multistep.core.evidence.expected import Judged as Prior
+from multistep.core.evidence.expected import expected_gains
+from multistep.core.evidence.metric import BESIDE, METRICS, Evaluation, Metric, beside, metric_named
 from multistep.core.evidence.spending import Attempt, critical_value
 from multistep.engine.rundir import RunDirectory
 
@@ -143,11 +146,32 @@ def proven_steps(made: Made) -> int:
     return leader
 
 
+def expected_score(made: Made) -> int:
+    """The highest expected score, as the product has it, but with a prior of the kind alone in place of a forecast."""
+    metric, leader = made.metric, 0
+    tables = [each.validation for each in made.judged]
+    unit = metric.tolerance(metric.score(tables[0]))
+    loss = beside(metric, (name for name in BESIDE if all(METRICS[name].applies(table) for table in tables)))
+    link = link_of(metric.name, loss.name) if loss else None
+    known: list[int] = []  # those with a finite score, in order; a prior's leader is told by its place among them
+    seen: list[Prior] = []
+    for index, each in enumerate(made.judged):
+        if not math.isfinite(metric.score(each.validation)):
+            continue
+        over = known.index(leader) if leader in known else 0
+        known.append(index)
+        seen.append(Prior(each.validation, over, default_gain(each.kind)))
+        found = expected_gains(metric, seen, tolerance=unit, loss=loss, link=link)
+        leader = known[int(found.means.argmax())]
+    return leader
+
+
 # One line adds a rule: its name in the tables, and a function from a run to the index of the checkpoint it takes.
 RULES: Mapping[str, Rule] = {
     "shipped": shipped,
     "first": first,
-    "present rule": proven_steps,
+    "proven steps": proven_steps,
+    "expected": expected_score,
     "highest": highest,
     "loss": least_loss,
 }
