@@ -49,6 +49,7 @@ bench: $(READY)
 	for way in multistep plain adamw; do $(BIN)/python bench/regret.py run --out build/bench-regret --way $$way || exit 1; done
 	$(BIN)/python bench/regret.py report build/bench-regret
 	$(BIN)/python bench/regret.py link build/bench-regret
+	$(BIN)/python bench/more_time.py --out build/bench-more-time
 
 # torch comes first and pinned, so that a CPU build is taken where one is offered; the rest finds it installed.
 $(READY): requirements.lock pyproject.toml
