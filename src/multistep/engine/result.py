@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from multistep.core.choice.moves import RESTART
+from multistep.core.choice.moves import EXTEND
 from multistep.core.evidence.compare import compare
 from multistep.core.evidence.function_metric import RecordedMetric
 from multistep.core.evidence.metric import Evaluation, Metric, standard_error
@@ -204,7 +204,7 @@ def round_of(phase: PhaseRecord, trial: Trial) -> int | None:
     siblings = (
         r.trial
         for r in phase.trials.values()
-        if r.trial.kind in ("control", "move") and r.trial.length and r.trial.move != RESTART
+        if r.trial.kind in ("control", "move") and r.trial.length and r.trial.start and r.trial.move != EXTEND
     )
     rounds = list(dict.fromkeys((t.start, t.length) for t in siblings))
     return rounds.index((trial.start, trial.length)) + 1 if (trial.start, trial.length) in rounds else None

@@ -29,11 +29,11 @@ def decided(plan: Plan, history: History, why_not: str) -> ShipDecided:
         return ShipDecided("network", "The network ships: no baseline was scored beside it.")
     metric, baseline, network = both
     of = f"validation {metric.name.replace('_', ' ')}"
-    numbers = f"{baseline.interval.score:.4f} against the network's {network:.4f}"
+    numbers = f"{baseline.interval.score:.4f} against the {network:.4f} expected of the network"
     if not _baseline_leads(history):
         return ShipDecided(
             "network",
-            f"The network ships: its {of} is {network:.4f}, that of the baseline ({baseline.name}) is "
+            f"The network ships: its expected {of} is {network:.4f}, that of the baseline ({baseline.name}) is "
             f"{baseline.interval.score:.4f}.",
         )
     if plan.ship == "network":

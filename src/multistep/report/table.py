@@ -55,7 +55,7 @@ def print_run(directory: RunDirectory, console: Console) -> None:
         _print_stories(phase["trials"], console)
         if phase["moves_ended"]:
             _say(console, moves_ended_sentence(phase["moves_ended"]))
-        _print_decisions(phase, record["unit"], console)
+        _print_decisions(phase, console)
         for trial in phase["trials"]:
             if trial["kind"] == "trunk" or trial["id"] == record["winner"]:
                 _print_curve(trial, console)
@@ -176,7 +176,7 @@ def _print_stories(trials: Sequence[Mapping[str, Any]], console: Console) -> Non
     console.print(table)
 
 
-def _print_decisions(phase: Mapping[str, Any], unit: str, console: Console) -> None:
+def _print_decisions(phase: Mapping[str, Any], console: Console) -> None:
     """Why this, and not that: at each decision the candidates, with the one that was taken marked."""
     from rich import box
     from rich.table import Table
@@ -188,13 +188,14 @@ def _print_decisions(phase: Mapping[str, Any], unit: str, console: Console) -> N
     if not decisions:
         return
     console.print()
-    _say(console, f"What was weighed at each decision (gain over who led, in {unit}; cost in the budget's unit)")
+    _say(console, "Why this, and not that: what was weighed, in the metric's unit; cost in seconds or steps")
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for name in ("before", "candidate", "expected gain", "worth", "cost"):
-        table.add_column(name, justify="left" if name in ("before", "candidate") else "right", no_wrap=name != "before")
+    for name in ("candidate", "expected gain", "worth", "cost"):
+        table.add_column(name, justify="left" if name == "candidate" else "right", no_wrap=name != "candidate")
     for before, weighed in decisions:
-        for k, (name, gain, worth, cost, chosen) in enumerate(weighed_rows(weighed)):
-            cells = (before if k == 0 else "", f"{'> ' if chosen else '  '}{name}", gain, worth, cost)
+        table.add_row(Text(clean(f"before {before}:"), overflow="fold"), "", "", "")
+        for name, gain, worth, cost, chosen in weighed_rows(weighed):
+            cells = (f"{'  > ' if chosen else '    '}{name}", gain, worth, cost)
             table.add_row(*(Text(clean(cell), overflow="fold") for cell in cells), style="bold" if chosen else "dim")
     console.print(table)
 
