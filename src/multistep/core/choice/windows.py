@@ -117,11 +117,14 @@ def _trunk_window(plan: Plan, history: History, trial: TrialRecord, left: Allowa
     steps, until_cooldown = left.window_steps, 0
     # What scoring costs is known from a look alone, and what is reserved for the end of the run depends on it.
     unseen = not left.exact and not left.unmeasured and scoring_is_dear(plan, history)
-    warmup = recipe.warmup_steps or 0
+    warmup, dense = recipe.warmup_steps or 0, False
     if (fork := next_fork(plan, history)) is not None:
         # Ten looks at least on the way to the first fork, after the window that none follows. The others are told by
-        # their verdicts, and looks at little data cost more than training on it.
-        if fork.first and fork.pretrained:
+        # their verdicts, and looks at little data cost more than training on it. Where the clock comes before the first
+        # fork, a look could change nothing but the time that is left.
+        within = left.steps_left is None or left.unmeasured or trial.step + left.steps_left >= fork.steps
+        dense = fork.pretrained and within
+        if fork.first and dense:
             steps = max(1, min(steps, fork.trunk_steps // 11))
         if trial.step >= fork.trunk_steps:
             return None
@@ -147,7 +150,7 @@ def _trunk_window(plan: Plan, history: History, trial: TrialRecord, left: Allowa
         steps = min(steps, FIRST_WINDOW if left.unmeasured else max(FIRST_WINDOW, 2 * trial.step))
     looked = trial.curve[-1].step if trial.curve else trial.first_step
     enough = trial.step + steps - looked >= left.window_steps
-    at_fork = fork is not None and (fork.pretrained or trial.step + steps >= fork.trunk_steps)
+    at_fork = fork is not None and (dense or trial.step + steps >= fork.trunk_steps)
     look = left.exact or (not left.unmeasured and (at_fork or enough))
     look |= unseen or (
         left.steps_left is not None and steps == until_cooldown and not left.unmeasured and not trial.curve
