@@ -22,8 +22,8 @@ import numpy as np
 from regret_rules import read_made
 from regret_runs import SETS
 
+from multistep.core.choice.known import situation_of
 from multistep.core.choice.moves import MOVES
-from multistep.core.choice.options import situation_of
 from multistep.core.choice.priors import most_particular
 from multistep.core.choice.verdicts import paired
 from multistep.core.evidence.expected import Gain, Link

@@ -7,7 +7,8 @@ most of what could be done with the rest of the budget. All candidates stand in 
 from __future__ import annotations
 
 from multistep.core.choice.allowance import PROBE_FACTORS, steps_in
-from multistep.core.choice.options import tolerance_of, weigh
+from multistep.core.choice.known import tolerance_of
+from multistep.core.choice.options import weigh
 from multistep.core.choice.plain import after_trunk, begun_again
 from multistep.core.choice.probing import chosen_rate, probe
 from multistep.core.choice.room import remaining

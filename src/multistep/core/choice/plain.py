@@ -6,7 +6,8 @@ from dataclasses import replace
 
 from multistep.core.choice.allowance import STABLE_COOLDOWN, allowance, batch_size, weighs
 from multistep.core.choice.forks import next_fork
-from multistep.core.choice.options import leaves_trunk, tolerance_of
+from multistep.core.choice.known import tolerance_of
+from multistep.core.choice.options import leaves_trunk
 from multistep.core.choice.retained import best_checkpoint
 from multistep.core.choice.trunks import trunk_trial
 from multistep.core.choice.windows import cooldown_progress, left_by_curve

@@ -1,0 +1,204 @@
+"""Attempts beside the trunk as candidates: from the leader, from its end, from the beginning, and averages."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import replace
+
+from multistep.core.choice.known import all_siblings, known_gain, leader_level, seen, situation_of, tolerance_of
+from multistep.core.choice.moves import AVERAGE, EXTEND, MOVES, RESTART
+from multistep.core.choice.priors import learned
+from multistep.core.choice.restart import restart
+from multistep.core.choice.room import (
+    LEAST_STEPS,
+    extra,
+    fits,
+    in_unit,
+    plain_speed,
+    scoring_fits,
+    sibling_length,
+)
+from multistep.core.choice.siblings import (
+    applied,
+    average,
+    base_of_leader,
+    compounds,
+    control_trial,
+    moved,
+    names_of,
+    siblings_of,
+)
+from multistep.core.choice.weighing import Option
+from multistep.core.evidence.expected import Gain
+from multistep.core.values.history import History, PhaseRecord, TrialRecord
+from multistep.core.values.plan import Plan
+from multistep.core.values.trial import Proposal, Trial
+from multistep.core.values.units import Amount, Unit
+
+ON, MODEL = "on", "model"  # kinds among the priors: going on unchanged, another model
+RESEED = "reseed"  # a sibling with no change but another seed
+EXTEND_RATE = 0.5  # of the plateau's rate, to which an extension rises again
+RIVAL_SHARE = 0.25  # of what is left: how long another model is tried first
+
+
+def sibling_options(plan: Plan, history: History, left: Amount) -> list[Option]:
+    """One change each from the leader's plateau, and going on from there with none."""
+    phase, index = history.phase, history.phase.started.phase
+    base = base_of_leader(history)
+    if base.start is None:
+        return []  # nothing was saved before its cooldown
+    earlier = siblings_of(phase, base.start)
+    same = [t.trial.length for t in earlier if t.trial.length and t.trial.length.unit is left.unit]
+    length = same[-1] if same and fits(plan, history, left, same[-1]) else sibling_length(history, left)
+    if length is None:
+        return []
+    tried = siblings_of(phase, base.start, length)
+    rounds = (t.trial for t in all_siblings(history) if t.trial.move != EXTEND)
+    forks = list(dict.fromkeys((trial.start, trial.length) for trial in rounds))
+    number = forks.index((base.start, length)) + 1 if (base.start, length) in forks else len(forks) + 1
+    control = control_trial(plan, index, number, base, length)
+    cost = length.value + extra(history, left.unit)
+    found = []
+    done = {t.trial.move for t in tried}
+    if None not in done and not _is_trunks(phase, base.start):
+        gain = learned(known_gain(plan, history, ON), seen(plan, history, None))
+        reason = f"from {_place(history)} with no change, for {length}"
+        found.append(Option("go on unchanged", gain, cost, Proposal(control, reason)))
+    for name in names_of(plan, history, base):
+        if name not in done and (recipe := applied(plan, history, base, name)):
+            gain = learned(known_gain(plan, history, name), seen(plan, history, name))
+            proposal = Proposal(moved(control, name, recipe), f"{_why(plan, history, name)} ({MOVES[name].source})")
+            found.append(Option(name, gain, cost, proposal))
+    for name in compounds(plan, history, base, [t for t in tried if t.trial.kind == "move"]):
+        if name not in done and (recipe := applied(plan, history, base, name)):
+            first = next(t for t in tried if t.trial.move == name.split("+")[0])
+            gain = _another_dose(plan, history, first, tried, known_gain(plan, history, name.split("+")[-1]))
+            reason = "better than its siblings, but no match for the leader: further in that direction"
+            proposal = Proposal(moved(control, name, recipe), reason)
+            found.append(Option(name, gain, cost, proposal))
+    seeds = sum(t.trial.move == RESEED for t in tried)
+    again = replace(moved(control, RESEED, base.recipe), id=f"{index}.round-{number}.{RESEED}-{seeds + 1}")
+    proposal = Proposal(replace(again, seed=plan.seed + seeds + 1), "the same with another seed: luck is a bet, too")
+    gain = learned(known_gain(plan, history, RESEED), seen(plan, history, RESEED))
+    found.append(Option(RESEED, gain, cost, proposal))
+    return found
+
+
+def _is_trunks(phase: PhaseRecord, checkpoint: str | None) -> bool:
+    """Whether a checkpoint is the trunk's last one: from there the trunk itself can go on unchanged."""
+    last = phase.trunk.last_checkpoint if phase.trunk else None
+    return last is not None and last.id == checkpoint
+
+
+def _another_dose(plan: Plan, history: History, first: TrialRecord, tried: Sequence[TrialRecord], known: Gain) -> Gain:
+    """What lies as far again in a direction: behind who leads by what the first dose is, less what it brought."""
+    unit = tolerance_of(plan, history)
+    level = history.expected.get(first.trial.id, 0.0)
+    beside = [history.expected[t.trial.id] for t in tried if t.trial.id in history.expected]
+    brought = level - statistics.median(beside)
+    return Gain((level - leader_level(history) + brought) / unit, known.spread)
+
+
+def extensions(plan: Plan, history: History, left: Amount) -> list[Option]:
+    """On from the cooled-down leader for what is left, or a part of it: any time is long enough."""
+    phase, index = history.phase, history.phase.started.phase
+    assert history.leader is not None
+    record = phase.trials[history.leader.trial]
+    base = base_of_leader(history)
+    fixed = {"learning_rate", "cooldown_fraction"} & set(plan.phase(index).recipe)
+    if fixed or base.recipe.schedule != "constant" or not base.recipe.cooldown_fraction:
+        return []
+    start = history.leader.checkpoint
+    if start is None or any(t.trial.start == start and t.trial.move == EXTEND for t in phase.of_kind("move")):
+        return []
+    beside = extra(history, left.unit)
+    whole = left.value - beside
+    lengths = [whole, *([length.value] if (length := sibling_length(history, left)) else [])]
+    speed = plain_speed(phase) if left.unit is Unit.SECONDS else 1.0
+    gain = learned(known_gain(plan, history, EXTEND), seen(plan, history, EXTEND))
+    rate = EXTEND_RATE * base.rate
+    recipe = replace(base.recipe, learning_rate=rate, cooldown_fraction=1.0)
+    found = []
+    for value in dict.fromkeys(lengths):
+        if value / max(speed, 1e-9) < LEAST_STEPS:
+            continue
+        length = Amount(round(value, 2) if left.unit is Unit.SECONDS else float(int(value)), left.unit)
+        number = sum(t.trial.move == EXTEND for t in phase.of_kind("move")) + 1
+        trial = Trial(
+            f"{index}.{EXTEND}-{number}",
+            index,
+            "move",
+            start,
+            recipe,
+            plan.seed,
+            rate,
+            length=length,
+            move=EXTEND,
+            carry="weights" if record.trial.kind == "average" else "all",
+        )
+        reason = f"on from {_place(history)} for {length}, the rate raised to a half again and back to zero"
+        found.append(Option(EXTEND, gain, value + beside, Proposal(trial, reason), EXTEND))
+    return found
+
+
+def fresh_starts(plan: Plan, history: History, left: Amount) -> list[Option]:
+    """From the beginning: at a lower rate, or with another model."""
+    phase, index = history.phase, history.phase.started.phase
+    found = []
+    if proposal := restart(plan, history, left):
+        length = proposal.trial.length
+        assert length is not None, "a restart has a length"
+        found.append(
+            Option(
+                RESTART, known_gain(plan, history, RESTART), length.value + extra(history, left.unit), proposal, RESTART
+            )
+        )
+    if phase.started.start is not None or phase.started.facts.pretrained:
+        return found
+    value = max(RIVAL_SHARE * left.value, in_unit(history, LEAST_STEPS, left.unit))
+    length = Amount(round(value, 2) if left.unit is Unit.SECONDS else float(int(value)), left.unit)
+    for recipe in phase.started.facts.rivals:
+        name = f"{MODEL}-{recipe.model}"
+        if any(t.trial.move == name for t in phase.of_kind("move")):
+            continue
+        assert recipe.learning_rate is not None, "a rival's recipe is complete"
+        trial = Trial(
+            f"{index}.{name}",
+            index,
+            "move",
+            None,
+            recipe,
+            plan.seed,
+            recipe.learning_rate,
+            length=length,
+            move=name,
+            carry="weights",
+        )
+        gain = learned(known_gain(plan, history, MODEL), [])
+        reason = f"another model from the beginning, for {length}"
+        found.append(Option(name, gain, value + extra(history, left.unit), Proposal(trial, reason)))
+    return found
+
+
+def averages(plan: Plan, history: History, unit: Unit) -> list[Option]:
+    if not scoring_fits(plan, history) or (proposal := average(history)) is None:
+        return []
+    gain = learned(known_gain(plan, history, AVERAGE), [])
+    return [Option(AVERAGE, gain, extra(history, unit), proposal)]
+
+
+def _place(history: History) -> str:
+    assert history.leader is not None
+    return history.leader.trial
+
+
+def _why(plan: Plan, history: History, name: str) -> str:
+    words = {
+        "overfitting": "the plain run overfitted",
+        "answered": "the plain run overfitted, which the restart has answered",
+        "improving": "the plain run was still improving",
+        "pretrained": "the weights were trained before",
+        "plateau": "the plain run came to a plateau",
+    }[situation_of(history)]
+    return f"{words}{'; it was tried from another fork' if seen(plan, history, name) else ''}"

@@ -1,0 +1,105 @@
+"""What is known of a run when something is chosen: its situation, how noisy judging is, what attempts have brought."""
+
+from __future__ import annotations
+
+import math
+
+from multistep.core.choice.moves import MOVES, RESTART
+from multistep.core.choice.priors import Situation, prior
+from multistep.core.evidence.expected import Gain
+from multistep.core.evidence.stability import Stability
+from multistep.core.values.history import History, TrialRecord
+from multistep.core.values.judging import metric_of
+from multistep.core.values.plan import Plan
+
+
+def situation_of(history: History) -> Situation:
+    """What the plain run's curves came to."""
+    phase = history.phase
+    if phase.started.facts.pretrained:
+        return "pretrained"
+    expected = history.expected
+    restarts = [t for t in phase.of_kind("move") if t.trial.move == RESTART and t.verdict and not t.verdict.failed]
+    if any(expected.get(t.trial.id, -math.inf) > expected.get(t.over or "", math.inf) for t in restarts):
+        return "answered"
+    plain = [*phase.of_kind("trunk"), *(t for t in phase.of_kind("control") if t.trial.length is None)]
+    if any(t.reading and Stability.OVERFITTING in (t.reading.stability, t.reading.loss) for t in plain):
+        return "overfitting"
+    trunk = phase.trunk
+    improving = trunk is not None and trunk.reading is not None and trunk.reading.stability is Stability.IMPROVING
+    return "improving" if improving else "plateau"
+
+
+def known_gain(plan: Plan, history: History, kind: str) -> Gain:
+    """What attempts of a kind brought in recorded runs, in this situation and on this kind of task."""
+    return prior(kind, situation_of(history), plan.phase(history.phase.started.phase).task or plan.task)
+
+
+def noise_of(plan: Plan, history: History) -> float:
+    """The standard error of judging an attempt, in tolerances: as the last verdict had it, all evidence counted.
+
+    Worked back from how much the verdict narrowed what had been expected; 0 while nothing was judged.
+    """
+    for record in reversed(list(history.phase.trials.values())):
+        verdict = record.verdict
+        if verdict is None or verdict.spread is None or verdict.standard_error is None:
+            continue
+        unit = tolerance_of(plan, history)
+        if (before := record.forecast) and 0.0 < verdict.spread < before.spread:
+            return verdict.spread * before.spread / math.sqrt(before.spread**2 - verdict.spread**2) / unit
+        return verdict.standard_error / unit if math.isfinite(verdict.standard_error) else 0.0
+    return 0.0
+
+
+def gain_of(plan: Plan, history: History, record: TrialRecord, *, over: TrialRecord) -> float | None:
+    """What a judged trial is expected to be better than another, in tolerances."""
+    expected = history.expected
+    if record.trial.id not in expected or over.trial.id not in expected:
+        return None
+    return (expected[record.trial.id] - expected[over.trial.id]) / tolerance_of(plan, history)
+
+
+def seen(plan: Plan, history: History, move: str | None) -> list[float]:
+    """What this move has brought from other forks over who led then; of its opposite that lost, half of that."""
+    opposite = MOVES[move].opposite if move and move in MOVES else None
+    found = []
+    for record in all_siblings(history):
+        if record.over is None or record.over not in history.expected:
+            continue
+        gain = gain_of(plan, history, record, over=history.trial(record.over))
+        if gain is not None and record.trial.move == move:
+            found.append(gain)
+        elif gain is not None and opposite and record.trial.move == opposite and gain < 0:
+            found.append(-gain / 2)
+    return found
+
+
+def all_siblings(history: History) -> list[TrialRecord]:
+    records = history.phase.trials.values()
+    return [t for t in records if t.trial.kind in ("control", "move") and t.trial.length and t.trial.start is not None]
+
+
+def lead_over(plan: Plan, history: History, record: TrialRecord) -> float:
+    """By how much who leads is expected to be better than a trial, in tolerances."""
+    return (leader_level(history) - history.expected.get(record.trial.id, 0.0)) / tolerance_of(plan, history)
+
+
+def leader_level(history: History) -> float:
+    return history.expected.get(history.leader.trial, 0.0) if history.leader else 0.0
+
+
+def tolerance_of(plan: Plan, history: History) -> float:
+    """What gains are counted in: the plan's tolerance, or the metric's at the leader's score."""
+    if plan.tolerance:
+        return plan.tolerance
+    metric = metric_of(history.phase.started)
+    interval = history.leader.interval if history.leader else None
+    return metric.tolerance(interval.score) if interval else 1.0
+
+
+def behind_baseline(history: History) -> bool:
+    baseline = next((b.interval.score for b in history.baselines if b.split == "validation"), None)
+    interval = history.leader.interval if history.leader else None
+    if baseline is None or interval is None:
+        return False
+    return metric_of(history.phase.started).improvement(baseline, interval.score) > 0
