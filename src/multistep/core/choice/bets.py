@@ -38,6 +38,7 @@ from multistep.core.values.units import Amount, Unit
 
 ON, MODEL = "on", "model"  # kinds among the priors: going on unchanged, another model
 RESEED = "reseed"  # a sibling with no change but another seed
+GIVEN_UP = 2  # siblings of a fork that failed, after which none is tried any more
 EXTEND_RATE = 0.5  # of the plateau's rate, to which an extension rises again
 RIVAL_SHARE = 0.25  # of what is left: how long another model is tried first
 
@@ -59,6 +60,8 @@ def sibling_options(plan: Plan, history: History, left: Amount) -> list[Option]:
     number = forks.index((base.start, length)) + 1 if (base.start, length) in forks else len(forks) + 1
     control = control_trial(plan, index, number, base, length)
     cost = length.value + extra(history, left.unit)
+    if [t.verdict.failed for t in tried if t.verdict].count(True) >= GIVEN_UP:
+        return []  # whatever is changed, what comes behind this fork diverges
     found = []
     done = {t.trial.move for t in tried}
     if None not in done and not _is_trunks(phase, base.start):

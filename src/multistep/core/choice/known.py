@@ -12,6 +12,8 @@ from multistep.core.values.history import History, TrialRecord
 from multistep.core.values.judging import metric_of
 from multistep.core.values.plan import Plan
 
+FAILED = -20.0  # tolerances: what a trial that diverged counts as, where what its kind brings is learnt
+
 
 def situation_of(history: History) -> Situation:
     """What the plain run's curves came to."""
@@ -66,7 +68,8 @@ def seen(plan: Plan, history: History, move: str | None) -> list[float]:
     for record in all_siblings(history):
         if record.over is None or record.over not in history.expected:
             continue
-        gain = gain_of(plan, history, record, over=history.trial(record.over))
+        failed = record.verdict is not None and record.verdict.failed
+        gain = FAILED if failed else gain_of(plan, history, record, over=history.trial(record.over))
         if gain is not None and record.trial.move == move:
             found.append(gain)
         elif gain is not None and opposite and record.trial.move == opposite and gain < 0:

@@ -7,9 +7,18 @@ from dataclasses import replace
 from multistep.core.choice.allowance import STABLE_COOLDOWN
 from multistep.core.choice.bets import averages, extensions, fresh_starts, sibling_options
 from multistep.core.choice.forks import Fork, next_fork, plain_controls
-from multistep.core.choice.known import behind_baseline, gain_of, known_gain, lead_over, noise_of, situation_of
+from multistep.core.choice.known import (
+    behind_baseline,
+    gain_of,
+    known_gain,
+    lead_over,
+    noise_of,
+    situation_of,
+    tolerance_of,
+)
 from multistep.core.choice.moves import RESTART
 from multistep.core.choice.outlook import Outlook, outlook
+from multistep.core.choice.retained import best_checkpoint, cooled_already
 from multistep.core.choice.room import (
     LEAST_STEPS,
     extra,
@@ -27,7 +36,9 @@ from multistep.core.choice.weighing import LEAST_WORTH, Choice, Option, choose
 from multistep.core.evidence.expected import Gain
 from multistep.core.evidence.stability import Stability
 from multistep.core.values.history import History, TrialRecord
+from multistep.core.values.judging import metric_of
 from multistep.core.values.plan import Plan
+from multistep.core.values.trial import Proposal, Trial
 from multistep.core.values.units import Amount, Unit
 
 COOL, TRUNK = "cool down now", "trunk"
@@ -98,7 +109,7 @@ def _going_on(plan: Plan, history: History, trunk: TrialRecord, seen: Outlook, u
 
 def weigh(plan: Plan, history: History, left: Amount) -> Choice:
     """Everything that could be done from who leads, or with the trunk, and what is taken."""
-    options = [*_trunk_again(plan, history, left.unit)]
+    options = [*_trunk_again(plan, history, left.unit), *_best_look(plan, history, left)]
     if plan.moves_of(history.phase.started.phase) != ():
         options += [
             *sibling_options(plan, history, left),
@@ -126,6 +137,32 @@ def _trunk_again(plan: Plan, history: History, unit: Unit) -> list[Option]:
         return []
     found = _going_on(plan, history, trunk, seen, unit)
     return [replace(o, proposal=trunk_trial(plan, phase, f"the trunk again: {o.name}", like=trunk)) for o in found]
+
+
+def _best_look(plan: Plan, history: History, left: Amount) -> list[Option]:
+    """Cooling the trunk down from its best look, where that is not the end that was cooled down: after a divergence."""
+    phase, index = history.phase, history.phase.started.phase
+    best = best_checkpoint(phase)
+    leader = history.leader.interval if history.leader else None
+    if best is None or leader is None or cooled_already(phase, best) or phase.started.facts.pretrained:
+        return []
+    origin = history.trial(best.trial)
+    look = next(look for look in origin.curve if look.step == best.step)
+    per_step = in_unit(history, 1.0, left.unit)
+    room = max(0.0, left.value - extra(history, left.unit)) / max(per_step, 1e-9)
+    cooldown = 0 if origin.trial.recipe.cooldown_fraction == 0 else int(min(STABLE_COOLDOWN * best.step, room))
+    tolerance, metric = tolerance_of(plan, history), metric_of(phase.started)
+    # Of the sample, before its cooldown: what that will add is not counted, and makes up for the sample being small.
+    gain = Gain(
+        metric.improvement(look.interval.score, leader.score) / tolerance,
+        abs(look.interval.high - look.interval.low) / 4 / tolerance,
+    )
+    number = len(phase.of_kind("control")) + 1
+    name, rate = f"{index}.control-{number}", origin.trial.learning_rate
+    trial = Trial(name, index, "control", best.id, origin.trial.recipe, plan.seed, rate, cooldown)
+    cost = cooldown * per_step + extra(history, left.unit)
+    reason = f"step {best.step} looked better than what was cooled down"
+    return [Option(f"cool step {best.step} down", gain, cost, Proposal(trial, reason), TRUNK, stacks=False)]
 
 
 def _fork_option(plan: Plan, history: History, trunk: TrialRecord, fork: Fork, unit: Unit) -> Option:

@@ -8,7 +8,7 @@ from multistep.core.choice.allowance import STABLE_COOLDOWN, allowance, batch_si
 from multistep.core.choice.forks import next_fork
 from multistep.core.choice.known import tolerance_of
 from multistep.core.choice.options import leaves_trunk
-from multistep.core.choice.retained import best_checkpoint
+from multistep.core.choice.retained import best_checkpoint, cooled_already
 from multistep.core.choice.trunks import trunk_trial
 from multistep.core.choice.windows import cooldown_progress, left_by_curve
 from multistep.core.evidence.stability import Stability
@@ -19,6 +19,7 @@ from multistep.core.values.recipe import rate_share
 from multistep.core.values.trial import Proposal, Trial
 
 RESTARTS = 2  # times a diverged trunk is begun again, each at a third of the rate
+SHORT_OF_DIVERGED = 3  # times shorter than a cooldown that diverged is the next one
 FORK_REACHED = 0.9  # of its steps: where it lies is told by a clock, anew in each window
 CLOCK_SLACK = 1.1  # times the cooldown that ends with the budget: with more left than that, no clock ended a trunk
 PLATEAU_FACTOR, LEAST_PLATEAU_RATE = 0.3, 0.01  # of on-plateau: each lowering, and the share at which it ends
@@ -65,12 +66,6 @@ def after_trunk(plan: Plan, history: History, trunk: TrialRecord) -> Proposal | 
         found = _control(plan, history, trunk, trunk.last_checkpoint, reason, short=True)
         return replace(found, weighed=weighed)
     return _control(plan, history, trunk, trunk.last_checkpoint, "what is left equals the cooldown")
-
-
-def cooled_already(phase: PhaseRecord, checkpoint: CheckpointSaved | None) -> bool:
-    """Whether a judged cooldown of the plain run began at this checkpoint."""
-    starts = [t.trial.start for t in phase.of_kind("control") if t.trial.length is None and t.verdict]
-    return checkpoint is not None and checkpoint.id in starts
 
 
 def _past_the_window(phase: PhaseRecord, trunk: TrialRecord, best: CheckpointSaved | None) -> int:
@@ -140,8 +135,8 @@ def _control(
 def begun_again(plan: Plan, history: History, control: TrialRecord) -> Proposal | None:
     """After a cooldown that overfitted or diverged: back to the best checkpoint.
 
-    From before overfitting the rate goes to zero faster; what diverged, or overfits on that way too, is evaluated as
-    it was.
+    From before overfitting or divergence the rate goes to zero faster; what fails on that way too is evaluated as it
+    was.
     """
     phase = history.phase
     plain = _since_the_trunk(phase)
@@ -154,7 +149,11 @@ def begun_again(plan: Plan, history: History, control: TrialRecord) -> Proposal 
     left = allowance(plan, history, replace(control, windows=(), first_step=best.step)).steps_left
     found = control.reading.reason if control.reading else "overfitting"
     overfits = left_by_curve(plan, control) is Stability.OVERFITTING and left != 0
-    if control.verdict and control.verdict.failed:
+    if control.verdict and control.verdict.failed and not again and rate > 0:
+        # It held for so long; a third of that brings most of what a cooldown does.
+        cooldown = (control.step - best.step) // SHORT_OF_DIVERGED
+        reason = f"the cooldown diverged; back to {_place(best)} and one that ends before"
+    elif control.verdict and control.verdict.failed:
         cooldown, reason = 0, f"the cooldown diverged; {_place(best)} as it was"
     elif overfits and again:
         cooldown, reason = 0, f"{found}; {_place(best)} as it was"

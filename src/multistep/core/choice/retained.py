@@ -36,6 +36,12 @@ def best_checkpoint(phase: PhaseRecord, *kinds: str) -> CheckpointSaved | None:
     return best[1] if best else None
 
 
+def cooled_already(phase: PhaseRecord, checkpoint: CheckpointSaved | None) -> bool:
+    """Whether a judged cooldown of the plain run began at this checkpoint."""
+    starts = [t.trial.start for t in phase.of_kind("control") if t.trial.length is None and t.verdict]
+    return checkpoint is not None and checkpoint.id in starts
+
+
 def look_gain(phase: PhaseRecord, look: Evaluated, over: Evaluated) -> float:
     """By how much one look at the fixed sample is better than another, in tolerances of the metric.
 
