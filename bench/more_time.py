@@ -23,6 +23,7 @@ from regret_rules import Made, read_all
 from regret_runs import SETS, Bench
 
 from multistep.core.evidence.compare import compare
+from multistep.core.evidence.metric import Metric, metric_named
 
 # Eight of the sets, small speech among them.
 USUAL = (
@@ -55,19 +56,25 @@ def report(out: Path, budgets: Sequence[str]) -> None:
     print("|---" * (len(budgets) + 3) + "|")
     for name in names:
         of_set = {budget: [made for made in runs[budget] if made.name == name] for budget in budgets}
-        scores = {b: [made.tests[made.shipped] for made in some] for b, some in of_set.items()}
+        metric = _comparable(next(made for some in of_set.values() for made in some))
+        scores = {b: [metric.score(made.judged[made.shipped].test) for made in some] for b, some in of_set.items()}
         cells = [f"{statistics.fmean(s):.4f}" if s else "" for s in scores.values()]
         many = max(len(s) for s in scores.values())
-        metric = next(made for some in of_set.values() for made in some).metric
-        print(f"| {name}, {metric.name} | {many} | {' | '.join(cells)} | {_worse(of_set, budgets)} |")
+        print(f"| {name}, {metric.name} | {many} | {' | '.join(cells)} | {_worse(metric, of_set, budgets)} |")
 
 
-def _worse(of_set: Mapping[str, Sequence[Made]], budgets: Sequence[str]) -> str:
+def _comparable(made: Made) -> Metric:
+    """What runs of different budgets can be compared by: of texts no loss per token, whose tokens follow the budget."""
+    bits = metric_named("bits_per_byte")
+    return bits if bits.applies(made.judged[0].test) else made.metric
+
+
+def _worse(metric: Metric, of_set: Mapping[str, Sequence[Made]], budgets: Sequence[str]) -> str:
     """The largest fall from one budget to the next, in standard errors of the paired difference, the seeds together."""
     falls = []
     for shorter, longer in itertools.pairwise(budgets):
         pairs = [
-            compare(one.metric, one.judged[one.shipped].test, other.judged[other.shipped].test)
+            compare(metric, one.judged[one.shipped].test, other.judged[other.shipped].test)
             for one in of_set[longer]
             for other in of_set[shorter]
             if one.seed == other.seed
