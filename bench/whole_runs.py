@@ -4,7 +4,7 @@
 
 noise: no recipe does anything; trials differ by the luck of their draw alone, by about a standard error of the
 verdicts. Counted are runs that claim as proven what is no better on the population, and runs whose leader is truly
-worse than the first result by over one standard error, or by anything; and how much better leaders are on average.
+worse than the plain run's last end by over one standard error; and how much better leaders are on average.
 moves: along random curves of every family, in worlds where some moves help, most do nothing or hurt. Each run is
 compared with the plain run of the same budget that is never left early. Population scores, no noise in them. The looks
 that draw the curve have noise: --look-noise.

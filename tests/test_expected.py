@@ -85,3 +85,27 @@ def test_chains_of_attempts_add_up_their_gains() -> None:
     found = expected_gains(ACCURACY, judged, tolerance=0.002)
     alone = gain(tables[0], tables[2], prior=Gain(0.0, 1.0), link=None)
     assert found.means[2] > 2 * alone
+
+
+def test_what_is_far_beyond_noise_is_believed_whatever_was_expected() -> None:
+    """A network that learnt nearly everything after its first result is no lucky attempt."""
+    plain, grown = table(0.55, 0.7, 1), table(0.80, 0.4, 2)
+    assert gain(plain, grown, prior=Gain(4.0, 8.0)) > 0.2
+    assert gain(plain, grown, prior=Gain(-1.0, 3.0), link=None) > 0.2
+
+
+def test_a_loss_that_gains_more_than_it_ever_did_does_not_speak_against_the_metric() -> None:
+    plain, better = table(0.96, 0.30, 1), table(0.98, 0.02, 2)
+    assert gain(plain, better) > 0.0
+
+
+def test_a_measure_that_says_nothing_of_its_own_error_is_left_out() -> None:
+    """A user's function that is not defined without some class: its influence is NaN, its score is not."""
+
+    class Broken(type(ACCURACY)):  # type: ignore[misc]
+        def influence(self, evaluation: Evaluation) -> np.ndarray:
+            return np.full(EXAMPLES, np.nan)
+
+    broken = Broken("broken", "maximize", "", ("label", "prediction"), ACCURACY.function)  # type: ignore[attr-defined]
+    judged = [Judged(table(0.6, 0.5, 1), 0, OPEN), Judged(table(0.9, 0.3, 2), 0, OPEN)]
+    assert np.isfinite(expected_gains(broken, judged, tolerance=0.002).means).all()

@@ -64,40 +64,46 @@ def result_of(history: History, read_table: ReadTable) -> dict[str, Any]:
 
 
 def leader_of(history: History) -> dict[str, Any] | None:
-    """What was chosen, what it is expected to be worth over the plain run, and whether that is proven."""
+    """What was chosen, what it is expected to be worth over the plain run, and whether that is proven.
+
+    Over the plain run's best end, given all that was measured: a verdict that was given before the plain run came to
+    that end claims nothing of it.
+    """
     if history.leader is None:
         return None
     verdict = history.leader
     record = history.trial(verdict.trial)
+    expected = history.expected
+    phase = history.phases[record.trial.phase]
+    plain = [t.trial.id for t in phase.of_kind("control") if t.trial.length is None and t.trial.id in expected]
+    rivals = [name for name in plain if name != verdict.trial]
+    over = max(rivals, key=lambda name: expected[name]) if rivals and verdict.trial in expected else None
     found = {
         "trial": verdict.trial,
         "move": record.trial.move,
-        "over": verdict.rival,
-        "expected": verdict.ahead,
-        "spread": verdict.spread,
-        "proven": verdict.proven,
+        "over": over,
+        "expected": expected[verdict.trial] - expected[over] if over else None,
+        "spread": verdict.spread if verdict.rival == over else None,
+        "proven": verdict.proven and verdict.rival == over,
     }
-    return {**found, "sentence": _chosen(history, record, verdict)}
+    return {**found, "sentence": _chosen(record, verdict, found)}
 
 
-def _chosen(history: History, record: TrialRecord, verdict: VerdictGiven) -> str:
-    """`Chosen: restart, expected 0.018 better than the plain run; not proven (1.5 standard errors of 1.9).`"""
+def _chosen(record: TrialRecord, verdict: VerdictGiven, found: Mapping[str, Any]) -> str:
+    """`Chosen: restart, expected 0.018 better than the plain run; not proven (1.5 standard errors, 1.9 are asked).`"""
     trial = record.trial
     plain = trial.kind == "control" and trial.length is None
-    what = trial.move or ("the average" if trial.kind == "average" else "the plain run")
-    if verdict.ahead is None:
-        others = sum(v.trial != trial.id and not v.failed for v in history.verdicts)
-        return (
-            f"Chosen: {what}, the only one that was judged."
-            if not others
-            else f"Chosen: {what}; nothing else did better."
-        )
-    over = "an earlier end of it" if plain else "the plain run"
-    side = "better" if verdict.ahead >= 0 else "worse"
-    said = f"Chosen: {what}, expected {abs(verdict.ahead):.3g} {side} than {over}"
-    if verdict.critical is None or verdict.improvement is None or not verdict.standard_error:
+    what = trial.move or (
+        "the average" if trial.kind == "average" else "the plain run" if plain else "going on unchanged"
+    )
+    if found["over"] is None:
+        return f"Chosen: {what}, the only one that was judged."
+    over = "its other ends" if plain else "the plain run"
+    side = "better" if found["expected"] >= 0 else "worse"
+    said = f"Chosen: {what}, expected {abs(found['expected']):.3g} {side} than {over}"
+    if verdict.rival != found["over"] or verdict.critical is None or not verdict.standard_error:
         return f"{said}; nothing is claimed."
-    errors = verdict.improvement / verdict.standard_error
+    errors = (verdict.improvement or 0.0) / verdict.standard_error
     sure = "proven" if verdict.proven else "not proven"
     return f"{said}; {sure} ({errors:.1f} standard errors, {verdict.critical:.1f} are asked)."
 

@@ -96,10 +96,10 @@ def _files_of_model(plan: Plan, begins: PhaseStarted) -> list[Any]:
 
 @functools.cache
 def code_digest() -> str:
-    """A hash of the package's own source files."""
+    """A hash of the package's own source files, and of the tables that they decide by."""
     package = Path(__file__).parents[1]
     digest = hashlib.blake2b(digest_size=16)
-    for path in sorted(package.rglob("*.py")):
+    for path in sorted([*package.rglob("*.py"), *package.rglob("*.json")]):
         digest.update(f"{path.relative_to(package).as_posix()}\n{sha256(path)}\n".encode())
     return digest.hexdigest()
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 from multistep.core.choice.allowance import probes_pay, require_time
 from multistep.core.choice.readings import read_stability
-from multistep.core.choice.retained import needed
+from multistep.core.choice.retained import look_gain, needed
 from multistep.core.choice.verdicts import JUDGED, decide, sibling_control
 from multistep.core.choice.windows import next_window
 from multistep.core.evidence.metric import Evaluation, scores_of
@@ -171,7 +171,6 @@ class TrialRunner:
             new=self._table(name),
             tables={trial: table for trial in scored if (table := self._table(trial))},
             control=self._table(control.trial.id) if control else None,
-            tolerance=self._plan.tolerance,
         )
 
     def _failed(self, name: str, reason: str) -> VerdictGiven:
@@ -241,9 +240,8 @@ class TrialRunner:
         unsaved = sum(r.train_seconds for r in record.done if r.step > saved)
         cheap = unsaved >= max(SAVE_SECONDS, SAVE_COST * self._save_seconds)
         if record.trial.kind != "probe" and last.evaluation and not self._plan.timed:
-            metric = metric_of(self.history.phase.started)
-            scores = [look.interval.score for look in record.curve]
-            cheap |= all(metric.improvement(scores[-1], score) > 0 for score in scores[:-1])
+            phase, last_look = self.history.phase, record.curve[-1]
+            cheap |= all(look_gain(phase, last_look, look) > 0 for look in record.curve[:-1])
         return cheap
 
     def _save(self, name: str) -> Entry:

@@ -71,11 +71,13 @@ def steps_in(amount: Amount, phase: PhaseRecord) -> int | None:
 
 
 def seconds_per_step(phase: PhaseRecord) -> float | None:
-    """The recent speed: the windows that make up the last tenth of what was trained, at least two.
+    """The plain run's recent speed: the windows that make up the last tenth of its training, at least two.
 
-    The very first window is left out once there are others: it pays for what happens only once.
+    Other attempts have recipes or networks of their own, whose steps take other times. The very first window is left
+    out once there are others: it pays for what happens only once.
     """
-    done = [r for t in phase.trials.values() for r in t.done if r.progress]
+    plain = [t for t in phase.trials.values() if t.trial.kind in ("trunk", "probe", "control") and not t.trial.length]
+    done = [r for t in plain for r in t.done if r.progress]
     if not done:
         return None
     if len(done) > 1:
@@ -290,6 +292,8 @@ def probes_pay(plan: Plan, history: History) -> bool:
     phase = history.phase
     if not phase.started.rate_open or phase.of_kind("probe") or phase.trunk is None or len(phase.trunk.done) != 1:
         return False
+    if len(phase.of_kind("trunk")) > 1:
+        return False  # it was taken up again, at the rate that it has
     if not _open(plan, phase.started.phase) or phase.started.recipe.optimizer == "prodigy":
         return False  # Prodigy finds its own rate
     return PROBE_SHARE * expected_steps(plan, history) / len(PROBE_FACTORS) >= PROBE_STEPS

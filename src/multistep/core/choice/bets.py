@@ -65,25 +65,25 @@ def sibling_options(plan: Plan, history: History, left: Amount) -> list[Option]:
     found = []
     done = {t.trial.move for t in tried}
     if None not in done and not _is_trunks(phase, base.start):
-        gain = learned(known_gain(plan, history, ON), seen(plan, history, None))
+        gain = learned(known_gain(plan, history, ON), seen(history, None))
         reason = f"from {_place(history)} with no change, for {length}"
         found.append(Option("go on unchanged", gain, cost, Proposal(control, reason)))
     for name in names_of(plan, history, base):
         if name not in done and (recipe := applied(plan, history, base, name)):
-            gain = learned(known_gain(plan, history, name), seen(plan, history, name))
-            proposal = Proposal(moved(control, name, recipe), f"{_why(plan, history, name)} ({MOVES[name].source})")
+            gain = learned(known_gain(plan, history, name), seen(history, name))
+            proposal = Proposal(moved(control, name, recipe), f"{_why(history, name)} ({MOVES[name].source})")
             found.append(Option(name, gain, cost, proposal))
     for name in compounds(plan, history, base, [t for t in tried if t.trial.kind == "move"]):
         if name not in done and (recipe := applied(plan, history, base, name)):
             first = next(t for t in tried if t.trial.move == name.split("+")[0])
-            gain = _another_dose(plan, history, first, tried, known_gain(plan, history, name.split("+")[-1]))
+            gain = _another_dose(history, first, tried, known_gain(plan, history, name.split("+")[-1]))
             reason = "better than its siblings, but no match for the leader: further in that direction"
             proposal = Proposal(moved(control, name, recipe), reason)
             found.append(Option(name, gain, cost, proposal))
     seeds = sum(t.trial.move == RESEED for t in tried)
     again = replace(moved(control, RESEED, base.recipe), id=f"{index}.round-{number}.{RESEED}-{seeds + 1}")
     proposal = Proposal(replace(again, seed=plan.seed + seeds + 1), "the same with another seed: luck is a bet, too")
-    gain = learned(known_gain(plan, history, RESEED), seen(plan, history, RESEED))
+    gain = learned(known_gain(plan, history, RESEED), seen(history, RESEED))
     found.append(Option(RESEED, gain, cost, proposal))
     return found
 
@@ -94,9 +94,9 @@ def _is_trunks(phase: PhaseRecord, checkpoint: str | None) -> bool:
     return last is not None and last.id == checkpoint
 
 
-def _another_dose(plan: Plan, history: History, first: TrialRecord, tried: Sequence[TrialRecord], known: Gain) -> Gain:
+def _another_dose(history: History, first: TrialRecord, tried: Sequence[TrialRecord], known: Gain) -> Gain:
     """What lies as far again in a direction: behind who leads by what the first dose is, less what it brought."""
-    unit = tolerance_of(plan, history)
+    unit = tolerance_of(history)
     level = history.expected.get(first.trial.id, 0.0)
     beside = [history.expected[t.trial.id] for t in tried if t.trial.id in history.expected]
     brought = level - statistics.median(beside)
@@ -119,7 +119,7 @@ def extensions(plan: Plan, history: History, left: Amount) -> list[Option]:
     whole = left.value - beside
     lengths = [whole, *([length.value] if (length := sibling_length(history, left)) else [])]
     speed = plain_speed(phase) if left.unit is Unit.SECONDS else 1.0
-    gain = learned(known_gain(plan, history, EXTEND), seen(plan, history, EXTEND))
+    gain = learned(known_gain(plan, history, EXTEND), seen(history, EXTEND))
     rate = EXTEND_RATE * base.rate
     recipe = replace(base.recipe, learning_rate=rate, cooldown_fraction=1.0)
     found = []
@@ -159,6 +159,8 @@ def fresh_starts(plan: Plan, history: History, left: Amount) -> list[Option]:
         )
     if phase.started.start is not None or phase.started.facts.pretrained:
         return found
+    if plan.budget and plan.budget.unit in (Unit.EPOCHS, Unit.TOKENS):
+        return found  # a rival has a batch of its own, and equal steps would not be equal examples
     value = max(RIVAL_SHARE * left.value, in_unit(history, LEAST_STEPS, left.unit))
     length = Amount(round(value, 2) if left.unit is Unit.SECONDS else float(int(value)), left.unit)
     for recipe in phase.started.facts.rivals:
@@ -196,7 +198,7 @@ def _place(history: History) -> str:
     return history.leader.trial
 
 
-def _why(plan: Plan, history: History, name: str) -> str:
+def _why(history: History, name: str) -> str:
     words = {
         "overfitting": "the plain run overfitted",
         "answered": "the plain run overfitted, which the restart has answered",
@@ -204,4 +206,4 @@ def _why(plan: Plan, history: History, name: str) -> str:
         "pretrained": "the weights were trained before",
         "plateau": "the plain run came to a plateau",
     }[situation_of(history)]
-    return f"{words}{'; it was tried from another fork' if seen(plan, history, name) else ''}"
+    return f"{words}{'; it was tried from another fork' if seen(history, name) else ''}"

@@ -7,8 +7,9 @@ most of what could be done with the rest of the budget. All candidates stand in 
 from __future__ import annotations
 
 from multistep.core.choice.allowance import PROBE_FACTORS, steps_in
+from multistep.core.choice.forks import USUAL_FORKS, next_fork, plain_controls
 from multistep.core.choice.known import tolerance_of
-from multistep.core.choice.options import weigh
+from multistep.core.choice.options import on_with_the_trunk, weigh
 from multistep.core.choice.plain import after_trunk, begun_again
 from multistep.core.choice.probing import chosen_rate, probe
 from multistep.core.choice.room import remaining
@@ -63,23 +64,40 @@ def _after_judged(plan: Plan, history: History) -> Proposal | MovesEnded | None:
     if wanted == () and not phase.started.facts.pretrained:
         return None
     left = remaining(plan, history)
+    if (left is None or wanted not in ("auto", ())) and (fork := _usual_fork(plan, history)):
+        return fork
     if left is None and wanted in ("auto", ()):
         return None  # nobody said how long to go on
     if history.leader.trial not in phase.trials:
+        if left is not None and (again := on_with_the_trunk(plan, history, left)):
+            return again
         reason = "the phase did not come up to the one before it, so there is nothing to go on from"
         return MovesEnded(index, reason, budget=False)
     judged = phase.trials[history.leader.trial].full
     if wanted != () and judged and judged.interval.blocks < LEAST_BLOCKS:
+        if left is not None and (again := on_with_the_trunk(plan, history, left)):
+            return again
         return MovesEnded(index, too_few(judged.interval), budget=False)
     if wanted not in ("auto", ()):
         return next_in_round(plan, history, left)
     assert left is not None
     choice = weigh(plan, history, left)
-    tolerance = tolerance_of(plan, history)
+    tolerance = tolerance_of(history)
     if choice.taken and choice.taken.proposal:
         proposal = choice.taken.proposal
         return Proposal(proposal.trial, proposal.reason, choice.weighed(tolerance))
     return None if wanted == () else _ended(index, choice, left, tolerance)
+
+
+def _usual_fork(plan: Plan, history: History) -> Proposal | None:
+    """On to the next of the usual forks of pretrained weights, where nothing is weighed; None after the last."""
+    phase, trunk = history.phase, history.phase.trunk
+    if not phase.started.facts.pretrained or trunk is None or phase.of_kind("move"):
+        return None
+    if len(plain_controls(history)) >= USUAL_FORKS or left_by_curve(plan, trunk):
+        return None
+    fork = next_fork(plan, history)
+    return trunk_trial(plan, phase, f"on to {fork.epochs:.3g} epochs", like=trunk) if fork else None
 
 
 def _ended(index: int, choice: Choice, left: Amount, tolerance: float) -> MovesEnded:
@@ -115,7 +133,8 @@ def stopped(plan: Plan, history: History) -> str:
     """
     phase = history.phase
     trunk, control = phase.trunk, phase.control
-    if control is None or (control.verdict and control.verdict.failed):
+    judged = [t for t in phase.of_kind("control") if t.verdict and not t.verdict.failed]
+    if control is None or not judged:
         return "diverged"
     if phase.moves_ended and phase.moves_ended.budget and phase.of_kind("move"):
         return "budget"

@@ -9,11 +9,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from multistep.core.choice.allowance import allowance, batch_size, evaluation_seconds, expected_steps, fixed_steps
+from multistep.core.choice.allowance import (
+    allowance,
+    batch_size,
+    evaluation_seconds,
+    expected_steps,
+    fixed_steps,
+    weighs,
+)
 from multistep.core.values.history import History, TrialRecord
 from multistep.core.values.plan import Plan
 from multistep.core.values.units import Amount, Unit
 
+USUAL_FORKS = 3  # at 1, 2 and 4 epochs: those that are made where nothing is weighed
 LEAST_GROWTH = 1.5  # from one fork to the next, where the clock leaves no time for twice as many epochs
 EARLY_SHARE = 0.06  # of the phase's steps: where the first result from nothing is forked, to be there within a tenth
 EARLY_COOLDOWN = 1 / 3  # of those steps
@@ -54,7 +62,8 @@ def plain_controls(history: History) -> list[TrialRecord]:
 
 def _of_epochs(history: History, plan: Plan) -> Fork | None:
     phase = history.phase
-    judged = plain_controls(history)
+    trunks = {c.id for t in phase.of_kind("trunk") for c in t.checkpoints}
+    judged = [t for t in plain_controls(history) if t.trial.start in trunks]  # not what was begun again in a cooldown
     per_epoch = phase.started.facts.train_examples / batch_size(phase)
     epochs = 2.0 ** len(judged)
     total = max(2, round(epochs * per_epoch))
@@ -72,9 +81,9 @@ def _of_epochs(history: History, plan: Plan) -> Fork | None:
 def _early(plan: Plan, history: History) -> Fork | None:
     phase = history.phase
     trunk, facts, recipe = phase.trunk, phase.started.facts, phase.started.recipe
-    if trunk is None or phase.of_kind("control") or plan.moves_of(phase.started.phase) == ():
-        return None
-    if recipe.schedule != "constant" or not recipe.cooldown_fraction or len(recipe.resolution) > 1:
+    if trunk is None or phase.of_kind("control") or not weighs(plan, phase):
+        return None  # what an early result is compared with later is weighed, or nobody goes on from it
+    if not recipe.cooldown_fraction or len(recipe.resolution) > 1:
         return None
     if plan.budget is None or len(phase.of_kind("trunk")) > 1 + bool(phase.of_kind("probe")):
         return None

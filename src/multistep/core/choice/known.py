@@ -37,7 +37,7 @@ def known_gain(plan: Plan, history: History, kind: str) -> Gain:
     return prior(kind, situation_of(history), plan.phase(history.phase.started.phase).task or plan.task)
 
 
-def noise_of(plan: Plan, history: History) -> float:
+def noise_of(history: History) -> float:
     """The standard error of judging an attempt, in tolerances: as the last verdict had it, all evidence counted.
 
     Worked back from how much the verdict narrowed what had been expected; 0 while nothing was judged.
@@ -46,22 +46,26 @@ def noise_of(plan: Plan, history: History) -> float:
         verdict = record.verdict
         if verdict is None or verdict.spread is None or verdict.standard_error is None:
             continue
-        unit = tolerance_of(plan, history)
+        unit = tolerance_of(history)
+        if not math.isfinite(verdict.standard_error):
+            continue
+        noise = verdict.standard_error
         if (before := record.forecast) and 0.0 < verdict.spread < before.spread:
-            return verdict.spread * before.spread / math.sqrt(before.spread**2 - verdict.spread**2) / unit
-        return verdict.standard_error / unit if math.isfinite(verdict.standard_error) else 0.0
+            narrowed = math.sqrt(before.spread**2 - verdict.spread**2)
+            noise = min(noise, verdict.spread * before.spread / narrowed)
+        return noise / unit
     return 0.0
 
 
-def gain_of(plan: Plan, history: History, record: TrialRecord, *, over: TrialRecord) -> float | None:
+def gain_of(history: History, record: TrialRecord, *, over: TrialRecord) -> float | None:
     """What a judged trial is expected to be better than another, in tolerances."""
     expected = history.expected
     if record.trial.id not in expected or over.trial.id not in expected:
         return None
-    return (expected[record.trial.id] - expected[over.trial.id]) / tolerance_of(plan, history)
+    return (expected[record.trial.id] - expected[over.trial.id]) / tolerance_of(history)
 
 
-def seen(plan: Plan, history: History, move: str | None) -> list[float]:
+def seen(history: History, move: str | None) -> list[float]:
     """What this move has brought from other forks over who led then; of its opposite that lost, half of that."""
     opposite = MOVES[move].opposite if move and move in MOVES else None
     found = []
@@ -69,7 +73,7 @@ def seen(plan: Plan, history: History, move: str | None) -> list[float]:
         if record.over is None or record.over not in history.expected:
             continue
         failed = record.verdict is not None and record.verdict.failed
-        gain = FAILED if failed else gain_of(plan, history, record, over=history.trial(record.over))
+        gain = FAILED if failed else gain_of(history, record, over=history.trial(record.over))
         if gain is not None and record.trial.move == move:
             found.append(gain)
         elif gain is not None and opposite and record.trial.move == opposite and gain < 0:
@@ -82,19 +86,20 @@ def all_siblings(history: History) -> list[TrialRecord]:
     return [t for t in records if t.trial.kind in ("control", "move") and t.trial.length and t.trial.start is not None]
 
 
-def lead_over(plan: Plan, history: History, record: TrialRecord) -> float:
+def lead_over(history: History, record: TrialRecord) -> float:
     """By how much who leads is expected to be better than a trial, in tolerances."""
-    return (leader_level(history) - history.expected.get(record.trial.id, 0.0)) / tolerance_of(plan, history)
+    return (leader_level(history) - history.expected.get(record.trial.id, 0.0)) / tolerance_of(history)
 
 
 def leader_level(history: History) -> float:
     return history.expected.get(history.leader.trial, 0.0) if history.leader else 0.0
 
 
-def tolerance_of(plan: Plan, history: History) -> float:
-    """What gains are counted in: the plan's tolerance, or the metric's at the leader's score."""
-    if plan.tolerance:
-        return plan.tolerance
+def tolerance_of(history: History) -> float:
+    """What gains are counted in: the metric's own tolerance, since what is known of other runs is told in that.
+
+    A plan's tolerance says what is worth waiting for, and nothing of how large gains are.
+    """
     metric = metric_of(history.phase.started)
     interval = history.leader.interval if history.leader else None
     return metric.tolerance(interval.score) if interval else 1.0

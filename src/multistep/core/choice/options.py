@@ -82,7 +82,7 @@ def _cooling(plan: Plan, history: History, trunk: TrialRecord, without_last: int
         later.append(Option(RESTART, known_gain(plan, history, RESTART), after.value / 2))
     # Cooling down is worth something even where it gains nothing over going on: least is for what ends a run.
     own = [now, *_going_on(plan, history, trunk, seen, unit)]
-    return choose(own, left.value, noise_of(plan, history), later=later, least=0.0)
+    return choose(own, left.value, noise_of(history), later=later, least=0.0)
 
 
 def _going_on(plan: Plan, history: History, trunk: TrialRecord, seen: Outlook, unit: Unit) -> list[Option]:
@@ -90,6 +90,10 @@ def _going_on(plan: Plan, history: History, trunk: TrialRecord, seen: Outlook, u
     found = []
     fraction = trunk.trial.recipe.cooldown_fraction
     beside = extra(history, unit)
+    left = remaining(plan, history)
+    whole = in_unit(history, seen.steps_left, unit)
+    # All that is left fits by definition, whatever the speed of late was.
+    scale = min(1.0, left.value / whole) if left and whole > 0 else 1.0
     for share in SHARES:
         steps = share * seen.steps_left
         if share < 1.0:
@@ -98,10 +102,18 @@ def _going_on(plan: Plan, history: History, trunk: TrialRecord, seen: Outlook, u
             plateau = steps - min(steps, fraction * (trunk.step + steps))
         if plateau < 1 or steps < LEAST_STEPS:
             continue
-        cost = in_unit(history, steps, unit) + (beside if share < 1.0 else 0.0)
+        cost = scale * in_unit(history, steps, unit) + (beside if share < 1.0 else 0.0)
         name = "go on to the end" if share == 1.0 else f"go on for {share:.0%} of what is left"
         found.append(Option(name, seen.gain(plateau, steps - plateau), cost, group=TRUNK, stacks=False))
     return found
+
+
+def on_with_the_trunk(plan: Plan, history: History, left: Amount) -> Proposal | None:
+    """The trunk again, where nothing else can be weighed; None where it has come to its end."""
+    choice = choose(trunk_again(plan, history, left.unit), left.value, noise_of(history), least=0.0)
+    if choice.taken is None or choice.taken.proposal is None:
+        return None
+    return replace(choice.taken.proposal, weighed=choice.weighed(tolerance_of(history)))
 
 
 # After a judged trial -----------------------------------------------------------------------------------
@@ -109,7 +121,7 @@ def _going_on(plan: Plan, history: History, trunk: TrialRecord, seen: Outlook, u
 
 def weigh(plan: Plan, history: History, left: Amount) -> Choice:
     """Everything that could be done from who leads, or with the trunk, and what is taken."""
-    options = [*_trunk_again(plan, history, left.unit), *_best_look(plan, history, left)]
+    options = [*trunk_again(plan, history, left.unit), *_best_look(plan, history, left)]
     if plan.moves_of(history.phase.started.phase) != ():
         options += [
             *sibling_options(plan, history, left),
@@ -118,10 +130,10 @@ def weigh(plan: Plan, history: History, left: Amount) -> Choice:
             *averages(plan, history, left.unit),
         ]
     least = 0.0 if behind_baseline(history) else LEAST_WORTH
-    return choose(options, left.value + slack(plan), noise_of(plan, history), least=least)
+    return choose(options, left.value + slack(plan), noise_of(history), least=least)
 
 
-def _trunk_again(plan: Plan, history: History, unit: Unit) -> list[Option]:
+def trunk_again(plan: Plan, history: History, unit: Unit) -> list[Option]:
     """Taking up the trunk where it was left."""
     phase = history.phase
     trunk = phase.trunk
@@ -151,7 +163,7 @@ def _best_look(plan: Plan, history: History, left: Amount) -> list[Option]:
     per_step = in_unit(history, 1.0, left.unit)
     room = max(0.0, left.value - extra(history, left.unit)) / max(per_step, 1e-9)
     cooldown = 0 if origin.trial.recipe.cooldown_fraction == 0 else int(min(STABLE_COOLDOWN * best.step, room))
-    tolerance, metric = tolerance_of(plan, history), metric_of(phase.started)
+    tolerance, metric = tolerance_of(history), metric_of(phase.started)
     # Of the sample, before its cooldown: what that will add is not counted, and makes up for the sample being small.
     gain = Gain(
         metric.improvement(look.interval.score, leader.score) / tolerance,
@@ -169,7 +181,7 @@ def _fork_option(plan: Plan, history: History, trunk: TrialRecord, fork: Fork, u
     """On to a fork of more epochs: what such forks bring, and what the last one brought here."""
     known = known_gain(plan, history, FORK)
     judged = plain_controls(history)
-    if len(judged) > 1 and (last := gain_of(plan, history, judged[-1], over=judged[-2])) is not None:
+    if len(judged) > 1 and (last := gain_of(history, judged[-1], over=judged[-2])) is not None:
         # After a fork that lost, more epochs lose as much again; after one that gained, they gain a part of it.
         seen = Gain(FORK_DECAY * last if last > 0 else last, FORK_SPREAD)
         weights = (known.spread**-2, seen.spread**-2)
@@ -178,7 +190,7 @@ def _fork_option(plan: Plan, history: History, trunk: TrialRecord, fork: Fork, u
     steps = max(0, fork.trunk_steps - trunk.step) + fork.cooldown_steps
     name = f"on to {fork.epochs:.3g} epochs"
     cost = in_unit(history, steps, unit) + extra(history, unit)
-    lead = lead_over(plan, history, judged[-1]) if judged else 0.0
+    lead = lead_over(history, judged[-1]) if judged else 0.0
     # What is left was measured by the clock; a last fork that takes all of it fits by definition.
     left = remaining(plan, history)
     cost = min(cost, left.value) if left and cost <= 1.1 * left.value else cost

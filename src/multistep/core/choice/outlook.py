@@ -77,8 +77,11 @@ def outlook(plan: Plan, history: History, trunk: TrialRecord, *, without_last: i
     def gain(plateau: float, cooldown: float) -> Gain:
         until = trunk.step + plateau + WHILE_COOLING * cooldown
         if forked is None and until <= since:
-            return Gain(0.0, 0.0)
+            return Gain(0.0, 0.0 if history.leader is None else BEGINNING.spread)
         found = _curve_gain(phase, curve, since, trunk.step if worse else until)
+        if forked is None and history.leader is not None:
+            # Who leads has no curve in common with this trunk: nothing is known of how far apart they are.
+            return Gain(found.mean, math.hypot(found.spread, BEGINNING.spread))
         return Gain(found.mean - lead, found.spread)
 
     return Outlook(left, gain, told=True)

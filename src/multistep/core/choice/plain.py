@@ -6,17 +6,21 @@ from dataclasses import replace
 
 from multistep.core.choice.allowance import STABLE_COOLDOWN, allowance, batch_size, weighs
 from multistep.core.choice.forks import next_fork
-from multistep.core.choice.known import tolerance_of
+from multistep.core.choice.known import noise_of, tolerance_of
 from multistep.core.choice.options import leaves_trunk
+from multistep.core.choice.outlook import BEGINNING, outlook
 from multistep.core.choice.retained import best_checkpoint, cooled_already
+from multistep.core.choice.room import in_unit
 from multistep.core.choice.trunks import trunk_trial
+from multistep.core.choice.weighing import Choice, Option
 from multistep.core.choice.windows import cooldown_progress, left_by_curve
 from multistep.core.evidence.stability import Stability
 from multistep.core.values.events import CheckpointSaved
 from multistep.core.values.history import History, PhaseRecord, TrialRecord
 from multistep.core.values.plan import Plan
 from multistep.core.values.recipe import rate_share
-from multistep.core.values.trial import Proposal, Trial
+from multistep.core.values.trial import Proposal, Trial, Weighed
+from multistep.core.values.units import Unit
 
 RESTARTS = 2  # times a diverged trunk is begun again, each at a third of the rate
 SHORT_OF_DIVERGED = 3  # times shorter than a cooldown that diverged is the next one
@@ -62,10 +66,21 @@ def after_trunk(plan: Plan, history: History, trunk: TrialRecord) -> Proposal | 
         # The clock asked for nothing yet, so going on was weighed and found worth less than what could follow.
         choice = leaves_trunk(plan, history, trunk)
         reason = "what could follow is worth more than going on"
-        weighed = choice.weighed(tolerance_of(plan, history)) if choice else ()
+        weighed = choice.weighed(tolerance_of(history)) if choice else ()
         found = _control(plan, history, trunk, trunk.last_checkpoint, reason, short=True)
         return replace(found, weighed=weighed)
-    return _control(plan, history, trunk, trunk.last_checkpoint, "what is left equals the cooldown")
+    proposal = _control(plan, history, trunk, trunk.last_checkpoint, "what is left equals the cooldown")
+    return replace(proposal, weighed=_to_the_end(plan, history, trunk, proposal.trial))
+
+
+def _to_the_end(plan: Plan, history: History, trunk: TrialRecord, trial: Trial) -> tuple[Weighed, ...]:
+    """What is expected of a cooldown that the clock asked for: nothing stood beside it, but a verdict asks."""
+    seen = outlook(plan, history, trunk)
+    if history.leader is None or seen is None:
+        return ()
+    gain = seen.gain(0.0, trial.cooldown_steps) if seen.told else BEGINNING
+    only = Option("cool down to the end", gain, in_unit(history, trial.cooldown_steps, Unit.STEPS))
+    return Choice(only, (only,), noise_of(history)).weighed(tolerance_of(history))
 
 
 def _past_the_window(phase: PhaseRecord, trunk: TrialRecord, best: CheckpointSaved | None) -> int:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import replace
 
 from multistep.core.choice.allowance import allowance
-from multistep.core.evidence.metric import Metric, beside
+from multistep.core.evidence.metric import OF_LOSS, Metric, beside
 from multistep.core.evidence.stability import Reading, Stability, read_curve
 from multistep.core.values.events import Evaluated, StabilityRead
 from multistep.core.values.history import History, PhaseRecord, TrialRecord
@@ -46,6 +47,10 @@ def read_stability(plan: Plan, history: History, name: str) -> StabilityRead | N
     left = allowance(plan, history, trial).steps_left
     if left is not None and len(trial.trial.recipe.resolution) > 1 and trial.trial.kind == "trunk":
         return None  # scored at another size than it is trained at, a curve jumps; without an end, no trunk grows
+    if rise := _rising_cooldown(plan, phase, trial, curve):
+        reason = f"worse by {rise:.4g} over the last two looks of the cooldown"
+        tolerance = plan.tolerance or metric_of(phase.started).tolerance(curve[-1].interval.score)
+        return StabilityRead(name, trial.step, Stability.OVERFITTING, -rise, -rise, tolerance, reason)
     if len(curve) < 5 or (left is not None and (trial.step + left) / spacing(curve) < LEAST_WINDOWS):
         return None
     metric = metric_of(phase.started)
@@ -79,6 +84,21 @@ def read_stability(plan: Plan, history: History, name: str) -> StabilityRead | N
         reason,
         of_loss.stability if of_loss else None,
     )
+
+
+def _rising_cooldown(plan: Plan, phase: PhaseRecord, trial: TrialRecord, curve: Sequence[Evaluated]) -> float:
+    """By how much a cooldown got worse, if each of its last two looks is worse than the one before; else 0.
+
+    While the rate falls a loss has less and less noise and every reason to fall, so two rises of more than the
+    tolerance are enough, however few looks a short run has. Other metrics of a sample rise and fall by chance.
+    """
+    metric = metric_of(phase.started)
+    scores = [look.interval.score for look in curve[-3:]]
+    if trial.trial.kind != "control" or metric.name not in OF_LOSS or len(trial.curve) < 2 or len(scores) < 3:
+        return 0.0
+    tolerance = plan.tolerance or metric.tolerance(scores[0])
+    rises = [metric.improvement(old, new) for old, new in itertools.pairwise(scores)]
+    return sum(rises) if all(rise > tolerance for rise in rises) else 0.0
 
 
 def _loss_reading(

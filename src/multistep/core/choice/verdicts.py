@@ -21,6 +21,7 @@ from multistep.core.values.history import History, TrialRecord
 from multistep.core.values.judging import metric_of
 
 JUDGED = ("control", "move", "average")
+LEAST_SPREAD = 1.0  # tolerances: no forecast is so sure that what is seen could not tell otherwise
 Tables = Mapping[str, Evaluation]
 
 
@@ -60,12 +61,11 @@ def decide(
     new: Evaluation | None,
     tables: Tables,
     control: Evaluation | None = None,
-    tolerance: float | None = None,
 ) -> VerdictGiven:
     """The verdict about a trial whose evaluation is `new`; `tables` holds those of all trials with a verdict.
 
     `control` is the evaluation of the trial's sibling with no move: what the trial gains over it is what the move is
-    credited with. `tolerance` is the plan's, in the metric's unit.
+    credited with.
     """
     trial = history.trial(name)
     metric = metric_of(history.phase.started)
@@ -80,7 +80,7 @@ def decide(
         return VerdictGiven(name, reason, checkpoint, interval, leads=True, leader=name, expected=first)
     records = [*before, trial]
     ids = [r.trial.id for r in records]
-    found = _expected(history, metric, records, {**tables, name: new}, tolerance)
+    found = _expected(metric, records, {**tables, name: new})
     # Whoever has left the best few has no checkpoint any more.
     may = {name, *(t.trial.id for t in standing(history)), *([history.leader.trial] if history.leader else [])}
     best = max((r.trial.id for r in records if r.trial.id in may), key=lambda i: found.means[ids.index(i)])
@@ -131,13 +131,11 @@ def paired(metric: Metric, new: Evaluation, rival: Evaluation) -> Floats:
     return found
 
 
-def _expected(
-    history: History, metric: Metric, records: Sequence[TrialRecord], tables: Tables, tolerance: float | None
-) -> Expected:
+def _expected(metric: Metric, records: Sequence[TrialRecord], tables: Tables) -> Expected:
     """The expected gains of these trials over the first of them."""
     ids = [r.trial.id for r in records]
     first = tables[ids[0]]
-    unit = tolerance or metric.tolerance(metric.score(first))
+    unit = metric.tolerance(metric.score(first))
     judged = []
     for record in records:
         over = ids.index(record.over) if record.over in ids[: ids.index(record.trial.id)] else 0
@@ -155,7 +153,9 @@ def _told(metric: Metric, table: Evaluation) -> bool:
 def _prior(record: TrialRecord, unit: float) -> Gain:
     """What was expected of a trial when it was chosen, or what is known of its kind where nothing was weighed."""
     forecast = record.forecast
-    return Gain(forecast.mean / unit, forecast.spread / unit) if forecast else default_gain(record.trial.kind)
+    if forecast is None:
+        return default_gain(record.trial.kind)
+    return Gain(forecast.mean / unit, max(LEAST_SPREAD, forecast.spread / unit))
 
 
 def _plain(before: Sequence[TrialRecord], found: Expected) -> TrialRecord:

@@ -21,6 +21,11 @@ import numpy as np
 
 from multistep.core.evidence.metric import Evaluation, Floats, Metric
 
+UNKNOWN = 1e12  # squared tolerances: the variance of what says nothing
+# Standard deviations, beyond which an observation is believed rather than the prior. Lower, and the luckiest of many
+# attempts leads; higher, and a network that learnt much after its first result is not believed.
+SURPRISE = 2.0
+
 
 @dataclass(frozen=True)
 class Gain:
@@ -80,7 +85,9 @@ def expected_gains(
     seen = np.concatenate([_gains(measure, judged) / unit for measure, unit in measures])
     noise = _noise([(measure, unit) for measure, unit in measures], judged)
 
-    prior_mean, prior_covariance = _prior(judged, link if len(measures) == 2 else None)
+    both = link if len(measures) == 2 else None
+    prior_mean, prior_covariance = _prior(judged, both, seen[: many - 1], np.diag(noise)[: many - 1])
+    noise = noise + np.diag(_misfit(seen - prior_mean, prior_covariance + noise, many - 1))
     weight = np.linalg.solve(prior_covariance + noise, prior_covariance).T
     means = prior_mean + weight @ (seen - prior_mean)
     covariance = prior_covariance - weight @ prior_covariance
@@ -109,16 +116,35 @@ def _noise(measures: Sequence[tuple[Metric, float]], judged: Sequence[Judged]) -
     influence = np.stack(rows)
     blocks = influence.shape[1]
     if blocks < 2:
-        return np.eye(len(rows)) * 1e12
+        return np.eye(len(rows)) * UNKNOWN
+    told = np.isfinite(influence).all(axis=1)
+    influence[~told] = 0.0
     covariance = np.atleast_2d(np.cov(influence)) / blocks
     covariance *= (blocks - 1) / max(blocks - 3, 0.25)
     drawn = min(1.0, len(rows) / blocks)
     diagonal = np.diag(np.diag(covariance))
-    return np.asarray((1.0 - drawn) * covariance + drawn * diagonal + 1e-9 * np.eye(len(rows)))
+    own = np.where(told, 1e-9, UNKNOWN)
+    return np.asarray((1.0 - drawn) * covariance + drawn * diagonal + np.diag(own))
 
 
-def _prior(judged: Sequence[Judged], link: Link | None) -> tuple[Floats, Floats]:
-    """Mean and covariance beforehand: gains add up along the chain of who led when each was tried."""
+def _misfit(residual: Floats, covariance: Floats, gains: int) -> Floats:
+    """Variance of their own for losses that lie further from what was expected than SURPRISE standard deviations.
+
+    How a loss goes with the metric is known roughly. What it says beyond that must not be explained as noise that it
+    shares with the metric, or a checkpoint that is better by both would be thought worse.
+    """
+    known = np.diag(covariance)
+    extra = np.maximum(0.0, (residual / SURPRISE) ** 2 - known)
+    extra[:gains] = 0.0
+    return np.asarray(extra)
+
+
+def _prior(judged: Sequence[Judged], link: Link | None, seen: Floats, noise: Floats) -> tuple[Floats, Floats]:
+    """Mean and covariance beforehand: gains add up along the chain of who led when each was tried.
+
+    `seen` and `noise`, of the metric, widen what was expected of an attempt where it lies further off than SURPRISE
+    standard deviations: a prior is for small differences, and what is far beyond noise is believed.
+    """
     many = len(judged) - 1
     path = np.zeros((many, many))  # which attempts' own gains lie between a checkpoint and the first
     for k, one in enumerate(judged[1:]):
@@ -126,7 +152,11 @@ def _prior(judged: Sequence[Judged], link: Link | None) -> tuple[Floats, Floats]
             path[k] = path[one.over - 1]
         path[k, k] = 1.0
     mean = path @ np.array([j.prior.mean for j in judged[1:]])
-    covariance = path @ np.diag([j.prior.spread**2 for j in judged[1:]]) @ path.T
+    own = np.array([j.prior.spread**2 for j in judged[1:]])
+    for k in range(many):
+        known = path[k] ** 2 @ own + noise[k]
+        own[k] += max(0.0, ((seen[k] - mean[k]) / SURPRISE) ** 2 - known)
+    covariance = path @ np.diag(own) @ path.T
     if link is None:
         return mean, covariance
     between = link.correlation * link.ratio

@@ -275,10 +275,13 @@ def metric_named(name: str) -> Metric:
 
 
 def beside(metric: Metric, known: Iterable[str]) -> Metric | None:
-    """The loss that stands beside a metric, of the metrics that are known by name; None where the metric is one."""
+    """The loss that stands beside a metric, of the metrics that are known by name.
+
+    None where the metric is a loss itself, or a user's function, of which nobody knows how the loss goes with it.
+    """
     names = set(known)
     found = next((name for name in BESIDE if name in names), None)
-    return METRICS[found] if found and metric.name not in OF_LOSS else None
+    return METRICS[found] if found and metric.name in METRICS and metric.name not in OF_LOSS else None
 
 
 def scores_of(evaluation: Evaluation, own: Metric | None = None) -> dict[str, float]:
