@@ -116,7 +116,15 @@ def read(folder: Path) -> list[Attempt]:
             continue
         pairs = [(one.validation, over.validation), (one.test, over.test)]
         kind = kind_of(record, situations[name])
-        about = (made.name, SETS[made.name].task, folder.name, name, made.metric.name, kind, situations[name])
+        about = (
+            made.name,
+            SETS[made.name].task,
+            f"{folder.parent.name}/{folder.name}",
+            name,
+            made.metric.name,
+            kind,
+            situations[name],
+        )
         found.append(Attempt(*about, *_gains(made.metric, pairs)))
     return found
 
@@ -278,7 +286,7 @@ def main() -> None:
     given = parser.parse_args()
     if given.what == "read":
         known = {(a.run, a.trial): a for a in recorded()}
-        for folder in given.runs:
+        for folder in (run for run in given.runs if (run / "made.json").exists()):  # others were cut short
             known |= {(a.run, a.trial): a for a in read(folder)}
         lines = [json.dumps(asdict(a)) for a in known.values()]
         ATTEMPTS.write_text("\n".join(lines) + "\n", encoding="utf-8")
