@@ -35,8 +35,9 @@ from multistep.engine.rundir import RunDirectory
 
 ATTEMPTS = Path(__file__).parent / "attempts.jsonl"
 TABLE = Path(__file__).parent.parent / "src/multistep/core/choice/priors.json"
-# What a row says before anything was recorded counts as so many attempts.
+# What a row says before anything was recorded counts as so many data sets.
 WEIGHT = 4.0
+MOST = 20.0  # tolerances, beyond which a gain counts as that
 # The same of a link, which is told by small differences of noisy gains.
 LINK_WEIGHT = 60.0
 LEAST_SPREAD = 1.0  # tolerances: no kind of attempt is known better than that
@@ -185,6 +186,10 @@ def fitted(attempts: Iterable[Attempt]) -> dict[tuple[str, str, str], tuple[Gain
     # The general before the particular: all moves before one, any situation before one, any task before one.
     keys = sorted({*by, *GUESSES}, key=lambda key: (key[0] != "move", key[1] != "any", key[2] != "any", key))
     for key in keys:
+        kind, situation, task = key
+        wider = (kind, situation, "any") if task != "any" else (kind, "any", "any")
+        if key not in GUESSES and wider != key and len(by.get(wider, [])) == len(by.get(key, [])):
+            continue  # all that is known of the kind is of this situation or task, and says nothing particular of it
         rows = {other: gain for other, (gain, _) in found.items()}
         guess = most_particular(GUESSES, *key)
         before = GUESSES.get(key) or Gain(most_particular(rows, *key).mean, guess.spread)
@@ -193,15 +198,20 @@ def fitted(attempts: Iterable[Attempt]) -> dict[tuple[str, str, str], tuple[Gain
 
 
 def _fit(attempts: Sequence[Attempt], before: Gain) -> Gain:
-    """The mean and the spread of true gains, which is less than that of those seen by the noise of seeing them."""
+    """The mean and the spread of true gains, which is less than that of those seen by the noise of seeing them.
+
+    Every data set counts once, however many attempts it saw: what they have in common is the set.
+    """
     if not attempts:
         return before
     # A single collapse says that such attempts can fail, not that they fail as far as it did.
-    gains = np.clip([a.gain for a in attempts], -20.0, 20.0)
-    noise = float(np.mean([min(a.error, 20.0) ** 2 for a in attempts]))
-    many = len(gains)
-    mean = (float(gains.sum()) + WEIGHT * before.mean) / (many + WEIGHT)
-    seen = float(np.mean((gains - mean) ** 2)) - noise
+    gains = np.clip([a.gain for a in attempts], -MOST, MOST)
+    sets = [a.data for a in attempts]
+    weights = np.array([1.0 / sets.count(data) for data in sets])
+    noise = float(weights @ np.array([min(a.error, MOST) ** 2 for a in attempts])) / weights.sum()
+    many = float(weights.sum())
+    mean = (float(weights @ gains) + WEIGHT * before.mean) / (many + WEIGHT)
+    seen = float(weights @ (gains - mean) ** 2) / many - noise
     variance = (many * max(seen, 0.0) + WEIGHT * before.spread**2) / (many + WEIGHT)
     return Gain(mean, max(LEAST_SPREAD, math.sqrt(variance)))
 
@@ -275,7 +285,7 @@ def table() -> None:
 def _likelihood(attempt: Attempt, priors: dict[tuple[str, str, str], Gain]) -> float:
     gain = most_particular(priors, attempt.kind, attempt.situation, attempt.task)
     variance = gain.spread**2 + attempt.error**2
-    value = min(20.0, max(-20.0, attempt.gain))
+    value = min(MOST, max(-MOST, attempt.gain))
     return -0.5 * (math.log(2 * math.pi * variance) + (value - gain.mean) ** 2 / variance)
 
 
