@@ -182,7 +182,7 @@ def test_a_budget_is_kept_and_chinese_works_as_well(tmp_path: Path) -> None:
     record = result(tmp_path)
     assert stopped == "budget"
     assert model == "run/model"
-    assert verdicts == 1
+    assert verdicts == sum(trial["verdict"] is not None for trial in record["trials"]) >= 1
     assert score == record["test"]["score"]
     assert record["seconds"]["total"] < 17
     words = multistep(tmp_path, "generate", "run/model", "--prompt", "春风", "--tokens", "20")
