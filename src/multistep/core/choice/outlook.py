@@ -31,8 +31,8 @@ from multistep.core.values.plan import Plan
 
 # A cooldown over half of the steps trains as far as three quarters of them at the plateau's rate.
 WHILE_COOLING = 0.5
-# Forecasts are this much less certain than the points around their curve say; on simulated curves nine in ten then lie
-# within the 90% that they claim (docs/choice.md).
+# Forecasts are this much less certain than the points around their curve say. On 200 simulated curves of each kind
+# 92% (power laws), 83% (exponential) and 94% (with spikes) of the gains then lie within bounds that should hold 90%.
 DOUBT = 1.5
 # Tolerances: how far a metric may be from what its loss implies. Smaller, and a loss that rises while accuracy still
 # gains ends trunks too soon; larger, and the loss says nothing.
