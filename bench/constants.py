@@ -27,7 +27,7 @@ def constants(path: Path) -> Iterator[tuple[str, str, str]]:
         if not names or len(value) > 60:  # a table, not a number
             continue
         behind = lines[node.end_lineno - 1].partition("  # ")[2] if node.end_lineno else ""
-        above = []
+        above: list[str] = []
         for line in reversed(lines[: node.lineno - 1]):
             if not line.startswith("# "):
                 break

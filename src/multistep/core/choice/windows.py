@@ -23,7 +23,7 @@ from multistep.core.values.recipe import Segment
 from multistep.core.values.trial import Window
 from multistep.core.values.units import Amount
 
-HOPELESS_LOOKS = 10
+HOPELESS_LOOKS = 10  # as many as a curve needs before it is called stable
 FINAL_STEPS = 24  # a window so short is not divided again
 LOOK_STEPS = 3  # of a window that is there for the look after it
 WHOLE = ("one-cycle", "multi-step")  # schedules that mean nothing unless they are finished
