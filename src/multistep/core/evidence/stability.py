@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
+from numpy.typing import NDArray
 
 from multistep.core.evidence.noise import Floats, inflation, spikeless, student
 from multistep.core.evidence.rises import explosion, significant_rise
@@ -159,19 +160,37 @@ def _forecast(at: Floats, loss: Floats, horizon_steps: float) -> tuple[Forecast,
     return forecast, falling
 
 
-def _fit(at: Floats, loss: Floats, horizon_steps: float, recent: int) -> tuple[Forecast, bool]:
-    """Bounds over all shapes, and whether the fall within the points from `recent` on is beyond doubt.
+@dataclass(frozen=True)
+class _Fit:
+    """Every shape fitted to a part of a curve: loss = level + size * shape(step), by least squares (shape: shapes).
 
-    Each shape is a line in a bent axis: loss = level + size * shape(step), by least squares. Its bound is
-    where its likelihood, profiled over level and size, has fallen as far as the error allows from the best
-    shape's: a badly fitting shape is granted less doubt, down to none.
+    unit: squared standard error of a mean of the points, their noise's duration in it. variance: of one point.
     """
+
+    first: float  # where shapes begin, in units of the last step
+    size: Floats
+    spread: Floats  # of each shape over the points
+    distance: Floats  # by how many units its error exceeds the best shape's
+    unit: float
+    variance: float
+    points: float
+    inflated: float
+
+    def at(self, ends: Sequence[float]) -> Floats:
+        """Every shape at these steps (shape: shapes, steps)."""
+        return _shapes(np.maximum(np.asarray(ends, dtype=np.float64), self.first))
+
+    def credence(self, plausible: NDArray[np.bool_] | None = None) -> Floats:
+        weight = np.exp(-0.5 * self.distance)
+        weight = weight if plausible is None else np.where(plausible, weight, 0.0)
+        return np.asarray(weight / weight.sum())
+
+
+def _fitted(at: Floats, loss: Floats, recent: int) -> _Fit:
+    """The shapes fitted to the points from `recent` on; spikes do not count."""
     x, y = at[recent:] / at[-1], loss[recent:]
     first = max(x[0], 0.5 * x[1])  # a power law has no value at step 0
-    end = 1.0 + horizon_steps / at[-1]
-    ends = np.array([first, 1.0, end])
     shapes = _shapes(np.maximum(x, first))
-    starts, now, later = _shapes(ends).T
     unmarked = spikeless(y)
     weight = unmarked / unmarked.sum()
     y = y - weight @ y
@@ -180,29 +199,37 @@ def _fit(at: Floats, loss: Floats, horizon_steps: float, recent: int) -> tuple[F
     size = (centred @ (weight * y)) / spread
     residuals = y - size[:, None] * centred
     errors = (residuals**2) @ weight
-
     points = float(unmarked.sum())
     chosen = int(np.argmin(errors))
-    rest = residuals[chosen] * unmarked
-    variance = errors[chosen] * points / max(points - 3.0, 1.0) + 1e-24
-    inflated = inflation(rest, points)
-    quantile = student(_error_per_look(len(at)), max(points / inflated - 2.0, 1.0))
-    unit = variance * inflated / points  # squared standard error of a mean
+    variance = float(errors[chosen]) * points / max(points - 3.0, 1.0) + 1e-24
+    inflated = inflation(residuals[chosen] * unmarked, points)
+    unit = variance * inflated / points
     distance = np.maximum(errors - errors[chosen], 0.0) / unit
-    doubt = np.sqrt(np.maximum(quantile**2 - distance, 0.0))
-    plausible = distance <= quantile**2
-    deviation = np.sqrt(unit / spread)
+    return _Fit(float(first), size, spread, distance, unit, variance, points, inflated)
+
+
+def _fit(at: Floats, loss: Floats, horizon_steps: float, recent: int) -> tuple[Forecast, bool]:
+    """Bounds over all shapes, and whether the fall within the points from `recent` on is beyond doubt.
+
+    A shape's bound is where its likelihood, profiled over level and size, has fallen as far as the error allows from
+    the best shape's: a badly fitting shape is granted less doubt, down to none.
+    """
+    fit = _fitted(at, loss, recent)
+    starts, now, later = fit.at([fit.first, 1.0, 1.0 + horizon_steps / at[-1]]).T
+    quantile = student(_error_per_look(len(at)), max(fit.points / fit.inflated - 2.0, 1.0))
+    doubt = np.sqrt(np.maximum(quantile**2 - fit.distance, 0.0))
+    plausible = fit.distance <= quantile**2
+    deviation = np.sqrt(fit.unit / fit.spread)
 
     reach = now - later
-    centre, swing = size * reach, doubt * deviation * np.abs(reach)
-    credence = np.where(plausible, np.exp(-0.5 * distance), 0.0)
+    centre, swing = fit.size * reach, doubt * deviation * np.abs(reach)
     forecast = Forecast(
-        expected=float(credence @ centre / credence.sum()),
+        expected=float(fit.credence(plausible) @ centre),
         low=float(np.min((centre - swing)[plausible])),
         high=float(np.max((centre + swing)[plausible])),
-        noise=float(np.sqrt(variance)),
+        noise=float(np.sqrt(fit.variance)),
     )
-    falls = size * (starts - now) - doubt * deviation * np.abs(starts - now)
+    falls = fit.size * (starts - now) - doubt * deviation * np.abs(starts - now)
     return forecast, bool(np.min(falls[plausible]) > 0.0)
 
 
@@ -220,27 +247,12 @@ def gain_between(
     at, loss = at[np.isfinite(loss)], loss[np.isfinite(loss)]
     if len(at) < MIN_POINTS:
         return None
-    recent = min(len(at) // 3, len(at) - MIN_POINTS, int(np.searchsorted(at, since)))
-    x, y = at[recent:] / at[-1], loss[recent:]
-    first = max(x[0], 0.5 * x[1])
-    shapes = _shapes(np.maximum(x, first))
-    begin, end = _shapes(np.maximum(np.array([since, until]) / at[-1], first)).T
-    unmarked = spikeless(y)
-    weight = unmarked / unmarked.sum()
-    y = y - weight @ y
-    centred = shapes - (shapes @ weight)[:, None]
-    spread = (centred**2) @ weight
-    size = (centred @ (weight * y)) / spread
-    errors = ((y - size[:, None] * centred) ** 2) @ weight
-    points = float(unmarked.sum())
-    chosen = int(np.argmin(errors))
-    variance = errors[chosen] * points / max(points - 3.0, 1.0) + 1e-24
-    unit = variance * inflation((y - size[chosen] * centred[chosen]) * unmarked, points) / points
-    credence = np.exp(-0.5 * np.maximum(errors - errors[chosen], 0.0) / unit)
-    credence /= credence.sum()
-    gains, reach = size * (begin - end), np.abs(begin - end)
+    fit = _fitted(at, loss, min(len(at) // 3, len(at) - MIN_POINTS, int(np.searchsorted(at, since))))
+    begin, end = fit.at([since / at[-1], until / at[-1]]).T
+    credence = fit.credence()
+    gains, reach = fit.size * (begin - end), np.abs(begin - end)
     mean = float(credence @ gains)
-    within, among = credence @ (unit / spread * reach**2), credence @ (gains - mean) ** 2
+    within, among = credence @ (fit.unit / fit.spread * reach**2), credence @ (gains - mean) ** 2
     return mean, float(np.sqrt(within + among))
 
 
