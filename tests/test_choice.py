@@ -267,3 +267,40 @@ def test_a_killed_run_that_weighs_decides_as_it_would_have(tmp_path: Path) -> No
         assert list(again.phase.trials) == list(straight.phase.trials)
         assert again.leader == straight.leader
         assert [t.weighed for t in again.phase.trials.values()] == [t.weighed for t in straight.phase.trials.values()]
+
+
+# Where nothing is weighed -------------------------------------------------------------------------------
+
+
+def test_named_moves_begin_from_the_plain_run_and_not_from_an_early_result(tmp_path: Path) -> None:
+    history = iterate(tmp_path / "run", FALLS_THEN_FLAT, moves=["decay-up"], tolerance=0.02)
+    first = history.phase.of_kind("control")[0]
+    assert first.step > 2000
+
+
+def test_a_split_that_tells_nothing_apart_still_lets_the_trunk_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("multistep.engine.simulate.BLOCKS", 8)
+    history = iterate(tmp_path / "run", POWER, budget="5m")
+    assert history.seconds == pytest.approx(300, rel=0.03)
+    assert max(t.step for t in history.phase.of_kind("control")) > 4000
+
+
+def test_pretrained_weights_without_a_budget_are_forked_up_to_four_epochs(tmp_path: Path) -> None:
+    class Pretrained(SimulatedWorkshop):
+        def open(self, *args: Any) -> Any:
+            learner, ready = super().open(*args)
+            return learner, replace(ready, facts=replace(ready.facts, pretrained=True, train_examples=6000))
+
+    clock, falls = FakeClock(), Curve("exponential", floor=1.4, drop=1.0, pace=800.0, noise_sd=0.0003)
+    workshop = Pretrained(falls, clock, None, NOISE)
+    history = execute(plan(recipe=RATE), tmp_path / "run", falls, clock=clock, workshop=workshop)
+    assert [t.step for t in history.phase.of_kind("control")] == [500, 1000, 2000]
+
+
+def test_a_trunk_is_as_fast_as_its_own_steps_whatever_was_tried_beside_it(tmp_path: Path) -> None:
+    """Sharpness-aware steps cost twice as much; what is left to the trunk is counted in its own."""
+    world = replace(NOISE, cost=lambda recipe: 1.0 + (recipe.sharpness > 0))
+    history = iterate(tmp_path / "run", FALLS_THEN_FLAT, world)
+    assert history.seconds == pytest.approx(600, rel=0.03)
