@@ -21,6 +21,7 @@ from multistep.engine.shipping import BASELINE_USAGE
 ReadTable = Callable[[str], Evaluation]
 LEAST_RERUNS = 3  # before anything is said of a move in general
 CONFIDENCE = 0.95
+SAME = 1e-4  # of the score's interval: a difference that nobody would name
 
 
 def result_of(history: History, read_table: ReadTable) -> dict[str, Any]:
@@ -101,6 +102,8 @@ def _chosen(record: TrialRecord, verdict: VerdictGiven, found: Mapping[str, Any]
     over = "its other ends" if plain else "the plain run"
     side = "better" if found["expected"] >= 0 else "worse"
     said = f"Chosen: {what}, expected {abs(found['expected']):.3g} {side} than {over}"
+    if abs(found["expected"]) < SAME * (verdict.interval.high - verdict.interval.low if verdict.interval else 0.0):
+        said = f"Chosen: {what}, expected to be as good as {over}"
     if verdict.rival != found["over"] or verdict.critical is None or not verdict.standard_error:
         return f"{said}; nothing is claimed."
     errors = (verdict.improvement or 0.0) / verdict.standard_error
