@@ -17,6 +17,7 @@ from multistep.core.values.judging import metric_of
 from multistep.core.values.plan import Plan
 
 LEAST_WINDOWS = 10  # below, the run is the plain run alone and no curve is judged
+LEAP = 3.0  # tolerances by which a cooldown gets worse from one look to the next, and is not believed to get better
 EXPLODED = 2.0  # times the recent training loss, and above where training began
 
 
@@ -48,7 +49,7 @@ def read_stability(plan: Plan, history: History, name: str) -> StabilityRead | N
     if left is not None and len(trial.trial.recipe.resolution) > 1 and trial.trial.kind == "trunk":
         return None  # scored at another size than it is trained at, a curve jumps; without an end, no trunk grows
     if rise := _rising_cooldown(plan, phase, trial, curve):
-        reason = f"worse by {rise:.4g} over the last two looks of the cooldown"
+        reason = f"worse by {rise:.4g} in the last looks of the cooldown"
         tolerance = plan.tolerance or metric_of(phase.started).tolerance(curve[-1].interval.score)
         return StabilityRead(name, trial.step, Stability.OVERFITTING, -rise, -rise, tolerance, reason)
     if len(curve) < 5 or (left is not None and (trial.step + left) / spacing(curve) < LEAST_WINDOWS):
@@ -87,18 +88,21 @@ def read_stability(plan: Plan, history: History, name: str) -> StabilityRead | N
 
 
 def _rising_cooldown(plan: Plan, phase: PhaseRecord, trial: TrialRecord, curve: Sequence[Evaluated]) -> float:
-    """By how much a cooldown got worse, if each of its last two looks is worse than the one before; else 0.
+    """By how much a cooldown got worse since its best look, if by its last two looks or by one that leaps; else 0.
 
     While the rate falls a loss has less and less noise and every reason to fall, so two rises of more than the
-    tolerance are enough, however few looks a short run has. Other metrics of a sample rise and fall by chance.
+    tolerance, or one of several, are enough, however few looks a short run has. Other metrics of a sample rise and
+    fall by chance.
     """
     metric = metric_of(phase.started)
     scores = [look.interval.score for look in curve[-3:]]
     if trial.trial.kind != "control" or metric.name not in OF_LOSS or len(trial.curve) < 2 or len(scores) < 3:
         return 0.0
     tolerance = plan.tolerance or metric.tolerance(scores[0])
-    rises = [metric.improvement(old, new) for old, new in itertools.pairwise(scores)]
-    return sum(rises) if all(rise > tolerance for rise in rises) else 0.0
+    first, last = (metric.improvement(old, new) for old, new in itertools.pairwise(scores))
+    if last > LEAP * tolerance:
+        return last
+    return first + last if min(first, last) > tolerance else 0.0
 
 
 def _loss_reading(
