@@ -16,8 +16,9 @@ from multistep.core.values.events import ACCOUNTS, Entry, Evaluated, PhaseReused
 from multistep.core.values.history import History, PhaseRecord, TrialRecord, fold
 from multistep.core.values.judging import metric_of
 from multistep.core.values.units import Amount, Unit
+from multistep.engine.chosen import leader_of
 from multistep.engine.journal import read_entries
-from multistep.engine.result import baseline_of, leader_of, shared_findings, sibling_control, trial_entry
+from multistep.engine.result import baseline_of, shared_findings, sibling_control, trial_entry
 from multistep.engine.rundir import RunDirectory, goes_on_by
 from multistep.report.state import has_failed, state_of, where_it_stands
 from multistep.report.words import (

@@ -1,0 +1,58 @@
+"""What a run chose, what it is expected to be worth, and whether that is proven: for result.json and for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from multistep.core.values.events import VerdictGiven
+from multistep.core.values.history import History, TrialRecord
+
+SAME = 1e-4  # of the score's interval: a difference that nobody would name
+
+
+def leader_of(history: History) -> dict[str, Any] | None:
+    """What was chosen, what it is expected to be worth over the plain run, and whether that is proven.
+
+    Over the plain run's best end, given all that was measured: a verdict that was given before the plain run came to
+    that end claims nothing of it.
+    """
+    if history.leader is None:
+        return None
+    verdict = history.leader
+    record = history.trial(verdict.trial)
+    expected = history.expected
+    phase = history.phases[record.trial.phase]
+    plain = [t.trial.id for t in phase.of_kind("control") if t.trial.length is None and t.trial.id in expected]
+    rivals = [name for name in plain if name != verdict.trial]
+    over = max(rivals, key=lambda name: expected[name]) if rivals and verdict.trial in expected else None
+    found = {
+        "trial": verdict.trial,
+        "move": record.trial.move,
+        "over": over,
+        "expected": expected[verdict.trial] - expected[over] if over else None,
+        "spread": verdict.spread if verdict.rival == over else None,
+        "proven": verdict.proven and verdict.rival == over,
+    }
+    return {**found, "sentence": _chosen(record, verdict, found)}
+
+
+def _chosen(record: TrialRecord, verdict: VerdictGiven, found: Mapping[str, Any]) -> str:
+    """`Chosen: restart, expected 0.018 better than the plain run; not proven (1.5 standard errors, 1.9 are asked).`"""
+    trial = record.trial
+    plain = trial.kind == "control" and trial.length is None
+    what = trial.move or (
+        "the average" if trial.kind == "average" else "the plain run" if plain else "going on unchanged"
+    )
+    if found["over"] is None:
+        return f"Chosen: {what}, the only one that was judged."
+    over = "its other ends" if plain else "the plain run"
+    side = "better" if found["expected"] >= 0 else "worse"
+    said = f"Chosen: {what}, expected {abs(found['expected']):.3g} {side} than {over}"
+    if abs(found["expected"]) < SAME * (verdict.interval.high - verdict.interval.low if verdict.interval else 0.0):
+        said = f"Chosen: {what}, expected to be as good as {over}"
+    if verdict.rival != found["over"] or verdict.critical is None or not verdict.standard_error:
+        return f"{said}; nothing is claimed."
+    errors = (verdict.improvement or 0.0) / verdict.standard_error
+    sure = "proven" if verdict.proven else "not proven"
+    return f"{said}; {sure} ({errors:.1f} standard errors, {verdict.critical:.1f} are asked)."
