@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from multistep.core.values.history import History, PhaseRecord, TrialRecord
 from multistep.core.values.plan import Plan
+from multistep.core.values.recipe import Recipe
 from multistep.core.values.units import Amount, Unit
 from multistep.errors import PlanError
 
@@ -42,11 +43,10 @@ class Allowance:
     unmeasured: bool = False
 
 
-def weighs(plan: Plan, phase: PhaseRecord) -> bool:
-    """Whether what is done with the time is weighed: there is a budget, and neither moves nor lengths are given."""
-    index = phase.started.phase
+def weighs(plan: Plan, index: int, recipe: Recipe) -> bool:
+    """Whether what a phase does with its time is weighed: a budget is given, and neither moves, length nor schedule."""
     unfixed = _open(plan, index) and plan.moves_of(index) == "auto"
-    return plan.budget is not None and unfixed and phase.started.recipe.schedule == "constant"
+    return plan.budget is not None and unfixed and recipe.schedule == "constant"
 
 
 def batch_size(phase: PhaseRecord) -> int:

@@ -81,7 +81,7 @@ def _of_epochs(history: History, plan: Plan) -> Fork | None:
 def _early(plan: Plan, history: History) -> Fork | None:
     phase = history.phase
     trunk, facts, recipe = phase.trunk, phase.started.facts, phase.started.recipe
-    if trunk is None or phase.of_kind("control") or not weighs(plan, phase):
+    if trunk is None or phase.of_kind("control") or not weighs(plan, phase.started.phase, phase.started.recipe):
         return None  # what an early result is compared with later is weighed, or nobody goes on from it
     if not recipe.cooldown_fraction or len(recipe.resolution) > 1:
         return None

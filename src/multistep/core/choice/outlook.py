@@ -34,12 +34,10 @@ WHILE_COOLING = 0.5
 # Forecasts are this much less certain than the points around their curve say. On 200 simulated curves of each kind
 # 92% (power laws), 83% (exponential) and 94% (with spikes) of the gains then lie within bounds that should hold 90%.
 DOUBT = 1.5
-# Tolerances: how far a metric may be from what its loss implies. Smaller, and a loss that rises while accuracy still
-# gains ends trunks too soon; larger, and the loss says nothing.
+# Tolerances: how far a metric may be from what its loss implies. A guess; smaller, and the loss decides.
 LOOSE = 2.5
 BEGINNING = Gain(10.0, 10.0)  # of going on where a curve has not shown yet where it goes
-# Of the way from the first looks to the baseline: a metric that has come less far has not begun to move. Half as much
-# and noise passes for a beginning; twice as much and slow learners are never asked whether they are done.
+# Of the way from the first looks to the baseline: a metric that has come less far has not begun to move. A guess.
 NOT_BEGUN = 0.25
 FEW = 3  # looks that are averaged at either end
 

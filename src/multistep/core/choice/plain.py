@@ -62,7 +62,11 @@ def after_trunk(plan: Plan, history: History, trunk: TrialRecord) -> Proposal | 
         return _control(plan, history, trunk, trunk.last_checkpoint, reason, cooldown=fork.cooldown_steps)
     left = allowance(plan, history, trunk).steps_left
     share = trunk.trial.recipe.cooldown_fraction
-    if weighs(plan, phase) and left is not None and left > CLOCK_SLACK * share * (trunk.step + left):
+    if (
+        weighs(plan, phase.started.phase, phase.started.recipe)
+        and left is not None
+        and left > CLOCK_SLACK * share * (trunk.step + left)
+    ):
         # The clock asked for nothing yet, so going on was weighed and found worth less than what could follow.
         choice = leaves_trunk(plan, history, trunk)
         reason = "what could follow is worth more than going on"

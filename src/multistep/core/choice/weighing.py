@@ -22,8 +22,7 @@ from multistep.core.values.trial import Proposal, Weighed
 # Bets are not independent: what one has found, the next does not find again. With 1 a run would count on finding all
 # of it and cut its trunk short for small bets; with 0 nothing would be kept for them.
 FADE = 0.7
-# Tolerances. Below it no candidate is begun: the rest of the budget is given back. A tenth of it changes nothing that a
-# person would see; ten times as much gives back time that had value.
+# Tolerances. Below it no candidate is begun, and the rest of the budget is given back. A guess.
 LEAST_WORTH = 0.02
 
 

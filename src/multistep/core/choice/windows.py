@@ -45,9 +45,7 @@ def left_by_curve(plan: Plan, record: TrialRecord) -> Stability | None:
     if not isinstance(plan.phase(record.trial.phase).until, Amount) and record.trial.recipe.schedule not in WHOLE:
         reasons |= {Stability.OVERFITTING}
         # Where what follows is weighed, a plateau is left when that is worth more, not when it is proven.
-        weighed = plan.budget is not None and plan.moves_of(record.trial.phase) == "auto"
-        constant = record.trial.recipe.schedule == "constant"
-        if record.trial.kind == "trunk" and not (weighed and constant):
+        if record.trial.kind == "trunk" and not weighs(plan, record.trial.phase, record.trial.recipe):
             reasons |= {Stability.STABLE}
     if record.reading.stability in reasons:
         return record.reading.stability
@@ -111,7 +109,9 @@ def _trunk_window(plan: Plan, history: History, trial: TrialRecord, left: Allowa
     if recipe.schedule == "one-cycle":
         return _one_cycle_window(trial, left)
     looked_at = bool(trial.done) and trial.done[-1].evaluation is not None
-    weighed = weighs(plan, history.phase) and not history.phase.started.facts.pretrained  # whose forks are fixed
+    weighed = (
+        weighs(plan, history.phase.started.phase, recipe) and not history.phase.started.facts.pretrained
+    )  # whose forks are fixed
     if looked_at and weighed and leaves_trunk(plan, history, trial):
         return None
     steps, until_cooldown = left.window_steps, 0
