@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -16,6 +17,7 @@ from multistep.errors import PlanError, nearest
 from multistep.tasks.hub import first_line, quietly
 from multistep.tasks.text.lean import LeanConfig, LeanGPT
 from multistep.tasks.text.lean_export import from_transformers, to_transformers
+from multistep.tasks.text.nats import nats_of_labels
 from multistep.tasks.text.preset import PRESETS, Preset
 from multistep.tasks.text.tokenizer import (
     END_OF_TEXT,
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 WEIGHTS = "model.safetensors"
+PROBED = 8  # tokens, of which a model is asked what it can do
 TRAINED_CONTEXT = "trained_context"  # a key of our own in config.json; how far a model can read is another matter
 
 
@@ -46,8 +49,26 @@ class Maker(Protocol):
     own_dropout: float  # what pretrained weights were trained with, as far as they say
     longest_context: int | None
 
+    @property
+    def packs(self) -> bool:
+        """Whether one row can hold several texts that do not see each other."""
+
     def build(self, seed: int) -> nn.Module: ...
     def logits(self, model: nn.Module, tokens_BT: Tensor) -> Tensor: ...
+    def token_nats(
+        self,
+        model: nn.Module,
+        tokens_BT: Tensor,
+        labels_BT: Tensor,
+        *,
+        positions_BT: Tensor | None = None,
+        label_smoothing: float = 0.0,
+    ) -> Tensor:
+        """The loss of each label in nats (float32; shape B, T), 0 where the label is IGNORED.
+
+        `positions_BT` begin anew at 0 where another text begins in a row: neither sees the other. Needs `packs`.
+        """
+
     def configure(self, model: nn.Module, recipe: Recipe) -> None: ...
     def write(self, model: nn.Module, folder: Path) -> None: ...
 
@@ -58,6 +79,7 @@ class LeanMaker:
     def __init__(self, config: LeanConfig, tokenizer: Tokenizer, weights: LeanGPT | None = None) -> None:
         self._config, self._weights = config, weights
         self.tokenizer, self.context, self.vocabulary = tokenizer, config.context, config.vocabulary
+        self.packs = False
         self.end = int(tokenizer.token_to_id(END_OF_TEXT) or 0)
         self.pretrained = weights is not None
         self.own_dropout = 0.0  # an export is of a model that is used
@@ -78,6 +100,18 @@ class LeanMaker:
     def logits(self, model: nn.Module, tokens_BT: Tensor) -> Tensor:
         logits: Tensor = model(tokens_BT)
         return logits
+
+    def token_nats(
+        self,
+        model: nn.Module,
+        tokens_BT: Tensor,
+        labels_BT: Tensor,
+        *,
+        positions_BT: Tensor | None = None,
+        label_smoothing: float = 0.0,
+    ) -> Tensor:
+        assert positions_BT is None, "a lean model reads one text a row"
+        return nats_of_labels(lambda hidden: hidden, self.logits(model, tokens_BT), labels_BT, label_smoothing)
 
     def configure(self, model: nn.Module, recipe: Recipe) -> None:
         assert isinstance(model, LeanGPT)
@@ -139,6 +173,54 @@ class TransformersMaker:
     def logits(self, model: nn.Module, tokens_BT: Tensor) -> Tensor:
         logits: Tensor = model(input_ids=tokens_BT, use_cache=False).logits
         return logits
+
+    def token_nats(
+        self,
+        model: nn.Module,
+        tokens_BT: Tensor,
+        labels_BT: Tensor,
+        *,
+        positions_BT: Tensor | None = None,
+        label_smoothing: float = 0.0,
+    ) -> Tensor:
+        more = {} if positions_BT is None else {"position_ids": positions_BT}
+        if not self._head_is_last:
+            logits_BTV = model(input_ids=tokens_BT, use_cache=False, **more).logits
+            return nats_of_labels(lambda logits: logits, logits_BTV, labels_BT, label_smoothing)
+        whole: Any = model
+        hidden_BTD = whole.base_model(input_ids=tokens_BT, use_cache=False, **more).last_hidden_state
+        return nats_of_labels(whole.get_output_embeddings(), hidden_BTD, labels_BT, label_smoothing)
+
+    @functools.cached_property
+    def _head_is_last(self) -> bool:
+        """Whether logits are what the output layer makes of the body's last states: some models scale or cap them."""
+        return self._alike(lambda model, tokens: model.get_output_embeddings()(model.base_model(tokens)[0]))
+
+    @functools.cached_property
+    def packs(self) -> bool:
+        """Asked of the model itself: those that know no positions, or look further than they say, do not."""
+        cut = PROBED // 2
+        positions = torch.arange(PROBED) % cut
+
+        def apart(model: Any, tokens: Tensor) -> Tensor:
+            both: Tensor = torch.cat([model(tokens[:, :cut]).logits, model(tokens[:, cut:]).logits], 1)
+            return both
+
+        return self._alike(apart, position_ids=positions[None].expand(2, -1))
+
+    def _alike(self, other: Callable[[Any, Tensor], Tensor], **more: Tensor) -> bool:
+        """Whether another way to logits of two short rows comes to the same as the model's own."""
+        tokens = torch.arange(2 * PROBED).view(2, PROBED) % self.vocabulary
+        model, training = self._model, self._model.training
+        model.eval()
+        try:
+            with torch.inference_mode():
+                own = model(tokens, use_cache=False, **more).logits
+                return torch.allclose(own, other(model, tokens), rtol=1e-3, atol=1e-4)
+        except (TypeError, ValueError, AttributeError, RuntimeError):
+            return False  # it has no such parts, or takes no positions
+        finally:
+            model.train(training)
 
     def configure(self, model: nn.Module, recipe: Recipe) -> None:
         places = _dropouts(model)

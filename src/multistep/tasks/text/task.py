@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from multistep.backends.torch.learner import Batch, TorchLearner, pick_device
@@ -79,10 +78,8 @@ class TextDomain:
         tokens_BT, labels_BT = batch
         if isinstance(model, LeanGPT) and not label_smoothing:
             return model.loss(tokens_BT, labels_BT)
-        logits_NV = self._maker.logits(model, tokens_BT).flatten(0, 1).float()
-        labels_N = labels_BT.flatten()
-        total = F.cross_entropy(logits_NV, labels_N, reduction="sum", label_smoothing=label_smoothing)
-        return total, torch.tensor(labels_N.numel(), device=total.device)
+        nats_BT = self._maker.token_nats(model, tokens_BT, labels_BT, label_smoothing=label_smoothing)
+        return nats_BT.sum(), torch.tensor(labels_BT.numel(), device=nats_BT.device)
 
     @property
     def settings(self) -> tuple[str, ...]:

@@ -1,0 +1,56 @@
+"""The loss of each token, without ever holding the logits of all of them where the vocabulary is large."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+IGNORED = -100  # a label that is not trained on, in the terms of torch and transformers
+# Logits at once: 128 MiB in float32, and as much again for their gradient. torch's own `linear_cross_entropy` holds
+# less, but took 1.8 to 2.5 times the seconds of the plain way on a CPU (1,024 tokens of 49,152, torch 2.13).
+MOST_LOGITS = 2**25
+
+
+def nats_of_labels(
+    head: Callable[[Tensor], Tensor], hidden_BTD: Tensor, labels_BT: Tensor, label_smoothing: float = 0.0
+) -> Tensor:
+    """The loss of each label in nats (float32; shape B, T), 0 where the label is IGNORED.
+
+    `head` makes logits of hidden states (shape N, D -> N, V). It is asked only for labels that count, in pieces whose
+    logits fit; with several pieces, their logits are computed again for the gradient instead of being kept.
+    """
+    wanted_N = (labels_BT.flatten() != IGNORED).nonzero().squeeze(1)
+    hidden_ND, labels_N = hidden_BTD.flatten(0, 1), labels_BT.flatten()
+    everything = len(wanted_N) == len(labels_N)
+    if not everything:
+        hidden_ND, labels_N = hidden_ND[wanted_N], labels_N[wanted_N]
+
+    def of(hidden_MD: Tensor, labels_M: Tensor) -> Tensor:
+        logits_MV = head(hidden_MD).float()
+        return F.cross_entropy(logits_MV, labels_M, reduction="none", label_smoothing=label_smoothing)
+
+    size = max(1, MOST_LOGITS // _vocabulary(head, hidden_ND))
+    if len(labels_N) <= size:
+        nats_N = of(hidden_ND, labels_N)
+    else:
+        pieces = zip(hidden_ND.split(size), labels_N.split(size), strict=True)
+        nats_N = torch.cat([_piece(of, hidden, labels) for hidden, labels in pieces])
+    if everything:
+        return nats_N.view(labels_BT.shape)
+    nats = nats_N.new_zeros(labels_BT.numel())
+    return nats.index_put((wanted_N,), nats_N).view(labels_BT.shape)
+
+
+def _piece(of: Callable[[Tensor, Tensor], Tensor], hidden: Tensor, labels: Tensor) -> Tensor:
+    if not torch.is_grad_enabled():
+        return of(hidden, labels)
+    again: Tensor = checkpoint(of, hidden, labels, use_reentrant=False)
+    return again
+
+
+def _vocabulary(head: Callable[[Tensor], Tensor], hidden_ND: Tensor) -> int:
+    return int(getattr(head, "out_features", hidden_ND.shape[-1]))

@@ -1,0 +1,74 @@
+"""Causal models of transformers: what is asked of them without trusting what they say of themselves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from multistep.tasks.text import nats
+from multistep.tasks.text.models import TransformersMaker
+from multistep.tasks.text.nats import IGNORED
+from multistep.tasks.text.tokenizer import byte_bpe_tokenizer
+
+TOKENIZER = byte_bpe_tokenizer(["a river runs through it, and over it a bridge"], 300)
+
+
+def maker(kind: str = "llama", **settings: Any) -> TransformersMaker:
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = AutoConfig.for_model(kind, vocab_size=300, **sizes, **settings)
+    with torch.random.fork_rng([]):
+        torch.manual_seed(0)
+        model = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
+    return TransformersMaker(model, TOKENIZER, pretrained=True, context=None, name="tiny")
+
+
+def rows() -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    tokens, labels = (torch.randint(0, 300, (3, 10), generator=generator) for _ in range(2))
+    labels[:, ::3] = IGNORED
+    return tokens, labels
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    # The second caps its logits after the output layer, the third adds no positions of its own.
+    [
+        ("llama", {"num_key_value_heads": 1}),
+        ("gemma2", {"num_key_value_heads": 1, "head_dim": 8, "final_logit_softcapping": 2.0}),
+        ("bloom", {"n_head": 2, "n_layer": 2}),
+    ],
+)
+def test_nats_of_labels_are_those_of_the_models_own_logits(
+    kind: str, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, (tokens, labels) = maker(kind, **settings), rows()
+    model: Any = made.build(0).eval()
+    expected = F.cross_entropy(model(tokens).logits.flatten(0, 1), labels.flatten(), reduction="none").view(3, 10)
+    gradients = torch.autograd.grad(expected.sum(), list(model.parameters()), allow_unused=True)
+    for most in (nats.MOST_LOGITS, 300 * 4):  # in one piece, and in pieces of four labels
+        monkeypatch.setattr(nats, "MOST_LOGITS", most)
+        found = made.token_nats(model, tokens, labels)
+        assert torch.allclose(found, expected, atol=1e-5)
+        assert (found[labels == IGNORED] == 0).all()
+        again = torch.autograd.grad(found.sum(), list(model.parameters()), allow_unused=True)
+        assert all(a is b is None or torch.allclose(a, b, atol=1e-4) for a, b in zip(again, gradients, strict=True))
+
+
+def test_a_model_that_can_be_packed_sees_no_neighbour() -> None:
+    made = maker("llama", num_key_value_heads=1)
+    tokens, labels = rows()
+    assert made.packs
+    model = made.build(0).eval()
+    positions = torch.cat([torch.arange(4), torch.arange(6)]).expand(3, -1)
+    with torch.inference_mode():
+        packed = made.token_nats(model, tokens, labels, positions_BT=positions)
+        alone = [made.token_nats(model, tokens[:, part], labels[:, part]) for part in (slice(0, 4), slice(4, 10))]
+    assert torch.allclose(packed, torch.cat(alone, 1), atol=1e-5)
+    # Told apart by where heads look, not by position: this kind of model reads across, and says so.
+    assert not maker("bloom", n_head=2, n_layer=2).packs
