@@ -321,6 +321,9 @@ class Noise:
         torch.manual_seed(seed)
         return nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(64, 3))
 
+    def origin(self, model: str | None = None) -> None:
+        return None
+
     def batch(self, position: int, size: int, seed: int, device: torch.device) -> Batch:
         generator = torch.Generator().manual_seed(position)
         pictures = 3 + 2 * torch.randn(size, 1, 6, 6, generator=generator)

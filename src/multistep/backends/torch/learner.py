@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,8 +14,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from multistep.backends.torch.adapters import FOLDER, Adapter, merge, write_adapter
 from multistep.backends.torch.batchnorm import batch_norms, recompute_statistics
 from multistep.backends.torch.optimizers import StepRule, build_optimizer
+from multistep.backends.torch.placing import Builder, adopted, built, copied, require_same_network
 from multistep.backends.torch.randomness import seed_torch, undisturbed
 from multistep.backends.torch.sharpness import uphill
 from multistep.backends.torch.weights import (
@@ -24,7 +25,6 @@ from multistep.backends.torch.weights import (
     STATE,
     as_os_errors,
     fill,
-    fill_shared,
     freeze,
     mean_weights,
     named,
@@ -43,14 +43,8 @@ SCORING_EXAMPLES = 512  # are enough for those that scoring needs
 Batch = tuple[Tensor, ...]
 
 
-class Domain(Protocol):
+class Domain(Builder, Protocol):
     """What a task gives to the learner for one phase: data, model and scores."""
-
-    def build(self, seed: int, model: str | None = None) -> nn.Module:
-        """The network that a recipe names, with its first weights, on the CPU; the same seed gives the same bits.
-
-        None is the task's own choice. Raises PlanError for one that the task does not have.
-        """
 
     def batch(self, position: int, size: int, seed: int, device: torch.device) -> Batch:
         """Examples `position` to `position + size` of the endless order that `seed` fixes, on the device."""
@@ -103,21 +97,21 @@ class TorchLearner:
     # Weights ----------------------------------------------------------------------------------------
 
     def initial(self, recipe: Recipe, seed: int, *, skip_examples: int = 0) -> None:
-        self._place(self._domain.build(seed, recipe.model), recipe, seed)
+        self._place(*built(self._domain, recipe, seed), recipe, seed)
         self._position = skip_examples
 
     def load(self, folder: Path, recipe: Recipe, seed: int, *, carry: Carry = "all", skip_examples: int = 0) -> None:
         tensors = load_file(folder / STATE)
         saved = read_counters(folder)
-        _require_model(saved, recipe, folder)
+        require_same_network(saved, recipe, folder, exact=carry == "all")
         if carry == "all" and (other := saved.get("optimizer", recipe.optimizer)) != recipe.optimizer:
             raise PlanError(
                 f"{folder.name} was saved under {other}, whose state means nothing to {recipe.optimizer}; carry the "
                 "weights alone"
             )
-        self._place(self._domain.build(seed, recipe.model), recipe, seed)
-        fill(self._model, tensors, "model.")
-        fill(self._average, tensors, "average.")
+        self._place(*built(self._domain, recipe, seed), recipe, seed)
+        fill(self._model, tensors, "model.", self._fixed)
+        self._fixed -= fill(self._average, tensors, "average.", self._fixed)
         if carry == "all":
             self._rule.load_state_tensors(part(tensors, "optimizer."))
         self._steps = saved["steps"]
@@ -125,21 +119,18 @@ class TorchLearner:
 
     def adopt(self, folder: Path, recipe: Recipe, seed: int, *, skip_examples: int = 0) -> None:
         saved = read_counters(folder)
-        if None not in (saved.get("model"), recipe.model):  # where one names none, what both have is taken
-            _require_model(saved, recipe, folder)
-        tensors = load_file(folder / STATE)
-        model = self._domain.build(seed, recipe.model)
-        fill_shared(model, tensors, "average.")
-        self._place(model, recipe, seed)
+        if None not in (named := (saved.get("model"), recipe.model)) and len(set(named)) > 1:
+            require_same_network(saved, recipe, folder, exact=False)  # where one names none, what both have is taken
+        self._place(*adopted(self._domain, recipe, seed, load_file(folder / STATE), saved), recipe, seed)
         self._position = skip_examples
 
     def average(self, folders: Sequence[Path], recipe: Recipe, seed: int) -> None:
         saved = [read_counters(folder) for folder in folders]
         for folder, state in zip(folders, saved, strict=True):
-            _require_model(state, recipe, folder)
-        model = self._domain.build(seed, recipe.model)
-        fill(model, mean_weights(folders), "average.")
-        self._place(model, recipe, seed)
+            require_same_network(state, recipe, folder, exact=True)
+        model, fixed = built(self._domain, recipe, seed)
+        fixed -= fill(model, mean_weights(folders), "average.", fixed)
+        self._place(model, fixed, recipe, seed)
         if self._norms:
             self._recompute_statistics(self._model, STATISTICS_BATCHES)
         # Whoever goes on from here reads on where the longest of them was.
@@ -151,13 +142,14 @@ class TorchLearner:
         old, new = saved.get("example_size", self._example_size), self._example_size
         return int(saved["position"] * old + new // 2) // new
 
-    def _place(self, model: nn.Module, recipe: Recipe, seed: int) -> None:
-        freeze(model, recipe.frozen)
-        self._recipe, self._seed = recipe, seed
+    def _place(self, model: nn.Module, fixed: Set[str], recipe: Recipe, seed: int) -> None:
+        """Stand at these weights; of what is `fixed`, adapters leave every bit as the task built it."""
+        freeze(model, recipe.frozen, fixed)
+        self._recipe, self._seed, self._fixed = recipe, seed, frozenset(fixed)
         self._micro_batch = None  # what did not fit under another recipe says nothing of this one
         self._example_size = self._domain.configure(model, recipe)
         self._model = model.to(self._device)
-        self._average = copy.deepcopy(self._model).requires_grad_(False).eval()
+        self._average = copied(self._model, self._fixed).requires_grad_(False).eval()
         self._steps = self._position = 0
         self._trained: list[Tensor] = [p for p in self._model.parameters() if p.requires_grad]
         pairs = zip(self._model.parameters(), self._average.parameters(), strict=True)
@@ -168,10 +160,11 @@ class TorchLearner:
 
     def save(self, folder: Path) -> None:
         parameters = dict(self._average.named_parameters())
+        own = {name: tensor for name, tensor in named(self._model) if name not in self._fixed}
         tensors = {
-            **{f"model.{name}": tensor for name, tensor in named(self._model)},
+            **{f"model.{name}": tensor for name, tensor in own.items()},
             # Buffers are those of training, whether or not somebody has looked since.
-            **{f"average.{n}": parameters[n] if n in parameters else t.clone() for n, t in named(self._model)},
+            **{f"average.{name}": parameters[name] if name in parameters else t.clone() for name, t in own.items()},
             **{f"optimizer.{name}": tensor for name, tensor in self._rule.state_tensors().items()},
         }
         on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
@@ -181,6 +174,7 @@ class TorchLearner:
             "example_size": self._example_size,
             "optimizer": self._recipe.optimizer,
             "model": self._recipe.model,
+            "adapter": adapter.to_json() if (adapter := Adapter.of(self._recipe)) else None,
         }
         (folder / COUNTERS).write_text(json.dumps(state), encoding="utf-8")
         with as_os_errors():
@@ -189,7 +183,13 @@ class TorchLearner:
 
     def export(self, folder: Path, card: str) -> str:
         self._make_average_ready()
-        return self._domain.export(self._average, folder, card)
+        adapter, origin = Adapter.of(self._recipe), self._domain.origin(self._recipe.model)
+        if adapter is None or origin is None:
+            return self._domain.export(self._average, folder, card)
+        weights = self._domain.export(merge(copied(self._average, frozenset())), folder, card)
+        if origin.source is not None and self._fixed:
+            write_adapter(self._average, adapter, origin, folder / FOLDER)
+        return weights
 
     # Training ---------------------------------------------------------------------------------------
 
@@ -343,16 +343,6 @@ class TorchLearner:
             with undisturbed(self._device):  # reading batches may draw
                 self._recompute_statistics(self._average, passes)
             self._average.eval()
-
-
-def _require_model(saved: Mapping[str, Any], recipe: Recipe, folder: Path) -> None:
-    """Weights of one network mean nothing to another, nor has their mean a meaning. Raises PlanError."""
-    of = saved.get("model", recipe.model)
-    if of != recipe.model:
-        raise PlanError(
-            f"{folder.name} holds weights of {of or 'another network'}, which say nothing to "
-            f"{recipe.model or 'this one'}; begin that one anew"
-        )
 
 
 def _step_rule(model: nn.Module, recipe: Recipe) -> StepRule:

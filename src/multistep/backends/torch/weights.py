@@ -6,7 +6,7 @@ import fnmatch
 import json
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,15 +20,18 @@ from multistep.errors import PlanError
 STATE, COUNTERS = "state.safetensors", "state.json"  # of a checkpoint
 
 
-def freeze(model: nn.Module, patterns: Sequence[str]) -> None:
-    """Exclude parameters by glob pattern. Raises PlanError for a pattern that matches none, or if none is left."""
+def freeze(model: nn.Module, patterns: Sequence[str], fixed: Set[str] = frozenset()) -> None:
+    """Exclude parameters by glob pattern, and those that adapters leave as they are.
+
+    Raises PlanError for a pattern that matches none, or if none is left.
+    """
     names = [name for name, _ in model.named_parameters()]
     for pattern in patterns:
         if not fnmatch.filter(names, pattern):
             shown = ", ".join([*names[:3], "...", *names[-2:]])
             raise PlanError(f"recipe.frozen: no parameter matches '{pattern}'; the model has {shown}")
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(not any(fnmatch.fnmatch(name, pattern) for pattern in patterns))
+        parameter.requires_grad_(name not in fixed and not any(fnmatch.fnmatch(name, pattern) for pattern in patterns))
     if not any(p.requires_grad for p in model.parameters()):
         raise PlanError("recipe.frozen: every parameter is frozen; leave some to train")
 
@@ -62,27 +65,50 @@ def part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
-def fill(model: nn.Module, tensors: dict[str, Tensor], prefix: str) -> None:
-    """Set every parameter and saved buffer from the tensors named with this prefix."""
+def fill(model: nn.Module, tensors: dict[str, Tensor], prefix: str, fixed: Set[str] = frozenset()) -> Set[str]:
+    """Set every parameter and saved buffer from the tensors named with this prefix, and return their names.
+
+    What is `fixed` may be missing, and an adapter's matrices may be of a lower rank.
+    """
+    found = set()
     with torch.no_grad():
         for name, tensor in named(model):
-            tensor.copy_(tensors[f"{prefix}{name}"])
+            if name in fixed and f"{prefix}{name}" not in tensors:
+                continue
+            saved = tensors[f"{prefix}{name}"]
+            if saved.shape != tensor.shape and is_adapter(name):
+                saved = widened(saved, tensor.cpu())
+            tensor.copy_(saved)
+            found.add(name)
+    return found
 
 
-def fill_shared(model: nn.Module, tensors: dict[str, Tensor], prefix: str) -> None:
-    """Set what has the same name and shape in both: of a phase of another task, the backbone.
+def is_adapter(name: str) -> bool:
+    return ".lora_" in name
+
+
+def widened(saved: Tensor, drawn: Tensor) -> Tensor:
+    """An adapter's matrix in the shape of a higher rank: of the same product, since the other one has zeros there."""
+    grown = drawn.clone() if saved.shape[1] == drawn.shape[1] else torch.zeros_like(drawn)
+    grown[: saved.shape[0], : saved.shape[1]] = saved
+    return grown
+
+
+def fill_shared(model: nn.Module, tensors: dict[str, Tensor], prefix: str) -> Set[str]:
+    """Set what has the same name and shape in both, and return its names: of a phase of another task, the backbone.
 
     Raises PlanError if there is nothing.
     """
-    shared = 0
+    shared = set()
     with torch.no_grad():
         for name, tensor in named(model):
             other = tensors.get(f"{prefix}{name}")
             if other is not None and other.shape == tensor.shape:
                 tensor.copy_(other)
-                shared += 1
+                shared.add(name)
     if not shared:
         raise PlanError("the phase before trained another model, of which this phase's has no part; give both one")
+    return shared
 
 
 def mean_weights(folders: Sequence[Path]) -> dict[str, Tensor]:

@@ -14,6 +14,7 @@ Schedule = Literal["constant", "one-cycle", "multi-step", "on-plateau"]
 CooldownShape = Literal["linear", "cosine", "1-sqrt"]
 Shape = Literal["warmup", "constant", "linear", "cosine", "1-sqrt"]
 Precision = Literal["auto", "float32", "bfloat16"]
+AdapterKind = Literal["lora", "dora", "rslora"]
 Setting = str | int | float | bool | tuple[str, ...] | tuple[int, ...] | tuple[float, float] | None
 
 
@@ -30,6 +31,10 @@ class Recipe:
     (None: the model's own); `augmentation` the strength of the task's augmentation, 0 to 1. `resolution` is the
     training size of images in pixels; of several, the trunk takes all but the last in turn, for equal shares.
     `model` names which of the task's networks is trained, where it has several (None: the task's own choice).
+
+    With an `adapter`, pretrained weights stay as they are, and matrices of `adapter_rank` beside the linear layers
+    whose names end in one of `adapter_targets` (none: all but the head) are trained; what they add is scaled by
+    `adapter_alpha` (None: twice the rank) over the rank, or over its root (rslora).
     """
 
     optimizer: OptimizerName = "muon"
@@ -55,6 +60,10 @@ class Recipe:
     frozen: tuple[str, ...] = ()
     precision: Precision = "auto"
     model: str | None = None
+    adapter: AdapterKind | Literal["none"] = "none"
+    adapter_rank: int = 16
+    adapter_alpha: float | None = None
+    adapter_targets: tuple[str, ...] = ()
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - read by planfile's TypeAdapter, not a field
 
@@ -74,6 +83,8 @@ class Recipe:
         check.within("augmentation", self.augmentation, 0, 1)
         check.within("layer_decay", self.layer_decay, 0, 1, open_low=True)
         check.within("context", self.context, 2, math.inf)
+        check.within("adapter_rank", self.adapter_rank, 1, math.inf)
+        check.within("adapter_alpha", self.adapter_alpha, 0, math.inf, open_low=True)
         for size in self.resolution:
             check.within("resolution", size, 4, math.inf)
         for beta in self.betas:

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from multistep.backends.torch.adapters import Origin
 from multistep.backends.torch.weights import as_os_errors
 from multistep.core.values.recipe import Recipe
 from multistep.errors import PlanError
@@ -57,6 +58,7 @@ class Maker(Protocol):
     classes: tuple[str, ...]
     form: Form  # what it was made for, and reads where a recipe names no sizes
     pretrained: bool
+    origin: Origin | None
     architecture: str
     description: str
     settings: tuple[str, ...]  # of dropout and resolution, those that it can have
@@ -84,6 +86,7 @@ class NetMaker:
         self._statistics = statistics
         self.classes, self.form = tuple(classes), form
         self.pretrained = weights is not None
+        self.origin = Origin(None) if weights is not None else None
         self.architecture = config.kind
         self.usage = NET_USAGE.format(**vars(form))
         blocks = f", {config.blocks} blocks" if config.kind == nets.RESNET else ""
@@ -150,6 +153,7 @@ class TransformersMaker:
     ) -> None:
         self._net, self._statistics, self._fresh = net, statistics, fresh
         self.form, self.pretrained = form, pretrained
+        self.origin = Origin(None, tuple(f"net.{name}" for name in fresh)) if pretrained else None
         labels = net.config.id2label
         self.classes = tuple(str(labels[i]) for i in range(len(labels)))
         self.architecture = str(net.config.model_type)

@@ -13,6 +13,7 @@ import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from multistep.backends.torch.adapters import Origin
 from multistep.backends.torch.learner import Batch, TorchLearner, pick_device
 from multistep.backends.torch.optimizers import usable_optimizers
 from multistep.core.evidence.metric import Evaluation
@@ -57,6 +58,9 @@ class ImageDomain:
     def build(self, seed: int, model: str | None = None) -> nn.Module:
         refuse_model(model)
         return self._maker.build(seed)
+
+    def origin(self, model: str | None = None) -> Origin | None:
+        return self._maker.origin
 
     def batch(self, position: int, size: int, seed: int, device: torch.device) -> Batch:
         """Bytes (B, C, H, W), labels, and the lots of augmentation."""

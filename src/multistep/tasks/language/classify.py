@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from multistep.backends.torch.adapters import Origin
 from multistep.backends.torch.learner import Batch
 from multistep.core.evidence.metric import Evaluation
 from multistep.core.values.recipe import Recipe
@@ -65,6 +66,9 @@ class ClassifyDomain:
 
     def build(self, seed: int, model: str | None = None) -> nn.Module:
         return self._named(model).network.build(seed)
+
+    def origin(self, model: str | None = None) -> Origin | None:
+        return self._named(model).network.origin
 
     def _named(self, model: str | None) -> Prepared:
         """The network that a recipe names; of one that names none, the task's own choice."""

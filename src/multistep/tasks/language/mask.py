@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from multistep.backends.torch.adapters import Origin
 from multistep.backends.torch.learner import Batch
 from multistep.core.evidence.metric import Evaluation, Floats
 from multistep.core.values.recipe import Recipe
@@ -47,6 +48,9 @@ class MaskDomain:
         if model != self.head.name:  # which a phase of classes in the same plan may name
             refuse_model(model)
         return self.head.build(seed)
+
+    def origin(self, model: str | None = None) -> Origin | None:
+        return self.head.origin
 
     @property
     def settings(self) -> tuple[str, ...]:

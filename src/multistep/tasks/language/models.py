@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from multistep.backends.torch.adapters import Origin
 from multistep.backends.torch.weights import as_os_errors
 from multistep.core.values.recipe import Recipe
 from multistep.errors import PlanError
@@ -86,6 +87,10 @@ class Head:
     @property
     def pretrained(self) -> bool:
         return self.encoder.pretrained
+
+    @property
+    def origin(self) -> Origin | None:
+        return Origin(self.encoder.source, self.fresh) if self.pretrained else None
 
     @property
     def context(self) -> int:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
+from multistep.backends.torch.adapters import Origin
 from multistep.core.values.recipe import Recipe
 from multistep.tasks.language.encode import Encoded
 from multistep.tasks.language.models import Scale
@@ -37,6 +38,8 @@ class Network(Protocol):
 
     @property
     def pretrained(self) -> bool: ...
+    @property
+    def origin(self) -> Origin | None: ...
     @property
     def context(self) -> int:
         """The most tokens that are read of a text."""

@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from multistep.backends.torch.adapters import Origin
 from multistep.backends.torch.weights import as_os_errors
 from multistep.core.values.recipe import Recipe
 from multistep.errors import PlanError
@@ -70,6 +71,7 @@ class SmallNetwork:
         self._weights = torch.tensor([0.0, 0.0, *weights])
         self.name = config.kind
         self.pretrained = trained is not None
+        self.origin = Origin(None) if trained is not None else None
         of = "n-grams" if config.kind == BAG else "characters" if config.spaceless else "words"
         self.description = f"{config.kind}, {len(vocabulary):,} {of}, width {config.width}"
         texts = '"It is raining.", "It is dry."' if config.pairs else '"It is as good as it can be."'

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from multistep.backends.torch.adapters import Origin
 from multistep.backends.torch.batchnorm import batch_norms
 from multistep.backends.torch.groups import kinds
 from multistep.backends.torch.learner import Batch, TorchLearner, pick_device
@@ -61,6 +62,9 @@ class OwnDomain:
     def build(self, seed: int, model: str | None = None) -> nn.Module:
         refuse_model(model)
         return self._opened.model.build()
+
+    def origin(self, model: str | None = None) -> Origin | None:
+        return Origin(None)  # nobody knows what the module that was given has seen
 
     def batch(self, position: int, size: int, seed: int, device: torch.device) -> Batch:
         # What the data set and the model draw, augmentation and noise, then follows from the place in the data.

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from multistep.backends.torch.adapters import Origin
 from multistep.backends.torch.weights import as_os_errors
 from multistep.core.values.recipe import Recipe
 from multistep.errors import PlanError
@@ -48,6 +49,7 @@ class CTCMaker:
         self, name: str, model: Any, processor: Processor, decoder: Decoder, *, fresh: Sequence[str] = ()
     ) -> None:
         self._model, self._processor, self._fresh = model, processor, fresh
+        self.origin: Origin | None = Origin(name, tuple(fresh))
         self.frontend: Frontend = processor
         self.decoder, self.alphabet = decoder, decoder.alphabet
         self.architecture = str(model.config.model_type)

@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from multistep.backends.torch.adapters import Origin
 from multistep.core.values.recipe import Recipe
 from multistep.tasks.folders import write_task
 from multistep.tasks.speech import nets
@@ -38,6 +39,7 @@ class Maker(Protocol):
     frontend: Frontend
     decoder: Decoder
     pretrained: bool
+    origin: Origin | None
     architecture: str
     description: str
     settings: tuple[str, ...]
@@ -71,6 +73,7 @@ class NetMaker:
         self._weights = weights
         self._statistics: tuple[Tensor, Tensor] | None = None
         self.pretrained = weights is not None
+        self.origin = Origin(None) if weights is not None else None
         self.architecture: str = config.kind
         parts = "recurrent layers" if config.kind == "deepspeech" else "gated convolutions"
         self.description = (

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from multistep.backends.torch.adapters import Origin
 from multistep.backends.torch.learner import Batch, TorchLearner, pick_device
 from multistep.backends.torch.optimizers import usable_optimizers
 from multistep.core.evidence.metric import Evaluation
@@ -71,6 +72,9 @@ class SpeechDomain:
     def build(self, seed: int, model: str | None = None) -> nn.Module:
         refuse_model(model)
         return self._maker.build(seed)
+
+    def origin(self, model: str | None = None) -> Origin | None:
+        return self._maker.origin
 
     def configure(self, model: nn.Module, recipe: Recipe) -> int:
         if recipe.label_smoothing:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
+from multistep.backends.torch.adapters import Origin
 from multistep.backends.torch.weights import as_os_errors
 from multistep.core.values.recipe import Recipe
 from multistep.errors import PlanError, nearest
@@ -50,6 +51,8 @@ class Maker(Protocol):
     longest_context: int | None
 
     @property
+    def origin(self) -> Origin | None: ...
+    @property
     def packs(self) -> bool:
         """Whether one row can hold several texts that do not see each other."""
 
@@ -80,6 +83,7 @@ class LeanMaker:
         self._config, self._weights = config, weights
         self.tokenizer, self.context, self.vocabulary = tokenizer, config.context, config.vocabulary
         self.packs = False
+        self.origin = Origin(None) if weights is not None else None
         self.end = int(tokenizer.token_to_id(END_OF_TEXT) or 0)
         self.pretrained = weights is not None
         self.own_dropout = 0.0  # an export is of a model that is used
@@ -152,6 +156,7 @@ class TransformersMaker:
         end = getattr(tokenizer, "eos_token_id", None)
         self.end = int(end if end is not None else self.tokenizer.token_to_id(END_OF_TEXT) or 0)
         self.pretrained = pretrained
+        self.origin = Origin(name) if pretrained else None
         self.own_dropout = max((module.p for module in _dropouts(model)), default=0.0)
         self.architecture = str(config.model_type)
         self.settings = tuple(

@@ -37,7 +37,7 @@ def nats_of_labels(
     if len(labels_N) <= size:
         nats_N = of(hidden_ND, labels_N)
     else:
-        pieces = zip(hidden_ND.split(size), labels_N.split(size), strict=True)
+        pieces = zip(torch.split(hidden_ND, size), torch.split(labels_N, size), strict=True)
         nats_N = torch.cat([_piece(of, hidden, labels) for hidden, labels in pieces])
     if everything:
         return nats_N.view(labels_BT.shape)

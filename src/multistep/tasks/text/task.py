@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from multistep.backends.torch.adapters import Origin
 from multistep.backends.torch.learner import Batch, TorchLearner, pick_device
 from multistep.backends.torch.optimizers import usable_optimizers
 from multistep.core.evidence.metric import Evaluation
@@ -66,6 +67,9 @@ class TextDomain:
     def build(self, seed: int, model: str | None = None) -> nn.Module:
         refuse_model(model)
         return self._maker.build(seed)
+
+    def origin(self, model: str | None = None) -> Origin | None:
+        return self._maker.origin
 
     def batch(self, position: int, size: int, seed: int, device: torch.device) -> Batch:
         starts = torch.from_numpy(self.order.starts(position, size, seed))

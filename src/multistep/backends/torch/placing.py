@@ -1,0 +1,95 @@
+"""The module that a recipe asks for, with its adapters, and weights of a checkpoint in it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+from multistep.backends.torch.adapters import Adapter, Origin, fixed_names, inject, merge
+from multistep.backends.torch.weights import fill_shared
+from multistep.core.values.recipe import Recipe
+from multistep.errors import PlanError
+
+
+class Builder(Protocol):
+    """What a task gives of its networks."""
+
+    def build(self, seed: int, model: str | None = None) -> nn.Module:
+        """The network that a recipe names, with its first weights, on the CPU; the same seed gives the same bits.
+
+        None is the task's own choice. Raises PlanError for one that the task does not have.
+        """
+
+    def origin(self, model: str | None = None) -> Origin | None:
+        """Where the weights of that network are from; None where they begin from nothing."""
+
+
+def built(builder: Builder, recipe: Recipe, seed: int) -> tuple[nn.Module, frozenset[str]]:
+    """The network with its adapters, and the names of the weights that these leave as they are."""
+    return _adapted(builder.build(seed, recipe.model), builder, Adapter.of(recipe), recipe, seed)
+
+
+def adopted(
+    builder: Builder, recipe: Recipe, seed: int, tensors: dict[str, Tensor], saved: Mapping[str, Any]
+) -> tuple[nn.Module, frozenset[str]]:
+    """The network with the averaged weights of another phase's checkpoint, so far as both have them.
+
+    An adapter of the same form goes on; another one is merged first, and the weights are then no longer those that
+    were pretrained, so that they are saved with the rest. Raises PlanError if they share none.
+    """
+    wanted, before = Adapter.of(recipe), Adapter.read(saved.get("adapter"))
+    if wanted == before:
+        model, fixed = built(builder, recipe, seed)
+        found = fill_shared(model, tensors, "average.")
+        return model, fixed - found
+    model, _ = _adapted(builder.build(seed, recipe.model), builder, before, recipe, seed)
+    fill_shared(model, tensors, "average.")
+    model, _ = _adapted(merge(model) if before else model, builder, wanted, recipe, seed)
+    return model, frozenset()
+
+
+def _adapted(
+    model: nn.Module, builder: Builder, adapter: Adapter | None, recipe: Recipe, seed: int
+) -> tuple[nn.Module, frozenset[str]]:
+    if adapter is None:
+        return model, frozenset()
+    origin = builder.origin(recipe.model)
+    if origin is None:
+        raise PlanError(
+            f"recipe.adapter is {adapter.kind}, but this model begins from nothing, and weights that nothing has "
+            "trained are not worth keeping as they are; set it to none, or name a pretrained model"
+        )
+    inject(model, adapter, origin, seed)
+    return model, fixed_names(model)
+
+
+def copied(model: nn.Module, fixed: frozenset[str]) -> nn.Module:
+    """A copy whose weights can change; what is `fixed` is the same memory in both."""
+    return copy.deepcopy(model, {id(p): p for name, p in model.named_parameters() if name in fixed})
+
+
+def require_same_network(saved: Mapping[str, Any], recipe: Recipe, folder: Path, *, exact: bool) -> None:
+    """Weights of one network mean nothing to another, nor has their mean a meaning. Raises PlanError.
+
+    An adapter of a lower rank is the same function in a higher one; with `exact`, an optimizer's state is not.
+    """
+    of = saved.get("model", recipe.model)
+    if of != recipe.model:
+        raise PlanError(
+            f"{folder.name} holds weights of {of or 'another network'}, which say nothing to "
+            f"{recipe.model or 'this one'}; begin that one anew"
+        )
+    before, wanted = Adapter.read(saved.get("adapter")), Adapter.of(recipe)
+    if before == wanted or (not exact and before is not None and before.grows_into(wanted)):
+        return
+    raise PlanError(
+        f"{folder.name} was trained with {_said(before)}, this recipe asks for {_said(wanted)}; begin that one anew"
+    )
+
+
+def _said(adapter: Adapter | None) -> str:
+    return f"{adapter.kind} of rank {adapter.rank}" if adapter else "all weights"

@@ -1,0 +1,129 @@
+"""Adapters: little matrices beside frozen weights, of the learner and of what comes out."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from test_text_models import maker, rows
+from torch import Tensor
+
+from multistep.backends.torch.learner import TorchLearner
+from multistep.core.values.recipe import Recipe
+from multistep.errors import PlanError
+from multistep.tasks.text.models import TransformersMaker
+from multistep.tasks.text.splits import TextSplits
+from multistep.tasks.text.task import TextDomain
+
+pytest.importorskip("peft")
+TEXT = "a river runs through it, and over it a bridge of stone and rope; " * 40
+LORA = Recipe("adamw", 1e-2, batch_size=2, weight_decay=0.0, warmup_steps=0, adapter="lora", adapter_rank=2)
+WHOLE = replace(LORA, adapter="none")
+RATES = [1e-2] * 4
+
+
+def learner(of: TransformersMaker | None = None) -> TorchLearner:
+    splits = TextSplits((TEXT,), (TEXT,), (TEXT,), contiguous=True, fingerprint="", notes=())
+    domain = TextDomain(splits, of or maker(num_key_value_heads=1), 16)
+    return TorchLearner(domain, lambda: False, torch.device("cpu"))
+
+
+def saved(made: TorchLearner, folder: Path) -> dict[str, Tensor]:
+    folder.mkdir(parents=True)
+    made.save(folder)
+    return load_file(folder / "state.safetensors")
+
+
+def logits(model: Any) -> Tensor:
+    with torch.inference_mode():
+        found: Tensor = model(rows()[0]).logits
+    return found
+
+
+@pytest.mark.parametrize("kind", ["lora", "dora", "rslora"])
+def test_only_the_adapter_is_trained_and_saved_and_it_continues_exactly(kind: Any, tmp_path: Path) -> None:
+    recipe = replace(LORA, adapter=kind)
+    one = learner()
+    one.initial(recipe, 0)
+    untouched = logits(one._model)
+    assert torch.allclose(untouched, logits(maker(num_key_value_heads=1).build(0)), atol=1e-5)  # B begins at zero
+    one.advance(RATES)
+    half = saved(one, tmp_path / "half")
+    assert all(".lora_" in name for name in half), "the frozen base is in no checkpoint"
+    one.advance(RATES)
+    other = learner()
+    other.load(tmp_path / "half", recipe, 0)
+    other.advance(RATES)
+    straight, resumed = saved(one, tmp_path / "straight"), saved(other, tmp_path / "resumed")
+    assert straight.keys() == resumed.keys()
+    assert all(torch.equal(straight[name], resumed[name]) for name in straight)
+    assert not torch.allclose(logits(one._model), untouched, atol=1e-3)
+
+
+def test_a_higher_rank_is_the_same_function_and_whole_weights_are_refused(tmp_path: Path) -> None:
+    one = learner()
+    one.initial(LORA, 0)
+    one.advance(RATES)
+    saved(one, tmp_path / "low")
+    wider = learner()
+    wider.load(tmp_path / "low", replace(LORA, adapter_rank=4), 1, carry="weights")
+    assert torch.allclose(logits(wider._model), logits(one._model), atol=1e-5)
+    wider.advance(RATES)
+    with pytest.raises(PlanError, match="low was trained with lora of rank 2, this recipe asks for all weights"):
+        learner().load(tmp_path / "low", WHOLE, 0, carry="weights")
+
+
+@pytest.mark.parametrize(("before", "after"), [(LORA, WHOLE), (WHOLE, LORA), (LORA, LORA)])
+def test_the_next_phase_goes_on_from_the_same_function_whatever_it_trains(
+    before: Recipe, after: Recipe, tmp_path: Path
+) -> None:
+    one = learner()
+    one.initial(before, 0)
+    one.advance(RATES)
+    saved(one, tmp_path / "first")
+    two = learner()
+    two.adopt(tmp_path / "first", after, 1)
+    assert torch.allclose(logits(two._model), logits(one._average), atol=1e-5)
+    two.advance(RATES)
+    saved(two, tmp_path / "second")  # of a base that is no longer the pretrained one, all of it
+    three = learner()
+    three.load(tmp_path / "second", after, 1)
+    assert torch.allclose(logits(three._model), logits(two._model), atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing.:FutureWarning")  # peft's, of transformers
+def test_out_come_the_merged_model_and_an_adapter_that_peft_loads(tmp_path: Path) -> None:
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    base = tmp_path / "base"
+    of = maker(num_key_value_heads=1)
+    of.write(of.build(0), base)
+    of = TransformersMaker(of._model, of.tokenizer, pretrained=True, context=None, name=str(base))
+    made = learner(of)
+    made.initial(LORA, 0)
+    made.advance(RATES)
+    out = tmp_path / "out"
+    out.mkdir()
+    made.export(out, "card")
+    merged = AutoModelForCausalLM.from_pretrained(out)
+    assert torch.allclose(logits(merged), logits(made._average), atol=1e-5)
+    config = json.loads((out / "adapter" / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == str(base)
+    onto = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), str(out / "adapter"))
+    assert torch.allclose(logits(onto), logits(merged), atol=1e-5)
+    assert torch.allclose(logits(made._average), logits(merged), atol=1e-5), "the run goes on with what it had"
+
+
+def test_what_cannot_be_adapted_is_named() -> None:
+    with pytest.raises(PlanError, match=r"no linear layer is named 'q_prj'; .*Did you mean 'q_proj'"):
+        learner().initial(replace(LORA, adapter_targets=("q_prj",)), 0)
+    nothing = maker(num_key_value_heads=1)
+    nothing.origin = None
+    with pytest.raises(PlanError, match=r"recipe\.adapter is lora, but this model begins from nothing"):
+        learner(nothing).initial(LORA, 0)
