@@ -16,7 +16,7 @@ from torch import Tensor
 from multistep.backends.torch.learner import TorchLearner
 from multistep.core.values.recipe import Recipe
 from multistep.errors import PlanError
-from multistep.tasks.text.models import TransformersMaker
+from multistep.tasks.text.causal import TransformersMaker
 from multistep.tasks.text.splits import TextSplits
 from multistep.tasks.text.task import TextDomain
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from multistep.tasks.text import nats
-from multistep.tasks.text.models import TransformersMaker
+from multistep.tasks.text.causal import TransformersMaker
 from multistep.tasks.text.nats import IGNORED
 from multistep.tasks.text.tokenizer import byte_bpe_tokenizer
 

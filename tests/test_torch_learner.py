@@ -26,7 +26,8 @@ from multistep.core.values.plan import DataSpec
 from multistep.core.values.recipe import OptimizerName, Recipe
 from multistep.engine.learner import Interrupted
 from multistep.errors import DataError, PlanError
-from multistep.tasks.text.models import TransformersMaker, make_preset
+from multistep.tasks.text.causal import TransformersMaker
+from multistep.tasks.text.models import make_preset
 from multistep.tasks.text.preset import Preset, Shape
 from multistep.tasks.text.splits import TextSplits
 from multistep.tasks.text.stream import ReadingOrder, read_stream

@@ -6,10 +6,14 @@ import os
 import platform
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 import torch
 
 from multistep.backends.torch.learner import pick_device
+
+CONTAINER_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+UNKNOWN_MEMORY = 8 * 2**30
 
 
 def versions_of(*packages: str) -> Mapping[str, str]:
@@ -28,6 +32,17 @@ def device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return platform.processor() or platform.machine() if device.type == "cpu" else device.type
+
+
+def total_memory(device: torch.device) -> int:
+    """Bytes that a device has: of a CPU what this process may use of the machine's, a container's limit included."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    if not hasattr(os, "sysconf"):  # Windows
+        return UNKNOWN_MEMORY
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limits = [path.read_text().strip() for path in map(Path, CONTAINER_LIMITS) if path.is_file()]
+    return min(machine, *(int(limit) for limit in limits if limit.isdecimal()), machine)
 
 
 def _version(package: str) -> str:

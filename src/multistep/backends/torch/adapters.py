@@ -7,7 +7,7 @@ built, so that a task needs to know nothing of them, and merged into its weights
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -27,11 +27,15 @@ ALPHA_PER_RANK = 2.0  # where the recipe names no alpha
 class Origin:
     """Where a model's pretrained weights are from: a folder or hub id (None: a module that the user gave).
 
-    `fresh` names the parameters that they lack, a new head's, which are trained whole whatever is frozen.
+    `fresh` names the parameters that they lack, a new head's, which are trained whole whatever is frozen. `share`
+    makes a module around the weights themselves, for whoever does not write to them. `half` tells that they were
+    published in bfloat16, so that they lose nothing by being held in it.
     """
 
     source: str | None
     fresh: tuple[str, ...] = ()
+    share: Callable[[], nn.Module] | None = None
+    half: bool = False
 
 
 @dataclass(frozen=True)
@@ -102,6 +106,13 @@ def merge(model: nn.Module) -> nn.Module:
 def fixed_names(model: nn.Module) -> frozenset[str]:
     """The weights that adapters leave as they are, which nobody needs to save or to average."""
     return frozenset(name for name, p in model.named_parameters() if not p.requires_grad)
+
+
+def hold_in_half(model: nn.Module, fixed: Set[str]) -> None:
+    """Keep frozen matrices in bfloat16: half the memory, and the very numbers where they were published so."""
+    for name, parameter in model.named_parameters():
+        if name in fixed and parameter.ndim > 1:
+            parameter.data = parameter.data.to(torch.bfloat16)
 
 
 def write_adapter(model: nn.Module, adapter: Adapter, origin: Origin, folder: Path) -> None:

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from multistep.backends.torch.adapters import FOLDER, Adapter, merge, write_adapter
+from multistep.backends.torch.adapters import FOLDER, Adapter, hold_in_half, merge, write_adapter
 from multistep.backends.torch.batchnorm import batch_norms, recompute_statistics
 from multistep.backends.torch.optimizers import StepRule, build_optimizer
 from multistep.backends.torch.placing import Builder, adopted, built, copied, require_same_network
@@ -87,12 +87,19 @@ def pick_device() -> torch.device:
 class TorchLearner:
     """Trains one phase of a plan on one device. Implements engine.learner.Learner."""
 
-    def __init__(self, domain: Domain, should_stop: Callable[[], bool], device: torch.device | None = None) -> None:
-        self._domain = domain
+    def __init__(
+        self,
+        domain: Domain,
+        should_stop: Callable[[], bool],
+        device: torch.device | None = None,
+        at_once: Callable[[], int | None] = lambda: None,
+    ) -> None:
+        """`at_once` tells how many examples of the recipe that is placed a pass should hold; None: the whole batch."""
+        self._domain, self._at_once = domain, at_once
         self._should_stop = should_stop
         self._device = device or pick_device()
         self._rule: StepRule
-        self._micro_batch: int | None = None  # halved when memory runs out; the effective batch stays
+        self._micro_batch: int | None = None  # of a pass; halved when memory runs out; the effective batch stays
 
     # Weights ----------------------------------------------------------------------------------------
 
@@ -109,7 +116,7 @@ class TorchLearner:
                 f"{folder.name} was saved under {other}, whose state means nothing to {recipe.optimizer}; carry the "
                 "weights alone"
             )
-        self._place(*built(self._domain, recipe, seed), recipe, seed)
+        self._place(*built(self._domain, recipe, seed, own_base=bool(saved.get("own_base"))), recipe, seed)
         fill(self._model, tensors, "model.", self._fixed)
         self._fixed -= fill(self._average, tensors, "average.", self._fixed)
         if carry == "all":
@@ -128,7 +135,8 @@ class TorchLearner:
         saved = [read_counters(folder) for folder in folders]
         for folder, state in zip(folders, saved, strict=True):
             require_same_network(state, recipe, folder, exact=True)
-        model, fixed = built(self._domain, recipe, seed)
+        own_base = any(state.get("own_base") for state in saved)
+        model, fixed = built(self._domain, recipe, seed, own_base=own_base)
         fixed -= fill(model, mean_weights(folders), "average.", fixed)
         self._place(model, fixed, recipe, seed)
         if self._norms:
@@ -146,9 +154,12 @@ class TorchLearner:
         """Stand at these weights; of what is `fixed`, adapters leave every bit as the task built it."""
         freeze(model, recipe.frozen, fixed)
         self._recipe, self._seed, self._fixed = recipe, seed, frozenset(fixed)
-        self._micro_batch = None  # what did not fit under another recipe says nothing of this one
         self._example_size = self._domain.configure(model, recipe)
+        self._micro_batch = self._at_once()  # what did not fit under another recipe says nothing of this one
         self._model = model.to(self._device)
+        origin = self._domain.origin(recipe.model)
+        if self._fixed and origin and origin.half and self._reduced:
+            hold_in_half(self._model, self._fixed)
         self._average = copied(self._model, self._fixed).requires_grad_(False).eval()
         self._steps = self._position = 0
         self._trained: list[Tensor] = [p for p in self._model.parameters() if p.requires_grad]
@@ -175,6 +186,7 @@ class TorchLearner:
             "optimizer": self._recipe.optimizer,
             "model": self._recipe.model,
             "adapter": adapter.to_json() if (adapter := Adapter.of(self._recipe)) else None,
+            "own_base": not self._fixed,
         }
         (folder / COUNTERS).write_text(json.dumps(state), encoding="utf-8")
         with as_os_errors():
@@ -186,7 +198,7 @@ class TorchLearner:
         adapter, origin = Adapter.of(self._recipe), self._domain.origin(self._recipe.model)
         if adapter is None or origin is None:
             return self._domain.export(self._average, folder, card)
-        weights = self._domain.export(merge(copied(self._average, frozenset())), folder, card)
+        weights = self._domain.export(merge(copied(self._average, frozenset()).float()), folder, card)
         if origin.source is not None and self._fixed:
             write_adapter(self._average, adapter, origin, folder / FOLDER)
         return weights
@@ -284,14 +296,16 @@ class TorchLearner:
     def _gradient_list(self) -> list[Tensor]:
         return [p.grad for p in self._trained if p.grad is not None]
 
+    @property
+    def _reduced(self) -> bool:
+        """Whether products are computed in bfloat16."""
+        if self._recipe.precision != "auto":
+            return self._recipe.precision == "bfloat16"
+        # It pays on GPUs that have it; on CPUs without AMX it is 3.4 times slower.
+        return self._device.type == "cuda" and torch.cuda.is_bf16_supported()
+
     def _precision(self) -> AbstractContextManager[object]:
-        wanted = self._recipe.precision
-        if wanted == "auto":
-            # bfloat16 pays on GPUs that have it; on CPUs without AMX it is 3.4 times slower.
-            wanted = "bfloat16" if self._device.type == "cuda" and torch.cuda.is_bf16_supported() else "float32"
-        if wanted == "bfloat16":
-            return torch.autocast(self._device.type, dtype=torch.bfloat16)
-        return nullcontext()
+        return torch.autocast(self._device.type, dtype=torch.bfloat16) if self._reduced else nullcontext()
 
     def _update_average(self) -> None:
         """Move the average towards the weights; its horizon is a fixed share of the steps so far."""

@@ -28,9 +28,15 @@ class Builder(Protocol):
         """Where the weights of that network are from; None where they begin from nothing."""
 
 
-def built(builder: Builder, recipe: Recipe, seed: int) -> tuple[nn.Module, frozenset[str]]:
-    """The network with its adapters, and the names of the weights that these leave as they are."""
-    return _adapted(builder.build(seed, recipe.model), builder, Adapter.of(recipe), recipe, seed)
+def built(builder: Builder, recipe: Recipe, seed: int, *, own_base: bool = False) -> tuple[nn.Module, frozenset[str]]:
+    """The network with its adapters, and the names of the weights that these leave as they are.
+
+    These are shared with the task, unless they are to be written to (`own_base`).
+    """
+    adapter, origin = Adapter.of(recipe), builder.origin(recipe.model)
+    share = origin.share if adapter and origin and not own_base else None
+    model = share() if share else builder.build(seed, recipe.model)
+    return _adapted(model, builder, adapter, recipe, seed)
 
 
 def adopted(
@@ -43,7 +49,7 @@ def adopted(
     """
     wanted, before = Adapter.of(recipe), Adapter.read(saved.get("adapter"))
     if wanted == before:
-        model, fixed = built(builder, recipe, seed)
+        model, fixed = built(builder, recipe, seed, own_base=bool(saved.get("own_base")))
         found = fill_shared(model, tensors, "average.")
         return model, fixed - found
     model, _ = _adapted(builder.build(seed, recipe.model), builder, before, recipe, seed)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -12,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from multistep.backends.torch.adapters import Origin
-from multistep.backends.torch.weights import as_os_errors
 from multistep.core.values.recipe import Recipe
 from multistep.errors import PlanError, nearest
 from multistep.tasks.hub import first_line, quietly
+from multistep.tasks.text.causal import TransformersMaker
 from multistep.tasks.text.lean import LeanConfig, LeanGPT
 from multistep.tasks.text.lean_export import from_transformers, to_transformers
 from multistep.tasks.text.nats import nats_of_labels
@@ -32,8 +31,6 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 WEIGHTS = "model.safetensors"
-PROBED = 8  # tokens, of which a model is asked what it can do
-TRAINED_CONTEXT = "trained_context"  # a key of our own in config.json; how far a model can read is another matter
 
 
 class Maker(Protocol):
@@ -57,6 +54,9 @@ class Maker(Protocol):
         """Whether one row can hold several texts that do not see each other."""
 
     def build(self, seed: int) -> nn.Module: ...
+    def at_once(self, context: int) -> int | None:
+        """How many rows of so many tokens a pass should hold in training; None: as many as there are."""
+
     def logits(self, model: nn.Module, tokens_BT: Tensor) -> Tensor: ...
     def token_nats(
         self,
@@ -117,6 +117,9 @@ class LeanMaker:
         assert positions_BT is None, "a lean model reads one text a row"
         return nats_of_labels(lambda hidden: hidden, self.logits(model, tokens_BT), labels_BT, label_smoothing)
 
+    def at_once(self, context: int) -> None:
+        return None  # small, and its batches are
+
     def configure(self, model: nn.Module, recipe: Recipe) -> None:
         assert isinstance(model, LeanGPT)
         model.dropout = recipe.dropout
@@ -140,121 +143,6 @@ class LeanMaker:
         generation = {"bos_token_id": self.end, "eos_token_id": self.end, "pad_token_id": self.end}
         (folder / "generation_config.json").write_text(json.dumps(generation, indent=2), encoding="utf-8")
         save_tokenizer(self.tokenizer, folder, model.config.context)
-
-
-class TransformersMaker:
-    """Any causal model that transformers has: of a local folder, of the hub, or an architecture from nothing."""
-
-    def __init__(self, model: Any, tokenizer: Any, *, pretrained: bool, context: int | None, name: str) -> None:
-        self._model, self._hub_tokenizer = model, tokenizer
-        self.tokenizer = tokenizer.backend_tokenizer if hasattr(tokenizer, "backend_tokenizer") else tokenizer
-        config = model.config.get_text_config()
-        own = int(getattr(config, "max_position_embeddings", 0) or getattr(config, "n_positions", 0) or 1024)
-        self.longest_context: int | None = own
-        self.context = min(context or getattr(model.config, TRAINED_CONTEXT, None) or min(own, 512), own)
-        self.vocabulary = int(config.vocab_size)
-        end = getattr(tokenizer, "eos_token_id", None)
-        self.end = int(end if end is not None else self.tokenizer.token_to_id(END_OF_TEXT) or 0)
-        self.pretrained = pretrained
-        self.origin = Origin(name) if pretrained else None
-        self.own_dropout = max((module.p for module in _dropouts(model)), default=0.0)
-        self.architecture = str(config.model_type)
-        self.settings = tuple(
-            name for name, there in (("dropout", _dropouts(model)), ("context", self.context < own)) if there
-        )
-        self.description = f"{name} ({type(model).__name__}), context {self.context}, {self.vocabulary} tokens"
-
-    def build(self, seed: int) -> nn.Module:
-        import copy
-
-        if self.pretrained:
-            module: nn.Module = copy.deepcopy(self._model)
-            return module
-        with torch.random.fork_rng([]):
-            torch.manual_seed(seed)
-            fresh: nn.Module = type(self._model)(copy.deepcopy(self._model.config))
-        return fresh
-
-    def logits(self, model: nn.Module, tokens_BT: Tensor) -> Tensor:
-        logits: Tensor = model(input_ids=tokens_BT, use_cache=False).logits
-        return logits
-
-    def token_nats(
-        self,
-        model: nn.Module,
-        tokens_BT: Tensor,
-        labels_BT: Tensor,
-        *,
-        positions_BT: Tensor | None = None,
-        label_smoothing: float = 0.0,
-    ) -> Tensor:
-        more = {} if positions_BT is None else {"position_ids": positions_BT}
-        if not self._head_is_last:
-            logits_BTV = model(input_ids=tokens_BT, use_cache=False, **more).logits
-            return nats_of_labels(lambda logits: logits, logits_BTV, labels_BT, label_smoothing)
-        whole: Any = model
-        hidden_BTD = whole.base_model(input_ids=tokens_BT, use_cache=False, **more).last_hidden_state
-        return nats_of_labels(whole.get_output_embeddings(), hidden_BTD, labels_BT, label_smoothing)
-
-    @functools.cached_property
-    def _head_is_last(self) -> bool:
-        """Whether logits are what the output layer makes of the body's last states: some models scale or cap them."""
-        return self._alike(lambda model, tokens: model.get_output_embeddings()(model.base_model(tokens)[0]))
-
-    @functools.cached_property
-    def packs(self) -> bool:
-        """Asked of the model itself: those that know no positions, or look further than they say, do not."""
-        cut = PROBED // 2
-        positions = torch.arange(PROBED) % cut
-
-        def apart(model: Any, tokens: Tensor) -> Tensor:
-            both: Tensor = torch.cat([model(tokens[:, :cut]).logits, model(tokens[:, cut:]).logits], 1)
-            return both
-
-        return self._alike(apart, position_ids=positions[None].expand(2, -1))
-
-    def _alike(self, other: Callable[[Any, Tensor], Tensor], **more: Tensor) -> bool:
-        """Whether another way to logits of two short rows comes to the same as the model's own."""
-        tokens = torch.arange(2 * PROBED).view(2, PROBED) % self.vocabulary
-        model, training = self._model, self._model.training
-        model.eval()
-        try:
-            with torch.inference_mode():
-                own = model(tokens, use_cache=False, **more).logits
-                return torch.allclose(own, other(model, tokens), rtol=1e-3, atol=1e-4)
-        except (TypeError, ValueError, AttributeError, RuntimeError):
-            return False  # it has no such parts, or takes no positions
-        finally:
-            model.train(training)
-
-    def configure(self, model: nn.Module, recipe: Recipe) -> None:
-        places = _dropouts(model)
-        if recipe.dropout and not places:
-            raise PlanError(
-                f"recipe.dropout is {recipe.dropout:g}, but {self.architecture} has no dropout; leave it out"
-            )
-        for module in places:
-            module.p = recipe.dropout
-        context = recipe.context or self.context
-        if self.longest_context is not None and context > self.longest_context:
-            raise PlanError(
-                f"recipe.context is {context}, but this {self.architecture} reads at most {self.longest_context} "
-                f"tokens; ask for {self.longest_context} or less"
-            )
-        # Kept with the model, so that whoever scores its export reads as far as it was trained to.
-        setattr(model.config, TRAINED_CONTEXT, context)
-
-    def write(self, model: nn.Module, folder: Path) -> None:
-        with quietly(), as_os_errors():
-            model.save_pretrained(folder)  # type: ignore[operator]
-        if hasattr(self._hub_tokenizer, "save_pretrained"):
-            self._hub_tokenizer.save_pretrained(folder)
-        else:
-            save_tokenizer(self._hub_tokenizer, folder, getattr(model.config, TRAINED_CONTEXT, self.context))
-
-
-def _dropouts(model: nn.Module) -> list[nn.Dropout]:
-    return [module for module in model.modules() if isinstance(module, nn.Dropout)]
 
 
 def make_preset(preset: Preset, texts: Sequence[str]) -> Maker:
@@ -317,7 +205,7 @@ def load_model(name: str, context: int | None = None) -> Maker:
     tokenizer, model = load_transformers(name, torch.float32)
     if not hasattr(tokenizer, "backend_tokenizer"):
         raise PlanError(f"model '{name}': its tokenizer has no fast form; use a model with a tokenizer.json")
-    return TransformersMaker(model, tokenizer, pretrained=True, context=context, name=name)
+    return TransformersMaker(model, tokenizer, pretrained=True, context=context, name=name, half=_was_half(name))
 
 
 def load_transformers(name: str, dtype: torch.dtype | Literal["auto"]) -> tuple[Any, Any]:
@@ -343,6 +231,14 @@ def load_transformers(name: str, dtype: torch.dtype | Literal["auto"]) -> tuple[
     if wrong := sorted([*lacking, *(entry[0] for entry in found["mismatched_keys"])]):
         raise _damaged(name, f"{len(wrong)} weights are missing or misshapen, such as {wrong[0]}")
     return tokenizer, model
+
+
+def _was_half(name: str) -> bool:
+    """Whether weights were published in bfloat16."""
+    from transformers import AutoConfig
+
+    with quietly():
+        return AutoConfig.from_pretrained(name).dtype is torch.bfloat16
 
 
 def _damaged(name: str | Path, reason: str) -> PlanError:

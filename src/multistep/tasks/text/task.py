@@ -199,7 +199,7 @@ class TextWorkshop:
         tokens = hashlib.blake2b(maker.tokenizer.to_str().encode(), digest_size=8).hexdigest()
         rate_open = "learning_rate" not in given and not maker.pretrained
         ready = Readiness(facts, recipe, rate_open, f"{splits.fingerprint}-{tokens}")
-        return TorchLearner(domain, should_stop, device), ready
+        return TorchLearner(domain, should_stop, device, lambda: maker.at_once(domain.context)), ready
 
     def versions(self) -> Mapping[str, str]:
         return versions_of("multistep", "torch", "tokenizers", "safetensors", "numpy")
