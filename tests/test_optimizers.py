@@ -2,7 +2,7 @@
 
 import functools
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -14,10 +14,14 @@ from multistep.backends.torch.groups import kinds, layers_below_head
 from multistep.backends.torch.muon import Matrix, Muon, orthogonalise
 from multistep.backends.torch.optimizers import NAMES, PACKAGES, StepRule, build_optimizer, usable_optimizers
 from multistep.core.values.optimizers import TYPICAL_RATE, convert_rate, scaled_rate
-from multistep.core.values.recipe import OptimizerName, Setting
+from multistep.core.values.plan import DataSpec, Plan
+from multistep.core.values.recipe import OptimizerName, Recipe, Setting
+from multistep.core.values.units import parse_amount
 from multistep.errors import PlanError
+from multistep.tasks.text import tuning
 from multistep.tasks.text.lean import LeanConfig, LeanGPT
 from multistep.tasks.text.preset import default_recipe
+from multistep.tasks.text.tuning import tuned_recipe
 
 SHAPE = LeanConfig("nanochat", vocabulary=17, layers=2, width=16, heads=2, context=8)
 NO_SPECIAL: dict[str, Any] = {"bos_token_id": None, "eos_token_id": None}
@@ -260,13 +264,11 @@ def test_rates_are_told_in_another_optimizers_terms() -> None:
     for name in NAMES:
         assert convert_rate(TYPICAL_RATE["adamw"], "adamw", name) == pytest.approx(TYPICAL_RATE[name])
         assert convert_rate(0.7, "prodigy", name) == TYPICAL_RATE[name]
-        recipe = default_recipe(
-            {"optimizer": name}, architecture="nanochat", pretrained=False, parameters=10**6, vocabulary=1024
-        )
+        recipe = default_recipe({"optimizer": name}, architecture="nanochat", vocabulary=1024)
         assert recipe.learning_rate == TYPICAL_RATE[name]
-        tuned = default_recipe({"optimizer": name}, architecture="llama", pretrained=True, parameters=110 * 10**6)
+        tuned = tuned_for(110 * 10**6, {"optimizer": name})
         assert tuned.learning_rate == pytest.approx(convert_rate(5e-5, "adamw", name))
-        small = default_recipe({"optimizer": name}, architecture="llama", pretrained=True, parameters=10**6)
+        small = tuned_for(10**6, {"optimizer": name})
         assert small.learning_rate == pytest.approx(convert_rate(5.2e-4, "adamw", name)), "small ones learn faster"
         assert recipe.cooldown_fraction == (0.0 if name == "schedule-free" else 0.5)
         build_optimizer(name, lean(), learning_rate=1.0)
@@ -276,14 +278,48 @@ def test_rates_are_told_in_another_optimizers_terms() -> None:
     assert scaled_rate(0.1, "adamw", 4) == 0.2
     assert scaled_rate(1.0, "prodigy", 4) == 1.0
     given: dict[str, Setting] = {"optimizer": "schedule-free", "cooldown_fraction": 0.2}
-    assert default_recipe(given, architecture="nanochat", pretrained=False, parameters=10**6).cooldown_fraction == 0.2
+    assert default_recipe(given, architecture="nanochat").cooldown_fraction == 0.2
+
+
+def tuned_for(
+    parameters: int, given: Mapping[str, Setting], budget: str = "1 epochs", *, adapts: bool = False, each: int = 512
+) -> Recipe:
+    plan = Plan("text-generation", DataSpec("x"), budget=parse_amount(budget))
+    return tuned_recipe(
+        given,
+        plan,
+        parameters=parameters,
+        own_dropout=0.1,
+        adapts=adapts,
+        tokens_per_example=each,
+        train_tokens=300_000,
+        device=torch.device("cpu"),
+    )
 
 
 def test_pretrained_weights_keep_their_own_dropout_however_often_the_budget_could_read_the_text() -> None:
-    recipe = functools.partial(default_recipe, {}, architecture="gpt2", parameters=10**6, epochs=48.0)
-    assert recipe(pretrained=False).dropout == 0.3
-    assert recipe(pretrained=True).dropout == 0.0
-    assert recipe(pretrained=True, own_dropout=0.1).dropout == 0.1
+    assert default_recipe({}, architecture="gpt2", epochs=48.0).dropout == 0.3
+    assert tuned_for(10**6, {}, "48 epochs").dropout == 0.1
+
+
+def test_a_large_model_gets_adapters_and_steps_of_which_its_budget_holds_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    monkeypatch.setattr(tuning, "total_memory", lambda device: 24 * 2**30)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    small = tuned_for(10**6, {}, "600s", adapts=True)
+    assert (small.adapter, small.batch_size, small.warmup_steps) == ("none", 12, 100)
+    large = tuned_for(135 * 10**6, {}, "600s", adapts=True)
+    assert large.adapter == "lora"
+    assert large.learning_rate == pytest.approx(10 * tuned_for(135 * 10**6, {"adapter": "none"}).learning_rate)
+    tokens = 600 * 2 * 6e10 / (4 * 135e6)  # 133,000
+    assert large.batch_size == round(tokens / 150 / 512) == 2
+    assert large.warmup_steps == int(0.1 * tokens / 1024)
+    assert tuned_for(135 * 10**6, {"batch_size": 5}, "600s", adapts=True).batch_size == 5
+    assert tuned_for(135 * 10**6, {}, "40 steps", adapts=True).warmup_steps == 4
+    # What cannot be trained whole gets adapters however small it is; what has no adapters is trained whole.
+    monkeypatch.setattr(tuning, "total_memory", lambda device: 10**8)
+    assert tuned_for(10**7, {}, "600s", adapts=True).adapter == "lora"
+    assert tuned_for(135 * 10**6, {}, "600s").adapter == "none"
 
 
 def test_a_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:

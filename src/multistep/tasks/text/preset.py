@@ -15,20 +15,12 @@ from multistep.core.values.plan import ModelSpec, Plan
 from multistep.core.values.recipe import OptimizerName, Recipe, Setting
 from multistep.core.values.units import Amount, Unit
 from multistep.errors import PlanError
-from multistep.tasks.recipes import epochs_of, fill_in, fine_tuning_rate, lengths_of
+from multistep.tasks.recipes import epochs_of, fill_in, lengths_of
+from multistep.tasks.text.tuning import BATCH_SIZE, WEIGHT_DECAY
 
 PRESETS = ("nanochat", "gpt2", "qwen3", "llama")
-BATCH_SIZE = 12  # contexts a step
 MANY_TOKENS = 512  # of a vocabulary: with as many, Muon wants less than half the rate (docs/experiments.md)
 DEVICE_RATES = {"cpu": 2.5e10, "mps": 1e12, "cuda": 5e13}  # operations a second; of a CPU, each core's
-# Of matrices alone. Lion's rate is a part of AdamW's, so it takes that much more decay: arXiv 2302.06675.
-WEIGHT_DECAY: Mapping[OptimizerName, float] = {
-    "adamw": 0.1,
-    "schedule-free": 0.1,
-    "soap": 0.1,
-    "lion": 1.0,
-    "prodigy": 0.1,
-}
 TokenizerKind = Literal["characters", "bpe"]
 
 
@@ -137,29 +129,16 @@ def _rate(optimizer: OptimizerName, architecture: str, vocabulary: int) -> float
 
 
 def default_recipe(
-    given: Mapping[str, Setting],
-    *,
-    architecture: str,
-    pretrained: bool,
-    parameters: int,
-    epochs: float = 0.0,
-    vocabulary: int = 64,
-    own_dropout: float = 0.0,
+    given: Mapping[str, Setting], *, architecture: str, epochs: float = 0.0, vocabulary: int = 64
 ) -> Recipe:
-    """The recipe with every setting that the plan leaves open; `epochs` as `expected_epochs` says.
-
-    Pretrained weights keep `own_dropout`: they are read a few times, whatever the budget, and what they are not used to
-    costs more than it guards against (docs/experiments.md).
-    """
-    optimizer = cast(OptimizerName, given.get("optimizer", "adamw" if pretrained else "muon"))
-    rate = fine_tuning_rate(parameters, optimizer) if pretrained else _rate(optimizer, architecture, vocabulary)
-    by_epochs = default_dropout(epochs) if architecture in ("nanochat", "gpt2") else 0.0
+    """The recipe with every setting that the plan leaves open, from nothing; `epochs` as `expected_epochs` says."""
+    optimizer = cast(OptimizerName, given.get("optimizer", "muon"))
     base: dict[str, Setting] = {
         "optimizer": optimizer,
-        "learning_rate": rate,
+        "learning_rate": _rate(optimizer, architecture, vocabulary),
         "batch_size": BATCH_SIZE,
         "weight_decay": WEIGHT_DECAY.get(optimizer, 0.0),
-        "warmup_steps": 100 if pretrained else 10,
-        "dropout": own_dropout if pretrained else by_epochs,
+        "warmup_steps": 10,
+        "dropout": default_dropout(epochs) if architecture in ("nanochat", "gpt2") else 0.0,
     }
     return fill_in(given, base)

@@ -16,7 +16,7 @@ from multistep.backends.torch.learner import Batch, TorchLearner, pick_device
 from multistep.backends.torch.optimizers import usable_optimizers
 from multistep.core.evidence.metric import Evaluation
 from multistep.core.values.plan import DataSpec, Plan
-from multistep.core.values.recipe import Recipe
+from multistep.core.values.recipe import Recipe, Setting
 from multistep.core.values.trial import Facts
 from multistep.engine.learner import NO_FORM, Exhibit, Learner, Readiness, Split
 from multistep.errors import DataError, PlanError
@@ -30,6 +30,7 @@ from multistep.tasks.text.ngram import NGram
 from multistep.tasks.text.preset import PRESETS, TextFacts, choose_preset, default_recipe, expected_epochs
 from multistep.tasks.text.splits import TextSplits, load_splits
 from multistep.tasks.text.stream import ReadingOrder, Stream, baseline_table, read_stream
+from multistep.tasks.text.tuning import tuned_recipe
 
 SAMPLES, SAMPLE_TOKENS = 3, 120
 USAGE = """from transformers import pipeline
@@ -163,22 +164,7 @@ class TextWorkshop:
         domain = TextDomain(splits, maker, context if isinstance(context, int) else None)
         device = pick_device()
         parameters = sum(p.numel() for p in maker.build(plan.seed).parameters())
-        epochs = expected_epochs(
-            plan,
-            parameters=parameters,
-            tokens=len(domain.train.tokens),
-            device=device.type,
-            cores=torch.get_num_threads(),
-        )
-        recipe = default_recipe(
-            given,
-            architecture=maker.architecture,
-            pretrained=maker.pretrained,
-            parameters=parameters,
-            epochs=epochs,
-            vocabulary=maker.vocabulary,
-            own_dropout=maker.own_dropout,
-        )
+        recipe = _recipe(plan, given, domain, maker, parameters, device)
         facts = Facts(
             parameters=parameters,
             train_examples=domain.order.per_epoch,
@@ -203,6 +189,26 @@ class TextWorkshop:
 
     def versions(self) -> Mapping[str, str]:
         return versions_of("multistep", "torch", "tokenizers", "safetensors", "numpy")
+
+
+def _recipe(
+    plan: Plan, given: Mapping[str, Setting], domain: TextDomain, maker: Maker, parameters: int, device: torch.device
+) -> Recipe:
+    tokens = len(domain.train.tokens)
+    if maker.pretrained:
+        return tuned_recipe(
+            given,
+            plan,
+            parameters=parameters,
+            own_dropout=maker.own_dropout,
+            adapts=maker.origin is not None and maker.origin.source is not None,
+            tokens_per_example=domain.context,
+            train_tokens=tokens,
+            device=device,
+        )
+    cores = torch.get_num_threads()
+    epochs = expected_epochs(plan, parameters=parameters, tokens=tokens, device=device.type, cores=cores)
+    return default_recipe(given, architecture=maker.architecture, epochs=epochs, vocabulary=maker.vocabulary)
 
 
 def _splits(data: DataSpec) -> TextSplits:

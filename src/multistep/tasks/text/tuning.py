@@ -1,0 +1,115 @@
+"""What to train of a pretrained causal model when the plan leaves it open: all of it or adapters, how large a step."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from collections.abc import Mapping
+from typing import cast
+
+import torch
+
+from multistep.core.values.plan import Plan
+from multistep.core.values.recipe import OptimizerName, Recipe, Setting
+from multistep.core.values.units import Unit
+from multistep.tasks.machine import total_memory
+from multistep.tasks.recipes import fill_in, fine_tuning_rate, lengths_of
+
+BATCH_SIZE = 12  # contexts a step; of pretrained weights, at most
+STEPS = 150  # that a budget should hold; a third of them is the least that fine-tuning was seen to be worth
+LEAST_TOKENS = 256  # of a step
+WARMUP_STEPS, WARMUP_SHARE = 100, 0.1
+# Operations a second in training: a Llama of 135 million parameters took 8 ms a token on one CPU core.
+OPERATIONS = {"cpu": 6e10, "mps": 1e12, "cuda": 5e13}  # of a CPU, each core's
+PER_PARAMETER_AND_TOKEN = {"none": 6.0}  # operations; of adapters, whose base needs no gradients, four
+OF_ADAPTERS = 4.0
+# Parameters from which on a model is given adapters: a third of the memory, and two thirds of a step's operations.
+ADAPTED_FROM = 50e6
+# Bytes a parameter of training all weights: these, their average, gradients, two of the optimizer, what was loaded.
+BYTES_OF_ALL, SHARE_OF_MEMORY = 24, 0.5
+ADAPTER_RATE = 10.0  # times the rate of all weights: arXiv 2106.09685, and "LoRA without regret" (2025)
+# Of matrices alone. Lion's rate is a part of AdamW's, so it takes that much more decay: arXiv 2302.06675.
+WEIGHT_DECAY: Mapping[OptimizerName, float] = {
+    "adamw": 0.1,
+    "schedule-free": 0.1,
+    "soap": 0.1,
+    "lion": 1.0,
+    "prodigy": 0.1,
+}
+
+
+def tuned_recipe(
+    given: Mapping[str, Setting],
+    plan: Plan,
+    *,
+    parameters: int,
+    own_dropout: float,
+    adapts: bool,
+    tokens_per_example: int,
+    train_tokens: int,
+    device: torch.device,
+    most_examples: int = BATCH_SIZE,
+) -> Recipe:
+    """The recipe with every setting that the plan leaves open, for weights that come from elsewhere.
+
+    `adapts` tells that the model can have adapters. They keep `own_dropout`: they are read a few times, whatever the
+    budget, and what they are not used to costs more than it guards against (docs/experiments.md).
+    """
+    adapter = given.get("adapter", _adapter(parameters, device) if adapts else "none")
+    optimizer = cast(OptimizerName, given.get("optimizer", "adamw"))
+    tokens = expected_tokens(
+        plan, parameters=parameters, adapter=str(adapter), train_tokens=train_tokens, device=device
+    )
+    size = most_examples
+    if tokens is not None:
+        size = max(1, min(most_examples, round(max(LEAST_TOKENS, tokens / STEPS) / tokens_per_example)))
+    steps = _steps(plan, tokens, size * tokens_per_example)
+    base: dict[str, Setting] = {
+        "adapter": adapter,
+        "optimizer": optimizer,
+        "learning_rate": fine_tuning_rate(parameters, optimizer) * (ADAPTER_RATE if adapter != "none" else 1.0),
+        "batch_size": size,
+        "weight_decay": WEIGHT_DECAY.get(optimizer, 0.0) if adapter == "none" else 0.0,
+        "warmup_steps": int(min(WARMUP_STEPS, max(1.0, WARMUP_SHARE * steps))),
+        "dropout": own_dropout,
+    }
+    return fill_in(given, base)
+
+
+def bears_all(parameters: int, device: torch.device) -> bool:
+    """Whether a device's memory holds the training of all weights."""
+    return BYTES_OF_ALL * parameters <= SHARE_OF_MEMORY * total_memory(device)
+
+
+def expected_tokens(
+    plan: Plan, *, parameters: int, adapter: str, train_tokens: int, device: torch.device
+) -> float | None:
+    """About how many tokens a plan's budget trains on; by rule, nothing is measured. None where it is in steps."""
+    cores = torch.get_num_threads() if device.type == "cpu" else 1
+    operations = OPERATIONS.get(device.type, OPERATIONS["cpu"]) * cores
+    each = parameters * PER_PARAMETER_AND_TOKEN.get(adapter, OF_ADAPTERS)
+    total = 0.0
+    for amount in lengths_of(plan):
+        match amount.unit:
+            case Unit.STEPS:
+                return None
+            case Unit.SECONDS:
+                total += amount.value * operations / each
+            case Unit.EPOCHS:
+                total += amount.value * train_tokens
+            case Unit.TOKENS:
+                total += amount.value
+    return total or None
+
+
+def _steps(plan: Plan, tokens: float | None, tokens_per_step: int) -> float:
+    """That the plan's length holds, as far as one can tell; without any length, as many as you like."""
+    if tokens is not None:
+        return tokens / tokens_per_step
+    return sum(amount.value for amount in lengths_of(plan)) or math.inf
+
+
+def _adapter(parameters: int, device: torch.device) -> str:
+    if importlib.util.find_spec("peft") is None:
+        return "none"
+    return "lora" if parameters >= ADAPTED_FROM or not bears_all(parameters, device) else "none"
