@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import cases_chat as chat
 import cases_images as images
 import cases_language as language
 import cases_speech as speech
@@ -181,6 +182,23 @@ def _cut_inputs(folder: Path) -> list[str]:
 SMALL_TEXT = {"model": {"layers": 2, "width": 32, "context": 32, "tokenizer": "characters"}}
 CASES: tuple[Case, ...] = (
     Case("text-generation", "text-generation", _texts, SMALL_TEXT, refused="multistep generate"),
+    Case(
+        "conversations",
+        "text-generation",
+        chat.write,
+        chat.SETTINGS,
+        examples=24,
+        model=chat.small_llama,
+        refused="multistep generate",
+    ),
+    Case(
+        "conversations-from-nothing",
+        "text-generation",
+        chat.write,
+        {"model": {"layers": 2, "width": 32, "tokenizer": "characters"}, "recipe": {"batch_size": 16}},
+        examples=24,
+        refused="multistep generate",
+    ),
     Case(
         "image-classification",
         "image-classification",

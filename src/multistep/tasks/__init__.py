@@ -48,6 +48,12 @@ def evaluate_model(model: str, data: DataSpec) -> Evaluation:
     model = _in_use(model)
     family = TASKS[task_of(model)].family
     if family == "text":
+        from multistep.tasks.chat.load import holds_conversations
+
+        if holds_conversations(data):
+            from multistep.tasks.chat import use as chat
+
+            return chat.evaluate_model(model, data)
         from multistep.tasks.text import use as text
 
         return text.evaluate_model(model, data)

@@ -1,9 +1,10 @@
-"""Text generation: opens its phases, which share one model with its tokenizer."""
+"""Text generation: opens its phases, over running text or conversations, which share one model with its tokenizer."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -15,6 +16,10 @@ from multistep.core.values.recipe import Recipe, Setting
 from multistep.core.values.trial import Facts
 from multistep.engine.learner import Learner, Readiness
 from multistep.errors import DataError, PlanError
+from multistep.tasks.chat.conversation import ROLES
+from multistep.tasks.chat.load import ChatSplits, holds_conversations, load_conversations
+from multistep.tasks.chat.task import ChatDomain
+from multistep.tasks.chat.template import MARKS
 from multistep.tasks.machine import device_name, versions_of
 from multistep.tasks.text.models import Maker, load_model, make_preset
 from multistep.tasks.text.preset import PRESETS, TextFacts, choose_preset, default_recipe, expected_epochs
@@ -26,6 +31,28 @@ from multistep.tasks.text.tuning import tuned_recipe
 USAGE = """from transformers import pipeline
 generate = pipeline("text-generation", {model})
 print(generate("Once", max_new_tokens=100)[0]["generated_text"])"""
+CHAT_USAGE = """from transformers import pipeline
+chat = pipeline("text-generation", {model})
+answer = chat([{"role": "user", "content": "Hello!"}], max_new_tokens=100)
+print(answer[0]["generated_text"][-1])"""
+CHAT_CONTEXT = 512  # of a model from nothing, whose positions end somewhere; rows are as long as conversations ask for
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """A phase's data, made ready for the model."""
+
+    domain: TextDomain | ChatDomain
+    given: Mapping[str, Setting]  # the recipe as far as plan and data settle it
+    settings: tuple[str, ...]
+    examples: int  # an epoch
+    tokens: int  # an epoch
+    tokens_per_example: int
+    sample_tokens: int
+    held_out_tokens: Mapping[str, int]
+    notes: tuple[str, ...]
+    usage: str
+    fingerprint: str
 
 
 class TextWorkshop:
@@ -42,58 +69,101 @@ class TextWorkshop:
             self._maker = _make(plan, splits if plan.phase_count == 1 else None)
         maker = self._maker
         given = dict(plan.phase(phase).recipe)
-        context = given.get("context")
-        domain = TextDomain(splits, maker, context if isinstance(context, int) else None)
+        opened = _open_text(splits, maker, given) if isinstance(splits, TextSplits) else None
+        if opened is None:
+            assert isinstance(splits, ChatSplits), "data are running text or conversations"
+            opened = _open_chat(splits, maker, given, data, plan.model.context)
         device = pick_device()
         parameters = sum(p.numel() for p in maker.build(plan.seed).parameters())
-        recipe = _recipe(plan, given, domain, maker, parameters, device)
+        recipe = _recipe(plan, opened, maker, parameters, device)
         facts = Facts(
             parameters=parameters,
-            train_examples=domain.order.per_epoch,
-            tokens_per_example=domain.context,
-            sample_tokens=_tokens(domain.held_out["validation"], sample=True),
-            validation_tokens=_tokens(domain.held_out["validation"]),
-            test_tokens=_tokens(domain.held_out["test"]),
+            train_examples=opened.examples,
+            tokens_per_example=opened.tokens_per_example,
+            sample_tokens=opened.sample_tokens,
+            validation_tokens=opened.held_out_tokens["validation"],
+            test_tokens=opened.held_out_tokens["test"],
             pretrained=maker.pretrained,
             device=device_name(device),
             description=maker.description,
-            notes=splits.notes,
-            settings=domain.settings,
+            notes=opened.notes,
+            settings=opened.settings,
             longest_context=maker.longest_context,
             optimizers=usable_optimizers(),
-            usage=USAGE,
+            usage=opened.usage,
         )
         # The tokenizer may be learnt from other phases' texts, which must not change under a resumed run either.
         tokens = hashlib.blake2b(maker.tokenizer.to_str().encode(), digest_size=8).hexdigest()
         rate_open = "learning_rate" not in given and not maker.pretrained
-        ready = Readiness(facts, recipe, rate_open, f"{splits.fingerprint}-{tokens}")
-        return TorchLearner(domain, should_stop, device, lambda: maker.at_once(domain.context)), ready
+        ready = Readiness(facts, recipe, rate_open, f"{opened.fingerprint}-{tokens}")
+        return TorchLearner(opened.domain, should_stop, device, lambda: maker.at_once(opened.domain.context)), ready
 
     def versions(self) -> Mapping[str, str]:
         return versions_of("multistep", "torch", "tokenizers", "safetensors", "numpy")
 
 
-def _recipe(
-    plan: Plan, given: Mapping[str, Setting], domain: TextDomain, maker: Maker, parameters: int, device: torch.device
-) -> Recipe:
-    tokens = len(domain.train.tokens)
+def _recipe(plan: Plan, opened: _Opened, maker: Maker, parameters: int, device: torch.device) -> Recipe:
     if maker.pretrained:
         return tuned_recipe(
-            given,
+            opened.given,
             plan,
             parameters=parameters,
             own_dropout=maker.own_dropout,
             adapts=maker.origin is not None and maker.origin.source is not None,
-            tokens_per_example=domain.context,
-            train_tokens=tokens,
+            tokens_per_example=opened.tokens_per_example,
+            train_tokens=opened.tokens,
             device=device,
         )
     cores = torch.get_num_threads()
-    epochs = expected_epochs(plan, parameters=parameters, tokens=tokens, device=device.type, cores=cores)
-    return default_recipe(given, architecture=maker.architecture, epochs=epochs, vocabulary=maker.vocabulary)
+    epochs = expected_epochs(plan, parameters=parameters, tokens=opened.tokens, device=device.type, cores=cores)
+    return default_recipe(opened.given, architecture=maker.architecture, epochs=epochs, vocabulary=maker.vocabulary)
 
 
-def _splits(data: DataSpec) -> TextSplits:
+def _open_text(splits: TextSplits, maker: Maker, given: Mapping[str, Setting]) -> _Opened:
+    context = given.get("context")
+    domain = TextDomain(splits, maker, context if isinstance(context, int) else None)
+    return _Opened(
+        domain=domain,
+        given=given,
+        settings=domain.settings,
+        examples=domain.order.per_epoch,
+        tokens=len(domain.train.tokens),
+        tokens_per_example=domain.context,
+        sample_tokens=_tokens(domain.held_out["validation"], sample=True),
+        held_out_tokens={name: _tokens(stream) for name, stream in domain.held_out.items()},
+        notes=splits.notes,
+        usage=USAGE,
+        fingerprint=splits.fingerprint,
+    )
+
+
+def _open_chat(
+    splits: ChatSplits, maker: Maker, given: Mapping[str, Setting], data: DataSpec, wanted: int | None
+) -> _Opened:
+    context = given.get("context", wanted)
+    domain = ChatDomain(splits, maker, data.train_on, context if isinstance(context, int) else None)
+    tokens = sum(example.length for example in domain.train)
+    sample = domain.sampled("validation", sample=True)
+    template = str(domain.template.tokenizer.chat_template)
+    how = hashlib.blake2b(f"{data.train_on}\0{template}\0{domain.context}".encode(), digest_size=8).hexdigest()
+    return _Opened(
+        domain=domain,
+        given={**given, "context": domain.context},
+        settings=domain.settings,
+        examples=domain.order.per_epoch,
+        tokens=tokens,
+        tokens_per_example=max(1, round(tokens / domain.order.per_epoch)),
+        sample_tokens=sum(domain.held_out["validation"][int(i)].length for i in sample),
+        held_out_tokens={name: sum(e.length for e in part) for name, part in domain.held_out.items()},
+        notes=domain.notes,
+        usage=CHAT_USAGE if domain.template.given else USAGE,
+        fingerprint=f"{splits.fingerprint}-{how}",
+    )
+
+
+def _splits(data: DataSpec) -> TextSplits | ChatSplits:
+    if holds_conversations(data):
+        return load_conversations(data)
     source: str | dict[str, str]
     if data.source:
         source = data.source
@@ -106,7 +176,7 @@ def _splits(data: DataSpec) -> TextSplits:
     return splits
 
 
-def _make(plan: Plan, splits: TextSplits | None) -> Maker:
+def _make(plan: Plan, splits: TextSplits | ChatSplits | None) -> Maker:
     """The model that all phases train; a tokenizer from nothing is learnt from all their training texts."""
     if plan.model.name not in ("auto", *PRESETS):
         sizes = ("parameters", "layers", "width", "heads", "vocabulary")
@@ -116,12 +186,23 @@ def _make(plan: Plan, splits: TextSplits | None) -> Maker:
             raise PlanError(f"model.{given[0]}: '{plan.model.name}' brings its own; leave it out")
         return load_model(plan.model.name, plan.model.context)
     if splits is not None:
-        texts = splits.train
+        parts = [splits]
     else:
         sources = {plan.phase(i).data for i in range(plan.phase_count)}
-        texts = tuple(t for data in sorted(sources, key=str) if data for t in _splits(data).train)
+        parts = [_splits(data) for data in sorted(sources, key=str) if data]
+    texts = tuple(text for part in parts for text in _texts(part))
+    spec, marks = plan.model, tuple[str, ...]()
+    if any(isinstance(part, ChatSplits) for part in parts):
+        spec, marks = replace(spec, context=spec.context or CHAT_CONTEXT), MARKS
     facts = TextFacts(sum(map(len, texts)), len(set().union(*texts)))
-    return make_preset(choose_preset(plan.model, facts, plan), texts)
+    return make_preset(choose_preset(spec, facts, plan), texts, marks)
+
+
+def _texts(splits: TextSplits | ChatSplits) -> tuple[str, ...]:
+    """What a tokenizer is learnt from: of conversations the turns, and the names of the roles that stand above them."""
+    if isinstance(splits, TextSplits):
+        return splits.train
+    return (*(turn.content for c in splits.train for turn in c.turns), "\n".join(ROLES))
 
 
 def _tokens(stream: Stream, *, sample: bool = False) -> int:

@@ -81,9 +81,10 @@ class Table:
 
 
 def read_table(path: Path) -> Table:
-    """The table of a .jsonl, .ndjson, .csv, .tsv or .parquet file; all but the last may end in .gz.
+    """The table of a .jsonl, .ndjson, .csv, .tsv, .parquet or .json file; all but .parquet may end in .gz.
 
-    The first line of .csv and .tsv names the columns. Raises DataError, with the place in the file.
+    A .json file must hold a list of objects, each a row. The first line of .csv and .tsv names the columns.
+    Raises DataError, with the place in the file.
     """
     kind = kind_of(path)
     if kind == ".parquet":
@@ -93,6 +94,8 @@ def read_table(path: Path) -> Table:
         return _read_json_lines(path, text)
     if kind in (".csv", ".tsv"):
         return _read_separated(path, text, tabs=kind == ".tsv")
+    if kind == ".json":
+        return _read_json_list(path, text)
     raise DataError(f"{path}: not a table; allowed: {', '.join(TABLES)}")
 
 
@@ -219,10 +222,27 @@ def _read_json_lines(path: Path, text: str) -> Table:
             raise DataError(f'{path}:{number}: not an object; each line must be like {{"text": "..."}}')
         rows.append(row)
         numbers.append(number)
+    return _of_objects(path, rows, numbers, "line")
+
+
+def _read_json_list(path: Path, text: str) -> Table:
+    try:
+        rows = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path}:{error.lineno}: not JSON ({error.msg}, column {error.colno})") from None
+    if not isinstance(rows, list):
+        raise DataError(f"{path}: not a table, since it is no list of objects; allowed: {', '.join(TABLES)}")
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row, dict):
+            raise DataError(f'{path}: row {number}: not an object; each must be like {{"text": "..."}}')
+    return _of_objects(path, rows, range(1, len(rows) + 1), "row")
+
+
+def _of_objects(path: Path, rows: Sequence[Mapping[str, Any]], numbers: Sequence[int], unit: str) -> Table:
     columns = dict.fromkeys(key for row in rows for key in row)
     # A column that mixes text with something else still counts: the error then names the row.
     is_text = {key: any(isinstance(row.get(key), str) for row in rows) for key in columns}
-    return Table(str(path), is_text, numbers, "line", lambda name: [row.get(name) for row in rows])
+    return Table(str(path), is_text, numbers, unit, lambda name: [row.get(name) for row in rows])
 
 
 def _read_separated(path: Path, text: str, *, tabs: bool) -> Table:

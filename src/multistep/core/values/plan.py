@@ -20,7 +20,8 @@ class DataSpec:
 
     The columns of tables are guessed where that is obvious: `text_column` (of speech: the transcript),
     `second_text_column` of sentence pairs, `label_column`, `path_column` of image or audio files. `labels` says what
-    labels are where their look might mislead: one class, several classes at once, or numbers.
+    labels are where their look might mislead: one class, several classes at once, or numbers. `train_on` says which
+    tokens of conversations count: those of the assistant's turns, or all.
     """
 
     source: str | None = None
@@ -32,6 +33,7 @@ class DataSpec:
     label_column: str | None = None
     path_column: str | None = None
     labels: Literal["auto", "class", "classes", "number"] = "auto"
+    train_on: Literal["assistant", "all"] = "assistant"
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
 

@@ -19,7 +19,7 @@ from multistep.errors import PlanError
 from multistep.tasks.hub import quietly
 from multistep.tasks.machine import total_memory
 from multistep.tasks.text.nats import nats_of_labels
-from multistep.tasks.text.tokenizer import END_OF_TEXT, save_tokenizer
+from multistep.tasks.text.tokenizer import END_OF_TEXT, for_transformers, save_tokenizer
 
 TRAINED_CONTEXT = "trained_context"  # a key of our own in config.json; how far a model can read is another matter
 PROBED = 8  # tokens, of which a model is asked what it can do
@@ -54,6 +54,11 @@ class TransformersMaker:
             name for name, there in (("dropout", _dropouts(model)), ("context", self.context < own)) if there
         )
         self.description = f"{name} ({type(model).__name__}), context {self.context}, {self.vocabulary} tokens"
+
+    @functools.cached_property
+    def hub_tokenizer(self) -> Any:
+        found = self._hub_tokenizer
+        return found if hasattr(found, "save_pretrained") else for_transformers(found)
 
     def _shared(self) -> nn.Module:
         """A module around the very weights that were loaded, for adapters, which leave them as they are."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ from multistep.tasks.text.tokenizer import (
     END_OF_TEXT,
     byte_bpe_tokenizer,
     character_tokenizer,
+    for_transformers,
     load_tokenizer,
     save_tokenizer,
 )
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 WEIGHTS = "model.safetensors"
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model", "tokenizer_config.json")
 
 
 class Maker(Protocol):
@@ -46,6 +49,10 @@ class Maker(Protocol):
     settings: tuple[str, ...]  # of dropout and context, those that can be raised
     own_dropout: float  # what pretrained weights were trained with, as far as they say
     longest_context: int | None
+
+    @property
+    def hub_tokenizer(self) -> Any:
+        """The tokenizer as transformers has it, with its chat template if there is one."""
 
     @property
     def origin(self) -> Origin | None: ...
@@ -79,8 +86,10 @@ class Maker(Protocol):
 class LeanMaker:
     """The lean module, from nothing or from a folder that it was exported to."""
 
-    def __init__(self, config: LeanConfig, tokenizer: Tokenizer, weights: LeanGPT | None = None) -> None:
-        self._config, self._weights = config, weights
+    def __init__(
+        self, config: LeanConfig, tokenizer: Tokenizer, weights: LeanGPT | None = None, folder: Path | None = None
+    ) -> None:
+        self._config, self._weights, self._folder = config, weights, folder
         self.tokenizer, self.context, self.vocabulary = tokenizer, config.context, config.vocabulary
         self.packs = False
         self.origin = Origin(None) if weights is not None else None
@@ -94,6 +103,10 @@ class LeanMaker:
             f"{config.architecture}, {config.layers} layers of width {config.width} with {config.heads} heads, "
             f"context {config.context}, {config.vocabulary} tokens"
         )
+
+    @functools.cached_property
+    def hub_tokenizer(self) -> Any:
+        return for_transformers(self.tokenizer, self._folder)
 
     def build(self, seed: int) -> nn.Module:
         model = LeanGPT(self._config).initialise(seed)
@@ -145,13 +158,14 @@ class LeanMaker:
         save_tokenizer(self.tokenizer, folder, model.config.context)
 
 
-def make_preset(preset: Preset, texts: Sequence[str]) -> Maker:
-    """A model from nothing, its tokenizer learnt from the training texts."""
+def make_preset(preset: Preset, texts: Sequence[str], marks: Sequence[str] = ()) -> Maker:
+    """A model from nothing, its tokenizer learnt from the training texts; `marks` are tokens beside those learnt."""
     if preset.tokenizer == "characters":
         tokenizer = character_tokenizer(texts)
     else:
         assert preset.vocabulary is not None, "a BPE preset has a vocabulary size"
         tokenizer = byte_bpe_tokenizer(texts, preset.vocabulary)
+    tokenizer.add_special_tokens(list(marks))
     shape, vocabulary = preset.shape, tokenizer.get_vocab_size()
     lean = preset.architecture in ("nanochat", "gpt2")
     try:
@@ -200,6 +214,10 @@ def load_model(name: str, context: int | None = None) -> Maker:
             raise PlanError(f"model: {folder} holds no config.json; name a Hugging Face model folder")
         if context is None and (lean := _load_lean(folder)) is not None:
             return lean
+        if not any((folder / file).is_file() for file in TOKENIZER_FILES):
+            raise PlanError(
+                f"model: {folder} holds no tokenizer (tokenizer.json); copy the one the model was trained with"
+            )
     elif name.count("/") > 1 or name.startswith((".", "/")):
         raise PlanError(f"model: {name}: no such folder")
     tokenizer, model = load_transformers(name, torch.float32)
@@ -262,4 +280,4 @@ def _load_lean(folder: Path) -> LeanMaker | None:
         raise _damaged(folder, first_line(error)) from error
     tokens = {"bos_token_id", "eos_token_id", "pad_token_id"}
     model = from_transformers({**config, **dict.fromkeys(tokens)}, weights)
-    return LeanMaker(model.config, load_tokenizer(folder), model) if model is not None else None
+    return LeanMaker(model.config, load_tokenizer(folder), model, folder) if model is not None else None

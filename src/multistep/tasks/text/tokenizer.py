@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -156,6 +156,22 @@ def load_tokenizer(folder: Path) -> Tokenizer:
         return Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises bare Exception
         raise DataError(f"{path}: `tokenizers` cannot read it ({error}); save the tokenizer again") from None
+
+
+def for_transformers(tokenizer: Tokenizer, folder: Path | None = None) -> Any:
+    """A tokenizer of ours as transformers has it: that of the folder it was exported to, else one made of it."""
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    if folder is not None:
+        return AutoTokenizer.from_pretrained(folder)
+    make: Any = PreTrainedTokenizerFast  # which has no types
+    return make(
+        tokenizer_object=tokenizer,
+        bos_token=END_OF_TEXT,
+        eos_token=END_OF_TEXT,
+        unk_token=UNKNOWN if tokenizer.token_to_id(UNKNOWN) is not None else END_OF_TEXT,
+        clean_up_tokenization_spaces=False,
+    )
 
 
 def _is_character_level(tokenizer: Tokenizer) -> bool:

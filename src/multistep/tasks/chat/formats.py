@@ -1,0 +1,211 @@
+"""Rows of tables -> conversations: which columns hold them, in which form, and what is wrong with a row."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from multistep.errors import DataError, nearest
+from multistep.tasks.chat.conversation import ROLES, Conversation, Turn, fault
+from multistep.tasks.tables import Table, quoted
+
+# Names of roles in the wild, ShareGPT's foremost -> ours.
+ROLE_NAMES: Mapping[str, str] = {
+    **{role: role for role in ROLES},
+    "human": "user",
+    "prompter": "user",
+    "gpt": "assistant",
+    "chatgpt": "assistant",
+    "bot": "assistant",
+    "model": "assistant",
+    "function": "tool",
+    "observation": "tool",
+    "function_response": "tool",
+}
+CALLS = ("tool_calls", "function_call")
+
+
+@dataclass(frozen=True)
+class Format:
+    """A form of rows: the columns that it needs, the first of each group that there is, and those it may have."""
+
+    name: str
+    prompt: tuple[str, ...]  # of a list of turns: the column of the list
+    answer: tuple[str, ...] = ()  # empty: a list of turns
+    more: tuple[str, ...] = ()
+
+    def columns(self, names: Sequence[str]) -> tuple[str, ...] | None:
+        """The columns of a table that this form needs; None where one is missing."""
+        known = {name.strip().lower(): name for name in names}
+        chosen = [next((known[n] for n in group if n in known), None) for group in (self.prompt, self.answer) if group]
+        return None if None in chosen else tuple(name for name in chosen if name is not None)
+
+
+# The most telling first: sets of conversations often repeat their first turn in a column 'prompt'.
+FORMATS = (
+    Format("messages", ("messages",)),
+    Format("ShareGPT conversations", ("conversations", "conversation")),
+    Format("prompt and completion", ("prompt",), ("completion", "response")),
+    Format("instruction and output", ("instruction",), ("output", "response"), ("input", "context")),
+    Format("question and answer", ("question", "query"), ("answer", "response")),
+)
+
+
+def format_of(names: Sequence[str]) -> Format | None:
+    """The form that a table with these columns has; None if it holds no conversations."""
+    return next((form for form in FORMATS if form.columns(names)), None)
+
+
+def read_conversations(table: Table) -> tuple[list[Conversation], list[str]]:
+    """The conversations of a table, in order, and what is to be said of them.
+
+    Rows whose turns are in no order, empty, or without an assistant are left out and counted. Raises DataError, with
+    the row, for what is no text, an unknown role, and two forms in one table; and where no row is left.
+    """
+    form = format_of(table.names)
+    if form is None:
+        raise DataError(f"{table.origin}: no conversations in columns {quoted(table.names)}; {ALLOWED}")
+    if not len(table):
+        raise DataError(f"{table.origin}: there is no row in it; name a source with conversations")
+    _require_one_form(table, form)
+    columns = form.columns(table.names)
+    assert columns is not None, "the form was found by its columns"
+    more = next((name for name in table.names if name.strip().lower() in form.more), None)
+    taken = [*columns, *([more] if more else [])]
+    values = [table.column(name) for name in taken]
+    found: list[Conversation] = []
+    faults: dict[str, list[str]] = defaultdict(list)
+    unanswered: list[str] = []
+    for row in range(len(table)):
+        cells = _Cells(table.place(row), {name: column[row] for name, column in zip(taken, values, strict=True)})
+        turns, why = _turns(cells, columns, more)
+        why = why or fault(turns)
+        if why:
+            faults[why].append(cells.where)
+            continue
+        if turns[-1].role != "assistant":
+            unanswered.append(cells.where)
+            turns = turns[: 1 + max(i for i, turn in enumerate(turns) if turn.role == "assistant")]
+        if turns[0].role == "system" and not turns[0].content.strip():
+            turns = turns[1:]
+        plain = len(columns) == 2 and not isinstance(cells.values[columns[0]], list | tuple)
+        found.append(Conversation(tuple(turns), completion=plain, where=cells.where))
+    notes = [*table.notes, f"{table.origin}: conversations from {quoted(taken)}, as {form.name} ({_override(table)})"]
+    notes += [
+        f"{table.origin}: rows left out, {why}: {len(rows):,} of {len(table):,} (first: {rows[0]})"
+        for why, rows in faults.items()
+    ]
+    if unanswered:
+        notes.append(
+            f"{table.origin}: conversations that do not end with the assistant, read up to its last turn: "
+            f"{len(unanswered):,} (first: {unanswered[0]})"
+        )
+    if not found:
+        reasons = "; ".join(f"{why}: {len(rows)} (first: {rows[0]})" for why, rows in faults.items())
+        raise DataError(f"{table.origin}: no row holds a conversation that can be trained on: {reasons}")
+    return found, notes
+
+
+ALLOWED = "allowed: " + "; ".join(
+    " and ".join(f"'{group[0]}'" for group in (form.prompt, form.answer) if group) for form in FORMATS
+)
+
+
+def _override(table: Table) -> str:
+    texts = [name for name, is_text in table.is_text.items() if is_text and name.strip().lower() == "text"]
+    return "--set data.text_column=text for running text" if texts else f"of {quoted(table.names)}"
+
+
+def _require_one_form(table: Table, form: Format) -> None:
+    """Raises DataError, with both rows, where the rows of a table are of two forms, or one is of none."""
+    kinds = [(other, columns) for other in FORMATS if (columns := other.columns(table.names))]
+    cells = {name: table.column(name) for _, columns in kinds for name in columns}
+    first: tuple[Format, int] | None = None
+    for row in range(len(table)):
+        own = next((f for f, columns in kinds if all(cells[name][row] is not None for name in columns)), None)
+        if own is None:
+            lacking = next(name for name in form.columns(table.names) or () if cells[name][row] is None)
+            raise DataError(
+                f"{table.place(row)}: '{lacking}' is missing or null, though rows here are {form.name}; mend or remove "
+                f"the {table.unit}"
+            )
+        if first is None:
+            first = own, row
+        elif own is not first[0]:
+            raise DataError(
+                f"{table.place(row)}: {own.name}, but {table.place(first[1])} is {first[0].name}; one form a file: "
+                "bring them into one, or into two files"
+            )
+
+
+@dataclass(frozen=True)
+class _Cells:
+    where: str
+    values: Mapping[str, Any]
+
+    def fail(self, name: str, value: object, wanted: str) -> DataError:
+        said = "missing or null" if value is None else f"{str(value)[:40]!r}, a {type(value).__name__}"
+        return DataError(f"{self.where}: {name} is {said}; allowed: {wanted}")
+
+
+def _turns(cells: _Cells, columns: Sequence[str], more: str | None) -> tuple[list[Turn], str]:
+    """The turns of a row; or none, and why it is left out."""
+    if len(columns) == 1:
+        return _listed(cells, columns[0])
+    prompt, answer = (cells.values[name] for name in columns)
+    if any(isinstance(value, list | tuple) for value in (prompt, answer)):
+        before, why = _listed(cells, columns[0]) if not isinstance(prompt, str) else ([Turn("user", prompt)], "")
+        after, other = _listed(cells, columns[1]) if not isinstance(answer, str) else ([Turn("assistant", answer)], "")
+        return [*before, *after], why or other
+    asked, answered = (_text(cells, f"'{name}'", cells.values[name]) for name in columns)
+    beside = cells.values[more] if more else None
+    if beside is not None and (added := _text(cells, f"'{more}'", beside)).strip():
+        asked = f"{asked}\n\n{added}"
+    return [Turn("user", asked), Turn("assistant", answered)], ""
+
+
+def _listed(cells: _Cells, column: str) -> tuple[list[Turn], str]:
+    """A list of turns, each {"role": ..., "content": ...} or {"from": ..., "value": ...}."""
+    value = cells.values[column]
+    wanted = 'a list of turns such as {"role": "user", "content": "..."}'
+    if isinstance(value, str):  # in a table of texts the list is written out
+        try:
+            value = json.loads(value)
+        except ValueError:
+            raise cells.fail(f"'{column}'", value, wanted) from None
+    if isinstance(value, Mapping) and value and all(isinstance(part, list | tuple) for part in value.values()):
+        # Older data sets keep a list of turns as lists of roles and of contents.
+        value = [dict(zip(value, parts, strict=False)) for parts in zip(*value.values(), strict=False)]
+    if not isinstance(value, list | tuple):
+        raise cells.fail(f"'{column}'", value, wanted)
+    turns = []
+    for number, item in enumerate(value, start=1):
+        name = f"turn {number} of '{column}'"
+        if not isinstance(item, Mapping):
+            raise cells.fail(name, item, wanted)
+        if any(item.get(key) for key in CALLS):
+            return [], "calls of tools, which are not read"
+        role = item.get("role", item.get("from"))
+        known = ROLE_NAMES.get(str(role).strip().lower()) if isinstance(role, str) else None
+        if known is None:
+            near = nearest(str(role).lower(), ROLE_NAMES)
+            raise DataError(f"{cells.where}: {name} has the role {role!r}; allowed: {', '.join(ROLE_NAMES)}.{near}")
+        turns.append(Turn(known, _text(cells, name, item.get("content", item.get("value")))))
+    return turns, ""
+
+
+def _text(cells: _Cells, name: str, value: object) -> str:
+    """A content: a text, or a list of parts that are texts."""
+    if isinstance(value, list | tuple) and value:
+        typed = [part for part in value if isinstance(part, Mapping) and part.get("type") == "text"]
+        parts = [part.get("text") for part in typed]
+        if len(parts) == len(value) and all(isinstance(part, str) for part in parts):
+            value = "".join(str(part) for part in parts)
+    if not isinstance(value, str):
+        raise cells.fail(name, value, "a text")
+    if not value.isascii() and any("\ud800" <= sign <= "\udfff" for sign in value):
+        raise DataError(f"{cells.where}: {name} holds half a surrogate pair (\\ud800 to \\udfff)")
+    return value.replace("\r\n", "\n")

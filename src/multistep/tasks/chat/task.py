@@ -1,0 +1,242 @@
+"""Conversations: what the torch learner needs to know of them."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from multistep.backends.torch.adapters import Origin
+from multistep.backends.torch.learner import Batch
+from multistep.core.evidence.metric import Evaluation, Floats
+from multistep.core.values.recipe import Recipe
+from multistep.engine.learner import NO_FORM, Exhibit, Split
+from multistep.errors import DataError, PlanError
+from multistep.tasks.chat.answers import MOST_ANSWER_TOKENS as MOST
+from multistep.tasks.chat.answers import SHOWN, greedy_answer, opening, prompt_tokens, shortened
+from multistep.tasks.chat.encode import Encoded, TrainOn, Written, cut, special_tokens, write_all
+from multistep.tasks.chat.evaluate import baseline_nats, fit_ngram, sample_size, score, table
+from multistep.tasks.chat.load import LEAST_HELD_OUT, LEAST_TRAIN, ChatSplits
+from multistep.tasks.chat.pack import PackingOrder, padded_rows
+from multistep.tasks.chat.template import ChatTemplate
+from multistep.tasks.folders import write_task
+from multistep.tasks.hub import weights_hash
+from multistep.tasks.order import sample_of
+from multistep.tasks.recipes import refuse_model
+from multistep.tasks.text.models import Maker
+from multistep.tasks.text.ngram import SCALAR_VALUES, NGram
+from multistep.tasks.text.tokenizer import UNKNOWN
+
+MOST_CONTEXT = 1024  # tokens, unless the plan says more: few conversations are longer, and rows of more take the memory
+FITTING = 0.99  # of the conversations are not cut, where that takes no more
+ROW = 4  # conversations of mean length that a row holds at least, or packing would leave much of it empty
+MOST_SHOWN_PARAMETERS = 300e6  # of which a second model can be held to show what it said before
+SPLITS: tuple[Split, ...] = ("validation", "test")
+
+
+class ChatDomain:
+    """One phase's conversations and model. Implements backends.torch.learner.Domain.
+
+    Held-out conversations are cut at the context that the phase begins with, whatever training changes it to: only
+    so do all evaluations of a phase have the same rows and the same tokens.
+    """
+
+    def __init__(self, splits: ChatSplits, maker: Maker, train_on: TrainOn, context: int | None = None) -> None:
+        self._maker = maker
+        self.template = ChatTemplate(maker.hub_tokenizer, (*splits.train, *splits.validation, *splits.test))
+        self._special = special_tokens(maker.hub_tokenizer)
+        self._train_on = train_on
+        written, said = write_all(splits.train, self.template, train_on)
+        self._written = written
+        notes = [*splits.notes, *self.template.notes, *said]
+        self.context = self.scored_context = context or self._fitting(written)
+        self.held_out: dict[Split, tuple[Encoded, ...]] = {}
+        for name in SPLITS:
+            written, said = write_all(getattr(splits, name), self.template, train_on)
+            examples, cuts = cut(written, self.context, self._special)
+            self.held_out[name] = tuple(examples)
+            notes += [f"{name}: {note}" for note in (*said, *cuts)]
+        notes += self._read_at(self.context)
+        enough = {"train": (self.train, LEAST_TRAIN), "validation": (self.held_out["validation"], LEAST_HELD_OUT)}
+        for part, (there, least) in enough.items():
+            if len(there) < least:
+                raise DataError(
+                    f"the {part} split has {len(there)} conversations that can be trained on, at least {least} are "
+                    f"needed ({'; '.join(notes)})"
+                )
+        self.closing = self._closing()
+        self.notes = tuple(dict.fromkeys([*notes, self._said()]))
+
+    def _fitting(self, written: Sequence[Written]) -> int:
+        """The context that nearly all conversations fit into, a multiple of 32."""
+        lengths = [len(one.tokens) - 1 for one in written] or [1]
+        wanted = float(np.quantile(lengths, FITTING))
+        if self._maker.packs:
+            wanted = max(wanted, ROW * float(np.mean(lengths)))
+        longest = self._maker.longest_context or MOST_CONTEXT
+        return min(longest, MOST_CONTEXT, -(-int(np.ceil(wanted)) // 32) * 32)
+
+    def _read_at(self, context: int) -> list[str]:
+        """Cut and pack the training split for a context; what is to be said of that."""
+        self.context = context
+        examples, notes = cut(self._written, context, self._special)
+        self.train: tuple[Encoded, ...] = tuple(examples)
+        self.order = PackingOrder([e.length for e in examples], context, packed=self._maker.packs)
+        return [f"train: {note}" for note in notes]
+
+    def _closing(self) -> int | None:
+        """The token that ends the assistant's turns, if they have one."""
+        last = Counter(int(e.tokens[np.flatnonzero(e.trained)[-1]]) for e in self.train)
+        return next((token for token, _ in last.most_common() if token in self._special), None)
+
+    def _said(self) -> str:
+        trained = sum(int(e.trained.sum()) for e in self.train)
+        everything = sum(e.length for e in self.train)
+        rows = self.order.per_epoch
+        what = "all tokens" if self._train_on == "all" else "the assistant's turns"
+        packed = f"packed into {rows:,} rows of {self.context:,} tokens, {everything / (rows * self.context):.0%} full"
+        alone = "one a row, since this model cannot keep two apart"
+        return (
+            f"trained on {what}: {trained:,} of {everything:,} tokens of {len(self.train):,} conversations, "
+            f"{packed if self._maker.packs else alone}"
+        )
+
+    # Training ---------------------------------------------------------------------------------------
+
+    def build(self, seed: int, model: str | None = None) -> nn.Module:
+        refuse_model(model)
+        return self._maker.build(seed)
+
+    def origin(self, model: str | None = None) -> Origin | None:
+        return self._maker.origin
+
+    def batch(self, position: int, size: int, seed: int, device: torch.device) -> Batch:
+        rows = self.order.rows(position, size, seed)
+        tensors = [torch.from_numpy(array) for array in padded_rows(self.train, rows, self._maker.end)]
+        if device.type == "cuda":
+            tensors = [tensor.pin_memory() for tensor in tensors]
+        return tuple(tensor.to(device, non_blocking=device.type == "cuda") for tensor in tensors)
+
+    def loss(self, model: nn.Module, batch: Batch, label_smoothing: float) -> tuple[Tensor, Tensor]:
+        tokens_BT, labels_BT, positions_BT = batch
+        nats_BT = self._maker.token_nats(
+            model,
+            tokens_BT,
+            labels_BT,
+            positions_BT=positions_BT if self._maker.packs else None,
+            label_smoothing=label_smoothing,
+        )
+        return nats_BT.sum(), (labels_BT >= 0).sum()
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """The recipe's keys that conversations and this model answer to."""
+        return ("label_smoothing", *self._maker.settings)
+
+    def configure(self, model: nn.Module, recipe: Recipe) -> int:
+        if recipe.augmentation:
+            raise PlanError(f"recipe.augmentation is {recipe.augmentation:g}, but text has none; leave it out")
+        if recipe.resolution:
+            raise PlanError("recipe.resolution is for images; what a text model has is recipe.context")
+        self._maker.configure(model, recipe)
+        if recipe.context and recipe.context != self.context:
+            self._read_at(recipe.context)
+        return self.context if self._maker.packs else 1  # what a row holds follows the context, or it does not
+
+    def resize(self, resolution: int | None) -> None:
+        assert resolution is None, "configure refuses a recipe with sizes"
+
+    # Scores -----------------------------------------------------------------------------------------
+
+    def sampled(self, split: Split, *, sample: bool) -> NDArray[np.int64]:
+        """The numbers of the conversations that are scored."""
+        examples = self.held_out[split]
+        return sample_of(len(examples), sample_size(examples) if sample else len(examples))
+
+    def evaluate(self, model: nn.Module, split: Split, *, sample: bool, device: torch.device) -> Evaluation:
+        numbers = self.sampled(split, sample=sample)
+        examples = [self.held_out[split][int(i)] for i in numbers]
+        nats = score(
+            functools.partial(self._maker.token_nats, model),
+            examples,
+            vocabulary=self._maker.vocabulary,
+            pad=self._maker.end,
+            lost=lost_on_unknown(self._maker),
+            device=device,
+        )
+        return table(nats, examples, numbers)
+
+    @functools.cached_property
+    def _ngram(self) -> NGram:
+        return fit_ngram(self.train)
+
+    def baseline(self, split: Split) -> tuple[str, Evaluation]:
+        examples = self.held_out[split]
+        nats = baseline_nats(self._ngram, examples)
+        name = self._ngram.name + (" of the answers alone" if self._train_on == "assistant" else "")
+        return name, table(nats, examples, np.arange(len(examples)))
+
+    def write_baseline(self, folder: Path) -> str:
+        return NO_FORM
+
+    # What comes out ---------------------------------------------------------------------------------
+
+    def exhibits(self, model: nn.Module, device: torch.device) -> Sequence[Exhibit]:
+        chosen = self.held_out["validation"][:SHOWN]
+        pairs = [opening(example.source) for example in chosen]
+        answers = {"after training": [self._answer(model, prompt_tokens(p, self.template)) for p, _ in pairs]}
+        parameters = sum(p.numel() for p in model.parameters())
+        if self._maker.pretrained and parameters <= MOST_SHOWN_PARAMETERS:
+            before = self._maker.build(0).to(device).eval()
+            said = [self._answer(before, prompt_tokens(p, self.template)) for p, _ in pairs]
+            answers = {"before training": said, **answers}
+        rows = tuple(
+            (shortened("\n".join(turn.content for turn in prompt.turns)), shortened(reference), *own)
+            for (prompt, reference), *own in zip(pairs, *answers.values(), strict=True)
+        )
+        return [Exhibit("What it answers", columns=("prompt", "the data's answer", *answers), rows=rows)]
+
+    def _answer(self, model: nn.Module, prompt: Sequence[int]) -> str:
+        ends = {self._maker.end, *([self.closing] if self.closing is not None else [])}
+        tokens = greedy_answer(
+            self._maker, model, prompt, ends=sorted(ends), most=MOST, context=max(1, self.context - MOST)
+        )
+        return str(self._maker.hub_tokenizer.decode(tokens, skip_special_tokens=True)).strip()
+
+    def export(self, model: nn.Module, folder: Path, card: str) -> str:
+        self._maker.write(model, folder)
+        self._maker.hub_tokenizer.save_pretrained(folder)
+        _stop_at(folder, self.closing)
+        about = {"conversations": True, "train_on": self._train_on, "context": self.scored_context}
+        write_task(folder, "text-generation", about)
+        (folder / "README.md").write_text(card, encoding="utf-8")
+        return weights_hash(folder)
+
+
+def lost_on_unknown(maker: Maker) -> Floats:
+    """What each token costs beside itself (shape: vocabulary): an unknown one is one of the rest of Unicode."""
+    lost = np.zeros(maker.vocabulary)
+    unknown = maker.tokenizer.token_to_id(UNKNOWN)
+    if unknown is not None:
+        lost[unknown] = np.log(SCALAR_VALUES - maker.tokenizer.get_vocab_size())
+    return lost
+
+
+def _stop_at(folder: Path, closing: int | None) -> None:
+    """Let whoever generates with the exported model stop where the assistant's turn is closed."""
+    path = folder / "generation_config.json"
+    if closing is None or not path.is_file():
+        return
+    settings = json.loads(path.read_text(encoding="utf-8"))
+    ends = settings.get("eos_token_id")
+    known = ends if isinstance(ends, list) else [] if ends is None else [ends]
+    if closing not in known:
+        settings["eos_token_id"] = [closing, *known]
+        path.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")

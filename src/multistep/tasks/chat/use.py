@@ -1,0 +1,48 @@
+"""What is done with a finished model of conversations: score other data."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+import torch
+
+from multistep.backends.torch.learner import pick_device
+from multistep.core.evidence.metric import Evaluation
+from multistep.core.values.plan import DataSpec
+from multistep.errors import DataError
+from multistep.tasks.chat.encode import cut, special_tokens, write_all
+from multistep.tasks.chat.evaluate import score, table
+from multistep.tasks.chat.load import read_parts
+from multistep.tasks.chat.task import lost_on_unknown
+from multistep.tasks.chat.template import ChatTemplate
+from multistep.tasks.folders import read_task
+from multistep.tasks.notes import say
+from multistep.tasks.splits import held_out, held_out_source
+from multistep.tasks.text.models import load_model
+
+
+def evaluate_model(model: str, data: DataSpec) -> Evaluation:
+    """Score a model folder or hub id on conversations, as training does; of several splits the test split."""
+    part = held_out(read_parts(held_out_source(data)))
+    maker = load_model(model)
+    template = ChatTemplate(maker.hub_tokenizer, part.conversations)
+    about = read_task(model)
+    train_on = about.get("train_on", data.train_on)
+    written, left_out = write_all(part.conversations, template, train_on)
+    examples, cuts = cut(written, int(about.get("context", maker.context)), special_tokens(maker.hub_tokenizer))
+    say([*part.notes, *template.notes, *left_out, *cuts])
+    if not examples:
+        raise DataError(f"{part.origin}: no conversation of it can be scored")
+    device = pick_device()
+    module = maker.build(0).to(device).eval()
+    with torch.inference_mode():
+        nats = score(
+            functools.partial(maker.token_nats, module),
+            examples,
+            vocabulary=maker.vocabulary,
+            pad=maker.end,
+            lost=lost_on_unknown(maker),
+            device=device,
+        )
+    return table(nats, examples, np.arange(len(examples)))
