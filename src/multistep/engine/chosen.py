@@ -8,6 +8,7 @@ from typing import Any
 from multistep.core.values.events import VerdictGiven
 from multistep.core.values.history import History, TrialRecord
 
+KINDS = {"average": "the average", "base": "the model as it was before training"}
 SAME = 1e-4  # of the score's interval: a difference that nobody would name
 
 
@@ -41,9 +42,7 @@ def _chosen(record: TrialRecord, verdict: VerdictGiven, found: Mapping[str, Any]
     """`Chosen: restart, expected 0.018 better than the plain run; not proven (1.5 standard errors, 1.9 are asked).`"""
     trial = record.trial
     plain = trial.kind == "control" and trial.length is None
-    what = trial.move or (
-        "the average" if trial.kind == "average" else "the plain run" if plain else "going on unchanged"
-    )
+    what = trial.move or (KINDS.get(trial.kind) or ("the plain run" if plain else "going on unchanged"))
     if found["over"] is None:
         return f"Chosen: {what}, the only one that was judged."
     over = "its other ends" if plain else "the plain run"

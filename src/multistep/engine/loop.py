@@ -251,12 +251,17 @@ class Run:
             self._require_same_data(index, ready)
             trials = self._runner(learner)
         learner = trials.learner
+        base = self.history.base
+        tested = self.history.phase.started.facts.test_tokens > 0
+        if tested and base and base.checkpoints and base.trial.id != leader.trial and self.history.base_test is None:
+            trials.stand_at(base.checkpoints[-1].id, base.trial.id)
+            yield trials.evaluate(base.trial.id, "test", sample=False)
         trials.stand_at(leader.checkpoint, leader.trial)
         if not self.history.baselines:
             yield self._baseline(learner, "validation")
         if self.history.shipping is None:
             yield self._decide_what_ships(learner)
-        if self.history.phase.started.facts.test_tokens and self.history.test is None:
+        if tested and self.history.test is None:
             # The one look at the test split: after the last verdict, for the winner alone.
             yield trials.evaluate(leader.trial, "test", sample=False)
         if self.history.test and not any(b.split == "test" for b in self.history.baselines):

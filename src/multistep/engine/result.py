@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from multistep.core.choice.moves import EXTEND
-from multistep.core.evidence.compare import compare
 from multistep.core.evidence.function_metric import RecordedMetric
 from multistep.core.evidence.metric import Evaluation, Metric, standard_error
 from multistep.core.values.events import ACCOUNTS, VerdictGiven
@@ -16,10 +15,10 @@ from multistep.core.values.history import History, PhaseRecord, TrialRecord
 from multistep.core.values.judging import metric_of
 from multistep.core.values.recipe import RECIPE_KEYS
 from multistep.core.values.trial import Trial
+from multistep.engine.beside import ReadTable, base_of, baseline_of
 from multistep.engine.chosen import leader_of
 from multistep.engine.shipping import BASELINE_USAGE
 
-ReadTable = Callable[[str], Evaluation]
 LEAST_RERUNS = 3  # before anything is said of a move in general
 CONFIDENCE = 0.95
 
@@ -49,6 +48,7 @@ def result_of(history: History, read_table: ReadTable) -> dict[str, Any]:
         "control": asdict(control.full.interval) if control and control.full else None,
         "leader": leader_of(history),
         "baseline": baseline_of(history, read_table),
+        "base": base_of(history, read_table),
         "seconds": {
             **{name: round(history.spent.get(name, 0.0), 3) for name in ACCOUNTS},
             "total": round(history.seconds, 3),
@@ -90,23 +90,6 @@ def shared_findings(history: History, read_table: ReadTable) -> dict[str, Any]:
         "noise_between_seeds": [asdict(found) for phase in history.phases for found in noise_between_seeds(phase)],
         "validation_optimism": validation_optimism(history, read_table),
     }
-
-
-def baseline_of(history: History, read_table: ReadTable) -> dict[str, Any]:
-    """The baseline's scores and, where the network was scored on the same split, its paired gain over it.
-
-    Without the gain where the metric is a function that lives in another process.
-    """
-    found: dict[str, Any] = {"name": history.baselines[0].name if history.baselines else None}
-    winner = history.trial(history.leader.trial).full if history.leader else None
-    own = {"validation": winner, "test": history.test}
-    for baseline in history.baselines:
-        found[baseline.split] = {**asdict(baseline.interval), "scores": dict(baseline.scores)}
-        metric = metric_of(history.phase.started)
-        if (look := own[baseline.split]) and not isinstance(metric, RecordedMetric):
-            gain = compare(metric, read_table(look.table), read_table(baseline.table))
-            found[baseline.split]["gain"] = {"improvement": gain.improvement, "low": gain.low, "high": gain.high}
-    return found
 
 
 # A trial --------------------------------------------------------------------------------------------

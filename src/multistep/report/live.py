@@ -208,7 +208,8 @@ def plain_line(plan: Plan, entry: Entry, history: History) -> str | None:
         case WindowDone() if not event.progress.finite:
             return f"{event.trial}: the training loss is not finite after step {history.trial(event.trial).step}"
         case Evaluated(split="test"):
-            return f"test {with_interval(event.interval)}"
+            of = " before training" if history.trial(event.trial).trial.kind == "base" else ""
+            return f"test{of} {with_interval(event.interval)}"
         case Evaluated(sample=True):
             record = history.trial(event.trial)
             progress = record.done[-1].progress if record.done else None

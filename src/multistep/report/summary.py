@@ -16,9 +16,10 @@ from multistep.core.values.events import ACCOUNTS, Entry, Evaluated, PhaseReused
 from multistep.core.values.history import History, PhaseRecord, TrialRecord, fold
 from multistep.core.values.judging import metric_of
 from multistep.core.values.units import Amount, Unit
+from multistep.engine.beside import base_of, baseline_of
 from multistep.engine.chosen import leader_of
 from multistep.engine.journal import read_entries
-from multistep.engine.result import baseline_of, shared_findings, sibling_control, trial_entry
+from multistep.engine.result import shared_findings, sibling_control, trial_entry
 from multistep.engine.rundir import RunDirectory, goes_on_by
 from multistep.report.state import has_failed, state_of, where_it_stands
 from multistep.report.words import (
@@ -46,6 +47,8 @@ class Answer:
     baseline: Interval | None
     standing: Standing
     sentence: str
+    base: Interval | None = None  # of the model before training
+    trained: str | None = None  # what training brought, in a sentence
 
 
 def answer(record: Mapping[str, Any]) -> Answer | None:
@@ -67,7 +70,33 @@ def answer(record: Mapping[str, Any]) -> Answer | None:
     if rival is not None and "gain" in baseline[split]:
         gain = {key: float(value) for key, value in baseline[split]["gain"].items()}
         standing, sentence = _compared(metric, gain, f"{name} baseline", split)
-    return Answer(split, metric.name, metric.unit, metric.goal, score, others, name, rival, standing, sentence)
+    base = (record.get("base") or {}).get(split)
+    return Answer(
+        split,
+        metric.name,
+        metric.unit,
+        metric.goal,
+        score,
+        others,
+        name,
+        rival,
+        standing,
+        sentence,
+        interval_of(base) if base else None,
+        _trained(metric, base, split) if base else None,
+    )
+
+
+def _trained(metric: Metric, base: Mapping[str, Any], split: str) -> str:
+    """What training brought over the model that it began with."""
+    gain = base.get("gain")
+    if gain is None:
+        return "Nothing that was trained is expected to be better than the model before training, which is the answer."
+    by = f"{abs(float(gain['improvement'])):.3g} " + ("in perplexity" if metric.exponential else metric.unit)
+    interval = f"[{float(gain['low']):+.3g}, {float(gain['high']):+.3g}]"
+    side = "better" if gain["improvement"] > 0 else "worse"
+    proof = "" if gain["low"] > 0 or gain["high"] < 0 else ", within noise"
+    return f"Training made the model {side} by {by} {interval}{proof} ({split})."
 
 
 def _compared(metric: Metric, gain: Mapping[str, float], baseline: str, split: str) -> tuple[Standing, str]:
@@ -136,6 +165,7 @@ def describe(directory: RunDirectory, entries: Iterable[Entry]) -> dict[str, Any
             "test": dict(history.test.scores) if history.test else None,
         },
         "baseline": baseline_of(history, directory.read_table),
+        "base": base_of(history, directory.read_table),
         "budget": str(_budget(plan)) if _budget(plan) else None,
         "seconds": {
             **{name: round(history.spent.get(name, 0.0), 3) for name in ACCOUNTS},
@@ -156,7 +186,7 @@ def describe(directory: RunDirectory, entries: Iterable[Entry]) -> dict[str, Any
     if isinstance(metric, RecordedMetric) and directory.result.exists():
         # What only the process that has the function can work out stands in the result.
         written = json.loads(directory.result.read_text(encoding="utf-8"))
-        record.update({key: written[key] for key in ("baseline", "validation_optimism")})
+        record.update({key: written[key] for key in ("baseline", "base", "validation_optimism")})
     found = answer(record)
     trials = [trial for phase in record["phases"] for trial in phase["trials"]]
     said = {
@@ -240,7 +270,7 @@ def _final_gap(record: TrialRecord) -> dict[str, Any] | None:
     }
 
 
-KINDS = {"trunk": "trunk", "probe": "probes", "move": "moves", "average": "averages", "rerun": "reruns"}
+KINDS = {"base": "base", "trunk": "trunk", "probe": "probes", "move": "moves", "average": "averages", "rerun": "reruns"}
 
 
 def _steps_by_kind(history: History) -> dict[str, int]:

@@ -111,15 +111,20 @@ def print_answer(record: Mapping[str, Any], console: Console) -> None:
         return _say(console, f"Nothing was scored in full yet{step}")
     if because := record.get("ships_because"):
         _say(console, because, style="bold")
-    width = max(len("network"), len(found.baseline_name or ""))
+    before = "before training"
+    width = max(len("network"), len(found.baseline_name or ""), len(before) if found.base else 0)
     _say(console, f"{found.split} {found.metric}, {found.unit} ({found.goal}), 95% interval")
     _say(console, f"  {'network':{width}}  {with_interval(found.score)}", style="bold")
     if found.baseline and found.baseline_name:
         _say(console, f"  {found.baseline_name:{width}}  {with_interval(found.baseline)}")
+    if found.base:
+        _say(console, f"  {before:{width}}  {with_interval(found.base)}")
     if found.others:
         _say(console, "  " + ", ".join(f"{name} {number(value)}" for name, value in found.others.items()))
     style = {"beats": "green", "loses": "bold red", "unproven": "yellow", "unknown": ""}[found.standing]
     _say(console, found.sentence, style=style)
+    if found.trained:
+        _say(console, found.trained)
     return _say(console, record["leader"]["sentence"]) if record.get("leader") else None
 
 

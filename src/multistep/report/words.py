@@ -59,6 +59,8 @@ def title(trial: Fields) -> str:
             return f"control{round_}" if trial["round"] else "cooldown"  # the plain run's cools down, and no more
         case "move":
             return f"move {trial['move']}{round_}"
+        case "base":
+            return "model before training"
         case "average":
             return f"average of {len(trial['of'])} checkpoints"
         case "rerun":

@@ -91,6 +91,7 @@ class TextWorkshop:
             longest_context=maker.longest_context,
             optimizers=usable_optimizers(),
             usage=opened.usage,
+            able=maker.pretrained,
         )
         # The tokenizer may be learnt from other phases' texts, which must not change under a resumed run either.
         tokens = hashlib.blake2b(maker.tokenizer.to_str().encode(), digest_size=8).hexdigest()

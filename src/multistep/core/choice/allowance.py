@@ -118,7 +118,8 @@ def reserve_seconds(plan: Plan, history: History) -> float:
     phase = history.phase
     facts = phase.started.facts
     later = plan.phase_count - phase.started.phase - 1
-    tokens = facts.validation_tokens + (facts.test_tokens if later == 0 else 0)
+    tested = 1 + bool(phase.of_kind("base"))  # the model before training is scored on the test split, too
+    tokens = facts.validation_tokens + (tested * facts.test_tokens if later == 0 else 0)
     return evaluation_seconds(phase, tokens) + (CLOSING_SECONDS if later == 0 else 0.0)
 
 

@@ -15,7 +15,7 @@ from multistep.core.choice.probing import chosen_rate, probe
 from multistep.core.choice.room import remaining
 from multistep.core.choice.rounds import next_in_round
 from multistep.core.choice.siblings import LEAST_BLOCKS, too_few
-from multistep.core.choice.trunks import trunk_trial
+from multistep.core.choice.trunks import begins_able, trunk_trial, untouched
 from multistep.core.choice.weighing import Choice
 from multistep.core.choice.windows import left_by_curve
 from multistep.core.evidence.stability import Stability
@@ -33,6 +33,8 @@ def propose(plan: Plan, history: History) -> Proposal | MovesEnded | None:
     trunk = phase.trunk
     if (control := phase.control) and control.verdict and not _began_after(phase, trunk, control):
         return begun_again(plan, history, control) or _after_judged(plan, history)
+    if trunk is None and begins_able(phase):
+        return untouched(plan, phase)
     if trunk is None:
         return trunk_trial(plan, phase, "the phase's recipe", start=phase.started.start)
     if probes := phase.of_kind("probe"):

@@ -8,6 +8,7 @@ from multistep.core.choice.moves import MOVES, RESTART
 from multistep.core.choice.priors import Situation, prior
 from multistep.core.evidence.expected import Gain
 from multistep.core.evidence.stability import Stability
+from multistep.core.values.events import VerdictGiven
 from multistep.core.values.history import History, TrialRecord
 from multistep.core.values.judging import metric_of
 from multistep.core.values.plan import Plan
@@ -47,7 +48,7 @@ def noise_of(history: History) -> float:
         if verdict is None or verdict.spread is None or verdict.standard_error is None:
             continue
         unit = tolerance_of(history)
-        if not math.isfinite(verdict.standard_error):
+        if not math.isfinite(verdict.standard_error) or _over_untouched(history, verdict):
             continue
         noise = verdict.standard_error
         if (before := record.forecast) and 0.0 < verdict.spread < before.spread:
@@ -55,6 +56,13 @@ def noise_of(history: History) -> float:
             noise = min(noise, verdict.spread * before.spread / narrowed)
         return noise / unit
     return 0.0
+
+
+def _over_untouched(history: History, verdict: VerdictGiven) -> bool:
+    """Whether a verdict compares with the model before training, from which any training differs by far more than two
+    attempts do.
+    """
+    return verdict.rival is not None and history.trial(verdict.rival).trial.kind == "base"
 
 
 def gain_of(history: History, record: TrialRecord, *, over: TrialRecord) -> float | None:
@@ -106,6 +114,9 @@ def tolerance_of(history: History) -> float:
 
 
 def behind_baseline(history: History) -> bool:
+    """Or no better than the model was before training: then nothing that has any value is given back."""
+    if history.leader and history.trial(history.leader.trial).trial.kind == "base":
+        return True
     baseline = next((b.interval.score for b in history.baselines if b.split == "validation"), None)
     interval = history.leader.interval if history.leader else None
     if baseline is None or interval is None:

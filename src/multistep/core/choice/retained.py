@@ -119,6 +119,7 @@ def needed(history: History) -> set[str]:
     """The checkpoints that a rollback, a sibling, an average, a later phase or a resumed run can still ask for."""
     phase = history.phase
     wanted = {phase.started.start, *(p.finished.head for p in history.phases if p.finished)}
+    wanted |= {saved.id for record in phase.of_kind("base") for saved in record.checkpoints}
     if history.leader:
         wanted.add(history.leader.checkpoint)
         if history.leader.trial in phase.trials:

@@ -127,7 +127,7 @@ def average(history: History) -> Proposal | None:
     averages = phase.of_kind("average")
     if len(averages) >= AVERAGES or (averages and not (averages[-1].verdict and averages[-1].verdict.leads)):
         return None
-    judged = [t for t in standing(history) if t.trial.kind != "average"]
+    judged = [t for t in standing(history) if t.trial.kind not in ("base", "average")]
     # Weights of different networks have no mean.
     soup = [t for t in judged if t.trial.recipe.model == judged[0].trial.recipe.model][: len(averages) + 2]
     known = {t.checkpoints[-1].id for t in soup}

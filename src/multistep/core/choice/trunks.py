@@ -36,6 +36,28 @@ def trunk_trial(
     return Proposal(Trial(name, index, "trunk", start, recipe, plan.seed, peak, skip_examples=skip), reason)
 
 
+def begins_able(phase: PhaseRecord) -> bool:
+    """Whether the phase begins with a model that can do the task, and that nothing has scored yet."""
+    facts = phase.started.facts
+    return facts.pretrained and facts.able and not phase.started.comparable and not phase.of_kind("base")
+
+
+def untouched(plan: Plan, phase: PhaseRecord) -> Proposal:
+    """The model as the phase found it: what training is to be worth its time against."""
+    started = phase.started
+    assert started.recipe.learning_rate is not None, "a resolved recipe has a learning rate"
+    trial = Trial(
+        f"{started.phase}.base",
+        started.phase,
+        "base",
+        started.start,
+        started.recipe,
+        plan.seed,
+        started.recipe.learning_rate,
+    )
+    return Proposal(trial, "what it can do before any training")
+
+
 def scheduled(recipe: Recipe) -> Recipe:
     """A schedule's own cooldown: one-cycle falls as a cosine (arXiv 1708.07120), multi-step has fallen already."""
     match recipe.schedule:

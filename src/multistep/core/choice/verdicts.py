@@ -20,8 +20,9 @@ from multistep.core.values.events import VerdictGiven
 from multistep.core.values.history import History, TrialRecord
 from multistep.core.values.judging import metric_of
 
-JUDGED = ("control", "move", "average")
+JUDGED = ("base", "control", "move", "average")
 LEAST_SPREAD = 1.0  # tolerances: no forecast is so sure that what is seen could not tell otherwise
+OVER_UNTOUCHED = Gain(0.0, 1000.0)  # tolerances: what a first training brings has no usual size
 Tables = Mapping[str, Evaluation]
 
 
@@ -76,7 +77,7 @@ def decide(
     before = judged_before(history)
     if not before:
         first = {name: 0.0}
-        reason = "the first that was evaluated"
+        reason = "as it was before training" if trial.trial.kind == "base" else "the first that was evaluated"
         return VerdictGiven(name, reason, checkpoint, interval, leads=True, leader=name, expected=first)
     records = [*before, trial]
     ids = [r.trial.id for r in records]
@@ -89,8 +90,9 @@ def decide(
     seen = compare(metric, new, tables[rival.trial.id])
     attempt = critical = None
     proven, asked = False, ""
-    if rival.trial.phase == history.phase.started.phase:
-        # A phase that the plan asked for is no attempt: nothing was chosen, so there is no luck to guard against.
+    if rival.trial.phase == history.phase.started.phase and rival.trial.kind != "base":
+        # A phase that the plan asked for is no attempt, nor is its plain run over the model that it began with: nothing
+        # was chosen, so there is no luck to guard against.
         attempt = len(attempts(history)) + 1
         critical = critical_value(_earlier(history, tables), paired(metric, new, tables[rival.trial.id]))
         proven = seen.improvement > critical * seen.standard_error
@@ -139,7 +141,9 @@ def _expected(metric: Metric, records: Sequence[TrialRecord], tables: Tables) ->
     judged = []
     for record in records:
         over = ids.index(record.over) if record.over in ids[: ids.index(record.trial.id)] else 0
-        judged.append(Judged(tables[record.trial.id], over, _prior(record, unit)))
+        untouched = over < len(records) and records[over].trial.kind == "base" and record is not records[over]
+        prior = OVER_UNTOUCHED if untouched else _prior(record, unit)
+        judged.append(Judged(tables[record.trial.id], over, prior))
     loss = beside(metric, (name for name in BESIDE if all(_told(METRICS[name], tables[i]) for i in ids)))
     return expected_gains(
         metric, judged, tolerance=unit, loss=loss, link=link_of(metric.name, loss.name) if loss else None

@@ -88,7 +88,7 @@ def _next_window(plan: Plan, history: History, trial: TrialRecord) -> Window | N
     last = trial.done[-1].progress if trial.done else None
     if last is not None and not last.finite:
         return None
-    if trial.trial.kind == "average":
+    if trial.trial.kind in ("base", "average"):
         return None
     left = allowance(plan, history, trial)
     if trial.trial.kind == "trunk":

@@ -136,6 +136,7 @@ class History:
     baselines: tuple[BaselineScored, ...] = ()
     shipping: ShipDecided | None = None
     test: Evaluated | None = None
+    base_test: Evaluated | None = None  # the model before training on the test split, where it does not lead
     finished: RunFinished | None = None
     looks: int = 0  # at the validation split, sampled or whole
     reused: tuple[int, ...] = ()  # phases that another run has done
@@ -177,6 +178,12 @@ class History:
     @property
     def verdicts(self) -> tuple[VerdictGiven, ...]:
         return tuple(t.verdict for p in self.phases for t in p.trials.values() if t.verdict)
+
+    @property
+    def base(self) -> TrialRecord | None:
+        """The model as the last phase found it, if that was scored."""
+        found = self.phase.of_kind("base")
+        return found[0] if found and found[0].full else None
 
     def trial(self, name: str) -> TrialRecord:
         return next(p.trials[name] for p in self.phases if name in p.trials)
@@ -261,7 +268,9 @@ def _after(history: History, entry: Entry) -> History:
 
 def _with_evaluation(history: History, event: Evaluated, seconds: float) -> History:
     if event.split == "test":
-        return replace(history, test=event)
+        leads = history.leader is not None and history.leader.trial == event.trial
+        untouched = history.trial(event.trial).trial.kind == "base" and not leads
+        return replace(history, base_test=event) if untouched else replace(history, test=event)
     history = replace(history, looks=history.looks + 1)
     trial = history.trial(event.trial)
     if not event.sample:

@@ -8,7 +8,7 @@ from typing import Literal
 from multistep.core.values.recipe import Recipe, Segment
 from multistep.core.values.units import Amount
 
-TrialKind = Literal["trunk", "probe", "control", "move", "average", "rerun"]
+TrialKind = Literal["base", "trunk", "probe", "control", "move", "average", "rerun"]
 Carry = Literal["all", "weights"]
 
 
@@ -24,7 +24,7 @@ class Trial:
     They train at the plateau's rate and cool down within it. `move` names the move that made the recipe; a
     "rerun" repeats a sibling with another seed. `carry` says what survives of the checkpoint's optimizer: all of
     its state, or none. `skip_examples` are passed over, since a spike came from them. An "average" takes no step:
-    it is the mean of the checkpoints `of`.
+    it is the mean of the checkpoints `of`. Nor does a "base": it is the model as the phase found it.
     """
 
     id: str
@@ -108,7 +108,8 @@ class Facts:
 
     Tokens are labels that count in the loss; `sample_tokens` are those of the fixed part of the validation
     split that is looked at after each window, `validation_tokens` and `test_tokens` of whole splits (0: none).
-    `pretrained` tells that the weights come from elsewhere. `settings` are the recipe's keys that this model and
+    `pretrained` tells that the weights come from elsewhere, `able` that they can do the task before any training, so
+    that they are scored as they are. `settings` are the recipe's keys that this model and
     task answer to beyond those that every torch model does; `optimizers` those that can be used here. `usage` is
     Python that loads the exported model, with {model} for its folder. `longest_context` is the most tokens that the
     model can read (None: no such limit). `loss_unit` is what the loss is counted in. `rivals` are complete recipes of
@@ -131,3 +132,4 @@ class Facts:
     usage: str = ""
     loss_unit: str = "nats per token"
     rivals: tuple[Recipe, ...] = ()
+    able: bool = False
