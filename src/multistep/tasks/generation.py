@@ -22,7 +22,7 @@ from multistep.tasks.chat.task import ChatDomain
 from multistep.tasks.chat.template import MARKS
 from multistep.tasks.machine import device_name, versions_of
 from multistep.tasks.text.models import Maker, load_model, make_preset
-from multistep.tasks.text.preset import PRESETS, TextFacts, choose_preset, default_recipe, expected_epochs
+from multistep.tasks.text.preset import BATCH_SIZE, PRESETS, TextFacts, choose_preset, default_recipe, expected_epochs
 from multistep.tasks.text.splits import TextSplits, load_splits
 from multistep.tasks.text.stream import Stream
 from multistep.tasks.text.task import TextDomain
@@ -36,6 +36,7 @@ chat = pipeline("text-generation", {model})
 answer = chat([{"role": "user", "content": "Hello!"}], max_new_tokens=100)
 print(answer[0]["generated_text"][-1])"""
 CHAT_CONTEXT = 512  # of a model from nothing, whose positions end somewhere; rows are as long as conversations ask for
+LEAST_STEPS = 16  # in an epoch of conversations, where there are as many rows
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,7 @@ def _open_chat(
     how = hashlib.blake2b(f"{data.train_on}\0{template}\0{domain.context}".encode(), digest_size=8).hexdigest()
     return _Opened(
         domain=domain,
-        given={**given, "context": domain.context},
+        given={"batch_size": _batch_size(domain.order.per_epoch), **given, "context": domain.context},
         settings=domain.settings,
         examples=domain.order.per_epoch,
         tokens=tokens,
@@ -160,6 +161,11 @@ def _open_chat(
         usage=CHAT_USAGE if domain.template.given else USAGE,
         fingerprint=f"{splits.fingerprint}-{how}",
     )
+
+
+def _batch_size(rows: int) -> int:
+    """Rows a step: packed, a few hundred conversations are a few rows, of which a step must not take all."""
+    return max(1, min(BATCH_SIZE, rows // LEAST_STEPS))
 
 
 def _splits(data: DataSpec) -> TextSplits | ChatSplits:

@@ -49,7 +49,7 @@ class Written:
     source: Conversation
     text: str
     tokens: Ints
-    offsets: NDArray[np.int64]  # shape: tokens, 2
+    offsets: Ints  # shape: tokens, 2
     spans: tuple[Span, ...]  # none where everything is trained on
 
 
@@ -111,8 +111,8 @@ def _plain(conversations: Sequence[Conversation], template: ChatTemplate, train_
     return found
 
 
-def _arrays(ids: Sequence[int], offsets: Sequence[tuple[int, int]]) -> tuple[Ints, NDArray[np.int64]]:
-    return np.array(ids, np.int32), np.array(offsets, np.int64).reshape(len(ids), 2)
+def _arrays(ids: Sequence[int], offsets: Sequence[tuple[int, int]]) -> tuple[Ints, Ints]:
+    return np.array(ids, np.int32), np.array(offsets, np.int32).reshape(len(ids), 2)
 
 
 def special_tokens(tokenizer: Any) -> NDArray[np.int32]:

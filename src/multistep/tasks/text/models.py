@@ -215,9 +215,7 @@ def load_model(name: str, context: int | None = None) -> Maker:
         if context is None and (lean := _load_lean(folder)) is not None:
             return lean
         if not any((folder / file).is_file() for file in TOKENIZER_FILES):
-            raise PlanError(
-                f"model: {folder} holds no tokenizer (tokenizer.json); copy the one the model was trained with"
-            )
+            raise PlanError(f"model: {folder} holds no tokenizer (tokenizer.json); copy there the one it learnt with")
     elif name.count("/") > 1 or name.startswith((".", "/")):
         raise PlanError(f"model: {name}: no such folder")
     tokenizer, model = load_transformers(name, torch.float32)

@@ -1,0 +1,136 @@
+"""Conversations in plans: phases that follow running text, what is exported, what is refused before training."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from cases_chat import CHATML, SETTINGS, llama, small_llama, tokenizer, write
+from corpora import written
+
+from multistep import api
+from multistep.core.values.history import fold
+from multistep.core.values.plan import Plan
+from multistep.engine.clock import BudgetClock
+from multistep.engine.journal import read_entries
+from multistep.engine.planfile import plan_from
+from multistep.engine.rundir import RunDirectory
+from multistep.engine.simulate import FakeClock
+from multistep.errors import DataError, PlanError
+from multistep.tasks.chat.task import ChatDomain
+from multistep.tasks.generation import TextWorkshop
+
+
+def planned(data: Any, model: Any = "auto", **more: Any) -> Plan:
+    return plan_from({"task": "text-generation", "data": data, "model": model, "ship": "network", **more})
+
+
+def opened(plan: Plan, phase: int = 0) -> tuple[ChatDomain, Any]:
+    learner, ready = TextWorkshop().open(plan, phase, lambda: False)
+    domain: Any = learner
+    return domain._domain, ready
+
+
+@pytest.fixture
+def begin(tmp_path: Path) -> str:
+    (tmp_path / "begin").mkdir()
+    return small_llama(tmp_path / "begin")
+
+
+def test_text_first_and_conversations_after_it_train_one_model(tmp_path: Path, begin: str) -> None:
+    text, talks = str(written(tmp_path, sentences=600)), write(tmp_path)
+    phases = [
+        {"name": "read", "data": text, "until": "4 steps"},
+        {"name": "talk", "data": {"train": talks.train, "validation": talks.validation}, "until": "6 steps"},
+    ]
+    plan = planned(text, begin, phases=phases, **SETTINGS)
+    result = api.run(plan, RunDirectory(tmp_path / "run"), clock=BudgetClock(FakeClock().now))
+    history = fold(read_entries(RunDirectory(tmp_path / "run").journal))
+    assert [len(phase.trials) > 0 for phase in history.phases] == [True, True]
+    assert result.validation.n == 24, "one row for each conversation"
+    assert "of the answers alone" in result.baseline["name"]
+    exported = result.model
+    assert (exported / "chat_template.jinja").read_text(encoding="utf-8") == CHATML
+    assert json.loads((exported / "multistep.json").read_text(encoding="utf-8")) == {
+        "task": "text-generation",
+        "conversations": True,
+        "train_on": "assistant",
+        "context": history.phase.started.recipe.context,
+    }
+    ends = json.loads((exported / "generation_config.json").read_text(encoding="utf-8"))["eos_token_id"]
+    assert ends == [tokenizer().convert_tokens_to_ids("<|im_end|>"), 0], "it stops where its turn ends"
+    (exhibit,) = json.loads((tmp_path / "run" / "exhibits.json").read_text(encoding="utf-8"))
+    assert exhibit["columns"] == ["prompt", "the data's answer", "before training", "after training"]
+    assert len(exhibit["rows"]) == 3
+
+
+def test_from_nothing_the_tokenizer_has_the_marks_of_turns(tmp_path: Path) -> None:
+    talks = write(tmp_path)
+    domain, ready = opened(planned(talks, {"layers": 2, "width": 32}))
+    hub = domain.template.tokenizer
+    assert hub.convert_ids_to_tokens(domain.closing) == "<|im_end|>"
+    assert any("the model has no chat template" in note for note in ready.facts.notes)
+    assert any("one a row, since this model cannot keep two apart" in note for note in ready.facts.notes)
+    pairs = tmp_path / "pairs.jsonl"
+    rows = [{"prompt": f"{n} + {n} =", "completion": f" {2 * n}"} for n in range(100)]
+    pairs.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    domain, ready = opened(planned(str(pairs), {"layers": 2, "width": 32}))
+    assert hub.decode(0) == domain.template.tokenizer.convert_ids_to_tokens(domain.closing) == "<|endoftext|>"
+    assert any("prompt and completion are written one after the other" in note for note in ready.facts.notes)
+
+
+def test_what_is_trained_on_and_how_far_follows_the_plan(tmp_path: Path, begin: str) -> None:
+    talks = write(tmp_path)
+    source = {"train": talks.train, "validation": talks.validation}
+    domain, ready = opened(planned(source, begin))
+    some = sum(int(example.trained.sum()) for example in domain.train)
+    assert domain.context == ready.recipe.context
+    assert domain.context % 32 == 0
+    assert ready.facts.train_examples == domain.order.per_epoch < len(domain.train) / 2, "packed"
+    everything, all_ready = opened(planned({**source, "train_on": "all"}, begin))
+    assert sum(int(e.trained.sum()) for e in everything.train) > 3 * some
+    assert all_ready.fingerprint != ready.fingerprint, "other labels, other scores"
+    held = [e.tokens.tolist() for e in domain.held_out["validation"]]
+    model = domain.build(0)
+    shorter = domain.configure(model, _with_context(ready.recipe, 48))
+    assert shorter == 48
+    assert max(e.length for e in domain.train) <= 48
+    assert [e.tokens.tolist() for e in domain.held_out["validation"]] == held, (
+        "scored as before, whatever is trained on"
+    )
+    batch = domain.batch(5, 4, 0, torch.device("cpu"))
+    assert batch[0].shape == batch[1].shape == batch[2].shape
+    assert batch[0].shape[1] <= 48
+    with pytest.raises(PlanError, match=r"data\.train_on is 'answers'; allowed: 'assistant', 'all'"):
+        planned({**source, "train_on": "answers"})
+
+
+def _with_context(recipe: Any, context: int) -> Any:
+    from dataclasses import replace
+
+    return replace(recipe, context=context)
+
+
+def test_saved_data_sets_are_read_by_their_own_splits(tmp_path: Path, begin: str) -> None:
+    import datasets
+
+    turns = [[{"role": "user", "content": f"{n}?"}, {"role": "assistant", "content": f"{n}!"}] for n in range(40)]
+    parts = {"train": turns[:30], "validation": turns[30:35], "test": turns[35:]}
+    sets = {name: datasets.Dataset.from_dict({"messages": rows}) for name, rows in parts.items()}
+    datasets.DatasetDict(sets).save_to_disk(str(tmp_path / "saved"))
+    domain, _ = opened(planned(str(tmp_path / "saved"), begin))
+    assert [len(domain.train), *(len(part) for part in domain.held_out.values())] == [30, 5, 5]
+
+
+def test_a_model_without_a_tokenizer_and_an_empty_file_are_refused(tmp_path: Path) -> None:
+    llama(260).save_pretrained(tmp_path / "bare")
+    with pytest.raises(
+        PlanError, match=r"bare holds no tokenizer \(tokenizer.json\); copy there the one it learnt with"
+    ):
+        opened(planned(write(tmp_path), str(tmp_path / "bare")))
+    (tmp_path / "empty.jsonl").write_text("\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"empty\.jsonl: the file is empty"):
+        opened(planned(str(tmp_path / "empty.jsonl"), str(tmp_path / "bare")))
