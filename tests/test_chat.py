@@ -16,6 +16,7 @@ from multistep.core.values.plan import DataSpec
 from multistep.errors import DataError
 from multistep.tasks.chat.conversation import Conversation, Turn
 from multistep.tasks.chat.encode import Encoded, cut, special_tokens, write_all
+from multistep.tasks.chat.evaluate import baseline_nats, fit_ngram, score, table
 from multistep.tasks.chat.load import holds_conversations, load_conversations, read_parts
 from multistep.tasks.chat.pack import PackingOrder, best_fit, padded_rows
 from multistep.tasks.chat.template import ChatTemplate
@@ -193,6 +194,8 @@ def test_templates_that_trim_think_or_name_no_generation_are_understood() -> Non
     )
     hub = tokenizer(thinks)
     (found,), _ = encoded([talk], hub)
+    dated = tokenizer("{{ strftime_now('%d %B %Y') }}" + CHATML)
+    assert "26 Jul 2024<|im_start|>" in dated.decode(encoded([talk], dated)[0][0].tokens), "tomorrow, too"
     assert trained_text(found, hub) == " 4 = four\n<|im_end|><think>\n\n</think>\n\nfour<|im_end|>"
 
 
@@ -307,3 +310,40 @@ def test_a_neighbour_changes_no_logit_of_another_conversation() -> None:
         assert not packed[row, len(expected) :].any(), "padding is not learnt"
     assert torch.equal(again[0, at:end], packed[0, at:end])
     assert not torch.allclose(mixed[0, at:end], packed[0, at:end], atol=1e-2), "without positions they would see it"
+
+
+def test_an_evaluation_sums_what_the_assistant_says_of_each_conversation() -> None:
+    hub = tokenizer()
+    maker = TransformersMaker(llama(len(hub), spread=0.5), hub, pretrained=True, context=None, name="tiny")
+    model = maker.build(0).eval()
+    talks = [of(("user", "a" * n), ("assistant", "é" * (9 - n)), ("user", "?"), ("assistant", "b")) for n in (5, 1, 8)]
+    examples, _ = encoded(talks, hub)
+    with torch.inference_mode():
+        nats = score(
+            lambda tokens, labels: maker.token_nats(model, tokens, labels),
+            examples,
+            vocabulary=maker.vocabulary,
+            pad=maker.end,
+            lost=np.zeros(maker.vocabulary),
+            device=torch.device("cpu"),
+        )
+        found = table(nats, examples, np.array([4, 5, 6]))
+        for i, talk in enumerate(talks):
+            whole = hub.apply_chat_template(
+                [{"role": t.role, "content": t.content} for t in talk.turns], tokenize=False
+            )
+            ids = torch.tensor([hub(whole).input_ids])
+            own = model(input_ids=ids).logits[0].log_softmax(-1)
+            ends = [p for p in range(ids.shape[1]) if ids[0, p] == hub.convert_tokens_to_ids("<|im_end|>")]
+            # The second and fourth turn: as many bytes before the end of the turn as they have, and that end.
+            sizes = [len(talk.turns[k].content.encode()) for k in (1, 3)]
+            places = [p for end, size in zip(ends[1::2], sizes, strict=True) for p in range(end - size, end + 1)]
+            assert found.columns["loss"][i] == pytest.approx(
+                -sum(float(own[p - 1, ids[0, p]]) for p in places), rel=1e-4
+            )
+            assert found.columns["count"][i] == sum(sizes) + 2
+            assert found.columns["bytes"][i] == sum(sizes)
+    assert found.columns["block"].tolist() == [4, 5, 6]
+    ngram = fit_ngram(examples)
+    counted = [sum(ngram.score(text, end=True).sum() for text in talk.answers) for talk in talks]
+    assert baseline_nats(ngram, examples).tolist() == pytest.approx(counted)

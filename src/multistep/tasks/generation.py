@@ -45,6 +45,7 @@ class _Opened:
 
     domain: TextDomain | ChatDomain
     given: Mapping[str, Setting]  # the recipe as far as plan and data settle it
+    most_examples: int  # a step
     settings: tuple[str, ...]
     examples: int  # an epoch
     tokens: int  # an epoch
@@ -115,10 +116,12 @@ def _recipe(plan: Plan, opened: _Opened, maker: Maker, parameters: int, device: 
             tokens_per_example=opened.tokens_per_example,
             train_tokens=opened.tokens,
             device=device,
+            most_examples=opened.most_examples,
         )
     cores = torch.get_num_threads()
     epochs = expected_epochs(plan, parameters=parameters, tokens=opened.tokens, device=device.type, cores=cores)
-    return default_recipe(opened.given, architecture=maker.architecture, epochs=epochs, vocabulary=maker.vocabulary)
+    given = {"batch_size": opened.most_examples, **opened.given}
+    return default_recipe(given, architecture=maker.architecture, epochs=epochs, vocabulary=maker.vocabulary)
 
 
 def _open_text(splits: TextSplits, maker: Maker, given: Mapping[str, Setting]) -> _Opened:
@@ -127,6 +130,7 @@ def _open_text(splits: TextSplits, maker: Maker, given: Mapping[str, Setting]) -
     return _Opened(
         domain=domain,
         given=given,
+        most_examples=BATCH_SIZE,
         settings=domain.settings,
         examples=domain.order.per_epoch,
         tokens=len(domain.train.tokens),
@@ -150,7 +154,9 @@ def _open_chat(
     how = hashlib.blake2b(f"{data.train_on}\0{template}\0{domain.context}".encode(), digest_size=8).hexdigest()
     return _Opened(
         domain=domain,
-        given={"batch_size": _batch_size(domain.order.per_epoch), **given, "context": domain.context},
+        given={**given, "context": domain.context},
+        # Packed, a few hundred conversations are a few rows, of which a step must not take all.
+        most_examples=max(1, min(BATCH_SIZE, domain.order.per_epoch // LEAST_STEPS)),
         settings=domain.settings,
         examples=domain.order.per_epoch,
         tokens=tokens,
@@ -161,11 +167,6 @@ def _open_chat(
         usage=CHAT_USAGE if domain.template.given else USAGE,
         fingerprint=f"{splits.fingerprint}-{how}",
     )
-
-
-def _batch_size(rows: int) -> int:
-    """Rows a step: packed, a few hundred conversations are a few rows, of which a step must not take all."""
-    return max(1, min(BATCH_SIZE, rows // LEAST_STEPS))
 
 
 def _splits(data: DataSpec) -> TextSplits | ChatSplits:

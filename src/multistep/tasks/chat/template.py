@@ -13,8 +13,8 @@ from multistep.tasks.hub import first_line
 
 MARKS = ("<|im_start|>", "<|im_end|>")  # of ChatML; what learns its tokenizer from the texts has them as tokens
 # Some templates write today's date, and a run that is resumed tomorrow must read what it read today. This is the date
-# that Llama's own template falls back on.
-DATE = "26 Jul 2024"
+# that Llama's own template falls back on. A macro stands before what transformers defines under that name.
+SAME_DATE = "{% macro strftime_now(format) %}26 Jul 2024{% endmacro %}"
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,11 @@ class ChatTemplate:
         """The turns as one text; with `prompt` up to where the assistant's next turn begins. Raises DataError."""
         messages = [{"role": turn.role, "content": turn.content} for turn in turns]
         try:
+            template = self.tokenizer.get_chat_template()
+            if "strftime_now" in template:
+                template = SAME_DATE + template
             text = self.tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=prompt, date_string=DATE
+                messages, chat_template=template, tokenize=False, add_generation_prompt=prompt
             )
         except Exception as error:  # templates raise what they like, of jinja2 or their own
             raise DataError(
