@@ -22,11 +22,11 @@ from multistep.tasks.chat.task import ChatDomain
 from multistep.tasks.chat.template import MARKS
 from multistep.tasks.machine import device_name, versions_of
 from multistep.tasks.text.models import Maker, load_model, make_preset
-from multistep.tasks.text.preset import BATCH_SIZE, PRESETS, TextFacts, choose_preset, default_recipe, expected_epochs
+from multistep.tasks.text.preset import PRESETS, TextFacts, choose_preset, default_recipe, expected_epochs
 from multistep.tasks.text.splits import TextSplits, load_splits
 from multistep.tasks.text.stream import Stream
 from multistep.tasks.text.task import TextDomain
-from multistep.tasks.text.tuning import tuned_recipe
+from multistep.tasks.text.tuning import BATCH_SIZE, tuned_recipe
 
 USAGE = """from transformers import pipeline
 generate = pipeline("text-generation", {model})
