@@ -182,7 +182,7 @@ class History:
     @property
     def base(self) -> TrialRecord | None:
         """The model as the last phase found it, if that was scored."""
-        found = self.phase.of_kind("base")
+        found = self.phase.of_kind("base") if self.phases else ()
         return found[0] if found and found[0].full else None
 
     def trial(self, name: str) -> TrialRecord:
