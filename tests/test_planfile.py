@@ -105,7 +105,10 @@ def test_settings_override_the_file_and_short_forms_grow(tmp_path: Path) -> None
         ("recipe: {betas: [0.9]}", r":3: recipe.betas is \[0.9\]; allowed: a list of 2 numbers\."),
         ("recipe: {nesterov: 3}", r":3: recipe.nesterov is 3; allowed: true or false\."),
         ("recipe: {batch_size: 3.5}", r":3: recipe.batch_size is 3.5; allowed: a whole number\."),
-        ("metric: wer", r":3: metric 'wer' says nothing of text-generation; allowed: loss, perplexity, bits_per_byte$"),
+        (
+            "metric: wer",
+            r":3: metric 'wer' says nothing of text-generation; allowed: loss, perplexity, bits_per_byte, ex",
+        ),
         ("phases:\n  - {until: 3s}\n  - {metric: acc}", r":5: metric 'accuracy' says nothing of text-generation"),
         ("metric: acc\nphases:\n  - {until: 3s}", r":3: metric 'accuracy' says nothing of text-generation"),
         ("data: {validation: x}", ":3: not YAML|data names either"),

@@ -20,12 +20,14 @@ from multistep.engine.origins import Origins, Place
 from multistep.errors import PlanError, nearest
 
 _OF_TOKENS = ("loss", "perplexity", "bits_per_byte")
+_OF_ANSWERS = ("exact_match", "token_f1", "rouge_l", "answer_accuracy")  # where the texts are conversations
 _OF_SPEECH = ("loss", "wer", "cer")
 _OF_NUMBERS = ("mean_squared_error", "pearson", "spearman")
-_OF_CLASSES = tuple(name for name in METRICS if name not in (*_OF_TOKENS[1:], *_OF_SPEECH[1:], *_OF_NUMBERS))
+_OF_OTHERS = (*_OF_TOKENS[1:], *_OF_ANSWERS, *_OF_SPEECH[1:], *_OF_NUMBERS)
+_OF_CLASSES = tuple(name for name in METRICS if name not in _OF_OTHERS)
 # What a task can be judged by at all; on given data it may be less, which only reading them tells.
 JUDGED_BY: Mapping[str, tuple[str, ...]] = {
-    "text-generation": _OF_TOKENS,
+    "text-generation": (*_OF_TOKENS, *_OF_ANSWERS),
     "fill-mask": _OF_TOKENS,
     "text-classification": (*_OF_CLASSES, *_OF_NUMBERS),
     "image-classification": tuple(name for name in _OF_CLASSES if name != "micro_f1"),

@@ -48,6 +48,8 @@ class Evaluation:
     regression      `label`, `prediction`
     speech          `errors`, `words`, `character_errors`, `characters`, `heard_characters` (of the transcript that
                     came out: all 0 while nothing is recognised), `loss` (CTC's, summed nats), `count` (characters)
+    conversations   `loss` (summed nats), `count` (tokens learnt from); where answers were generated or compared
+                    `exact`, `token_f1`, `rouge_l`, `right_answer` (each 0 to 1)
     """
 
     columns: Mapping[str, Floats]
@@ -242,6 +244,10 @@ _ALL: tuple[Metric, ...] = (
     _share("pearson", "correlation", _PAIR, statistics.pearson, _NUMBERS, low=-1.0),
     _share("spearman", "rank correlation", _PAIR, statistics.spearman, _NUMBERS, low=-1.0),
     Statistic("mean_squared_error", "minimize", "squared units", _PAIR, statistics.mean_squared_error, _NUMBERS),
+    _share("exact_match", "of answers", ("exact",), statistics.mean_column("exact")),
+    _share("token_f1", "F1", ("token_f1",), statistics.mean_column("token_f1")),
+    _share("rouge_l", "F-measure", ("rouge_l",), statistics.mean_column("rouge_l")),
+    _share("answer_accuracy", "of answers", ("right_answer",), statistics.mean_column("right_answer")),
     Ratio("wer", "minimize", "errors per word", "errors", "words", absolute_tolerance=SHARE_TOLERANCE),
     Ratio(
         "cer", "minimize", "errors per character", "character_errors", "characters", absolute_tolerance=SHARE_TOLERANCE
@@ -262,6 +268,11 @@ ALIASES: Mapping[str, str] = {
     "auc": "roc_auc",
     "auroc": "roc_auc",
     "mse": "mean_squared_error",
+    "em": "exact_match",
+    "exact": "exact_match",
+    "squad_f1": "token_f1",
+    "rouge": "rouge_l",
+    "rougel": "rouge_l",
 }
 
 

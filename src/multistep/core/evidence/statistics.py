@@ -11,7 +11,7 @@ predicted), its influence is 0; if the labels are (one class alone), nothing can
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
 import numpy as np
@@ -50,6 +50,11 @@ def always(_columns: Columns) -> bool:
 def mean_of(row: Floats) -> Estimate:
     value = float(row.mean())
     return value, row - value
+
+
+def mean_column(name: str) -> Callable[[Columns], Estimate]:
+    """The mean of a column whose rows are scores already."""
+    return lambda columns: mean_of(columns[name])
 
 
 def accuracy(columns: Columns) -> Estimate:

@@ -1,0 +1,194 @@
+"""Answers to prompts, many at a time: greedy where they are scored, drawn where somebody listens.
+
+A model of `transformers` writes with its own `generate` and a cache of keys and values. The lean module of
+`tasks/text/lean.py` has no cache; its plain path reads the whole text for each token, which its short contexts bear.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from multistep.tasks.hub import quietly
+
+Tokens = Sequence[int]
+
+CACHE_BYTES = 2**28  # of keys and values held at once, on a CPU; eight times that on other devices
+MOST_ROWS = 64  # of a batch; more rows make a step slower without making a token cheaper
+PLAIN_TOKENS = 2048  # of a batch that is read without a cache
+SPARE_TOKENS = 8  # beyond the longest reference, so that an answer that is a little longer ends by itself
+MOST_NEW_TOKENS = 512  # of any answer that is scored
+USER, ASSISTANT = "Quousque tandem?", "Patientia nostra."  # what a template is asked with; no template holds these
+
+
+def generate(
+    model: nn.Module,
+    prompts: Sequence[Tokens],
+    *,
+    ends: Sequence[int],
+    most_new: int,
+    context: int,
+    temperature: float = 0.0,
+    seed: int = 0,
+) -> list[list[int]]:
+    """What the model writes after each prompt, up to the first of `ends`, which is left out; `most_new` tokens at most.
+
+    Temperature 0 takes the likeliest token; above, tokens are drawn as the model's own generation settings say, from
+    `seed`. Of prompts that leave no room in a `context` of so many tokens, the end is read. The model is left in the
+    mode that it was in, and the random state as it was.
+    """
+    most_new = min(most_new, context - 1)
+    prompts = [list(prompt)[-(context - most_new) :] for prompt in prompts]
+    if not all(prompts):
+        raise ValueError("a prompt holds no token; begin it with the token that stands before texts")
+    write = _by_transformers if hasattr(model, "generate") else _plainly
+    device = next(model.parameters()).device
+    answers: list[list[int]] = [[] for _ in prompts]
+    training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode(), torch.random.fork_rng([device] if device.type == "cuda" else []):
+            torch.manual_seed(seed)
+            for rows in batches([len(p) for p in prompts], most_new, rows_at_once(model)):
+                written = write(model, [prompts[i] for i in rows], tuple(ends), most_new, temperature, device)
+                for row, tokens in zip(rows, written, strict=True):
+                    answers[row] = _until(tokens, ends)
+    finally:
+        model.train(training)
+    return answers
+
+
+def room_for(references: Sequence[Tokens]) -> int:
+    """How many tokens an answer may have: as many as the longest reference and a few more, 512 at most.
+
+    One number for all: a limit by each row's own reference would stop a model that does not know when to.
+    """
+    return min(max((len(reference) for reference in references), default=0) + SPARE_TOKENS, MOST_NEW_TOKENS)
+
+
+def ends_of(tokenizer: Any, model: Any = None) -> tuple[int, ...]:
+    """The tokens that end an answer: the tokenizer's, those of the model's generation settings, the chat template's.
+
+    `tokenizer` is one of `transformers`. Templates end a turn with a token of their own as often as not.
+    """
+    settings = getattr(model, "generation_config", None)
+    named = getattr(settings, "eos_token_id", None)
+    found = [tokenizer.eos_token_id, *(named if isinstance(named, list) else [named]), end_of_turn(tokenizer)]
+    return tuple(dict.fromkeys(int(token) for token in found if token is not None))
+
+
+def end_of_turn(tokenizer: Any) -> int | None:
+    """The special token that the chat template writes after an assistant's words; None where it writes no such."""
+    if not getattr(tokenizer, "chat_template", None):
+        return None
+    turns = [{"role": "user", "content": USER}, {"role": "assistant", "content": ASSISTANT}]
+    try:
+        text = str(tokenizer.apply_chat_template(turns, tokenize=False))
+    except Exception:  # a template may raise what it likes, and be of another language than it is used for
+        return None
+    behind = tokenizer(text.rpartition(ASSISTANT)[2], add_special_tokens=False).input_ids
+    return int(behind[0]) if behind and behind[0] in set(tokenizer.all_special_ids) | _added(tokenizer) else None
+
+
+def _added(tokenizer: Any) -> set[int]:
+    return {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+
+
+def rows_at_once(model: nn.Module) -> Callable[[int], int]:
+    """How many rows of so many tokens fit into a batch."""
+    if not hasattr(model, "generate"):
+        return lambda tokens: max(1, min(MOST_ROWS, PLAIN_TOKENS // tokens))
+    here = next(model.parameters()).device.type == "cpu"
+    fitting = (CACHE_BYTES if here else 8 * CACHE_BYTES) // _cache_bytes(model)
+    most = MOST_ROWS if here else 4 * MOST_ROWS
+    return lambda tokens: max(1, min(most, fitting // tokens))
+
+
+def _cache_bytes(model: Any) -> int:
+    """Of one token's keys and values in all layers."""
+    config = model.config.get_text_config()
+    heads = int(getattr(config, "num_attention_heads", 0) or 1)
+    width = int(getattr(config, "head_dim", 0) or config.hidden_size // heads)
+    shared = int(getattr(config, "num_key_value_heads", 0) or heads)
+    size = int(next(model.parameters()).element_size())
+    return 2 * int(config.num_hidden_layers) * shared * width * size
+
+
+def batches(lengths: Sequence[int], more: int, fitting: Callable[[int], int]) -> Iterator[list[int]]:
+    """Rows of about one length together, each of `more` tokens beyond it, as many as fit."""
+    ordered = sorted(range(len(lengths)), key=lambda row: lengths[row])
+    start = 0
+    while start < len(ordered):
+        end = start + 1
+        # Sorted: the last of a batch is its longest.
+        while end < len(ordered) and end + 1 - start <= fitting(lengths[ordered[end]] + more):
+            end += 1
+        yield ordered[start:end]
+        start = end
+
+
+def padded_left(prompts: Sequence[Tokens], fill: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Tokens and 1 where there are such (both: prompts, longest); all prompts end at the right edge."""
+    longest = max(map(len, prompts))
+    tokens = torch.tensor([[fill] * (longest - len(p)) + list(p) for p in prompts], device=device)
+    mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts], device=device)
+    return tokens, mask
+
+
+def _by_transformers(
+    model: Any, prompts: Sequence[Tokens], ends: tuple[int, ...], most_new: int, temperature: float, device: Any
+) -> list[list[int]]:
+    tokens_BT, mask_BT = padded_left(prompts, ends[0] if ends else 0, device)
+    with quietly():
+        written = model.generate(
+            tokens_BT,
+            attention_mask=mask_BT,
+            generation_config=settings_for(ends, most_new, temperature),
+        )
+    new: list[list[int]] = written[:, tokens_BT.shape[1] :].tolist()
+    return new
+
+
+def settings_for(ends: tuple[int, ...], most_new: int, temperature: float) -> Any:
+    """A GenerationConfig; what the model's own says of penalties and beams does not count where answers are scored."""
+    from transformers import GenerationConfig
+
+    how: dict[str, Any] = {"do_sample": False, "repetition_penalty": 1.0, "no_repeat_ngram_size": 0, "num_beams": 1}
+    if temperature > 0:
+        how = {"do_sample": True, "temperature": temperature}
+    # Without ends a number that is no token, since None would mean the model's own.
+    stop = {"eos_token_id": list(ends) or [-1], "pad_token_id": ends[0] if ends else 0}
+    make: Any = GenerationConfig  # whose types are not given
+    return make(max_new_tokens=most_new, use_cache=True, **how, **stop)
+
+
+def _plainly(
+    model: nn.Module, prompts: Sequence[Tokens], ends: tuple[int, ...], most_new: int, temperature: float, device: Any
+) -> list[list[int]]:
+    """Without a cache. Texts are padded on the right, which a causal model does not see."""
+    texts = [list(prompt) for prompt in prompts]
+    going = list(range(len(texts)))
+    for _ in range(most_new):
+        lengths = torch.tensor([len(texts[row]) for row in going])
+        tokens_BT = torch.zeros(len(going), int(lengths.max()), dtype=torch.long)
+        for place, row in enumerate(going):
+            tokens_BT[place, : len(texts[row])] = torch.tensor(texts[row])
+        logits_BV = model(tokens_BT.to(device))[torch.arange(len(going)), lengths - 1].float().cpu()
+        if temperature > 0:
+            drawn = torch.multinomial((logits_BV / temperature).softmax(-1), 1)[:, 0]
+        else:
+            drawn = logits_BV.argmax(-1)
+        for row, token in zip(going, drawn.tolist(), strict=True):
+            texts[row].append(token)
+        going = [row for row in going if texts[row][-1] not in ends]
+        if not going:
+            break
+    return [text[len(prompt) :] for text, prompt in zip(texts, prompts, strict=True)]
+
+
+def _until(tokens: Tokens, ends: Sequence[int]) -> list[int]:
+    stop = next((place for place, token in enumerate(tokens) if token in ends), len(tokens))
+    return list(tokens[:stop])
