@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from multistep.engine.simulate import Outcome
+    from multistep.tasks.chat.talk import Talk
     from multistep.tasks.prediction import Prediction
 
 OnEntry = Callable[[Entry, History], None]
@@ -324,7 +325,26 @@ def predict(model: str | Path, inputs: Sequence[str | Path]) -> list[Prediction]
 
 
 def generate(model: str | Path, prompt: str, *, tokens: int = 200, temperature: float = 0.8, seed: int = 0) -> str:
-    """The prompt and what the model writes after it. Raises PlanError for what is no model folder."""
+    """The prompt and what the model writes after it; of a model that was trained on conversations its answer alone.
+
+    Raises PlanError for what is no model folder, or writes no text.
+    """
     from multistep.tasks import generate_text
 
     return generate_text(str(model), prompt, tokens=tokens, temperature=temperature, seed=seed)
+
+
+def chat(
+    model: str | Path, *, system: str | None = None, tokens: int = 512, temperature: float = 0.7, seed: int = 0
+) -> Talk:
+    """A conversation with what a run came to, or with a model folder or hub id: `chat("RUN").say("Hello")` answers.
+
+    A model that was not trained on conversations goes on with each text by itself, which is told. Raises PlanError.
+    """
+    from multistep.tasks.chat.talk import Talk, load_writer
+    from multistep.tasks.notes import say
+
+    writer = load_writer(str(model))
+    if not writer.chats:
+        say([f"{model}: was not trained on conversations; it goes on with what you write, each time anew"])
+    return Talk(writer, system, temperature, tokens, seed)

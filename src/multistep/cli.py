@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
+from multistep.cli_use import USE, Json, print_json, require
+
 if TYPE_CHECKING:
     from multistep.core.values.plan import Plan
 
@@ -53,11 +55,9 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output, all else on standard error.")]
 Out = Annotated[Path | None, typer.Option("--out", help="Run directory; default runs/<task>-<plan hash>.")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="Override one value: recipe.learning_rate=1e-3.")]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")]
-ModelFolder = Annotated[str, typer.Argument(metavar="MODEL", help="A model folder, as a run leaves in RUN/model.")]
 PlanFile = Annotated[Path | None, typer.Argument(metavar="[PLAN]", help="A plan file (YAML).")]
 
 
@@ -163,7 +163,7 @@ def _train(plan: Plan, directory: Any, as_json: bool) -> None:
     with LiveView(plan, out=directory.folder, console=console) as view:
         result = api.run(plan, directory, clock=BudgetClock(began=BEGAN), on_entry=view.on_entry)
     if as_json:
-        _print_json(result.record)
+        print_json(result.record)
         return
     from multistep.report.table import print_result
 
@@ -183,7 +183,7 @@ def check(
 
     found = check_plan(*read_with_origins(plan, settings or ()))
     if as_json:
-        _print_json(found)
+        print_json(found)
     else:
         print_check(found)
 
@@ -202,22 +202,15 @@ def simulate(
     from multistep.report.check import print_outcomes
 
     # Not by typer's `min`, which lets nan pass.
-    _require(0 < step_seconds < math.inf, f"--step-seconds is {step_seconds:g}; allowed: more than 0")
-    _require(0 <= noise < math.inf, f"--noise is {noise:g}; allowed: 0 or more")
+    require(0 < step_seconds < math.inf, f"--step-seconds is {step_seconds:g}; allowed: more than 0")
+    require(0 <= noise < math.inf, f"--noise is {noise:g}; allowed: 0 or more")
     outcomes, note = simulate_plan(_plan(plan, settings, {}), seed=seed, noise=noise, step_seconds=step_seconds)
     if note:
         print(f"multistep: {note}", file=sys.stderr)
     if as_json:
-        _print_json({"curves": outcomes, "note": note})
+        print_json({"curves": outcomes, "note": note})
     else:
         print_outcomes(outcomes)
-
-
-def _require(holds: bool, otherwise: str) -> None:
-    from multistep.errors import PlanError
-
-    if not holds:
-        raise PlanError(otherwise)
 
 
 @app.command()
@@ -231,7 +224,7 @@ def show(run: RunFolder, as_json: Json = False) -> None:
 
     directory = RunDirectory(run).require()
     if as_json:
-        _print_json(summary(directory))
+        print_json(summary(directory))
     else:
         print_run(directory, Console())
 
@@ -244,76 +237,13 @@ def report(run: RunFolder, as_json: Json = False) -> None:
 
     page = write_report(RunDirectory(run).require())
     if as_json:
-        _print_json({"report": str(page)})
+        print_json({"report": str(page)})
     else:
         print(page)
 
 
-@app.command()
-def evaluate(
-    model: ModelFolder,
-    data: Annotated[str, typer.Option(help="What to score: a file, a folder, or a data set id.")],
-    text_column: Annotated[str | None, typer.Option(help="The column that holds the text.")] = None,
-    label_column: Annotated[str | None, typer.Option(help="The column that holds the label.")] = None,
-    path_column: Annotated[str | None, typer.Option(help="The column that names image or audio files.")] = None,
-    as_json: Json = False,
-) -> None:
-    """Score a model on data, with intervals."""
-    from multistep.api import evaluate as evaluate_model
-    from multistep.core.values.plan import DataSpec
-
-    spec = DataSpec(source=data, text_column=text_column, label_column=label_column, path_column=path_column)
-    scores = evaluate_model(model, spec)
-    if as_json:
-        _print_json(scores)
-        return
-    from multistep.report.check import print_scores
-
-    print_scores(scores)
-
-
-@app.command()
-def predict(
-    model: ModelFolder,
-    inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", help="Texts, image files or audio files.")],
-    as_json: Json = False,
-) -> None:
-    """Say what a model makes of texts, images or sounds."""
-    from multistep.api import predict as predict_inputs
-
-    found = predict_inputs(model, inputs)
-    if as_json:
-        _print_json({"model": model, "predictions": found})
-        return
-    from multistep.report.check import print_predictions
-
-    print_predictions(found)
-
-
-@app.command()
-def generate(
-    model: ModelFolder,
-    prompt: Annotated[str, typer.Option(help="What the text begins with.")] = "",
-    tokens: Annotated[int, typer.Option(min=1, help="How many tokens to write.")] = 200,
-    temperature: Annotated[float, typer.Option(help="0 takes the likeliest token.")] = 0.8,
-    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of the draw.")] = 0,
-    as_json: Json = False,
-) -> None:
-    """Write text with a model."""
-    from multistep.api import generate as generate_text
-
-    _require(0 <= temperature < math.inf, f"--temperature is {temperature:g}; allowed: 0 or more")
-    text = generate_text(model, prompt, tokens=tokens, temperature=temperature, seed=seed)
-    if as_json:
-        _print_json({"prompt": prompt, "text": text})
-    else:
-        print(text)
-
-
-def _print_json(value: object) -> None:
-    from multistep.engine.plain import to_json
-
-    print(to_json(value))
+for verb in USE:
+    app.command()(verb)
 
 
 def main() -> NoReturn:

@@ -102,7 +102,18 @@ def _in_use(model: str) -> str:
 
 
 def generate_text(model: str, prompt: str, *, tokens: int, temperature: float, seed: int) -> str:
-    """Write text with a model folder."""
-    from multistep.tasks.text.use import generate_text as generate
+    """The prompt and what follows it; of a model that was trained on conversations its answer alone, which is told.
 
-    return generate(existing(model), prompt, tokens=tokens, temperature=temperature, seed=seed)
+    Raises PlanError for a model that writes nothing.
+    """
+    from multistep.tasks.chat.talk import load_writer
+    from multistep.tasks.text.use import continue_text
+
+    writer = load_writer(model)
+    if not writer.chats:
+        module, tokenizer = writer.model, writer.tokenizer
+        return continue_text(tokenizer, module, prompt, tokens=tokens, temperature=temperature, seed=seed)
+    said = "trained on conversations; the prompt is put into its chat template, and this is the answer to it"
+    say([f"{model}: {said}"])
+    turn = {"role": "user", "content": prompt}
+    return writer.answer([[turn]], tokens=tokens, temperature=temperature, seed=seed)[0]

@@ -224,8 +224,11 @@ def load_model(name: str, context: int | None = None) -> Maker:
     return TransformersMaker(model, tokenizer, pretrained=True, context=context, name=name, half=_was_half(name))
 
 
-def load_transformers(name: str, dtype: torch.dtype | Literal["auto"]) -> tuple[Any, Any]:
-    """The tokenizer and the causal model of a folder or a hub id. Raises PlanError that says what is wrong."""
+def load_transformers(name: str, dtype: torch.dtype | Literal["auto"], *, whole: bool = False) -> tuple[Any, Any]:
+    """The tokenizer and the causal model of a folder or a hub id. Raises PlanError that says what is wrong.
+
+    `whole`: it is to be used as it is, so its head must be there too; one that is trained may get a new one.
+    """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     try:
@@ -246,6 +249,9 @@ def load_transformers(name: str, dtype: torch.dtype | Literal["auto"]) -> tuple[
     lacking = [key for key in found["missing_keys"] if key.startswith(body)]
     if wrong := sorted([*lacking, *(entry[0] for entry in found["mismatched_keys"])]):
         raise _damaged(name, f"{len(wrong)} weights are missing or misshapen, such as {wrong[0]}")
+    if whole and found["missing_keys"]:
+        lacks = min(found["missing_keys"])
+        raise PlanError(f"{name}: the weights of its head are missing (such as {lacks}), so it can write nothing")
     return tokenizer, model
 
 

@@ -16,6 +16,7 @@ from multistep.core.evidence.metric import Evaluation
 from multistep.core.values.recipe import Recipe
 from multistep.engine.learner import NO_FORM, Exhibit, Split
 from multistep.errors import PlanError
+from multistep.tasks.folders import write_task
 from multistep.tasks.hub import weights_hash
 from multistep.tasks.recipes import refuse_model
 from multistep.tasks.text.evaluate import sample_tokens, score_stream
@@ -132,5 +133,6 @@ class TextDomain:
 
     def export(self, model: nn.Module, folder: Path, card: str) -> str:
         self._maker.write(model, folder)
+        write_task(folder, "text-generation")  # of running text, whatever template the tokenizer came with
         (folder / "README.md").write_text(card, encoding="utf-8")
         return weights_hash(folder)

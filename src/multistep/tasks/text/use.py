@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -15,7 +16,7 @@ from multistep.tasks.splits import held_out, held_out_source, split_files, split
 from multistep.tasks.tables import TABLES, kind_of, named_tables, read_table
 from multistep.tasks.text.evaluate import score_stream
 from multistep.tasks.text.files import read_parts
-from multistep.tasks.text.models import load_model, load_transformers
+from multistep.tasks.text.models import load_model
 from multistep.tasks.text.stream import read_stream
 
 
@@ -54,10 +55,8 @@ def scored_split(data: DataSpec) -> str | None:
     return held_out({name: known.get(name) for name in names}) if len(names) > 1 else None
 
 
-def generate_text(model: str, prompt: str, *, tokens: int, temperature: float, seed: int) -> str:
+def continue_text(tokenizer: Any, module: Any, prompt: str, *, tokens: int, temperature: float, seed: int) -> str:
     """The prompt and what `transformers` generates after it; never more than the model's context at once."""
-    tokenizer, module = load_transformers(model, "auto")
-    module.to(pick_device()).eval()
     start = tokenizer(prompt, return_tensors="pt").input_ids if prompt else None
     if start is None or start.shape[1] == 0:
         start = torch.tensor([[module.config.bos_token_id or 0]])

@@ -1,0 +1,108 @@
+"""The verbs for a finished model. No logic: options in, a call of the api, something to read out."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated
+
+import typer
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output, all else on standard error.")]
+ModelFolder = Annotated[str, typer.Argument(metavar="MODEL", help="A model folder, as a run leaves in RUN/model.")]
+Temperature = Annotated[float, typer.Option(help="0 takes the likeliest token.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of the draw.")]
+
+
+def require(holds: bool, otherwise: str) -> None:
+    from multistep.errors import PlanError
+
+    if not holds:
+        raise PlanError(otherwise)
+
+
+def print_json(value: object) -> None:
+    from multistep.engine.plain import to_json
+
+    print(to_json(value))
+
+
+def evaluate(
+    model: ModelFolder,
+    data: Annotated[str, typer.Option(help="What to score: a file, a folder, or a data set id.")],
+    text_column: Annotated[str | None, typer.Option(help="The column that holds the text.")] = None,
+    label_column: Annotated[str | None, typer.Option(help="The column that holds the label.")] = None,
+    path_column: Annotated[str | None, typer.Option(help="The column that names image or audio files.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Score a model on data, with intervals."""
+    from multistep.api import evaluate as evaluate_model
+    from multistep.core.values.plan import DataSpec
+
+    spec = DataSpec(source=data, text_column=text_column, label_column=label_column, path_column=path_column)
+    scores = evaluate_model(model, spec)
+    if as_json:
+        print_json(scores)
+        return
+    from multistep.report.check import print_scores
+
+    print_scores(scores)
+
+
+def predict(
+    model: ModelFolder,
+    inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", help="Texts, image files or audio files.")],
+    as_json: Json = False,
+) -> None:
+    """Say what a model makes of texts, images or sounds."""
+    from multistep.api import predict as predict_inputs
+
+    found = predict_inputs(model, inputs)
+    if as_json:
+        print_json({"model": model, "predictions": found})
+        return
+    from multistep.report.check import print_predictions
+
+    print_predictions(found)
+
+
+def generate(
+    model: ModelFolder,
+    prompt: Annotated[str, typer.Option(help="What the text begins with.")] = "",
+    tokens: Annotated[int, typer.Option(min=1, help="How many tokens to write.")] = 200,
+    temperature: Temperature = 0.8,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Write text with a model."""
+    from multistep.api import generate as generate_text
+
+    _require_temperature(temperature)
+    text = generate_text(model, prompt, tokens=tokens, temperature=temperature, seed=seed)
+    if as_json:
+        print_json({"prompt": prompt, "text": text})
+    else:
+        print(text)
+
+
+def chat(
+    model: ModelFolder,
+    system: Annotated[str | None, typer.Option(help="What the model is told before the conversation begins.")] = None,
+    tokens: Annotated[int, typer.Option(min=1, help="The most that an answer has.")] = 512,
+    temperature: Temperature = 0.7,
+    seed: Seed = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object for each turn and its answer.")] = False,
+) -> None:
+    """Talk with a model: /reset begins anew, /quit or Ctrl-D ends. Lines from a pipe are a turn each."""
+    from multistep.api import chat as talk_with
+    from multistep.tasks.chat.terminal import converse
+
+    _require_temperature(temperature)
+    talk = talk_with(model, system=system, tokens=tokens, temperature=temperature, seed=seed)
+    converse(talk, as_json=as_json)
+
+
+def _require_temperature(temperature: float) -> None:
+    require(0 <= temperature < math.inf, f"--temperature is {temperature:g}; allowed: 0 or more")
+
+
+USE = (evaluate, predict, generate, chat)
