@@ -132,7 +132,8 @@ def test_drawn_answers_follow_from_the_seed_and_leave_the_random_state_alone() -
 
 
 def test_pieces_are_whole_characters() -> None:
-    tokenizer, told = tiny_tokenizer(), []
+    tokenizer = tiny_tokenizer()
+    told: list[str] = []
     pieces = Pieces(tokenizer, told.append)
     pieces.put(torch.tensor([[5, 6]]))  # the prompt
     for token in tokenizer("aé你", add_special_tokens=False).input_ids:

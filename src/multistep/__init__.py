@@ -5,9 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from multistep.api import FunctionMetric, Result, chat, evaluate, generate, predict, resume, train
+    from multistep.api import FunctionMetric, Result, chat, evaluate, generate, predict, predict_file, resume, train
 
-__all__ = ["FunctionMetric", "Result", "__version__", "chat", "evaluate", "generate", "predict", "resume", "train"]
+__all__ = [
+    "FunctionMetric",
+    "Result",
+    "__version__",
+    "chat",
+    "evaluate",
+    "generate",
+    "predict",
+    "predict_file",
+    "resume",
+    "train",
+]
 
 __version__: str  # looked up on use: the look-up takes a tenth of a second
 

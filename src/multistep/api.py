@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from multistep.engine.simulate import Outcome
     from multistep.tasks.chat.talk import Talk
+    from multistep.tasks.predicting import OnProgress, PredictedFile
     from multistep.tasks.prediction import Prediction
 
 OnEntry = Callable[[Entry, History], None]
@@ -314,14 +315,38 @@ def simulate(
     return along_curves(simulated, seed=seed, noise=noise, machine=Machine(step_seconds=step_seconds)), note
 
 
-def predict(model: str | Path, inputs: Sequence[str | Path]) -> list[Prediction]:
-    """What a model folder says of each input: a text, or the path of an image or audio file.
+def predict(model: str | Path, inputs: Sequence[str | Path], *, tokens: int = 256) -> list[Prediction]:
+    """What a model folder says of each input: a text, a prompt, or the path of an image or audio file.
 
-    Raises PlanError or DataError for what cannot be read.
+    `tokens` is the most that an answer to a prompt has. `predict_file` reads inputs from a table. Raises PlanError or
+    DataError for what cannot be read.
     """
     from multistep.tasks import predict as predict_inputs
 
-    return predict_inputs(str(model), [str(item) for item in inputs])
+    return predict_inputs(str(model), [str(item) for item in inputs], tokens)
+
+
+def predict_file(
+    model: str | Path,
+    data: str | Path | DataSpec,
+    output: str | Path | None = None,
+    *,
+    tokens: int = 256,
+    on_progress: OnProgress = lambda rows, share: None,
+) -> PredictedFile:
+    """Write what a model folder says of each row of a table, behind the row's own columns; however long the table is.
+
+    `data` is a .csv, .tsv, .jsonl, .parquet or .txt file (a text a line), or "-" for standard input; a DataSpec names
+    its columns. `output` is a .csv, .tsv or .jsonl file, None for JSON lines on standard output. Raises PlanError or
+    DataError.
+    """
+    from multistep.tasks import predict_file as predict_rows
+
+    spec = data if isinstance(data, DataSpec) else DataSpec(source=str(data))
+    if not spec.source:
+        raise PlanError("data: nothing to read; name one source")
+    target = None if output is None else str(output)
+    return predict_rows(str(model), spec.source, target, spec, tokens, on_progress)
 
 
 def generate(model: str | Path, prompt: str, *, tokens: int = 200, temperature: float = 0.8, seed: int = 0) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -50,13 +51,41 @@ def evaluate(
 
 def predict(
     model: ModelFolder,
-    inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", help="Texts, image files or audio files.")],
+    inputs: Annotated[
+        list[str] | None, typer.Argument(metavar="[INPUT]...", help="Texts, prompts, image files or audio files.")
+    ] = None,
+    source: Annotated[
+        str | None,
+        typer.Option("--input", help="A file of rows: .csv, .tsv, .jsonl, .parquet, .txt; - for standard input."),
+    ] = None,
+    output: Annotated[
+        str | None, typer.Option(help="Where the answers go, behind the rows' own columns: .csv, .tsv or .jsonl.")
+    ] = None,
+    text_column: Annotated[str | None, typer.Option(help="The column that holds the text or the prompt.")] = None,
+    second_text_column: Annotated[str | None, typer.Option(help="The column of the second text of a pair.")] = None,
+    path_column: Annotated[str | None, typer.Option(help="The column that names image or audio files.")] = None,
+    tokens: Annotated[int, typer.Option(min=1, help="The most that an answer to a prompt has.")] = 256,
     as_json: Json = False,
 ) -> None:
-    """Say what a model makes of texts, images or sounds."""
-    from multistep.api import predict as predict_inputs
+    """Say what a model makes of texts, images or sounds, given here or in a file."""
+    from multistep import api
 
-    found = predict_inputs(model, inputs)
+    require(bool(inputs) != bool(source), "name inputs, or a file of them with --input; one of the two")
+    if source:
+        from multistep.core.values.plan import DataSpec
+        from multistep.report.bar import progress_bar
+
+        rows = DataSpec(
+            source=source, text_column=text_column, second_text_column=second_text_column, path_column=path_column
+        )
+        require(not as_json or output is not None, "--json tells what was written; name a file with --output")
+        with progress_bar("rows") as on_progress:
+            done = api.predict_file(model, rows, output, tokens=tokens, on_progress=on_progress)
+        if as_json:
+            print_json({"model": model, "input": source, **asdict(done)})
+        return
+    require(output is None, "--output goes with --input; what is said of inputs given here is printed")
+    found = api.predict(model, inputs or (), tokens=tokens)
     if as_json:
         print_json({"model": model, "predictions": found})
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from multistep.core.evidence.metric import Evaluation
 from multistep.core.values.plan import DataSpec, Plan
@@ -14,6 +15,9 @@ from multistep.tasks.baselines import is_baseline
 from multistep.tasks.folders import existing, task_of
 from multistep.tasks.notes import say
 from multistep.tasks.prediction import Prediction
+
+if TYPE_CHECKING:
+    from multistep.tasks.predicting import OnProgress, PredictedFile
 
 
 def workshop_for(plan: Plan) -> Workshop:
@@ -72,25 +76,20 @@ def evaluate_model(model: str, data: DataSpec) -> Evaluation:
     raise PlanError(f"{model}: a model for {task_of(model)} cannot be scored here")
 
 
-def predict(model: str, inputs: Sequence[str]) -> list[Prediction]:
+def predict(model: str, inputs: Sequence[str], tokens: int) -> list[Prediction]:
     """What a model folder says of texts, image files or audio files. Raises PlanError or DataError."""
-    model = _in_use(model)
-    task = task_of(model)
-    if task == "text-generation":
-        raise PlanError(f"{model}: writes text and predicts nothing; use `multistep generate {model} --prompt ...`")
-    if TASKS[task].family == "language":
-        from multistep.tasks.language import use as language
+    from multistep.tasks import predicting
 
-        return language.predict(model, inputs)
-    if task == "image-classification":
-        from multistep.tasks.images import use as images
+    return predicting.predict(_in_use(model), inputs, tokens)
 
-        return images.predict(model, inputs)
-    if task == "speech-recognition":
-        from multistep.tasks.speech import use as speech
 
-        return speech.predict(model, inputs)
-    raise PlanError(f"{model}: a model for {task} is used in Python: see the usage in its README.md")
+def predict_file(
+    model: str, source: str, output: str | None, data: DataSpec, tokens: int, on_progress: OnProgress
+) -> PredictedFile:
+    """What a model folder says of each row of a table. Raises PlanError or DataError."""
+    from multistep.tasks import predicting
+
+    return predicting.predict_file(_in_use(model), source, output, data, tokens, on_progress)
 
 
 def _in_use(model: str) -> str:

@@ -1,9 +1,17 @@
-"""What a finished model says of one input."""
+"""What a finished model says of one input, and a model that is ready to say it of many."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeAlias
+
+from multistep.core.values.plan import DataSpec
+from multistep.errors import DataError
+from multistep.tasks.tables import Table
+
+AT_ONCE = 1000  # rows that are read, and answered, before the next are
 
 
 @dataclass(frozen=True)
@@ -18,3 +26,46 @@ class Prediction:
     output: str
     probability: float | None = None
     others: Mapping[str, float] = field(default_factory=dict)
+
+
+# The columns of a table that an input is made of; and the input that a row's values in them make, as one would give it
+# by hand, "" where there is none. Files are named from the folder of the table.
+FindColumns: TypeAlias = Callable[[Table, DataSpec], tuple[str, ...]]
+Join: TypeAlias = Callable[[Sequence[object], Path], str]
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A loaded model. `says` gives for each input its prediction, or the sentence why it has none.
+
+    `name` is what its answers are called, `numeric` whether they are numbers, `probable` whether
+    probabilities come with them, `unit` what an input is.
+    """
+
+    says: Callable[[Sequence[str]], list[Prediction | str]]
+    find_columns: FindColumns
+    join: Join
+    unit: str = "text"
+    name: str = "prediction"
+    numeric: bool = False
+    probable: bool = True
+    at_once: int = AT_ONCE
+
+    def all(self, inputs: Sequence[str]) -> list[Prediction]:
+        """What it says of every input. Raises DataError for the first that it can say nothing of."""
+        found: list[Prediction] = []
+        for said in self.says(inputs):
+            if isinstance(said, str):
+                raise DataError(said)
+            found.append(said)
+        return found
+
+
+def file_from(values: Sequence[object], folder: Path) -> str:
+    """The file that a row names, from the table's folder."""
+    value = values[0]
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return ""
+    if not isinstance(value, str):
+        raise DataError(f"a column of files holds {str(value)[:40]!r}, a {type(value).__name__}; allowed: their paths")
+    return str(folder / Path(value.strip()).expanduser())

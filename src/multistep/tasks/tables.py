@@ -91,7 +91,7 @@ def read_table(path: Path) -> Table:
         return _read_parquet(existing_file(path))
     text = read_text(path)
     if kind in (".jsonl", ".ndjson"):
-        return _read_json_lines(path, text)
+        return json_lines(path, text)
     if kind in (".csv", ".tsv"):
         return _read_separated(path, text, tabs=kind == ".tsv")
     if kind == ".json":
@@ -187,29 +187,36 @@ def read_text(path: Path) -> str:
             data = gzip.decompress(data)
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: cannot be read ({error})") from None
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise DataError(f"{path}: the file is UTF-16; save it as UTF-8, for instance with iconv")
-    if (at := data.find(b"\0")) >= 0:
-        allowed = "text, " + ", ".join(TABLES)
-        raise DataError(f"{path}: byte {at} is NUL, so this is not a text file; allowed: {allowed}")
-    try:
-        text = data.decode("utf-8-sig").replace("\r\n", "\n")
-    except UnicodeDecodeError as error:
-        # "utf-8-sig" counts from behind the mark.
-        at = error.start + (3 if data.startswith(b"\xef\xbb\xbf") else 0)
-        raise DataError(
-            f"{path}: byte {at} is not UTF-8 (0x{data[at]:02x}); save the file as UTF-8, for instance with "
-            "`iconv -f ITS_ENCODING -t UTF-8`"
-        ) from None
+    text = decoded(path, data)
     if not text.strip():
         raise DataError(f"{path}: the file is empty; name one with text in it")
     return text
 
 
-def _read_json_lines(path: Path, text: str) -> Table:
+def decoded(path: Path, data: bytes, at: int = 0) -> str:
+    """The text of a part of a file that begins at byte `at`, as `read_text` gives it. Raises DataError."""
+    begin = at
+    if begin == 0 and data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise DataError(f"{path}: the file is UTF-16; save it as UTF-8, for instance with iconv")
+    if (at := data.find(b"\0")) >= 0:
+        allowed = "text, " + ", ".join(TABLES)
+        raise DataError(f"{path}: byte {begin + at} is NUL, so this is not a text file; allowed: {allowed}")
+    try:
+        return data.decode("utf-8" if begin else "utf-8-sig").replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        # "utf-8-sig" counts from behind the mark.
+        at = error.start + (3 if not begin and data.startswith(b"\xef\xbb\xbf") else 0)
+        raise DataError(
+            f"{path}: byte {begin + at} is not UTF-8 (0x{data[at]:02x}); save the file as UTF-8, for instance with "
+            "`iconv -f ITS_ENCODING -t UTF-8`"
+        ) from None
+
+
+def json_lines(path: Path, text: str, before: int = 0) -> Table:
+    """The table of lines that are an object each, with so many lines of the file before them. Raises DataError."""
     rows: list[dict[str, Any]] = []
     numbers: list[int] = []
-    for number, line in enumerate(text.split("\n"), start=1):
+    for number, line in enumerate(text.split("\n"), start=before + 1):
         if not line.strip():
             continue
         try:
@@ -245,19 +252,24 @@ def _of_objects(path: Path, rows: Sequence[Mapping[str, Any]], numbers: Sequence
     return Table(str(path), is_text, numbers, unit, lambda name: [row.get(name) for row in rows])
 
 
-def _read_separated(path: Path, text: str, *, tabs: bool) -> Table:
+def separated(path: Path, names: str, text: str, before: int, *, tabs: bool) -> Table:
+    """Some rows of a .csv or .tsv file below the line of its `names`, with so many lines before them in the file."""
+    return _read_separated(path, names + text, tabs=tabs, skipped=before - names.count("\n"))
+
+
+def _read_separated(path: Path, text: str, *, tabs: bool, skipped: int = 0) -> Table:
     """Tab-separated files are read without quoting, since there a quotation mark is a character more often than not.
 
     One that is not even then, and is with quoting, is read with it.
     """
     if not tabs:
-        header, rows, numbers = _separated(path, text, ",", csv.QUOTE_MINIMAL)
+        header, rows, numbers = _separated(path, text, ",", csv.QUOTE_MINIMAL, skipped)
     else:
         try:
-            header, rows, numbers = _separated(path, text, "\t", csv.QUOTE_NONE)
+            header, rows, numbers = _separated(path, text, "\t", csv.QUOTE_NONE, skipped)
         except DataError as problem:
             try:
-                header, rows, numbers = _separated(path, text, "\t", csv.QUOTE_MINIMAL)
+                header, rows, numbers = _separated(path, text, "\t", csv.QUOTE_MINIMAL, skipped)
             except DataError:
                 raise problem from None
             note = f"{path}: read with quoting, since without it the rows have different numbers of fields"
@@ -275,8 +287,10 @@ def _of_rows(path: Path, header: list[str], rows: list[list[str]], numbers: list
     )
 
 
-def _separated(path: Path, text: str, delimiter: str, quoting: Any) -> tuple[list[str], list[list[str]], list[int]]:
-    """The names of the first line, the rows below it, and the line that each begins in."""
+def _separated(
+    path: Path, text: str, delimiter: str, quoting: Any, skipped: int
+) -> tuple[list[str], list[list[str]], list[int]]:
+    """The names of the first line, the rows below it, and the line that each begins in; `skipped` lie between them."""
     csv.field_size_limit(2**31 - 1)  # the library stops at 128 KiB, shorter than many documents
     # strict, else an open quotation mark swallows the rest of the file
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting, strict=True)
@@ -286,21 +300,21 @@ def _separated(path: Path, text: str, delimiter: str, quoting: Any) -> tuple[lis
     began = 1
     try:
         for row in reader:
-            line, began = began, reader.line_num + 1
+            line, began = began, reader.line_num + 1 + skipped
             if not row:
                 continue
             if header is None:
                 header = row
             elif len(row) != len(header):
                 raise DataError(
-                    f"{path}:{reader.line_num}: {len(row)} fields, but the first line names {len(header)}"
+                    f"{path}:{began - 1}: {len(row)} fields, but the first line names {len(header)}"
                     + ("" if delimiter == "\t" else '; put a text that holds commas between "quotation marks"')
                 )
             else:
                 rows.append(row)
                 numbers.append(line)
     except csv.Error as error:
-        raise DataError(f"{path}:{reader.line_num}: not {path.suffix[1:]} ({error})") from None
+        raise DataError(f"{path}:{reader.line_num + skipped}: not {path.suffix[1:]} ({error})") from None
     return header or [], rows, numbers
 
 
@@ -319,10 +333,20 @@ def _read_parquet(path: Path) -> Table:
         rows = int(parquet.read_metadata(path).num_rows)
     except (OSError, pyarrow.ArrowException) as error:
         raise DataError(f"{path}: not a parquet file that can be read ({error})") from None
-    kinds = pyarrow.types
-    is_text = {f.name: kinds.is_string(f.type) or kinds.is_large_string(f.type) for f in schema}
     values = functools.cache(lambda name: read([name])[name].to_pylist())
-    return Table(str(path), is_text, range(1, rows + 1), "row", values)
+    return Table(str(path), _texts_of(schema), range(1, rows + 1), "row", values)
+
+
+def of_parquet(path: Path, part: Any, before: int) -> Table:
+    """The table of a pyarrow.Table that holds some rows of a file, with so many before them."""
+    values = functools.cache(lambda name: part[name].to_pylist())
+    return Table(str(path), _texts_of(part.schema), range(before + 1, before + 1 + part.num_rows), "row", values)
+
+
+def _texts_of(schema: Any) -> dict[str, bool]:
+    from pyarrow import types
+
+    return {field.name: types.is_string(field.type) or types.is_large_string(field.type) for field in schema}
 
 
 def is_number(value: str) -> bool:

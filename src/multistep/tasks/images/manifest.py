@@ -31,8 +31,7 @@ def read_manifest(path: Path, path_column: str | None, label_column: str | None)
     if not len(table):
         raise DataError(f"{path}: no rows; each must name an image file and its label")
     columns = table.names
-    file = path_column or _guess(columns, PATHS) or _holding_images(table)
-    file = _require(table, file, "path_column", "the image files")
+    file = path_column_of(table, path_column)
     split, group = (_guess([c for c in columns if c not in (file, label_column)], names) for names in (SPLITS, GROUPS))
     rest = [c for c in columns if c not in (file, split, group)]
     label = label_column or _guess(rest, LABELS) or (rest[0] if len(rest) == 1 else None)
@@ -47,6 +46,12 @@ def read_manifest(path: Path, path_column: str | None, label_column: str | None)
     said = {"image files": file, "labels": label, "splits": split, "groups (each kept in one split)": group}
     notes = ", ".join(f"{what} from '{column}'" for what, column in said.items() if column)
     return rows, [*table.notes, f"{path}: {notes}"]
+
+
+def path_column_of(table: Table, given: str | None) -> str:
+    """The column that names image files: the given one, or guessed. Raises DataError, which lists the columns."""
+    file = given or _guess(table.names, PATHS) or _holding_images(table)
+    return _require(table, file, "path_column", "the image files")
 
 
 def _guess(columns: Sequence[str], usual: Sequence[str]) -> str | None:

@@ -13,14 +13,14 @@ from torch import Tensor, nn
 from multistep.backends.torch.learner import pick_device
 from multistep.core.evidence.metric import Evaluation, Floats
 from multistep.core.values.plan import DataSpec
-from multistep.errors import DataError
 from multistep.tasks.baselines import is_baseline
 from multistep.tasks.images.baseline import probabilities_of, read_baseline, scored
 from multistep.tasks.images.decode import Form, Pixels, decode, require_pillow
 from multistep.tasks.images.load import load_model
+from multistep.tasks.images.manifest import path_column_of
 from multistep.tasks.images.splits import ImageSet, load_one
 from multistep.tasks.images.task import score
-from multistep.tasks.prediction import Prediction
+from multistep.tasks.prediction import Prediction, Predictor, file_from
 
 BATCH = 256  # images
 LIKELIEST = 5  # classes that a prediction tells of
@@ -47,12 +47,12 @@ def _images(data: DataSpec, form: Form, classes: Sequence[str]) -> ImageSet:
     return images
 
 
-def predict(model: str, paths: Sequence[str]) -> list[Prediction]:
-    """What a model folder or hub id sees on each image file. Raises DataError that names an unreadable one."""
+def load_predictor(model: str) -> Predictor:
+    """What a model folder or hub id sees on image files."""
     require_pillow()
     if is_baseline(model):
         fitted, classes, form = read_baseline(model)
-        return _predictions(paths, form, classes, lambda pixels: probabilities_of(fitted, pixels, len(classes)))
+        return _predictor(form, classes, lambda pixels: probabilities_of(fitted, pixels, len(classes)))
     maker, _ = load_model(model, None, None)
     device = pick_device()
     module = maker.build(0).to(device).eval()
@@ -61,28 +61,31 @@ def predict(model: str, paths: Sequence[str]) -> list[Prediction]:
         with torch.inference_mode():
             return _logits(module, pixels, device).float().softmax(-1).cpu().numpy().astype(np.float64)
 
-    return _predictions(paths, maker.form, maker.classes, say)
+    return _predictor(maker.form, maker.classes, say)
 
 
-def _predictions(
-    paths: Sequence[str], form: Form, classes: Sequence[str], say: Callable[[Pixels], Floats]
-) -> list[Prediction]:
-    """What `say` makes of the images, in its probabilities (N, classes)."""
-    found: list[Prediction] = []
-    for start in range(0, len(paths), BATCH):
-        some = paths[start : start + BATCH]
-        for path, row in zip(some, say(np.stack([_read(path, form) for path in some])), strict=True):
-            best = np.argsort(-row, kind="stable")[:LIKELIEST]
-            others = {classes[i]: float(row[i]) for i in best}
-            found.append(Prediction(path, classes[best[0]], float(row[best[0]]), others))
-    return found
+def _predictor(form: Form, classes: Sequence[str], say: Callable[[Pixels], Floats]) -> Predictor:
+    """What `say` makes of images, in its probabilities (N, classes)."""
 
+    def seen(path: str, row: Floats) -> Prediction:
+        best = np.argsort(-row, kind="stable")[:LIKELIEST]
+        others = {classes[i]: float(row[i]) for i in best}
+        return Prediction(path, classes[best[0]], float(row[best[0]]), others)
 
-def _read(path: str, form: Form) -> Pixels:
-    pixels = decode(Path(path).expanduser(), form)
-    if isinstance(pixels, str):
-        raise DataError(f"{path}: {pixels}; name an image file")
-    return pixels
+    def says(paths: Sequence[str]) -> list[Prediction | str]:
+        found: list[Prediction | str] = []
+        for start in range(0, len(paths), BATCH):
+            some = paths[start : start + BATCH]
+            read = [decode(Path(path).expanduser(), form) for path in some]
+            pixels = [each for each in read if not isinstance(each, str)]
+            rows = iter(say(np.stack(pixels)) if pixels else ())
+            found += [
+                f"{path}: {each}; name an image file" if isinstance(each, str) else seen(path, next(rows))
+                for path, each in zip(some, read, strict=True)
+            ]
+        return found
+
+    return Predictor(says, lambda table, data: (path_column_of(table, data.path_column),), file_from, "image file")
 
 
 def _logits(module: nn.Module, pixels: Pixels, device: torch.device) -> Tensor:

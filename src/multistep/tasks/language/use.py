@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from multistep.tasks.baselines import is_baseline
 from multistep.tasks.folders import read_task, task_of
 from multistep.tasks.language.baseline import Baseline, joined
 from multistep.tasks.language.classify import logits_of
+from multistep.tasks.language.columns import find_columns
 from multistep.tasks.language.labels import Labels
 from multistep.tasks.language.load import classifier, load_encoder, masked_model
 from multistep.tasks.language.mask import score_spans
@@ -31,8 +33,9 @@ from multistep.tasks.language.spans import load_all, read_spans
 from multistep.tasks.language.splits import Examples, encoded_rows
 from multistep.tasks.language.tokenizer import MASK
 from multistep.tasks.notes import say
-from multistep.tasks.prediction import Prediction
+from multistep.tasks.prediction import AT_ONCE, FindColumns, Prediction, Predictor
 from multistep.tasks.splits import held_out, held_out_source
+from multistep.tasks.tables import Table, quoted
 
 PAIR = "|||"  # between the two texts of a pair
 LIKELIEST = 5  # classes that a prediction tells of
@@ -77,41 +80,95 @@ def _examples(model: str, data: DataSpec, labels: Labels) -> Examples:
     return encoded_rows(rows, labels, rows.names)
 
 
-def predict(model: str, inputs: Sequence[str]) -> list[Prediction]:
-    """What a model folder makes of each text.
+def load_predictor(model: str) -> Predictor:
+    """What a model folder makes of texts.
 
     A pair is written "first ||| second", or as a JSON list of two strings. Of several classes, those with a
     probability of more than half are joined by commas; of numbers there is no probability. A text for fill-mask holds
     [MASK] (or the model's own mask token) once or more.
     """
     if is_baseline(model):
-        baseline = Baseline.read(model)
-        texts, seconds = _pairs(inputs, read_task(model).get("pairs"), model)
+        return _of_baseline(model)
+    if task_of(model) == "fill-mask":
+        return _of_mask(model)
+    device = pick_device()
+    network, module, labels = _classifier(model, device)
+    paired, number = read_task(model).get("pairs"), labels.kind == "number"
+
+    def says(inputs: Sequence[str]) -> list[Prediction | str]:
+        texts, seconds = _pairs(inputs, paired, model)
+        encoded = network.encode(texts, seconds)
+        with torch.inference_mode():
+            logits_NC = logits_of(network, module, encoded, np.arange(len(texts)), device)
+        several = labels.kind == "classes"
+        said = logits_NC[:, 0] if number else logits_NC.sigmoid() if several else logits_NC.softmax(-1)
+        return _predictions(inputs, said.double().cpu().numpy(), labels)
+
+    return Predictor(says, _finder(model, paired), _joined, numeric=number, probable=not number)
+
+
+def _of_baseline(model: str) -> Predictor:
+    baseline, paired = Baseline.read(model), read_task(model).get("pairs")
+    number = baseline.labels.kind == "number"
+
+    def says(inputs: Sequence[str]) -> list[Prediction | str]:
+        texts, seconds = _pairs(inputs, paired, model)
         read = joined(Examples(tuple(texts), tuple(seconds) if seconds else None, np.zeros(len(texts))))
         return _predictions(inputs, baseline.says(read), baseline.labels)
+
+    return Predictor(says, _finder(model, paired), _joined, numeric=number, probable=not number)
+
+
+def _of_mask(model: str) -> Predictor:
     device = pick_device()
-    if task_of(model) == "fill-mask":
-        encoder = load_encoder(model, _context(model))
-        head = masked_model(encoder)
-        module = _ready(head, model, device)
+    encoder = load_encoder(model, _context(model))
+    head = masked_model(encoder)
+    module = _ready(head, model, device)
+
+    def filled(text: str) -> Prediction | str:
+        try:
+            return _filled(head, module, text, device)
+        except DataError as error:
+            return str(error)
+
+    def says(inputs: Sequence[str]) -> list[Prediction | str]:
         with torch.inference_mode():
-            return [_filled(head, module, text, device) for text in inputs]
-    network, module, labels = _classifier(model, device)
-    texts, seconds = _pairs(inputs, read_task(model).get("pairs"), model)
-    encoded = network.encode(texts, seconds)
-    with torch.inference_mode():
-        logits_NC = logits_of(network, module, encoded, np.arange(len(texts)), device)
-    several = labels.kind == "classes"
-    said = logits_NC[:, 0] if labels.kind == "number" else logits_NC.sigmoid() if several else logits_NC.softmax(-1)
-    return _predictions(inputs, said.double().cpu().numpy(), labels)
+            return [filled(text) for text in inputs]
+
+    return Predictor(says, _finder(model, False), _joined, at_once=AT_ONCE // 10)
 
 
-def _predictions(inputs: Sequence[str], said: Floats, labels: Labels) -> list[Prediction]:
+def _finder(model: str, paired: bool | None) -> FindColumns:
+    """Which columns of a table are the text and, of a model of pairs, the second; guessed as in training, and said."""
+
+    def find(table: Table, data: DataSpec) -> tuple[str, ...]:
+        columns = find_columns(table, data, labelled=False)
+        if paired and columns.second is None:
+            raise DataError(
+                f"{table.origin}: one text a row, but {model} was trained on pairs; name --text-column and "
+                "--second-text-column"
+            )
+        used = (columns.text,) if paired is False or columns.second is None else (columns.text, columns.second)
+        say([f"{table.origin}: text from {quoted(used)} (of {quoted(table.names)})"])
+        return used
+
+    return find
+
+
+def _joined(values: Sequence[object], _folder: Path) -> str:
+    """A row's text, or its pair as a JSON list; "" where one is missing."""
+    texts = ["" if value is None else str(value) for value in values]
+    if not all(text.strip() for text in texts):
+        return ""
+    return texts[0] if len(texts) == 1 else json.dumps(texts, ensure_ascii=False)
+
+
+def _predictions(inputs: Sequence[str], said: Floats, labels: Labels) -> list[Prediction | str]:
     """Of numbers (N,), or of each class's probability (N, classes)."""
     if labels.kind == "number":
         return [Prediction(text, f"{value:.6g}") for text, value in zip(inputs, said.tolist(), strict=True)]
     several = labels.kind == "classes"
-    found = []
+    found: list[Prediction | str] = []
     for text, probabilities in zip(inputs, said.tolist(), strict=True):
         best = sorted(range(len(probabilities)), key=lambda k: -probabilities[k])[:LIKELIEST]
         others = {labels.names[k]: probabilities[k] for k in best}

@@ -206,6 +206,16 @@ def _read_manifest(path: Path, wanted: Columns) -> Listing:
     return Listing(tuple(rows), tuple(notes))
 
 
+def path_column_of(table: Table, given: str | None) -> str:
+    """The column that names sounds, whole ones: the given one, or guessed. Raises DataError."""
+    if any(value not in (None, "", 0, 0.0, "0", "0.0") for value in _known(table, _OFFSETS)):
+        raise DataError(
+            f"{table.origin}: its rows are parts of sounds (column 'offset'), and whole ones are transcribed here; cut "
+            "them into files of their own"
+        )
+    return _pick(table, given, _PATHS, "path_column", [])
+
+
 def _usual(table: Table, usual: Sequence[str]) -> list[str]:
     """The columns that have one of these names, in any case, the most usual first."""
     by_name = {name.strip().lower(): name for name in reversed(table.names)}

@@ -15,13 +15,16 @@ from multistep.backends.torch.learner import pick_device
 from multistep.core.evidence.metric import Evaluation
 from multistep.core.values.plan import DataSpec
 from multistep.errors import DataError
-from multistep.tasks.prediction import Prediction
+from multistep.tasks.prediction import Prediction, Predictor, file_from
 from multistep.tasks.speech.audio import Samples, Unusable, read_samples, resampled
 from multistep.tasks.speech.corpus import load_corpus, survey
-from multistep.tasks.speech.files import Columns, Listing, read_listing
+from multistep.tasks.speech.files import Columns, Listing, path_column_of, read_listing
 from multistep.tasks.speech.load import load_model
 from multistep.tasks.speech.models import Maker
 from multistep.tasks.speech.score import listen, summed_loss, table_of
+from multistep.tasks.tables import Table
+
+BATCH = 50  # sounds between two looks at how far it is
 
 
 @dataclass(frozen=True)
@@ -93,15 +96,24 @@ def _to_score(data: DataSpec) -> Listing:
     return replace(listing, rows=marked or listing.rows)
 
 
-def predict(model: str, inputs: Sequence[str]) -> list[Prediction]:
-    """The transcript of each sound file. Raises DataError that names a file that cannot be used."""
+def load_predictor(model: str) -> Predictor:
+    """The transcripts of sound files."""
     recognizer = load_recognizer(model)
-    found = []
-    for path in inputs:
+
+    def heard(path: str) -> Prediction | str:
         try:
             samples = read_samples(Path(path).expanduser(), recognizer.rate)
         except Unusable as error:
-            raise DataError(f"{path}: {error}") from None
-        text, probability = recognizer.hear(samples, recognizer.rate)
-        found.append(Prediction(path, text, probability))
-    return found
+            return f"{path}: {error}"
+        try:
+            return Prediction(path, *recognizer.hear(samples, recognizer.rate))
+        except DataError as error:  # too short to hear anything in
+            return f"{path}: {error}"
+
+    def says(paths: Sequence[str]) -> list[Prediction | str]:
+        return [heard(path) for path in paths]
+
+    def find(table: Table, data: DataSpec) -> tuple[str, ...]:
+        return (path_column_of(table, data.path_column),)
+
+    return Predictor(says, find, file_from, unit="sound file", at_once=BATCH)

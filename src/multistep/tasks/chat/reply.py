@@ -1,0 +1,86 @@
+"""Answers to the rows of a table, or to prompts given by hand, by a model that was trained on conversations."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from multistep.core.values.plan import DataSpec
+from multistep.errors import DataError
+from multistep.tasks.chat.talk import Writer
+from multistep.tasks.notes import say
+from multistep.tasks.prediction import Prediction, Predictor
+from multistep.tasks.tables import Table, quoted
+
+LISTS = ("messages", "conversations", "conversation")  # of turns
+PROMPTS = ("prompt", "instruction", "question", "query", "text")
+BESIDE = ("input", "context")  # what an instruction is about
+# Names of roles in the wild, ShareGPT's foremost; others are left to the template.
+ROLES = {"human": "user", "prompter": "user", "gpt": "assistant", "chatgpt": "assistant", "bot": "assistant"}
+AT_ONCE = 64  # rows between two looks at how far it is
+
+
+def predictor(writer: Writer, tokens: int) -> Predictor:
+    """Greedy answers of at most so many tokens. An input is a prompt, or a JSON list of turns, which is answered."""
+
+    def says(inputs: Sequence[str]) -> list[Prediction | str]:
+        answers = writer.answer([_turns(text) for text in inputs], tokens=tokens, temperature=0.0, seed=0)
+        return [Prediction(text, answer) for text, answer in zip(inputs, answers, strict=True)]
+
+    return Predictor(says, _columns, _joined, unit="prompt", name="answer", probable=False, at_once=AT_ONCE)
+
+
+def _turns(text: str) -> list[dict[str, str]]:
+    if text.lstrip().startswith("[{"):
+        try:
+            turns = json.loads(text)
+        except ValueError:
+            turns = None
+        if isinstance(turns, list) and all(isinstance(turn, dict) and "content" in turn for turn in turns):
+            return [{"role": str(turn.get("role")), "content": str(turn["content"])} for turn in turns]
+    return [{"role": "user", "content": text}]
+
+
+def _columns(table: Table, data: DataSpec) -> tuple[str, ...]:
+    """A column of turns; else the prompt and, of an instruction, what it is about; guessed as in training, and said."""
+    names = {name.strip().lower(): name for name in table.names}
+    if data.text_column is not None:
+        table.column(data.text_column)  # says what is allowed
+        return (data.text_column,)
+    found = next((names[name] for name in (*LISTS, *PROMPTS) if name in names), None)
+    if found is None:
+        raise DataError(
+            f"{table.origin}: which column is the prompt? columns: {quoted(table.names)}; name it with --text-column"
+        )
+    more = next((names[name] for name in BESIDE if name in names), None)
+    used = (found, more) if more and found.strip().lower() == "instruction" else (found,)
+    say([f"{table.origin}: prompt from {quoted(used)} (of {quoted(table.names)})"])
+    return used
+
+
+def _joined(values: Sequence[object], _folder: Path) -> str:
+    """A row's prompt, or its turns as a JSON list; without an answer at the end, which is what is asked for."""
+    value = values[0]
+    if isinstance(value, str) and value.lstrip().startswith("[{"):  # a list written out in a table of texts
+        try:
+            value = json.loads(value)
+        except ValueError:
+            value = values[0]
+    if isinstance(value, list | tuple):
+        turns = [_turn(item) for item in value]
+        while turns and turns[-1]["role"] == "assistant":
+            turns.pop()
+        return json.dumps(turns, ensure_ascii=False) if turns else ""
+    parts = [str(part) for part in values if part is not None and str(part).strip()]
+    return "\n\n".join(parts) if value is not None and str(value).strip() else ""
+
+
+def _turn(item: Any) -> dict[str, str]:
+    """A turn such as {"role": ..., "content": ...} or {"from": ..., "value": ...}. Raises DataError."""
+    role = item.get("role", item.get("from")) if isinstance(item, Mapping) else None
+    content = item.get("content", item.get("value")) if isinstance(item, Mapping) else None
+    if not isinstance(role, str) or not isinstance(content, str):
+        raise DataError(f'{str(item)[:60]!r} is no turn; allowed: such as {{"role": "user", "content": "..."}}')
+    return {"role": ROLES.get(role.lower(), role.lower()), "content": content}

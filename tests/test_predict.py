@@ -1,0 +1,263 @@
+"""Predictions for the rows of files: read piece by piece, answered, written beside what the rows hold already."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from cases_images import picture, small_swin
+from cases_language import RECIPE, opinions, write_classes, write_numbers, write_several
+from PIL import Image
+from test_command_line import multistep
+from tiny_chat import tiny_llama, tiny_tokenizer, write_tiny_chat
+
+from multistep import api
+from multistep.core.values.plan import DataSpec
+from multistep.engine.clock import BudgetClock
+from multistep.engine.planfile import plan_from
+from multistep.engine.rundir import RunDirectory
+from multistep.engine.simulate import FakeClock
+from multistep.errors import DataError, PlanError
+from multistep.tasks import predicting
+from multistep.tasks.chat.generate import generate
+from multistep.tasks.pieces import read_pieces
+from multistep.tasks.tables import read_table
+
+
+def trained(folder: Path, write: Callable[[Path], DataSpec]) -> Path:
+    """The model folder of a bag of words that saw the texts for 30 steps."""
+    content = {"task": "text-classification", "model": "bag", "recipe": RECIPE, "ship": "network"}
+    length = {"phases": [{"name": "only", "until": "30 steps"}]}
+    plan = plan_from({**content, **length, "data": write(folder)})
+    return api.run(plan, RunDirectory(folder / "run"), clock=BudgetClock(FakeClock().now)).model
+
+
+@pytest.fixture(scope="module")
+def bag(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return trained(tmp_path_factory.mktemp("classes"), write_classes)
+
+
+def records(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_a_table_comes_back_with_labels_row_by_row(bag: Path, tmp_path: Path) -> None:
+    texts = [text for text, _ in opinions(30, seed=9)]
+    texts[3] = 'cold, "stupid"\nand what a bore'
+    texts[7] = ""
+    with (tmp_path / "in.csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([["id", "review", "prediction"], *([i, text, "?"] for i, text in enumerate(texts))])
+    said = multistep(tmp_path, "predict", str(bag), "--input", "in.csv", "--output", "out.csv", "--json")
+    assert json.loads(said) == {"model": str(bag), "input": "in.csv", "rows": 30, "without": 1, "output": "out.csv"}
+    with (tmp_path / "out.csv").open(encoding="utf-8", newline="") as file:
+        found = list(csv.DictReader(file))
+    assert list(found[0]) == ["id", "review", "prediction", "prediction_", "probability"]
+    assert [(row["id"], row["review"], row["prediction"]) for row in found] == [
+        (str(i), text, "?") for i, text in enumerate(texts)
+    ]
+    assert (found[7]["prediction_"], found[7]["probability"]) == ("", "")
+    there = [row for row in found if row["review"]]
+    by_hand = api.predict(bag, [row["review"] for row in there])
+    assert [row["prediction_"] for row in there] == [p.output for p in by_hand]
+    assert {p.output for p in by_hand} == {"good", "bad"}
+    assert [float(row["probability"]) for row in there] == pytest.approx([p.probability for p in by_hand], abs=1e-6)
+    shown = multistep(tmp_path, "predict", str(bag), "--input", "in.csv").splitlines()
+    assert [json.loads(line)["prediction_"] for line in shown if json.loads(line)["review"]] == [
+        p.output for p in by_hand
+    ]
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == ["in.csv", "out.csv"]
+
+
+def test_pieces_of_one_size_or_another_say_the_same(
+    bag: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = [{"text": text, "more": {"deep": [i]}} for i, (text, _) in enumerate(opinions(25, seed=4))]
+    del rows[13]["text"]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    told: list[tuple[int, float | None]] = []
+    whole = api.predict_file(bag, tmp_path / "in.jsonl", tmp_path / "whole.jsonl")
+    assert (whole.rows, whole.without) == (25, 1)
+    assert f"rows without an answer: 1 of 25 (first: {tmp_path / 'in.jsonl'}:14: no text)" in caplog.text
+    assert caplog.text.count("text from 'text' (of 'text', 'more')") == 1
+    load = predicting.load_predictor
+    monkeypatch.setattr(predicting, "load_predictor", lambda *given: replace(load(*given), at_once=4))
+    api.predict_file(bag, tmp_path / "in.jsonl", tmp_path / "pieces.jsonl", on_progress=lambda *done: told.append(done))
+    assert [done for done, _ in told] == [4, 8, 12, 16, 20, 24, 25]
+    assert told[-1][1] == 1.0
+    pieces, at_once = records(tmp_path / "pieces.jsonl"), records(tmp_path / "whole.jsonl")
+    assert [{**row, "probability": None} for row in pieces] == [{**row, "probability": None} for row in at_once]
+    assert [row["more"] for row in pieces] == [row["more"] for row in rows]
+    api.predict_file(bag, tmp_path / "in.jsonl", tmp_path / "out.tsv")
+    assert (tmp_path / "out.tsv").read_text(encoding="utf-8").splitlines()[1].split("\t")[1] == '"{""deep"": [0]}"'
+    (tmp_path / "grows.jsonl").write_text('{"text": "a"}\n' * 4 + '{"text": "a", "new": 1}\n', encoding="utf-8")
+    with pytest.raises(DataError, match=r"grows.jsonl:5: here rows begin to have 'new', .*; ask for a .jsonl file"):
+        api.predict_file(bag, tmp_path / "grows.jsonl", tmp_path / "none.csv")
+    assert not (tmp_path / "none.csv").exists()
+    assert not list(tmp_path.glob(".*")), "nothing is left of what failed"
+
+
+def test_numbers_and_pairs_are_answered_too(tmp_path: Path) -> None:
+    for name, write in (("numbers", write_numbers), ("pairs", write_several)):
+        (tmp_path / name).mkdir()
+        trained(tmp_path / name, write)
+    api.predict_file(tmp_path / "numbers/run/model", tmp_path / "numbers/test.tsv", tmp_path / "numbers.jsonl")
+    rows = records(tmp_path / "numbers.jsonl")
+    assert list(rows[0]) == ["sentence", "score", "prediction"]
+    by_hand = api.predict(tmp_path / "numbers/run/model", [row["sentence"] for row in rows])
+    assert [row["prediction"] for row in rows] == pytest.approx([float(p.output) for p in by_hand], rel=1e-4)
+    assert np.std([row["prediction"] for row in rows]) > 1
+    api.predict_file(tmp_path / "pairs/run/model", tmp_path / "pairs/test.jsonl", tmp_path / "pairs.jsonl")
+    rows = records(tmp_path / "pairs.jsonl")
+    by_hand = api.predict(tmp_path / "pairs/run/model", [f"{row['text1']} ||| {row['text2']}" for row in rows])
+    assert [row["prediction"] for row in rows] == [p.output for p in by_hand]
+    (tmp_path / "single.csv").write_text("text\na lovely film\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"single.csv: one text a row, but .* was trained on pairs; name --text-column"):
+        api.predict_file(tmp_path / "pairs/run/model", tmp_path / "single.csv", tmp_path / "x.csv")
+
+
+def test_a_file_is_not_taken_for_a_text(bag: Path, tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("text\na lovely film\n", encoding="utf-8")
+    said = multistep(tmp_path, "predict", str(bag), "rows.csv", code=2)
+    assert said == (
+        f"multistep: rows.csv: is a file, and what stands here is taken for a text; `multistep predict {bag} --input "
+        "rows.csv --output FILE` reads its rows\n"
+    )
+    assert api.predict(bag, ["no-such-file.csv"])[0].input == "no-such-file.csv"
+    for arguments, message in (
+        ((), "name inputs, or a file of them with --input; one of the two"),
+        (("a", "--input", "rows.csv"), "name inputs, or a file of them with --input; one of the two"),
+        (("a", "--output", "out.csv"), "--output goes with --input; what is said of inputs given here is printed"),
+    ):
+        assert message in multistep(tmp_path, "predict", str(bag), *arguments, code=2)
+    for source, output, message in (
+        ("rows.csv", "out.xlsx", "out.xlsx: what kind of file is that\\? allowed: .csv, .tsv, .jsonl"),
+        ("rows.csv", "rows.csv", "rows.csv: is the input, too; name another file"),
+        ("rows.csv", "no/out.csv", "no/out.csv: there is no folder .*no; make it first"),
+        ("row.csv", "out.csv", "row.csv: no such file or folder; check the path. Did you mean 'rows.csv'"),
+        ("rows.html", "out.csv", "rows.html: not a table; allowed: .jsonl, "),
+    ):
+        (tmp_path / "rows.html").touch()
+        with pytest.raises(DataError, match=message):
+            api.predict_file(bag, tmp_path / source, tmp_path / output)
+
+
+def test_files_of_images_are_named_from_the_tables_folder(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    model = small_swin(tmp_path / "model")
+    (tmp_path / "data/pictures").mkdir(parents=True)
+    choose = np.random.default_rng(0)
+    for i in range(3):
+        Image.fromarray(picture("disc", choose, 16)).save(tmp_path / f"data/pictures/{i}.png")
+    (tmp_path / "data/pictures/3.png").write_bytes(b"no image")
+    rows = "".join(f"pictures/{i}.png,{i}\n" for i in range(4))
+    (tmp_path / "data/list.csv").write_text("image,number\n" + rows, encoding="utf-8")
+    done = api.predict_file(model, tmp_path / "data/list.csv", tmp_path / "out.jsonl")
+    assert (done.rows, done.without) == (4, 1)
+    assert "rows without an answer: 1 of 4 (first: " in caplog.text
+    assert "list.csv:5: " in caplog.text
+    found = records(tmp_path / "out.jsonl")
+    by_hand = api.predict(model, [tmp_path / f"data/pictures/{i}.png" for i in range(3)])
+    assert [row["prediction"] for row in found] == [*(p.output for p in by_hand), None]
+    with pytest.raises(DataError, match=r"3.png: .*; name an image file$"):
+        api.predict(model, [tmp_path / "data/pictures/3.png"])
+
+
+def test_a_model_that_talks_answers_prompts_and_turns(tmp_path: Path) -> None:
+    model = write_tiny_chat(tmp_path / "model")
+    turns = [{"from": "human", "value": "one"}, {"from": "gpt", "value": "two"}, {"from": "human", "value": "three"}]
+    answered = [*turns, {"from": "gpt", "value": "the answer"}]
+    (tmp_path / "turns.jsonl").write_text(
+        "".join(json.dumps({"conversations": row}) + "\n" for row in (turns, answered, [])), encoding="utf-8"
+    )
+    (tmp_path / "tasks.csv").write_text("instruction,input,output\nAdd,1+1,2\n", encoding="utf-8")
+
+    def expected(*said: tuple[str, str]) -> str:
+        tokenizer = tiny_tokenizer()
+        text = "".join(f"<|im_start|>{role}\n{content}<|im_end|>\n" for role, content in said)
+        prompt = tokenizer(text + "<|im_start|>assistant\n", add_special_tokens=False).input_ids
+        (answer,) = generate(tiny_llama(), [prompt], ends=(0, 2), most_new=9, context=256)
+        return str(tokenizer.decode(answer, skip_special_tokens=True))
+
+    done = api.predict_file(model, tmp_path / "turns.jsonl", tmp_path / "a.jsonl", tokens=9)
+    assert (done.rows, done.without) == (3, 1)
+    answer = expected(("user", "one"), ("assistant", "two"), ("user", "three"))
+    assert [row["answer"] for row in records(tmp_path / "a.jsonl")] == [answer, answer, None]
+    api.predict_file(model, tmp_path / "tasks.csv", tmp_path / "b.csv", tokens=9)
+    with (tmp_path / "b.csv").open(encoding="utf-8", newline="") as file:
+        assert list(csv.reader(file)) == [
+            ["instruction", "input", "output", "answer"],
+            ["Add", "1+1", "2", expected(("user", "Add\n\n1+1"))],
+        ]
+    assert api.predict(model, ["one"], tokens=9)[0].output == expected(("user", "one"))
+    (tmp_path / "bad.jsonl").write_text('{"messages": [{"content": "x"}]}\n', encoding="utf-8")
+    with pytest.raises(DataError, match=r"bad.jsonl:1: .* is no turn; allowed: such as"):
+        api.predict_file(model, tmp_path / "bad.jsonl", tmp_path / "c.jsonl")
+    write_tiny_chat(tmp_path / "plain", template=None)
+    with pytest.raises(PlanError, match="plain: writes text and predicts nothing; use `multistep generate"):
+        api.predict_file(tmp_path / "plain", tmp_path / "tasks.csv", None)
+
+
+# Pieces -----------------------------------------------------------------------------------------------
+
+
+def rejoined(path: Path, rows: int) -> list[tuple[str, dict[str, object]]]:
+    """Each row with where it stands, from pieces."""
+    return [
+        (piece.table.place(i), {name: piece.table.values(name)[i] for name in piece.table.names})
+        for piece in read_pieces(str(path), rows)
+        for i in range(len(piece.table))
+    ]
+
+
+def test_pieces_are_the_rows_of_the_whole_table(tmp_path: Path) -> None:
+    import pyarrow
+    from pyarrow import parquet
+
+    rows = [[str(i), f'line one, "{i}"\nline two' if i % 3 == 0 else f"plain {i}"] for i in range(11)]
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\r\n").writerows([["id", "a\ntext"], *rows])
+    content = "\ufeff" + out.getvalue().replace("plain 4", "plain 4\r\n\r")
+    (tmp_path / "a.csv").write_bytes(content.encode())
+    (tmp_path / "a.csv.gz").write_bytes(gzip.compress(content.encode()))
+    tabs = "id\ttext\n" + "".join(f'{i}\ta "{i}\n' for i in range(11))
+    (tmp_path / "a.tsv").write_text(tabs[:-1], encoding="utf-8")  # no line break at the end
+    lines = [json.dumps({"text": f"é{i}"}, ensure_ascii=False) + "\n" * (1 + i % 2) for i in range(11)]
+    (tmp_path / "a.jsonl").write_text("".join(lines), encoding="utf-8")
+    parquet.write_table(pyarrow.table({"text": [f"é{i}" for i in range(11)]}), tmp_path / "a.parquet")
+    for name in ("a.csv", "a.csv.gz", "a.tsv", "a.jsonl", "a.parquet"):
+        table = read_table(tmp_path / name)
+        whole = [(table.place(i), {n: table.values(n)[i] for n in table.names}) for i in range(len(table))]
+        assert len(whole) == 11
+        for size in (1, 2, 5, 100):
+            assert rejoined(tmp_path / name, size) == whole, (name, size)
+    (tmp_path / "a.txt").write_text("one\n\nthree", encoding="utf-8")
+    assert rejoined(tmp_path / "a.txt", 2) == [
+        (f"{tmp_path / 'a.txt'}:{i + 1}", {"text": text}) for i, text in enumerate(["one", "", "three"])
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.csv", b'text,n\na,1\n"b\nb",2\nc,3\nd,4,5\n', r"a.csv:6: 3 fields, but the first line names 2"),
+        ("a.jsonl", b'{"text": "a"}\n{"text": "b"}\n\n{"text"}\n', r"a.jsonl:4: not JSON"),
+        ("a.jsonl", b'{"text": "a"}\n{"text": "b"}\n{"text": "\xff"}\n', r"a.jsonl: byte 38 is not UTF-8 \(0xff\)"),
+        ("a.csv", b"text,n\n", r"a.csv: the file is empty, or there is no row below"),
+        ("a.txt", b"", r"a.txt: the file is empty"),
+        ("a.csv.gz", b"no gzip", r"a.csv.gz: cannot be read \("),
+        ("a.parquet", b"no parquet", r"a.parquet: not a parquet file that can be read"),
+    ],
+)
+def test_what_is_wrong_in_a_later_piece_is_named_with_its_place(
+    tmp_path: Path, name: str, content: bytes, message: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=message):
+        list(read_pieces(str(tmp_path / name), 2))
