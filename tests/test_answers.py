@@ -188,7 +188,7 @@ def test_batches_hold_texts_of_one_length_and_fit() -> None:
 
 
 def test_answers_are_fixed_where_a_few_cover_all_rows() -> None:
-    assert fixed_answers([" no", *["yes"] * 12, "no\n", *["maybe"] * 5]) == ("yes", "maybe", "no")
+    assert fixed_answers([" no", *["yes"] * 12, " no", "no\n", *["maybe"] * 5]) == ("yes", "maybe", " no")
     assert fixed_answers(["yes"] * 50) is None, "one answer asks nothing"
     assert fixed_answers([f"answer {i}" for i in range(100)]) is None
     assert fixed_answers([f"answer {i % 20}" for i in range(100)]) is not None

@@ -11,6 +11,7 @@ import torch
 
 from multistep.backends.torch.learner import TorchLearner, pick_device
 from multistep.backends.torch.optimizers import usable_optimizers
+from multistep.core.evidence.metric import metric_named
 from multistep.core.values.plan import DataSpec, Plan
 from multistep.core.values.recipe import Recipe, Setting
 from multistep.core.values.trial import Facts
@@ -55,6 +56,7 @@ class _Opened:
     notes: tuple[str, ...]
     usage: str
     fingerprint: str
+    metrics: tuple[str, ...] = ("loss", "perplexity", "bits_per_byte")
 
 
 class TextWorkshop:
@@ -74,7 +76,7 @@ class TextWorkshop:
         opened = _open_text(splits, maker, given) if isinstance(splits, TextSplits) else None
         if opened is None:
             assert isinstance(splits, ChatSplits), "data are running text or conversations"
-            opened = _open_chat(splits, maker, given, data, plan.model.context)
+            opened = _open_chat(splits, maker, given, data, plan.model.context, _metric(plan, phase))
         device = pick_device()
         parameters = sum(p.numel() for p in maker.build(plan.seed).parameters())
         recipe = _recipe(plan, opened, maker, parameters, device)
@@ -98,7 +100,7 @@ class TextWorkshop:
         # The tokenizer may be learnt from other phases' texts, which must not change under a resumed run either.
         tokens = hashlib.blake2b(maker.tokenizer.to_str().encode(), digest_size=8).hexdigest()
         rate_open = "learning_rate" not in given and not maker.pretrained
-        ready = Readiness(facts, recipe, rate_open, f"{opened.fingerprint}-{tokens}")
+        ready = Readiness(facts, recipe, rate_open, f"{opened.fingerprint}-{tokens}", opened.metrics)
         return TorchLearner(opened.domain, should_stop, device, lambda: maker.at_once(opened.domain.context)), ready
 
     def versions(self) -> Mapping[str, str]:
@@ -144,10 +146,15 @@ def _open_text(splits: TextSplits, maker: Maker, given: Mapping[str, Setting]) -
 
 
 def _open_chat(
-    splits: ChatSplits, maker: Maker, given: Mapping[str, Setting], data: DataSpec, wanted: int | None
+    splits: ChatSplits,
+    maker: Maker,
+    given: Mapping[str, Setting],
+    data: DataSpec,
+    wanted: int | None,
+    metric: str | None,
 ) -> _Opened:
     context = given.get("context", wanted)
-    domain = ChatDomain(splits, maker, data.train_on, context if isinstance(context, int) else None)
+    domain = ChatDomain(splits, maker, data.train_on, context if isinstance(context, int) else None, metric)
     tokens = sum(example.length for example in domain.train)
     sample = domain.sampled("validation", sample=True)
     template = str(domain.template.tokenizer.chat_template)
@@ -166,7 +173,14 @@ def _open_chat(
         notes=domain.notes,
         usage=CHAT_USAGE if domain.template.given else USAGE,
         fingerprint=f"{splits.fingerprint}-{how}",
+        metrics=(*_Opened.metrics, *domain.judge.metrics),
     )
+
+
+def _metric(plan: Plan, phase: int) -> str | None:
+    """The name of what decides a phase, if it says."""
+    name = plan.phase(phase).metric
+    return metric_named(name).name if name else None
 
 
 def _splits(data: DataSpec) -> TextSplits | ChatSplits:

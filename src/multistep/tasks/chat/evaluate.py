@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -56,14 +56,20 @@ def _batches(lengths: NDArray[np.int64], most: int) -> list[NDArray[np.int64]]:
     return found
 
 
-def table(nats: Floats, examples: Sequence[Encoded], numbers: NDArray[np.int64]) -> Evaluation:
-    """One row for each conversation, which is a block of its own; `numbers` are theirs in the whole split."""
+def table(
+    nats: Floats, examples: Sequence[Encoded], numbers: NDArray[np.int64], more: Mapping[str, Floats] | None = None
+) -> Evaluation:
+    """One row for each conversation, which is a block of its own; `numbers` are theirs in the whole split.
+
+    `more` are columns of what was answered.
+    """
     return Evaluation(
         {
             "loss": np.asarray(nats, np.float64),
             "count": np.array([example.trained.sum() for example in examples], np.float64),
             "bytes": np.array([example.bytes for example in examples], np.float64),
             "block": numbers.astype(np.float64),
+            **(more or {}),
         }
     )
 

@@ -25,12 +25,14 @@ TIMES_EACH = 5  # rows an answer on average; of fewer the answers are texts that
 def fixed_answers(completions: Sequence[str]) -> tuple[str, ...] | None:
     """The answers that all training rows have, the most frequent first; None where they are no small fixed set.
 
-    A set is fixed if it holds two to twenty answers and five rows for each, on average. White space at the ends is
-    no part of an answer.
+    A set is fixed if it holds two to twenty answers and five rows for each, on average. White space at the ends tells
+    none from another, but stays as most rows have it: a model has learnt to write it.
     """
     counted = Counter(completion.strip() for completion in completions)
-    few = 2 <= len(counted) <= MOST_ANSWERS and len(completions) >= TIMES_EACH * len(counted)
-    return tuple(answer for answer, _ in counted.most_common()) if few else None
+    if not 2 <= len(counted) <= MOST_ANSWERS or len(completions) < TIMES_EACH * len(counted):
+        return None
+    forms = Counter(completions).most_common()
+    return tuple(next(form for form, _ in forms if form.strip() == answer) for answer, _ in counted.most_common())
 
 
 def right_answers(nats_NA: Floats, answers: Sequence[str], references: Sequence[str]) -> Floats:
@@ -38,7 +40,7 @@ def right_answers(nats_NA: Floats, answers: Sequence[str], references: Sequence[
 
     A reference that is none of the answers cannot be met.
     """
-    numbers = {answer: number for number, answer in enumerate(answers)}
+    numbers = {answer.strip(): number for number, answer in enumerate(answers)}
     wanted = np.array([numbers.get(reference.strip(), -1) for reference in references])
     right: Floats = (nats_NA.argmax(axis=1) == wanted).astype(np.float64)
     right[~np.isfinite(nats_NA).all(axis=1)] = np.nan

@@ -20,9 +20,11 @@ from multistep.core.values.recipe import Recipe
 from multistep.engine.learner import NO_FORM, Exhibit, Split
 from multistep.errors import DataError, PlanError
 from multistep.tasks.chat.answers import MOST_ANSWER_TOKENS as MOST
-from multistep.tasks.chat.answers import SHOWN, greedy_answer, opening, prompt_tokens, shortened
+from multistep.tasks.chat.answers import SHOWN, opening, shortened
 from multistep.tasks.chat.encode import Encoded, TrainOn, Written, cut, special_tokens, write_all
 from multistep.tasks.chat.evaluate import baseline_nats, fit_ngram, sample_size, score, table
+from multistep.tasks.chat.generate import MOST_NEW_TOKENS
+from multistep.tasks.chat.judge import Judge
 from multistep.tasks.chat.load import LEAST_HELD_OUT, LEAST_TRAIN, ChatSplits
 from multistep.tasks.chat.pack import PackingOrder, padded_rows
 from multistep.tasks.chat.template import ChatTemplate
@@ -48,7 +50,14 @@ class ChatDomain:
     so do all evaluations of a phase have the same rows and the same tokens.
     """
 
-    def __init__(self, splits: ChatSplits, maker: Maker, train_on: TrainOn, context: int | None = None) -> None:
+    def __init__(
+        self,
+        splits: ChatSplits,
+        maker: Maker,
+        train_on: TrainOn,
+        context: int | None = None,
+        metric: str | None = None,
+    ) -> None:
         self._maker = maker
         self.template = ChatTemplate(maker.hub_tokenizer, (*splits.train, *splits.validation, *splits.test))
         self._special = special_tokens(maker.hub_tokenizer)
@@ -72,6 +81,10 @@ class ChatDomain:
                     f"needed ({'; '.join(notes)})"
                 )
         self.closing = self._closing()
+        ends = tuple(dict.fromkeys(token for token in (self.closing, maker.end) if token is not None))
+        room = self.scored_context + MOST_NEW_TOKENS
+        room = min(room, maker.longest_context or room)
+        self.judge = Judge.of(metric, self.template, ends, room, [example.source for example in self.train])
         self.notes = tuple(dict.fromkeys([*notes, self._said()]))
 
     def _fitting(self, written: Sequence[Written]) -> int:
@@ -171,7 +184,8 @@ class ChatDomain:
             lost=lost_on_unknown(self._maker),
             device=device,
         )
-        return table(nats, examples, numbers)
+        answers = self.judge.columns(model, [example.source for example in examples])
+        return table(nats, examples, numbers, answers)
 
     @functools.cached_property
     def _ngram(self) -> NGram:
@@ -181,7 +195,10 @@ class ChatDomain:
         examples = self.held_out[split]
         nats = baseline_nats(self._ngram, examples)
         name = self._ngram.name + (" of the answers alone" if self._train_on == "assistant" else "")
-        return name, table(nats, examples, np.arange(len(examples)))
+        if self.judge.wanted:
+            name = f"always {shortened(self.judge.usual.strip())!r}"
+        answers = self.judge.usual_columns([example.source for example in examples])
+        return name, table(nats, examples, np.arange(len(examples)), answers)
 
     def write_baseline(self, folder: Path) -> str:
         return NO_FORM
@@ -191,30 +208,24 @@ class ChatDomain:
     def exhibits(self, model: nn.Module, device: torch.device) -> Sequence[Exhibit]:
         chosen = self.held_out["validation"][:SHOWN]
         pairs = [opening(example.source) for example in chosen]
-        answers = {"after training": [self._answer(model, prompt_tokens(p, self.template)) for p, _ in pairs]}
+        prompts = [prompt for prompt, _ in pairs]
+        answers = {"after training": self.judge.write(model, prompts, MOST)}
         parameters = sum(p.numel() for p in model.parameters())
         if self._maker.pretrained and parameters <= MOST_SHOWN_PARAMETERS:
             before = self._maker.build(0).to(device).eval()
-            said = [self._answer(before, prompt_tokens(p, self.template)) for p, _ in pairs]
-            answers = {"before training": said, **answers}
+            answers = {"before training": self.judge.write(before, prompts, MOST), **answers}
         rows = tuple(
             (shortened("\n".join(turn.content for turn in prompt.turns)), shortened(reference), *own)
             for (prompt, reference), *own in zip(pairs, *answers.values(), strict=True)
         )
         return [Exhibit("What it answers", columns=("prompt", "the data's answer", *answers), rows=rows)]
 
-    def _answer(self, model: nn.Module, prompt: Sequence[int]) -> str:
-        ends = {self._maker.end, *([self.closing] if self.closing is not None else [])}
-        tokens = greedy_answer(
-            self._maker, model, prompt, ends=sorted(ends), most=MOST, context=max(1, self.context - MOST)
-        )
-        return str(self._maker.hub_tokenizer.decode(tokens, skip_special_tokens=True)).strip()
-
     def export(self, model: nn.Module, folder: Path, card: str) -> str:
         self._maker.write(model, folder)
         self._maker.hub_tokenizer.save_pretrained(folder)
         _stop_at(folder, self.closing)
         about = {"conversations": True, "train_on": self._train_on, "context": self.scored_context}
+        about |= self.judge.record
         write_task(folder, "text-generation", about)
         (folder / "README.md").write_text(card, encoding="utf-8")
         return weights_hash(folder)

@@ -13,6 +13,7 @@ from multistep.core.values.plan import DataSpec
 from multistep.errors import DataError
 from multistep.tasks.chat.encode import cut, special_tokens, write_all
 from multistep.tasks.chat.evaluate import score, table
+from multistep.tasks.chat.judge import Judge
 from multistep.tasks.chat.load import read_parts
 from multistep.tasks.chat.task import lost_on_unknown
 from multistep.tasks.chat.template import ChatTemplate
@@ -45,4 +46,6 @@ def evaluate_model(model: str, data: DataSpec) -> Evaluation:
             lost=lost_on_unknown(maker),
             device=device,
         )
-    return table(nats, examples, np.arange(len(examples)))
+        judge = Judge.recorded(about, template)
+        answers = judge.columns(module, [example.source for example in examples]) if judge else {}
+    return table(nats, examples, np.arange(len(examples)), answers)
