@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
 
 # Before torch or a tokenizer is imported anywhere: nothing in the tests may go to the network.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# Nor may what a machine happens to have in its cache change what `auto` comes to.
+os.environ["HF_HUB_CACHE"] = str(Path(tempfile.gettempdir()) / "multistep-tests-no-cache")
+os.environ.pop("MULTISTEP_PRETRAINED", None)
 
 
 @pytest.fixture(scope="session")

@@ -97,7 +97,7 @@ def test_settings_override_the_file_and_short_forms_grow(tmp_path: Path) -> None
         ("budget: stable", r":3: budget: cannot read the amount 'stable'; allowed: [^;]*tokens'\.$"),
         ("phases: [{until: 10}]", r":3: until: .*'2M tokens', 'stable'\. Add a unit\.$"),
         ("phases: [{until: stabel}]", r":3: until: .*, 'stable'\. Did you mean 'stable'\?$"),
-        ("model: 3", r":3: model is 3; allowed: a preset, a folder or a hub id; or a group of name, "),
+        ("model: 3", r":3: model is 3; allowed: auto, scratch, a preset, a folder or a hub id; or a list of these, "),
         ("phases: [x]", r":3: phases.0 is 'x'; allowed: a group of name, task, data, "),
         ("phases: 3", r":3: phases is 3; allowed: a list of groups of name, "),
         ("recipe: 3", r":3: recipe is 3; allowed: a group of settings: optimizer, "),

@@ -102,7 +102,13 @@ def train(
         typer.Option(help="text-generation, text-classification, ...: docs/tasks.md."),
     ] = None,
     data: Annotated[str | None, typer.Option(help="A file, a folder, or a data set id.")] = None,
-    model: Annotated[str | None, typer.Option(help="A preset, a model folder, or a hub id.")] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="auto (the default): a pretrained model that can be had and tuned in time, else from nothing; "
+            "scratch: from nothing; a preset, a model folder, a hub id. Several (--model A --model B) are raced."
+        ),
+    ] = None,
     metric: Annotated[str | None, typer.Option(help="What decides; default by task: loss, accuracy, wer, ...")] = None,
     budget: Annotated[str | None, typer.Option(help="10m, 1h30m, 2000 steps, 3 epochs, 2M tokens.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of weights and data order; default 0.")] = None,
@@ -116,7 +122,8 @@ def train(
     """Run a plan; the same command again resumes it."""
     from multistep.engine.rundir import RunDirectory, default_folder
 
-    given = {"task": task, "data": data, "model": model, "metric": metric, "budget": budget, "seed": seed}
+    names = ",".join(model) if model else None
+    given = {"task": task, "data": data, "model": names, "metric": metric, "budget": budget, "seed": seed}
     given |= {"ship": ship}
     wanted = _plan(plan, settings, given)
     _train(wanted, RunDirectory(out or default_folder(wanted)), as_json)

@@ -29,6 +29,7 @@ class Readiness:
     rate_open: bool
     fingerprint: str  # of the phase's data: an leader is comparable where it is the same
     metrics: tuple[str, ...] = ("loss", "perplexity", "bits_per_byte")  # that it can be judged by, the default first
+    models: tuple[str, ...] = ()  # names that `model: auto` came to, which a resumed run is given; none: all were given
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,10 @@ class Workshop(Protocol):
     """What a task provides to the engine: a learner for each phase of a plan."""
 
     def open(self, plan: Plan, phase: int, should_stop: Callable[[], bool]) -> tuple[Learner, Readiness]:
-        """Read the phase's data and build what trains on it. Raises PlanError or DataError."""
+        """Read the phase's data and build what trains on it. Raises PlanError or DataError.
+
+        The plan names the models that an earlier start of this run chose, if it left them open.
+        """
 
     def versions(self) -> Mapping[str, str]:
         """The versions that the result depends on, and the hardware, for the record."""

@@ -63,7 +63,7 @@ class Run:
         *,
         reuse: bool | None = None,
     ) -> None:
-        self._plan = plan
+        self._plan = self._settled = plan  # settled: with the models that `auto` came to
         self._directory = directory
         self._workshop = workshop
         self._clock = clock
@@ -115,7 +115,7 @@ class Run:
     def _phase(self, index: int) -> Iterator[Entry]:
         # Before the data is read: it may change meanwhile.
         marks = marks_of(self._plan.phase(index).data, self._directory.folder)
-        learner, ready = self._workshop.open(self._plan, index, self._should_stop)
+        learner, ready = self._open(index)
         yield from self._begin_phase(index, ready, marks)
         trials = self._runner(learner)
         if index == self._plan.phase_count - 1 and not self.history.baselines:
@@ -132,6 +132,18 @@ class Run:
                 yield self._append(TrialStarted(proposal.trial, proposal.reason, proposal.weighed))
                 record = self.history.trial(proposal.trial.id)
             yield from trials.run(record)
+
+    def _open(self, index: int) -> tuple[Learner, Readiness]:
+        """What trains a phase, on the models that this run began with: a cache filled meanwhile changes nothing."""
+        if self.history.phases:
+            self._settle(self._directory.resolved_phases()[0].get("models") or ())
+        learner, ready = self._workshop.open(self._settled, index, self._should_stop)
+        self._settle(ready.models)
+        return learner, ready
+
+    def _settle(self, models: Sequence[str]) -> None:
+        if models:
+            self._settled = replace(self._plan, model=self._plan.model.named(*models))
 
     def _head(self) -> str | None:
         """Where the next phase goes on: the leader, if this phase made it, else the last control."""
@@ -188,7 +200,7 @@ class Run:
         if parent is None:
             return None
         versions = self._workshop.versions()
-        return phase_key(self._plan, self.history, begins, data=ready.fingerprint, versions=versions, parent=parent)
+        return phase_key(self._settled, self.history, begins, data=ready.fingerprint, versions=versions, parent=parent)
 
     def _take_over(self, entries: Sequence[Entry]) -> Entry:
         """Add another run's phase to the journal, whole or not at all: a kill never leaves half of it."""
@@ -226,6 +238,7 @@ class Run:
     def _record_readiness(self, index: int, ready: Readiness, key: str | None, marks: Marks) -> None:
         """Write resolved.json."""
         phase = {"recipe": ready.recipe, "facts": ready.facts, "data": ready.fingerprint, "files": marks, "key": key}
+        phase["models"] = self._settled.model.names
         before = self._directory.resolved_phases()[:index]
         self._directory.write_resolved(self._plan, self._workshop.versions(), [*before, phase])
 
@@ -247,7 +260,7 @@ class Run:
         assert leader.checkpoint is not None, "a kept trial has a checkpoint"
         index = self._plan.phase_count - 1
         if (trials := self._trials) is None:
-            learner, ready = self._workshop.open(self._plan, index, self._should_stop)
+            learner, ready = self._open(index)
             self._require_same_data(index, ready)
             trials = self._runner(learner)
         learner = trials.learner

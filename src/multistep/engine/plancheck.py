@@ -115,7 +115,10 @@ def allowed(place: Place) -> str:
         case "data":
             return "a file, a folder or a data set id; or a group of train, validation and test"
         case "model":
-            return "a preset, a folder or a hub id; or a group of name, parameters, layers, width and others"
+            return (
+                "auto, scratch, a preset, a folder or a hub id; or a list of these, or a group of name, parameters, "
+                "layers, width and others"
+            )
         case "recipe":
             return f"a group of settings: {', '.join(RECIPE_KEYS)}"
         case "phases":
@@ -174,11 +177,38 @@ def check_meaning(plan: Plan, origins: Origins) -> None:
         raise PlanError(f"{origins.at(('tolerance',))}: tolerance is {plan.tolerance:g}; allowed: more than 0")
     if not 0 <= plan.seed < 2**31:
         raise PlanError(f"{origins.at(('seed',))}: seed is {plan.seed}; allowed: 0 to {2**31 - 1}")
+    _check_candidates(plan, origins)
     for name in ("parameters", "layers", "width", "heads", "context", "vocabulary"):
         size = getattr(plan.model, name)
         least = {"parameters": 1000, "width": 8, "context": 2, "vocabulary": 257}.get(name, 1)
         if size is not None and size < least:
             raise PlanError(f"{origins.at(('model', name))}: model.{name} is {size}; allowed: {least} or more")
+
+
+def _check_candidates(plan: Plan, origins: Origins) -> None:
+    """Several models are raced where a task has several networks, and only one phase trains them."""
+    names, where = plan.model.candidates, origins.at(("model",))
+    if not names:
+        return
+    told = ", ".join(names)
+    if repeated := next((name for name in names if names.count(name) > 1), None):
+        raise PlanError(f"{where}: model: '{repeated}' stands twice among the candidates ({told}); name each once")
+    if plan.model.name != "auto":
+        raise PlanError(f"{where}: model: both a name ({plan.model.name}) and candidates ({told}); give one of them")
+    if plan.task != "text-classification":
+        raise PlanError(
+            f"{where}: model: several candidates ({told}) are raced in text-classification alone; name one for "
+            f"{plan.task}"
+        )
+    if plan.phase_count > 1:
+        raise PlanError(f"{where}: model: several candidates ({told}), but all phases train one network; name one")
+    if "model" in plan.phase(0).recipe:
+        raise PlanError(
+            f"{where}: model: several candidates ({told}), and recipe.model names one; leave one of them out"
+        )
+    for name in ("parameters", "layers", "width", "heads", "vocabulary"):
+        if getattr(plan.model, name) is not None:
+            raise PlanError(f"{where}: model.{name}: sizes are for one network, and these are several ({told})")
 
 
 def _check_phase(plan: Plan, index: int, origins: Origins) -> None:

@@ -153,6 +153,7 @@ def _read_short_forms(values: dict[str, Any], origins: Origins) -> dict[str, Any
 
 
 def _short(values: dict[str, Any], place: Place, origins: Origins) -> None:
+    _several_models(values)
     for key, inner in SHORT_FORMS.items():
         if isinstance(values.get(key), str | Path):
             values[key] = {inner: str(values[key])}
@@ -173,6 +174,16 @@ def _short(values: dict[str, Any], place: Place, origins: Origins) -> None:
         raise PlanError(f"{origins.at((*place, 'moves'))}: moves is {moves!r}; allowed: a list of names, or auto")
     if isinstance(values.get("recipe"), dict):
         values["recipe"] = _recipe_settings(values["recipe"], (*place, "recipe"), origins)
+
+
+def _several_models(values: dict[str, Any]) -> None:
+    """`model: [a, b]` and `model: a,b` to candidates; a single one to a name."""
+    model = values.get("model")
+    if isinstance(model, str) and "," in model and not Path(model).exists():
+        model = [name.strip() for name in model.split(",")]
+    if isinstance(model, list | tuple) and all(isinstance(name, str | Path) for name in model):
+        names = [str(name) for name in model if str(name)]
+        values["model"] = {"candidates": names} if len(names) != 1 else {"name": names[0]}
 
 
 def _recipe_settings(given: dict[str, Any], place: Place, origins: Origins) -> dict[str, Any]:

@@ -87,11 +87,13 @@ def _share_of_time(plan: Plan, index: int) -> list[Any]:
 
 def _files_of_model(plan: Plan, begins: PhaseStarted) -> list[Any]:
     """Names, sizes and times of a local model folder, whose content the facts do not tell."""
-    folder = Path(plan.model.name)
-    if not begins.facts.pretrained or not folder.is_dir():
+    if not begins.facts.pretrained and not begins.facts.rivals:
         return []
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return [[path.relative_to(folder).as_posix(), path.stat().st_size, path.stat().st_mtime_ns] for path in files]
+    found = []
+    for folder in map(Path, plan.model.names):
+        files = sorted(path for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else []
+        found += [[str(path.relative_to(folder)), path.stat().st_size, path.stat().st_mtime_ns] for path in files]
+    return found
 
 
 @functools.cache

@@ -22,7 +22,7 @@ from multistep.core.evidence.metric import Evaluation, Floats
 from multistep.core.values.plan import Plan
 from multistep.core.values.tasks import OWN_MODEL
 from multistep.engine.checkpoints import link_or_copy, sync
-from multistep.engine.plain import to_json
+from multistep.engine.plain import plain, to_json
 from multistep.engine.planfile import read_plan, to_yaml
 from multistep.errors import PlanError, RunDirectoryError, RunFailed
 
@@ -34,7 +34,10 @@ FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 def plan_hash(plan: Plan) -> str:
     """Twelve hexadecimal digits that tell plans apart; the same plan gives the same ones anywhere."""
-    return hashlib.blake2b(to_json(plan).encode(), digest_size=6).hexdigest()
+    content = plain(plan)
+    if not plan.model.candidates:
+        del content["model"]["candidates"]  # plans of one model have the hash that they had before there were several
+    return hashlib.blake2b(to_json(content).encode(), digest_size=6).hexdigest()
 
 
 def default_folder(plan: Plan) -> Path:

@@ -22,6 +22,9 @@ from multistep.tasks.chat.load import ChatSplits, holds_conversations, load_conv
 from multistep.tasks.chat.task import ChatDomain
 from multistep.tasks.chat.template import MARKS
 from multistep.tasks.machine import device_name, versions_of
+from multistep.tasks.pretrained.choose import Need
+from multistep.tasks.pretrained.script import kind_of
+from multistep.tasks.pretrained.settle import Settled, operations, seconds_of, settle
 from multistep.tasks.text.models import Maker, load_model, make_preset
 from multistep.tasks.text.preset import PRESETS, TextFacts, choose_preset, default_recipe, expected_epochs
 from multistep.tasks.text.splits import TextSplits, load_splits
@@ -36,6 +39,8 @@ CHAT_USAGE = """from transformers import pipeline
 chat = pipeline("text-generation", {model})
 answer = chat([{"role": "user", "content": "Hello!"}], max_new_tokens=100)
 print(answer[0]["generated_text"][-1])"""
+CHARACTERS_A_TOKEN = 4.0  # about
+LEAST_TOKENS = 25_000  # that tuning a language model must be able to read: some fifty steps of 512
 CHAT_CONTEXT = 512  # of a model from nothing, whose positions end somewhere; rows are as long as conversations ask for
 LEAST_STEPS = 16  # in an epoch of conversations, where there are as many rows
 
@@ -64,13 +69,15 @@ class TextWorkshop:
 
     def __init__(self) -> None:
         self._maker: Maker | None = None
+        self._settled = Settled((), left_open=False)  # the plan's model, once what `auto` comes to is known
 
     def open(self, plan: Plan, phase: int, should_stop: Callable[[], bool]) -> tuple[Learner, Readiness]:
         data = plan.phase(phase).data
         assert data is not None, "a plan has data"
         splits = _splits(data)
         if self._maker is None:
-            self._maker = _make(plan, splits if plan.phase_count == 1 else None)
+            self._settled = settle(plan, lambda: _need(plan, splits))
+            self._maker = _make(self._settled.applied(plan), splits if plan.phase_count == 1 else None)
         maker = self._maker
         given = dict(plan.phase(phase).recipe)
         opened = _open_text(splits, maker, given) if isinstance(splits, TextSplits) else None
@@ -90,7 +97,7 @@ class TextWorkshop:
             pretrained=maker.pretrained,
             device=device_name(device),
             description=maker.description,
-            notes=opened.notes,
+            notes=(*self._settled.notes, *opened.notes),
             settings=opened.settings,
             longest_context=maker.longest_context,
             optimizers=usable_optimizers(),
@@ -100,7 +107,8 @@ class TextWorkshop:
         # The tokenizer may be learnt from other phases' texts, which must not change under a resumed run either.
         tokens = hashlib.blake2b(maker.tokenizer.to_str().encode(), digest_size=8).hexdigest()
         rate_open = "learning_rate" not in given and not maker.pretrained
-        ready = Readiness(facts, recipe, rate_open, f"{opened.fingerprint}-{tokens}", opened.metrics)
+        mark = f"{opened.fingerprint}-{tokens}"
+        ready = Readiness(facts, recipe, rate_open, mark, opened.metrics, models=self._settled.record)
         return TorchLearner(opened.domain, should_stop, device, lambda: maker.at_once(opened.domain.context)), ready
 
     def versions(self) -> Mapping[str, str]:
@@ -196,6 +204,21 @@ def _splits(data: DataSpec) -> TextSplits | ChatSplits:
     if not splits.validation:
         raise DataError(f"{data}: the validation split is empty; give more text")
     return splits
+
+
+def _need(plan: Plan, splits: TextSplits | ChatSplits) -> Need:
+    """What a run has to offer a pretrained language model, of which it asks no epoch: each token counts as an example."""
+    texts = _texts(splits)
+    return Need(
+        plan.task,
+        kind_of(texts),
+        round(sum(map(len, texts)) / CHARACTERS_A_TOKEN),
+        1.0,
+        seconds_of(plan),
+        operations(pick_device().type, torch.get_num_threads()),
+        chat=isinstance(splits, ChatSplits),
+        least_examples=LEAST_TOKENS,
+    )
 
 
 def _make(plan: Plan, splits: TextSplits | ChatSplits | None) -> Maker:

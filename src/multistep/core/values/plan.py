@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from multistep.core.values.recipe import Setting
@@ -43,7 +43,11 @@ class DataSpec:
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """A preset from nothing (`name` an architecture, sizes open or given), or a folder or hub id."""
+    """A preset from nothing (`name` an architecture, sizes open or given), or a folder or hub id.
+
+    "auto" is a listed pretrained model where one can be had and tuned in time, else nothing; "scratch" is nothing.
+    `candidates` are several such names instead of one, which are raced.
+    """
 
     name: str = "auto"
     parameters: int | None = None
@@ -53,8 +57,19 @@ class ModelSpec:
     context: int | None = None
     tokenizer: Literal["auto", "characters", "bpe", "wordpiece"] = "auto"
     vocabulary: int | None = None
+    candidates: tuple[str, ...] = ()
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The candidates, or the one name."""
+        return self.candidates or (self.name,)
+
+    def named(self, *names: str) -> ModelSpec:
+        """The same with these names."""
+        one = len(names) == 1
+        return replace(self, name=names[0] if one else "auto", candidates=() if one else names)
 
 
 @dataclass(frozen=True)

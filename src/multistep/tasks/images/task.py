@@ -36,10 +36,13 @@ from multistep.tasks.images.preset import PRESETS, Choice, ImageFacts, choose, d
 from multistep.tasks.images.splits import ImageSet, ImageSplits, Seen, load_splits, look_through
 from multistep.tasks.machine import device_name, versions_of
 from multistep.tasks.order import ShuffledOrder, sample_of
+from multistep.tasks.pretrained.choose import Need
+from multistep.tasks.pretrained.settle import Settled, operations, seconds_of, settle
 from multistep.tasks.recipes import refuse_model
 
 SAMPLE = 3_000  # images of the validation split that are looked at after each window
 SCORED = 256  # images a batch
+PHOTOGRAPH_SIDE, COLOURS = 64, 3  # pixels and channels: less is a small picture, and no photograph
 
 
 class ImageDomain:
@@ -179,6 +182,7 @@ class ImageWorkshop:
 
     def __init__(self) -> None:
         self._choice: Choice | None = None
+        self._settled: Settled | None = None
 
     def open(self, plan: Plan, phase: int, should_stop: Callable[[], bool]) -> tuple[Learner, Readiness]:
         data = plan.phase(phase).data
@@ -186,6 +190,8 @@ class ImageWorkshop:
         seen = look_through(data)
         given = plan.phase(phase).recipe
         device = pick_device()
+        settled = self._settled = self._settled or settle(plan, lambda: _need(plan, seen))
+        plan = settled.applied(plan)
         if plan.model.name not in ("auto", *PRESETS):
             maker, splits, notes = _loaded(plan, seen, given)
             choice = None
@@ -208,18 +214,33 @@ class ImageWorkshop:
             pretrained=maker.pretrained,
             device=device_name(device),
             description=maker.description,
-            notes=(*splits.notes, *notes, *([said] if recipe.augmentation else [])),
+            notes=(*settled.notes, *splits.notes, *notes, *([said] if recipe.augmentation else [])),
             settings=domain.settings,
             optimizers=usable_optimizers(),
             usage=maker.usage,
             loss_unit=TASKS["image-classification"].loss_unit,
         )
         rate_open = "learning_rate" not in given and not maker.pretrained
-        ready = Readiness(facts, recipe, rate_open, splits.fingerprint, class_metrics(len(splits.classes)))
+        metrics = class_metrics(len(splits.classes))
+        ready = Readiness(facts, recipe, rate_open, splits.fingerprint, metrics, settled.record)
         return TorchLearner(domain, should_stop, device), ready
 
     def versions(self) -> Mapping[str, str]:
         return versions_of("multistep", "torch", "safetensors", "numpy", "pillow", "scikit-learn", "transformers")
+
+
+def _need(plan: Plan, seen: Seen) -> Need:
+    """What a run has to offer a model of photographs; small pictures are none, and our own nets read those as well."""
+    photographs = max(seen.form.height, seen.form.width) >= PHOTOGRAPH_SIDE and seen.form.channels == COLOURS
+    device, cores = pick_device().type, torch.get_num_threads()
+    return Need(
+        plan.task,
+        "photographs" if photographs else "small pictures",
+        seen.train_images,
+        1.0,
+        seconds_of(plan),
+        operations(device, cores),
+    )
 
 
 def _loaded(plan: Plan, seen: Seen, given: Mapping[str, Setting]) -> tuple[Maker, ImageSplits, list[str]]:

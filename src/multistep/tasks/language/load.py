@@ -13,6 +13,7 @@ from multistep.tasks.hub import first_line, quietly
 from multistep.tasks.language.labels import Labels
 from multistep.tasks.language.models import Encoder, Head, Scale, last_linear
 from multistep.tasks.language.tokenizer import SPECIAL
+from multistep.tasks.pretrained.choose import label_of
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -89,7 +90,7 @@ def load_encoder(name: str, context: int | None = None) -> Encoder:
         None if tokenizer.mask_token_id is None else int(tokenizer.mask_token_id),
         source=name,
         hub_tokenizer=tokenizer,
-        description=f"{name} ({config.model_type}), {config.vocab_size} tokens",
+        description=f"{label_of(name)} ({config.model_type}), {config.vocab_size} tokens",
     )
 
 

@@ -28,6 +28,7 @@ from multistep.tasks.language.mask import MaskDomain
 from multistep.tasks.language.models import Encoder, Head
 from multistep.tasks.language.nets import BAG, CNN
 from multistep.tasks.language.network import Network, Prepared
+from multistep.tasks.language.offer import CHARACTERS_A_TOKEN, need_of, told_apart
 from multistep.tasks.language.preset import (
     LEAST_CONTEXT,
     MOST_CONTEXT,
@@ -42,11 +43,11 @@ from multistep.tasks.language.spans import TextParts, load_texts, read_spans, re
 from multistep.tasks.language.splits import LabelledSplits, class_shares, load_labelled, texts_of
 from multistep.tasks.language.tokenizer import make_tokenizer
 from multistep.tasks.machine import device_name, versions_of
+from multistep.tasks.pretrained.settle import Settled, settle, starting_from
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-CHARACTERS_A_TOKEN = 4.0  # about
 MOST_READ = {BAG: 4096, CNN: 256}  # n-grams, or words, of a text
 LOOKED_AT, MOST_CHARACTERS = 2000, 5000  # texts, and how much of each, for how long they are
 
@@ -57,17 +58,25 @@ class LanguageWorkshop:
     def __init__(self) -> None:
         self._labelled: dict[DataSpec, LabelledSplits] = {}
         self._texts: dict[DataSpec, TextParts] = {}
-        self._encoder: Encoder | None = None
+        self._settled: Settled | None = None  # the plan's models, once what `auto` comes to is known
+        self._encoders: dict[str, Encoder] = {}  # by the name of their model
         self._tokens = 0  # of training, about; 0 where an encoder was loaded
 
     def open(self, plan: Plan, phase: int, should_stop: Callable[[], bool]) -> tuple[Learner, Readiness]:
+        settled = self._settled = self._settled or settle(plan, lambda: need_of(plan, self._all_train_texts(plan)))
         if plan.phase(phase).task == CLASSIFY:
-            return self._open_classify(plan, phase, should_stop)
-        return self._open_mask(plan, phase, self._shared(plan), should_stop)
+            learner, ready = self._open_classify(plan, settled, phase, should_stop)
+        else:
+            plan = settled.applied(plan)
+            learner, ready = self._open_mask(plan, phase, self._shared(plan), should_stop)
+        notes = (*settled.notes, *ready.facts.notes)
+        return learner, replace(ready, facts=replace(ready.facts, notes=notes), models=settled.record)
 
-    def _open_classify(self, plan: Plan, phase: int, should_stop: Callable[[], bool]) -> tuple[Learner, Readiness]:
+    def _open_classify(
+        self, plan: Plan, settled: Settled, phase: int, should_stop: Callable[[], bool]
+    ) -> tuple[Learner, Readiness]:
         splits = self._read_labelled(_data_of(plan, phase))
-        contenders = self._contenders(plan, phase, splits)
+        contenders = self._contenders(plan, settled, phase, splits)
         given = plan.phase(phase).recipe
         prepared = [Prepared(network, splits, _known(recipe.batch_size)) for network, recipe in contenders]
         network, recipe = contenders[0]
@@ -104,8 +113,15 @@ class LanguageWorkshop:
         mark = f"{splits.fingerprint}-{_mark(*(contender.mark for contender, _ in contenders))}"
         return TorchLearner(domain, should_stop), Readiness(facts, recipe, rate_open, mark, domain.metrics)
 
-    def _contenders(self, plan: Plan, phase: int, splits: LabelledSplits) -> list[tuple[Network, Recipe]]:
+    def _contenders(
+        self, plan: Plan, settled: Settled, phase: int, splits: LabelledSplits
+    ) -> list[tuple[Network, Recipe]]:
         """The network that is trained first and its rivals, each with its recipe."""
+        found = [(name, self._of_one(starting_from(plan, name), phase, splits)) for name in settled.names]
+        return found[0][1] if len(found) == 1 else told_apart(found)
+
+    def _of_one(self, plan: Plan, phase: int, splits: LabelledSplits) -> list[tuple[Network, Recipe]]:
+        """The networks of a plan with one model: those of the task's own that compete, if it starts from nothing."""
         named = named_network(plan)
         if named is not None:
             return [self._contender(named, plan, phase, splits)]
@@ -141,9 +157,10 @@ class LanguageWorkshop:
         return head, self._recipe(plan, phase, head, float(lengths.mean()), len(splits.train))
 
     def _shared(self, plan: Plan) -> Encoder:
-        if self._encoder is None:
-            self._encoder = self._make(plan)
-        return self._encoder
+        """The encoder of the plan's model, which all phases train."""
+        if plan.model.name not in self._encoders:
+            self._encoders[plan.model.name] = self._make(plan)
+        return self._encoders[plan.model.name]
 
     def _open_mask(
         self, plan: Plan, phase: int, encoder: Encoder, should_stop: Callable[[], bool]

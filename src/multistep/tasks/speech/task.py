@@ -26,6 +26,9 @@ from multistep.engine.learner import NO_FORM, Exhibit, Learner, Readiness, Split
 from multistep.errors import PlanError
 from multistep.tasks.machine import device_name, versions_of
 from multistep.tasks.order import LengthOrder, sample_of
+from multistep.tasks.pretrained.choose import Need
+from multistep.tasks.pretrained.script import kind_of
+from multistep.tasks.pretrained.settle import Settled, operations, seconds_of, settle
 from multistep.tasks.recipes import refuse_model
 from multistep.tasks.speech.alphabet import Alphabet, Case, frames_needed, has_spaces
 from multistep.tasks.speech.audio import commonest_rate
@@ -45,6 +48,7 @@ from multistep.tasks.speech.score import listen, summed_loss, table_of
 from multistep.tasks.speech.splits import SPLITS, read_splits
 
 MOST_SAMPLED = 400  # utterances of the validation split that each look scores
+FRAMES_A_SECOND = 50.0  # of wav2vec 2.0
 SIZES_OF_MODEL = ("parameters", "layers", "width", "heads", "context", "vocabulary")
 USUAL_METRICS, SPACELESS_METRICS = ("wer", "cer", "loss"), ("cer", "wer", "loss")
 
@@ -186,11 +190,13 @@ class SpeechWorkshop:
         self._surveys: dict[DataSpec, Survey] = {}
         self._read: tuple[DataSpec, Corpus] | None = None  # the last phase's, which is mostly the next one's too
         self._maker: Maker | None = None
+        self._settled = Settled((), left_open=False)
 
     def open(self, plan: Plan, phase: int, should_stop: Callable[[], bool]) -> tuple[Learner, Readiness]:
         device = pick_device()
         if self._maker is None:
-            self._maker = self._make(plan, device)
+            self._settled = settle(plan, lambda: self._need(plan, device))
+            self._maker = self._make(self._settled.applied(plan), device)
         maker = self._maker
         data = _data_of(plan, phase)
         corpus = self._corpus(data, maker)
@@ -214,7 +220,7 @@ class SpeechWorkshop:
             pretrained=maker.pretrained,
             device=device_name(device),
             description=maker.description,
-            notes=corpus.notes,
+            notes=(*self._settled.notes, *corpus.notes),
             settings=maker.settings,
             optimizers=usable_optimizers(),
             usage=maker.usage,
@@ -224,7 +230,8 @@ class SpeechWorkshop:
         letters = hashlib.blake2b("\n".join(maker.alphabet.symbols).encode(), digest_size=8).hexdigest()
         metrics = USUAL_METRICS if has_spaces(train.texts) else SPACELESS_METRICS
         rate_open = "learning_rate" not in given and not maker.pretrained
-        ready = Readiness(facts, recipe, rate_open, f"{corpus.fingerprint}-{letters}", metrics)
+        models = self._settled.record
+        ready = Readiness(facts, recipe, rate_open, f"{corpus.fingerprint}-{letters}", metrics, models)
         return TorchLearner(domain, should_stop, device), ready
 
     def _survey(self, data: DataSpec, case: Case) -> Survey:
@@ -239,6 +246,16 @@ class SpeechWorkshop:
             found = self._survey(data, maker.alphabet.case)
             self._read = data, load_corpus(found, maker.frontend, maker.output_length, maker.alphabet)
         return self._read[1]
+
+    def _need(self, plan: Plan, device: torch.device) -> Need:
+        """What a run has to offer a pretrained recogniser, which makes a frame of a fiftieth of a second."""
+        found = [
+            self._survey(data, "lower") for data in dict.fromkeys(_data_of(plan, i) for i in range(plan.phase_count))
+        ]
+        texts = [text for one in found for text in one.texts]
+        frames = FRAMES_A_SECOND * sum(one.seconds for one in found) / max(1, len(texts))
+        rate = operations(device.type, torch.get_num_threads())
+        return Need(plan.task, kind_of(texts), len(texts), frames, seconds_of(plan), rate)
 
     def _make(self, plan: Plan, device: torch.device) -> Maker:
         """The model that all phases train; an alphabet from nothing is that of all their training transcripts."""

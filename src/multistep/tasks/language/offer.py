@@ -1,0 +1,54 @@
+"""What a run of texts has to offer a pretrained encoder, and its networks where it is given several models."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+
+from multistep.backends.torch.learner import pick_device
+from multistep.core.values.plan import Plan
+from multistep.core.values.recipe import Recipe
+from multistep.errors import PlanError
+from multistep.tasks.language.network import Network
+from multistep.tasks.language.preset import MOST_CONTEXT
+from multistep.tasks.pretrained.choose import Need, label_of
+from multistep.tasks.pretrained.script import kind_of
+from multistep.tasks.pretrained.settle import operations, seconds_of
+
+CHARACTERS_A_TOKEN = 4.0  # about; Chinese is read by the character
+SPECIAL_TOKENS = 2.0  # around a text
+Contender = tuple[Network, Recipe]
+
+
+def need_of(plan: Plan, texts: Sequence[str]) -> Need:
+    """The task, the language and length of its training texts, the time and the device."""
+    kind = kind_of(texts)
+    characters = 1.0 if kind == "Chinese" else CHARACTERS_A_TOKEN
+    read = sum(min(len(text), MOST_CONTEXT * characters) for text in texts)
+    tasks = [plan.phase(i).task for i in range(plan.phase_count)]
+    return Need(
+        next((task for task in tasks if task == "fill-mask"), plan.task),
+        kind,
+        len(texts),
+        read / max(1, len(texts)) / characters + SPECIAL_TOKENS,
+        seconds_of(plan),
+        operations(pick_device().type, torch.get_num_threads()),
+    )
+
+
+def told_apart(found: Sequence[tuple[str, Sequence[Contender]]]) -> list[Contender]:
+    """The contenders of several models, each recipe with its network's name; what knows something already goes first.
+
+    Raises PlanError for two with one name.
+    """
+    told: dict[str, Contender] = {}
+    for source, contenders in found:
+        for network, recipe in contenders:
+            if network.pretrained:
+                network.name = label_of(source)
+            if network.name in told:
+                raise PlanError(f"model: the candidates hold '{network.name}' twice; name each network once")
+            told[network.name] = network, replace(recipe, model=network.name)
+    return sorted(told.values(), key=lambda contender: not contender[0].pretrained)
