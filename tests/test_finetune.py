@@ -12,7 +12,7 @@ from runs import OVERFITS, POWER, execute, plan
 
 from multistep.core.evidence.curves import Curve
 from multistep.core.values.history import History
-from multistep.core.values.recipe import rates
+from multistep.core.values.recipe import Recipe, rates
 from multistep.engine.simulate import FakeClock, Machine, SimulatedWorkshop, World
 
 RATE = {"learning_rate": 0.02}
@@ -82,3 +82,35 @@ def test_few_examples_are_warmed_up_and_looked_at_in_their_own_measure(tmp_path:
     course = [rate for w in (*trunk.done, *control.done) for rate in rates(w.window.segments)]
     assert max(b - a for a, b in itertools.pairwise(course)) <= 0.02 / 25 + 1e-12, "no jump upwards"
     assert course[49] == 0.02
+
+
+@pytest.mark.parametrize(("gain", "leads"), [(0.08, "b"), (-0.08, "a")])
+def test_several_models_are_raced_over_short_forks_and_what_is_clearly_worse_is_dropped(
+    tmp_path: Path, gain: float, leads: str
+) -> None:
+    """An epoch would take all of the budget: half of it, and no more, goes to the first forks of three models."""
+    rivals = tuple(replace(Recipe(**RATE, batch_size=12), model=name) for name in ("b", "c"))
+
+    class Three(Pretrained):
+        def open(self, *args: Any) -> Any:
+            learner, ready = super().open(*args)
+            facts, recipe = replace(ready.facts, rivals=rivals), replace(ready.recipe, model="a")
+            return learner, replace(ready, facts=facts, recipe=recipe)
+
+    clock, curve = FakeClock(), Curve("exponential", floor=1.4, drop=1.0, pace=300.0, noise_sd=0.0003)
+    world = replace(NOISE, effect=lambda r: {"a": 0.0, "b": -gain, "c": 0.3}[r.model or ""])
+    workshop = Three(curve, clock, None, world, examples=10**6)
+    wanted = plan(task="text-classification", model=["a", "b", "c"], budget="10m", recipe={})
+    history = execute(wanted, tmp_path / "run", curve, clock=clock, workshop=workshop)
+    trials = history.phase.trials
+    first = history.phase.of_kind("control")[0]
+    assert first.full is not None
+    assert first.step * 0.05 < 0.5 / 3 * 600 * 1.1, "a step takes a twentieth of a second"
+    assert {"0.model-b", "0.model-c"} <= trials.keys(), "each is tried"
+    for name in ("b", "c"):
+        assert trials[f"0.model-{name}"].step == pytest.approx(first.step, rel=0.15), "for as long as the first"
+    assert history.leader is not None
+    assert trials[history.leader.trial].trial.recipe.model == leads
+    later = list(trials.values())[len(trials) - 3 :]
+    assert all(t.trial.recipe.model != "c" for t in later), "what is clearly worse is not gone on with"
+    assert history.seconds == pytest.approx(600, rel=0.05)

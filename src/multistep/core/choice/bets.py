@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import replace
 
+from multistep.core.choice.forks import plain_controls
 from multistep.core.choice.known import all_siblings, known_gain, leader_level, seen, situation_of, tolerance_of
 from multistep.core.choice.moves import AVERAGE, EXTEND, MOVES, RESTART
 from multistep.core.choice.priors import learned
@@ -41,6 +42,7 @@ RESEED = "reseed"  # a sibling with no change but another seed
 GIVEN_UP = 2  # siblings of a fork that failed, after which none is tried any more
 EXTEND_RATE = 0.5  # of the plateau's rate, to which an extension rises again
 RIVAL_SHARE = 0.25  # of what is left: how long another model is tried first
+AS_GOOD = Gain(0.0, 9.0)  # tolerances: of another model that the user named; as spread as those of recorded runs
 
 
 def sibling_options(plan: Plan, history: History, left: Amount) -> list[Option]:
@@ -157,11 +159,13 @@ def fresh_starts(plan: Plan, history: History, left: Amount) -> list[Option]:
                 RESTART, known_gain(plan, history, RESTART), length.value + extra(history, left.unit), proposal, RESTART
             )
         )
-    if phase.started.start is not None or phase.started.facts.pretrained:
+    if phase.started.start is not None:
         return found
     if plan.budget and plan.budget.unit in (Unit.EPOCHS, Unit.TOKENS):
         return found  # a rival has a batch of its own, and equal steps would not be equal examples
-    value = max(RIVAL_SHARE * left.value, in_unit(history, LEAST_STEPS, left.unit))
+    value = max(_race_length(history, left), in_unit(history, LEAST_STEPS, left.unit))
+    # Of models that the user named nothing is known, but that each is worth a try.
+    known = AS_GOOD if plan.model.candidates else known_gain(plan, history, MODEL)
     length = Amount(round(value, 2) if left.unit is Unit.SECONDS else float(int(value)), left.unit)
     for recipe in phase.started.facts.rivals:
         name = f"{MODEL}-{recipe.model}"
@@ -180,10 +184,18 @@ def fresh_starts(plan: Plan, history: History, left: Amount) -> list[Option]:
             move=name,
             carry="weights",
         )
-        gain = learned(known_gain(plan, history, MODEL), [])
+        gain = learned(known, [])
         reason = f"another model from the beginning, for {length}"
         found.append(Option(name, gain, value + extra(history, left.unit), Proposal(trial, reason)))
     return found
+
+
+def _race_length(history: History, left: Amount) -> float:
+    """How long another model is tried: as long as the first short fork took, where there is one to be raced with."""
+    first = plain_controls(history)
+    if not history.phase.started.facts.pretrained or not first:
+        return RIVAL_SHARE * left.value
+    return min(left.value / 2, in_unit(history, first[0].step, left.unit))
 
 
 def averages(plan: Plan, history: History, unit: Unit) -> list[Option]:

@@ -7,6 +7,7 @@ and twice as many again while that is worth most.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from multistep.core.choice.allowance import (
@@ -22,6 +23,7 @@ from multistep.core.values.plan import Plan
 from multistep.core.values.units import Amount, Unit
 
 USUAL_FORKS = 3  # at 1, 2 and 4 epochs: those that are made where nothing is weighed
+RACED_SHARE = 0.5  # of a phase goes to the first forks of all its models, if several are raced
 LEAST_GROWTH = 1.5  # from one fork to the next, where the clock leaves no time for twice as many epochs
 EARLY_SHARE = 0.06  # of the phase's steps: where the first result from nothing is forked, to be there within a tenth
 EARLY_COOLDOWN = 1 / 3  # of those steps
@@ -65,7 +67,7 @@ def _of_epochs(history: History, plan: Plan) -> Fork | None:
     trunks = {c.id for t in phase.of_kind("trunk") for c in t.checkpoints}
     judged = [t for t in plain_controls(history) if t.trial.start in trunks]  # not what was begun again in a cooldown
     per_epoch = phase.started.facts.train_examples / batch_size(phase)
-    epochs = 2.0 ** len(judged)
+    epochs = 2.0 ** len(judged) * min(1.0, _race_steps(plan, history) / per_epoch)
     total = max(2, round(epochs * per_epoch))
     left = allowance(plan, history, phase.trunk).steps_left if judged and phase.trunk else None
     if left is not None and phase.trunk and phase.trunk.step + left < total:
@@ -76,6 +78,23 @@ def _of_epochs(history: History, plan: Plan) -> Fork | None:
             return None
     cooldown = min(total - 1, round(total * phase.started.recipe.cooldown_fraction))
     return Fork(epochs, total - cooldown, cooldown, first=not judged, pretrained=True)
+
+
+def _race_steps(plan: Plan, history: History) -> float:
+    """The longest that a first fork may be where other models are to be raced with it; unbounded where none is.
+
+    All of them together have half of the phase. A clock is asked once, at the trunk's end: what a first fork was long
+    is known from then on.
+    """
+    phase = history.phase
+    rivals = len(phase.started.facts.rivals)
+    if not rivals or plan.budget is None or not weighs(plan, phase.started.phase, phase.started.recipe):
+        return math.inf
+    if judged := plain_controls(history):
+        return float(judged[0].step)
+    if (whole := fixed_steps(plan, history)) is None:
+        whole = (phase.trunk.step if phase.trunk else 0) + expected_steps(plan, history)
+    return max(float(EARLY_STEPS), RACED_SHARE * whole / (1 + rivals)) if whole else math.inf
 
 
 def _early(plan: Plan, history: History) -> Fork | None:
