@@ -203,9 +203,7 @@ def _check_candidates(plan: Plan, origins: Origins) -> None:
     if plan.phase_count > 1:
         raise PlanError(f"{where}: model: several candidates ({told}), but all phases train one network; name one")
     if "model" in plan.phase(0).recipe:
-        raise PlanError(
-            f"{where}: model: several candidates ({told}), and recipe.model names one; leave one of them out"
-        )
+        raise PlanError(f"{where}: model: several candidates ({told}), and recipe.model names one; leave that out")
     for name in ("parameters", "layers", "width", "heads", "vocabulary"):
         if getattr(plan.model, name) is not None:
             raise PlanError(f"{where}: model.{name}: sizes are for one network, and these are several ({told})")

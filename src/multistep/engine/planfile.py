@@ -16,7 +16,7 @@ from multistep.core.values.recipe import Recipe
 from multistep.core.values.units import ALLOWED_AMOUNTS, Amount, parse_amount
 from multistep.engine.origins import SHORT_FORMS, Named, Origins, Place, as_keyword, builtin, lay_setting, lines_of
 from multistep.engine.plain import plain
-from multistep.engine.plancheck import check_keys, check_meaning, explain
+from multistep.engine.plancheck import allowed, check_keys, check_meaning, explain
 from multistep.errors import PlanError, nearest
 
 GROUPS = ("data", "model", "recipe")  # whose own keys may be left open with nothing
@@ -153,7 +153,7 @@ def _read_short_forms(values: dict[str, Any], origins: Origins) -> dict[str, Any
 
 
 def _short(values: dict[str, Any], place: Place, origins: Origins) -> None:
-    _several_models(values)
+    _several_models(values, (*place, "model"), origins)
     for key, inner in SHORT_FORMS.items():
         if isinstance(values.get(key), str | Path):
             values[key] = {inner: str(values[key])}
@@ -176,13 +176,15 @@ def _short(values: dict[str, Any], place: Place, origins: Origins) -> None:
         values["recipe"] = _recipe_settings(values["recipe"], (*place, "recipe"), origins)
 
 
-def _several_models(values: dict[str, Any]) -> None:
+def _several_models(values: dict[str, Any], place: Place, origins: Origins) -> None:
     """`model: [a, b]` and `model: a,b` to candidates; a single one to a name."""
     model = values.get("model")
     if isinstance(model, str) and "," in model and not Path(model).exists():
         model = [name.strip() for name in model.split(",")]
     if isinstance(model, list | tuple) and all(isinstance(name, str | Path) for name in model):
         names = [str(name) for name in model if str(name)]
+        if not names:
+            raise PlanError(f"{origins.at(place)}: model: the list names no model; allowed: {allowed(place)}")
         values["model"] = {"candidates": names} if len(names) != 1 else {"name": names[0]}
 
 

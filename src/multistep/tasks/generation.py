@@ -207,7 +207,7 @@ def _splits(data: DataSpec) -> TextSplits | ChatSplits:
 
 
 def _need(plan: Plan, splits: TextSplits | ChatSplits) -> Need:
-    """What a run has to offer a pretrained language model, of which it asks no epoch: each token counts as an example."""
+    """What a run has to offer a pretrained language model: each token counts as an example, no epoch is asked."""
     texts = _texts(splits)
     return Need(
         plan.task,

@@ -10,7 +10,7 @@ from multistep.tasks.pretrained.listed import Kind, Listed, listed_as, listed_fo
 from multistep.tasks.pretrained.where import FOLDERS, Hub, hub_id, local, offline
 
 LEAST_EXAMPLES = 1_000  # that fine-tuning must be able to read within its share of the time, or all there are
-ENOUGH_EXAMPLES = 50_000  # or two epochs: what a model must be able to read to be preferred to a smaller one
+LARGER_EXAMPLES = (10_000, 50_000)  # at least and at most, and else two epochs: before a larger model is preferred
 TRAINED_SHARE = 0.6  # of the budget, that training is counted on for
 DOWNLOAD_SHARE = 0.3  # of the budget, that a download may take
 DOWNLOAD_SECONDS = 900.0  # where the budget is not told in time
@@ -68,7 +68,8 @@ def choose(need: Need) -> Chosen:
 def _borne(need: Need, listed: tuple[Listed, ...]) -> tuple[list[Listed], str]:
     """The models that the time bears, the best first; or why it bears none."""
     smallest = listed[-1]
-    enough = min(ENOUGH_EXAMPLES, 2 * need.examples)
+    at_least, at_most = LARGER_EXAMPLES
+    enough = min(at_most, max(at_least, 2 * need.examples))
     least = min(need.least_examples, need.examples)
     # Without a time nothing says that a larger one pays.
     larger = [] if need.seconds is None else [m for m in listed[:-1] if need.readable(m) >= enough]

@@ -72,10 +72,10 @@ class Hub:
         self._thread.start()
 
     def _ask(self) -> None:
-        from huggingface_hub import model_info
+        from huggingface_hub import HfApi, constants
 
         try:
-            self._found = model_info(self._model, timeout=REACHED_SECONDS)
+            self._found = HfApi(endpoint=constants.ENDPOINT).model_info(self._model, timeout=REACHED_SECONDS)
         except Exception as error:  # of httpx, of the hub, of a proxy: whatever it is, the model is not to be had
             self._why_not = first_line(error)
 
@@ -98,11 +98,12 @@ class Hub:
         def fetch() -> None:
             try:
                 with quietly():
+                    # Of the branch, not of its commit: the cache then knows which snapshot the branch's is.
                     folder = snapshot_download(
                         self._model,
-                        revision=self._found.sha,
                         cache_dir=constants.HF_HUB_CACHE,
                         allow_patterns=wanted,
+                        endpoint=constants.ENDPOINT,
                         ignore_patterns=["*/*"],  # the same weights in other formats
                     )
                 outcome.append(Path(folder))

@@ -1,0 +1,335 @@
+"""`model: auto`: which pretrained model is taken, from where, what is said of it, and that a run keeps its choice."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from runs import Killed
+from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+from multistep import api
+from multistep.core.values.events import Entry, VerdictGiven, WindowDone
+from multistep.core.values.history import History
+from multistep.core.values.plan import Plan
+from multistep.engine.clock import BudgetClock
+from multistep.engine.learner import Readiness
+from multistep.engine.planfile import plan_from, to_yaml
+from multistep.engine.rundir import RunDirectory, plan_hash
+from multistep.engine.simulate import FakeClock
+from multistep.errors import PlanError
+from multistep.tasks import workshop_for
+from multistep.tasks.language.tokenizer import make_tokenizer
+from multistep.tasks.pretrained.choose import Need, choose
+from multistep.tasks.pretrained.listed import LISTED, listed_for
+from multistep.tasks.pretrained.script import kind_of
+from multistep.tasks.pretrained.where import local
+
+MINILM, ROOT = "sentence-transformers/all-MiniLM-L6-v2", Path(__file__).parents[1]
+ENGLISH = [f"a {word} film of {n} hours" for n in range(60) for word in ("good", "bad", "dull", "fine")]
+NEED = Need("text-classification", "English", 5000, 25.0, 600.0, 6e10)
+
+
+def tiny_encoder(folder: Path) -> Path:
+    """A BERT of two layers with its tokenizer and no head, as sentence encoders are published."""
+    folder.mkdir(parents=True)
+    tokenizer = make_tokenizer(ENGLISH, "wordpiece", 300)
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    BertModel(BertConfig(vocab_size=tokenizer.get_vocab_size(), max_position_embeddings=64, **sizes)).save_pretrained(
+        folder
+    )
+    special = {"pad_token": "[PAD]", "unk_token": "[UNK]", "mask_token": "[MASK]", "sep_token": "[SEP]"}
+    whole: Any = PreTrainedTokenizerFast
+    whole(tokenizer_object=tokenizer, cls_token="[CLS]", model_max_length=64, **special).save_pretrained(folder)
+    return folder
+
+
+def cached(cache: Path, model: str = MINILM) -> Path:
+    """The model in a cache as the hub's library lays it out."""
+    place = cache / f"models--{model.replace('/', '--')}"
+    folder = tiny_encoder(place / "snapshots" / "0123abcd")
+    (place / "refs").mkdir()
+    (place / "refs" / "main").write_text("0123abcd")
+    return folder
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "hub"
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(folder))
+    return folder
+
+
+@pytest.fixture
+def reviews(tmp_path: Path) -> Path:
+    rows = [json.dumps({"text": text, "label": "+" if "good" in text or "fine" in text else "-"}) for text in ENGLISH]
+    (tmp_path / "reviews.jsonl").write_text("\n".join(rows), encoding="utf-8")
+    return tmp_path / "reviews.jsonl"
+
+
+def plan_for(reviews: Path, **changes: Any) -> Plan:
+    return plan_from({"task": "text-classification", "data": str(reviews), "budget": "90s", **changes})
+
+
+def opened(plan: Plan) -> Readiness:
+    return workshop_for(plan).open(plan, 0, lambda: False)[1]
+
+
+# What is chosen -----------------------------------------------------------------------------------------
+
+
+def test_auto_takes_what_is_cached_and_says_size_and_licence(cache: Path, reviews: Path) -> None:
+    snapshot = cached(cache)
+    ready = opened(plan_for(reviews))
+    assert ready.facts.pretrained
+    assert ready.models == (str(snapshot),)
+    assert ready.facts.description.startswith(f"{MINILM} (bert)")
+    assert ready.facts.notes[0] == (
+        f"starts from {MINILM} (23 million parameters, 92 MB, Apache-2.0), in the local cache; `--model scratch` "
+        "starts from nothing"
+    )
+    for nothing in ({"model": "scratch"}, {"model": {"width": 8}}, {"recipe": {"learning_rate": 0.01}}):
+        other = opened(plan_for(reviews, **nothing))
+        assert (other.facts.pretrained, other.models) == (False, ())
+        assert not any("starts from" in note for note in other.facts.notes)
+
+
+def test_without_a_model_it_starts_from_nothing_and_says_what_would_be_better(cache: Path, reviews: Path) -> None:
+    ready = opened(plan_for(reviews))
+    assert (ready.recipe.model, ready.models) == ("bag", ("scratch",))
+    assert ready.facts.notes[0] == (
+        f"from nothing: {MINILM} (23 million parameters, 92 MB, Apache-2.0), would be a better start, but it is not on "
+        f"this machine and the hub cannot be asked (HF_HUB_OFFLINE is set); `hf download {MINILM}` gets it, or a "
+        "folder in MULTISTEP_PRETRAINED that holds it"
+    )
+
+
+def test_folders_of_the_users_own_come_first(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, reviews: Path
+) -> None:
+    cached(cache)
+    mine = tiny_encoder(tmp_path / "mine" / "all-MiniLM-L6-v2")
+    monkeypatch.setenv("MULTISTEP_PRETRAINED", f"{tmp_path / 'none'}:{tmp_path / 'mine'}")
+    assert opened(plan_for(reviews)).models == (str(mine),)
+    (mine / "model.safetensors").unlink()
+    assert local(MINILM) == cache / f"models--{MINILM.replace('/', '--')}/snapshots/0123abcd", "half a folder is none"
+
+
+def test_the_time_decides_which_and_whether(cache: Path) -> None:
+    large, small = (m.id for m in listed_for("text-classification", "English"))
+    for model in (large, small):
+        cached(cache, model)
+    chosen = {s: choose(Need("text-classification", "English", 5000, 25.0, s, 6e10)) for s in (30.0, 600.0, 36_000.0)}
+    assert chosen[30.0].source is None
+    assert "30s are too few" in chosen[30.0].notes[0]
+    assert "all-MiniLM" in str(chosen[600.0].source)
+    assert "ModernBERT" in str(chosen[36_000.0].source)
+    slow = choose(Need("text-classification", "English", 5000, 25.0, 90.0, 1e9))
+    assert slow.source is None
+    assert slow.notes[0].startswith(
+        f"from nothing: of {small}, the smallest listed for text-classification, 90s hold about 34 training examples, "
+        "and tuning it takes 1,000"
+    )
+    unknown = choose(Need("text-classification", "English", 5000, 25.0, None, 6e10))
+    assert "all-MiniLM" in str(unknown.source), "no time says that the larger one pays"
+
+
+def test_languages_are_told_by_their_letters() -> None:
+    assert (
+        kind_of(["The plot is thin, and so is the café."] + ["It works as well as it can be hoped."] * 20) == "English"
+    )
+    few = ["The plot is thin, and so is the café.", *["It works as well as hoped."] * 20]
+    assert kind_of(few) == "English"
+    assert kind_of(["酒店的服务很好, wifi 也快"]) == "Chinese"
+    assert kind_of(["このホテルはとても良かったです"]) == "any language"
+    assert kind_of(["Das Hotel war schön, nur das Frühstück fehlte."]) == "any language"
+    assert kind_of([]) == "English"
+
+
+def test_the_list_is_permissive_and_documented() -> None:
+    page = (ROOT / "docs" / "pretrained.md").read_text(encoding="utf-8")
+    assert len({m.id for m in LISTED}) == len(LISTED)
+    for model in LISTED:
+        assert model.licence in ("Apache-2.0", "MIT")
+        (row,) = (line for line in page.splitlines() if line.startswith(f"| `{model.id}` |"))
+        told = [cell.strip() for cell in row.split("|")[2:8]]
+        assert told[0].split(", ")[: len(model.tasks)] == sorted(model.tasks, reverse=True)
+        assert told[1:3] == [model.kind, f"{model.parameters / 1e6:.0f}"]
+        assert told[3:5] == [str(model.megabytes), model.licence]
+    for task in ("text-classification", "fill-mask", "text-generation", "speech-recognition"):
+        assert all(listed_for(task, kind) for kind in ("English", "Chinese", "any language"))
+    assert [m.id for m in listed_for("text-generation", "English", chat=True)][-1].endswith("Instruct")
+
+
+# A run keeps its choice ---------------------------------------------------------------------------------
+
+
+def test_a_resumed_run_goes_on_with_what_it_chose(tmp_path: Path, cache: Path, reviews: Path) -> None:
+    """Begun with nothing in the cache, killed, and gone on with once a better model has come."""
+    plan = plan_for(reviews, budget="60 steps", moves=[], ship="network")
+
+    def run(out: Path, kill: bool = False) -> api.Result:
+        def on_entry(entry: Entry, history: History) -> None:
+            if kill and isinstance(entry.event, WindowDone):
+                raise Killed
+
+        return api.run(plan, RunDirectory(out), clock=BudgetClock(FakeClock().now), on_entry=on_entry)
+
+    with pytest.raises(Killed):
+        run(tmp_path / "run", kill=True)
+    cached(cache)
+    result = run(tmp_path / "run")
+    (phase,) = RunDirectory(tmp_path / "run").resolved_phases()
+    assert phase["models"] == ["scratch"]
+    assert (result.model / "net.py").exists(), "the bag's"
+    with pytest.raises(Killed):
+        run(tmp_path / "later", kill=True)
+    cached(cache, "answerdotai/ModernBERT-base")
+    result = run(tmp_path / "later")
+    (phase,) = RunDirectory(tmp_path / "later").resolved_phases()
+    assert phase["models"] == [str(local(MINILM))]
+    assert json.loads((result.model / "config.json").read_text())["model_type"] == "bert"
+
+
+# The hub ------------------------------------------------------------------------------------------------
+
+
+class _Answers(BaseHTTPRequestHandler):
+    """A hub with one model: what the library asks of it to tell and to fetch its files."""
+
+    folder: Path
+
+    def do_HEAD(self) -> None:
+        self._answer(body=False)
+
+    def do_GET(self) -> None:
+        self._answer(body=True)
+
+    def _answer(self, body: bool) -> None:
+        name, files = self.path.partition("?")[0], sorted(p for p in self.folder.iterdir() if p.is_file())
+        commit = "f" * 40
+        if "/resolve/" in name:
+            content = (self.folder / name.rpartition("/")[2]).read_bytes()
+        elif "/tree/" in name:
+            tree = [{"type": "file", "path": p.name, "size": p.stat().st_size, "oid": "0" * 40} for p in files]
+            content = json.dumps(tree).encode()
+        elif name.startswith(f"/api/models/{MINILM}"):
+            siblings = [{"rfilename": p.name} for p in files]
+            content = json.dumps({"id": MINILM, "sha": commit, "gated": False, "siblings": siblings}).encode()
+        else:
+            self.send_error(404)
+            return
+        self.send_response(200)
+        for key, value in (("ETag", f'"{len(content)}"'), ("X-Repo-Commit", commit), ("Content-Length", len(content))):
+            self.send_header(key, str(value))
+        self.end_headers()
+        if body:
+            self.wfile.write(content)
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
+@pytest.fixture
+def online(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The library believes that the hub is at an address of this machine."""
+
+    def at(port: int) -> None:
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", f"http://127.0.0.1:{port}")
+        file = f"http://127.0.0.1:{port}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+        monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", file)
+
+    return at
+
+
+def test_what_the_hub_has_is_downloaded_into_the_cache(tmp_path: Path, cache: Path, online: Any) -> None:
+    _Answers.folder = tiny_encoder(tmp_path / "published")
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Answers)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        online(server.server_port)
+        chosen = choose(NEED)
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert chosen.source == str(local(MINILM)), chosen.notes
+    assert "downloaded from the hub" in chosen.notes[0]
+    theirs, ours = _Answers.folder / "model.safetensors", Path(str(chosen.source)) / "model.safetensors"
+    assert ours.read_bytes() == theirs.read_bytes()
+
+
+def test_a_hub_that_does_not_answer_costs_seconds_once(cache: Path, online: Any) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        online(silent.getsockname()[1])
+        port, began = silent.getsockname()[1], time.monotonic()
+        chosen = choose(NEED)
+    assert time.monotonic() - began < 5.5
+    assert chosen.source is None
+    assert "the hub cannot be asked (" in chosen.notes[0]
+    online(port)  # closed by now
+    began = time.monotonic()
+    assert choose(NEED).source is None
+    assert time.monotonic() - began < 1.0, "who is refused waits for nothing"
+
+
+# Several ------------------------------------------------------------------------------------------------
+
+
+def test_a_list_of_models_are_candidates_and_one_name_hashes_as_before(reviews: Path, cache: Path) -> None:
+    snapshot = str(cached(cache))
+    several = plan_for(reviews, model=["scratch", snapshot])
+    assert several.model.candidates == ("scratch", snapshot)
+    assert plan_for(reviews, model=f"scratch,{snapshot}") == several
+    assert plan_from(json.loads(json.dumps({"task": "text-classification", "data": "a", "model": ["bert"]}))).model == (
+        plan_from({"task": "text-classification", "data": "a", "model": "bert"}).model
+    )
+    assert plan_hash(plan_from({"task": "text-classification", "data": "a.csv", "model": "bert", "budget": "10m"})) == (
+        "6aded76fb5a9"
+    )
+    assert plan_hash(plan_from({"task": "text-generation", "data": "a.txt"})) == "66abaa7cab28"
+    assert plan_hash(several) != plan_hash(plan_for(reviews, model="scratch"))
+    from ruamel.yaml import YAML
+
+    assert plan_from(YAML(typ="safe").load(to_yaml(several))) == several
+    ready = opened(several)
+    assert (ready.recipe.model, ready.facts.pretrained) == (MINILM, True), "what knows something goes first"
+    assert [recipe.model for recipe in ready.facts.rivals] == ["bag", "cnn", "bert"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": ["a", "b", "a"]}, r"model: 'a' stands twice among the candidates \(a, b, a\); name each once"),
+        ({"model": {"name": "a", "candidates": ["b", "c"]}}, r"model: both a name \(a\) and candidates \(b, c\)"),
+        ({"model": ["a", "b"], "task": "fill-mask"}, r"raced in text-classification alone; name one for fill-mask"),
+        ({"model": ["a", "b"], "phases": [{}, {}]}, "several candidates .* all phases train one network"),
+        ({"model": ["a", "b"], "recipe": {"model": "bag"}}, "recipe.model names one; leave that out"),
+        ({"model": {"candidates": ["a", "b"], "width": 8}}, "model.width: sizes are for one network"),
+        ({"model": []}, "names no model"),
+    ],
+)
+def test_candidates_that_contradict_the_plan_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(PlanError, match=message):
+        plan_from({"task": "text-classification", "data": "a.csv", **changes})
+
+
+def test_the_better_of_several_leads_a_run(tmp_path: Path, cache: Path, reviews: Path) -> None:
+    """A tiny encoder with random weights against a bag, which tells the two words apart at once."""
+    snapshot = str(cached(cache))
+    plan = plan_for(reviews, model=[snapshot, "bag"], budget="400 steps", ship="network")
+    verdicts: list[VerdictGiven] = []
+
+    def on_entry(entry: Entry, history: History) -> None:
+        verdicts.extend([entry.event] if isinstance(entry.event, VerdictGiven) else [])
+
+    result = api.run(plan, RunDirectory(tmp_path / "run"), clock=BudgetClock(FakeClock().now), on_entry=on_entry)
+    assert "0.model-bag" in [verdict.trial for verdict in verdicts]
+    assert result.validation.score > 0.9
