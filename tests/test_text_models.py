@@ -9,9 +9,11 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from multistep.tasks.bearable import bearable
 from multistep.tasks.text import nats
 from multistep.tasks.text.causal import TransformersMaker
 from multistep.tasks.text.nats import IGNORED
+from multistep.tasks.text.splits import TextSplits
 from multistep.tasks.text.tokenizer import byte_bpe_tokenizer
 
 TOKENIZER = byte_bpe_tokenizer(["a river runs through it, and over it a bridge"], 300)
@@ -72,3 +74,17 @@ def test_a_model_that_can_be_packed_sees_no_neighbour() -> None:
     assert torch.allclose(packed, torch.cat(alone, 1), atol=1e-5)
     # Told apart by where heads look, not by position: this kind of model reads across, and says so.
     assert not maker("bloom", n_head=2, n_layer=2).packs
+
+
+def test_no_more_is_scored_of_held_out_text_than_the_budget_bears() -> None:
+    document = "a river runs through it " * 20
+    splits = TextSplits((document,), (document,) * 50, (document * 50,), contiguous=False, notes=(), fingerprint="mark")
+    tokens = len(TOKENIZER.encode(document).ids)
+    limits = {"validation": 10 * tokens, "test": 5 * tokens}
+    found = bearable(splits, limits.get, TOKENIZER)
+    assert found.validation == (document,) * 10
+    assert len(found.test[0]) == pytest.approx(5 * len(document), rel=0.05)
+    assert found.notes[0].startswith("validation: 10 of 50, drawn by lot, are scored, since the budget bears no more")
+    assert found.fingerprint != splits.fingerprint
+    assert bearable(splits, lambda name: 51 * tokens, TOKENIZER) is splits
+    assert bearable(splits, lambda name: None, TOKENIZER) is splits

@@ -23,7 +23,7 @@ def baseline_of(history: History, read_table: ReadTable) -> dict[str, Any]:
     """
     winner = history.trial(history.leader.trial).full if history.leader else None
     own = {"validation": winner, "test": history.test}
-    scored = {b.split: _beside(history, b, own[b.split], read_table) for b in history.baselines}
+    scored: dict[str, Any] = {b.split: _beside(history, b, own[b.split], read_table) for b in history.baselines}
     return {"name": history.baselines[0].name if history.baselines else None, **scored}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -17,6 +18,7 @@ from multistep.core.values.recipe import Recipe, Setting
 from multistep.core.values.trial import Facts
 from multistep.engine.learner import Learner, Readiness
 from multistep.errors import DataError, PlanError
+from multistep.tasks.bearable import bearable
 from multistep.tasks.chat.conversation import ROLES
 from multistep.tasks.chat.load import ChatSplits, holds_conversations, load_conversations
 from multistep.tasks.chat.task import ChatDomain
@@ -30,7 +32,7 @@ from multistep.tasks.text.preset import PRESETS, TextFacts, choose_preset, defau
 from multistep.tasks.text.splits import TextSplits, load_splits
 from multistep.tasks.text.stream import Stream
 from multistep.tasks.text.task import TextDomain
-from multistep.tasks.text.tuning import BATCH_SIZE, tuned_recipe
+from multistep.tasks.text.tuning import BATCH_SIZE, most_scored, tuned_recipe
 
 USAGE = """from transformers import pipeline
 generate = pipeline("text-generation", {model})
@@ -79,13 +81,16 @@ class TextWorkshop:
             self._settled = settle(plan, lambda: _need(plan, splits))
             self._maker = _make(self._settled.applied(plan), splits if plan.phase_count == 1 else None)
         maker = self._maker
+        device = pick_device()
+        parameters = sum(p.numel() for p in maker.build(plan.seed).parameters())
+        if maker.pretrained:
+            most = functools.partial(most_scored, plan, parameters=parameters, device=device)
+            splits = bearable(splits, most, maker.tokenizer)
         given = dict(plan.phase(phase).recipe)
         opened = _open_text(splits, maker, given) if isinstance(splits, TextSplits) else None
         if opened is None:
             assert isinstance(splits, ChatSplits), "data are running text or conversations"
             opened = _open_chat(splits, maker, given, data, plan.model.context, _metric(plan, phase))
-        device = pick_device()
-        parameters = sum(p.numel() for p in maker.build(plan.seed).parameters())
         recipe = _recipe(plan, opened, maker, parameters, device)
         facts = Facts(
             parameters=parameters,

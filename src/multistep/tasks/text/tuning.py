@@ -19,6 +19,12 @@ BATCH_SIZE = 12  # contexts a step; of pretrained weights, at most
 STEPS = 150  # that a budget should hold; a third of them is the least that fine-tuning was seen to be worth
 LEAST_TOKENS = 256  # of a step
 WARMUP_STEPS, WARMUP_SHARE = 100, 0.1
+# Of a budget, what scoring a held-out split once may take: validation is scored some four times, the test split twice,
+# and together they are to leave six sevenths to training. Counted as on two cores, whatever the machine has: a run that
+# goes on elsewhere must score the same rows.
+SCORED_SHARE = {"validation": 0.02, "test": 0.03}
+SCORING_CORES, LEAST_SCORED = 2, 4000  # tokens
+OF_SCORING = 2.0  # operations a parameter and token
 # Operations a second in training: a Llama of 135 million parameters took 8 ms a token on one CPU core.
 OPERATIONS = {"cpu": 6e10, "mps": 1e12, "cuda": 5e13}  # of a CPU, each core's
 PER_PARAMETER_AND_TOKEN = {"none": 6.0}  # operations; of adapters, whose base needs no gradients, four
@@ -74,6 +80,16 @@ def tuned_recipe(
         "dropout": own_dropout,
     }
     return fill_in(given, base)
+
+
+def most_scored(plan: Plan, split: str, *, parameters: int, device: torch.device) -> int | None:
+    """How many tokens of a held-out split a plan's time bears to have scored; None where it is not told in time."""
+    seconds = sum(amount.value for amount in lengths_of(plan) if amount.unit is Unit.SECONDS)
+    if not seconds:
+        return None
+    cores = SCORING_CORES if device.type not in OPERATIONS or device.type == "cpu" else 1
+    operations = OPERATIONS.get(device.type, OPERATIONS["cpu"]) * cores
+    return max(LEAST_SCORED, int(SCORED_SHARE[split] * seconds * operations / (OF_SCORING * parameters)))
 
 
 def bears_all(parameters: int, device: torch.device) -> bool:

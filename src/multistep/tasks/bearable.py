@@ -1,0 +1,54 @@
+"""Held-out splits of a size that a budget bears to have scored with a large model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypeVar
+
+from multistep.tasks.chat.conversation import Conversation
+from multistep.tasks.chat.load import ChatSplits
+from multistep.tasks.order import sample_of
+from multistep.tasks.text.splits import TextSplits
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+Splits = TypeVar("Splits", bound=TextSplits | ChatSplits)
+LOOKED_AT = 20_000  # characters, for how many of them a token has
+
+
+def bearable(splits: Splits, most: Callable[[str], int | None], tokenizer: Tokenizer) -> Splits:
+    """The splits with as many tokens of the held-out ones as `most` says for each, and a note on what was left out.
+
+    Of a running text the beginning stays, of documents and conversations some that are drawn by lot, always the same.
+    """
+    for name in ("validation", "test"):
+        parts: Sequence[str | Conversation] = getattr(splits, name)
+        limit = most(name)
+        sizes = [len(text) for text in map(_text, parts)]
+        if limit is None or sum(sizes) <= limit:  # no token has less than a byte, and few less than a character
+            continue
+        share = limit * _characters_per_token([_text(part) for part in parts], tokenizer) / sum(sizes)
+        if share >= 1:
+            continue
+        if len(parts) == 1 and isinstance(text := parts[0], str):
+            kept: tuple[str | Conversation, ...] = (text[: int(share * len(text))],)
+            what = f"the first {len(_text(kept[0])):,} of {len(text):,} characters are"
+        else:
+            chosen = sample_of(len(parts), max(1, round(share * len(parts))))
+            kept = tuple(parts[i] for i in chosen.tolist())
+            what = f"{len(kept):,} of {len(parts):,}, drawn by lot, are"
+        note = f"{name}: {what} scored, since the budget bears no more; `multistep evaluate` scores all"
+        mark = f"{splits.fingerprint}-{len(kept)}-{sum(len(_text(part)) for part in kept)}"
+        splits = replace(splits, **{name: kept}, fingerprint=mark, notes=(*splits.notes, note))  # type: ignore[arg-type]
+    return splits
+
+
+def _text(part: str | Conversation) -> str:
+    return part if isinstance(part, str) else "\n".join(turn.content for turn in part.turns)
+
+
+def _characters_per_token(texts: Sequence[str], tokenizer: Tokenizer) -> float:
+    some = "\n".join(texts)[:LOOKED_AT]
+    return len(some) / max(1, len(tokenizer.encode(some).ids))
