@@ -14,7 +14,9 @@ from test_text_models import maker, rows
 from torch import Tensor
 
 from multistep.backends.torch.learner import TorchLearner
+from multistep.core.choice.moves import MOVES
 from multistep.core.values.recipe import Recipe
+from multistep.core.values.trial import Facts
 from multistep.errors import PlanError
 from multistep.tasks.text.causal import TransformersMaker
 from multistep.tasks.text.splits import TextSplits
@@ -25,6 +27,7 @@ TEXT = "a river runs through it, and over it a bridge of stone and rope; " * 40
 LORA = Recipe("adamw", 1e-2, batch_size=2, weight_decay=0.0, warmup_steps=0, adapter="lora", adapter_rank=2)
 WHOLE = replace(LORA, adapter="none")
 RATES = [1e-2] * 4
+FACTS = Facts(1, 1, 1, 1, 1, 0, True, "", "")
 
 
 def learner(of: TransformersMaker | None = None) -> TorchLearner:
@@ -127,3 +130,20 @@ def test_what_cannot_be_adapted_is_named() -> None:
     nothing.origin = None
     with pytest.raises(PlanError, match=r"recipe\.adapter is lora, but this model begins from nothing"):
         learner(nothing).initial(LORA, 0)
+
+
+@pytest.mark.parametrize("kind", ["lora", "dora", "rslora"])
+def test_the_move_to_a_higher_rank_keeps_the_function(kind: Any, tmp_path: Path) -> None:
+    one = learner()
+    recipe = replace(LORA, adapter=kind)
+    one.initial(recipe, 0)
+    one.advance(RATES)
+    saved(one, tmp_path / "low")
+    raised = MOVES["rank-up"](recipe, FACTS)
+    assert raised is not None
+    assert raised.adapter_rank == 4
+    two = learner()
+    two.load(tmp_path / "low", raised, 1, carry="weights")
+    assert torch.allclose(logits(two._model), logits(one._model), atol=1e-5)
+    assert MOVES["rank-up"](WHOLE, FACTS) is None
+    assert MOVES["rank-up"](replace(recipe, adapter_rank=200), FACTS) is None

@@ -32,7 +32,7 @@ from multistep.tasks.text.preset import PRESETS, TextFacts, choose_preset, defau
 from multistep.tasks.text.splits import TextSplits, load_splits
 from multistep.tasks.text.stream import Stream
 from multistep.tasks.text.task import TextDomain
-from multistep.tasks.text.tuning import BATCH_SIZE, most_scored, tuned_recipe
+from multistep.tasks.text.tuning import BATCH_SIZE, adapts, bears_all, most_scored, tuned_recipe
 
 USAGE = """from transformers import pipeline
 generate = pipeline("text-generation", {model})
@@ -92,6 +92,8 @@ class TextWorkshop:
             assert isinstance(splits, ChatSplits), "data are running text or conversations"
             opened = _open_chat(splits, maker, given, data, plan.model.context, _metric(plan, phase))
         recipe = _recipe(plan, opened, maker, parameters, device)
+        raced = plan.phase_count == 1 and maker.pretrained and not {"adapter", "frozen"} & given.keys()
+        rivals = _rivals(recipe, plan, opened, maker, parameters, device) if raced else ()
         facts = Facts(
             parameters=parameters,
             train_examples=opened.examples,
@@ -108,6 +110,7 @@ class TextWorkshop:
             optimizers=usable_optimizers(),
             usage=opened.usage,
             able=maker.pretrained,
+            rivals=rivals,
         )
         # The tokenizer may be learnt from other phases' texts, which must not change under a resumed run either.
         tokens = hashlib.blake2b(maker.tokenizer.to_str().encode(), digest_size=8).hexdigest()
@@ -120,6 +123,17 @@ class TextWorkshop:
         return versions_of("multistep", "torch", "tokenizers", "safetensors", "numpy")
 
 
+def _rivals(
+    own: Recipe, plan: Plan, opened: _Opened, maker: Maker, parameters: int, device: torch.device
+) -> tuple[Recipe, ...]:
+    """The same model with adapters where all of it is trained, and the other way round where memory bears it."""
+    if not adapts(maker.origin) or (own.adapter != "none" and not bears_all(parameters, device)):
+        return ()
+    adapter = "lora" if own.adapter == "none" else "none"
+    other = replace(opened, given={**opened.given, "adapter": adapter})
+    return (_recipe(plan, other, maker, parameters, device),)
+
+
 def _recipe(plan: Plan, opened: _Opened, maker: Maker, parameters: int, device: torch.device) -> Recipe:
     if maker.pretrained:
         return tuned_recipe(
@@ -127,7 +141,7 @@ def _recipe(plan: Plan, opened: _Opened, maker: Maker, parameters: int, device: 
             plan,
             parameters=parameters,
             own_dropout=maker.own_dropout,
-            adapts=maker.origin is not None and maker.origin.source is not None,
+            adapts=adapts(maker.origin),
             tokens_per_example=opened.tokens_per_example,
             train_tokens=opened.tokens,
             device=device,

@@ -20,7 +20,6 @@ from multistep.core.values.recipe import AdapterKind, Recipe
 from multistep.errors import PlanError, nearest
 
 FOLDER = "adapter"  # of an exported model: what peft loads onto the base
-ALPHA_PER_RANK = 2.0  # where the recipe names no alpha
 
 
 @dataclass(frozen=True)
@@ -51,8 +50,7 @@ class Adapter:
     def of(cls, recipe: Recipe) -> Adapter | None:
         if recipe.adapter == "none":
             return None
-        alpha = recipe.adapter_alpha or ALPHA_PER_RANK * recipe.adapter_rank
-        return cls(recipe.adapter, recipe.adapter_rank, alpha, recipe.adapter_targets)
+        return cls(recipe.adapter, recipe.adapter_rank, recipe.alpha, recipe.adapter_targets)
 
     @classmethod
     def read(cls, saved: Mapping[str, Any] | None) -> Adapter | None:

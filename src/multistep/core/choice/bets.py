@@ -34,9 +34,11 @@ from multistep.core.choice.weighing import Option
 from multistep.core.evidence.expected import Gain
 from multistep.core.values.history import History, PhaseRecord, TrialRecord
 from multistep.core.values.plan import Plan
+from multistep.core.values.recipe import Recipe
 from multistep.core.values.trial import Proposal, Trial
 from multistep.core.values.units import Amount, Unit
 
+ADAPTER_ON, ADAPTER_OFF = "adapter-on", "adapter-off"
 ON, MODEL = "on", "model"  # kinds among the priors: going on unchanged, another model
 RESEED = "reseed"  # a sibling with no change but another seed
 GIVEN_UP = 2  # siblings of a fork that failed, after which none is tried any more
@@ -168,7 +170,7 @@ def fresh_starts(plan: Plan, history: History, left: Amount) -> list[Option]:
     known = AS_GOOD if plan.model.candidates else known_gain(plan, history, MODEL)
     length = Amount(round(value, 2) if left.unit is Unit.SECONDS else float(int(value)), left.unit)
     for recipe in phase.started.facts.rivals:
-        name = f"{MODEL}-{recipe.model}"
+        name = _rival(recipe, phase.started.recipe)
         if any(t.trial.move == name for t in phase.of_kind("move")):
             continue
         assert recipe.learning_rate is not None, "a rival's recipe is complete"
@@ -184,10 +186,18 @@ def fresh_starts(plan: Plan, history: History, left: Amount) -> list[Option]:
             move=name,
             carry="weights",
         )
-        gain = learned(known, [])
-        reason = f"another model from the beginning, for {length}"
+        gain = learned(known if name.startswith(MODEL) else known_gain(plan, history, name), [])
+        what = "another model" if name.startswith(MODEL) else name.replace("-", " ")
+        reason = f"{what} from the beginning, for {length}"
         found.append(Option(name, gain, value + extra(history, left.unit), Proposal(trial, reason)))
     return found
+
+
+def _rival(recipe: Recipe, own: Recipe) -> str:
+    """What a rival is: another model, or the same one with an adapter or without."""
+    if recipe.model != own.model or recipe.adapter == own.adapter:
+        return f"{MODEL}-{recipe.model}"
+    return ADAPTER_OFF if recipe.adapter == "none" else ADAPTER_ON
 
 
 def _race_length(history: History, left: Amount) -> float:

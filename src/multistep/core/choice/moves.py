@@ -6,6 +6,7 @@ A move that would change nothing, or that a model or a task does not answer to, 
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
@@ -28,6 +29,7 @@ DROPOUT_STEP, MOST_DROPOUT = 0.1, 0.5  # a guess; half of the units at most
 SMOOTHING_STEP, MOST_SMOOTHING = 0.1, 0.2  # 0.1 is what arXiv 1512.00567 takes; twice that, at most
 AUGMENTATION_STEP = 0.25  # of its whole strength
 SHARPNESS = 0.05  # the radius that arXiv 2010.01412 uses most
+RANK_FACTOR, MOST_RANK = 2, 256  # a guess; "LoRA without regret" (2025) sees no need for more in fine-tuning
 AVERAGING_FACTOR = 2.5  # a guess
 LAYER_DECAY = 0.8  # a guess within what arXiv 1801.06146 and 2003.10555 take
 
@@ -55,6 +57,14 @@ class Move:
             return None
         changed = self.change(recipe, facts)
         return changed if changed is not None and changed != recipe else None
+
+
+def _rank_up(recipe: Recipe, _facts: Facts) -> Recipe | None:
+    """Twice the rank, scaled so that zeros beside the old matrices make the same function."""
+    if recipe.adapter == "none" or recipe.adapter_rank * RANK_FACTOR > MOST_RANK:
+        return None
+    grown = math.sqrt(RANK_FACTOR) if recipe.adapter == "rslora" else RANK_FACTOR
+    return replace(recipe, adapter_rank=recipe.adapter_rank * RANK_FACTOR, adapter_alpha=recipe.alpha * grown)
 
 
 def _rate(factor: float, recipe: Recipe, _facts: Facts) -> Recipe | None:
@@ -288,6 +298,12 @@ _ALL = (
         functools.partial(_averaging, 1 / AVERAGING_FACTOR),
         ("averaging",),
         opposite="averaging-up",
+    ),
+    Move(
+        "rank-up",
+        "more rank where there is more to learn: arXiv 2106.09685",
+        _rank_up,
+        ("adapter_rank", "adapter_alpha"),
     ),
     Move("unfreeze", "gradual unfreezing: arXiv 1801.06146", _unfreeze, ("frozen",)),
     Move(

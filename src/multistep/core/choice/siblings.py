@@ -129,7 +129,7 @@ def average(history: History) -> Proposal | None:
         return None
     judged = [t for t in standing(history) if t.trial.kind not in ("base", "average")]
     # Weights of different networks have no mean.
-    soup = [t for t in judged if t.trial.recipe.model == judged[0].trial.recipe.model][: len(averages) + 2]
+    soup = [t for t in judged if t.trial.recipe.network == judged[0].trial.recipe.network][: len(averages) + 2]
     known = {t.checkpoints[-1].id for t in soup}
     if len(soup) < len(averages) + 2 or any(set(a.trial.of) == known for a in averages):
         return None

@@ -15,6 +15,7 @@ CooldownShape = Literal["linear", "cosine", "1-sqrt"]
 Shape = Literal["warmup", "constant", "linear", "cosine", "1-sqrt"]
 Precision = Literal["auto", "float32", "bfloat16"]
 AdapterKind = Literal["lora", "dora", "rslora"]
+ALPHA_PER_RANK = 2.0  # where a recipe names no alpha
 Setting = str | int | float | bool | tuple[str, ...] | tuple[int, ...] | tuple[float, float] | None
 
 
@@ -66,6 +67,17 @@ class Recipe:
     adapter_targets: tuple[str, ...] = ()
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - read by planfile's TypeAdapter, not a field
+
+    @property
+    def alpha(self) -> float:
+        """What the product of an adapter's matrices is scaled by, before it is divided by the rank or its root."""
+        return self.adapter_alpha or ALPHA_PER_RANK * self.adapter_rank
+
+    @property
+    def network(self) -> tuple[object, ...]:
+        """What must be the same of two checkpoints for their weights to have a mean."""
+        of_adapter = (self.adapter_rank, self.alpha, self.adapter_targets) if self.adapter != "none" else ()
+        return (self.model, self.adapter, *of_adapter)
 
     def __post_init__(self) -> None:
         check = _Checker()

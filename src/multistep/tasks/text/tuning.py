@@ -9,6 +9,7 @@ from typing import cast
 
 import torch
 
+from multistep.backends.torch.adapters import Origin
 from multistep.core.values.plan import Plan
 from multistep.core.values.recipe import OptimizerName, Recipe, Setting
 from multistep.core.values.units import Unit
@@ -125,7 +126,10 @@ def _steps(plan: Plan, tokens: float | None, tokens_per_step: int) -> float:
     return sum(amount.value for amount in lengths_of(plan)) or math.inf
 
 
+def adapts(origin: Origin | None) -> bool:
+    """Whether weights from there can have adapters here."""
+    return origin is not None and origin.source is not None and importlib.util.find_spec("peft") is not None
+
+
 def _adapter(parameters: int, device: torch.device) -> str:
-    if importlib.util.find_spec("peft") is None:
-        return "none"
     return "lora" if parameters >= ADAPTED_FROM or not bears_all(parameters, device) else "none"
