@@ -89,7 +89,7 @@ def test_several_models_are_raced_over_short_forks_and_what_is_clearly_worse_is_
     tmp_path: Path, gain: float, leads: str
 ) -> None:
     """An epoch would take all of the budget: half of it, and no more, goes to the first forks of three models."""
-    rivals = tuple(replace(Recipe(**RATE, batch_size=12), model=name) for name in ("b", "c"))
+    rivals = tuple(Recipe(learning_rate=0.02, batch_size=12, model=name) for name in ("b", "c"))
 
     class Three(Pretrained):
         def open(self, *args: Any) -> Any:

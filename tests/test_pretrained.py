@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import socket
 import threading
 import time
@@ -11,7 +12,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from runs import Killed
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
@@ -27,6 +30,9 @@ from multistep.engine.rundir import RunDirectory, plan_hash
 from multistep.engine.simulate import FakeClock
 from multistep.errors import PlanError
 from multistep.tasks import workshop_for
+from multistep.tasks.language.encode import Encoded
+from multistep.tasks.language.load import load_encoder
+from multistep.tasks.language.probe import affordable
 from multistep.tasks.language.tokenizer import make_tokenizer
 from multistep.tasks.pretrained.choose import Need, choose
 from multistep.tasks.pretrained.listed import LISTED, listed_for
@@ -34,7 +40,7 @@ from multistep.tasks.pretrained.script import kind_of
 from multistep.tasks.pretrained.where import local
 
 MINILM, ROOT = "sentence-transformers/all-MiniLM-L6-v2", Path(__file__).parents[1]
-ENGLISH = [f"a {word} film of {n} hours" for n in range(60) for word in ("good", "bad", "dull", "fine")]
+ENGLISH = [f"a {word} film of {n} hours" for n in range(100) for word in ("good", "bad", "dull", "fine")]
 NEED = Need("text-classification", "English", 5000, 25.0, 600.0, 6e10)
 
 
@@ -42,8 +48,9 @@ def tiny_encoder(folder: Path) -> Path:
     """A BERT of two layers with its tokenizer and no head, as sentence encoders are published."""
     folder.mkdir(parents=True)
     tokenizer = make_tokenizer(ENGLISH, "wordpiece", 300)
+    config: Any = BertConfig  # whose types do not know of keywords in a mapping
     sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
-    BertModel(BertConfig(vocab_size=tokenizer.get_vocab_size(), max_position_embeddings=64, **sizes)).save_pretrained(
+    BertModel(config(vocab_size=tokenizer.get_vocab_size(), max_position_embeddings=64, **sizes)).save_pretrained(
         folder
     )
     special = {"pad_token": "[PAD]", "unk_token": "[UNK]", "mask_token": "[MASK]", "sep_token": "[SEP]"}
@@ -216,6 +223,11 @@ class _Answers(BaseHTTPRequestHandler):
     def _answer(self, body: bool) -> None:
         name, files = self.path.partition("?")[0], sorted(p for p in self.folder.iterdir() if p.is_file())
         commit = "f" * 40
+        if refused := next((code for code in ("GatedRepo", "RepoNotFound") if code in name), None):
+            self.send_response(403 if refused == "GatedRepo" else 404)
+            self.send_header("X-Error-Code", refused)
+            self.end_headers()
+            return
         if "/resolve/" in name:
             content = (self.folder / name.rpartition("/")[2]).read_bytes()
         elif "/tree/" in name:
@@ -280,6 +292,67 @@ def test_a_hub_that_does_not_answer_costs_seconds_once(cache: Path, online: Any)
     began = time.monotonic()
     assert choose(NEED).source is None
     assert time.monotonic() - began < 1.0, "who is refused waits for nothing"
+
+
+def test_models_that_are_not_to_be_had_are_told_apart(tmp_path: Path, cache: Path, online: Any) -> None:
+    with pytest.raises(PlanError, match=r"HF_HUB_OFFLINE is set and it is not in the cache: `hf download some/thing` "):
+        load_encoder("some/thing")
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Answers)
+    _Answers.folder = tmp_path
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        online(server.server_port)
+        with pytest.raises(PlanError, match=r"it is gated: accept its terms .* log in with `hf auth login`"):
+            load_encoder("some/GatedRepo")
+        with pytest.raises(PlanError, match=r"the hub has no such model, or shows it only to some: check the spelling"):
+            load_encoder("some/RepoNotFound")
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_a_folder_without_a_tokenizer_is_refused(tmp_path: Path) -> None:
+    """The library makes one of its five special tokens, for which all texts are alike."""
+    folder = tiny_encoder(tmp_path / "model")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (folder / name).unlink()
+    with pytest.raises(PlanError, match=r"has no tokenizer \(neither tokenizer.json nor its vocabulary\); copy those"):
+        load_encoder(str(folder))
+
+
+# The probe ----------------------------------------------------------------------------------------------
+
+
+def test_a_linear_probe_tells_what_the_untouched_weights_know_at_a_bounded_cost(reviews: Path, cache: Path) -> None:
+    cached(cache)
+    notes = opened(plan_for(reviews, budget="10m")).facts.notes
+    (note,) = (note for note in notes if note.startswith("linear probe"))
+    told = re.fullmatch(
+        r"linear probe on the untouched weights \(frozen features of (\d+) texts\): accuracy (\S+) on validation", note
+    )
+    assert told
+    assert int(told[1]) >= 200
+    assert float(told[2]) > 0.9, "which word it is stands in the mean of the features, whatever the weights"
+    assert note in opened(plan_for(reviews, budget="10m")).facts.notes
+    assert not any("probe" in note for note in opened(plan_for(reviews, model="scratch")).facts.notes)
+
+
+def test_a_probe_costs_no_more_than_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Minilm:
+        class model:  # noqa: N801
+            @staticmethod
+            def named_parameters() -> Any:
+                return [("bert.embeddings", torch.zeros(5)), ("bert.layer", torch.empty(10_600_000, device="meta"))]
+
+    monkeypatch.setattr("multistep.tasks.language.probe.operations", lambda *_: 5.3e10)
+    head: Any = Minilm()
+    nothing: Any = np.zeros(0)
+    train = Encoded(nothing, nothing, nothing, np.arange(6921) * 25)
+    # A hundred texts a second: 5% of the time, less the validation split.
+    assert affordable(head, train, 872, 600.0) == 2000
+    assert affordable(head, train, 872, 300.0) == pytest.approx(1500 - 872, abs=2)
+    assert affordable(head, train, 872, 90.0) == 0
+    assert affordable(head, train, 872, None) == 2000
 
 
 # Several ------------------------------------------------------------------------------------------------

@@ -31,6 +31,25 @@ def first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
+def why_not_had(name: str, error: BaseException) -> str:
+    """Why the hub does not give a model, and what to do: it is gated, unknown, or nobody may be asked."""
+    from huggingface_hub import constants
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+
+    chain: list[BaseException] = [error]
+    while (before := chain[-1].__cause__ or chain[-1].__context__) is not None and len(chain) < 10:
+        chain.append(before)
+    if any(isinstance(e, GatedRepoError) for e in chain):
+        return "it is gated: accept its terms on its page there, then log in with `hf auth login`"
+    if any(isinstance(e, RepositoryNotFoundError) for e in chain):
+        return "the hub has no such model, or shows it only to some: check the spelling, or log in with `hf auth login`"
+    if constants.is_offline_mode() and isinstance(error, OSError):
+        return (
+            f"HF_HUB_OFFLINE is set and it is not in the cache: `hf download {name}` gets it where there is a network"
+        )
+    return first_line(error)  # type: ignore[arg-type]
+
+
 def weights_hash(folder: Path) -> str:
     """SHA-256 of the exported weights; of several files, each one's."""
     return "+".join(sha256(file) for file in sorted(folder.glob("*.safetensors")))

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from multistep.errors import PlanError, nearest
 from multistep.tasks.folders import TASK_FILE, read_task
-from multistep.tasks.hub import first_line, quietly
+from multistep.tasks.hub import first_line, quietly, why_not_had
 from multistep.tasks.images import nets
 from multistep.tasks.images.decode import Form
 from multistep.tasks.images.models import WEIGHTS, Maker, NetMaker, Statistics, TransformersMaker
@@ -136,5 +136,5 @@ def _processor(name: str) -> dict[str, Any]:
 def _not_to_be_had(name: str, error: Exception) -> PlanError:
     return PlanError(
         f"model '{name}': no preset ({', '.join(PRESETS)}), no folder, and not to be had from the hub "
-        f"({first_line(error)}).{nearest(name, PRESETS)}"
+        f"({why_not_had(name, error)}).{nearest(name, PRESETS)}"
     )

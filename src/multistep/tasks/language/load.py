@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from multistep.errors import PlanError, nearest
-from multistep.tasks.hub import first_line, quietly
+from multistep.tasks.hub import first_line, quietly, why_not_had
 from multistep.tasks.language.labels import Labels
 from multistep.tasks.language.models import Encoder, Head, Scale, last_linear
 from multistep.tasks.language.tokenizer import SPECIAL
@@ -64,10 +64,18 @@ def load_encoder(name: str, context: int | None = None) -> Encoder:
             config = AutoConfig.from_pretrained(name)
             tokenizer = AutoTokenizer.from_pretrained(name)
     except (OSError, ValueError, KeyError) as error:
+        if folder.is_dir():
+            raise PlanError(
+                f"model: {folder} cannot be loaded ({first_line(error)}); copy or export it again"
+            ) from error
         raise PlanError(
             f"model '{name}': no preset ({', '.join(PRESETS)}), no folder, and not to be had from the hub "
-            f"({first_line(error)}).{nearest(name, PRESETS)}"
+            f"({why_not_had(name, error)}).{nearest(name, PRESETS)}"
         ) from error
+    if tokenizer.vocab_size <= len(tokenizer.all_special_ids):  # what the library makes of a folder that has none
+        raise PlanError(
+            f"model '{name}': has no tokenizer (neither tokenizer.json nor its vocabulary); copy those files to it too"
+        )
     if not hasattr(tokenizer, "backend_tokenizer"):
         raise PlanError(f"model '{name}': its tokenizer has no fast form; use a model with a tokenizer.json")
     positions = int(getattr(config, "max_position_embeddings", None) or 0)

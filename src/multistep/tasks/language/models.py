@@ -159,19 +159,20 @@ class Head:
     def logits(self, model: nn.Module, tokens_BT: Tensor, inside_BT: Tensor, types_BT: Tensor) -> Tensor:
         if reads_first_token(model):
             return first_token_logits(model, tokens_BT, inside_BT, types_BT)
-        logits: Tensor = model(**self._inputs(tokens_BT, inside_BT, types_BT)).logits
+        logits: Tensor = model(**self.inputs(tokens_BT, inside_BT, types_BT)).logits
         return logits
 
     def hidden_logits(
         self, model: Any, tokens_BT: Tensor, inside_BT: Tensor, types_BT: Tensor, hidden_BT: Tensor
     ) -> Tensor:
         """Logits of the hidden tokens alone (shape: hidden tokens, vocabulary): a seventh of the work of all."""
-        inputs = self._inputs(tokens_BT, inside_BT, types_BT)
+        inputs = self.inputs(tokens_BT, inside_BT, types_BT)
         head = getattr(model, "cls", None) or getattr(model, "lm_head", None)
         found: Tensor = head(model.base_model(**inputs)[0][hidden_BT]) if head else model(**inputs).logits[hidden_BT]
         return found
 
-    def _inputs(self, tokens_BT: Tensor, inside_BT: Tensor, types_BT: Tensor) -> dict[str, Tensor]:
+    def inputs(self, tokens_BT: Tensor, inside_BT: Tensor, types_BT: Tensor) -> dict[str, Tensor]:
+        """The model's keywords for a batch."""
         if getattr(self.encoder.config, "summary_type", None) == "last":
             return _padded_in_front(tokens_BT, inside_BT)
         inputs = {"input_ids": tokens_BT, "attention_mask": inside_BT}

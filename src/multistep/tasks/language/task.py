@@ -38,12 +38,13 @@ from multistep.tasks.language.preset import (
     expected_epochs,
     small_recipe,
 )
+from multistep.tasks.language.probe import probe_note
 from multistep.tasks.language.small import is_small, load_network, new_network
 from multistep.tasks.language.spans import TextParts, load_texts, read_spans, require_spans
 from multistep.tasks.language.splits import LabelledSplits, class_shares, load_labelled, texts_of
 from multistep.tasks.language.tokenizer import make_tokenizer
 from multistep.tasks.machine import device_name, versions_of
-from multistep.tasks.pretrained.settle import Settled, settle, starting_from
+from multistep.tasks.pretrained.settle import Settled, seconds_of, settle, starting_from
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -99,6 +100,7 @@ class LanguageWorkshop:
                 *splits.notes,
                 f"train: {shares}",
                 usual,
+                *probe_note(prepared[0], splits, plan.phase(phase).metric or domain.metrics[0], seconds_of(plan)),
                 *_cut(prepared[0].encoded, network.context),
                 *network.notes,
             ),

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from multistep.errors import PlanError, nearest
 from multistep.tasks.folders import read_task
-from multistep.tasks.hub import first_line
+from multistep.tasks.hub import first_line, why_not_had
 from multistep.tasks.speech.alphabet import Alphabet
 from multistep.tasks.speech.ctc import LoadedCTC
 from multistep.tasks.speech.decode import Decoder
@@ -74,7 +74,7 @@ def load_model(name: str) -> Loaded:
         hint = nearest(name, PRESETS)
         raise PlanError(
             f"model '{name}': no preset (auto, {', '.join(PRESETS)}), no folder with a feature extractor, and not to "
-            f"be had from the hub ({first_line(error)}).{hint}"
+            f"be had from the hub ({why_not_had(name, error)}).{hint}"
         ) from error
     if extractor.model_input_names[0] != "input_values":
         raise PlanError(

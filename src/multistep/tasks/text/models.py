@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from multistep.backends.torch.adapters import Origin
 from multistep.core.values.recipe import Recipe
 from multistep.errors import PlanError, nearest
-from multistep.tasks.hub import first_line, quietly
+from multistep.tasks.hub import first_line, quietly, why_not_had
 from multistep.tasks.text.causal import TransformersMaker
 from multistep.tasks.text.lean import LeanConfig, LeanGPT
 from multistep.tasks.text.lean_export import from_transformers, to_transformers
@@ -243,7 +243,7 @@ def load_transformers(name: str, dtype: torch.dtype | Literal["auto"], *, whole:
             raise _damaged(name, first_line(error)) from error
         raise PlanError(
             f"model '{name}': no preset ({', '.join(PRESETS)}), no folder, and not to be had from the hub "
-            f"({first_line(error)}).{nearest(name, PRESETS)}"
+            f"({why_not_had(name, error)}).{nearest(name, PRESETS)}"
         ) from error
     body = f"{model.base_model_prefix}."  # a head may be new, what is below it may not
     lacking = [key for key in found["missing_keys"] if key.startswith(body)]
