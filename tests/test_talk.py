@@ -73,6 +73,10 @@ def test_a_model_that_was_not_trained_on_conversations_says_so(
     assert not load_writer(str(tmp_path / "text")).chats
     write_task(tmp_path / "text", "text-generation", {"conversations": True})
     assert load_writer(str(tmp_path / "text")).chats
+    write_task(tmp_path / "model", "text-generation", {"conversations": True})  # of prompts and completions
+    assert package.chat(tmp_path / "model", temperature=0.0, tokens=8).say("once") == tokenizer.decode(written)
+    assert caplog.messages[-1].endswith("model: was trained on prompts and completions; it answers each line by itself")
+    assert package.predict(tmp_path / "model", ["once"], tokens=8)[0].output == tokenizer.decode(written)
 
 
 def test_generate_puts_a_prompt_into_the_template_and_refuses_what_writes_nothing(

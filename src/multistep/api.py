@@ -370,6 +370,8 @@ def chat(
     from multistep.tasks.notes import say
 
     writer = load_writer(str(model))
-    if not writer.chats:
+    if not writer.answers:
         say([f"{model}: was not trained on conversations; it goes on with what you write, each time anew"])
+    elif not writer.chats:
+        say([f"{model}: was trained on prompts and completions; it answers each line by itself"])
     return Talk(writer, system, temperature, tokens, seed)

@@ -55,7 +55,7 @@ def load_predictor(model: str, tokens: int = ANSWER_TOKENS) -> Predictor:
         from multistep.tasks.chat.talk import load_writer
 
         writer = load_writer(model)
-        if writer.chats:
+        if writer.answers:
             return predictor(writer, tokens)
         raise PlanError(f"{model}: writes text and predicts nothing; use `multistep generate {model} --prompt ...`")
     raise PlanError(f"{model}: a model for {task} is used in Python: see the usage in its README.md")

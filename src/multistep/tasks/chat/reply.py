@@ -9,6 +9,7 @@ from typing import Any
 
 from multistep.core.values.plan import DataSpec
 from multistep.errors import DataError
+from multistep.tasks.chat.formats import ROLE_NAMES
 from multistep.tasks.chat.talk import Writer
 from multistep.tasks.notes import say
 from multistep.tasks.prediction import Prediction, Predictor
@@ -17,8 +18,6 @@ from multistep.tasks.tables import Table, quoted
 LISTS = ("messages", "conversations", "conversation")  # of turns
 PROMPTS = ("prompt", "instruction", "question", "query", "text")
 BESIDE = ("input", "context")  # what an instruction is about
-# Names of roles in the wild, ShareGPT's foremost; others are left to the template.
-ROLES = {"human": "user", "prompter": "user", "gpt": "assistant", "chatgpt": "assistant", "bot": "assistant"}
 AT_ONCE = 64  # rows between two looks at how far it is
 
 
@@ -81,6 +80,10 @@ def _turn(item: Any) -> dict[str, str]:
     """A turn such as {"role": ..., "content": ...} or {"from": ..., "value": ...}. Raises DataError."""
     role = item.get("role", item.get("from")) if isinstance(item, Mapping) else None
     content = item.get("content", item.get("value")) if isinstance(item, Mapping) else None
-    if not isinstance(role, str) or not isinstance(content, str):
-        raise DataError(f'{str(item)[:60]!r} is no turn; allowed: such as {{"role": "user", "content": "..."}}')
-    return {"role": ROLES.get(role.lower(), role.lower()), "content": content}
+    known = ROLE_NAMES.get(role.strip().lower()) if isinstance(role, str) else None
+    if known is None or not isinstance(content, str):
+        raise DataError(
+            f'{str(item)[:60]!r} is no turn; allowed: such as {{"role": "user", "content": "..."}}, of the roles '
+            f"{', '.join(ROLE_NAMES)}"
+        )
+    return {"role": known, "content": content}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,9 +11,12 @@ import torch
 
 from multistep.backends.torch.learner import pick_device
 from multistep.errors import DataError, PlanError
+from multistep.tasks.chat.answers import prompt_tokens
+from multistep.tasks.chat.conversation import Conversation, Turn
 from multistep.tasks.chat.generate import Tokens, ends_of, generate, settings_for
+from multistep.tasks.chat.template import ChatTemplate
 from multistep.tasks.folders import existing, read_task, task_of
-from multistep.tasks.hub import first_line, quietly
+from multistep.tasks.hub import quietly
 from multistep.tasks.notes import say
 from multistep.tasks.text.models import load_transformers
 
@@ -22,7 +26,11 @@ OnText = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Writer:
-    """A causal model that is ready to write. `chats`: its turns are written in the tokenizer's chat template."""
+    """A causal model that is ready to write.
+
+    `answers`: it was trained on conversations, or prompts and completions; `chats`: its turns are written in the
+    tokenizer's chat template, else each prompt stands by itself.
+    """
 
     name: str
     tokenizer: Any
@@ -30,6 +38,7 @@ class Writer:
     chats: bool
     context: int
     ends: tuple[int, ...]
+    answers: bool = True
 
     @property
     def described(self) -> str:
@@ -38,23 +47,17 @@ class Writer:
         how = "its chat template" if self.chats else "plain text"
         return f"{self.name}: {self.model.config.model_type}, {size:,.0f} million parameters, {how}"
 
+    @functools.cached_property
+    def _template(self) -> ChatTemplate:
+        return ChatTemplate(self.tokenizer)
+
     def prompt(self, messages: Messages) -> list[int]:
         """The tokens that an answer follows: by the template, or the last message as plain text. Raises DataError."""
         if self.chats:
-            return self._encoded(self._rendered(messages), special=False)
-        return self._encoded(messages[-1]["content"], special=True)
-
-    def _rendered(self, messages: Messages) -> str:
-        try:
-            return str(self.tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True))
-        except Exception as error:  # templates raise what they like, of jinja2 or their own
-            raise DataError(
-                f"{self.name}: its chat template refuses these turns ({first_line(error)}); many take no system turn"
-            ) from error
-
-    def _encoded(self, text: str, *, special: bool) -> list[int]:
-        tokens = [int(token) for token in self.tokenizer(text, add_special_tokens=special).input_ids]
-        if tokens and tokens[-1] in self.ends and special:  # some tokenizers close whatever they read
+            turns = tuple(Turn(message["role"], message["content"]) for message in messages)
+            return prompt_tokens(Conversation(turns, where=self.name), self._template)
+        tokens = [int(token) for token in self.tokenizer(messages[-1]["content"]).input_ids]
+        if tokens and tokens[-1] in self.ends:  # some tokenizers close whatever they read
             tokens = tokens[:-1]
         start = self.tokenizer.bos_token_id if self.tokenizer.bos_token_id is not None else self.tokenizer.eos_token_id
         return tokens or [int(start or 0)]
@@ -89,9 +92,10 @@ def load_writer(model: str) -> Writer:
     config = module.config.get_text_config()
     # Ours says in multistep.json what it was trained on; elsewhere who has a template was trained with it.
     told = read_task(folder)
-    chats = bool(tokenizer.chat_template) and bool(told.get("conversations", "task" not in told))
+    template = bool(tokenizer.chat_template)
+    answers = bool(told.get("conversations", template and "task" not in told))
     context = int(getattr(config, "max_position_embeddings", 0) or getattr(config, "n_positions", 0) or 1024)
-    return Writer(model, tokenizer, module, chats, context, ends_of(tokenizer, module))
+    return Writer(model, tokenizer, module, answers and template, context, ends_of(tokenizer, module), answers)
 
 
 @dataclass
