@@ -16,11 +16,11 @@ from torch import Tensor
 
 from multistep import api
 from multistep.errors import DataError, PlanError
-from multistep.tasks import predict
 from multistep.tasks.images.augment import augment, draw, mix
 from multistep.tasks.images.decode import Form
 from multistep.tasks.images.preset import ImageFacts, choose, products
 from multistep.tasks.images.task import resized
+from multistep.tasks.predicting import predict
 
 SIDE = LARGER
 
