@@ -61,13 +61,14 @@ def task_of(model: str) -> str:
 
     Raises PlanError for what is damaged, or neither here nor to be had from the hub.
     """
+    config = Path(model) / "config.json"
+    described = _read_object(config) if config.is_file() else None  # whatever the task: a damaged one is named
     if given := read_task(model).get("task"):
         if given not in TASKS:
             raise PlanError(f"{Path(model) / TASK_FILE}: unknown task '{given}'; allowed: {', '.join(TASKS)}")
         return str(given)
-    config = Path(model) / "config.json"
-    if config.is_file():
-        names = _read_object(config).get("architectures")
+    if described is not None:
+        names = described.get("architectures")
     else:
         names = [] if Path(model).is_dir() else _architectures_on_hub(model)
     for ending, task in _ARCHITECTURES.items():
