@@ -31,7 +31,7 @@ def first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-def why_not_had(name: str, error: BaseException) -> str:
+def why_not_had(name: str, error: Exception) -> str:
     """Why the hub does not give a model, and what to do: it is gated, unknown, or nobody may be asked."""
     from huggingface_hub import constants
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
@@ -47,7 +47,7 @@ def why_not_had(name: str, error: BaseException) -> str:
         return (
             f"HF_HUB_OFFLINE is set and it is not in the cache: `hf download {name}` gets it where there is a network"
         )
-    return first_line(error)  # type: ignore[arg-type]
+    return first_line(error)
 
 
 def weights_hash(folder: Path) -> str:

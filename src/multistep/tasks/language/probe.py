@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,7 +37,7 @@ class Probe:
     texts: int
     mean: Floats
     deviation: Floats
-    model: object  # scikit-learn's
+    model: Any  # scikit-learn's
     classes: int
 
     @classmethod
@@ -53,10 +54,8 @@ class Probe:
 
     def score(self, features: Floats, labels: Ints) -> Evaluation:
         """The evaluation of texts with these features, in the columns of the network's own."""
-        model: object = self.model
-        said = model.predict_proba((features - self.mean) / self.deviation)  # type: ignore[attr-defined]
         probabilities = np.zeros((len(features), self.classes))
-        probabilities[:, model.classes_] = said  # type: ignore[attr-defined]
+        probabilities[:, self.model.classes_] = self.model.predict_proba((features - self.mean) / self.deviation)
         return table_of_probabilities(probabilities, labels)
 
 
