@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,9 @@ from safetensors.torch import load_file
 from test_text_models import maker, rows
 from torch import Tensor
 
+from multistep.backends.torch.adapters import merge
 from multistep.backends.torch.learner import TorchLearner
+from multistep.backends.torch.placing import copied
 from multistep.core.choice.moves import MOVES
 from multistep.core.values.recipe import Recipe
 from multistep.core.values.trial import Facts
@@ -147,3 +150,31 @@ def test_the_move_to_a_higher_rank_keeps_the_function(kind: Any, tmp_path: Path)
     assert torch.allclose(logits(two._model), logits(one._model), atol=1e-5)
     assert MOVES["rank-up"](WHOLE, FACTS) is None
     assert MOVES["rank-up"](replace(recipe, adapter_rank=200), FACTS) is None
+
+
+def test_weights_in_four_bits_come_out_as_what_was_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In training mode alone, for which its CPU form is right too."""
+    pytest.importorskip("bitsandbytes")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    sizes = {"hidden_size": 64, "intermediate_size": 64, "num_key_value_heads": 2}
+    made = learner(maker(**sizes))
+    made.initial(replace(LORA, adapter="qlora"), 0)
+    layer: Any = made._model.get_submodule("model.layers.0.mlp.up_proj.base_layer")
+    assert layer.weight.dtype == torch.uint8
+    made.advance(RATES)
+    assert all(".lora_" in name for name in saved(made, tmp_path / "half"))
+    trained = logits(made._model)
+    assert not torch.allclose(trained, logits(maker(**sizes).build(0)), atol=1e-3)
+    merged = merge(copied(made._model, frozenset()).float())
+    assert torch.allclose(logits(merged), trained, atol=1e-5)
+    assert all(p.dtype == torch.float32 for p in merged.parameters())
+
+
+def test_four_bits_are_refused_without_a_gpu_or_their_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(PlanError, match=r"recipe\.adapter is qlora, which needs a CUDA device; set it to lora"):
+        learner().initial(replace(LORA, adapter="qlora"), 0)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
+    with pytest.raises(PlanError, match=r"qlora, which needs the package bitsandbytes \(.*\); install it with"):
+        learner().initial(replace(LORA, adapter="qlora"), 0)

@@ -23,7 +23,7 @@ def maker(kind: str = "llama", **settings: Any) -> TransformersMaker:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
-    config = AutoConfig.for_model(kind, vocab_size=300, **sizes, **settings)
+    config = AutoConfig.for_model(kind, vocab_size=300, **{**sizes, **settings})
     with torch.random.fork_rng([]):
         torch.manual_seed(0)
         model = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]

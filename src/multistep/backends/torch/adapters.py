@@ -1,7 +1,8 @@
 """Adapters: little matrices beside frozen weights, through peft.
 
-LoRA, arXiv 2106.09685; DoRA, 2402.09353; rank-stabilised, 2312.03732. They are put into the very module that a task
-built, so that a task needs to know nothing of them, and merged into its weights before it is exported.
+LoRA, arXiv 2106.09685; DoRA, 2402.09353; rank-stabilised, 2312.03732; on weights of four bits, 2305.14314. They are put
+into the very module that a task built, so that a task needs to know nothing of them, and merged into its weights before
+it is exported.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from multistep.backends.torch.four_bits import in_full, quantise
 from multistep.backends.torch.weights import as_os_errors
 from multistep.core.values.recipe import AdapterKind, Recipe
 from multistep.errors import PlanError, nearest
@@ -86,6 +88,8 @@ def inject(model: nn.Module, adapter: Adapter, origin: Origin, seed: int) -> Non
         use_dora=adapter.kind == "dora",
         use_rslora=adapter.kind == "rslora",
     )
+    if adapter.kind == "qlora":
+        quantise(model, targets)
     with torch.random.fork_rng([]):
         torch.manual_seed(seed)
         peft.inject_adapter_in_model(config, model)
@@ -96,6 +100,7 @@ def inject(model: nn.Module, adapter: Adapter, origin: Origin, seed: int) -> Non
 def merge(model: nn.Module) -> nn.Module:
     """The model with its adapters added to the weights and its modules as they were; it is changed in place."""
     for parent, name, layer in list(_layers(model)):
+        layer.base_layer = in_full(layer.base_layer)
         layer.merge()
         setattr(parent, name, layer.get_base_layer())
     return model
@@ -109,7 +114,7 @@ def fixed_names(model: nn.Module) -> frozenset[str]:
 def hold_in_half(model: nn.Module, fixed: Set[str]) -> None:
     """Keep frozen matrices in bfloat16: half the memory, and the very numbers where they were published so."""
     for name, parameter in model.named_parameters():
-        if name in fixed and parameter.ndim > 1:
+        if name in fixed and parameter.ndim > 1 and parameter.is_floating_point():
             parameter.data = parameter.data.to(torch.bfloat16)
 
 

@@ -14,7 +14,7 @@ Schedule = Literal["constant", "one-cycle", "multi-step", "on-plateau"]
 CooldownShape = Literal["linear", "cosine", "1-sqrt"]
 Shape = Literal["warmup", "constant", "linear", "cosine", "1-sqrt"]
 Precision = Literal["auto", "float32", "bfloat16"]
-AdapterKind = Literal["lora", "dora", "rslora"]
+AdapterKind = Literal["lora", "dora", "rslora", "qlora"]
 ALPHA_PER_RANK = 2.0  # where a recipe names no alpha
 Setting = str | int | float | bool | tuple[str, ...] | tuple[int, ...] | tuple[float, float] | None
 
@@ -33,9 +33,9 @@ class Recipe:
     training size of images in pixels; of several, the trunk takes all but the last in turn, for equal shares.
     `model` names which of the task's networks is trained, where it has several (None: the task's own choice).
 
-    With an `adapter`, pretrained weights stay as they are, and matrices of `adapter_rank` beside the linear layers
-    whose names end in one of `adapter_targets` (none: all but the head) are trained; what they add is scaled by
-    `adapter_alpha` (None: twice the rank) over the rank, or over its root (rslora).
+    With an `adapter`, pretrained weights stay as they are (in four bits with qlora), and matrices of `adapter_rank`
+    beside the linear layers whose names end in one of `adapter_targets` (none: all but the head) are trained; what they
+    add is scaled by `adapter_alpha` (None: twice the rank) over the rank, or over its root (rslora).
     """
 
     optimizer: OptimizerName = "muon"
