@@ -22,6 +22,7 @@ from multistep.core.values.recipe import Recipe
 from multistep.core.values.trial import Facts
 from multistep.errors import PlanError
 from multistep.tasks.text.causal import TransformersMaker
+from multistep.tasks.text.models import load_model
 from multistep.tasks.text.splits import TextSplits
 from multistep.tasks.text.task import TextDomain
 
@@ -178,3 +179,28 @@ def test_four_bits_are_refused_without_a_gpu_or_their_package(monkeypatch: pytes
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)
     with pytest.raises(PlanError, match=r"qlora, which needs the package bitsandbytes \(.*\); install it with"):
         learner().initial(replace(LORA, adapter="qlora"), 0)
+
+
+def test_an_adapters_folder_is_merged_into_its_base_and_refused_by_another(tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    of = maker(num_key_value_heads=1)
+    of.write(of.build(0), base)
+    of = TransformersMaker(of._model, of.tokenizer, pretrained=True, context=None, name=str(base))
+    made = learner(of)
+    made.initial(LORA, 0)
+    made.advance(RATES)
+    (tmp_path / "out").mkdir()
+    made.export(tmp_path / "out", "card")
+    adapter = tmp_path / "out" / "adapter"
+    found = load_model(str(adapter))
+    assert torch.allclose(logits(found.build(0)), logits(made._average), atol=1e-5)
+    assert found.origin is not None
+    assert found.origin.source is None, "nobody else has these weights under a name"
+    wide = maker(num_key_value_heads=1, hidden_size=32)
+    wide.write(wide.build(0), base)
+    with pytest.raises(PlanError, match=rf"{adapter} is an adapter for another model than {base}, which it names \("):
+        load_model(str(adapter))
+    config = json.loads((adapter / "adapter_config.json").read_text())
+    (adapter / "adapter_config.json").write_text(json.dumps({**config, "base_model_name_or_path": None}))
+    with pytest.raises(PlanError, match="is an adapter and names no base model"):
+        load_model(str(adapter))

@@ -35,8 +35,17 @@ class TransformersMaker:
     """Any causal model that transformers has: of a local folder, of the hub, or an architecture from nothing."""
 
     def __init__(
-        self, model: Any, tokenizer: Any, *, pretrained: bool, context: int | None, name: str, half: bool = False
+        self,
+        model: Any,
+        tokenizer: Any,
+        *,
+        pretrained: bool,
+        context: int | None,
+        name: str,
+        half: bool = False,
+        published: bool = True,
     ) -> None:
+        """`published`: others can have the same weights under that name, so that an adapter can be loaded onto them."""
         self._model, self._hub_tokenizer = model, tokenizer
         self.tokenizer = tokenizer.backend_tokenizer if hasattr(tokenizer, "backend_tokenizer") else tokenizer
         config = model.config.get_text_config()
@@ -47,7 +56,8 @@ class TransformersMaker:
         end = getattr(tokenizer, "eos_token_id", None)
         self.end = int(end if end is not None else self.tokenizer.token_to_id(END_OF_TEXT) or 0)
         self.pretrained = pretrained
-        self.origin = Origin(name, share=self._shared, half=half) if pretrained else None
+        source = name if published else None
+        self.origin = Origin(source, share=self._shared, half=half) if pretrained else None
         self.own_dropout = max((module.p for module in _dropouts(model)), default=0.0)
         self.architecture = str(config.model_type)
         self.settings = tuple(

@@ -19,6 +19,7 @@ from multistep.tasks.text.causal import TransformersMaker
 from multistep.tasks.text.lean import LeanConfig, LeanGPT
 from multistep.tasks.text.lean_export import from_transformers, to_transformers
 from multistep.tasks.text.nats import nats_of_labels
+from multistep.tasks.text.onto import base_of_adapter, merged
 from multistep.tasks.text.preset import PRESETS, Preset
 from multistep.tasks.text.tokenizer import (
     END_OF_TEXT,
@@ -210,6 +211,8 @@ def load_model(name: str, context: int | None = None) -> Maker:
     """The causal model of a local folder or a hub id. Raises PlanError that says what is missing."""
     folder = Path(name)
     if folder.is_dir():
+        if base := base_of_adapter(folder):
+            return _with_adapter(folder, base, context)
         if not (folder / "config.json").is_file():
             raise PlanError(f"model: {folder} holds no config.json; name a Hugging Face model folder")
         if context is None and (lean := _load_lean(folder)) is not None:
@@ -222,6 +225,15 @@ def load_model(name: str, context: int | None = None) -> Maker:
     if not hasattr(tokenizer, "backend_tokenizer"):
         raise PlanError(f"model '{name}': its tokenizer has no fast form; use a model with a tokenizer.json")
     return TransformersMaker(model, tokenizer, pretrained=True, context=context, name=name, half=_was_half(name))
+
+
+def _with_adapter(folder: Path, base: str, context: int | None) -> Maker:
+    """A base model with an adapter that was trained elsewhere in its weights."""
+    tokenizer, model = load_transformers(base, torch.float32)
+    model = merged(model, base, folder)
+    return TransformersMaker(
+        model, tokenizer, pretrained=True, context=context, name=f"{base} with the adapter {folder}", published=False
+    )
 
 
 def load_transformers(name: str, dtype: torch.dtype | Literal["auto"], *, whole: bool = False) -> tuple[Any, Any]:

@@ -128,7 +128,7 @@ def _steps(plan: Plan, tokens: float | None, tokens_per_step: int) -> float:
 
 def adapts(origin: Origin | None) -> bool:
     """Whether weights from there can have adapters here."""
-    return origin is not None and origin.source is not None and importlib.util.find_spec("peft") is not None
+    return origin is not None and origin.share is not None and importlib.util.find_spec("peft") is not None
 
 
 def _adapter(parameters: int, device: torch.device) -> str:
