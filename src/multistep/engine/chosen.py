@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from multistep.core.choice.guards import holds
 from multistep.core.values.events import VerdictGiven
-from multistep.core.values.history import History, TrialRecord
+from multistep.core.values.history import History, PhaseRecord, TrialRecord
 
 KINDS = {"average": "the average", "base": "the model as it was before training"}
 SAME = 1e-4  # of the score's interval: a difference that nobody would name
@@ -24,7 +25,8 @@ def leader_of(history: History) -> dict[str, Any] | None:
     record = history.trial(verdict.trial)
     expected = history.expected
     phase = history.phases[record.trial.phase]
-    plain = [t.trial.id for t in phase.of_kind("control") if t.trial.length is None and t.trial.id in expected]
+    controls = [t for t in phase.of_kind("control") if t.trial.length is None and holds(t)]
+    plain = [t.trial.id for t in controls or phase.of_kind("base") if t.trial.id in expected]
     rivals = [name for name in plain if name != verdict.trial]
     over = max(rivals, key=lambda name: expected[name]) if rivals and verdict.trial in expected else None
     found = {
@@ -35,17 +37,27 @@ def leader_of(history: History) -> dict[str, Any] | None:
         "spread": verdict.spread if verdict.rival == over else None,
         "proven": verdict.proven and verdict.rival == over,
     }
-    return {**found, "sentence": _chosen(record, verdict, found)}
+    return {**found, "sentence": _chosen(record, verdict, found, _forgot(phase))}
 
 
-def _chosen(record: TrialRecord, verdict: VerdictGiven, found: Mapping[str, Any]) -> str:
+def _forgot(phase: PhaseRecord) -> int:
+    """How many of the phase's judged trials forgot what its guard keeps."""
+    return sum(not holds(t) for t in phase.trials.values())
+
+
+def _chosen(record: TrialRecord, verdict: VerdictGiven, found: Mapping[str, Any], forgot: int) -> str:
     """`Chosen: restart, expected 0.018 better than the plain run; not proven (1.5 standard errors, 1.9 are asked).`"""
     trial = record.trial
+    if trial.kind == "base" and forgot:
+        tried = f"{forgot} attempts that went on from it forget" if forgot > 1 else "what went on from it forgets"
+        return f"Chosen: {KINDS['base']}; {tried}."
     plain = trial.kind == "control" and trial.length is None
     what = trial.move or (KINDS.get(trial.kind) or ("the plain run" if plain else "going on unchanged"))
     if found["over"] is None:
         return f"Chosen: {what}, the only one that was judged."
     over = "its other ends" if plain else "the plain run"
+    if str(found["over"]).endswith(".base"):
+        over = KINDS["base"]
     side = "better" if found["expected"] >= 0 else "worse"
     said = f"Chosen: {what}, expected {abs(found['expected']):.3g} {side} than {over}"
     if abs(found["expected"]) < SAME * (verdict.interval.high - verdict.interval.low if verdict.interval else 0.0):

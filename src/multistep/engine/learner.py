@@ -12,12 +12,23 @@ from multistep.core.values.plan import Plan
 from multistep.core.values.recipe import Recipe
 from multistep.core.values.trial import Carry, Facts, Progress
 
-Split = Literal["validation", "test"]
+HeldOut = Literal["validation", "test"]
+Split = Literal["validation", "test", "guard"]  # guard: what the phase must not forget, where it names that
+TEXT_METRICS = ("loss", "perplexity", "bits_per_byte")
 NO_FORM = "a baseline of this task cannot be saved as a model"
 
 
 class Interrupted(Exception):
     """Raised by `advance` between two steps when it was asked to stop; the window is lost, nothing else."""
+
+
+@dataclass(frozen=True)
+class GuardReady:
+    """What was found when a guard's data was read: its fingerprint, its metrics, the default first, its loss's unit."""
+
+    fingerprint: str
+    metrics: tuple[str, ...]
+    loss_unit: str
 
 
 @dataclass(frozen=True)
@@ -28,8 +39,9 @@ class Readiness:
     recipe: Recipe
     rate_open: bool
     fingerprint: str  # of the phase's data: an leader is comparable where it is the same
-    metrics: tuple[str, ...] = ("loss", "perplexity", "bits_per_byte")  # that it can be judged by, the default first
+    metrics: tuple[str, ...] = TEXT_METRICS  # that it can be judged by, the default first
     models: tuple[str, ...] = ()  # names that `model: auto` came to, which a resumed run is given; none: all were given
+    guard: GuardReady | None = None  # of a phase that names one
 
 
 @dataclass(frozen=True)
@@ -79,7 +91,10 @@ class Learner(Protocol):
         """Take one step per learning rate, with images of that size. Raises Interrupted."""
 
     def evaluate(self, split: Split, *, sample: bool) -> Evaluation:
-        """Score a split, or its fixed sample, with averaged weights. Changes nothing, random state included."""
+        """Score a split, or its fixed sample, with averaged weights. Changes nothing, random state included.
+
+        Of what must not be forgotten ("guard") there is a sample alone.
+        """
 
     def save(self, folder: Path) -> None:
         """Write all that is needed to continue exactly. The engine publishes the folder."""

@@ -13,8 +13,9 @@ from pathlib import Path
 
 from multistep.core.choice.allowance import CLOSING_SECONDS
 from multistep.core.choice.controller import propose, stopped
+from multistep.core.choice.guards import holds
 from multistep.core.evidence.function_metric import declared_metric
-from multistep.core.evidence.metric import metric_named, scores_of
+from multistep.core.evidence.metric import scores_of
 from multistep.core.values.events import (
     BaselineScored,
     Entry,
@@ -29,19 +30,20 @@ from multistep.core.values.events import (
 )
 from multistep.core.values.history import History
 from multistep.core.values.judging import metric_of
-from multistep.core.values.plan import Phase, Plan
+from multistep.core.values.plan import Plan
 from multistep.core.values.units import Unit
 from multistep.engine.card import model_card
 from multistep.engine.checkpoints import publish
 from multistep.engine.clock import BudgetClock, Heartbeat, seconds_lost
 from multistep.engine.journal import Journal
-from multistep.engine.learner import Learner, Readiness, Split, Workshop
+from multistep.engine.judged import guard_of, metric_name
+from multistep.engine.learner import HeldOut, Learner, Readiness, Workshop
 from multistep.engine.plain import to_json
 from multistep.engine.result import result_of
 from multistep.engine.reuse import entries_of, lines_of, parent_of, phase_key
 from multistep.engine.rundir import RunDirectory, plan_hash, write_atomically
 from multistep.engine.shipping import baseline_is_wanted, decided
-from multistep.engine.sources import Marks, marks_of
+from multistep.engine.sources import Marks, marks_of_phase
 from multistep.engine.trials import TrialRunner
 from multistep.errors import PlanError, RunDirectoryError, RunFailed
 
@@ -114,7 +116,7 @@ class Run:
 
     def _phase(self, index: int) -> Iterator[Entry]:
         # Before the data is read: it may change meanwhile.
-        marks = marks_of(self._plan.phase(index).data, self._directory.folder)
+        marks = marks_of_phase(self._plan, index, self._directory.folder)
         learner, ready = self._open(index)
         yield from self._begin_phase(index, ready, marks)
         trials = self._runner(learner)
@@ -146,12 +148,15 @@ class Run:
             self._settled = replace(self._plan, model=self._plan.model.named(*models))
 
     def _head(self) -> str | None:
-        """Where the next phase goes on: the leader, if this phase made it, else the last control."""
+        """Where the next phase goes on: the leader, if this phase made it, else the last control that may lead, or the
+        phase's own start.
+        """
         phase = self.history.phase
         leader = self.history.leader
         if leader and leader.trial in phase.trials:
             return leader.checkpoint
-        judged = [t for t in phase.of_kind("control") if t.verdict and not t.verdict.failed]
+        judged = [t for t in phase.of_kind("control") if t.verdict and not t.verdict.failed and holds(t)]
+        judged = judged or list(phase.of_kind("base"))
         return judged[-1].checkpoints[-1].id if judged else None
 
     def _begin_phase(self, index: int, ready: Readiness, marks: Marks) -> Iterator[Entry]:
@@ -177,7 +182,7 @@ class Run:
     def _beginning(self, index: int, ready: Readiness) -> PhaseStarted:
         phase = self._plan.phase(index)
         previous = self.history.phases[index - 1] if index else None
-        metric = _metric_of(phase, ready)
+        metric = metric_name(phase, ready)
         own = declared_metric(metric)
         return PhaseStarted(
             phase=index,
@@ -192,6 +197,7 @@ class Run:
             start=previous.finished.head if previous and previous.finished else None,
             goal=own.goal if own else None,
             unit=own.unit if own else None,
+            guard=guard_of(phase, ready, begins_trained=index > 0 or ready.facts.pretrained),
         )
 
     def _key(self, begins: PhaseStarted, ready: Readiness) -> str | None:
@@ -200,7 +206,8 @@ class Run:
         if parent is None:
             return None
         versions = self._workshop.versions()
-        return phase_key(self._settled, self.history, begins, data=ready.fingerprint, versions=versions, parent=parent)
+        data = [ready.fingerprint, *([ready.guard.fingerprint] if ready.guard else [])]
+        return phase_key(self._settled, self.history, begins, data=data, versions=versions, parent=parent)
 
     def _take_over(self, entries: Sequence[Entry]) -> Entry:
         """Add another run's phase to the journal, whole or not at all: a kill never leaves half of it."""
@@ -229,23 +236,30 @@ class Run:
 
     def _require_same_data(self, index: int, ready: Readiness) -> None:
         """Raises RunDirectoryError if a resumed phase does not see the data that it began with."""
-        if (before := self._fingerprint(index)) != ready.fingerprint:
-            raise RunDirectoryError(
-                f"{self._directory.folder}: the data of phase {index + 1} changed since this run began "
-                f"({before} -> {ready.fingerprint}); put it back, or start a new run with --out DIR"
-            )
+        found = [("data", self._fingerprint(index), ready.fingerprint)]
+        if ready.guard:
+            guarded = str(self._directory.resolved_phases()[index].get("guard"))
+            found.append(("guard's data", guarded, ready.guard.fingerprint))
+        for what, before, now in found:
+            if before != now:
+                raise RunDirectoryError(
+                    f"{self._directory.folder}: the {what} of phase {index + 1} changed since this run began "
+                    f"({before} -> {now}); put it back, or start a new run with --out DIR"
+                )
 
     def _record_readiness(self, index: int, ready: Readiness, key: str | None, marks: Marks) -> None:
         """Write resolved.json."""
         phase = {"recipe": ready.recipe, "facts": ready.facts, "data": ready.fingerprint, "files": marks, "key": key}
         phase["models"] = self._settled.model.names
+        if ready.guard:
+            phase["guard"] = ready.guard.fingerprint
         before = self._directory.resolved_phases()[:index]
         self._directory.write_resolved(self._plan, self._workshop.versions(), [*before, phase])
 
     def _fingerprint(self, index: int) -> str:
         return str(self._directory.resolved_phases()[index]["data"])
 
-    def _baseline(self, learner: Learner, split: Split) -> Entry:
+    def _baseline(self, learner: Learner, split: HeldOut) -> Entry:
         with self._clock.account("evaluate"):
             name, evaluation = learner.baseline(split)
             metric = metric_of(self.history.phase.started)
@@ -321,17 +335,3 @@ class Run:
         with self._clock.account("save"):
             publish(self._directory.model, write)
         return weights
-
-
-def _metric_of(phase: Phase, ready: Readiness) -> str:
-    """The name of what decides. Raises PlanError for a metric that this data cannot be judged by."""
-    if phase.metric is None:
-        return ready.metrics[0]
-    if phase.metric in ready.metrics:
-        return phase.metric  # perhaps a user's function, which no list knows
-    name = metric_named(phase.metric).name
-    if name not in ready.metrics:
-        raise PlanError(
-            f"metric '{name}' says nothing of {phase.task} on this data; allowed: {', '.join(ready.metrics)}"
-        )
-    return name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -12,9 +13,9 @@ from pydantic import ValidationError
 
 from multistep.core.choice.moves import check_moves
 from multistep.core.evidence.metric import METRICS, metric_named
-from multistep.core.values.plan import Phase, Plan
+from multistep.core.values.plan import DataSpec, Guard, Phase, Plan
 from multistep.core.values.recipe import RECIPE_KEYS, Recipe
-from multistep.core.values.tasks import OWN_MODEL, TASKS, family_of, task_named
+from multistep.core.values.tasks import OWN_MODEL, TASKS, family_of, guarded_as, task_named
 from multistep.core.values.units import ALLOWED_AMOUNTS, Amount
 from multistep.engine.origins import Origins, Place
 from multistep.errors import PlanError, nearest
@@ -22,12 +23,14 @@ from multistep.errors import PlanError, nearest
 _OF_TOKENS = ("loss", "perplexity", "bits_per_byte")
 _OF_ANSWERS = ("exact_match", "token_f1", "rouge_l", "answer_accuracy")  # where the texts are conversations
 _OF_SPEECH = ("loss", "wer", "cer")
+_OF_PAIRS = ("preference_accuracy", "margin", "loss")
 _OF_NUMBERS = ("mean_squared_error", "pearson", "spearman")
-_OF_OTHERS = (*_OF_TOKENS[1:], *_OF_ANSWERS, *_OF_SPEECH[1:], *_OF_NUMBERS)
+_OF_OTHERS = (*_OF_TOKENS[1:], *_OF_ANSWERS, *_OF_SPEECH[1:], *_OF_PAIRS[:-1], *_OF_NUMBERS)
 _OF_CLASSES = tuple(name for name in METRICS if name not in _OF_OTHERS)
 # What a task can be judged by at all; on given data it may be less, which only reading them tells.
 JUDGED_BY: Mapping[str, tuple[str, ...]] = {
     "text-generation": (*_OF_TOKENS, *_OF_ANSWERS),
+    "preference": _OF_PAIRS,
     "fill-mask": _OF_TOKENS,
     "text-classification": (*_OF_CLASSES, *_OF_NUMBERS),
     "image-classification": tuple(name for name in _OF_CLASSES if name != "micro_f1"),
@@ -88,7 +91,8 @@ def explain(error: ValidationError, origins: Origins, place: Place = ()) -> str:
         # A range check of the dataclass itself: its message begins with the setting's name.
         return f"{origins.at((*where, str(context['error']).split()[0]))}: {context['error']}"
     if problem["type"] == "missing" and isinstance(where[-1], str):
-        return f"{origins.at(where)}: '{where[-1]}' is missing; a plan needs at least 'task' and 'data'"
+        needs = "a guard needs 'data'" if "guard" in where else "a plan needs at least 'task' and 'data'"
+        return f"{origins.at(where)}: '{where[-1]}' is missing; {needs}"
     value = problem["input"]
     if problem["type"] == "missing":  # an entry of a list that has a length: the list is what is wrong
         where = where[:-1]
@@ -121,6 +125,8 @@ def allowed(place: Place) -> str:
             )
         case "recipe":
             return f"a group of settings: {', '.join(RECIPE_KEYS)}"
+        case "guard":
+            return f"a group of {_names(Guard)}"
         case "phases":
             return f"a group of {_names(Phase)}" if listed else f"a list of groups of {_names(Phase)}"
         case "budget":
@@ -224,12 +230,59 @@ def _check_phase(plan: Plan, index: int, origins: Origins) -> None:
         if name not in JUDGED_BY.get(task, METRICS):
             raise PlanError(f"{where}: metric '{name}' says nothing of {task}; allowed: {', '.join(JUDGED_BY[task])}")
     _check_moves(plan, index, origins)
-    data = phase.data
-    assert data is not None, "a plan has data"
+    _check_guard(plan, index, origins)
+    _check_beta(plan, index, origins)
+    assert phase.data is not None, "a plan has data"
+    _check_data(phase.data, origins.at(place_of(plan, index, "data")))
+
+
+def _check_data(data: DataSpec, where: str) -> None:
     if bool(data.source) == bool(data.train) or (data.source and (data.validation or data.test)):
+        raise PlanError(f"{where}: data names either one source, or train (and validation, test) files")
+
+
+def _check_beta(plan: Plan, index: int, origins: Origins) -> None:
+    """What is of preferences alone; in the plan's recipe it is for those of its phases that have some."""
+    own = plan.phases[index].recipe if plan.phases else {}
+    prefers = [plan.phase(i).task == "preference" for i in range(plan.phase_count)]
+    if ("beta" in own and not prefers[index]) or ("beta" in plan.recipe and not any(prefers)):
+        place: Place = ("phases", index) if "beta" in own else ()
         raise PlanError(
-            f"{origins.at(place_of(plan, index, 'data'))}: data names either one source, or train (and validation, "
-            "test) files"
+            f"{origins.at((*place, 'recipe', 'beta'))}: recipe.beta is for phases whose task is preference; leave it "
+            "out"
+        )
+
+
+def _check_guard(plan: Plan, index: int, origins: Origins) -> None:
+    """What a phase must not forget, as far as the plan alone tells."""
+    phase = plan.phase(index)
+    guard = phase.guard
+    if guard is None:
+        return
+    place: Place = ("phases", index, "guard")
+    task = guarded_as(str(phase.task))
+    if task is None:
+        raise PlanError(
+            f"{origins.at(place)}: a guard is for phases of text, whose whole model goes on from one phase to the "
+            f"next; one of {phase.task} begins with parts of its own, of which nothing was known before: leave the "
+            "guard out"
+        )
+    _check_data(guard.data, origins.at((*place, "data")))
+    if guard.metric is not None:
+        where = origins.at((*place, "metric"))
+        try:
+            name = metric_named(guard.metric).name
+        except PlanError as error:
+            raise PlanError(f"{where}: guard.{error}") from error
+        if name not in JUDGED_BY[task]:
+            raise PlanError(
+                f"{where}: guard.metric '{name}' says nothing of {task}, as which the guard's data is scored; allowed: "
+                f"{', '.join(JUDGED_BY[task])}"
+            )
+    if guard.at_most_worse is not None and not 0 <= guard.at_most_worse < math.inf:
+        raise PlanError(
+            f"{origins.at((*place, 'at_most_worse'))}: guard.at_most_worse is {guard.at_most_worse:g}; allowed: 0 or "
+            "more, in the unit of the guard's metric"
         )
 
 

@@ -154,6 +154,9 @@ def _read_short_forms(values: dict[str, Any], origins: Origins) -> dict[str, Any
 
 def _short(values: dict[str, Any], place: Place, origins: Origins) -> None:
     _several_models(values, (*place, "model"), origins)
+    if isinstance(guard := values.get("guard"), dict):
+        values["guard"] = guard = _given(guard)
+        _short(guard, (*place, "guard"), origins)
     for key, inner in SHORT_FORMS.items():
         if isinstance(values.get(key), str | Path):
             values[key] = {inner: str(values[key])}

@@ -17,6 +17,7 @@ from multistep.core.values.recipe import RECIPE_KEYS
 from multistep.core.values.trial import Trial
 from multistep.engine.beside import ReadTable, base_of, baseline_of
 from multistep.engine.chosen import leader_of
+from multistep.engine.guarded import guard_entry, guard_of
 from multistep.engine.shipping import BASELINE_USAGE
 
 LEAST_RERUNS = 3  # before anything is said of a move in general
@@ -59,6 +60,7 @@ def result_of(history: History, read_table: ReadTable) -> dict[str, Any]:
         "looks_at_validation": history.looks,
         "kills_survived": history.kills,
         "trials": [trial_entry(phase, record) for phase in history.phases for record in phase.trials.values()],
+        "guards": [found for phase in history.phases if (found := guard_of(phase))],
         **shared_findings(history, read_table),
         "stopped": history.finished.stopped,
     }
@@ -128,6 +130,7 @@ def trial_entry(phase: PhaseRecord, record: TrialRecord) -> dict[str, Any]:
         "demanded": _demanded(record),
         "control": control.trial.id if control else None,
         "gain": _gain(phase, record, control),
+        "guard": guard_entry(record),
         "weighed": [asdict(candidate) for candidate in record.weighed],
     }
 

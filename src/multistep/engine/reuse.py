@@ -20,6 +20,7 @@ from multistep.core.values.events import (
     Entry,
     Evaluated,
     Event,
+    GuardScored,
     PhaseFinished,
     PhaseReused,
     PhaseStarted,
@@ -43,9 +44,16 @@ UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, StopI
 
 
 def phase_key(
-    plan: Plan, history: History, begins: PhaseStarted, *, data: str, versions: Mapping[str, str], parent: Sequence[str]
+    plan: Plan,
+    history: History,
+    begins: PhaseStarted,
+    *,
+    data: Sequence[str],
+    versions: Mapping[str, str],
+    parent: Sequence[str],
 ) -> str:
     """The key of a phase as it begins, after the phases of `history` before it; `parent` as `parent_of` gives it.
+    `data` are the fingerprints of its data and of its guard's.
 
     It holds no names and nothing of later phases but what they leave of the budget.
     """
@@ -54,6 +62,7 @@ def phase_key(
     depends = {
         "task": phase.task,
         "metric": begins.metric,
+        "guard": begins.guard and (begins.guard.metric, begins.guard.at_most_worse),
         "model": [plan.model, _files_of_model(plan, begins)],
         "recipe": begins.recipe,
         "given": {} if isinstance(phase.until, Amount) else phase.recipe,  # what no move may change
@@ -173,7 +182,7 @@ def _take_files(events: Sequence[Event], sibling: RunDirectory, directory: RunDi
     if None in heads:
         return False
     for event in events:
-        if isinstance(event, Evaluated | BaselineScored):
+        if isinstance(event, Evaluated | GuardScored | BaselineScored):
             directory.take_table(event.table, sibling)
     sync(directory.evaluations)
     checkpoints = Checkpoints(directory.checkpoints)

@@ -23,7 +23,7 @@ from multistep.core.values.recipe import Recipe, with_settings
 from multistep.core.values.trial import Carry, Facts, Progress
 from multistep.core.values.units import Amount, Unit
 from multistep.engine.clock import BudgetClock
-from multistep.engine.learner import NO_FORM, Exhibit, Interrupted, Learner, Readiness, Split
+from multistep.engine.learner import NO_FORM, Exhibit, GuardReady, Interrupted, Learner, Readiness, Split
 from multistep.engine.loop import Run
 from multistep.engine.rundir import RunDirectory
 from multistep.errors import RunFailed
@@ -82,6 +82,7 @@ class World:
     between_seeds: standard deviation of what the seed does to a trial, on the whole population.
     between_blocks: standard deviation, per block, of what a checkpoint happens to find easy or hard.
     of_averages: nats by which a mean of checkpoints is better than the mean of their scores.
+    forgets: plateau's rate, steps taken in a phase -> nats by which it is worse on what must not be forgotten.
     """
 
     effect: Callable[[Recipe], float] = _nothing
@@ -92,6 +93,7 @@ class World:
     between_seeds: float = 0.0
     between_blocks: float = 0.0
     of_averages: float = 0.0
+    forgets: Callable[[float, int], float] = _any_rate
 
 
 class SimulatedLearner:
@@ -122,25 +124,29 @@ class SimulatedLearner:
         self._offset = 0.0  # of the score from the curve, by what recipes did
         self._over = 0.0  # what a recipe made of overfitting, beside the curve's own
         self._luck = 0.0  # of the seed
+        self._kept = 0.0  # of what was known before, that an average brought back
 
     def initial(self, recipe: Recipe, seed: int, *, skip_examples: int = 0) -> None:
         self._progress, self._steps, self._rate, self._peak = 0.0, 0, 1.0, 0.0
-        self._offset, self._over, self._luck = 0.0, 0.0, 0.0
+        self._offset, self._over, self._luck, self._kept = 0.0, 0.0, 0.0, 0.0
         self._recipe, self._seed = recipe, seed
 
     def load(self, folder: Path, recipe: Recipe, seed: int, *, carry: Carry = "all", skip_examples: int = 0) -> None:
         state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-        self._progress, self._steps, self._rate, self._peak, self._offset, self._over, self._luck = state["numbers"]
+        self._progress, self._steps, self._rate, self._peak, *made = state["numbers"]
+        self._offset, self._over, self._luck, self._kept = made
         if state["trial"] != [repr(recipe), seed]:
             self._peak = 0.0
             self._luck = self._world.between_seeds * _draw(seed, self._steps, recipe)
         self._recipe, self._seed = recipe, seed
 
     def average(self, folders: Sequence[Path], recipe: Recipe, seed: int) -> None:
-        scores = []
+        scores, lost = [], []
         for folder in folders:
             self.load(folder, recipe, seed)
             scores.append(self.population)
+            lost.append(self._lost)
+        self._kept += float(np.mean(lost)) - lost[-1]
         self._luck += float(np.mean(scores)) - scores[-1] - self._world.of_averages
 
     def adopt(self, folder: Path, recipe: Recipe, seed: int, *, skip_examples: int = 0) -> None:
@@ -148,7 +154,8 @@ class SimulatedLearner:
 
     def save(self, folder: Path) -> None:
         self._clock.pass_by(self._machine.save_seconds)
-        numbers = [self._progress, self._steps, self._rate, self._peak, self._offset, self._over, self._luck]
+        numbers = [self._progress, self._steps, self._rate, self._peak]
+        numbers += [self._offset, self._over, self._luck, self._kept]
         state = {"numbers": numbers, "trial": [repr(self._recipe), self._seed]}
         (folder / "state.json").write_text(json.dumps(state), encoding="utf-8")
 
@@ -172,6 +179,8 @@ class SimulatedLearner:
 
     def evaluate(self, split: Split, *, sample: bool) -> Evaluation:
         self._clock.pass_by(self._machine.sample_seconds if sample else self._machine.full_seconds)
+        if split == "guard":
+            return self._known_before()
         generator = np.random.default_rng([self._seed, self._steps, sample])
         observed = float(self._curve.observe(np.array([self._progress]), generator)[0])
         hardness = BLOCK_SPREAD * np.random.default_rng(7).standard_normal(BLOCKS)
@@ -189,6 +198,15 @@ class SimulatedLearner:
                 "block": np.arange(blocks, dtype=np.float64),
             }
         )
+
+    def _known_before(self) -> Evaluation:
+        """What must not be forgotten: the curve's floor, and what the phase's steps did to that."""
+        blocks = 16
+        hardness = BLOCK_SPREAD * np.random.default_rng(8).standard_normal(blocks)
+        score = self._curve.floor + self._lost + hardness - hardness.mean()
+        each = np.full(blocks, TOKENS)
+        block = np.arange(blocks, dtype=np.float64)
+        return Evaluation({"loss": score * TOKENS, "count": each, "bytes": each, "block": block})
 
     def export(self, folder: Path, card: str) -> str:
         state = json.dumps([self._progress, self._steps])
@@ -212,6 +230,11 @@ class SimulatedLearner:
         """The score without the noise of a validation split: what a verdict is about."""
         curve = float(self._curve.truth(self._progress))
         return curve - self._drop * (1 - self._rate) + self._made
+
+    @property
+    def _lost(self) -> float:
+        """Nats by which it is worse on what must not be forgotten."""
+        return self._world.forgets(self._peak, self._steps) + self._kept
 
     @property
     def _made(self) -> float:
@@ -244,7 +267,8 @@ class SimulatedWorkshop:
             settings=("dropout",),
         )
         recipe = with_settings(RECIPE, {key: value for key, value in given.items() if value is not None})
-        return learner, Readiness(facts, recipe, "learning_rate" not in given, "simulated")
+        guard = GuardReady("simulated", ("loss",), "nats per token") if plan.phase(phase).guard else None
+        return learner, Readiness(facts, recipe, "learning_rate" not in given, "simulated", guard=guard)
 
     def versions(self) -> Mapping[str, str]:
         return {"device": "simulated"}

@@ -23,6 +23,12 @@ def marks_of(data: DataSpec | None, run: Path) -> Marks:
     return {source: mark for source, mark in found.items() if mark}
 
 
+def marks_of_phase(plan: Plan, index: int, run: Path) -> Marks:
+    """The marks of all that a phase reads: its data, and what it must not forget."""
+    phase = plan.phase(index)
+    return {**marks_of(phase.data, run), **marks_of(phase.guard.data if phase.guard else None, run)}
+
+
 def _mark(source: str, run: Path) -> list[int]:
     count, size, changed = 0, 0, 0
     try:
@@ -44,6 +50,6 @@ def changed_sources(plan: Plan, run: RunDirectory) -> list[str]:
     found: dict[str, None] = {}
     for index, phase in enumerate(run.resolved_phases()[: plan.phase_count]):
         before = phase.get("files", {})
-        now = marks_of(plan.phase(index).data, run.folder)
+        now = marks_of_phase(plan, index, run.folder)
         found |= dict.fromkeys(source for source in now if source in before and list(now[source]) != before[source])
     return list(found)

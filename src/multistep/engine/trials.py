@@ -17,6 +17,7 @@ from multistep.core.values.events import (
     Entry,
     Evaluated,
     Event,
+    GuardScored,
     ReplayDiffered,
     TrialEnded,
     VerdictGiven,
@@ -24,14 +25,14 @@ from multistep.core.values.events import (
     WindowPlanned,
 )
 from multistep.core.values.history import History, TrialRecord
-from multistep.core.values.judging import metric_of
+from multistep.core.values.judging import guard_metric_of, metric_of
 from multistep.core.values.plan import Plan
 from multistep.core.values.recipe import Recipe, rates
 from multistep.core.values.trial import Progress, Trial, Window
 from multistep.engine.checkpoints import Checkpoints
 from multistep.engine.clock import BudgetClock
 from multistep.engine.journal import Journal
-from multistep.engine.learner import Interrupted, Learner, Split
+from multistep.engine.learner import HeldOut, Interrupted, Learner
 from multistep.engine.rundir import RunDirectory
 from multistep.errors import DataError, PlanError, RunFailed
 
@@ -135,7 +136,7 @@ class TrialRunner:
         if window.look and last.progress and last.progress.finite and last.evaluation is None:
             yield self.evaluate(window.trial, "validation", sample=True)
 
-    def evaluate(self, trial: str, split: Split, *, sample: bool) -> Entry:
+    def evaluate(self, trial: str, split: HeldOut, *, sample: bool) -> Entry:
         with self._clock.account("evaluate"):
             evaluation = self.learner.evaluate(split, sample=sample)
             metric = metric_of(self.history.phase.started)
@@ -143,6 +144,20 @@ class TrialRunner:
             interval, scores = metric.interval(evaluation), scores_of(evaluation, metric)
         step, table = self.history.trial(trial).step, self._directory.write_table(evaluation)
         return self._journal.append(Evaluated(trial, step, split, sample, interval, scores, table))
+
+    def _score_guard(self, name: str) -> Entry:
+        """Score what the phase must not forget. Raises RunFailed where its start cannot be scored on that."""
+        guard = self.history.phase.started.guard
+        assert guard is not None, "asked for where there is one"
+        with self._clock.account("evaluate"):
+            evaluation = self.learner.evaluate("guard", sample=True)
+            interval = guard_metric_of(guard).interval(evaluation)
+        if self.history.trial(name).trial.kind == "base" and not math.isfinite(interval.score):
+            raise RunFailed(
+                f"phase '{self.history.phase.started.name}': the model that it starts from has no finite "
+                f"{guard.metric} on {guard.data}, so that nothing can be told of what is forgotten; leave the guard out"
+            )
+        return self._journal.append(GuardScored(name, interval, self._directory.write_table(evaluation)))
 
     def _close(self, name: str) -> Iterator[Entry]:
         """The checkpoint at a trial's end and, for a control, its full evaluation and the verdict."""
@@ -155,6 +170,8 @@ class TrialRunner:
         if record.trial.kind in (*JUDGED, "rerun") and record.verdict is None:
             if ok and record.full is None:
                 yield self.evaluate(name, "validation", sample=False)
+            if ok and record.guard is None and record.trial.kind in JUDGED and self.history.phase.started.guard:
+                yield self._score_guard(name)
             if record.trial.kind in JUDGED:
                 yield self._journal.append(self._verdict(name))
         yield self._journal.append(TrialEnded(name, for_probes))
@@ -171,7 +188,15 @@ class TrialRunner:
             new=self._table(name),
             tables={trial: table for trial in scored if (table := self._table(trial))},
             control=self._table(control.trial.id) if control else None,
+            guards=self._guards(record),
         )
+
+    def _guards(self, record: TrialRecord) -> tuple[Evaluation, Evaluation] | None:
+        """What a trial and the phase's start make of what must not be forgotten."""
+        base = self.history.phase.base
+        if record.guard is None or base is None or base.guard is None:
+            return None
+        return self._directory.read_table(record.guard.table), self._directory.read_table(base.guard.table)
 
     def _failed(self, name: str, reason: str) -> VerdictGiven:
         leader = self.history.leader.trial if self.history.leader else None

@@ -11,12 +11,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from multistep.core.choice.guards import WORSE
 from multistep.core.evidence.metric import metric_named
-from multistep.core.values.plan import Phase, Plan
-from multistep.core.values.tasks import OWN_MODEL, task_named
+from multistep.core.values.plan import DataSpec, Phase, Plan
+from multistep.core.values.tasks import OWN_MODEL, guarded_as, task_named
 from multistep.core.values.units import Amount, Unit, format_seconds
 from multistep.engine.costs import Cost, recall
-from multistep.engine.origins import Origins
+from multistep.engine.origins import Origins, Place
 from multistep.engine.plain import plain
 from multistep.engine.plancheck import place_of
 from multistep.engine.planfile import to_yaml
@@ -50,6 +51,7 @@ def check_plan(plan: Plan, origins: Origins | None = None) -> dict[str, Any]:
                 "until": str(phase.until or ("the budget or stable" if plan.budget else "stable")),
                 "recipe": {**{key: plain(value) for key, value in phase.recipe.items()}},
                 "moves": phase.moves,
+                "guard": _guard(phase),
             }
         )
     return {
@@ -73,19 +75,35 @@ def _metric(phase: Phase) -> str:
     return metric_named(phase.metric or task_named(str(phase.task)).metric).name
 
 
+def _guard(phase: Phase) -> dict[str, Any] | None:
+    """What a phase must not forget; `at_most_worse` is null where it follows from the score before the phase."""
+    guard, task = phase.guard, guarded_as(str(phase.task))
+    if guard is None or task is None:
+        return None
+    metric = metric_named(guard.metric or task_named(task).metric).name
+    return {"data": str(guard.data), "metric": metric, "at_most_worse": guard.at_most_worse}
+
+
 def _require_paths(plan: Plan, index: int, origins: Origins) -> None:
-    data = plan.phase(index).data
-    assert data is not None, "a plan has data"
-    if plan.phase(index).task == OWN_MODEL:
+    phase = plan.phase(index)
+    assert phase.data is not None, "a plan has data"
+    if phase.task == OWN_MODEL:
         return  # whose data are Python values
+    _require_sources(phase.data, place_of(plan, index, "data"), origins)
+    if phase.guard:
+        _require_sources(phase.guard.data, ("phases", index, "guard", "data"), origins)
+
+
+def _require_sources(data: DataSpec, place: Place, origins: Origins) -> None:
+    name = "guard.data" if "guard" in place else "data"
     for key in ("source", "train", "validation", "test"):
         source = getattr(data, key)
         if source and _is_missing(source):
             path = Path(source)
             there = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
             raise PlanError(
-                f"{origins.at((*place_of(plan, index, 'data'), key))}: data: {source}: no such file or folder; the "
-                f"path is relative to {Path.cwd().name}/.{nearest(path.name, there)}"
+                f"{origins.at((*place, key))}: {name}: {source}: no such file or folder; the path is relative to "
+                f"{Path.cwd().name}/.{nearest(path.name, there)}"
             )
 
 
@@ -162,6 +180,9 @@ def print_check(found: Mapping[str, Any]) -> None:
         recipe = ", ".join(f"{key}={value}" for key, value in phase["recipe"].items()) or "the preset's"
         table.add_row(*_plainly(phase["name"], phase["data"], phase["metric"], phase["until"], recipe))
     console.print(table)
+    for phase in found["phases"]:
+        if phase["guard"]:
+            console.print(Text(clean(guard_words(phase))), highlight=False)
     console.print(f"reproducible: {found['reproducible']}", highlight=False)
     cost = found["cost"]
     if cost is None:
@@ -176,6 +197,17 @@ def print_check(found: Mapping[str, Any]) -> None:
     elif "seconds" in cost:
         text += f"; about {format_seconds(cost['seconds'])} for a model of that size"
     console.print(text, highlight=False)
+
+
+def guard_words(phase: Mapping[str, Any]) -> str:
+    """`guard of instructions: loss on corpus.txt may get worse by at most 0.05 (else ...)`."""
+    guard = phase["guard"]
+    most = guard["at_most_worse"]
+    allowed = f"{most:g}" if most is not None else f"{WORSE:g} tolerances of what it is before the phase"
+    return (
+        f"guard of {phase['name']}: {guard['metric']} on {guard['data']} may get worse by at most {allowed}; what "
+        "forgets more cannot lead, and where everything does, the phase's start is what the run goes on from"
+    )
 
 
 def _plainly(*cells: str) -> list[Text]:

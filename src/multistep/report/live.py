@@ -15,6 +15,7 @@ from multistep.core.values.events import (
     BaselineScored,
     Entry,
     Evaluated,
+    GuardScored,
     MovesEnded,
     PhaseReused,
     PhaseStarted,
@@ -217,6 +218,10 @@ def plain_line(plan: Plan, entry: Entry, history: History) -> str | None:
             return f"{_title(history, event.trial)}, step {event.step}: {loss}validation {_look_words(record)}"
         case Evaluated():
             return f"{event.trial}, step {event.step}: validation in full {with_interval(event.interval)}"
+        case GuardScored():
+            guard = history.phase.started.guard
+            what = f"{guard.metric} on {guard.data}" if guard else "guard"
+            return f"{event.trial}: {what}, not to be forgotten, {with_interval(event.interval)}"
         case StabilityRead() if left_by_curve(plan, history.trial(event.trial)):
             place = f"{_title(history, event.trial)} left at step {event.step}"
             return f"{place}, {event.stability.value}: {event.reason}"

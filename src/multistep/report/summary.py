@@ -18,6 +18,7 @@ from multistep.core.values.judging import metric_of
 from multistep.core.values.units import Amount, Unit
 from multistep.engine.beside import base_of, baseline_of
 from multistep.engine.chosen import leader_of
+from multistep.engine.guarded import guard_of
 from multistep.engine.journal import read_entries
 from multistep.engine.result import shared_findings, sibling_control, trial_entry
 from multistep.engine.rundir import RunDirectory, goes_on_by
@@ -218,6 +219,7 @@ def _phase(record: PhaseRecord, reused: PhaseReused | None) -> dict[str, Any]:
         "notes": list(started.facts.notes),
         "usage": started.facts.usage,
         "stopped": record.finished.stopped if record.finished else None,
+        "guard": guard_of(record),
         "moves_ended": record.moves_ended.reason if record.moves_ended else None,
         "weighed_last": [asdict(c) for c in record.moves_ended.weighed] if record.moves_ended else [],
         "reused": {"run": reused.run, "key": reused.key} if reused else None,

@@ -53,6 +53,8 @@ def print_run(directory: RunDirectory, console: Console) -> None:
         _print_trials(phase["trials"], console)
         console.print()
         _print_stories(phase["trials"], console)
+        if phase["guard"]:
+            _say(console, phase["guard"]["sentence"])
         if phase["moves_ended"]:
             _say(console, moves_ended_sentence(phase["moves_ended"]))
         _print_decisions(phase, console)

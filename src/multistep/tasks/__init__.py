@@ -10,7 +10,7 @@ from multistep.core.evidence.metric import Evaluation
 from multistep.core.values.plan import DataSpec, Plan
 from multistep.core.values.tasks import TASKS, family_of
 from multistep.engine.learner import Workshop
-from multistep.errors import PlanError
+from multistep.errors import DataError, PlanError
 from multistep.tasks.baselines import is_baseline
 from multistep.tasks.folders import existing, task_of
 from multistep.tasks.notes import say
@@ -53,7 +53,13 @@ def evaluate_model(model: str, data: DataSpec) -> Evaluation:
     family = TASKS[task_of(model)].family
     if family == "text":
         from multistep.tasks.chat.load import holds_conversations
+        from multistep.tasks.preference.load import holds_pairs
 
+        if data.text_column is None and holds_pairs(data):
+            raise DataError(
+                f"{data}: pairs of answers are scored against the weights that a phase began with, which a model "
+                "folder does not hold; the run's report has the scores. Give text or conversations"
+            )
         if holds_conversations(data):
             from multistep.tasks.chat import use as chat
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,15 +15,21 @@ from multistep.backends.torch.optimizers import usable_optimizers
 from multistep.core.evidence.metric import metric_named
 from multistep.core.values.plan import DataSpec, Plan
 from multistep.core.values.recipe import Recipe, Setting
+from multistep.core.values.tasks import TASKS
 from multistep.core.values.trial import Facts
-from multistep.engine.learner import Learner, Readiness
+from multistep.engine.learner import TEXT_METRICS, GuardReady, Learner, Readiness
 from multistep.errors import DataError, PlanError
 from multistep.tasks.bearable import bearable
-from multistep.tasks.chat.conversation import ROLES
+from multistep.tasks.chat.conversation import ROLES, Conversation
 from multistep.tasks.chat.load import ChatSplits, holds_conversations, load_conversations
 from multistep.tasks.chat.task import ChatDomain
-from multistep.tasks.chat.template import MARKS
+from multistep.tasks.chat.template import MARKS, has_template
 from multistep.tasks.machine import device_name, versions_of
+from multistep.tasks.preference.load import PairSplits, holds_pairs, load_pairs
+from multistep.tasks.preference.preset import PAIRS, preference_recipe
+from multistep.tasks.preference.task import METRICS as PREFERENCE_METRICS
+from multistep.tasks.preference.task import TASK as PREFERENCE
+from multistep.tasks.preference.task import PreferenceDomain
 from multistep.tasks.pretrained.choose import Need
 from multistep.tasks.pretrained.script import kind_of
 from multistep.tasks.pretrained.settle import Settled, operations, seconds_of, settle
@@ -43,6 +49,7 @@ answer = chat([{"role": "user", "content": "Hello!"}], max_new_tokens=100)
 print(answer[0]["generated_text"][-1])"""
 CHARACTERS_A_TOKEN = 4.0  # about
 LEAST_TOKENS = 25_000  # that tuning a language model must be able to read: some fifty steps of 512
+GUARD_TRAIN, GUARD_TRAIN_CHARACTERS = 2000, 1_000_000  # conversations or characters, for what follows from lengths
 CHAT_CONTEXT = 512  # of a model from nothing, whose positions end somewhere; rows are as long as conversations ask for
 LEAST_STEPS = 16  # in an epoch of conversations, where there are as many rows
 
@@ -51,7 +58,7 @@ LEAST_STEPS = 16  # in an epoch of conversations, where there are as many rows
 class _Opened:
     """A phase's data, made ready for the model."""
 
-    domain: TextDomain | ChatDomain
+    domain: TextDomain | ChatDomain | PreferenceDomain
     given: Mapping[str, Setting]  # the recipe as far as plan and data settle it
     most_examples: int  # a step
     settings: tuple[str, ...]
@@ -63,7 +70,8 @@ class _Opened:
     notes: tuple[str, ...]
     usage: str
     fingerprint: str
-    metrics: tuple[str, ...] = ("loss", "perplexity", "bits_per_byte")
+    metrics: tuple[str, ...] = TEXT_METRICS
+    loss_unit: str = "nats per token"
 
 
 class TextWorkshop:
@@ -76,21 +84,28 @@ class TextWorkshop:
     def open(self, plan: Plan, phase: int, should_stop: Callable[[], bool]) -> tuple[Learner, Readiness]:
         data = plan.phase(phase).data
         assert data is not None, "a plan has data"
-        splits = _splits(data)
+        task = str(plan.phase(phase).task)
+        splits = _splits(data, task)
         if self._maker is None:
             self._settled = settle(plan, lambda: _need(plan, splits))
             self._maker = _make(self._settled.applied(plan), splits if plan.phase_count == 1 else None)
         maker = self._maker
         device = pick_device()
         parameters = sum(p.numel() for p in maker.build(plan.seed).parameters())
-        if maker.pretrained:
+        if maker.pretrained and not isinstance(splits, PairSplits):
             most = functools.partial(most_scored, plan, parameters=parameters, device=device)
             splits = bearable(splits, most, maker.tokenizer)
         given = dict(plan.phase(phase).recipe)
-        opened = _open_text(splits, maker, given) if isinstance(splits, TextSplits) else None
-        if opened is None:
-            assert isinstance(splits, ChatSplits), "data are running text or conversations"
-            opened = _open_chat(splits, maker, given, data, plan.model.context, _metric(plan, phase))
+        match splits:
+            case TextSplits():
+                opened = _open_text(splits, maker, given)
+            case ChatSplits():
+                opened = _open_chat(splits, maker, given, data, plan.model.context, _metric(plan, phase))
+            case _:
+                _require_knowing(plan, phase, maker)
+                earlier = () if has_template(maker.hub_tokenizer) else _earlier(plan, phase)
+                opened = _open_pairs(splits, maker, given, plan.model.context, earlier, should_stop)
+        guard = self._guard(plan, phase)
         recipe = _recipe(plan, opened, maker, parameters, device)
         raced = plan.phase_count == 1 and maker.pretrained and not {"adapter", "frozen"} & given.keys()
         rivals = _rivals(recipe, plan, opened, maker, parameters, device) if raced else ()
@@ -101,7 +116,7 @@ class TextWorkshop:
             sample_tokens=opened.sample_tokens,
             validation_tokens=opened.held_out_tokens["validation"],
             test_tokens=opened.held_out_tokens["test"],
-            pretrained=maker.pretrained,
+            pretrained=maker.pretrained or task == PREFERENCE,  # which begins with what an earlier phase has learnt
             device=device_name(device),
             description=maker.description,
             notes=(*self._settled.notes, *opened.notes),
@@ -109,15 +124,38 @@ class TextWorkshop:
             longest_context=maker.longest_context,
             optimizers=usable_optimizers(),
             usage=opened.usage,
-            able=maker.pretrained,
+            able=maker.pretrained or task == PREFERENCE,
             rivals=rivals,
+            loss_unit=opened.loss_unit,
         )
         # The tokenizer may be learnt from other phases' texts, which must not change under a resumed run either.
         tokens = hashlib.blake2b(maker.tokenizer.to_str().encode(), digest_size=8).hexdigest()
-        rate_open = "learning_rate" not in given and not maker.pretrained
+        rate_open = "learning_rate" not in given and not facts.pretrained
+        keeps = GuardReady(f"{guard.fingerprint}-{tokens}", guard.metrics, guard.loss_unit) if guard else None
         mark = f"{opened.fingerprint}-{tokens}"
-        ready = Readiness(facts, recipe, rate_open, mark, opened.metrics, models=self._settled.record)
-        return TorchLearner(opened.domain, should_stop, device, lambda: maker.at_once(opened.domain.context)), ready
+        ready = Readiness(facts, recipe, rate_open, mark, opened.metrics, self._settled.record, keeps)
+        return TorchLearner(
+            opened.domain,
+            should_stop,
+            device,
+            lambda: maker.at_once(opened.domain.context),
+            (guard.domain, guard.domain.context) if guard else None,
+            opened.domain if isinstance(opened.domain, PreferenceDomain) else None,
+        ), ready
+
+    def _guard(self, plan: Plan, phase: int) -> _Opened | None:
+        """What the phase must not forget, read as by a phase that trains on it: only its validation part is scored."""
+        guard = plan.phase(phase).guard
+        if guard is None:
+            return None
+        assert self._maker is not None, "the model comes first"
+        splits = _splits(guard.data)
+        if isinstance(splits, TextSplits):
+            return _open_text(_shortened(splits), self._maker, {})
+        assert isinstance(splits, ChatSplits), "a guard is text or conversations"
+        few = replace(splits, train=splits.train[:GUARD_TRAIN])
+        metric = metric_named(guard.metric).name if guard.metric else None
+        return _open_chat(few, self._maker, {}, guard.data, None, metric)
 
     def versions(self) -> Mapping[str, str]:
         return versions_of("multistep", "torch", "tokenizers", "safetensors", "numpy")
@@ -135,18 +173,20 @@ def _rivals(
 
 
 def _recipe(plan: Plan, opened: _Opened, maker: Maker, parameters: int, device: torch.device) -> Recipe:
-    if maker.pretrained:
-        return tuned_recipe(
+    prefers = isinstance(opened.domain, PreferenceDomain)
+    if maker.pretrained or prefers:
+        tuned = tuned_recipe(
             opened.given,
             plan,
             parameters=parameters,
             own_dropout=maker.own_dropout,
             adapts=adapts(maker.origin),
-            tokens_per_example=opened.tokens_per_example,
+            tokens_per_example=max(1, round(opened.tokens / opened.examples)) if prefers else opened.tokens_per_example,
             train_tokens=opened.tokens,
             device=device,
             most_examples=opened.most_examples,
         )
+        return preference_recipe(tuned, opened.given) if prefers else tuned
     cores = torch.get_num_threads()
     epochs = expected_epochs(plan, parameters=parameters, tokens=opened.tokens, device=device.type, cores=cores)
     given = {"batch_size": opened.most_examples, **opened.given}
@@ -210,9 +250,73 @@ def _metric(plan: Plan, phase: int) -> str | None:
     return metric_named(name).name if name else None
 
 
-def _splits(data: DataSpec) -> TextSplits | ChatSplits:
+def _open_pairs(
+    splits: PairSplits,
+    maker: Maker,
+    given: Mapping[str, Setting],
+    wanted: int | None,
+    earlier: Sequence[Conversation],
+    should_stop: Callable[[], bool],
+) -> _Opened:
+    context = given.get("context", wanted)
+    domain = PreferenceDomain(splits, maker, context if isinstance(context, int) else None, earlier, should_stop)
+    template = str(domain.template.tokenizer.chat_template)
+    how = hashlib.blake2b(f"{template}\0{domain.context}".encode(), digest_size=8).hexdigest()
+    return _Opened(
+        domain=domain,
+        given={**given, "context": domain.context},
+        most_examples=PAIRS,
+        settings=domain.settings,
+        examples=len(domain.train),
+        tokens=sum(pair.chosen.length + pair.rejected.length for pair in domain.train),
+        tokens_per_example=1,  # a pair counts once in the loss
+        sample_tokens=sum(map(len, domain.scored("validation", sample=True))),
+        held_out_tokens={name: len(pairs) for name, pairs in domain.held_out.items()},
+        notes=domain.notes,
+        usage=CHAT_USAGE if domain.template.given else USAGE,
+        fingerprint=f"{splits.fingerprint}-{how}",
+        metrics=PREFERENCE_METRICS,
+        loss_unit=TASKS[PREFERENCE].loss_unit,
+    )
+
+
+def _earlier(plan: Plan, phase: int) -> tuple[Conversation, ...]:
+    """What earlier phases learnt turns from: preferences are written as those were, also where a run is resumed."""
+    data = [plan.phase(i).data for i in range(phase) if plan.phase(i).task != PREFERENCE]
+    parts = [_splits(source) for source in dict.fromkeys(data) if source]
+    return tuple(conversation for part in parts if isinstance(part, ChatSplits) for conversation in part.train)
+
+
+def _require_knowing(plan: Plan, phase: int, maker: Maker) -> None:
+    """Raises PlanError where a preference would be taught to a model that cannot write yet."""
+    if phase == 0 and not maker.pretrained:
+        raise PlanError(
+            f"phase '{plan.phase(phase).name}': a preference between answers is taught to a model that writes them; "
+            "name a pretrained model (model: FOLDER or hub id), or let a phase of text-generation come first"
+        )
+
+
+def _shortened(splits: TextSplits) -> TextSplits:
+    """The same held-out texts beside little to train on, which nobody reads."""
+    kept, left = list[str](), GUARD_TRAIN_CHARACTERS
+    for text in splits.train:
+        kept.append(text[:left])
+        left -= len(kept[-1])
+        if left <= 0:
+            break
+    return replace(splits, train=tuple(kept))
+
+
+def _splits(data: DataSpec, task: str = "text-generation") -> TextSplits | ChatSplits | PairSplits:
+    if task == PREFERENCE:
+        return load_pairs(data)
     if holds_conversations(data):
         return load_conversations(data)
+    if data.text_column is None and holds_pairs(data):
+        raise DataError(
+            f"{data}: these are pairs of a chosen and a rejected answer; learn from them by task: preference, or name "
+            "a column of running text with data.text_column"
+        )
     source: str | dict[str, str]
     if data.source:
         source = data.source
@@ -225,22 +329,22 @@ def _splits(data: DataSpec) -> TextSplits | ChatSplits:
     return splits
 
 
-def _need(plan: Plan, splits: TextSplits | ChatSplits) -> Need:
+def _need(plan: Plan, splits: TextSplits | ChatSplits | PairSplits) -> Need:
     """What a run has to offer a pretrained language model: each token counts as an example, no epoch is asked."""
     texts = _texts(splits)
     return Need(
-        plan.task,
+        "text-generation",
         kind_of(texts),
         round(sum(map(len, texts)) / CHARACTERS_A_TOKEN),
         1.0,
         seconds_of(plan),
         operations(pick_device().type, torch.get_num_threads()),
-        chat=isinstance(splits, ChatSplits),
+        chat=isinstance(splits, ChatSplits | PairSplits),
         least_examples=LEAST_TOKENS,
     )
 
 
-def _make(plan: Plan, splits: TextSplits | ChatSplits | None) -> Maker:
+def _make(plan: Plan, splits: TextSplits | ChatSplits | PairSplits | None) -> Maker:
     """The model that all phases train; a tokenizer from nothing is learnt from all their training texts."""
     if plan.model.name not in ("auto", *PRESETS):
         sizes = ("parameters", "layers", "width", "heads", "vocabulary")
@@ -252,20 +356,22 @@ def _make(plan: Plan, splits: TextSplits | ChatSplits | None) -> Maker:
     if splits is not None:
         parts = [splits]
     else:
-        sources = {plan.phase(i).data for i in range(plan.phase_count)}
-        parts = [_splits(data) for data in sorted(sources, key=str) if data]
+        sources = {(plan.phase(i).data, str(plan.phase(i).task)) for i in range(plan.phase_count)}
+        parts = [_splits(data, task) for data, task in sorted(sources, key=str) if data]
     texts = tuple(text for part in parts for text in _texts(part))
     spec, marks = plan.model, tuple[str, ...]()
-    if any(isinstance(part, ChatSplits) for part in parts):
+    if any(isinstance(part, ChatSplits | PairSplits) for part in parts):
         spec, marks = replace(spec, context=spec.context or CHAT_CONTEXT), MARKS
     facts = TextFacts(sum(map(len, texts)), len(set().union(*texts)))
     return make_preset(choose_preset(spec, facts, plan), texts, marks)
 
 
-def _texts(splits: TextSplits | ChatSplits) -> tuple[str, ...]:
+def _texts(splits: TextSplits | ChatSplits | PairSplits) -> tuple[str, ...]:
     """What a tokenizer is learnt from: of conversations the turns, and the names of the roles that stand above them."""
     if isinstance(splits, TextSplits):
         return splits.train
+    if isinstance(splits, PairSplits):
+        return tuple(turn.content for pair in splits.train for c in (pair.chosen, pair.rejected) for turn in c.turns)
     return (*(turn.content for c in splits.train for turn in c.turns), "\n".join(ROLES))
 
 

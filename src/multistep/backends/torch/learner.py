@@ -7,6 +7,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from multistep.backends.torch.adapters import FOLDER, Adapter, hold_in_half, merge, write_adapter
+from multistep.backends.torch.anchor import Anchor
 from multistep.backends.torch.batchnorm import batch_norms, recompute_statistics
 from multistep.backends.torch.optimizers import StepRule, build_optimizer
 from multistep.backends.torch.placing import Builder, adopted, built, copied, require_same_network
@@ -38,6 +40,7 @@ from multistep.engine.learner import Exhibit, Interrupted, Split
 from multistep.errors import PlanError, RunFailed
 
 AVERAGE_EVERY = 4  # steps; averaging each of them would cost 1% more time and change nothing that shows
+ANCHOR = "anchor."  # what names of its tensors begin with in a checkpoint
 STATISTICS_BATCHES = 32  # forward passes, at most, over which statistics of batch normalisation are computed anew
 SCORING_EXAMPLES = 512  # are enough for those that scoring needs
 Batch = tuple[Tensor, ...]
@@ -93,9 +96,15 @@ class TorchLearner:
         should_stop: Callable[[], bool],
         device: torch.device | None = None,
         at_once: Callable[[], int | None] = lambda: None,
+        guard: tuple[Domain, int] | None = None,
+        anchor: Anchor | None = None,
     ) -> None:
-        """`at_once` tells how many examples of the recipe that is placed a pass should hold; None: the whole batch."""
-        self._domain, self._at_once = domain, at_once
+        """`at_once` tells how many examples of the recipe that is placed a pass should hold; None: the whole batch.
+
+        `guard` is the domain of what the phase must not forget, of the same kind of network, and the context that it is
+        read in; `anchor` what is kept of the weights that the phase begins with.
+        """
+        self._domain, self._at_once, self._guard, self._anchor = domain, at_once, guard, anchor
         self._should_stop = should_stop
         self._device = device or pick_device()
         self._rule: StepRule
@@ -106,6 +115,7 @@ class TorchLearner:
     def initial(self, recipe: Recipe, seed: int, *, skip_examples: int = 0) -> None:
         self._place(*built(self._domain, recipe, seed), recipe, seed)
         self._position = skip_examples
+        self._begin()
 
     def load(self, folder: Path, recipe: Recipe, seed: int, *, carry: Carry = "all", skip_examples: int = 0) -> None:
         tensors = load_file(folder / STATE)
@@ -123,6 +133,8 @@ class TorchLearner:
             self._rule.load_state_tensors(part(tensors, "optimizer."))
         self._steps = saved["steps"]
         self._position = self._converted(saved) + skip_examples
+        if self._anchor is not None:
+            self._anchor.restore(part(tensors, ANCHOR))
 
     def adopt(self, folder: Path, recipe: Recipe, seed: int, *, skip_examples: int = 0) -> None:
         saved = read_counters(folder)
@@ -130,6 +142,13 @@ class TorchLearner:
             require_same_network(saved, recipe, folder, exact=False)  # where one names none, what both have is taken
         self._place(*adopted(self._domain, recipe, seed, load_file(folder / STATE), saved), recipe, seed)
         self._position = skip_examples
+        self._begin()
+
+    def _begin(self) -> None:
+        """Have the anchor know the weights that the phase begins with, which stand here."""
+        if self._anchor is not None:
+            with self._evaluating():
+                self._anchor.compute(self._average, self._device)
 
     def average(self, folders: Sequence[Path], recipe: Recipe, seed: int) -> None:
         saved = [read_counters(folder) for folder in folders]
@@ -144,6 +163,8 @@ class TorchLearner:
         # Whoever goes on from here reads on where the longest of them was.
         self._steps = max(state["steps"] for state in saved)
         self._position = max(map(self._converted, saved))
+        if self._anchor is not None:
+            self._anchor.restore(part(load_file(folders[0] / STATE), ANCHOR))
 
     def _converted(self, saved: Mapping[str, Any]) -> int:
         """A saved position in examples of the present size: about the same place in the data."""
@@ -177,6 +198,7 @@ class TorchLearner:
             # Buffers are those of training, whether or not somebody has looked since.
             **{f"average.{name}": parameters[name] if name in parameters else t.clone() for name, t in own.items()},
             **{f"optimizer.{name}": tensor for name, tensor in self._rule.state_tensors().items()},
+            **{f"{ANCHOR}{name}": tensor for name, tensor in (self._anchor.tensors() if self._anchor else {}).items()},
         }
         on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         state = {
@@ -322,8 +344,20 @@ class TorchLearner:
     # Evaluation -------------------------------------------------------------------------------------
 
     def evaluate(self, split: Split, *, sample: bool) -> Evaluation:
+        if split == "guard":
+            return self._evaluate_guard()
         with self._evaluating():
             return self._domain.evaluate(self._average, split, sample=sample, device=self._device)
+
+    def _evaluate_guard(self) -> Evaluation:
+        assert self._guard is not None, "a phase with a guard brings its domain"
+        domain, context = self._guard
+        with self._evaluating():
+            domain.configure(self._average, replace(self._recipe, context=context))
+            try:
+                return domain.evaluate(self._average, "validation", sample=True, device=self._device)
+            finally:
+                self._domain.configure(self._average, self._recipe)
 
     def exhibits(self) -> Sequence[Exhibit]:
         with self._evaluating():

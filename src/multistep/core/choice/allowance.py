@@ -113,14 +113,20 @@ def _looks(phase: PhaseRecord) -> list[float]:
     return [r.evaluate_seconds for t in phase.trials.values() for r in t.windows if r.evaluation]
 
 
+def guard_seconds(phase: PhaseRecord) -> float:
+    """What scoring the guard's sample takes, as seen at the phase's start and after it; 0 without a guard."""
+    seen = [t.guard_seconds for t in phase.trials.values() if t.guard]
+    return sum(seen) / len(seen) if seen else 0.0
+
+
 def reserve_seconds(plan: Plan, history: History) -> float:
-    """What must be left for the end of the run: both splits scored in full, and the closing work."""
+    """What must be left for the end of the run: both splits scored in full, the guard, and the closing work."""
     phase = history.phase
     facts = phase.started.facts
     later = plan.phase_count - phase.started.phase - 1
     tested = 1 + bool(phase.of_kind("base"))  # the model before training is scored on the test split, too
     tokens = facts.validation_tokens + (tested * facts.test_tokens if later == 0 else 0)
-    return evaluation_seconds(phase, tokens) + (CLOSING_SECONDS if later == 0 else 0.0)
+    return evaluation_seconds(phase, tokens) + guard_seconds(phase) + (CLOSING_SECONDS if later == 0 else 0.0)
 
 
 def scoring_is_dear(plan: Plan, history: History) -> bool:

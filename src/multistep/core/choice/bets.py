@@ -6,7 +6,9 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import replace
 
+from multistep.core.choice.between import between
 from multistep.core.choice.forks import plain_controls
+from multistep.core.choice.guards import holds
 from multistep.core.choice.known import all_siblings, known_gain, leader_level, seen, situation_of, tolerance_of
 from multistep.core.choice.moves import AVERAGE, EXTEND, MOVES, RESTART
 from multistep.core.choice.priors import learned
@@ -40,6 +42,7 @@ from multistep.core.values.units import Amount, Unit
 
 ADAPTER_ON, ADAPTER_OFF = "adapter-on", "adapter-off"
 ON, MODEL = "on", "model"  # kinds among the priors: going on unchanged, another model
+BETWEEN = "between"  # what leads and what forgets
 RESEED = "reseed"  # a sibling with no change but another seed
 GIVEN_UP = 2  # siblings of a fork that failed, after which none is tried any more
 EXTEND_RATE = 0.5  # of the plateau's rate, to which an extension rises again
@@ -58,6 +61,11 @@ def sibling_options(plan: Plan, history: History, left: Amount) -> list[Option]:
     length = same[-1] if same and fits(plan, history, left, same[-1]) else sibling_length(history, left)
     if length is None:
         return []
+    if forgot := [t.trial.length.value for t in earlier if t.trial.length and not holds(t)]:
+        # What forgets is gone on from more gently: for half as long as whatever did.
+        length = replace(length, value=min(length.value, min(forgot) / 2))
+        if length.value < in_unit(history, LEAST_STEPS, left.unit):
+            return []
     tried = siblings_of(phase, base.start, length)
     rounds = (t.trial for t in all_siblings(history) if t.trial.move != EXTEND)
     forks = list(dict.fromkeys((trial.start, trial.length) for trial in rounds))
@@ -142,7 +150,7 @@ def extensions(plan: Plan, history: History, left: Amount) -> list[Option]:
             rate,
             length=length,
             move=EXTEND,
-            carry="weights" if record.trial.kind == "average" else "all",
+            carry="weights" if record.trial.kind in ("average", "base") else "all",
         )
         reason = f"on from {_place(history)} for {length}, the rate raised to a half again and back to zero"
         found.append(Option(EXTEND, gain, value + beside, Proposal(trial, reason), EXTEND))
@@ -209,10 +217,15 @@ def _race_length(history: History, left: Amount) -> float:
 
 
 def averages(plan: Plan, history: History, unit: Unit) -> list[Option]:
-    if not scoring_fits(plan, history) or (proposal := average(history)) is None:
+    """Means of checkpoints: of the best, and of what leads and what is better but forgets."""
+    if not scoring_fits(plan, history):
         return []
-    gain = learned(known_gain(plan, history, AVERAGE), [])
-    return [Option(AVERAGE, gain, extra(history, unit), proposal)]
+    found = []
+    if proposal := average(history):
+        found.append(Option(AVERAGE, known_gain(plan, history, AVERAGE), extra(history, unit), proposal))
+    if halfway := between(history):
+        found.append(Option(BETWEEN, halfway[1], extra(history, unit), halfway[0]))
+    return found
 
 
 def _place(history: History) -> str:

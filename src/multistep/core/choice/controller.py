@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from multistep.core.choice.allowance import PROBE_FACTORS, steps_in
 from multistep.core.choice.forks import USUAL_FORKS, next_fork, plain_controls
+from multistep.core.choice.guards import trunk_forgets
 from multistep.core.choice.known import tolerance_of
 from multistep.core.choice.options import on_with_the_trunk, weigh
 from multistep.core.choice.plain import after_trunk, begun_again
@@ -15,7 +16,7 @@ from multistep.core.choice.probing import chosen_rate, probe
 from multistep.core.choice.room import remaining
 from multistep.core.choice.rounds import next_in_round
 from multistep.core.choice.siblings import LEAST_BLOCKS, too_few
-from multistep.core.choice.trunks import begins_able, trunk_trial, untouched
+from multistep.core.choice.trunks import begins_known, trunk_trial, untouched
 from multistep.core.choice.weighing import Choice
 from multistep.core.choice.windows import left_by_curve
 from multistep.core.evidence.stability import Stability
@@ -33,7 +34,7 @@ def propose(plan: Plan, history: History) -> Proposal | MovesEnded | None:
     trunk = phase.trunk
     if (control := phase.control) and control.verdict and not _began_after(phase, trunk, control):
         return begun_again(plan, history, control) or _after_judged(plan, history)
-    if trunk is None and begins_able(phase):
+    if trunk is None and begins_known(phase):
         return untouched(plan, phase)
     if trunk is None:
         return trunk_trial(plan, phase, "the phase's recipe", start=phase.started.start)
@@ -96,7 +97,7 @@ def _usual_fork(plan: Plan, history: History) -> Proposal | None:
     phase, trunk = history.phase, history.phase.trunk
     if not phase.started.facts.pretrained or trunk is None or phase.of_kind("move"):
         return None
-    if len(plain_controls(history)) >= USUAL_FORKS or left_by_curve(plan, trunk):
+    if len(plain_controls(history)) >= USUAL_FORKS or left_by_curve(plan, trunk) or trunk_forgets(phase):
         return None
     fork = next_fork(plan, history)
     return trunk_trial(plan, phase, f"on to {fork.epochs:.3g} epochs", like=trunk) if fork else None

@@ -7,6 +7,7 @@ from dataclasses import replace
 from multistep.core.choice.allowance import STABLE_COOLDOWN
 from multistep.core.choice.bets import averages, extensions, fresh_starts, sibling_options
 from multistep.core.choice.forks import Fork, next_fork, plain_controls
+from multistep.core.choice.guards import trunk_forgets
 from multistep.core.choice.known import (
     behind_baseline,
     gain_of,
@@ -137,6 +138,8 @@ def trunk_again(plan: Plan, history: History, unit: Unit) -> list[Option]:
     """Taking up the trunk where it was left."""
     phase = history.phase
     trunk = phase.trunk
+    if trunk_forgets(phase):
+        return []
     if trunk is None or trunk.last_checkpoint is None or trunk.trial.recipe.schedule != "constant":
         return []
     if trunk.reading and trunk.reading.stability in (Stability.DIVERGED, Stability.OVERFITTING):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from multistep.core.choice.guards import trunk_forgets
 from multistep.core.choice.moves import RESTART
 from multistep.core.choice.retained import look_gain
 from multistep.core.choice.room import LEAST_SHARE, LEAST_STEPS, extra, plain_speed
@@ -28,7 +29,7 @@ def restart(plan: Plan, history: History, left: Amount | None) -> Proposal | Non
     control = phase.control
     if left is None or control is None or phase.started.facts.pretrained or "learning_rate" in plan.phase(index).recipe:
         return None
-    if any(t.trial.move == RESTART for t in phase.of_kind("move")):
+    if any(t.trial.move == RESTART for t in phase.of_kind("move")) or trunk_forgets(phase):
         return None
     value = left.value - extra(history, left.unit)
     if (1 - SHARE) * value > LEAST_SHARE * SHARE * value + extra(history, left.unit):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from multistep.core.choice.guards import holds
 from multistep.core.choice.moves import EXTEND
 from multistep.core.choice.priors import link_of
 from multistep.core.evidence.metric import beside
@@ -69,6 +70,8 @@ def plateau_step(record: TrialRecord) -> int:
 
 def before_cooldown(record: TrialRecord) -> str | None:
     """The checkpoint from which a trial's successors fork: its own before the cooldown, or where it began."""
+    if record.trial.kind == "base" and record.checkpoints:
+        return record.checkpoints[-1].id
     step = plateau_step(record)
     if step == record.first_step:
         return record.trial.start
@@ -94,15 +97,22 @@ def standing(history: History) -> list[TrialRecord]:
     """The judged trials of the phase that may still lead or be averaged, the highest expected score first.
 
     After each verdict the best few stayed, with their checkpoints; whoever left does not come back, whatever is thought
-    of it later.
+    of it later. Who forgets what the phase's guard keeps never stood.
     """
     phase, stay = history.phase, list[str]()
     for record in phase.trials.values():
-        if record.verdict and not record.verdict.failed and record.checkpoints:
+        if record.verdict and not record.verdict.failed and holds(record) and record.checkpoints:
             levels = record.verdict.expected
             ranked = [(levels.get(name, -math.inf), name) for name in (*stay, record.trial.id)]
             stay = [name for _, name in sorted(ranked, key=lambda pair: -pair[0])[:STANDING]]
     return [phase.trials[name] for name in stay]
+
+
+def least_forgetful(phase: PhaseRecord) -> TrialRecord | None:
+    """Of the judged trials that forget what the phase's guard keeps, the one that forgets least."""
+    found = [(t.verdict.worse, t) for t in phase.trials.values() if t.verdict and t.checkpoints and not holds(t)]
+    known = [(worse, t) for worse, t in found if worse is not None and math.isfinite(worse)]
+    return min(known, key=lambda pair: pair[0])[1] if known else None
 
 
 def paid_most(phase: PhaseRecord) -> TrialRecord | None:
@@ -132,6 +142,8 @@ def needed(history: History) -> set[str]:
     for record in (*rounds[-1:], *records[-2:]):
         wanted |= {record.trial.start, before_cooldown(record), *record.trial.of}
         wanted |= {saved.id for saved in record.checkpoints[-2:]}
+    if forgetful := least_forgetful(phase):
+        wanted.add(forgetful.checkpoints[-1].id)  # for means with what leads
     if best_move := paid_most(phase):
         wanted.add(best_move.trial.start)
     for record in standing(history):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from multistep.core.choice.allowance import evaluation_seconds, fixed_steps, seconds_left, taken_steps
+from multistep.core.choice.allowance import evaluation_seconds, fixed_steps, guard_seconds, seconds_left, taken_steps
 from multistep.core.values.history import History, PhaseRecord, TrialRecord
 from multistep.core.values.plan import Plan
 from multistep.core.values.units import Amount, Unit
@@ -43,8 +43,9 @@ def between(history: History) -> float:
 
 
 def scoring(history: History) -> float:
-    """Seconds that scoring the whole validation split takes."""
-    return evaluation_seconds(history.phase, history.phase.started.facts.validation_tokens)
+    """Seconds that judging takes: scoring the whole validation split, and what must not be forgotten."""
+    phase = history.phase
+    return evaluation_seconds(phase, phase.started.facts.validation_tokens) + guard_seconds(phase)
 
 
 def cost(history: History, length: Amount) -> float:
@@ -65,7 +66,10 @@ def in_unit(history: History, steps: float, unit: Unit) -> float:
 def leader_cost(history: History, unit: Unit) -> float:
     """What the leader took to train from the beginning, in seconds or steps."""
     assert history.leader is not None
-    return in_unit(history, history.trial(history.leader.trial).step, unit)
+    leader = history.trial(history.leader.trial)
+    if leader.trial.kind == "base" and history.phase.control:
+        leader = history.phase.control  # what leads was not trained: as long as what it is held against
+    return in_unit(history, leader.step, unit)
 
 
 def plain_speed(phase: PhaseRecord) -> float:

@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from multistep.core.choice.between import is_between
 from multistep.core.choice.moves import MOVES, applicable
 from multistep.core.choice.retained import before_cooldown, standing, trained
 from multistep.core.evidence.intervals import student_quantile
@@ -16,7 +17,7 @@ from multistep.core.values.history import History, PhaseRecord, TrialRecord
 from multistep.core.values.judging import metric_of
 from multistep.core.values.plan import Plan
 from multistep.core.values.recipe import Recipe
-from multistep.core.values.trial import Proposal, Trial
+from multistep.core.values.trial import Carry, Proposal, Trial
 from multistep.core.values.units import Amount, Unit
 
 LEAST_BLOCKS = 10  # of the validation split; with fewer, no interval means anything
@@ -33,13 +34,16 @@ class Base:
     start: str | None
     recipe: Recipe
     rate: float
+    carry: Carry = "all"
 
 
 def base_of_leader(history: History) -> Base:
     assert history.leader is not None
     record = trained(history.phase, history.phase.trials[history.leader.trial])
     trial = record.trial
-    return Base(before_cooldown(record), replace(trial.recipe, learning_rate=trial.learning_rate), trial.learning_rate)
+    carry: Carry = "weights" if trial.kind == "base" else "all"  # an optimizer that has done nothing needs a warm-up
+    recipe = replace(trial.recipe, learning_rate=trial.learning_rate)
+    return Base(before_cooldown(record), recipe, trial.learning_rate, carry)
 
 
 def siblings_of(phase: PhaseRecord, start: str | None, length: Amount | None = None) -> list[TrialRecord]:
@@ -52,7 +56,7 @@ def siblings_of(phase: PhaseRecord, start: str | None, length: Amount | None = N
 def control_trial(plan: Plan, index: int, number: int, base: Base, length: Amount) -> Trial:
     """The sibling with no change, which begins a round."""
     name = f"{index}.round-{number}.control"
-    return Trial(name, index, "control", base.start, base.recipe, plan.seed, base.rate, length=length)
+    return Trial(name, index, "control", base.start, base.recipe, plan.seed, base.rate, length=length, carry=base.carry)
 
 
 def moved(control: Trial, name: str, recipe: Recipe) -> Trial:
@@ -65,7 +69,7 @@ def moved(control: Trial, name: str, recipe: Recipe) -> Trial:
         move=name,
         recipe=recipe,
         learning_rate=recipe.learning_rate or control.learning_rate,
-        carry="weights" if starts_anew else "all",
+        carry="weights" if starts_anew else control.carry,
     )
 
 
@@ -124,7 +128,7 @@ def _score(history: History) -> float:
 def average(history: History) -> Proposal | None:
     """The mean of the best cooled-down checkpoints of one run (arXiv 2203.05482): of two, and of three if that led."""
     phase, index = history.phase, history.phase.started.phase
-    averages = phase.of_kind("average")
+    averages = [t for t in phase.of_kind("average") if not is_between(phase, t.trial)]
     if len(averages) >= AVERAGES or (averages and not (averages[-1].verdict and averages[-1].verdict.leads)):
         return None
     judged = [t for t in standing(history) if t.trial.kind not in ("base", "average")]

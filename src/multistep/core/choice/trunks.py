@@ -36,10 +36,13 @@ def trunk_trial(
     return Proposal(Trial(name, index, "trunk", start, recipe, plan.seed, peak, skip_examples=skip), reason)
 
 
-def begins_able(phase: PhaseRecord) -> bool:
-    """Whether the phase begins with a model that can do the task, and that nothing has scored yet."""
-    facts = phase.started.facts
-    return facts.pretrained and facts.able and not phase.started.comparable and not phase.of_kind("base")
+def begins_known(phase: PhaseRecord) -> bool:
+    """Whether the phase begins with a model that can do the task, or knows what must not be forgotten, and that nothing
+    has scored yet.
+    """
+    facts, started = phase.started.facts, phase.started
+    able = facts.pretrained and facts.able and not started.comparable
+    return (able or started.guard is not None) and phase.base is None
 
 
 def untouched(plan: Plan, phase: PhaseRecord) -> Proposal:

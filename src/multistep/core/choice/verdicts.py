@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+from multistep.core.choice.guards import forgotten, holds
 from multistep.core.choice.priors import default_gain, link_of
 from multistep.core.choice.retained import standing
 from multistep.core.evidence.compare import Comparison, compare
@@ -50,8 +51,15 @@ def judged_before(history: History) -> list[TrialRecord]:
     if history.phase.started.comparable and history.phases[:-1]:
         # The leader of the phases before: the one that every first attempt of this phase was held against.
         before = own[0].over if own else history.leader.trial if history.leader else None
-        return [*([history.trial(before)] if before else []), *own]
+        if before and not _is_start(history, before):
+            return [history.trial(before), *own]
     return own
+
+
+def _is_start(history: History, leader: str) -> bool:
+    """Whether the phase's start stands for who led before it, being the same checkpoint."""
+    verdict, base = history.trial(leader).verdict, history.phase.base
+    return base is not None and verdict is not None and base.trial.start == verdict.checkpoint
 
 
 def decide(
@@ -62,11 +70,13 @@ def decide(
     new: Evaluation | None,
     tables: Tables,
     control: Evaluation | None = None,
+    guards: tuple[Evaluation, Evaluation] | None = None,
 ) -> VerdictGiven:
     """The verdict about a trial whose evaluation is `new`; `tables` holds those of all trials with a verdict.
 
     `control` is the evaluation of the trial's sibling with no move: what the trial gains over it is what the move is
-    credited with.
+    credited with. `guards` are the evaluations of the trial and of the phase's start on what must not be forgotten:
+    who forgets it cannot lead.
     """
     trial = history.trial(name)
     metric = metric_of(history.phase.started)
@@ -74,6 +84,8 @@ def decide(
         leader = history.leader.trial if history.leader else None
         return VerdictGiven(name, "the score is not finite", None, None, failed=True, leader=leader)
     interval = metric.interval(new)
+    guard = history.phase.started.guard
+    lost = forgotten(guard, *guards) if guard and guards and trial.trial.kind != "base" else None
     before = judged_before(history)
     if not before:
         first = {name: 0.0}
@@ -84,7 +96,10 @@ def decide(
     found = _expected(metric, records, {**tables, name: new})
     # Whoever has left the best few has no checkpoint any more.
     may = {name, *(t.trial.id for t in standing(history)), *([history.leader.trial] if history.leader else [])}
-    best = max((r.trial.id for r in records if r.trial.id in may), key=lambda i: found.means[ids.index(i)])
+    if guard and history.phase.base:
+        may.add(history.phase.base.trial.id)
+    may = {i for i in may if holds(history.trial(i)) and not (i == name and lost and lost.forgets)}
+    best = max((i for i in ids if i in may), key=lambda i: found.means[ids.index(i)])
     rival = _plain(before, found)
     ahead, spread = found.between(len(records) - 1, before.index(rival))
     seen = compare(metric, new, tables[rival.trial.id])
@@ -99,10 +114,10 @@ def decide(
         asked = f"; {'proven' if proven else 'not proven'}: {_in_errors(seen)} of the {critical:.2f} that are asked"
     gain = compare(metric, new, control) if control is not None else None
     sibling = sibling_control(history, trial) if gain else None
-    side = "better" if ahead >= 0 else "worse"
+    said = f"expected {abs(ahead):.4f} {'better' if ahead >= 0 else 'worse'} than {rival.trial.id}{asked}"
     return VerdictGiven(
         name,
-        f"expected {abs(ahead):.4f} {side} than {rival.trial.id}{asked}",
+        f"{lost.sentence}; {said}" if lost and lost.forgets else said,
         checkpoint,
         interval,
         leads=best == name,
@@ -122,6 +137,11 @@ def decide(
         gain=gain.improvement if gain else None,
         gain_low=gain.low if gain else None,
         gain_high=gain.high if gain else None,
+        worse=lost.worse if lost else None,
+        worse_low=lost.low if lost else None,
+        worse_high=lost.high if lost else None,
+        at_most_worse=lost.at_most if lost else None,
+        forgets=lost is not None and lost.forgets,
     )
 
 
@@ -163,8 +183,9 @@ def _prior(record: TrialRecord, unit: float) -> Gain:
 
 
 def _plain(before: Sequence[TrialRecord], found: Expected) -> TrialRecord:
-    """The plain run so far: of the trials that changed nothing, the one with the highest expected score."""
-    plain = [k for k, r in enumerate(before) if r.trial.kind == "control" and r.trial.length is None] or [0]
+    """The plain run so far: of the trials that changed nothing and may lead, the one of the highest expected score."""
+    controls = [k for k, r in enumerate(before) if r.trial.kind == "control" and r.trial.length is None]
+    plain = [k for k in controls if holds(before[k])] or [0]
     return before[max(plain, key=lambda k: found.means[k])]
 
 

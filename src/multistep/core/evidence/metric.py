@@ -31,6 +31,7 @@ Suits: TypeAlias = Callable[[Mapping[str, Floats]], bool]
 
 OF_LOSS = ("loss", "calibrated_loss", "perplexity", "bits_per_byte")  # the loss itself, in other units
 BESIDE = ("calibrated_loss", "loss")  # what tells checkpoints apart where another metric decides, the best first
+MARGIN_TOLERANCE = 0.01  # nats: a margin begins at 0, where a share of it is nothing
 SHARE_TOLERANCE = 0.002  # of metrics between 0 and 1, whose steps do not shrink with the score
 
 
@@ -46,6 +47,7 @@ class Evaluation:
                     prediction), `in_top5` (0 or 1), `score` (of class 1, where there are two classes)
     several labels  `label_0`, ..., `prediction_0`, ... (0 or 1)
     regression      `label`, `prediction`
+    preferences     `margin` (implicit reward of what was chosen less that of what was rejected), `loss`, `count`
     speech          `errors`, `words`, `character_errors`, `characters`, `heard_characters` (of the transcript that
                     came out: all 0 while nothing is recognised), `loss` (CTC's, summed nats), `count` (characters)
     conversations   `loss` (summed nats), `count` (tokens learnt from); where answers were generated or compared
@@ -248,6 +250,8 @@ _ALL: tuple[Metric, ...] = (
     _share("token_f1", "F1", ("token_f1",), statistics.mean_column("token_f1")),
     _share("rouge_l", "F-measure", ("rouge_l",), statistics.mean_column("rouge_l")),
     _share("answer_accuracy", "of answers", ("right_answer",), statistics.mean_column("right_answer")),
+    _share("preference_accuracy", "of pairs", ("margin",), statistics.preference_accuracy),
+    Ratio("margin", "maximize", "nats", "margin", "count", absolute_tolerance=MARGIN_TOLERANCE),
     Ratio("wer", "minimize", "errors per word", "errors", "words", absolute_tolerance=SHARE_TOLERANCE),
     Ratio(
         "cer", "minimize", "errors per character", "character_errors", "characters", absolute_tolerance=SHARE_TOLERANCE

@@ -67,6 +67,12 @@ def top5_accuracy(columns: Columns) -> Estimate:
     return mean_of(columns["in_top5"])
 
 
+def preference_accuracy(columns: Columns) -> Estimate:
+    """The share of pairs whose margin is above 0; where it is 0 nothing is preferred, which is half right."""
+    margin = columns["margin"]
+    return mean_of((margin > 0) + 0.5 * (margin == 0))
+
+
 def mean_squared_error(columns: Columns) -> Estimate:
     return mean_of((columns["prediction"] - columns["label"]) ** 2)
 

@@ -36,6 +36,19 @@ class RunInterrupted:
 
 
 @dataclass(frozen=True)
+class Guarded:
+    """What a phase must not forget, resolved: `data` as people read it, the metric and its unit.
+
+    `at_most_worse` in that unit is the plan's; None leaves it to the score before the phase.
+    """
+
+    data: str
+    metric: str
+    unit: str
+    at_most_worse: float | None = None
+
+
+@dataclass(frozen=True)
 class PhaseStarted:
     """`recipe` is the resolved one; `comparable` whether the leader of earlier phases may be compared.
 
@@ -52,6 +65,7 @@ class PhaseStarted:
     start: str | None
     goal: Goal | None = None
     unit: str | None = None
+    guard: Guarded | None = None
     event: Literal["phase_started"] = "phase_started"
 
 
@@ -94,6 +108,16 @@ class Evaluated:
     scores: Mapping[str, float]
     table: str
     event: Literal["evaluated"] = "evaluated"
+
+
+@dataclass(frozen=True)
+class GuardScored:
+    """A judged trial's score on the fixed sample of what its phase must not forget; `table` as of `Evaluated`."""
+
+    trial: str
+    interval: Interval
+    table: str
+    event: Literal["guard_scored"] = "guard_scored"
 
 
 @dataclass(frozen=True)
@@ -141,7 +165,9 @@ class VerdictGiven:
     `ahead` by how much this trial is expected to be better than the plain run's `rival`, with standard deviation
     `spread`. The claim is about the same two: `improvement` as it was measured with its 95% interval, and of attempts,
     numbered by `attempt`, the `critical` number of standard errors that was asked. `gain` is what a move brought over
-    its sibling `control`, with its 95% interval.
+    its sibling `control`, with its 95% interval. In a phase with a guard, `worse` is by how much the trial is worse
+    than the phase's start on the guard's data, in its metric's unit (below 0: better), with its 95% interval; one that
+    `forgets` is worse by more than `at_most_worse`, and cannot lead.
     """
 
     trial: str
@@ -166,6 +192,11 @@ class VerdictGiven:
     gain: float | None = None
     gain_low: float | None = None
     gain_high: float | None = None
+    worse: float | None = None
+    worse_low: float | None = None
+    worse_high: float | None = None
+    at_most_worse: float | None = None
+    forgets: bool = False
     event: Literal["verdict"] = "verdict"
 
     @property
@@ -247,6 +278,7 @@ Event = (
     | WindowPlanned
     | WindowDone
     | Evaluated
+    | GuardScored
     | StabilityRead
     | CheckpointSaved
     | ReplayDiffered

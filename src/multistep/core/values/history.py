@@ -12,6 +12,7 @@ from multistep.core.values.events import (
     CheckpointSaved,
     Entry,
     Evaluated,
+    GuardScored,
     MovesEnded,
     PhaseFinished,
     PhaseReused,
@@ -51,6 +52,8 @@ class TrialRecord:
     checkpoints: tuple[CheckpointSaved, ...] = ()
     full: Evaluated | None = None
     full_seconds: float = 0.0
+    guard: GuardScored | None = None
+    guard_seconds: float = 0.0
     verdict: VerdictGiven | None = None
     reason: str = ""
     weighed: tuple[Weighed, ...] = ()
@@ -117,6 +120,11 @@ class PhaseRecord:
         """The last control of the plain run, which belongs to no round."""
         found = [record for record in self.of_kind("control") if record.trial.length is None]
         return found[-1] if found else None
+
+    @property
+    def base(self) -> TrialRecord | None:
+        """The phase's start as a judged trial, where there is one: weights that the phase has not touched."""
+        return found[0] if (found := self.of_kind("base")) else None
 
     @property
     def unfinished(self) -> TrialRecord | None:
@@ -239,6 +247,9 @@ def _after(history: History, entry: Entry) -> History:
             return _with_trial(history, replace(trial, windows=(*trial.windows[:-1], done)))
         case Evaluated():
             return _with_evaluation(history, event, entry.spent.get("evaluate", 0.0))
+        case GuardScored():
+            trial = history.trial(event.trial)
+            return _with_trial(history, replace(trial, guard=event, guard_seconds=entry.spent.get("evaluate", 0.0)))
         case StabilityRead():
             trial = history.trial(event.trial)
             return _with_trial(history, replace(trial, readings=(*trial.readings, event)))

@@ -1,4 +1,4 @@
-"""What a phase is judged by: its metric, and its loss, each in the unit of the phase's task."""
+"""What a phase is judged by: its metric, its loss and its guard's metric, each in the unit of its task."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from multistep.core.evidence.function_metric import metric_known_as
 from multistep.core.evidence.metric import Metric, metric_named
-from multistep.core.values.events import PhaseStarted
+from multistep.core.values.events import Guarded, PhaseStarted
 
 
 def metric_of(started: PhaseStarted) -> Metric:
@@ -18,3 +18,8 @@ def metric_of(started: PhaseStarted) -> Metric:
 def loss_of(started: PhaseStarted) -> Metric:
     """The loss, in the unit that the phase's task counts it in."""
     return replace(metric_named("loss"), unit=started.facts.loss_unit)
+
+
+def guard_metric_of(guard: Guarded) -> Metric:
+    """The metric by which forgetting is seen."""
+    return replace(metric_named(guard.metric), unit=guard.unit)

@@ -73,6 +73,21 @@ class ModelSpec:
 
 
 @dataclass(frozen=True)
+class Guard:
+    """What a phase must not forget: `data` whose validation part is scored before the phase and after each attempt.
+
+    `metric` is one of that data (None: its task's), `at_most_worse` in the metric's unit (None: a multiple of the
+    metric's tolerance, `core.choice.guards.WORSE`).
+    """
+
+    data: DataSpec
+    metric: str | None = None
+    at_most_worse: float | None = None
+
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
+
+
+@dataclass(frozen=True)
 class Phase:
     """One entry of a plan; what is None is the plan's. `recipe` holds the given settings alone."""
 
@@ -83,6 +98,7 @@ class Phase:
     recipe: Mapping[str, Setting] = field(default_factory=dict)
     until: Amount | Stable | None = None
     moves: Moves | None = None
+    guard: Guard | None = None
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
 
@@ -125,6 +141,7 @@ class Plan:
             recipe={**self.recipe, **own.recipe},
             until=own.until,
             moves=self.moves_of(index),
+            guard=own.guard,
         )
 
     def moves_of(self, index: int) -> Moves:

@@ -36,6 +36,8 @@ class Recipe:
     With an `adapter`, pretrained weights stay as they are (in four bits with qlora), and matrices of `adapter_rank`
     beside the linear layers whose names end in one of `adapter_targets` (none: all but the head) are trained; what they
     add is scaled by `adapter_alpha` (None: twice the rank) over the rank, or over its root (rslora).
+
+    `beta`, of preferences alone, is how strongly one is held to the weights that the phase began with.
     """
 
     optimizer: OptimizerName = "muon"
@@ -65,6 +67,7 @@ class Recipe:
     adapter_rank: int = 16
     adapter_alpha: float | None = None
     adapter_targets: tuple[str, ...] = ()
+    beta: float | None = None
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - read by planfile's TypeAdapter, not a field
 
@@ -97,6 +100,7 @@ class Recipe:
         check.within("context", self.context, 2, math.inf)
         check.within("adapter_rank", self.adapter_rank, 1, math.inf)
         check.within("adapter_alpha", self.adapter_alpha, 0, math.inf, open_low=True)
+        check.within("beta", self.beta, 0, math.inf, open_low=True)
         for size in self.resolution:
             check.within("resolution", size, 4, math.inf)
         for beta in self.betas:

@@ -28,6 +28,7 @@ OWN_MODEL = "own-model"  # lives in Python code, with its data
 
 _ALL = (
     Task("text-generation", "text", "loss", "text-generation"),
+    Task("preference", "text", "preference_accuracy", "text-generation", "nats per pair"),
     Task("text-classification", "language", "accuracy", "text-classification", "nats per example"),
     Task("fill-mask", "language", "loss", "fill-mask", "nats per hidden token"),
     Task("image-classification", "images", "accuracy", "image-classification", "nats per example"),
@@ -49,6 +50,16 @@ def task_named(name: str) -> Task:
     if name not in TASKS:
         raise PlanError(f"unknown task '{name}'; allowed: {', '.join(TASKS)}.{nearest(name, TASKS)}")
     return TASKS[name]
+
+
+def guarded_as(task: str) -> str | None:
+    """The task as which what a phase must not forget is read and scored; None where a phase can have no guard.
+
+    Weights have to mean the same before the phase and after it. A phase of text goes on with the whole model; that of a
+    classification or of hidden words begins with a head of its own, that of images or speech with its own classes or
+    letters, and of a user's own model nothing is known.
+    """
+    return "text-generation" if task_named(task).family == "text" else None
 
 
 def family_of(plan: Plan) -> str:

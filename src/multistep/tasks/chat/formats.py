@@ -80,7 +80,7 @@ def read_conversations(table: Table) -> tuple[list[Conversation], list[str]]:
     faults: dict[str, list[str]] = defaultdict(list)
     unanswered: list[str] = []
     for row in range(len(table)):
-        cells = _Cells(table.place(row), {name: column[row] for name, column in zip(taken, values, strict=True)})
+        cells = Cells(table.place(row), {name: column[row] for name, column in zip(taken, values, strict=True)})
         turns, why = _turns(cells, columns, more)
         why = why or fault(turns)
         if why:
@@ -142,7 +142,7 @@ def _require_one_form(table: Table, form: Format) -> None:
 
 
 @dataclass(frozen=True)
-class _Cells:
+class Cells:
     where: str
     values: Mapping[str, Any]
 
@@ -151,23 +151,24 @@ class _Cells:
         return DataError(f"{self.where}: {name} is {said}; allowed: {wanted}")
 
 
-def _turns(cells: _Cells, columns: Sequence[str], more: str | None) -> tuple[list[Turn], str]:
+def _turns(cells: Cells, columns: Sequence[str], more: str | None) -> tuple[list[Turn], str]:
     """The turns of a row; or none, and why it is left out."""
     if len(columns) == 1:
-        return _listed(cells, columns[0])
+        return listed_turns(cells, columns[0])
     prompt, answer = (cells.values[name] for name in columns)
     if any(isinstance(value, list | tuple) for value in (prompt, answer)):
-        before, why = _listed(cells, columns[0]) if not isinstance(prompt, str) else ([Turn("user", prompt)], "")
-        after, other = _listed(cells, columns[1]) if not isinstance(answer, str) else ([Turn("assistant", answer)], "")
+        before, why = listed_turns(cells, columns[0]) if not isinstance(prompt, str) else ([Turn("user", prompt)], "")
+        said = [Turn("assistant", answer)] if isinstance(answer, str) else []
+        after, other = (said, "") if said else listed_turns(cells, columns[1])
         return [*before, *after], why or other
-    asked, answered = (_text(cells, f"'{name}'", cells.values[name]) for name in columns)
+    asked, answered = (text_of(cells, f"'{name}'", cells.values[name]) for name in columns)
     beside = cells.values[more] if more else None
-    if beside is not None and (added := _text(cells, f"'{more}'", beside)).strip():
+    if beside is not None and (added := text_of(cells, f"'{more}'", beside)).strip():
         asked = f"{asked}\n\n{added}"
     return [Turn("user", asked), Turn("assistant", answered)], ""
 
 
-def _listed(cells: _Cells, column: str) -> tuple[list[Turn], str]:
+def listed_turns(cells: Cells, column: str) -> tuple[list[Turn], str]:
     """A list of turns, each {"role": ..., "content": ...} or {"from": ..., "value": ...}."""
     value = cells.values[column]
     wanted = 'a list of turns such as {"role": "user", "content": "..."}'
@@ -193,11 +194,11 @@ def _listed(cells: _Cells, column: str) -> tuple[list[Turn], str]:
         if known is None:
             near = nearest(str(role).lower(), ROLE_NAMES)
             raise DataError(f"{cells.where}: {name} has the role {role!r}; allowed: {', '.join(ROLE_NAMES)}.{near}")
-        turns.append(Turn(known, _text(cells, name, item.get("content", item.get("value")))))
+        turns.append(Turn(known, text_of(cells, name, item.get("content", item.get("value")))))
     return turns, ""
 
 
-def _text(cells: _Cells, name: str, value: object) -> str:
+def text_of(cells: Cells, name: str, value: object) -> str:
     """A content: a text, or a list of parts that are texts."""
     if isinstance(value, list | tuple) and value:
         typed = [part for part in value if isinstance(part, Mapping) and part.get("type") == "text"]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import TextIO
+from typing import Generic, Protocol, TextIO, TypeVar
 
 from multistep.core.values.plan import DataSpec
 from multistep.errors import DataError
@@ -34,6 +34,27 @@ class Part:
     origin: str
 
 
+class Keyed(Protocol):
+    """What is read of a row: equal keys stay in one split; `where` is file and row."""
+
+    @property
+    def where(self) -> str: ...
+    def key(self) -> str: ...
+
+
+K = TypeVar("K", bound=Keyed)
+ReadTable = Callable[[Table], tuple[list[K], list[str]]]
+
+
+@dataclass(frozen=True)
+class Items(Generic[K]):
+    """What a source holds of one split, whatever its rows are."""
+
+    items: tuple[K, ...]
+    notes: tuple[str, ...]
+    origin: str
+
+
 @dataclass(frozen=True)
 class ChatSplits:
     """Conversations of the three splits; `test` may be empty."""
@@ -53,15 +74,17 @@ def holds_conversations(data: DataSpec) -> bool:
 
     A text column that is named means running text. What cannot be read is said by whoever reads it.
     """
-    if data.text_column is not None:
-        return False
+    return data.text_column is None and format_of(first_columns(data)) is not None
+
+
+def first_columns(data: DataSpec) -> tuple[str, ...]:
+    """The columns of the table that data are; none where they are no table, or cannot be read."""
     source = data.source or data.train or held_out_source(data)
     try:
         files, _ = split_files(source)
-        names = _columns_of(files.get("train") or next(iter(files.values()), source))
+        return _columns_of(files.get("train") or next(iter(files.values()), source))
     except (OSError, ValueError, EOFError):  # DataError is a ValueError
-        return False
-    return format_of(names) is not None
+        return ()
 
 
 def _columns_of(source: str) -> tuple[str, ...]:
@@ -105,16 +128,22 @@ def _first_line(path: Path) -> str:
 
 
 def read_parts(source: str) -> dict[str, Part]:
+    """The conversations of one source by the splits that it names."""
+    found = read_sources(source, read_conversations)
+    return {split: Part(items.items, items.notes, items.origin) for split, items in found.items()}
+
+
+def read_sources(source: str, read: ReadTable[K]) -> dict[str, Items[K]]:
     """One source by the splits that it names: a Hugging Face data set's, or those of a column; else all under ""."""
     named = named_tables(source)
     if named is not None:
         if len(named) > 1:
-            return {name: _part(table) for name, table in named.items()}
+            return {name: _items(table, read) for name, table in named.items()}
         ((name, table),) = named.items()
-        return {split or name: part for split, part in _by_split(table).items()}
+        return {split or name: part for split, part in _by_split(table, read).items()}
     path = Path(source).expanduser()
     if not path.is_dir():
-        return _by_split(read_table(existing_file(path)))
+        return _by_split(read_table(existing_file(path)), read)
     files = sorted(p for p in path.iterdir() if p.is_file() and not p.name.startswith("."))
     kind = next((kind for kind in KINDS if any(kind_of(p) == kind for p in files)), None)
     if kind is None:
@@ -123,22 +152,22 @@ def read_parts(source: str) -> dict[str, Part]:
     left_out = len(files) - len(chosen)
     said = (f"{path}: files left out because they are not {kind}: {left_out}",) if left_out else ()
     found = {}
-    for split, parts in together({str(p): _by_split(read_table(p)) for p in chosen}).items():
-        conversations = tuple(c for part in parts for c in part.conversations)
-        found[split] = Part(conversations, (*said, *(note for part in parts for note in part.notes)), str(path))
+    for split, parts in together({str(p): _by_split(read_table(p), read) for p in chosen}).items():
+        items = tuple(item for part in parts for item in part.items)
+        found[split] = Items(items, (*said, *(note for part in parts for note in part.notes)), str(path))
     return found
 
 
-def _by_split(table: Table) -> dict[str, Part]:
+def _by_split(table: Table, read: ReadTable[K]) -> dict[str, Items[K]]:
     table, parts = split_rows(table)
     if len(parts) == 1:
-        return {split: _part(table) for split in parts}
-    return {split: _part(table.take(rows)) for split, rows in parts.items()}
+        return {split: _items(table, read) for split in parts}
+    return {split: _items(table.take(rows), read) for split, rows in parts.items()}
 
 
-def _part(table: Table) -> Part:
-    conversations, notes = read_conversations(table)
-    return Part(tuple(conversations), tuple(notes), table.origin)
+def _items(table: Table, read: ReadTable[K]) -> Items[K]:
+    items, notes = read(table)
+    return Items(tuple(items), tuple(notes), table.origin)
 
 
 # Splits ---------------------------------------------------------------------------------------------
@@ -161,13 +190,13 @@ def load_conversations(data: DataSpec) -> ChatSplits:
     splits = {name: given[name].conversations if name in given else () for name in ("train", "validation", "test")}
     origin = given["train"].origin
     if missing := {1: ("validation", "test")}.get(len(given), () if "validation" in given else ("validation",)):
-        splits |= _cut(splits["train"], missing)
+        splits |= cut_items(splits["train"], missing)
         sizes = ", ".join(f"{name} {len(splits[name]):,}" for name in ("train", *missing))
         said.append(f"{origin}: cut into {sizes} conversations")
     if not splits["test"]:
         said.append(NO_TEST)
     for name in ("validation", "test"):
-        said += _duplicates(splits["train"], splits[name], name)
+        said += duplicates(splits["train"], splits[name], name, "conversations have the first prompt and answer")
     for name, least in {"train": LEAST_TRAIN, "validation": LEAST_HELD_OUT}.items():
         if len(splits[name]) < least:
             raise DataError(
@@ -177,8 +206,8 @@ def load_conversations(data: DataSpec) -> ChatSplits:
     return ChatSplits(**splits, notes=tuple(dict.fromkeys(said)), fingerprint=_fingerprint(splits))
 
 
-def _cut(train: Sequence[Conversation], wanted: Sequence[str]) -> dict[str, tuple[Conversation, ...]]:
-    """Whole conversations in the order of their hash, equal ones together; in each split in the order of the source."""
+def cut_items(train: Sequence[K], wanted: Sequence[str]) -> dict[str, tuple[K, ...]]:
+    """Whole items in the order of their hash, equal ones together; in each split in the order of the source."""
     ordered = sorted((_hash(conversation.key()), i) for i, conversation in enumerate(train))
     groups = [[i for _, i in group] for _, group in groupby(ordered, key=lambda pair: pair[0])]
     share = SHARE if len(train) >= ENOUGH else SMALL_SHARE
@@ -192,13 +221,14 @@ def _cut(train: Sequence[Conversation], wanted: Sequence[str]) -> dict[str, tupl
     return {name: tuple(train[i] for i in sorted(members[name])) for name in names}
 
 
-def _duplicates(train: Sequence[Conversation], other: Sequence[Conversation], name: str) -> list[str]:
+def duplicates(train: Sequence[K], other: Sequence[K], name: str, what: str) -> list[str]:
+    """What is to be said of items of another split whose key is one of the training split's."""
     seen = Counter(conversation.key() for conversation in train)
     repeated = [conversation for conversation in other if conversation.key() in seen]
     if not repeated:
         return []
     return [
-        f"{name}: {len(repeated):,} of {len(other):,} conversations have the first prompt and answer of one in train "
+        f"{name}: {len(repeated):,} of {len(other):,} {what} of one in train "
         f"(first: {repeated[0].where}); on these it measures memory"
     ]
 

@@ -80,7 +80,7 @@ class ChatDomain:
                     f"the {part} split has {len(there)} conversations that can be trained on, at least {least} are "
                     f"needed ({'; '.join(notes)})"
                 )
-        self.closing = self._closing()
+        self.closing = closing_token(self.train, self._special)
         ends = tuple(dict.fromkeys(token for token in (self.closing, maker.end) if token is not None))
         room = self.scored_context + MOST_NEW_TOKENS
         room = min(room, maker.longest_context or room)
@@ -103,11 +103,6 @@ class ChatDomain:
         self.train: tuple[Encoded, ...] = tuple(examples)
         self.order = PackingOrder([e.length for e in examples], context, packed=self._maker.packs)
         return [f"train: {note}" for note in notes]
-
-    def _closing(self) -> int | None:
-        """The token that ends the assistant's turns, if they have one."""
-        last = Counter(int(e.tokens[np.flatnonzero(e.trained)[-1]]) for e in self.train)
-        return next((token for token, _ in last.most_common() if token in self._special), None)
 
     def _said(self) -> str:
         trained = sum(int(e.trained.sum()) for e in self.train)
@@ -223,7 +218,7 @@ class ChatDomain:
     def export(self, model: nn.Module, folder: Path, card: str) -> str:
         self._maker.write(model, folder)
         self._maker.hub_tokenizer.save_pretrained(folder)
-        _stop_at(folder, self.closing)
+        stop_at(folder, self.closing)
         about = {"conversations": True, "train_on": self._train_on, "context": self.scored_context}
         about |= self.judge.record
         write_task(folder, "text-generation", about)
@@ -240,7 +235,13 @@ def lost_on_unknown(maker: Maker) -> Floats:
     return lost
 
 
-def _stop_at(folder: Path, closing: int | None) -> None:
+def closing_token(examples: Sequence[Encoded], special: NDArray[np.int32]) -> int | None:
+    """The token that ends the assistant's turns, if they have one."""
+    last = Counter(int(e.tokens[np.flatnonzero(e.trained)[-1]]) for e in examples)
+    return next((token for token, _ in last.most_common() if token in special), None)
+
+
+def stop_at(folder: Path, closing: int | None) -> None:
     """Let whoever generates with the exported model stop where the assistant's turn is closed."""
     path = folder / "generation_config.json"
     if closing is None or not path.is_file():

@@ -38,9 +38,9 @@ class ChatTemplate:
         self.notes: tuple[str, ...] = ()
         added = tokenizer.backend_tokenizer.get_added_tokens_decoder().values()
         marks = [token.content for token in added if token.special]
-        end = MARKS[1] if MARKS[1] in tokenizer.get_vocab() else tokenizer.eos_token or MARKS[1]
+        end = _end(tokenizer)
         default = default_template(end)
-        self.given = tokenizer.chat_template not in (None, "", default)
+        self.given = has_template(tokenizer)
         if not self.given and not all(conversation.completion for conversation in conversations):
             tokenizer.chat_template = default
             marks += [MARKS[0], end]
@@ -109,6 +109,16 @@ class ChatTemplate:
                 )
             spans.append(Span(start, at + len(content), limit))
         return whole, spans
+
+
+def has_template(tokenizer: Any) -> bool:
+    """Whether a tokenizer has a chat template of its own, not the one that is given here."""
+    return tokenizer.chat_template not in (None, "", default_template(_end(tokenizer)))
+
+
+def _end(tokenizer: Any) -> str:
+    """The token that ends a turn of the default template."""
+    return MARKS[1] if MARKS[1] in tokenizer.get_vocab() else str(tokenizer.eos_token or MARKS[1])
 
 
 def default_template(end: str) -> str:

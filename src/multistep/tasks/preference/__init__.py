@@ -1,0 +1,1 @@
+"""Preferences: of two answers to a prompt, the one that was chosen."""
