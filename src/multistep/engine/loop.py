@@ -280,7 +280,9 @@ class Run:
         learner = trials.learner
         base = self.history.base
         tested = self.history.phase.started.facts.test_tokens > 0
-        if tested and base and base.checkpoints and base.trial.id != leader.trial and self.history.base_test is None:
+        if base and not (base.checkpoints and trials.has(base.checkpoints[-1].id)):
+            base = None  # of a phase that another run has done and gone on from, without it
+        if tested and base and base.trial.id != leader.trial and self.history.base_test is None:
             trials.stand_at(base.checkpoints[-1].id, base.trial.id)
             yield trials.evaluate(base.trial.id, "test", sample=False)
         trials.stand_at(leader.checkpoint, leader.trial)

@@ -17,6 +17,7 @@ from typing import Any
 from multistep.core.choice.allowance import fixed_steps
 from multistep.core.values.events import (
     BaselineScored,
+    CheckpointSaved,
     Entry,
     Evaluated,
     Event,
@@ -26,6 +27,7 @@ from multistep.core.values.events import (
     PhaseStarted,
     RunInterrupted,
     RunResumed,
+    TrialStarted,
     VerdictGiven,
 )
 from multistep.core.values.history import History, fold
@@ -187,6 +189,10 @@ def _take_files(events: Sequence[Event], sibling: RunDirectory, directory: RunDi
     sync(directory.evaluations)
     checkpoints = Checkpoints(directory.checkpoints)
     needed = {name for name in (*heads, leader.checkpoint if leader else None) if name}
+    bases = {e.trial.id for e in events if isinstance(e, TrialStarted) and e.trial.kind == "base"}
+    for saved in (e.id for e in events if isinstance(e, CheckpointSaved) and e.trial in bases):
+        if (sibling.checkpoints / saved).is_dir():  # it goes with its phase, unless that was the last
+            checkpoints.take(saved, sibling.checkpoints / saved)
     return all(checkpoints.take(name, sibling.checkpoints / name) for name in needed)
 
 

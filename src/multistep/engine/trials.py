@@ -67,6 +67,10 @@ class TrialRunner:
     def history(self) -> History:
         return self._journal.history
 
+    def has(self, checkpoint: str) -> bool:
+        """Whether a checkpoint is still there."""
+        return self._checkpoints.find(checkpoint) is not None
+
     def stand_at(self, checkpoint: str, trial: str) -> None:
         """Have the learner in the state of a checkpoint that this trial saved."""
         if self._at != checkpoint:
