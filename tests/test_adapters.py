@@ -157,7 +157,7 @@ def test_weights_in_four_bits_come_out_as_what_was_trained(tmp_path: Path, monke
     """In training mode alone, for which its CPU form is right too."""
     pytest.importorskip("bitsandbytes")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    sizes = {"hidden_size": 64, "intermediate_size": 64, "num_key_value_heads": 2}
+    sizes: dict[str, Any] = {"hidden_size": 64, "intermediate_size": 64, "num_key_value_heads": 2}
     made = learner(maker(**sizes))
     made.initial(replace(LORA, adapter="qlora"), 0)
     layer: Any = made._model.get_submodule("model.layers.0.mlp.up_proj.base_layer")
