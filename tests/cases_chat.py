@@ -8,10 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from corpora import OBJECTS, SUBJECTS, VERBS
 
+from multistep.core.evidence.answers import token_f1
+from multistep.core.evidence.metric import Evaluation
 from multistep.core.values.plan import DataSpec
+from multistep.tasks.prediction import Prediction
 
 CHATML = (
     "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}{% endfor %}"
@@ -76,3 +80,19 @@ def write(folder: Path) -> DataSpec:
                 file.write(json.dumps(row) + "\n")
     train, validation, test = (str(folder / f"{split}.jsonl") for split in SIZES)
     return DataSpec(train=train, validation=validation, test=test)
+
+
+def _first_turns(folder: Path) -> list[tuple[str, str]]:
+    rows = [json.loads(line)["messages"] for line in (folder / "test.jsonl").read_text(encoding="utf-8").splitlines()]
+    return [(row[0]["content"], row[1]["content"]) for row in rows]
+
+
+def inputs(folder: Path) -> list[str]:
+    return [prompt for prompt, _ in _first_turns(folder)]
+
+
+def agree(predictions: Sequence[Prediction], table: Evaluation, folder: Path) -> bool:
+    """What is answered is what was scored."""
+    answers = [reference for _, reference in _first_turns(folder)]
+    found = [token_f1(str(p.output), answer) for p, answer in zip(predictions, answers, strict=True)]
+    return bool(np.allclose(found, table.columns["token_f1"]))

@@ -78,6 +78,7 @@ RICH: dict[str, dict[str, Any]] = {
     "smoothing-down": {"label_smoothing": 0.1},
     "augmentation-down": {"augmentation": 0.5},
     "sharpness-off": {"sharpness": 0.05},
+    "rank-up": {"adapter": "lora"},
     "unfreeze": {"frozen": ("a*", "b*")},
     "optimizer-muon": {"optimizer": "adamw"},
 }
@@ -310,6 +311,7 @@ def test_a_move_changes_what_it_says_and_nothing_else(name: str) -> None:
         augmentation=0.5,
         sharpness=0.05 if name == "sharpness-off" else 0.0,
         frozen=("a*", "b*"),
+        adapter="lora",
     )
     settings = ("dropout", "label_smoothing", "augmentation", "context")
     names = tuple(move.removeprefix("optimizer-") for move in MOVES if move.startswith("optimizer-"))

@@ -19,6 +19,7 @@ Tokens = Sequence[int]
 CACHE_BYTES = 2**28  # of keys and values held at once, on a CPU; eight times that on other devices
 MOST_ROWS = 64  # of a batch; more rows make a step slower without making a token cheaper
 PLAIN_TOKENS = 2048  # of a batch that is read without a cache
+LEAST_FOR_ANSWERS = 4  # the share of a context, that prompts leave to answers at least
 SPARE_TOKENS = 8  # beyond the longest reference, so that an answer that is a little longer ends by itself
 MOST_NEW_TOKENS = 512  # of any answer that is scored
 USER, ASSISTANT = "Quousque tandem?", "Patientia nostra."  # what a template is asked with; no template holds these
@@ -37,11 +38,12 @@ def generate(
     """What the model writes after each prompt, up to the first of `ends`, which is left out; `most_new` tokens at most.
 
     Temperature 0 takes the likeliest token; above, tokens are drawn as the model's own generation settings say, from
-    `seed`. Of prompts that leave no room in a `context` of so many tokens, the end is read. The model is left in the
-    mode that it was in, and the random state as it was.
+    `seed`. In a `context` of so many tokens prompts come first: an answer has what they leave, at least a quarter, for
+    which the end of a longer prompt is read. The model is left in the mode that it was in, and the random state as it
+    was.
     """
-    most_new = min(most_new, context - 1)
-    prompts = [list(prompt)[-(context - most_new) :] for prompt in prompts]
+    least_new = min(most_new, max(1, context // LEAST_FOR_ANSWERS))
+    prompts = [list(prompt)[-(context - least_new) :] for prompt in prompts]
     if not all(prompts):
         raise ValueError("a prompt holds no token; begin it with the token that stands before texts")
     write = _by_transformers if hasattr(model, "generate") else _plainly
@@ -53,7 +55,8 @@ def generate(
         with torch.inference_mode(), torch.random.fork_rng([device] if device.type == "cuda" else []):
             torch.manual_seed(seed)
             for rows in batches([len(p) for p in prompts], most_new, rows_at_once(model)):
-                written = write(model, [prompts[i] for i in rows], tuple(ends), most_new, temperature, device)
+                room = min(most_new, context - max(len(prompts[i]) for i in rows))
+                written = write(model, [prompts[i] for i in rows], tuple(ends), room, temperature, device)
                 for row, tokens in zip(rows, written, strict=True):
                     answers[row] = _until(tokens, ends)
     finally:

@@ -33,14 +33,17 @@ class ChatTemplate:
     """Writes conversations as one tokenizer (of transformers) asks for; `notes` says where that is not its own way."""
 
     def __init__(self, tokenizer: Any, conversations: Sequence[Conversation] = ()) -> None:
-        """A tokenizer without a template is given the default one, unless all there is are prompts and completions."""
+        """A tokenizer without a template is given the default one, unless all there is are prompts and completions.
+
+        Without conversations it is for use: whatever template the tokenizer has is the one that was trained with.
+        """
         self.tokenizer = tokenizer
         self.notes: tuple[str, ...] = ()
         added = tokenizer.backend_tokenizer.get_added_tokens_decoder().values()
         marks = [token.content for token in added if token.special]
         end = _end(tokenizer)
         default = default_template(end)
-        self.given = has_template(tokenizer)
+        self.given = has_template(tokenizer) if conversations else bool(tokenizer.chat_template)
         if not self.given and not all(conversation.completion for conversation in conversations):
             tokenizer.chat_template = default
             marks += [MARKS[0], end]
