@@ -216,11 +216,15 @@ def test_a_template_that_rewrites_what_stands_before_is_refused() -> None:
 
 
 def test_a_model_without_template_has_a_stated_default_or_plain_text() -> None:
-    hub = tokenizer(None)
-    (found,), _ = encoded([of(("user", "a"), ("assistant", "b"))], hub)
+    hub, talk = tokenizer(None), of(("user", "a"), ("assistant", "b"))
+    (found,), _ = encoded([talk], hub)
     assert hub.decode(found.tokens) == "<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\nb<|im_end|>\n"
     assert trained_text(found, hub) == "b<|im_end|>"
-    assert hub.chat_template, "so that what is exported has it"
+    assert not hub.chat_template, "phases share it, and a run that goes on opens the last alone"
+    exported = ChatTemplate(hub, [talk]).tokenizer
+    again = ChatTemplate(exported, [of(("user", "a"), ("assistant", "b"), completion=True)])
+    assert again.given, "what learnt the default template is asked and scored in it, whatever the data"
+    assert not again.notes
     base = tokenizer(None, marks=())
     template = ChatTemplate(base, [of(("user", "a"), ("assistant", "b"))])
     assert (

@@ -14,8 +14,10 @@ from tiny_chat import tiny_llama, tiny_tokenizer, write_tiny_chat
 import multistep as package
 from multistep.core.values.tasks import TASKS
 from multistep.errors import DataError, PlanError
+from multistep.tasks.chat.conversation import Conversation, Turn
 from multistep.tasks.chat.generate import generate
 from multistep.tasks.chat.talk import Pieces, Talk, Writer, load_writer
+from multistep.tasks.chat.template import ChatTemplate
 from multistep.tasks.folders import write_task
 
 
@@ -52,6 +54,14 @@ def test_each_line_of_a_pipe_is_a_turn(tmp_path: Path) -> None:
     assert error == "what was said is forgotten\n"
     out, _ = piped(tmp_path, "hello", "model", "--temperature=0", "--tokens=12", "--system", "Be brief.")
     assert out == expected([("system", "Be brief."), ("user", "hello")], 12) + "\n", "streamed, it is the same text"
+
+
+def test_a_model_that_was_given_the_default_template_is_asked_in_it(tmp_path: Path) -> None:
+    write_tiny_chat(tmp_path, template=None)
+    talk = Conversation((Turn("user", "hi"), Turn("assistant", "yo")))
+    ChatTemplate(tiny_tokenizer(None), [talk]).tokenizer.save_pretrained(tmp_path)
+    write_task(tmp_path, "text-generation", {"conversations": True})
+    assert package.predict(tmp_path, ["hello"], tokens=12)[0].output == expected([("user", "hello")], 12)
 
 
 def test_a_model_that_was_not_trained_on_conversations_says_so(

@@ -217,7 +217,7 @@ class ChatDomain:
 
     def export(self, model: nn.Module, folder: Path, card: str) -> str:
         self._maker.write(model, folder)
-        self._maker.hub_tokenizer.save_pretrained(folder)
+        self.template.tokenizer.save_pretrained(folder)  # with the default template, where it was given that
         stop_at(folder, self.closing)
         about = {"conversations": True, "train_on": self._train_on, "context": self.scored_context}
         about |= self.judge.record

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,19 +34,18 @@ class ChatTemplate:
     """Writes conversations as one tokenizer (of transformers) asks for; `notes` says where that is not its own way."""
 
     def __init__(self, tokenizer: Any, conversations: Sequence[Conversation] = ()) -> None:
-        """A tokenizer without a template is given the default one, unless all there is are prompts and completions.
+        """Without a template there is the default one, unless all there is are prompts and completions.
 
-        Without conversations it is for use: whatever template the tokenizer has is the one that was trained with.
+        The tokenizer that was given stays as it is: phases share it, and each is what it would be by itself.
         """
-        self.tokenizer = tokenizer
+        self.tokenizer = copy.copy(tokenizer)
         self.notes: tuple[str, ...] = ()
         added = tokenizer.backend_tokenizer.get_added_tokens_decoder().values()
         marks = [token.content for token in added if token.special]
         end = _end(tokenizer)
-        default = default_template(end)
-        self.given = has_template(tokenizer) if conversations else bool(tokenizer.chat_template)
+        self.given = bool(tokenizer.chat_template)
         if not self.given and not all(conversation.completion for conversation in conversations):
-            tokenizer.chat_template = default
+            self.tokenizer.chat_template = default_template(end)
             marks += [MARKS[0], end]
             self.given = True
             self.notes = (
@@ -115,8 +115,8 @@ class ChatTemplate:
 
 
 def has_template(tokenizer: Any) -> bool:
-    """Whether a tokenizer has a chat template of its own, not the one that is given here."""
-    return tokenizer.chat_template not in (None, "", default_template(_end(tokenizer)))
+    """Whether a tokenizer has a chat template of its own."""
+    return bool(tokenizer.chat_template)
 
 
 def _end(tokenizer: Any) -> str:
