@@ -215,6 +215,17 @@ def test_a_template_that_rewrites_what_stands_before_is_refused() -> None:
         )
 
 
+def test_an_answer_that_the_template_spells_before_it_is_found_where_it_stands() -> None:
+    thinking = CHATML.replace(
+        "+ m['content']", "+ ('<think>\n\n</think>\n\n' if loop.last and m['role'] == 'assistant' else '') + m['content']"
+    )
+    for answer in ("t", "think", "<", "\u4f60"):
+        hub = tokenizer(thinking)
+        (found,), notes = encoded([of(("user", "a"), ("assistant", answer))], hub)
+        assert trained_text(found, hub) == f"<think>\n\n</think>\n\n{answer}<|im_end|>"
+        assert not notes
+
+
 def test_a_model_without_template_has_a_stated_default_or_plain_text() -> None:
     hub, talk = tokenizer(None), of(("user", "a"), ("assistant", "b"))
     (found,), _ = encoded([talk], hub)

@@ -56,7 +56,8 @@ class ChatTemplate:
             self.notes = ("the model has no chat template: prompt and completion are written one after the other",)
         # Longest first, or one that begins another would hide it.
         ordered = sorted({mark for mark in marks if mark}, key=len, reverse=True)
-        self._marks = re.compile("|".join(map(re.escape, ordered)) or "$^")
+        any_mark = "|".join(map(re.escape, ordered)) or "$^"
+        self._marks, self._closed = re.compile(any_mark), re.compile(rf"\s*(?:{any_mark})")
 
     def spells_marks(self, conversation: Conversation) -> bool:
         """Whether a turn's text would be read as the end of a turn, or as some other token of the model's own."""
@@ -101,10 +102,10 @@ class ChatTemplate:
         spans = []
         for i, start, limit in zip(mine, starts, [*starts[1:], len(whole)], strict=True):
             content = turns[i].content
-            at = whole.find(content, start, limit)
+            at = self._find(content, whole, start, limit)
             if at < 0:
                 content = content.strip()  # as many templates do
-                at = whole.find(content, start, limit)
+                at = self._find(content, whole, start, limit)
             if at < 0:
                 raise DataError(
                     f"{where}: the model's chat template does not write turn {i + 1} as it stands; use a model with "
@@ -112,6 +113,15 @@ class ChatTemplate:
                 )
             spans.append(Span(start, at + len(content), limit))
         return whole, spans
+
+    def _find(self, content: str, whole: str, start: int, limit: int) -> int:
+        """Where a turn's text stands; -1 if nowhere. First where a mark closes it: "<think>" holds an answer "t"."""
+        first = at = whole.find(content, start, limit)
+        while at >= 0:
+            if self._closed.match(whole, at + len(content)):
+                return at
+            at = whole.find(content, at + 1, limit)
+        return first
 
 
 def has_template(tokenizer: Any) -> bool:
