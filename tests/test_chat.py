@@ -217,7 +217,8 @@ def test_a_template_that_rewrites_what_stands_before_is_refused() -> None:
 
 def test_an_answer_that_the_template_spells_before_it_is_found_where_it_stands() -> None:
     thinking = CHATML.replace(
-        "+ m['content']", "+ ('<think>\n\n</think>\n\n' if loop.last and m['role'] == 'assistant' else '') + m['content']"
+        "+ m['content']",
+        "+ ('<think>\n\n</think>\n\n' if loop.last and m['role'] == 'assistant' else '') + m['content']",
     )
     for answer in ("t", "think", "<", "\u4f60"):
         hub = tokenizer(thinking)

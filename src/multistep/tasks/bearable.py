@@ -18,19 +18,20 @@ Splits = TypeVar("Splits", bound=TextSplits | ChatSplits)
 LOOKED_AT = 20_000  # characters, for how many of them a token has
 
 
-def bearable(splits: Splits, most: Callable[[str], int | None], tokenizer: Tokenizer) -> Splits:
+def bearable(splits: Splits, most: Callable[[str], int | None], tokenizer: Tokenizer, around: int = 0) -> Splits:
     """The splits with as many tokens of the held-out ones as `most` says for each, and a note on what was left out.
 
     Of a running text the beginning stays, of documents and conversations some that are drawn by lot, always the same.
+    `around` are tokens that a chat template writes beside the text of each.
     """
     for name in ("validation", "test"):
         parts: Sequence[str | Conversation] = getattr(splits, name)
         limit = most(name)
         sizes = [len(text) for text in map(_text, parts)]
-        if limit is None or sum(sizes) <= limit:  # no token has less than a byte, and few less than a character
+        if limit is None or not sizes:
             continue
-        share = limit * _characters_per_token([_text(part) for part in parts], tokenizer) / sum(sizes)
-        if share >= 1:
+        tokens = sum(sizes) / _characters_per_token([_text(part) for part in parts], tokenizer) + around * len(parts)
+        if (share := limit / max(1.0, tokens)) >= 1:
             continue
         if len(parts) == 1 and isinstance(text := parts[0], str):
             kept: tuple[str | Conversation, ...] = (text[: int(share * len(text))],)

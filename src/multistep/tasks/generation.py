@@ -23,7 +23,7 @@ from multistep.tasks.bearable import bearable
 from multistep.tasks.chat.conversation import ROLES, Conversation
 from multistep.tasks.chat.load import ChatSplits, holds_conversations, load_conversations
 from multistep.tasks.chat.task import ChatDomain
-from multistep.tasks.chat.template import MARKS, has_template
+from multistep.tasks.chat.template import MARKS, has_template, tokens_around
 from multistep.tasks.machine import device_name, versions_of
 from multistep.tasks.preference.load import PairSplits, holds_pairs, load_pairs
 from multistep.tasks.preference.preset import PAIRS, preference_recipe
@@ -94,7 +94,8 @@ class TextWorkshop:
         parameters = sum(p.numel() for p in maker.build(plan.seed).parameters())
         if maker.pretrained and not isinstance(splits, PairSplits):
             most = functools.partial(most_scored, plan, parameters=parameters, device=device)
-            splits = bearable(splits, most, maker.tokenizer)
+            around = tokens_around(maker.hub_tokenizer) if isinstance(splits, ChatSplits) else 0
+            splits = bearable(splits, most, maker.tokenizer, around)
         given = dict(plan.phase(phase).recipe)
         match splits:
             case TextSplits():

@@ -113,6 +113,12 @@ def _looks(phase: PhaseRecord) -> list[float]:
     return [r.evaluate_seconds for t in phase.trials.values() for r in t.windows if r.evaluation]
 
 
+def look_seconds(phase: PhaseRecord) -> float:
+    """What a look at the sample takes: as seen, or as scoring so many tokens would."""
+    seen = _looks(phase)
+    return sum(seen) / len(seen) if seen else evaluation_seconds(phase, phase.started.facts.sample_tokens)
+
+
 def guard_seconds(phase: PhaseRecord) -> float:
     """What scoring the guard's sample takes, as seen at the phase's start and after it; 0 without a guard."""
     seen = [t.guard_seconds for t in phase.trials.values() if t.guard]

@@ -87,7 +87,10 @@ def _race_steps(plan: Plan, history: History) -> float:
     is known from then on.
     """
     phase = history.phase
-    rivals = len(phase.started.facts.rivals)
+    own = phase.started.recipe.model
+    rivals = sum(
+        rival.model != own for rival in phase.started.facts.rivals
+    )  # the same model trained otherwise can wait
     if not rivals or plan.budget is None or not weighs(plan, phase.started.phase, phase.started.recipe):
         return math.inf
     if judged := plain_controls(history):

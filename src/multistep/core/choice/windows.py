@@ -10,14 +10,16 @@ from multistep.core.choice.allowance import (
     FIRST_WINDOW,
     Allowance,
     allowance,
+    look_seconds,
     probes_pay,
     scoring_is_dear,
+    seconds_per_step,
     weighs,
 )
-from multistep.core.choice.forks import next_fork
+from multistep.core.choice.forks import Fork, next_fork
 from multistep.core.choice.options import leaves_trunk
 from multistep.core.evidence.stability import Stability
-from multistep.core.values.history import History, TrialRecord
+from multistep.core.values.history import History, PhaseRecord, TrialRecord
 from multistep.core.values.plan import Plan
 from multistep.core.values.recipe import Segment
 from multistep.core.values.trial import Window
@@ -25,6 +27,7 @@ from multistep.core.values.units import Amount
 
 HOPELESS_LOOKS = 10  # as many as a curve needs before it is called stable
 FINAL_STEPS = 24  # a window so short is not divided again
+DENSE_SHARE = 1.0  # of what the training to a first fork takes, that ten looks on the way to it may cost; a guess
 LOOK_STEPS = 3  # of a window that is there for the look after it
 WHOLE = ("one-cycle", "multi-step")  # schedules that mean nothing unless they are finished
 WARMUP_OF_FORK = 4  # of the steps to the first fork, at most: a sixteenth of four epochs
@@ -123,7 +126,7 @@ def _trunk_window(plan: Plan, history: History, trial: TrialRecord, left: Allowa
         # their verdicts, and looks at little data cost more than training on it. Where the clock comes before the first
         # fork, a look could change nothing but the time that is left.
         within = left.steps_left is None or left.unmeasured or trial.step + left.steps_left >= fork.steps
-        dense = fork.pretrained and within
+        dense = fork.pretrained and within and _bears_looks(plan, history.phase, fork)
         if fork.first and dense:
             steps = max(1, min(steps, fork.trunk_steps // 11))
         if trial.step >= fork.trunk_steps:
@@ -159,6 +162,16 @@ def _trunk_window(plan: Plan, history: History, trial: TrialRecord, left: Allowa
     if recipe.schedule == "multi-step" and left.steps_left is not None and not left.unmeasured:
         segments = _stepped(segments, trial.step, trial.step + left.steps_left)
     return Window(trial.trial.id, segments, look)
+
+
+def _bears_looks(plan: Plan, phase: PhaseRecord, fork: Fork) -> bool:
+    """Whether ten looks on the way to a fork take a bearable part of its time; with a large model one may take more
+    than all the steps between.
+    """
+    speed = seconds_per_step(phase)
+    if not plan.timed or speed is None:
+        return True
+    return HOPELESS_LOOKS * look_seconds(phase) <= DENSE_SHARE * fork.steps * speed
 
 
 def _one_cycle_window(trial: TrialRecord, left: Allowance) -> Window | None:

@@ -124,6 +124,13 @@ class ChatTemplate:
         return first
 
 
+def tokens_around(tokenizer: Any) -> int:
+    """About how many tokens a template writes beside the words of a question and its answer."""
+    template = ChatTemplate(tokenizer)
+    turns = (Turn("user", "?"), Turn("assistant", "!"))
+    return len(template.tokenizer.backend_tokenizer.encode(template.render(turns, "a question and its answer")).ids) - 2
+
+
 def has_template(tokenizer: Any) -> bool:
     """Whether a tokenizer has a chat template of its own."""
     return bool(tokenizer.chat_template)
