@@ -42,7 +42,7 @@ bench: $(READY)
 	$(BIN)/python bench/speed.py
 	$(BIN)/python bench/moves.py
 	$(BIN)/python bench/probes.py
-	$(BIN)/python bench/finetune.py
+	$(BIN)/python bench/pretrained.py
 	$(BIN)/python bench/language.py
 	$(BIN)/python bench/images.py
 	$(BIN)/python bench/speech.py

