@@ -16,9 +16,11 @@ the train and the validation split. The test split is scored afterwards, outside
 folders and by one code. Conversations: the loss in nats for each trained token and, for fixed answers, how often the
 likeliest answer is the right one; "untouched" is the model before training.
 
-Memory is the peak of a run's process. Results are kept in FOLDER/results.jsonl and used again, so that a benchmark
-that was interrupted goes on; models are deleted once they are scored. Rows that need TRL, peft or accelerate, which are
-no requirements of the project, are left out with a sentence where these are missing.
+Memory is the peak of a run's process. results.jsonl has rows and tokens, too, each as who ran it counts: `multistep`
+packed rows and the tokens it learnt, TRL conversations and all tokens that are read. Results are kept in
+FOLDER/results.jsonl and used again, so that a benchmark that was interrupted goes on; models are deleted once they are
+scored. Sets that need TRL, peft or accelerate, which are no requirements of the project, are left out with a sentence
+where these are missing. Cores must be free: steps are timed once, and a rival whose core is shared later ends late.
 """
 
 import argparse
@@ -142,7 +144,7 @@ class Bench:
         sign = 1 if kind.larger else -1
         best = max(runs, key=lambda rate: (sign * runs[rate]["validation"], -runs[rate]["validation_loss"]))
         for rate in set(kind.rates) - {best, kind.rates[0]}:
-            self._delete(name, rate, 0)
+            self._delete(name, rate, 0)  # nobody will score it
         return best
 
     def known(self, what: str, name: str, rate: float | None, seed: int) -> Result | None:
@@ -220,7 +222,8 @@ def of_ours(record: Result) -> Result:
 
 def rows_so_far(bench: Bench, name: str) -> dict[str, dict[int, Result]]:
     """What is known of each way and seed, scores and the run's own numbers together."""
-    rates = {"multistep": None, **{f"rival at {rate:g}": rate for rate in kind_of(name).rates}}
+    usual, *others = kind_of(name).rates
+    rates = {"multistep": None, f"rival at {usual:g}, usual": usual, **{f"rival at {rate:g}": rate for rate in others}}
     found: dict[str, dict[int, Result]] = {way: {} for way in ("untouched", *rates)}
     for result in bench.results:
         if result["what"] == "untouched" and result["set"] == name:

@@ -7,7 +7,7 @@ from typing import Any
 
 ENCODED = ("sst2", "docstrings")
 CONVERSED = ("asked-sst2", "asked-chnsenticorp", "continued-songci")
-RUN = ("seconds", "in training", "steps", "rows", "GB")  # means; of memory the most
+RUN = ("seconds", "in training", "steps", "GB")  # means; of memory the most
 Result = dict[str, Any]
 Ways = Mapping[str, Mapping[int, Result]]  # of each way and seed
 
@@ -34,10 +34,8 @@ def kind_of(name: str) -> Kind:
 
 def print_table(sets: Mapping[str, Ways]) -> None:
     """What is known so far; wins are over the seeds that both sides have."""
-    print(
-        "| set | way | seeds | test: mean (range) | also | multistep wins | seconds | in training | steps | rows | GB |"
-    )
-    print("|---|---|---|---|---|---|---|---|---|---|---|")
+    heads = ["set", "way", "seeds", "test: mean (range)", "also", "wins of ours", *RUN]
+    print(f"| {' | '.join(heads)} |\n|{'---|' * len(heads)}")
     for name, ways in sets.items():
         for way, rows in ways.items():
             if rows:
@@ -62,7 +60,6 @@ def _cells(name: str, way: str, ways: Ways) -> list[str]:
         f"{wall:.0f}",
         f"{statistics.mean(row['train_seconds'] for row in rows) / wall:.0%}",
         f"{statistics.mean(row['steps'] for row in rows):.0f}",
-        f"{statistics.mean(row['rows'] for row in rows):.0f}",
         f"{max(row['gigabytes'] for row in rows):.1f}",
     ]
 
