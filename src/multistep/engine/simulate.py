@@ -280,7 +280,9 @@ def _draw(seed: int, step: int, recipe: Recipe) -> float:
 
 
 def _number(seed: int, step: int, recipe: Recipe) -> int:
-    return int.from_bytes(hashlib.blake2b(f"{seed} {step} {recipe}".encode(), digest_size=8).digest())
+    # A setting of preferences alone, which simulated learners leave open, must not change what all others draw.
+    told = repr(recipe).replace(", beta=None", "")
+    return int.from_bytes(hashlib.blake2b(f"{seed} {step} {told}".encode(), digest_size=8).digest())
 
 
 def simulated_history(plan: Plan, curve: Curve, machine: Machine | None = None, world: World | None = None) -> History:
