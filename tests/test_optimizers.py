@@ -314,6 +314,10 @@ def test_a_large_model_gets_adapters_and_steps_of_which_its_budget_holds_many(mo
     tokens = 600 * 2 * 6e10 / (4 * 135e6)  # 133,000
     assert large.batch_size == round(tokens / 150 / 512) == 2
     assert large.warmup_steps == int(0.1 * tokens / 1024)
+    for capable, precision in ((True, "bfloat16"), (False, "auto")):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda capable=capable: {"avx512_bf16": capable})
+        assert tuned_for(135 * 10**6, {}, "600s").precision == precision
+        assert tuned_for(10**6, {}, "600s").precision == "auto", "small ones are slower by it"
     assert tuned_for(135 * 10**6, {"batch_size": 5}, "600s", adapts=True).batch_size == 5
     assert tuned_for(135 * 10**6, {}, "40 steps", adapts=True).warmup_steps == 4
     # What cannot be trained whole gets adapters however small it is; what has no adapters is trained whole.

@@ -63,6 +63,8 @@ class TransformersMaker:
         self.settings = tuple(
             name for name, there in (("dropout", _dropouts(model)), ("context", self.context < own)) if there
         )
+        # Asked of the weights as they were loaded: adapters may hold them in bfloat16 later on.
+        self._head_is_last, self.packs = self._has_head_last(), self._can_pack()
         self.description = f"{name} ({type(model).__name__}), context {self.context}, {self.vocabulary} tokens"
 
     @functools.cached_property
@@ -105,13 +107,11 @@ class TransformersMaker:
         hidden_BTD = whole.base_model(input_ids=tokens_BT, use_cache=False, **more).last_hidden_state
         return nats_of_labels(whole.get_output_embeddings(), hidden_BTD, labels_BT, label_smoothing)
 
-    @functools.cached_property
-    def _head_is_last(self) -> bool:
+    def _has_head_last(self) -> bool:
         """Whether logits are what the output layer makes of the body's last states: some models scale or cap them."""
         return self._alike(lambda model, tokens: model.get_output_embeddings()(model.base_model(tokens)[0]))
 
-    @functools.cached_property
-    def packs(self) -> bool:
+    def _can_pack(self) -> bool:
         """Asked of the model itself: those that know no positions, or look further than they say, do not."""
         cut = PROBED // 2
         positions = torch.arange(PROBED) % cut
