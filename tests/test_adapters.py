@@ -18,8 +18,9 @@ from multistep.backends.torch.adapters import merge
 from multistep.backends.torch.learner import TorchLearner
 from multistep.backends.torch.placing import copied
 from multistep.core.choice.moves import MOVES
+from multistep.core.choice.siblings import moved
 from multistep.core.values.recipe import Recipe
-from multistep.core.values.trial import Facts
+from multistep.core.values.trial import Facts, Trial
 from multistep.errors import PlanError
 from multistep.tasks.text.causal import TransformersMaker
 from multistep.tasks.text.models import load_model
@@ -147,7 +148,8 @@ def test_the_move_to_a_higher_rank_keeps_the_function(kind: Any, tmp_path: Path)
     assert raised is not None
     assert raised.adapter_rank == 4
     two = learner()
-    two.load(tmp_path / "low", raised, 1, carry="weights")
+    control = Trial("0.round-1.control", 0, "control", "low", recipe, 0, 1e-2)
+    two.load(tmp_path / "low", raised, 1, carry=moved(control, "rank-up", raised).carry)
     assert torch.allclose(logits(two._model), logits(one._model), atol=1e-5)
     assert MOVES["rank-up"](WHOLE, FACTS) is None
     assert MOVES["rank-up"](replace(recipe, adapter_rank=200), FACTS) is None

@@ -61,7 +61,7 @@ def control_trial(plan: Plan, index: int, number: int, base: Base, length: Amoun
 
 def moved(control: Trial, name: str, recipe: Recipe) -> Trial:
     """The control's sibling under the recipe that a move makes."""
-    starts_anew = recipe.optimizer != control.recipe.optimizer or recipe.frozen != control.recipe.frozen
+    starts_anew = _state_of(recipe) != _state_of(control.recipe)
     return replace(
         control,
         id=f"{control.id.removesuffix('control')}{name}",
@@ -71,6 +71,11 @@ def moved(control: Trial, name: str, recipe: Recipe) -> Trial:
         learning_rate=recipe.learning_rate or control.learning_rate,
         carry="weights" if starts_anew else control.carry,
     )
+
+
+def _state_of(recipe: Recipe) -> tuple[object, ...]:
+    """What an optimizer's state is of: it means nothing to another optimizer, or to other weights."""
+    return (recipe.optimizer, recipe.frozen, recipe.network)
 
 
 def names_of(plan: Plan, history: History, base: Base) -> list[str]:
