@@ -63,12 +63,13 @@ def execute(
     folder: Path,
     workshop: SimulatedWorkshop | None = None,
     *,
+    reuse: bool = True,
     on_entry: Callable[[Entry], None] = lambda entry: None,
 ) -> History:
     directory = RunDirectory(folder)
     directory.create()
     workshop = workshop or Counting()
-    run = Run(wanted, directory, workshop, BudgetClock(workshop._clock.now), reuse=True)
+    run = Run(wanted, directory, workshop, BudgetClock(workshop._clock.now), reuse=reuse)
     for entry in run.entries():
         on_entry(entry)
     return run.history

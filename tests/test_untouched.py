@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from runs import POWER, Killed, plan
 from safetensors.torch import load_file
 from test_command_line import multistep
+from test_reuse import execute
 from test_text_models import maker
+
+from multistep.core.values.events import Entry
+from multistep.core.values.plan import Plan
+from multistep.engine.journal import read_entries
+from multistep.engine.learner import Learner, Readiness
+from multistep.engine.simulate import FakeClock, SimulatedWorkshop
 
 TEXT = "".join(f"The river number {i % 7} runs through valley {i % 11} to the sea. " for i in range(2500))
 
@@ -53,3 +63,47 @@ def test_a_model_that_training_makes_worse_is_left_as_it_was(tmp_path: Path, bas
     before, after = (load_file(folder / "model.safetensors") for folder in (base, tmp_path / "run" / "model"))
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+class Able(SimulatedWorkshop):
+    """Begins with weights that can do the task."""
+
+    def __init__(self) -> None:
+        super().__init__(POWER, FakeClock())
+
+    def open(self, plan: Plan, phase: int, should_stop: Callable[[], bool]) -> tuple[Learner, Readiness]:
+        learner, ready = super().open(plan, phase, should_stop)
+        facts = replace(ready.facts, pretrained=True, able=True)
+        return learner, replace(ready, facts=facts, fingerprint=str(plan.phase(phase).data))
+
+
+TWO = plan(phases=[{"until": "40 steps"}, {"until": "30 steps", "data": "other"}])
+
+
+def result(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "result.json").read_text())
+    return {key: found[key] for key in ("base", "test", "leader", "weights_sha256")}
+
+
+def test_a_run_that_takes_its_phases_from_another_scores_the_model_before_training_too(tmp_path: Path) -> None:
+    execute(TWO, tmp_path / "one", Able())
+    assert execute(TWO, tmp_path / "two", Able()).reused == (0, 1)
+    assert result(tmp_path / "one")["base"]["test"]["gain"]["improvement"] > 0.1
+    assert result(tmp_path / "one") == result(tmp_path / "two")
+
+
+def test_a_kill_anywhere_leaves_the_same_scores_before_and_after_training(tmp_path: Path) -> None:
+    execute(TWO, tmp_path / "calm", Able(), reuse=False)
+    total = sum(1 for _ in read_entries(tmp_path / "calm" / "journal.jsonl"))
+    for number in range(1, total):
+        folder, seen = tmp_path / f"killed-{number}", list[Entry]()
+
+        def count(entry: Entry, seen: list[Entry] = seen, number: int = number) -> None:
+            seen.append(entry)
+            if len(seen) == number:
+                raise Killed
+
+        with pytest.raises(Killed):
+            execute(TWO, folder, Able(), reuse=False, on_entry=count)
+        execute(TWO, folder, Able(), reuse=False)
+        assert result(folder) == result(tmp_path / "calm"), f"killed after line {number}"
