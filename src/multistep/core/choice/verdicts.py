@@ -10,6 +10,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from multistep.core.choice.guards import forgotten, holds
 from multistep.core.choice.priors import default_gain, link_of
 from multistep.core.choice.retained import standing
@@ -154,14 +156,27 @@ def paired(metric: Metric, new: Evaluation, rival: Evaluation) -> Floats:
 
 
 def _expected(metric: Metric, records: Sequence[TrialRecord], tables: Tables) -> Expected:
-    """The expected gains of these trials over the first of them."""
+    """The expected gains of these trials over the first of them.
+
+    Reckoned over the first that was trained: what tells trained ones apart is small, and would drown in what all of
+    them differ from the untouched one by, in its noise and in how little is known of it beforehand.
+    """
+    trained = next((k for k, r in enumerate(records) if r.trial.kind != "base"), 0)
+    order = [trained, *(k for k in range(len(records)) if k != trained)]
+    found = _over_first(metric, [records[k] for k in order], tables)
+    place = [order.index(k) for k in range(len(records))]
+    means = found.means[place]
+    return Expected(means - means[0], found.covariance[np.ix_(place, place)])
+
+
+def _over_first(metric: Metric, records: Sequence[TrialRecord], tables: Tables) -> Expected:
     ids = [r.trial.id for r in records]
     first = tables[ids[0]]
     unit = metric.tolerance(metric.score(first))
     judged = []
-    for record in records:
-        over = ids.index(record.over) if record.over in ids[: ids.index(record.trial.id)] else 0
-        untouched = over < len(records) and records[over].trial.kind == "base" and record is not records[over]
+    for k, record in enumerate(records):
+        over = ids.index(record.over) if record.over in ids[:k] else 0
+        untouched = k > 0 and "base" in (record.trial.kind, records[over].trial.kind)
         prior = OVER_UNTOUCHED if untouched else _prior(record, unit)
         judged.append(Judged(tables[record.trial.id], over, prior))
     loss = beside(metric, (name for name in BESIDE if all(_told(METRICS[name], tables[i]) for i in ids)))
