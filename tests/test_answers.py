@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_chat import tiny_llama, tiny_tokenizer
+from tiny_chat import CHATML, tiny_llama, tiny_tokenizer
 
 from multistep.core.evidence.answers import (
     exact_match,
@@ -20,8 +20,13 @@ from multistep.core.evidence.answers import (
     word_tokens,
 )
 from multistep.core.evidence.metric import Evaluation, beside, metric_named, scores_of
+from multistep.tasks.chat.answers import prompt_tokens
+from multistep.tasks.chat.conversation import Conversation, Turn
+from multistep.tasks.chat.encode import cut, special_tokens, write_all
 from multistep.tasks.chat.fixed import answer_columns, fixed_answers, right_answers, score_answers
 from multistep.tasks.chat.generate import batches, end_of_turn, ends_of, generate, room_for, rows_at_once
+from multistep.tasks.chat.judge import Judge
+from multistep.tasks.chat.template import ChatTemplate
 from multistep.tasks.text.lean import LeanConfig, LeanGPT
 
 
@@ -225,3 +230,57 @@ def test_the_likeliest_answer_is_held_against_the_reference() -> None:
     right = right_answers(nats, ["yes", "no"], ["yes", "no ", "no", "perhaps", "yes"])
     assert right[:4].tolist() == [1, 1, 0, 0]
     assert math.isnan(right[4]), "a model that diverged has no score"
+
+
+def test_states_that_are_no_keys_and_values_are_read_anew() -> None:
+    from transformers import MambaConfig, MambaForCausalLM
+
+    make: Any = MambaForCausalLM
+    model = make(MambaConfig(vocab_size=259, hidden_size=16, num_hidden_layers=1, bos_token_id=0, eos_token_id=0)).eval()
+    prompts, answers = prompts_of((3, 9), 259), [[5, 2], [5, 6, 2]]
+    nats = score_answers(model, prompts, answers, context=64)
+    for row, prompt in enumerate(prompts):
+        for column, answer in enumerate(answers):
+            with torch.inference_mode():
+                logits = model(torch.tensor([[*prompt, *answer]])).logits[0].log_softmax(-1)
+            expected = sum(float(logits[len(prompt) - 1 + k, token]) for k, token in enumerate(answer))
+            assert nats[row, column] == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_thought_that_the_template_writes_is_no_part_of_an_answer() -> None:
+    thinking = CHATML.replace(
+        "{{ message['content'] }}",
+        "{% if loop.last and message['role'] == 'assistant' %}<think>\n\n</think>\n\n{% endif %}{{ message['content'] }}",
+    )
+    template = ChatTemplate(tiny_tokenizer(thinking))
+    assert template.opening == "<think>\n\n</think>\n\n"
+    assert template.words_of("<think>\nWhich is it?\n</think>\n\nParis").strip() == "Paris"
+    assert template.words_of("Paris") == "Paris"
+    assert ChatTemplate(tiny_tokenizer()).words_of("a </think> b") == "a </think> b", "only where the template writes it"
+    asked = [Conversation((Turn("user", "?"), Turn("assistant", text))) for text in ("<think>x</think>\nyes", "no")]
+    judge = Judge("exact_match", template, (2,), 64, "yes", None)
+    assert judge.usual_columns(asked)["exact"].tolist() == [1, 0]
+    assert judge.room(["yes"]) == len("yes") + len(template.opening) + 8
+
+
+def test_fixed_answers_have_the_tokens_that_they_have_in_training() -> None:
+    from tokenizers import Tokenizer, models, normalizers
+    from transformers import PreTrainedTokenizerFast
+
+    made = Tokenizer(models.BPE({s: i for i, s in enumerate(["<unk>", "</s>", *"▁\n|>aegilnorstuv"])}, [], unk_token="<unk>"))
+    made.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])  # as Llama 2
+    made.add_special_tokens(["<unk>", "</s>"])
+    make: Any = PreTrainedTokenizerFast
+    hub = make(tokenizer_object=made, eos_token="</s>", unk_token="<unk>")
+    hub.chat_template = (
+        "{% for m in messages %}{{ '|' + m['role'] + '>\n' + m['content'] + eos_token }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '|assistant>\n' }}{% endif %}"
+    )
+    talk = Conversation((Turn("user", "great"), Turn("assistant", "good")))
+    template = ChatTemplate(hub)
+    (found,), _ = cut(write_all([talk], template, "assistant")[0], 64, special_tokens(hub))
+    prompt = Conversation(talk.turns[:1])
+    judge = Judge("answer_accuracy", template, (1,), 64, "good", ("good",))
+    answer = judge._answer_tokens("good", prompt)
+    assert answer == found.tokens[found.trained].tolist()
+    assert [*prompt_tokens(prompt, template), *answer] == found.tokens.tolist()

@@ -67,7 +67,7 @@ def score_answers(model: nn.Module, prompts: Sequence[Tokens], answers: Sequence
     if longest >= context or not all(prompts) or not all(answers):
         raise ValueError(f"prompts and answers hold tokens, and answers fewer than the context of {context}")
     nats_NA = np.zeros((len(prompts), len(answers)))
-    cached = hasattr(model, "generate")
+    cached = _keeps(model, int(prompts[0][0])) if prompts else False
     fitting = rows_at_once(model) if cached else lambda tokens: max(1, PLAIN_TOKENS // tokens)
     training = model.training
     model.eval()
@@ -79,6 +79,15 @@ def score_answers(model: nn.Module, prompts: Sequence[Tokens], answers: Sequence
     finally:
         model.train(training)
     return nats_NA
+
+
+def _keeps(model: Any, token: int) -> bool:
+    """Whether a model has keys and values that another text can be read behind; states of Mamba are none."""
+    if not hasattr(model, "generate"):
+        return False
+    with torch.inference_mode():
+        read = model(input_ids=torch.tensor([[token]], device=next(model.parameters()).device), use_cache=True)
+    return getattr(read, "past_key_values", None) is not None
 
 
 def _with_cache(model: Any, prompts: Sequence[Tokens], answers: Sequence[Tokens]) -> Tensor:
@@ -110,7 +119,7 @@ def _with_cache(model: Any, prompts: Sequence[Tokens], answers: Sequence[Tokens]
     return torch.stack(nats, 1)
 
 
-def _plainly(model: nn.Module, prompts: Sequence[Tokens], answers: Sequence[Tokens]) -> Tensor:
+def _plainly(model: Any, prompts: Sequence[Tokens], answers: Sequence[Tokens]) -> Tensor:
     """Prompt and answer as one text, padded on the right, which a causal model does not see."""
     device = next(model.parameters()).device
     nats = []
@@ -121,7 +130,8 @@ def _plainly(model: nn.Module, prompts: Sequence[Tokens], answers: Sequence[Toke
         for row, prompt in enumerate(prompts):
             text = [*prompt, *answer[:-1]]
             tokens_BT[row, : len(text)] = torch.tensor(text)
-        logits_BTV = model(tokens_BT.to(device))
+        read = model(tokens_BT.to(device))
+        logits_BTV = read if isinstance(read, Tensor) else read.logits
         rows = torch.arange(len(prompts))[:, None]
         labels_BT = torch.tensor([answer], device=device).expand(len(prompts), -1)
         nats.append(_nats(logits_BTV[rows, places_BT], labels_BT).sum(1))

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from multistep.tasks.chat.template import ANSWER, QUESTION
 from multistep.tasks.hub import quietly
 
 Tokens = Sequence[int]
@@ -22,7 +23,6 @@ PLAIN_TOKENS = 2048  # of a batch that is read without a cache
 LEAST_FOR_ANSWERS = 4  # the share of a context, that prompts leave to answers at least
 SPARE_TOKENS = 8  # beyond the longest reference, so that an answer that is a little longer ends by itself
 MOST_NEW_TOKENS = 512  # of any answer that is scored
-USER, ASSISTANT = "Quousque tandem?", "Patientia nostra."  # what a template is asked with; no template holds these
 
 
 def generate(
@@ -87,12 +87,12 @@ def end_of_turn(tokenizer: Any) -> int | None:
     """The special token that the chat template writes after an assistant's words; None where it writes no such."""
     if not getattr(tokenizer, "chat_template", None):
         return None
-    turns = [{"role": "user", "content": USER}, {"role": "assistant", "content": ASSISTANT}]
+    turns = [{"role": "user", "content": QUESTION}, {"role": "assistant", "content": ANSWER}]
     try:
         text = str(tokenizer.apply_chat_template(turns, tokenize=False))
     except Exception:  # a template may raise what it likes, and be of another language than it is used for
         return None
-    behind = tokenizer(text.rpartition(ASSISTANT)[2], add_special_tokens=False).input_ids
+    behind = tokenizer(text.rpartition(ANSWER)[2], add_special_tokens=False).input_ids
     return int(behind[0]) if behind and behind[0] in set(tokenizer.all_special_ids) | _added(tokenizer) else None
 
 

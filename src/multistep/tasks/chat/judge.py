@@ -82,7 +82,8 @@ class Judge:
         pairs = [opening(conversation) for conversation in conversations]
         references = [reference for _, reference in pairs]
         if self.metric in WRITTEN:
-            return answer_columns(self.write(model, [p for p, _ in pairs], self.room(references)), references)
+            written = self.write(model, [p for p, _ in pairs], self.room(references))
+            return answer_columns(written, [self.template.words_of(reference) for reference in references])
         assert self.fixed is not None, "the metric is offered where answers are fixed"
         prompts = [prompt_tokens(prompt, self.template) for prompt, _ in pairs]
         tokens = [self._answer_tokens(answer, pairs[0][0]) for answer in self.fixed]
@@ -95,18 +96,23 @@ class Judge:
         if self.metric == COMPARED:
             right = [float(reference.strip() == self.usual.strip()) for reference in references]
             return {"right_answer": np.array(right)}
-        return answer_columns([self.usual] * len(references), references) if self.wanted else {}
+        if not self.wanted:
+            return {}
+        usual, *wanted = map(self.template.words_of, (self.usual, *references))
+        return answer_columns([usual] * len(wanted), wanted)
 
     def room(self, references: Sequence[str]) -> int:
-        """How many tokens an answer may have: `room_for` these references."""
+        """How many tokens an answer may have: `room_for` these references and what the template has before them."""
         encode = self.template.tokenizer.backend_tokenizer.encode_batch
-        return room_for([encoding.ids for encoding in encode(list(references), add_special_tokens=False)])
+        texts = [self.template.opening + reference for reference in references]
+        return room_for([encoding.ids for encoding in encode(texts, add_special_tokens=False)])
 
     def write(self, model: nn.Module, prompts: Sequence[Conversation], most_new: int) -> list[str]:
         """The model's greedy answers."""
         tokens = [prompt_tokens(prompt, self.template) for prompt in prompts]
         written = generate(model, tokens, ends=self.ends, most_new=most_new, context=self.context)
-        return [str(self.template.tokenizer.decode(answer, skip_special_tokens=True)).strip() for answer in written]
+        said = [str(self.template.tokenizer.decode(answer, skip_special_tokens=True)) for answer in written]
+        return [self.template.words_of(answer).strip() for answer in said]
 
     def _answer_tokens(self, answer: str, prompt: Conversation) -> list[int]:
         """What the model has to write for this answer, up to the token that ends it."""
@@ -117,6 +123,10 @@ class Judge:
             return [*encode(answer, add_special_tokens=False).ids, *end]
         before = self.template.render(prompt.turns, prompt.where, prompt=True)
         whole = self.template.render((*prompt.turns, Turn("assistant", answer)), prompt.where)
-        tokens = list(encode(whole[len(before) :], add_special_tokens=False).ids)
+        # Encoded behind the prompt, as in training: some tokenizers begin whatever they read with a space.
+        read, begin = encode(whole, add_special_tokens=False), len(before)
+        tokens = [token for token, (start, _) in zip(read.ids, read.offsets, strict=True) if start >= begin]
+        if any(start < begin < end for start, end in read.offsets):  # no token of the prompt reaches into an answer
+            tokens = list(encode(whole[begin:], add_special_tokens=False).ids)
         closed = next((place for place, token in enumerate(tokens) if token in self.ends), len(tokens))
         return tokens[: closed + 1]

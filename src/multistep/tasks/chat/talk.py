@@ -66,7 +66,7 @@ class Writer:
         return str(self.tokenizer.decode(list(tokens), skip_special_tokens=True))
 
     def answer(self, prompts: Sequence[Messages], *, tokens: int, temperature: float, seed: int) -> list[str]:
-        """An answer to each, of at most `tokens`; of what is too long for the context the end counts."""
+        """An answer to each, of at most `tokens`, without thoughts; of what is too long for the context the end counts."""
         written = generate(
             self.model,
             [self.prompt(messages) for messages in prompts],
@@ -76,7 +76,8 @@ class Writer:
             temperature=temperature,
             seed=seed,
         )
-        return [self.decode(answer) for answer in written]
+        said = [self.decode(answer) for answer in written]
+        return [self._template.words_of(answer) for answer in said] if self.chats else said
 
 
 def load_writer(model: str) -> Writer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from multistep.tasks.chat.conversation import Conversation, Turn
 from multistep.tasks.hub import first_line
 
 MARKS = ("<|im_start|>", "<|im_end|>")  # of ChatML; what learns its tokenizer from the texts has them as tokens
+QUESTION, ANSWER = "Quousque tandem?", "Patientia nostra."  # what a template is asked with; no template holds these
 # Some templates write today's date, and a run that is resumed tomorrow must read what it read today. This is the date
 # that Llama's own template falls back on. A macro stands before what transformers defines under that name.
 SAME_DATE = "{% macro strftime_now(format) %}26 Jul 2024{% endmacro %}"
@@ -113,6 +115,23 @@ class ChatTemplate:
                 )
             spans.append(Span(start, at + len(content), limit))
         return whole, spans
+
+    @functools.cached_property
+    def opening(self) -> str:
+        """What the template writes of an answer before its words, such as an empty thought; "" where nothing."""
+        if not self.given:
+            return ""
+        ask = Turn("user", QUESTION)
+        try:
+            before, whole = self.render((ask,), "", prompt=True), self.render((ask, Turn("assistant", ANSWER)), "")
+        except DataError:  # it asks for more than a question
+            return ""
+        return whole[len(before) :].partition(ANSWER)[0] if whole.startswith(before) and ANSWER in whole else ""
+
+    def words_of(self, answer: str) -> str:
+        """An answer without the thought that the template has before it, so that answer and reference are alike."""
+        last = self.opening.split()[-1:]
+        return answer.rpartition(last[0])[2] if last else answer
 
     def _find(self, content: str, whole: str, start: int, limit: int) -> int:
         """Where a turn's text stands; -1 if nowhere. First where a mark closes it: "<think>" holds an answer "t"."""
