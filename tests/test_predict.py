@@ -17,7 +17,7 @@ from cases_images import picture, small_swin
 from cases_language import RECIPE, opinions, write_classes, write_numbers, write_several
 from PIL import Image
 from test_command_line import multistep
-from tiny_chat import tiny_llama, tiny_tokenizer, write_tiny_chat
+from tiny_chat import CHATML, tiny_llama, tiny_tokenizer, write_tiny_chat
 
 from multistep import api
 from multistep.core.values.plan import DataSpec
@@ -261,3 +261,44 @@ def test_what_is_wrong_in_a_later_piece_is_named_with_its_place(
     (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError, match=message):
         list(read_pieces(str(tmp_path / name), 2))
+
+
+def test_turns_in_every_form_are_asked_and_those_that_the_template_refuses_are_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    refuses = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+    write_tiny_chat(tmp_path / "model", template=refuses + CHATML)
+    turn = {"role": "user", "content": "hey"}
+    rows: list[object] = [
+        [turn],
+        [{"role": "user", "content": [{"type": "text", "text": "hey"}]}],
+        {"role": ["user", "assistant"], "content": ["hey", "yo"]},
+        f" [ {json.dumps(turn)}]",
+        [{"role": "system", "content": "Be brief."}, turn],
+        [{"role": "user", "content": "half \ud83d"}],
+    ]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps({"messages": row}) + "\n" for row in rows), encoding="utf-8")
+    done = api.predict_file(tmp_path / "model", tmp_path / "in.jsonl", tmp_path / "out.jsonl", tokens=8)
+    assert (done.rows, done.without) == (6, 2)
+    first, *others = [row["answer"] for row in records(tmp_path / "out.jsonl")]
+    assert first == api.predict(tmp_path / "model", ["hey"], tokens=8)[0].output
+    assert others == [first, first, first, None, None]
+    assert [row["messages"] for row in records(tmp_path / "out.jsonl")] == rows, "half a pair, too, is what it was"
+    assert "rows without an answer: 2 of 6 (first: " in caplog.messages[-1]
+    assert "in.jsonl:5: " in caplog.messages[-1]
+    assert "refuses this conversation (no system)" in caplog.messages[-1]
+
+
+def test_quotation_marks_within_a_field_and_bare_returns_keep_rows_whole(bag: Path, tmp_path: Path) -> None:
+    texts = ['5" disk, good', *(f"a film\nof part {i}" for i in range(1200)), "old\rMac"]
+    lines = ['id,text\n0,5" disk; good\n', *(f'{i},"{text}"\n' for i, text in enumerate(texts[1:], start=1))]
+    texts[0] = texts[0].replace(",", ";")
+    (tmp_path / "in.csv").write_bytes("".join(lines).encode())
+    for rows in (1, 7, 1000):
+        pieces = [piece.table for piece in read_pieces(str(tmp_path / "in.csv"), rows)]
+        assert [text for table in pieces for text in table.column("text")] == texts
+        assert [table.place(0).rsplit(":", 1)[1] for table in pieces][:2] == ["2", str(2 * rows + 1)]
+    api.predict_file(bag, tmp_path / "in.csv", tmp_path / "out.csv")
+    with (tmp_path / "out.csv").open(encoding="utf-8", newline="") as file:
+        assert [row["text"] for row in csv.DictReader(file, strict=True)] == texts
+    assert read_table(tmp_path / "out.csv").column("text") == texts

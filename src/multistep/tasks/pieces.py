@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -22,6 +24,7 @@ from multistep.tasks.tables import (
 )
 
 STDIN = "-"
+BOM = b"\xef\xbb\xbf"
 TEXT = "text"  # the column of a file that is no table: a text a line
 ALLOWED = (*TABLES, ".txt")
 
@@ -82,13 +85,22 @@ def _of_lines(path: Path, kind: str, stream: IO[bytes], raw: IO[bytes] | None, r
 
 
 def _records(stream: IO[bytes], count: int, quoting: bool) -> bytes:
-    """The next lines; in a .csv a line that ends within quotation marks goes on in the next."""
+    """The next lines; in a .csv a record that goes on within quotation marks keeps its lines together."""
     lines: list[bytes] = []
-    whole, marks = 0, 0
-    while whole < count and (line := stream.readline()):
-        lines.append(line)
-        marks += line.count(b'"') if quoting else 0
-        whole += marks % 2 == 0
+
+    def pulled() -> Iterator[str]:
+        while line := stream.readline():
+            lines.append(line)
+            yield line.removeprefix(BOM).decode("latin-1")  # commas and marks are the same bytes, whatever the rest is
+
+    source: Iterator[object] = pulled()
+    if quoting:
+        csv.field_size_limit(2**31 - 1)
+        source = csv.reader(pulled(), strict=True)  # asks for no line beyond the record's last
+    with suppress(csv.Error):  # which whoever reads the lines says, with the place
+        for _ in range(count):
+            if next(source, None) is None:
+                break
     return b"".join(lines)
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import io
 import json
 import os
 import sys
 from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from multistep.core.values.plan import DataSpec
 from multistep.core.values.tasks import TASKS
@@ -126,12 +127,19 @@ def _said(
     there = [row for row, given in enumerate(inputs) if given]
     found: list[Prediction | None] = [None] * len(table)
     reasons = {row: f"{table.place(row)}: no {predictor.unit}" for row, given in enumerate(inputs) if not given}
+    for row in [row for row in there if not _is_unicode(inputs[row])]:
+        there.remove(row)
+        reasons[row] = f"{table.place(row)}: half a surrogate pair (\\ud800 to \\udfff) in the {predictor.unit}"
     for row, said in zip(there, predictor.says([inputs[row] for row in there]) if there else (), strict=True):
         if isinstance(said, str):
             reasons[row] = f"{table.place(row)}: {said}"
         else:
             found[row] = said
     return found, [reasons[row] for row in sorted(reasons)]
+
+
+def _is_unicode(text: str) -> bool:
+    return text.isascii() or not any("\ud800" <= sign <= "\udfff" for sign in text)
 
 
 # Writing ----------------------------------------------------------------------------------------------
@@ -172,23 +180,34 @@ def _writer(stream: IO[str], output: str | None) -> Write:
             columns[_free("probability", columns)] = sure
         if kind == ".jsonl":
             for row in zip(*columns.values(), strict=True):
-                stream.write(json.dumps(dict(zip(columns, row, strict=True)), ensure_ascii=False, default=str) + "\n")
+                _write_line(stream, json.dumps(dict(zip(columns, row, strict=True)), ensure_ascii=False, default=str))
             return
-        lines: Any = csv.writer(stream, delimiter="\t" if kind == ".tsv" else ",", lineterminator="\n")
+        delimiter = "\t" if kind == ".tsv" else ","
         if not names:
             names.extend(columns)
-            lines.writerow(names)
+            _write_line(stream, _separated(names, delimiter))
         if new := [name for name in columns if name not in names]:
             raise DataError(
                 f"{table.place(0)}: here rows begin to have {quoted(new)}, which the first line of {output} does not "
                 "name; ask for a .jsonl file"
             )
-        lines.writerows(
-            [_cell(value) for value in row]
-            for row in zip(*(columns.get(name, [None] * len(table)) for name in names), strict=True)
-        )
+        for row in zip(*(columns.get(name, [None] * len(table)) for name in names), strict=True):
+            _write_line(stream, _separated([_cell(value) for value in row], delimiter))
 
     return write
+
+
+def _write_line(stream: IO[str], line: str) -> None:
+    """A line; half a surrogate pair in it is written as in JSON, \\ud83d, since UTF-8 has none."""
+    stream.write(line.encode("utf-8", "backslashreplace").decode() + "\n")
+
+
+def _separated(row: Sequence[object], delimiter: str) -> str:
+    """A row as a line, without its end."""
+    line = io.StringIO(newline="")
+    # Only what the end of a line is made of is quoted, and \r alone would be one to whoever reads the file.
+    csv.writer(line, delimiter=delimiter, lineterminator="\r\n").writerow(row)
+    return line.getvalue()[:-2]
 
 
 def _free(name: str, taken: Container[str]) -> str:

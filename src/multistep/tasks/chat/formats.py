@@ -91,7 +91,7 @@ def read_conversations(table: Table) -> tuple[list[Conversation], list[str]]:
             turns = turns[: 1 + max(i for i, turn in enumerate(turns) if turn.role == "assistant")]
         if turns[0].role == "system" and not turns[0].content.strip():
             turns = turns[1:]
-        plain = len(columns) == 2 and not isinstance(cells.values[columns[0]], list | tuple)
+        plain = len(columns) == 2 and not any(isinstance(cells.values[name], list | tuple) for name in columns)
         found.append(Conversation(tuple(turns), completion=plain, where=cells.where))
     notes = [*table.notes, f"{table.origin}: conversations from {quoted(taken)}, as {form.name} ({_override(table)})"]
     notes += [
@@ -177,9 +177,7 @@ def listed_turns(cells: Cells, column: str) -> tuple[list[Turn], str]:
             value = json.loads(value)
         except ValueError:
             raise cells.fail(f"'{column}'", value, wanted) from None
-    if isinstance(value, Mapping) and value and all(isinstance(part, list | tuple) for part in value.values()):
-        # Older data sets keep a list of turns as lists of roles and of contents.
-        value = [dict(zip(value, parts, strict=False)) for parts in zip(*value.values(), strict=False)]
+    value = turn_by_turn(value)
     if not isinstance(value, list | tuple):
         raise cells.fail(f"'{column}'", value, wanted)
     turns = []
@@ -198,13 +196,26 @@ def listed_turns(cells: Cells, column: str) -> tuple[list[Turn], str]:
     return turns, ""
 
 
-def text_of(cells: Cells, name: str, value: object) -> str:
-    """A content: a text, or a list of parts that are texts."""
+def turn_by_turn(value: object) -> object:
+    """A list of turns that older data sets keep as lists of roles and of contents; all else as it is."""
+    if isinstance(value, Mapping) and value and all(isinstance(part, list | tuple) for part in value.values()):
+        return [dict(zip(value, parts, strict=False)) for parts in zip(*value.values(), strict=False)]
+    return value
+
+
+def parts_together(value: object) -> object:
+    """The text of a content that is a list of parts, all of them texts; all else as it is."""
     if isinstance(value, list | tuple) and value:
         typed = [part for part in value if isinstance(part, Mapping) and part.get("type") == "text"]
         parts = [part.get("text") for part in typed]
         if len(parts) == len(value) and all(isinstance(part, str) for part in parts):
-            value = "".join(str(part) for part in parts)
+            return "".join(str(part) for part in parts)
+    return value
+
+
+def text_of(cells: Cells, name: str, value: object) -> str:
+    """A content: a text, or a list of parts that are texts."""
+    value = parts_together(value)
     if not isinstance(value, str):
         raise cells.fail(name, value, "a text")
     if not value.isascii() and any("\ud800" <= sign <= "\udfff" for sign in value):

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from multistep.core.values.plan import DataSpec
 from multistep.errors import DataError
-from multistep.tasks.chat.formats import ROLE_NAMES
+from multistep.tasks.chat.formats import ROLE_NAMES, parts_together, turn_by_turn
 from multistep.tasks.chat.talk import Writer
 from multistep.tasks.notes import say
 from multistep.tasks.prediction import Prediction, Predictor
 from multistep.tasks.tables import Table, quoted
 
+LIST = re.compile(r"\s*\[\s*\{")  # how a list of turns begins
 LISTS = ("messages", "conversations", "conversation")  # of turns
 PROMPTS = ("prompt", "instruction", "question", "query", "text")
 BESIDE = ("input", "context")  # what an instruction is about
@@ -24,15 +26,25 @@ AT_ONCE = 64  # rows between two looks at how far it is
 def predictor(writer: Writer, tokens: int) -> Predictor:
     """Greedy answers of at most so many tokens. An input is a prompt, or a JSON list of turns, which is answered."""
 
+    def refused(text: str) -> str:
+        """Why the template does not write these turns; "" where it does."""
+        try:
+            writer.prompt(_turns(text))
+        except DataError as error:
+            return str(error)
+        return ""
+
     def says(inputs: Sequence[str]) -> list[Prediction | str]:
-        answers = writer.answer([_turns(text) for text in inputs], tokens=tokens, temperature=0.0, seed=0)
-        return [Prediction(text, answer) for text, answer in zip(inputs, answers, strict=True)]
+        reasons = [refused(text) for text in inputs]
+        asked = [_turns(text) for text, why in zip(inputs, reasons, strict=True) if not why]
+        answers = iter(writer.answer(asked, tokens=tokens, temperature=0.0, seed=0))
+        return [why or Prediction(text, next(answers)) for text, why in zip(inputs, reasons, strict=True)]
 
     return Predictor(says, _columns, _joined, unit="prompt", name="answer", probable=False, at_once=AT_ONCE)
 
 
 def _turns(text: str) -> list[dict[str, str]]:
-    if text.lstrip().startswith("[{"):
+    if LIST.match(text):
         try:
             turns = json.loads(text)
         except ValueError:
@@ -62,11 +74,12 @@ def _columns(table: Table, data: DataSpec) -> tuple[str, ...]:
 def _joined(values: Sequence[object], _folder: Path) -> str:
     """A row's prompt, or its turns as a JSON list; without an answer at the end, which is what is asked for."""
     value = values[0]
-    if isinstance(value, str) and value.lstrip().startswith("[{"):  # a list written out in a table of texts
+    if isinstance(value, str) and LIST.match(value):  # a list written out in a table of texts
         try:
             value = json.loads(value)
         except ValueError:
             value = values[0]
+    value = turn_by_turn(value)
     if isinstance(value, list | tuple):
         turns = [_turn(item) for item in value]
         while turns and turns[-1]["role"] == "assistant":
@@ -79,7 +92,7 @@ def _joined(values: Sequence[object], _folder: Path) -> str:
 def _turn(item: Any) -> dict[str, str]:
     """A turn such as {"role": ..., "content": ...} or {"from": ..., "value": ...}. Raises DataError."""
     role = item.get("role", item.get("from")) if isinstance(item, Mapping) else None
-    content = item.get("content", item.get("value")) if isinstance(item, Mapping) else None
+    content = parts_together(item.get("content", item.get("value"))) if isinstance(item, Mapping) else None
     known = ROLE_NAMES.get(role.strip().lower()) if isinstance(role, str) else None
     if known is None or not isinstance(content, str):
         raise DataError(
