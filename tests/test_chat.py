@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -48,6 +49,15 @@ def encoded(
 
 
 # Read -----------------------------------------------------------------------------------------------
+
+
+def test_what_cannot_be_read_is_no_conversation_and_left_to_whoever_reads_it(tmp_path: Path) -> None:
+    (tmp_path / "long.csv").write_text("a" * 200_000 + ",prompt,completion\n1,2,3\n", encoding="utf-8")
+    packed = bytearray(gzip.compress(b'{"prompt": "a", "completion": "b"}\n'))
+    packed[12] ^= 0xFF
+    (tmp_path / "bad.jsonl.gz").write_bytes(packed)
+    for name in ("long.csv", "bad.jsonl.gz", "none.jsonl"):
+        assert not holds_conversations(DataSpec(source=str(tmp_path / name)))
 
 
 def test_every_form_gives_the_same_turns(tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from multistep.tasks.bearable import bearable
+from multistep.tasks.chat.conversation import Conversation, Turn
+from multistep.tasks.chat.load import ChatSplits
 from multistep.tasks.text import nats
 from multistep.tasks.text.causal import TransformersMaker
 from multistep.tasks.text.nats import IGNORED
@@ -88,3 +90,8 @@ def test_no_more_is_scored_of_held_out_text_than_the_budget_bears() -> None:
     assert found.fingerprint != splits.fingerprint
     assert bearable(splits, lambda name: 51 * tokens, TOKENIZER) is splits
     assert bearable(splits, lambda name: None, TOKENIZER) is splits
+    # Of conversations as many stay as say something, or a run on long ones would have no validation split left.
+    talk = Conversation((Turn("user", document), Turn("assistant", document)))
+    talks = ChatSplits((talk,) * 9, (talk,) * 50, (talk,) * 9, notes=(), fingerprint="mark")
+    few = bearable(talks, lambda name: tokens, TOKENIZER)
+    assert (len(few.validation), len(few.test)) == (16, 9)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 Splits = TypeVar("Splits", bound=TextSplits | ChatSplits)
+LEAST = 16  # conversations that stay; of fewer nobody could say anything, and what is too long is cut or left out
 LOOKED_AT = 20_000  # characters, for how many of them a token has
 
 
@@ -37,7 +38,10 @@ def bearable(splits: Splits, most: Callable[[str], int | None], tokenizer: Token
             kept: tuple[str | Conversation, ...] = (text[: int(share * len(text))],)
             what = f"the first {len(_text(kept[0])):,} of {len(text):,} characters are"
         else:
-            chosen = sample_of(len(parts), max(1, round(share * len(parts))))
+            least = LEAST if isinstance(parts[0], Conversation) else 1
+            if len(parts) <= least:
+                continue
+            chosen = sample_of(len(parts), max(least, round(share * len(parts))))
             kept = tuple(parts[i] for i in chosen.tolist())
             what = f"{len(kept):,} of {len(parts):,}, drawn by lot, are"
         note = f"{name}: {what} scored, since the budget bears no more; `multistep evaluate` scores all"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import functools
 import gzip
 import hashlib
+import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -83,7 +85,7 @@ def first_columns(data: DataSpec) -> tuple[str, ...]:
     try:
         files, _ = split_files(source)
         return _columns_of(files.get("train") or next(iter(files.values()), source))
-    except (OSError, ValueError, EOFError):  # DataError is a ValueError
+    except (OSError, ValueError, EOFError, csv.Error, zlib.error):  # DataError is a ValueError
         return ()
 
 
@@ -108,8 +110,6 @@ def _columns_of(source: str) -> tuple[str, ...]:
         return ()
     first = _first_line(path)
     if kind in (".csv", ".tsv"):
-        import csv
-
         return tuple(next(csv.reader([first], delimiter="\t" if kind == ".tsv" else ",")))
     import json
 
