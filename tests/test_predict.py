@@ -27,7 +27,12 @@ from multistep.engine.rundir import RunDirectory
 from multistep.engine.simulate import FakeClock
 from multistep.errors import DataError, PlanError
 from multistep.tasks import predicting
+from multistep.tasks.chat.answers import opening, prompt_tokens
+from multistep.tasks.chat.formats import read_conversations
 from multistep.tasks.chat.generate import generate
+from multistep.tasks.chat.reply import _turns, predictor
+from multistep.tasks.chat.talk import load_writer
+from multistep.tasks.chat.template import ChatTemplate
 from multistep.tasks.pieces import read_pieces
 from multistep.tasks.tables import read_table
 
@@ -302,3 +307,23 @@ def test_quotation_marks_within_a_field_and_bare_returns_keep_rows_whole(bag: Pa
     with (tmp_path / "out.csv").open(encoding="utf-8", newline="") as file:
         assert [row["text"] for row in csv.DictReader(file, strict=True)] == texts
     assert read_table(tmp_path / "out.csv").column("text") == texts
+
+
+def test_rows_are_asked_what_they_were_asked_in_training(tmp_path: Path) -> None:
+    turns = [{"role": "system", "content": ""}, {"role": "user", "content": "a\r\nb"}]
+    tables: list[dict[str, object]] = [
+        {"messages": [*turns, {"role": "assistant", "content": "c"}]},
+        {"prompt": "a\r\nb", "completion": "c"},
+        {"prompt": "not this", "context": "nor this", "instruction": "do", "input": "it", "output": "c"},
+        {"prompt": "not this", "question": "which", "answer": "c"},
+    ]
+    writer = load_writer(str(write_tiny_chat(tmp_path / "model")))
+    asks = predictor(writer, 8)
+    for number, row in enumerate(tables):
+        (tmp_path / f"{number}.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
+        table = read_table(tmp_path / f"{number}.jsonl")
+        (talk,), _ = read_conversations(table)
+        columns = asks.find_columns(table, DataSpec())
+        asked = asks.join([table.column(name)[0] for name in columns], tmp_path)
+        trained = prompt_tokens(opening(talk)[0], ChatTemplate(writer.tokenizer))
+        assert writer.prompt(_turns(asked)) == trained

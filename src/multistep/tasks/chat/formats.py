@@ -43,6 +43,11 @@ class Format:
         chosen = [next((known[n] for n in group if n in known), None) for group in (self.prompt, self.answer) if group]
         return None if None in chosen else tuple(name for name in chosen if name is not None)
 
+    def beside(self, names: Sequence[str]) -> str | None:
+        """The column of a table, if it has one, whose text stands below the prompt."""
+        known = {name.strip().lower(): name for name in names}
+        return next((known[name] for name in self.more if name in known), None)
+
 
 # The most telling first: sets of conversations often repeat their first turn in a column 'prompt'.
 FORMATS = (
@@ -73,7 +78,7 @@ def read_conversations(table: Table) -> tuple[list[Conversation], list[str]]:
     _require_one_form(table, form)
     columns = form.columns(table.names)
     assert columns is not None, "the form was found by its columns"
-    more = next((name for name in table.names if name.strip().lower() in form.more), None)
+    more = form.beside(table.names)
     taken = [*columns, *([more] if more else [])]
     values = [table.column(name) for name in taken]
     found: list[Conversation] = []

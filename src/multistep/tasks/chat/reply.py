@@ -10,7 +10,7 @@ from typing import Any
 
 from multistep.core.values.plan import DataSpec
 from multistep.errors import DataError
-from multistep.tasks.chat.formats import ROLE_NAMES, parts_together, turn_by_turn
+from multistep.tasks.chat.formats import ROLE_NAMES, format_of, parts_together, turn_by_turn
 from multistep.tasks.chat.talk import Writer
 from multistep.tasks.notes import say
 from multistep.tasks.prediction import Prediction, Predictor
@@ -60,7 +60,10 @@ def _columns(table: Table, data: DataSpec) -> tuple[str, ...]:
     if data.text_column is not None:
         table.column(data.text_column)  # says what is allowed
         return (data.text_column,)
-    found = next((names[name] for name in (*LISTS, *PROMPTS) if name in names), None)
+    form = format_of(table.names)  # with answers beside the prompts it is read as in training
+    columns = form.columns(table.names) if form else None
+    likely = next((names[name] for name in (*LISTS, *PROMPTS) if name in names), None)
+    found = columns[0] if columns else likely
     if found is None:
         raise DataError(
             f"{table.origin}: which column is the prompt? columns: {quoted(table.names)}; name it with --text-column"
@@ -84,9 +87,11 @@ def _joined(values: Sequence[object], _folder: Path) -> str:
         turns = [_turn(item) for item in value]
         while turns and turns[-1]["role"] == "assistant":
             turns.pop()
+        if turns and turns[0]["role"] == "system" and not turns[0]["content"].strip():
+            del turns[0]
         return json.dumps(turns, ensure_ascii=False) if turns else ""
     parts = [str(part) for part in values if part is not None and str(part).strip()]
-    return "\n\n".join(parts) if value is not None and str(value).strip() else ""
+    return "\n\n".join(parts).replace("\r\n", "\n") if value is not None and str(value).strip() else ""
 
 
 def _turn(item: Any) -> dict[str, str]:
@@ -99,4 +104,4 @@ def _turn(item: Any) -> dict[str, str]:
             f'{str(item)[:60]!r} is no turn; allowed: such as {{"role": "user", "content": "..."}}, of the roles '
             f"{', '.join(ROLE_NAMES)}"
         )
-    return {"role": known, "content": content}
+    return {"role": known, "content": content.replace("\r\n", "\n")}
