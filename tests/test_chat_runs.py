@@ -82,6 +82,23 @@ def test_from_nothing_the_tokenizer_has_the_marks_of_turns(tmp_path: Path) -> No
     assert any("prompt and completion are written one after the other" in note for note in ready.facts.notes)
 
 
+def test_a_phase_is_opened_alike_whether_or_not_one_was_opened_before_it(tmp_path: Path) -> None:
+    hub = tokenizer(None)
+    llama(len(hub)).save_pretrained(tmp_path / "base")
+    hub.save_pretrained(tmp_path / "base")
+    pairs = tmp_path / "pairs.jsonl"
+    rows = [{"prompt": f"{n} + {n} =", "completion": f" {2 * n}"} for n in range(100)]
+    pairs.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    talks = write(tmp_path)
+    phases = [
+        {"name": "talk", "data": {"train": talks.train, "validation": talks.validation}, "until": "4 steps"},
+        {"name": "answer", "data": str(pairs), "until": "4 steps"},
+    ]
+    plan, workshop = planned(str(pairs), str(tmp_path / "base"), phases=phases, **SETTINGS), TextWorkshop()
+    both = [workshop.open(plan, phase, lambda: False)[1] for phase in (0, 1)]
+    assert [opened(plan, phase)[1] for phase in (0, 1)] == both, "a run that goes on opens its last phase alone"
+
+
 def test_what_is_trained_on_and_how_far_follows_the_plan(tmp_path: Path, begin: str) -> None:
     talks = write(tmp_path)
     source = {"train": talks.train, "validation": talks.validation}
