@@ -236,7 +236,8 @@ def test_states_that_are_no_keys_and_values_are_read_anew() -> None:
     from transformers import MambaConfig, MambaForCausalLM
 
     make: Any = MambaForCausalLM
-    model = make(MambaConfig(vocab_size=259, hidden_size=16, num_hidden_layers=1, bos_token_id=0, eos_token_id=0)).eval()
+    sizes = {"vocab_size": 259, "hidden_size": 16, "num_hidden_layers": 1}
+    model = make(MambaConfig(**sizes, bos_token_id=0, eos_token_id=0)).eval()
     prompts, answers = prompts_of((3, 9), 259), [[5, 2], [5, 6, 2]]
     nats = score_answers(model, prompts, answers, context=64)
     for row, prompt in enumerate(prompts):
@@ -250,13 +251,14 @@ def test_states_that_are_no_keys_and_values_are_read_anew() -> None:
 def test_a_thought_that_the_template_writes_is_no_part_of_an_answer() -> None:
     thinking = CHATML.replace(
         "{{ message['content'] }}",
-        "{% if loop.last and message['role'] == 'assistant' %}<think>\n\n</think>\n\n{% endif %}{{ message['content'] }}",
+        "{% if loop.last and message['role'] == 'assistant' %}<think>\n\n</think>\n\n{% endif %}"
+        "{{ message['content'] }}",
     )
     template = ChatTemplate(tiny_tokenizer(thinking))
     assert template.opening == "<think>\n\n</think>\n\n"
     assert template.words_of("<think>\nWhich is it?\n</think>\n\nParis").strip() == "Paris"
     assert template.words_of("Paris") == "Paris"
-    assert ChatTemplate(tiny_tokenizer()).words_of("a </think> b") == "a </think> b", "only where the template writes it"
+    assert ChatTemplate(tiny_tokenizer()).words_of("a </think> b") == "a </think> b", "where the template writes it"
     asked = [Conversation((Turn("user", "?"), Turn("assistant", text))) for text in ("<think>x</think>\nyes", "no")]
     judge = Judge("exact_match", template, (2,), 64, "yes", None)
     assert judge.usual_columns(asked)["exact"].tolist() == [1, 0]
@@ -267,7 +269,8 @@ def test_fixed_answers_have_the_tokens_that_they_have_in_training() -> None:
     from tokenizers import Tokenizer, models, normalizers
     from transformers import PreTrainedTokenizerFast
 
-    made = Tokenizer(models.BPE({s: i for i, s in enumerate(["<unk>", "</s>", *"▁\n|>aegilnorstuv"])}, [], unk_token="<unk>"))
+    letters = {s: i for i, s in enumerate(["<unk>", "</s>", *"▁\n|>aegilnorstuv"])}
+    made = Tokenizer(models.BPE(letters, [], unk_token="<unk>"))
     made.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])  # as Llama 2
     made.add_special_tokens(["<unk>", "</s>"])
     make: Any = PreTrainedTokenizerFast

@@ -21,7 +21,7 @@ from multistep.engine.rundir import RunDirectory
 from multistep.engine.simulate import FakeClock
 from multistep.errors import DataError, PlanError
 from multistep.tasks.chat.task import ChatDomain
-from multistep.tasks.generation import TextWorkshop
+from multistep.tasks.writing.workshop import TextWorkshop
 
 
 def planned(data: Any, model: Any = "auto", **more: Any) -> Plan:

@@ -14,12 +14,12 @@ import pytest
 
 from multistep.engine.planfile import plan_from
 from multistep.errors import DataError, PlanError
-from multistep.tasks.generation import TextWorkshop
 from multistep.tasks.text.files import read_documents
 from multistep.tasks.text.manual import python_manual
 from multistep.tasks.text.ngram import NGram
 from multistep.tasks.text.preset import TextFacts, choose_preset
 from multistep.tasks.text.splits import load_splits
+from multistep.tasks.writing.workshop import TextWorkshop
 
 POEMS = [f"Poem {i}\nwas written on day {i * i} of a year that had {i + 300} days.\n" for i in range(200)]
 

@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from multistep.tasks.bearable import bearable
 from multistep.tasks.chat.conversation import Conversation, Turn
 from multistep.tasks.chat.load import ChatSplits
 from multistep.tasks.text import nats
@@ -17,6 +16,7 @@ from multistep.tasks.text.causal import TransformersMaker
 from multistep.tasks.text.nats import IGNORED
 from multistep.tasks.text.splits import TextSplits
 from multistep.tasks.text.tokenizer import byte_bpe_tokenizer
+from multistep.tasks.writing.bearable import bearable
 
 TOKENIZER = byte_bpe_tokenizer(["a river runs through it, and over it a bridge"], 300)
 

@@ -24,7 +24,7 @@ def workshop_for(plan: Plan) -> Workshop:
     """What opens the phases of the plan. Raises PlanError for tasks that cannot follow each other."""
     family = family_of(plan)
     if family == "text":
-        from multistep.tasks.generation import TextWorkshop
+        from multistep.tasks.writing.workshop import TextWorkshop
 
         return TextWorkshop()
     if family == "language":

@@ -66,7 +66,7 @@ class Writer:
         return str(self.tokenizer.decode(list(tokens), skip_special_tokens=True))
 
     def answer(self, prompts: Sequence[Messages], *, tokens: int, temperature: float, seed: int) -> list[str]:
-        """An answer to each, of at most `tokens`, without thoughts; of what is too long for the context the end counts."""
+        """An answer to each, of at most `tokens`, without thoughts; of what is too long the end is read."""
         written = generate(
             self.model,
             [self.prompt(messages) for messages in prompts],

@@ -1,0 +1,48 @@
+"""The recipe of a phase of text generation, and of the same model trained otherwise."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from multistep.core.values.plan import Plan
+from multistep.core.values.recipe import Recipe
+from multistep.tasks.preference.preset import preference_recipe
+from multistep.tasks.preference.task import PreferenceDomain
+from multistep.tasks.text.models import Maker
+from multistep.tasks.text.preset import default_recipe, expected_epochs
+from multistep.tasks.text.tuning import adapts, bears_all, tuned_recipe
+from multistep.tasks.writing.opened import Opened
+
+
+def rivals_of(
+    own: Recipe, plan: Plan, opened: Opened, maker: Maker, parameters: int, device: torch.device
+) -> tuple[Recipe, ...]:
+    """The same model with adapters where all of it is trained, and the other way round where memory bears it."""
+    if not adapts(maker.origin) or (own.adapter != "none" and not bears_all(parameters, device)):
+        return ()
+    adapter = "lora" if own.adapter == "none" else "none"
+    other = replace(opened, given={**opened.given, "adapter": adapter})
+    return (recipe_of(plan, other, maker, parameters, device),)
+
+
+def recipe_of(plan: Plan, opened: Opened, maker: Maker, parameters: int, device: torch.device) -> Recipe:
+    prefers = isinstance(opened.domain, PreferenceDomain)
+    if maker.pretrained or prefers:
+        tuned = tuned_recipe(
+            opened.given,
+            plan,
+            parameters=parameters,
+            own_dropout=maker.own_dropout,
+            adapts=adapts(maker.origin),
+            tokens_per_example=max(1, round(opened.tokens / opened.examples)) if prefers else opened.tokens_per_example,
+            train_tokens=opened.tokens,
+            device=device,
+            most_examples=opened.most_examples,
+        )
+        return preference_recipe(tuned, opened.given) if prefers else tuned
+    cores = torch.get_num_threads()
+    epochs = expected_epochs(plan, parameters=parameters, tokens=opened.tokens, device=device.type, cores=cores)
+    given = {"batch_size": opened.most_examples, **opened.given}
+    return default_recipe(given, architecture=maker.architecture, epochs=epochs, vocabulary=maker.vocabulary)

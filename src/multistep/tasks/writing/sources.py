@@ -1,0 +1,113 @@
+"""What a phase of text generation reads, told by its task and columns, and the model that all phases train."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from multistep.backends.torch.learner import pick_device
+from multistep.core.values.plan import DataSpec, Plan
+from multistep.errors import DataError, PlanError
+from multistep.tasks.chat.conversation import ROLES, Conversation
+from multistep.tasks.chat.load import ChatSplits, holds_conversations, load_conversations
+from multistep.tasks.chat.template import MARKS
+from multistep.tasks.preference.load import PairSplits, holds_pairs, load_pairs
+from multistep.tasks.preference.task import TASK as PREFERENCE
+from multistep.tasks.pretrained.choose import Need
+from multistep.tasks.pretrained.script import kind_of
+from multistep.tasks.pretrained.settle import operations, seconds_of
+from multistep.tasks.text.models import Maker, load_model, make_preset
+from multistep.tasks.text.preset import PRESETS, TextFacts, choose_preset
+from multistep.tasks.text.splits import TextSplits, load_splits
+
+CHARACTERS_A_TOKEN = 4.0  # about
+LEAST_TOKENS = 25_000  # that tuning a language model must be able to read: some fifty steps of 512
+GUARD_TRAIN, GUARD_TRAIN_CHARACTERS = 2000, 1_000_000  # conversations or characters, for what follows from lengths
+CHAT_CONTEXT = 512  # of a model from nothing, whose positions end somewhere; rows are as long as conversations ask for
+
+
+def read_splits(data: DataSpec, task: str = "text-generation") -> TextSplits | ChatSplits | PairSplits:
+    if task == PREFERENCE:
+        return load_pairs(data)
+    if holds_conversations(data):
+        return load_conversations(data)
+    if data.text_column is None and holds_pairs(data):
+        raise DataError(
+            f"{data}: these are pairs of a chosen and a rejected answer; learn from them by task: preference, or name "
+            "a column of running text with data.text_column"
+        )
+    source: str | dict[str, str]
+    if data.source:
+        source = data.source
+    else:
+        named = {"train": data.train, "validation": data.validation, "test": data.test}
+        source = {name: path for name, path in named.items() if path}
+    splits = load_splits(source, text_column=data.text_column)
+    if not splits.validation:
+        raise DataError(f"{data}: the validation split is empty; give more text")
+    return splits
+
+
+def earlier_turns(plan: Plan, phase: int) -> tuple[Conversation, ...]:
+    """What earlier phases learnt turns from: preferences are written as those were, also where a run is resumed."""
+    data = [plan.phase(i).data for i in range(phase) if plan.phase(i).task != PREFERENCE]
+    parts = [read_splits(source) for source in dict.fromkeys(data) if source]
+    return tuple(conversation for part in parts if isinstance(part, ChatSplits) for conversation in part.train)
+
+
+def shortened(splits: TextSplits) -> TextSplits:
+    """The same held-out texts beside little to train on, which nobody reads."""
+    kept, left = list[str](), GUARD_TRAIN_CHARACTERS
+    for text in splits.train:
+        kept.append(text[:left])
+        left -= len(kept[-1])
+        if left <= 0:
+            break
+    return replace(splits, train=tuple(kept))
+
+
+def need(plan: Plan, splits: TextSplits | ChatSplits | PairSplits) -> Need:
+    """What a run has to offer a pretrained language model: each token counts as an example, no epoch is asked."""
+    texts = _texts(splits)
+    return Need(
+        "text-generation",
+        kind_of(texts),
+        round(sum(map(len, texts)) / CHARACTERS_A_TOKEN),
+        1.0,
+        seconds_of(plan),
+        operations(pick_device().type, torch.get_num_threads()),
+        chat=isinstance(splits, ChatSplits | PairSplits),
+        least_examples=LEAST_TOKENS,
+    )
+
+
+def make_model(plan: Plan, splits: TextSplits | ChatSplits | PairSplits | None) -> Maker:
+    """The model that all phases train; a tokenizer from nothing is learnt from all their training texts."""
+    if plan.model.name not in ("auto", *PRESETS):
+        sizes = ("parameters", "layers", "width", "heads", "vocabulary")
+        given = [name for name in sizes if getattr(plan.model, name) is not None]
+        given += ["tokenizer"] if plan.model.tokenizer != "auto" else []
+        if given:
+            raise PlanError(f"model.{given[0]}: '{plan.model.name}' brings its own; leave it out")
+        return load_model(plan.model.name, plan.model.context)
+    if splits is not None:
+        parts = [splits]
+    else:
+        sources = {(plan.phase(i).data, str(plan.phase(i).task)) for i in range(plan.phase_count)}
+        parts = [read_splits(data, task) for data, task in sorted(sources, key=str) if data]
+    texts = tuple(text for part in parts for text in _texts(part))
+    spec, marks = plan.model, tuple[str, ...]()
+    if any(isinstance(part, ChatSplits | PairSplits) for part in parts):
+        spec, marks = replace(spec, context=spec.context or CHAT_CONTEXT), MARKS
+    facts = TextFacts(sum(map(len, texts)), len(set().union(*texts)))
+    return make_preset(choose_preset(spec, facts, plan), texts, marks)
+
+
+def _texts(splits: TextSplits | ChatSplits | PairSplits) -> tuple[str, ...]:
+    """What a tokenizer is learnt from: of conversations the turns, and the names of the roles that stand above them."""
+    if isinstance(splits, TextSplits):
+        return splits.train
+    if isinstance(splits, PairSplits):
+        return tuple(turn.content for pair in splits.train for c in (pair.chosen, pair.rejected) for turn in c.turns)
+    return (*(turn.content for c in splits.train for turn in c.turns), "\n".join(ROLES))

@@ -1,0 +1,133 @@
+"""Text generation: opens its phases, over running text, conversations or preferences, which share one model."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from multistep.backends.torch.learner import TorchLearner, pick_device
+from multistep.backends.torch.optimizers import usable_optimizers
+from multistep.core.evidence.metric import metric_named
+from multistep.core.values.plan import Plan
+from multistep.core.values.trial import Facts
+from multistep.engine.learner import GuardReady, Learner, Readiness
+from multistep.errors import PlanError
+from multistep.tasks.chat.load import ChatSplits
+from multistep.tasks.chat.template import has_template, tokens_around
+from multistep.tasks.machine import device_name, versions_of
+from multistep.tasks.preference.load import PairSplits
+from multistep.tasks.preference.task import TASK as PREFERENCE
+from multistep.tasks.preference.task import PreferenceDomain
+from multistep.tasks.pretrained.settle import Settled, settle
+from multistep.tasks.text.models import Maker
+from multistep.tasks.text.splits import TextSplits
+from multistep.tasks.text.tuning import most_scored
+from multistep.tasks.writing.bearable import bearable
+from multistep.tasks.writing.opened import Opened, open_chat, open_pairs, open_text
+from multistep.tasks.writing.recipes import recipe_of, rivals_of
+from multistep.tasks.writing.sources import GUARD_TRAIN, earlier_turns, make_model, need, read_splits, shortened
+
+
+class TextWorkshop:
+    """Opens the phases of a text-generation plan. Implements engine.learner.Workshop."""
+
+    def __init__(self) -> None:
+        self._maker: Maker | None = None
+        self._settled = Settled((), left_open=False)  # the plan's model, once what `auto` comes to is known
+
+    def open(self, plan: Plan, phase: int, should_stop: Callable[[], bool]) -> tuple[Learner, Readiness]:
+        data = plan.phase(phase).data
+        assert data is not None, "a plan has data"
+        task = str(plan.phase(phase).task)
+        splits = read_splits(data, task)
+        if self._maker is None:
+            self._settled = settle(plan, lambda: need(plan, splits))
+            self._maker = make_model(self._settled.applied(plan), splits if plan.phase_count == 1 else None)
+        maker = self._maker
+        device = pick_device()
+        parameters = sum(p.numel() for p in maker.build(plan.seed).parameters())
+        if maker.pretrained and not isinstance(splits, PairSplits):
+            most = functools.partial(most_scored, plan, parameters=parameters, device=device)
+            around = tokens_around(maker.hub_tokenizer) if isinstance(splits, ChatSplits) else 0
+            splits = bearable(splits, most, maker.tokenizer, around)
+        given = dict(plan.phase(phase).recipe)
+        match splits:
+            case TextSplits():
+                opened = open_text(splits, maker, given)
+            case ChatSplits():
+                opened = open_chat(splits, maker, given, data, plan.model.context, _metric(plan, phase))
+            case _:
+                require_knowing(plan, phase, maker)
+                earlier = () if has_template(maker.hub_tokenizer) else earlier_turns(plan, phase)
+                opened = open_pairs(splits, maker, given, plan.model.context, earlier, should_stop)
+        guard = self._guard(plan, phase)
+        recipe = recipe_of(plan, opened, maker, parameters, device)
+        raced = plan.phase_count == 1 and maker.pretrained and not {"adapter", "frozen"} & given.keys()
+        rivals = rivals_of(recipe, plan, opened, maker, parameters, device) if raced else ()
+        facts = Facts(
+            parameters=parameters,
+            train_examples=opened.examples,
+            tokens_per_example=opened.tokens_per_example,
+            sample_tokens=opened.sample_tokens,
+            validation_tokens=opened.held_out_tokens["validation"],
+            test_tokens=opened.held_out_tokens["test"],
+            pretrained=maker.pretrained or task == PREFERENCE,  # which begins with what an earlier phase has learnt
+            device=device_name(device),
+            description=maker.description,
+            notes=(*self._settled.notes, *opened.notes),
+            settings=opened.settings,
+            longest_context=maker.longest_context,
+            optimizers=usable_optimizers(),
+            usage=opened.usage,
+            able=maker.pretrained or task == PREFERENCE,
+            rivals=rivals,
+            loss_unit=opened.loss_unit,
+        )
+        # The tokenizer may be learnt from other phases' texts, which must not change under a resumed run either.
+        tokens = hashlib.blake2b(maker.tokenizer.to_str().encode(), digest_size=8).hexdigest()
+        rate_open = "learning_rate" not in given and not facts.pretrained
+        keeps = GuardReady(f"{guard.fingerprint}-{tokens}", guard.metrics, guard.loss_unit) if guard else None
+        mark = f"{opened.fingerprint}-{tokens}"
+        ready = Readiness(facts, recipe, rate_open, mark, opened.metrics, self._settled.record, keeps)
+        return TorchLearner(
+            opened.domain,
+            should_stop,
+            device,
+            lambda: maker.at_once(opened.domain.context),
+            (guard.domain, guard.domain.context) if guard else None,
+            opened.domain if isinstance(opened.domain, PreferenceDomain) else None,
+        ), ready
+
+    def _guard(self, plan: Plan, phase: int) -> Opened | None:
+        """What the phase must not forget, read as by a phase that trains on it: only its validation part is scored."""
+        guard = plan.phase(phase).guard
+        if guard is None:
+            return None
+        assert self._maker is not None, "the model comes first"
+        splits = read_splits(guard.data)
+        if isinstance(splits, TextSplits):
+            return open_text(shortened(splits), self._maker, {})
+        assert isinstance(splits, ChatSplits), "a guard is text or conversations"
+        few = replace(splits, train=splits.train[:GUARD_TRAIN])
+        metric = metric_named(guard.metric).name if guard.metric else None
+        return open_chat(few, self._maker, {}, guard.data, None, metric)
+
+    def versions(self) -> Mapping[str, str]:
+        return versions_of("multistep", "torch", "tokenizers", "safetensors", "numpy")
+
+
+def _metric(plan: Plan, phase: int) -> str | None:
+    """The name of what decides a phase, if it says."""
+    name = plan.phase(phase).metric
+    return metric_named(name).name if name else None
+
+
+def require_knowing(plan: Plan, phase: int, maker: Maker) -> None:
+    """Raises PlanError where a preference would be taught to a model that cannot write yet."""
+    if phase == 0 and not maker.pretrained:
+        raise PlanError(
+            f"phase '{plan.phase(phase).name}': a preference between answers is taught to a model that writes them; "
+            "name a pretrained model (model: FOLDER or hub id), or let a phase of text-generation come first"
+        )
