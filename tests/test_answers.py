@@ -236,7 +236,7 @@ def test_states_that_are_no_keys_and_values_are_read_anew() -> None:
     from transformers import MambaConfig, MambaForCausalLM
 
     make: Any = MambaForCausalLM
-    sizes = {"vocab_size": 259, "hidden_size": 16, "num_hidden_layers": 1}
+    sizes: dict[str, Any] = {"vocab_size": 259, "hidden_size": 16, "num_hidden_layers": 1}
     model = make(MambaConfig(**sizes, bos_token_id=0, eos_token_id=0)).eval()
     prompts, answers = prompts_of((3, 9), 259), [[5, 2], [5, 6, 2]]
     nats = score_answers(model, prompts, answers, context=64)

@@ -21,7 +21,7 @@ from multistep.core.evidence.metric import Evaluation
 from multistep.core.values.events import Entry
 from multistep.core.values.plan import Plan
 from multistep.engine.journal import read_entries
-from multistep.engine.learner import HeldOut, Learner, Readiness
+from multistep.engine.learner import Learner, Readiness, Split
 from multistep.engine.simulate import FakeClock, SimulatedWorkshop, World
 
 TEXT = "".join(f"The river number {i % 7} runs through valley {i % 11} to the sea. " for i in range(2500))
@@ -122,7 +122,7 @@ class Uneven(Able):
         learner, ready = super().open(plan, phase, should_stop)
         evaluate = learner.evaluate
 
-        def uneven(split: HeldOut, *, sample: bool) -> Evaluation:
+        def uneven(split: Split, *, sample: bool) -> Evaluation:
             found = evaluate(split, sample=sample)
             if getattr(learner, "_steps") == 0 and not sample:  # noqa: B009 - the simulated learner's own
                 knows = 0.5 * np.random.default_rng(3).standard_normal(len(found.columns["loss"]))
