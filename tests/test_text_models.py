@@ -95,3 +95,11 @@ def test_no_more_is_scored_of_held_out_text_than_the_budget_bears() -> None:
     talks = ChatSplits((talk,) * 9, (talk,) * 50, (talk,) * 9, notes=(), fingerprint="mark")
     few = bearable(talks, lambda name: tokens, TOKENIZER)
     assert (len(few.validation), len(few.test)) == (16, 9)
+    # A character may be several tokens, and around a short turn stand more of them than in it.
+    foreign = TextSplits(("\u4f60",), ("\u4f60\u597d" * 50,) * 40, (), contiguous=False, notes=(), fingerprint="mark")
+    each = len(TOKENIZER.encode(foreign.validation[0]).ids)
+    assert each > len(foreign.validation[0])
+    assert len(bearable(foreign, lambda name: 20 * each, TOKENIZER).validation) == 20
+    short = Conversation((Turn("user", "a"), Turn("assistant", "b")))
+    talks = ChatSplits((short,) * 9, (short,) * 500, (), notes=(), fingerprint="mark")
+    assert len(bearable(talks, lambda name: 1000, TOKENIZER, around=13).validation) == pytest.approx(1000 / 16, abs=2)
