@@ -20,7 +20,7 @@ from multistep.tasks.chat.encode import Encoded, cut, special_tokens, write_all
 from multistep.tasks.chat.evaluate import baseline_nats, fit_ngram, score, table
 from multistep.tasks.chat.load import holds_conversations, load_conversations, read_parts
 from multistep.tasks.chat.pack import PackingOrder, best_fit, padded_rows
-from multistep.tasks.chat.template import ChatTemplate
+from multistep.tasks.chat.template import ChatTemplate, tokens_around
 from multistep.tasks.text.causal import TransformersMaker
 
 USER, ASSISTANT = {"role": "user", "content": "2 + 2?"}, {"role": "assistant", "content": "4 = four"}
@@ -259,6 +259,14 @@ def test_a_model_without_template_has_a_stated_default_or_plain_text() -> None:
     assert trained_text(found, plain) == " 4<|endoftext|>"
     assert (found.texts, found.closed) == ((" 4",), (True,))
     assert not plain.chat_template
+
+
+def test_what_stands_around_words_is_counted_for_every_model() -> None:
+    talk, pair = of(("user", "a"), ("assistant", "b")), of(("user", "a"), ("assistant", "b"), completion=True)
+    assert tokens_around(tokenizer(), [talk]) == tokens_around(tokenizer(None), [talk])
+    assert tokens_around(tokenizer(), [talk]) == len("user\n" + "\n" + "assistant\n" + "\n") + 4
+    assert tokens_around(tokenizer(None), [pair]) == 1, "the end of text"
+    assert tokens_around(tokenizer("{{ raise_exception('no') }}"), [talk]) == 0
 
 
 def test_texts_that_spell_out_marks_are_left_out() -> None:

@@ -143,11 +143,16 @@ class ChatTemplate:
         return first
 
 
-def tokens_around(tokenizer: Any) -> int:
-    """About how many tokens a template writes beside the words of a question and its answer."""
-    template = ChatTemplate(tokenizer)
-    turns = (Turn("user", "?"), Turn("assistant", "!"))
-    return len(template.tokenizer.backend_tokenizer.encode(template.render(turns, "a question and its answer")).ids) - 2
+def tokens_around(tokenizer: Any, conversations: Sequence[Conversation]) -> int:
+    """About how many tokens are written beside the words of a question and its answer, where there are such data."""
+    template = ChatTemplate(tokenizer, conversations)
+    if not template.given:
+        return 1  # the end of text
+    try:
+        text = template.render((Turn("user", "?"), Turn("assistant", "!")), "a question and its answer")
+    except DataError:  # it asks for more; whether the data have that is said where they are written
+        return 0
+    return len(template.tokenizer.backend_tokenizer.encode(text, add_special_tokens=False).ids) - 2
 
 
 def has_template(tokenizer: Any) -> bool:

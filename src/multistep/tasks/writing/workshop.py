@@ -50,7 +50,10 @@ class TextWorkshop:
         parameters = sum(p.numel() for p in maker.build(plan.seed).parameters())
         if maker.pretrained and not isinstance(splits, PairSplits):
             most = functools.partial(most_scored, plan, parameters=parameters, device=device)
-            around = tokens_around(maker.hub_tokenizer) if isinstance(splits, ChatSplits) else 0
+            around = 0
+            if isinstance(splits, ChatSplits):
+                everything = (*splits.train, *splits.validation, *splits.test)
+                around = tokens_around(maker.hub_tokenizer, everything)
             splits = bearable(splits, most, maker.tokenizer, around)
         given = dict(plan.phase(phase).recipe)
         match splits:
