@@ -171,6 +171,15 @@ def test_drawn_answers_follow_from_the_seed(kind: str) -> None:
     assert drawn(1, 1e-4) == drawn(2, 0.0), "hardly any temperature takes the likeliest"
 
 
+def test_an_answer_has_the_room_that_its_own_prompt_leaves() -> None:
+    prompts = prompts_of((10, 30, 60, 63, 40, 55), 259)
+    model = tiny_llama()
+    together = generate(model, prompts, ends=(2,), most_new=40, context=64)
+    alone = [generate(model, [prompt], ends=(2,), most_new=40, context=64)[0] for prompt in prompts]
+    assert together == alone, "whatever shares the batch"
+    assert [len(answer) for answer in alone if len(answer) > 16], "a short prompt leaves more than a long one"
+
+
 def test_answers_end_where_the_template_ends_a_turn() -> None:
     tokenizer = tiny_tokenizer()
     assert end_of_turn(tokenizer) == 2

@@ -7,6 +7,7 @@ A model of `transformers` writes with its own `generate` and a cache of keys and
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -54,11 +55,13 @@ def generate(
     try:
         with torch.inference_mode(), torch.random.fork_rng([device] if device.type == "cuda" else []):
             torch.manual_seed(seed)
-            for rows in batches([len(p) for p in prompts], most_new, rows_at_once(model)):
-                room = min(most_new, context - max(len(prompts[i]) for i in rows))
-                written = write(model, [prompts[i] for i in rows], tuple(ends), room, temperature, device)
-                for row, tokens in zip(rows, written, strict=True):
-                    answers[row] = _until(tokens, ends)
+            for batch in batches([len(p) for p in prompts], most_new, rows_at_once(model)):
+                # By length, so that those of one room stand together: none is cut for what a longer one leaves.
+                for room, rows in groupby(batch, key=lambda i: min(most_new, context - len(prompts[i]))):
+                    chosen = list(rows)
+                    written = write(model, [prompts[i] for i in chosen], tuple(ends), room, temperature, device)
+                    for row, tokens in zip(chosen, written, strict=True):
+                        answers[row] = _until(tokens, ends)
     finally:
         model.train(training)
     return answers
