@@ -184,6 +184,8 @@ def spread(name: str, generator: np.random.Generator, blocks: int = 300) -> Eval
     elif name in ("exact_match", "token_f1", "rouge_l", "answer_accuracy"):
         scores = np.clip(0.6 + own + shared, 0, 1)
         columns |= {"exact": scores.round(), "right_answer": scores.round(), "token_f1": scores, "rouge_l": scores}
+    elif name in ("preference_accuracy", "margin"):
+        columns |= {"margin": np.round(own + shared + 0.5, 1), "count": np.ones(size)}
     elif name == "several":
         for k in range(4):
             columns |= {f"label_{k}": (label == k) * 1.0, f"prediction_{k}": ((guess == k) | (own > 1.5)) * 1.0}
