@@ -28,6 +28,7 @@ from multistep.core.values.units import Amount
 HOPELESS_LOOKS = 10  # as many as a curve needs before it is called stable
 FINAL_STEPS = 24  # a window so short is not divided again
 DENSE_SHARE = 1.0  # of what the training to a first fork takes, that ten looks on the way to it may cost; a guess
+MOST_OF_PHASE = 0.05  # of a trunk's phase, that a window may take: what a kill costs at most; a guess
 LOOK_STEPS = 3  # of a window that is there for the look after it
 WHOLE = ("one-cycle", "multi-step")  # schedules that mean nothing unless they are finished
 WARMUP_OF_FORK = 4  # of the steps to the first fork, at most: a sixteenth of four epochs
@@ -151,6 +152,9 @@ def _trunk_window(plan: Plan, history: History, trial: TrialRecord, left: Allowa
     if not left.exact:
         # A speed that was seen over a few steps is not trusted with many more than those.
         steps = min(steps, FIRST_WINDOW if left.unmeasured else max(FIRST_WINDOW, 2 * trial.step))
+        if left.steps_left is not None and not left.unmeasured:
+            # Where looks are dear they are far between, and a kill must not cost all that lies between two of them.
+            steps = min(steps, max(FIRST_WINDOW, math.ceil(MOST_OF_PHASE * (trial.step + left.steps_left))))
     looked = trial.curve[-1].step if trial.curve else trial.first_step
     enough = trial.step + steps - looked >= left.window_steps
     at_fork = fork is not None and (dense or trial.step + steps >= fork.trunk_steps)
