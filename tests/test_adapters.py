@@ -86,7 +86,9 @@ def test_a_higher_rank_is_the_same_function_and_whole_weights_are_refused(tmp_pa
         learner().load(tmp_path / "low", WHOLE, 0, carry="weights")
 
 
-@pytest.mark.parametrize(("before", "after"), [(LORA, WHOLE), (WHOLE, LORA), (LORA, LORA)])
+@pytest.mark.parametrize(
+    ("before", "after"), [(LORA, WHOLE), (WHOLE, LORA), (LORA, LORA), (LORA, replace(LORA, adapter_rank=4))]
+)
 def test_the_next_phase_goes_on_from_the_same_function_whatever_it_trains(
     before: Recipe, after: Recipe, tmp_path: Path
 ) -> None:
@@ -97,11 +99,43 @@ def test_the_next_phase_goes_on_from_the_same_function_whatever_it_trains(
     two = learner()
     two.adopt(tmp_path / "first", after, 1)
     assert torch.allclose(logits(two._model), logits(one._average), atol=1e-5)
+    trained = {name for name, p in two._model.named_parameters() if p.requires_grad}
+    assert all((".lora_" in name) == (after.adapter == "lora") for name in trained)
     two.advance(RATES)
-    saved(two, tmp_path / "second")  # of a base that is no longer the pretrained one, all of it
+    second = saved(two, tmp_path / "second")  # of a base that is no longer the pretrained one, all of it
+    assert ("average.model.norm.weight" in second) == (before != after or after == WHOLE)
     three = learner()
     three.load(tmp_path / "second", after, 1)
     assert torch.allclose(logits(three._model), logits(two._model), atol=1e-5)
+    for goes_on in (two, three):
+        goes_on.advance(RATES)
+    straight, resumed = saved(two, tmp_path / "straight"), saved(three, tmp_path / "resumed")
+    assert straight.keys() == resumed.keys()
+    assert all(torch.equal(straight[name], resumed[name]) for name in straight)
+    three.average([tmp_path / "second", tmp_path / "straight"], after, 1)
+    mean = saved(three, tmp_path / "mean")
+    assert all(torch.allclose(mean[n], (second[n] + straight[n]) / 2, atol=1e-6) for n in mean if "average." in n)
+
+
+def test_a_base_that_this_run_made_is_kept_as_it_is(tmp_path: Path) -> None:
+    """In half only what was published so."""
+    of = maker(num_key_value_heads=1)
+    for parameter in of._model.parameters():
+        parameter.data = parameter.data.bfloat16().float()
+    of = TransformersMaker(of._model, of.tokenizer, pretrained=True, context=None, name="half", half=True)
+    reduced = replace(LORA, precision="bfloat16")
+    one = learner(of)
+    one.initial(reduced, 0)
+    assert one._model.get_parameter("model.embed_tokens.weight").dtype == torch.bfloat16
+    one.advance(RATES)
+    saved(one, tmp_path / "first")
+    one.adopt(tmp_path / "first", replace(reduced, adapter_rank=4), 0)
+    made = saved(one, tmp_path / "second")
+    one.load(tmp_path / "second", replace(reduced, adapter_rank=4), 0)
+    again = saved(one, tmp_path / "again")
+    assert all(torch.equal(made[name], again[name]) and again[name].dtype == torch.float32 for name in made)
+    with pytest.raises(PlanError, match="holds weights as they were published, but the phase before trained lora of"):
+        one.adopt(tmp_path / "first", replace(reduced, adapter="qlora"), 0)
 
 
 @pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing.:FutureWarning")  # peft's, of transformers

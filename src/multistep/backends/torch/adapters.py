@@ -103,6 +103,8 @@ def merge(model: nn.Module) -> nn.Module:
         layer.base_layer = in_full(layer.base_layer)
         layer.merge()
         setattr(parent, name, layer.get_base_layer())
+    if hasattr(model, "peft_config"):
+        del model.peft_config  # or the next adapter would count as a second one
     return model
 
 

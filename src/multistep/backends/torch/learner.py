@@ -126,9 +126,10 @@ class TorchLearner:
                 f"{folder.name} was saved under {other}, whose state means nothing to {recipe.optimizer}; carry the "
                 "weights alone"
             )
-        self._place(*built(self._domain, recipe, seed, own_base=bool(saved.get("own_base"))), recipe, seed)
+        own_base = bool(saved.get("own_base"))
+        self._place(*built(self._domain, recipe, seed, own_base=own_base), recipe, seed, own_base)
         fill(self._model, tensors, "model.", self._fixed)
-        self._fixed -= fill(self._average, tensors, "average.", self._fixed)
+        fill(self._average, tensors, "average.", self._not_saved)
         if carry == "all":
             self._rule.load_state_tensors(part(tensors, "optimizer."))
         self._steps = saved["steps"]
@@ -140,7 +141,8 @@ class TorchLearner:
         saved = read_counters(folder)
         if None not in (named := (saved.get("model"), recipe.model)) and len(set(named)) > 1:
             require_same_network(saved, recipe, folder, exact=False)  # where one names none, what both have is taken
-        self._place(*adopted(self._domain, recipe, seed, load_file(folder / STATE), saved), recipe, seed)
+        model, fixed, own_base = adopted(self._domain, recipe, seed, load_file(folder / STATE), saved)
+        self._place(model, fixed, recipe, seed, own_base)
         self._position = skip_examples
         self._begin()
 
@@ -156,8 +158,8 @@ class TorchLearner:
             require_same_network(state, recipe, folder, exact=True)
         own_base = any(state.get("own_base") for state in saved)
         model, fixed = built(self._domain, recipe, seed, own_base=own_base)
-        fixed -= fill(model, mean_weights(folders), "average.", fixed)
-        self._place(model, fixed, recipe, seed)
+        fill(model, mean_weights(folders), "average.", frozenset() if own_base else fixed)
+        self._place(model, fixed, recipe, seed, own_base)
         if self._norms:
             self._recompute_statistics(self._model, STATISTICS_BATCHES)
         # Whoever goes on from here reads on where the longest of them was.
@@ -171,16 +173,19 @@ class TorchLearner:
         old, new = saved.get("example_size", self._example_size), self._example_size
         return int(saved["position"] * old + new // 2) // new
 
-    def _place(self, model: nn.Module, fixed: Set[str], recipe: Recipe, seed: int) -> None:
-        """Stand at these weights; of what is `fixed`, adapters leave every bit as the task built it."""
+    def _place(self, model: nn.Module, fixed: Set[str], recipe: Recipe, seed: int, own_base: bool = False) -> None:
+        """Stand at these weights; what is `fixed`, adapters leave as it is: as the task built it, so that no checkpoint
+        holds it, or as it became in this run (`own_base`).
+        """
         freeze(model, recipe.frozen, fixed)
         self._recipe, self._seed, self._fixed = recipe, seed, frozenset(fixed)
+        self._not_saved = frozenset[str]() if own_base else self._fixed
         self._example_size = self._domain.configure(model, recipe)
         self._micro_batch = self._at_once()  # what did not fit under another recipe says nothing of this one
         self._model = model.to(self._device)
         origin = self._domain.origin(recipe.model)
-        if self._fixed and origin and origin.half and self._reduced:
-            hold_in_half(self._model, self._fixed)
+        if origin and origin.half and self._reduced:
+            hold_in_half(self._model, self._not_saved)
         self._average = copied(self._model, self._fixed).requires_grad_(False).eval()
         self._steps = self._position = 0
         self._trained: list[Tensor] = [p for p in self._model.parameters() if p.requires_grad]
@@ -192,9 +197,10 @@ class TorchLearner:
 
     def save(self, folder: Path) -> None:
         parameters = dict(self._average.named_parameters())
-        own = {name: tensor for name, tensor in named(self._model) if name not in self._fixed}
+        own = {name: tensor for name, tensor in named(self._model) if name not in self._not_saved}
         tensors = {
-            **{f"model.{name}": tensor for name, tensor in own.items()},
+            # What is fixed is the same memory in both, and written once.
+            **{f"model.{name}": tensor for name, tensor in own.items() if name not in self._fixed},
             # Buffers are those of training, whether or not somebody has looked since.
             **{f"average.{name}": parameters[name] if name in parameters else t.clone() for name, t in own.items()},
             **{f"optimizer.{name}": tensor for name, tensor in self._rule.state_tensors().items()},
@@ -208,7 +214,7 @@ class TorchLearner:
             "optimizer": self._recipe.optimizer,
             "model": self._recipe.model,
             "adapter": adapter.to_json() if (adapter := Adapter.of(self._recipe)) else None,
-            "own_base": not self._fixed,
+            "own_base": not self._not_saved,
         }
         (folder / COUNTERS).write_text(json.dumps(state), encoding="utf-8")
         with as_os_errors():
@@ -221,7 +227,7 @@ class TorchLearner:
         if adapter is None or origin is None:
             return self._domain.export(self._average, folder, card)
         weights = self._domain.export(merge(copied(self._average, frozenset()).float()), folder, card)
-        if origin.source is not None and self._fixed:
+        if origin.source is not None and self._not_saved:
             write_adapter(self._average, adapter, origin, folder / FOLDER)
         return weights
 

@@ -41,21 +41,28 @@ def built(builder: Builder, recipe: Recipe, seed: int, *, own_base: bool = False
 
 def adopted(
     builder: Builder, recipe: Recipe, seed: int, tensors: dict[str, Tensor], saved: Mapping[str, Any]
-) -> tuple[nn.Module, frozenset[str]]:
-    """The network with the averaged weights of another phase's checkpoint, so far as both have them.
+) -> tuple[nn.Module, frozenset[str], bool]:
+    """The network with the averaged weights of another phase's checkpoint, so far as both have them; the names of what
+    adapters leave as it is, and whether that is this run's own, so that checkpoints must hold it.
 
-    An adapter of the same form goes on; another one is merged first, and the weights are then no longer those that
-    were pretrained, so that they are saved with the rest. Raises PlanError if they share none.
+    An adapter of the same form goes on; another one is merged first, and what it leaves is then no longer what was
+    pretrained. Raises PlanError if the two share no weights, or for four bits of such: what they stand for is not in a
+    checkpoint.
     """
     wanted, before = Adapter.of(recipe), Adapter.read(saved.get("adapter"))
     if wanted == before:
-        model, fixed = built(builder, recipe, seed, own_base=bool(saved.get("own_base")))
-        found = fill_shared(model, tensors, "average.")
-        return model, fixed - found
+        own_base = bool(saved.get("own_base"))
+        model, fixed = built(builder, recipe, seed, own_base=own_base)
+        fill_shared(model, tensors, "average.")
+        return model, fixed, own_base
+    if wanted and wanted.kind == "qlora":
+        raise PlanError(
+            f"recipe.adapter is qlora, which holds weights as they were published, but the phase before trained "
+            f"{_said(before)}; set it to lora"
+        )
     model, _ = _adapted(builder.build(seed, recipe.model), builder, before, recipe, seed)
     fill_shared(model, tensors, "average.")
-    model, _ = _adapted(merge(model) if before else model, builder, wanted, recipe, seed)
-    return model, frozenset()
+    return *_adapted(merge(model) if before else model, builder, wanted, recipe, seed), True
 
 
 def _adapted(
