@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from runs import POWER, Killed, plan
+from runs import FALLS_THEN_FLAT, POWER, Killed, plan
 from safetensors.torch import load_file
 from test_command_line import multistep
 from test_reuse import execute
@@ -146,3 +146,28 @@ def test_what_is_thought_of_trained_models_does_not_hang_on_the_one_before_train
         assert gains[1] == pytest.approx(gains[0], rel=0.01)
     spreads = [history.trial(names[-1]).verdict.spread for history in (alone, beside)]  # type: ignore[union-attr]
     assert spreads[1] == pytest.approx(spreads[0], rel=0.1)
+
+
+class Guarded(SimulatedWorkshop):
+    """A curve that comes to its floor long before the budget ends."""
+
+    def __init__(self) -> None:
+        super().__init__(FALLS_THEN_FLAT, FakeClock(), None, World(between_blocks=0.01))
+
+    def open(self, plan: Plan, phase: int, should_stop: Callable[[], bool]) -> tuple[Learner, Readiness]:
+        learner, ready = super().open(plan, phase, should_stop)
+        facts = replace(ready.facts, train_examples=10**6)
+        return learner, replace(ready, facts=facts, fingerprint=str(plan.phase(phase).data))
+
+
+def test_how_far_a_trunk_is_from_what_it_began_with_is_no_bet(tmp_path: Path) -> None:
+    """Cooling down now was forecast as 0 with a spread of ten tolerances, as if another training led."""
+    second = {"data": "other", "recipe": {"learning_rate": 0.02}, "guard": {"data": "known"}}
+    wanted = plan(budget="12000 steps", phases=[{"until": "40 steps"}, second])
+    history = execute(wanted, tmp_path / "run", Guarded(), reuse=False)
+    assert history.base is not None
+    cooled = history.phase.of_kind("control")[0]
+    assert cooled.reason == "what could follow is worth more than going on"
+    gains = {w.name: (w.mean, w.spread) for w in cooled.weighed}
+    assert gains["cool down now"] == (0.0, 0.0)
+    assert 0 < gains["go on to the end"][1] < 0.01

@@ -115,7 +115,7 @@ def tolerance_of(history: History) -> float:
 
 def behind_baseline(history: History) -> bool:
     """Or no better than the model was before training: then nothing that has any value is given back."""
-    if history.leader and history.trial(history.leader.trial).trial.kind == "base":
+    if history.untrained_leads:
         return True
     baseline = next((b.interval.score for b in history.baselines if b.split == "validation"), None)
     interval = history.leader.interval if history.leader else None

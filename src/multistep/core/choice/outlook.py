@@ -69,15 +69,18 @@ def outlook(plan: Plan, history: History, trunk: TrialRecord, *, without_last: i
     else:
         since = forked.first_step + WHILE_COOLING * (forked.step - forked.first_step)
 
+    # Whoever was trained beside this trunk; what it began with is where its own curve begins.
+    beside_it = history.leader is not None and not history.untrained_leads
+
     # What got worse beyond noise, if only by its loss, is not expected to come back: more time brings nothing.
     worse = _overfits(trunk)
 
     def gain(plateau: float, cooldown: float) -> Gain:
         until = trunk.step + plateau + WHILE_COOLING * cooldown
         if forked is None and until <= since:
-            return Gain(0.0, 0.0 if history.leader is None else BEGINNING.spread)
+            return Gain(0.0, BEGINNING.spread if beside_it else 0.0)
         found = _curve_gain(phase, curve, since, trunk.step if worse else until)
-        if forked is None and history.leader is not None:
+        if forked is None and beside_it:
             # Who leads has no curve in common with this trunk: nothing is known of how far apart they are.
             return Gain(found.mean, math.hypot(found.spread, BEGINNING.spread))
         return Gain(found.mean - lead, found.spread)

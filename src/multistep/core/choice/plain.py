@@ -80,7 +80,7 @@ def after_trunk(plan: Plan, history: History, trunk: TrialRecord) -> Proposal | 
 def _to_the_end(plan: Plan, history: History, trunk: TrialRecord, trial: Trial) -> tuple[Weighed, ...]:
     """What is expected of a cooldown that the clock asked for: nothing stood beside it, but a verdict asks."""
     seen = outlook(plan, history, trunk)
-    if history.leader is None or seen is None:
+    if history.leader is None or history.untrained_leads or seen is None:
         return ()
     gain = seen.gain(0.0, trial.cooldown_steps) if seen.told else BEGINNING
     only = Option("cool down to the end", gain, in_unit(history, trial.cooldown_steps, Unit.STEPS))

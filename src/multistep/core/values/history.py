@@ -193,6 +193,11 @@ class History:
         found = self.phase.of_kind("base") if self.phases else ()
         return found[0] if found and found[0].full else None
 
+    @property
+    def untrained_leads(self) -> bool:
+        """Whether who leads is a model before its training."""
+        return self.leader is not None and self.trial(self.leader.trial).trial.kind == "base"
+
     def trial(self, name: str) -> TrialRecord:
         return next(p.trials[name] for p in self.phases if name in p.trials)
 
