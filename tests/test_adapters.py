@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,10 @@ from multistep.core.choice.siblings import moved
 from multistep.core.values.recipe import Recipe
 from multistep.core.values.trial import Facts, Trial
 from multistep.errors import PlanError
+from multistep.tasks.images.decode import Form
+from multistep.tasks.images.preset import default_recipe as of_images
+from multistep.tasks.language.preset import default_recipe as of_texts
+from multistep.tasks.own.preset import default_recipe as of_own
 from multistep.tasks.text.causal import TransformersMaker
 from multistep.tasks.text.models import load_model
 from multistep.tasks.text.splits import TextSplits
@@ -240,3 +245,20 @@ def test_an_adapters_folder_is_merged_into_its_base_and_refused_by_another(tmp_p
     (adapter / "adapter_config.json").write_text(json.dumps({**config, "base_model_name_or_path": None}))
     with pytest.raises(PlanError, match="is an adapter and names no base model"):
         load_model(str(adapter))
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "prodigy"])
+def test_every_task_trains_adapters_at_ten_times_the_rate_and_lets_prodigy_find_its_own(optimizer: str) -> None:
+    given = {"optimizer": optimizer}
+    encoder = {"classify": True, "pretrained": True, "parameters": 10**7, "own_dropout": 0.1}
+    own = {"pretrained": True, "parameters": 10**7, "batch_size": 8, "dropout": 0.0, "label_smoothing": 0.0}
+    recipes: list[Callable[[Any], Recipe]] = [
+        lambda more: of_texts(given | more, **encoder, epochs=1.0, length=20.0),  # type: ignore[arg-type]
+        lambda more: of_images(given | more, None, form=Form(224, 224, 3), parameters=10**7),
+        lambda more: of_own(given | more, **own),  # type: ignore[arg-type]
+    ]
+    for recipe in recipes:
+        whole, adapted = recipe({}), recipe({"adapter": "lora"})
+        assert whole.learning_rate is not None
+        assert adapted.learning_rate == pytest.approx(whole.learning_rate * (1 if optimizer == "prodigy" else 10))
+        assert adapted.weight_decay == 0.0

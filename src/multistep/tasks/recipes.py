@@ -24,12 +24,18 @@ WEIGHT_DECAY: Mapping[OptimizerName, float] = {
 # larger ones at lower: arXiv 1908.08962 has up to 3e-4 for four million. docs/moves.md has what was measured.
 FINE_TUNING_RATE, FINE_TUNED = 5e-5, 110e6
 HIGHEST_FINE_TUNING_RATE = 1e-3
+ADAPTER_RATE = 10.0  # times the rate of all weights: arXiv 2106.09685, and "LoRA without regret" (2025)
 
 
-def fine_tuning_rate(parameters: int, optimizer: OptimizerName) -> float:
+def fine_tuning_rate(parameters: int, optimizer: OptimizerName, adapter: Setting = "none") -> float:
     """The rate at which weights from elsewhere are trained on: it falls with the root of their number."""
     rate = min(HIGHEST_FINE_TUNING_RATE, FINE_TUNING_RATE * math.sqrt(FINE_TUNED / max(1, parameters)))
-    return convert_rate(float(f"{rate:.2g}"), "adamw", optimizer)
+    return beside(adapter, convert_rate(float(f"{rate:.2g}"), "adamw", optimizer), optimizer)
+
+
+def beside(adapter: Setting, rate: float, optimizer: OptimizerName) -> float:
+    """The rate of what is trained if `rate` is that of all weights; Prodigy finds its own."""
+    return rate if adapter in ("none", None) or optimizer == "prodigy" else ADAPTER_RATE * rate
 
 
 def measured_rate(measured: Mapping[OptimizerName, float], optimizer: OptimizerName) -> float:

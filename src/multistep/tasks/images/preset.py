@@ -152,7 +152,8 @@ def default_recipe(given: Mapping[str, Setting], choice: Choice | None, *, form:
     `parameters` are those of the model.
     """
     optimizer = cast(OptimizerName, given.get("optimizer", "muon" if choice else "adamw"))
-    rate = measured_rate(RATES, optimizer) if choice else fine_tuning_rate(parameters, optimizer)
+    adapter = given.get("adapter", "none")
+    rate = measured_rate(RATES, optimizer) if choice else fine_tuning_rate(parameters, optimizer, adapter)
     base: dict[str, Setting] = {
         "optimizer": optimizer,
         "learning_rate": rate,

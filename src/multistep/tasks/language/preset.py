@@ -101,12 +101,13 @@ def default_recipe(
     while length * size > MOST_BATCH_TOKENS and size > LEAST_BATCH:
         size //= 2
     optimizer = cast(OptimizerName, given.get("optimizer", "adamw" if pretrained else "muon"))
-    rate = fine_tuning_rate(parameters, optimizer) if pretrained else TYPICAL_RATE[optimizer]
+    adapter = given.get("adapter", "none")
+    rate = fine_tuning_rate(parameters, optimizer, adapter) if pretrained else TYPICAL_RATE[optimizer]
     base: dict[str, Setting] = {
         "optimizer": optimizer,
         "learning_rate": rate,
         "batch_size": size,
-        "weight_decay": WEIGHT_DECAY.get(optimizer, 0.0),
+        "weight_decay": WEIGHT_DECAY.get(optimizer, 0.0) if adapter == "none" else 0.0,
         "warmup_steps": 100 if pretrained else 20,
         "dropout": own_dropout,
     }

@@ -34,11 +34,13 @@ def default_recipe(
     """The recipe with every setting that the plan leaves open; the last three are what loader, model and loss have."""
     optimizer = cast(OptimizerName, given.get("optimizer", "adamw"))
     fresh = convert_rate(typical_rate(parameters), "adamw", optimizer)
+    adapter = given.get("adapter", "none")
+    pretrained = pretrained or adapter != "none"  # or there would be nothing to leave as it is
     base: dict[str, Setting] = {
         "optimizer": optimizer,
-        "learning_rate": fine_tuning_rate(parameters, optimizer) if pretrained else fresh,
+        "learning_rate": fine_tuning_rate(parameters, optimizer, adapter) if pretrained else fresh,
         "batch_size": batch_size,
-        "weight_decay": WEIGHT_DECAY.get(optimizer, 0.0),
+        "weight_decay": WEIGHT_DECAY.get(optimizer, 0.0) if adapter == "none" else 0.0,
         "warmup_steps": 100 if pretrained else 20,
         "dropout": dropout,
         "label_smoothing": label_smoothing,

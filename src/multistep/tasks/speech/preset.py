@@ -15,7 +15,7 @@ from multistep.core.values.plan import ModelSpec, Plan
 from multistep.core.values.recipe import OptimizerName, Recipe, Setting
 from multistep.core.values.units import Unit
 from multistep.errors import PlanError
-from multistep.tasks.recipes import epochs_of, fill_in, lengths_of, measured_rate
+from multistep.tasks.recipes import beside, epochs_of, fill_in, lengths_of, measured_rate
 from multistep.tasks.speech.nets import Kind
 
 DEFAULT: Kind = "deepspeech"  # measured beside wavenet: docs/speech.md
@@ -111,11 +111,12 @@ def default_recipe(
 ) -> Recipe:
     """The recipe with every setting that the plan leaves open; `own` tells our nets from transformers' models."""
     optimizer = cast(OptimizerName, given.get("optimizer", "muon" if own else "adamw"))
+    adapter = given.get("adapter", "none")
     base: dict[str, Setting] = {
         "optimizer": optimizer,
-        "learning_rate": _rate(optimizer, own=own, pretrained=pretrained),
+        "learning_rate": beside(adapter, _rate(optimizer, own=own, pretrained=pretrained), optimizer),
         "batch_size": batch_size(facts) if own else FINE_TUNING_BATCH,
-        "weight_decay": 0.0 if optimizer == "muon" else 0.01,
+        "weight_decay": 0.0 if optimizer == "muon" or adapter != "none" else 0.01,
         "warmup_steps": 10 if own else 100,
         "dropout": 0.1,
         "augmentation": 0.5,

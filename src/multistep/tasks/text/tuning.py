@@ -34,7 +34,6 @@ OF_ADAPTERS = 4.0
 ADAPTED_FROM = 50e6
 # Bytes a parameter of training all weights: these, their average, gradients, two of the optimizer, what was loaded.
 BYTES_OF_ALL, SHARE_OF_MEMORY = 24, 0.5
-ADAPTER_RATE = 10.0  # times the rate of all weights: arXiv 2106.09685, and "LoRA without regret" (2025)
 # Of matrices alone. Lion's rate is a part of AdamW's, so it takes that much more decay: arXiv 2302.06675.
 WEIGHT_DECAY: Mapping[OptimizerName, float] = {
     "adamw": 0.1,
@@ -74,7 +73,7 @@ def tuned_recipe(
     base: dict[str, Setting] = {
         "adapter": adapter,
         "optimizer": optimizer,
-        "learning_rate": fine_tuning_rate(parameters, optimizer) * (ADAPTER_RATE if adapter != "none" else 1.0),
+        "learning_rate": fine_tuning_rate(parameters, optimizer, adapter),
         "batch_size": size,
         "weight_decay": WEIGHT_DECAY.get(optimizer, 0.0) if adapter == "none" else 0.0,
         "warmup_steps": int(min(WARMUP_STEPS, max(1.0, WARMUP_SHARE * steps))),
