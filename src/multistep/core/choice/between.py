@@ -32,7 +32,7 @@ def between(history: History) -> tuple[Proposal, Gain] | None:
         return None
     leader = phase.trials[history.leader.trial]
     ahead = gain_of(history, partner, over=leader)
-    if ahead is None or ahead <= 0 or leader.trial.recipe.model != partner.trial.recipe.model:
+    if ahead is None or ahead <= 0 or leader.trial.recipe.network != partner.trial.recipe.network:
         return None
     tried = [t.trial for t in phase.of_kind("average") if is_between(phase, t.trial)]
     of = (leader.checkpoints[-1].id, partner.checkpoints[-1].id)

@@ -146,7 +146,8 @@ def average(history: History) -> Proposal | None:
     assert best.full is not None
     assert worst.full is not None
     behind = metric_of(phase.started).improvement(best.full.interval.score, worst.full.interval.score)
-    errors = [v.standard_error for t in soup if (v := t.verdict) and v.standard_error is not None]
+    own = [v for t in soup if (v := t.verdict) and not (v.rival and history.trial(v.rival).trial.kind == "base")]
+    errors = [v.standard_error for v in own if v.standard_error is not None]
     if not errors or behind > SOUP_ERRORS * max(errors):
         return None  # the mean of a good and a bad checkpoint is not better than the good one
     trial = replace(
