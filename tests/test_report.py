@@ -670,7 +670,7 @@ def test_show_and_summary_say_the_same(tmp_path: Path) -> None:
         "1.6500 [1.6403, 1.6597]",
         "0.control",
         "leads",
-        "Chosen: the plain run, the only one that was judged.",
+        "Chosen: the plain run, the only one that was trained.",
         "train 34s",
         "left: stable",
     ):

@@ -54,7 +54,8 @@ def _chosen(record: TrialRecord, verdict: VerdictGiven, found: Mapping[str, Any]
     plain = trial.kind == "control" and trial.length is None
     what = trial.move or (KINDS.get(trial.kind) or ("the plain run" if plain else "going on unchanged"))
     if found["over"] is None:
-        return f"Chosen: {what}, the only one that was judged."
+        alone = "judged" if trial.kind == "base" else "trained"  # the model before training is judged, too
+        return f"Chosen: {what}, the only one that was {alone}."
     over = "its other ends" if plain else "the plain run"
     if str(found["over"]).endswith(".base"):
         over = KINDS["base"]
