@@ -247,7 +247,7 @@ def main() -> None:
     parser.add_argument("--validation-rows", type=int)
     parser.add_argument("--test-rows", type=int)
     parser.add_argument(
-        "--chat-rows", type=int, default=100, help="of a language model's validation; twice in its test"
+        "--chat-rows", type=int, default=100, help="of a language model's validation; three times as many in its test"
     )
     parser.add_argument("--longest", type=int, default=60, help="characters of a Chinese review or poem")
     parser.add_argument("--full-precision", action="store_true", help="TRL in float32; its default is bfloat16")
