@@ -61,6 +61,17 @@ phases:
     assert plan_hash(again) == plan_hash(plan)
 
 
+def test_plans_that_name_nothing_new_have_the_hash_that_they_always_had() -> None:
+    """Runs begun before candidates, conversations and guards, can be resumed."""
+    given: dict[str, Any] = {"task": "text-generation", "data": "x.txt", "budget": "60s"}
+    assert plan_hash(plan_from(given)) == "16b25c8c3d56"
+    phases: list[dict[str, Any]] = [{"name": "a", "until": "30s"}, {"name": "b", "data": "y.txt"}]
+    assert plan_hash(plan_from({**given, "phases": phases})) == "96e59783d2c8"
+    told = plan_hash(plan_from({**given, "data": {"source": "x.txt", "train_on": "all"}}))
+    guarded = plan_hash(plan_from({**given, "phases": [phases[0], {**phases[1], "guard": {"data": "z.txt"}}]}))
+    assert len({told, guarded, "16b25c8c3d56", "96e59783d2c8"}) == 4
+
+
 def test_settings_override_the_file_and_short_forms_grow(tmp_path: Path) -> None:
     path = written(tmp_path, HEAD + "phases: [{name: a, until: 3 epochs}]\n")
     plan = read_plan(

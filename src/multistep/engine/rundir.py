@@ -29,15 +29,21 @@ from multistep.errors import PlanError, RunDirectoryError, RunFailed
 START = "start.safetensors"  # the first weights of a model that lives in the user's code
 # What may stand in a folder where a run begins: a plan, which is left as it is, and what a kill leaves at once.
 FREE_NAMES = ("plan.yaml", ".plan.yaml.new", ".lock")
+LATER: Mapping[str, object] = {"candidates": [], "train_on": "assistant", "guard": None}  # keys of plans, as left open
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def plan_hash(plan: Plan) -> str:
     """Twelve hexadecimal digits that tell plans apart; the same plan gives the same ones anywhere."""
-    content = plain(plan)
-    if not plan.model.candidates:
-        del content["model"]["candidates"]  # plans of one model have the hash that they had before there were several
-    return hashlib.blake2b(to_json(content).encode(), digest_size=6).hexdigest()
+    return hashlib.blake2b(to_json(_without_later(plain(plan))).encode(), digest_size=6).hexdigest()
+
+
+def _without_later(content: Any) -> Any:
+    """Without keys that came later and say nothing new, so that what was begun before them can be resumed."""
+    if isinstance(content, dict):
+        known = {key: value for key, value in content.items() if not (key in LATER and value == LATER[key])}
+        return {key: _without_later(value) for key, value in known.items()}
+    return [_without_later(item) for item in content] if isinstance(content, list | tuple) else content
 
 
 def default_folder(plan: Plan) -> Path:
