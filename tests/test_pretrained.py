@@ -382,6 +382,7 @@ def test_a_list_of_models_are_candidates(reviews: Path, cache: Path) -> None:
         ({"model": ["a", "b"], "phases": [{}, {}]}, "several candidates .* all phases train one network"),
         ({"model": ["a", "b"], "recipe": {"model": "bag"}}, "recipe.model names one; leave that out"),
         ({"model": {"candidates": ["a", "b"], "width": 8}}, "model.width: sizes are for one network"),
+        ({"model": ["a", "b"], "budget": "3 epochs"}, "so with a budget of 3 epochs they could not be raced"),
         ({"model": []}, "names no model"),
     ],
 )

@@ -16,7 +16,7 @@ from multistep.core.evidence.metric import METRICS, metric_named
 from multistep.core.values.plan import DataSpec, Guard, Phase, Plan
 from multistep.core.values.recipe import RECIPE_KEYS, Recipe
 from multistep.core.values.tasks import OWN_MODEL, TASKS, family_of, guarded_as, task_named
-from multistep.core.values.units import ALLOWED_AMOUNTS, Amount
+from multistep.core.values.units import ALLOWED_AMOUNTS, Amount, Unit
 from multistep.engine.origins import Origins, Place
 from multistep.errors import PlanError, nearest
 
@@ -208,6 +208,11 @@ def _check_candidates(plan: Plan, origins: Origins) -> None:
         )
     if plan.phase_count > 1:
         raise PlanError(f"{where}: model: several candidates ({told}), but all phases train one network; name one")
+    if plan.budget is not None and plan.budget.unit in (Unit.EPOCHS, Unit.TOKENS):
+        raise PlanError(
+            f"{where}: model: several candidates ({told}) have batches of their own, so with a budget of {plan.budget} "
+            "they could not be raced over equal lengths; give the budget in time or steps, or name one"
+        )
     if "model" in plan.phase(0).recipe:
         raise PlanError(f"{where}: model: several candidates ({told}), and recipe.model names one; leave that out")
     for name in ("parameters", "layers", "width", "heads", "vocabulary"):

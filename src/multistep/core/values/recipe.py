@@ -15,6 +15,7 @@ CooldownShape = Literal["linear", "cosine", "1-sqrt"]
 Shape = Literal["warmup", "constant", "linear", "cosine", "1-sqrt"]
 Precision = Literal["auto", "float32", "bfloat16"]
 AdapterKind = Literal["lora", "dora", "rslora", "qlora"]
+AdapterName = Literal["none", "lora", "dora", "rslora", "qlora"]
 ALPHA_PER_RANK = 2.0  # where a recipe names no alpha
 Setting = str | int | float | bool | tuple[str, ...] | tuple[int, ...] | tuple[float, float] | None
 
@@ -63,7 +64,7 @@ class Recipe:
     frozen: tuple[str, ...] = ()
     precision: Precision = "auto"
     model: str | None = None
-    adapter: AdapterKind | Literal["none"] = "none"
+    adapter: AdapterName = "none"
     adapter_rank: int = 16
     adapter_alpha: float | None = None
     adapter_targets: tuple[str, ...] = ()
