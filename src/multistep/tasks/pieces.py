@@ -95,7 +95,6 @@ def _records(stream: IO[bytes], count: int, quoting: bool) -> bytes:
 
     source: Iterator[object] = pulled()
     if quoting:
-        csv.field_size_limit(2**31 - 1)
         source = csv.reader(pulled(), strict=True)  # asks for no line beyond the record's last
     with suppress(csv.Error):  # which whoever reads the lines says, with the place
         for _ in range(count):

@@ -18,6 +18,8 @@ from multistep.errors import DataError, nearest
 
 TABLES = (".jsonl", ".ndjson", ".parquet", ".csv", ".tsv")
 _TEXT_KINDS = (".txt", ".md", ".json", ".gz")
+# The library stops at 128 KiB, shorter than many documents. For all who read tables, whoever of them comes first.
+csv.field_size_limit(2**31 - 1)
 
 
 @dataclass(frozen=True)
@@ -291,7 +293,6 @@ def _separated(
     path: Path, text: str, delimiter: str, quoting: Any, skipped: int
 ) -> tuple[list[str], list[list[str]], list[int]]:
     """The names of the first line, the rows below it, and the line that each begins in; `skipped` lie between them."""
-    csv.field_size_limit(2**31 - 1)  # the library stops at 128 KiB, shorter than many documents
     # strict, else an open quotation mark swallows the rest of the file
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting, strict=True)
     rows: list[list[str]] = []
