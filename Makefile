@@ -43,6 +43,7 @@ bench: $(READY)
 	$(BIN)/python bench/moves.py
 	$(BIN)/python bench/probes.py
 	$(BIN)/python bench/pretrained.py
+	$(BIN)/python bench/passes.py --head
 	$(BIN)/python bench/language.py
 	$(BIN)/python bench/images.py
 	$(BIN)/python bench/speech.py

@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 IGNORED = -100  # a label that is not trained on, in the terms of torch and transformers
 # Logits at once: 128 MiB in float32, and as much again for their gradient. torch's own `linear_cross_entropy` holds
-# less, but took 1.8 to 2.5 times the seconds of the plain way on a CPU (1,024 tokens of 49,152, torch 2.13).
+# less, but took 1.7 to 1.9 times the seconds of these pieces on a CPU (bench/passes.py, torch 2.13).
 MOST_LOGITS = 2**25
 
 
