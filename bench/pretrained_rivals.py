@@ -265,15 +265,16 @@ def score(model: Path, data: Path) -> Row:
 def write_judge(model: Path, data: Path) -> None:
     from transformers import AutoTokenizer
 
+    from multistep.core.values.plan import DataSpec
     from multistep.tasks.chat.judge import COMPARED, Judge
-    from multistep.tasks.chat.load import read_parts
+    from multistep.tasks.chat.load import read_held_out
     from multistep.tasks.chat.template import ChatTemplate
     from multistep.tasks.folders import write_task
 
-    (part,) = read_parts(str(data / "train.jsonl")).values()
+    part = read_held_out(DataSpec(source=str(data / "train.jsonl")))
     tokenizer = AutoTokenizer.from_pretrained(model)
-    template = ChatTemplate(tokenizer, part.conversations)
-    judge = Judge.of(COMPARED, template, (tokenizer.eos_token_id,), 1024, part.conversations)
+    template = ChatTemplate(tokenizer, part.items)
+    judge = Judge.of(COMPARED, template, (tokenizer.eos_token_id,), 1024, part.items)
     record = judge.record if judge.fixed else {}
     write_task(model, "text-generation", {"train_on": "assistant", "context": 1024, **record})
 

@@ -14,11 +14,13 @@ import torch
 from cases_chat import CHATML, llama, tokenizer
 
 from multistep.core.values.plan import DataSpec
+from multistep.data.sources import read_parts
 from multistep.errors import DataError
 from multistep.tasks.chat.conversation import Conversation, Turn
 from multistep.tasks.chat.encode import Encoded, cut, special_tokens, write_all
 from multistep.tasks.chat.evaluate import baseline_nats, fit_ngram, score, table
-from multistep.tasks.chat.load import holds_conversations, load_conversations, read_parts
+from multistep.tasks.chat.formats import read_conversations
+from multistep.tasks.chat.load import FORM, holds_conversations, items_of, load_conversations
 from multistep.tasks.chat.pack import PackingOrder, best_fit, padded_rows
 from multistep.tasks.chat.template import ChatTemplate, tokens_around
 from multistep.tasks.text.causal import TransformersMaker
@@ -32,8 +34,9 @@ def lines(path: Path, *rows: object) -> str:
 
 
 def only(source: str) -> tuple[list[Conversation], tuple[str, ...]]:
-    (part,) = read_parts(source).values()
-    return list(part.conversations), part.notes
+    (table,) = read_parts(source, DataSpec(source=source), FORM).values()
+    part = items_of(table, read_conversations)
+    return list(part.items), part.notes
 
 
 def of(*pairs: tuple[str, str], completion: bool = False) -> Conversation:

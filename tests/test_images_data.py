@@ -112,7 +112,8 @@ def test_a_manifest_names_files_labels_splits_and_groups(tmp_path: Path, suffix:
         assert counts(found) == (8, 8, 8)
         assert found.classes == ("bars", "disc")
         assert len(set(found.test.blocks)) == 2
-        assert any("image files from 'file_name', labels from 'class', splits from 'split'" in n for n in found.notes)
+        assert any("splits from column 'split': train 8, validation 8, test 8 rows" in note for note in found.notes)
+        assert any("image files from 'file_name', labels from 'class', groups" in note for note in found.notes)
 
 
 def test_groups_stay_in_one_split(tmp_path: Path) -> None:
@@ -289,7 +290,7 @@ def test_unreadable_images_are_skipped_by_name_unless_they_are_many(tmp_path: Pa
     assert "disc/000.png (empty)" in said
     assert "bars/001.png (" in said
     assert "no images by their suffix: 1" in said
-    assert "folders without an image left out: nothing" in said
+    assert "folders without images left out: nothing" in said
     for path in (tmp_path / "val/bars").iterdir():
         path.write_text("text")
     with pytest.raises(DataError, match=r"validation: 4 of 12 images cannot be read: .*bars/000.png \(not an image"):
@@ -333,7 +334,7 @@ WRONG: dict[str, tuple[Write, str]] = {
     "no label": (lambda f: write_table(f, ["0.png,a", "1.png,"]), "manifest.csv:3: 'label' is empty"),
     "no split": (
         lambda f: write_table(f, ["0.png,a,train", "1.png,b,"], "path,label,split"),
-        "manifest.csv:3: 'split' is empty",
+        "manifest.csv:3: no split, though other rows have one in 'split'",
     ),
     "no such files": (lambda f: write_table(f, ["x.png,a", "y.png,b"]), r"2 of 2 images .*csv:2 \(x.png\) \(no such"),
     "no class folders": (lambda f: (f / "a.jpg").write_bytes(b""), "1 images but no class folders"),

@@ -13,11 +13,11 @@ import pytest
 from cases_language import opinions
 
 from multistep.core.values.plan import DataSpec
+from multistep.data.files import read_table
 from multistep.errors import DataError
 from multistep.tasks.language.docstrings import DOCSTRINGS, python_docstrings
 from multistep.tasks.language.spans import load_all, load_texts
 from multistep.tasks.language.splits import LabelledSplits, load_labelled
-from multistep.tasks.tables import read_table
 
 ROWS = [(text, "good" if label else "bad") for text, label in opinions(200, 0)]
 

@@ -12,14 +12,15 @@ import pytest
 from cases_language import opinions
 
 from multistep.core.values.plan import DataSpec
+from multistep.data.names import NAMES, splits_among
+from multistep.data.splits import held_out_table
 from multistep.errors import DataError
 from multistep.tasks.images.splits import load_splits as load_images
 from multistep.tasks.images.splits import look_through
-from multistep.tasks.language.rows import is_table, read_parts
+from multistep.tasks.language.rows import FORM, is_table
 from multistep.tasks.language.spans import load_all, load_texts
 from multistep.tasks.language.splits import LabelledSplits, load_labelled
 from multistep.tasks.speech.splits import read_splits as read_speech
-from multistep.tasks.splits import NAMES, held_out, held_out_source, splits_among
 from multistep.tasks.text.files import read_documents
 from multistep.tasks.text.manual import MANUAL
 from multistep.tasks.text.splits import load_splits as load_text
@@ -219,7 +220,7 @@ def test_suffixes_in_capitals_are_splits_too(tmp_path: Path) -> None:
     splits = load(str(tmp_path))
     assert sizes(splits) == [90, 10, 10]
     assert f"{train}: cut into train 90, validation 10 rows" in splits.notes
-    assert held_out_source(DataSpec(source=str(tmp_path))) == str(tmp_path / "Test.Csv")
+    assert held_out_table(DataSpec(source=str(tmp_path)), FORM).origin == str(tmp_path / "Test.Csv")
 
 
 def test_a_script_makes_no_split_of_the_texts_beside_it(tmp_path: Path) -> None:
@@ -239,8 +240,8 @@ def test_of_a_data_set_the_held_out_split_is_scored_by_any_name(tmp_path: Path) 
 
     part = datasets.Dataset.from_dict({"text": [t for t, _ in ROWS], "label": [n for _, n in ROWS]})
     datasets.DatasetDict({"training": part, "dev": part.select(range(3))}).save_to_disk(tmp_path / "set")
-    source = held_out_source(DataSpec(source=str(tmp_path / "set")))
-    assert len(held_out(read_parts(source, DataSpec(source=source), labelled=True))) == 3
+    source = str(tmp_path / "set")
+    assert len(held_out_table(DataSpec(source=source), FORM)) == 3
     assert is_table(source)
     datasets.DatasetDict({"test": part}).save_to_disk(tmp_path / "one")
     with pytest.raises(DataError, match="has test but no train split"):

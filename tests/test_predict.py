@@ -21,6 +21,8 @@ from tiny_chat import CHATML, tiny_llama, tiny_tokenizer, write_tiny_chat
 
 from multistep import api
 from multistep.core.values.plan import DataSpec
+from multistep.data.files import read_table
+from multistep.data.pieces import read_pieces
 from multistep.engine.clock import BudgetClock
 from multistep.engine.planfile import plan_from
 from multistep.engine.rundir import RunDirectory
@@ -33,8 +35,6 @@ from multistep.tasks.chat.generate import generate
 from multistep.tasks.chat.reply import _turns, predictor
 from multistep.tasks.chat.talk import load_writer
 from multistep.tasks.chat.template import ChatTemplate
-from multistep.tasks.pieces import read_pieces
-from multistep.tasks.tables import read_table
 
 
 def trained(folder: Path, write: Callable[[Path], DataSpec]) -> Path:

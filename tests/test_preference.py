@@ -25,6 +25,7 @@ from multistep.core.evidence.metric import METRICS, Evaluation
 from multistep.core.values.events import CheckpointSaved, Entry, GuardScored, PhaseStarted
 from multistep.core.values.plan import DataSpec, Plan
 from multistep.core.values.recipe import Recipe
+from multistep.data.files import read_table
 from multistep.engine.clock import BudgetClock
 from multistep.engine.journal import read_entries
 from multistep.engine.planfile import plan_from
@@ -36,7 +37,6 @@ from multistep.tasks.preference.load import load_pairs
 from multistep.tasks.preference.pairs import Pair, read_pairs
 from multistep.tasks.preference.score import LengthRule
 from multistep.tasks.preference.task import PreferenceDomain
-from multistep.tasks.tables import read_table
 from multistep.tasks.text.models import load_model
 
 ASK, GOOD, BAD = "2 + 2?", "4", "5"

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,18 +16,24 @@ import soundfile
 from cases_speech import LETTER_SECONDS, say, write_manifest, write_sound
 
 from multistep.core.values.plan import DataSpec
+from multistep.data.names import SPLITS
+from multistep.data.sources import read_parts
 from multistep.errors import DataError
 from multistep.tasks.speech.alphabet import Alphabet
 from multistep.tasks.speech.audio import Unusable, commonest_rate, read_samples
 from multistep.tasks.speech.baseline import fit_baseline, score
 from multistep.tasks.speech.corpus import Corpus, load_corpus, survey
 from multistep.tasks.speech.features import LogMel, default_features
-from multistep.tasks.speech.files import Columns, read_listing
+from multistep.tasks.speech.files import FORM, Listing, listing_of
 from multistep.tasks.speech.nets import output_length
-from multistep.tasks.speech.splits import SPLITS, Splits, read_splits
+from multistep.tasks.speech.splits import Splits, read_splits
 from multistep.tasks.speech.words import spoken_words
 
-ANY = Columns()
+
+def listing(source: Path, **columns: Any) -> Listing:
+    data = DataSpec(source=str(source), **columns)
+    (table,) = read_parts(str(source), data, FORM).values()
+    return listing_of(table, data)
 
 
 def loaded(splits: Splits, alphabet: Alphabet | None = None) -> Corpus:
@@ -55,9 +62,9 @@ def test_manifests_of_each_kind_give_the_same_rows(tmp_path: Path) -> None:
     nemo = {"audio_filepath": "x.wav", "duration": 0.3, "text": "a, b"}
     (tmp_path / "c.jsonl").write_text(json.dumps(nemo) + "\n", encoding="utf-8")
     for name in ("a.csv", "b.tsv", "c.jsonl"):
-        (row,) = read_listing(str(tmp_path / name), ANY).rows
+        (row,) = listing(tmp_path / name).rows
         assert (row.path, row.text, row.seconds) == (tmp_path / "x.wav", "a, b", None)
-    (row,) = read_listing(str(tmp_path / "a.csv"), ANY).rows
+    (row,) = listing(tmp_path / "a.csv").rows
     assert row.where == f"{tmp_path}/a.csv:2"
 
 
@@ -66,20 +73,20 @@ def test_columns_are_guessed_aloud_or_named(tmp_path: Path) -> None:
     manifest = tmp_path / "m.csv"
     manifest.write_text("n,take,said,speaker\n1,x.wav,ab,me\n", encoding="utf-8")
     with pytest.raises(DataError, match=r"which column holds the transcripts\? Say data\.text_column; columns: 'n'"):
-        read_listing(str(manifest), ANY)
-    listing = read_listing(str(manifest), Columns(text="said"))
-    assert listing.rows[0].path == tmp_path / "x.wav"
-    assert listing.rows[0].speaker == "me"
-    assert any("paths are in column 'take'" in note for note in listing.notes)
+        listing(manifest)
+    listed = listing(manifest, text_column="said")
+    assert listed.rows[0].path == tmp_path / "x.wav"
+    assert listed.rows[0].speaker == "me"
+    assert any("paths are in column 'take'" in note for note in listed.notes)
     with pytest.raises(DataError, match="Did you mean 'said'"):
-        read_listing(str(manifest), Columns(text="sayd"))
+        listing(manifest, text_column="sayd")
 
 
 def test_part_of_a_sound_is_cut_out(tmp_path: Path) -> None:
     write_sound(tmp_path / "x.wav", "abcd")
     row = {"audio_filepath": "x.wav", "text": "bc", "offset": 0.12, "duration": 0.24}
     (tmp_path / "m.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
-    (found,) = read_listing(str(tmp_path / "m.jsonl"), ANY).rows
+    (found,) = listing(tmp_path / "m.jsonl").rows
     samples = read_samples(found.path, 8000, found.start, found.seconds)
     assert len(samples) == 1920
     assert np.allclose(samples, say("abcd")[960:2880], atol=1e-4)
@@ -129,9 +136,9 @@ def test_folders_with_transcripts_beside_the_sounds(tmp_path: Path) -> None:
     for name in ("deep/x.wav", "y.flac"):
         write_sound(tmp_path / name, "ab").with_suffix(".txt").write_text("A b\n", encoding="utf-8")
     write_sound(tmp_path / "bare.wav", "ab")
-    listing = read_listing(str(tmp_path), ANY)
-    assert [row.path.name for row in listing.rows] == ["x.wav", "y.flac"]
-    assert "bare.wav" in listing.notes[0]
+    listed = listing(tmp_path)
+    assert [row.path.name for row in listed.rows] == ["x.wav", "y.flac"]
+    assert "bare.wav" in listed.notes[0]
 
 
 def test_librispeech_and_its_splits(tmp_path: Path) -> None:
@@ -149,7 +156,7 @@ def test_librispeech_and_its_splits(tmp_path: Path) -> None:
     splits = read_splits(DataSpec(source=str(tmp_path)))
     assert [len(splits.of(name)) for name in SPLITS] == [4, 2, 2]
     assert {row.speaker for row in splits.train} == {"19", "20"}
-    assert any("2 folders or manifests make up train" in note for note in splits.notes)
+    assert any("2 folders or tables make up train" in note for note in splits.notes)
     corpus = loaded(splits)
     assert corpus.splits["train"].texts[0] == "ab ba"
     assert any("lower case" in note for note in corpus.notes)
@@ -272,12 +279,12 @@ def test_an_alphabet_that_cannot_spell_the_training_transcripts_is_refused(tmp_p
 
 def test_no_sounds_and_no_manifest(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="holds no sounds; allowed: a manifest"):
-        read_listing(str(tmp_path), ANY)
+        listing(tmp_path)
     (tmp_path / "m.json").write_text("{}", encoding="utf-8")
-    with pytest.raises(DataError, match=r"called \.jsonl"):
-        read_listing(str(tmp_path / "m.json"), ANY)
+    with pytest.raises(DataError, match=r"not a source of recordings; allowed: a manifest"):
+        listing(tmp_path / "m.json")
     with pytest.raises(DataError, match="no such file or folder"):
-        read_listing(str(tmp_path / "nothing"), ANY)
+        listing(tmp_path / "nothing")
 
 
 # Features, baseline, the synthesiser ----------------------------------------------------------------

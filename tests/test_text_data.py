@@ -219,7 +219,7 @@ def test_splits_that_are_given(named: str, tmp_path: Path) -> None:
     assert splits.test == (POEMS[7],)
     assert splits.train[0] + splits.validation[0] == running
     write(tmp_path / "test" / "a.txt", "b")
-    with pytest.raises(DataError, match=r"more than one file for a split: test, test\.txt"):
+    with pytest.raises(DataError, match=r"more than one test split: test, test\.txt"):
         load_splits(str(tmp_path))
     (tmp_path / "test.txt").unlink()
     (tmp_path / "train.txt").rename(tmp_path / "dev.txt")

@@ -282,7 +282,7 @@ def evaluate(model: str | Path, data: str | DataSpec, *, text_column: str | None
     """
     from multistep.core.evidence.metric import METRICS
     from multistep.core.values.tasks import TASKS
-    from multistep.tasks import evaluate_model
+    from multistep.tasks import evaluate_model, scored_split
     from multistep.tasks.folders import existing, task_of
     from multistep.tasks.notes import hearing
 
@@ -295,11 +295,7 @@ def evaluate(model: str | Path, data: str | DataSpec, *, text_column: str | None
         name: asdict(metric.interval(evaluation)) | {"unit": task.loss_unit if name == "loss" else metric.unit}
         for name, metric in metrics.items()
     }
-    split = None
-    if task.family in ("text", "language"):
-        from multistep.tasks.text.use import scored_split
-
-        split = scored_split(data)
+    split = scored_split(str(model), data)
     found = {"model": str(model), "data": str(data), "split": split, "notes": notes}
     return {**found, "examples": len(evaluation), "scores": scores}
 

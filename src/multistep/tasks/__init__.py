@@ -82,6 +82,20 @@ def evaluate_model(model: str, data: DataSpec) -> Evaluation:
     raise PlanError(f"{model}: a model for {task_of(model)} cannot be scored here")
 
 
+def scored_split(model: str, data: DataSpec) -> str | None:
+    """Which split of texts or labelled rows `evaluate_model` scores; None where the data name none."""
+    from multistep.data.splits import held_out_split
+
+    family = TASKS[task_of(_in_use(model))].family
+    if family == "text":
+        from multistep.tasks.text.files import FORM
+    elif family == "language":
+        from multistep.tasks.language.rows import FORM
+    else:
+        return None
+    return held_out_split(data, FORM)
+
+
 def predict(model: str, inputs: Sequence[str], tokens: int) -> list[Prediction]:
     """What a model folder says of texts, image files or audio files. Raises PlanError or DataError."""
     from multistep.tasks import predicting

@@ -15,12 +15,13 @@ from typing import IO
 
 from multistep.core.values.plan import DataSpec
 from multistep.core.values.tasks import TASKS
+from multistep.data.pieces import ALLOWED, STDIN, read_pieces
+from multistep.data.table import Table, quoted
+from multistep.data.text import kind_of
 from multistep.errors import DataError, PlanError
 from multistep.tasks.folders import task_of
 from multistep.tasks.notes import say
-from multistep.tasks.pieces import ALLOWED, STDIN, read_pieces
 from multistep.tasks.prediction import Prediction, Predictor
-from multistep.tasks.tables import Table, kind_of, quoted
 
 OUTPUTS = (".csv", ".tsv", ".jsonl")
 ANSWER_TOKENS = 256  # the most that an answer has, unless said otherwise

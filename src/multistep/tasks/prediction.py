@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TypeAlias
 
 from multistep.core.values.plan import DataSpec
+from multistep.data.table import Table
 from multistep.errors import DataError
-from multistep.tasks.tables import Table
 
 AT_ONCE = 1000  # rows that are read, and answered, before the next are
 

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from multistep.data.table import Table, quoted
 from multistep.errors import DataError, nearest
 from multistep.tasks.chat.conversation import ROLES, Conversation, Turn, fault
-from multistep.tasks.tables import Table, quoted
 
 # Names of roles in the wild, ShareGPT's foremost -> ours.
 ROLE_NAMES: Mapping[str, str] = {

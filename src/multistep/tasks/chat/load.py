@@ -2,38 +2,29 @@
 
 from __future__ import annotations
 
-import csv
-import functools
-import gzip
 import hashlib
-import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from pathlib import Path
-from typing import Generic, Protocol, TextIO, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from multistep.core.values.plan import DataSpec
+from multistep.data.form import Form
+from multistep.data.names import NO_TEST
+from multistep.data.peek import first_columns
+from multistep.data.splits import given_splits, held_out_table
+from multistep.data.table import Table
+from multistep.data.text import TABLES
 from multistep.errors import DataError
 from multistep.tasks.chat.conversation import Conversation
 from multistep.tasks.chat.formats import format_of, read_conversations
-from multistep.tasks.splits import NO_TEST, given_splits, held_out_source, split_files, split_rows, together
-from multistep.tasks.tables import TABLES, Table, existing_file, is_saved_set, kind_of, named_tables, read_table
 
 KINDS = (*TABLES, ".json")  # a folder is read by the first kind that it holds
+FORM = Form("conversations", f"{', '.join(KINDS)}, or a folder of them", tables=KINDS, kinds=KINDS)
 LEAST_TRAIN, LEAST_HELD_OUT = 4, 2
 ENOUGH = 20_000  # conversations; a smaller set gives more of itself, or its intervals would prove nothing
 SHARE, SMALL_SHARE = 0.05, 0.1  # of validation, and of test
-
-
-@dataclass(frozen=True)
-class Part:
-    """What a source holds of one split."""
-
-    conversations: tuple[Conversation, ...]
-    notes: tuple[str, ...]
-    origin: str
 
 
 class Keyed(Protocol):
@@ -68,104 +59,30 @@ class ChatSplits:
     fingerprint: str  # blake2b of all splits, hexadecimal
 
 
-# Recognised by their columns ------------------------------------------------------------------------
-
-
 def holds_conversations(data: DataSpec) -> bool:
     """Whether data are conversations: by the columns of their table, of which only the beginning is read.
 
     A text column that is named means running text. What cannot be read is said by whoever reads it.
     """
-    return data.text_column is None and format_of(first_columns(data)) is not None
-
-
-def first_columns(data: DataSpec) -> tuple[str, ...]:
-    """The columns of the table that data are; none where they are no table, or cannot be read."""
-    source = data.source or data.train or held_out_source(data)
-    try:
-        files, _ = split_files(source)
-        return _columns_of(files.get("train") or next(iter(files.values()), source))
-    except (OSError, ValueError, EOFError, csv.Error, zlib.error):  # DataError is a ValueError
-        return ()
-
-
-def _columns_of(source: str) -> tuple[str, ...]:
-    path = Path(source).expanduser()
-    if path.is_dir() and not is_saved_set(path):
-        files = sorted(p for p in path.iterdir() if p.is_file() and not p.name.startswith("."))
-        kind = next((kind for kind in (".txt", *KINDS) if any(kind_of(p) == kind for p in files)), None)
-        chosen = [p for p in files if kind_of(p) == kind and kind in KINDS]
-        return _columns_of(str(chosen[0])) if chosen else ()
-    if not path.is_file():
-        named = named_tables(source)
-        return next(iter(named.values())).names if named else ()
-    kind = kind_of(path)
-    if kind == ".parquet":
-        from pyarrow import parquet
-
-        return tuple(parquet.read_schema(path).names)
-    if kind == ".json":
-        return read_table(path).names if _first_line(path).startswith("[") else ()
-    if kind not in TABLES:
-        return ()
-    first = _first_line(path)
-    if kind in (".csv", ".tsv"):
-        return tuple(next(csv.reader([first], delimiter="\t" if kind == ".tsv" else ",")))
-    import json
-
-    row = json.loads(first)
-    return tuple(row) if isinstance(row, dict) else ()
-
-
-def _first_line(path: Path) -> str:
-    """The first line that is not empty, without a byte-order mark; "" if there is none."""
-    opening: Callable[..., TextIO] = gzip.open if path.suffix.lower() == ".gz" else open
-    with opening(path, "rt", encoding="utf-8-sig") as file:
-        return next((line.strip() for line in file if line.strip()), "")
+    return data.text_column is None and format_of(first_columns(data, FORM)) is not None
 
 
 # Read -----------------------------------------------------------------------------------------------
 
 
-def read_parts(source: str) -> dict[str, Part]:
-    """The conversations of one source by the splits that it names."""
-    found = read_sources(source, read_conversations)
-    return {split: Part(items.items, items.notes, items.origin) for split, items in found.items()}
+def read_held_out(data: DataSpec) -> Items[Conversation]:
+    """The conversations that are scored of the data: the test split's, else the validation split's, else all."""
+    return items_of(held_out_table(data, FORM), read_conversations)
 
 
-def read_sources(source: str, read: ReadTable[K]) -> dict[str, Items[K]]:
-    """One source by the splits that it names: a Hugging Face data set's, or those of a column; else all under ""."""
-    named = named_tables(source)
-    if named is not None:
-        if len(named) > 1:
-            return {name: _items(table, read) for name, table in named.items()}
-        ((name, table),) = named.items()
-        return {split or name: part for split, part in _by_split(table, read).items()}
-    path = Path(source).expanduser()
-    if not path.is_dir():
-        return _by_split(read_table(existing_file(path)), read)
-    files = sorted(p for p in path.iterdir() if p.is_file() and not p.name.startswith("."))
-    kind = next((kind for kind in KINDS if any(kind_of(p) == kind for p in files)), None)
-    if kind is None:
-        raise DataError(f"{path}: no table in this folder; allowed: {', '.join(KINDS)}")
-    chosen = [p for p in files if kind_of(p) == kind]
-    left_out = len(files) - len(chosen)
-    said = (f"{path}: files left out because they are not {kind}: {left_out}",) if left_out else ()
-    found = {}
-    for split, parts in together({str(p): _by_split(read_table(p), read) for p in chosen}).items():
-        items = tuple(item for part in parts for item in part.items)
-        found[split] = Items(items, (*said, *(note for part in parts for note in part.notes)), str(path))
-    return found
+def read_given(data: DataSpec, read: ReadTable[K]) -> tuple[dict[str, Items[K]], list[str]]:
+    """The items of the splits that the data name, train among them, and what is to be said of them."""
+    tables, notes = given_splits(data, FORM)
+    given = {name: items_of(table, read) for name, table in tables.items()}
+    return given, [*(note for part in given.values() for note in part.notes), *notes]
 
 
-def _by_split(table: Table, read: ReadTable[K]) -> dict[str, Items[K]]:
-    table, parts = split_rows(table)
-    if len(parts) == 1:
-        return {split: _items(table, read) for split in parts}
-    return {split: _items(table.take(rows), read) for split, rows in parts.items()}
-
-
-def _items(table: Table, read: ReadTable[K]) -> Items[K]:
+def items_of(table: Table, read: ReadTable[K]) -> Items[K]:
     items, notes = read(table)
     return Items(tuple(items), tuple(notes), table.origin)
 
@@ -182,12 +99,8 @@ def load_conversations(data: DataSpec) -> ChatSplits:
     split is cut from train. Those that stand in two splits are counted, not removed.
     Raises DataError if train has under 4 conversations or validation under 2.
     """
-    source: str | dict[str, str] = data.source or {
-        name: path for name in ("train", "validation", "test") if (path := getattr(data, name))
-    }
-    given, notes = given_splits(source, functools.partial(read_parts))
-    said = [*(note for part in given.values() for note in part.notes), *notes]
-    splits = {name: given[name].conversations if name in given else () for name in ("train", "validation", "test")}
+    given, said = read_given(data, read_conversations)
+    splits = {name: given[name].items if name in given else () for name in ("train", "validation", "test")}
     origin = given["train"].origin
     if missing := {1: ("validation", "test")}.get(len(given), () if "validation" in given else ("validation",)):
         splits |= cut_items(splits["train"], missing)

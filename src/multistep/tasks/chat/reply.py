@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from multistep.core.values.plan import DataSpec
+from multistep.data.table import Table, quoted
 from multistep.errors import DataError
 from multistep.tasks.chat.formats import ROLE_NAMES, format_of, parts_together, turn_by_turn
 from multistep.tasks.chat.talk import Writer
 from multistep.tasks.notes import say
 from multistep.tasks.prediction import Prediction, Predictor
-from multistep.tasks.tables import Table, quoted
 
 LIST = re.compile(r"\s*\[\s*\{")  # how a list of turns begins
 LISTS = ("messages", "conversations", "conversation")  # of turns

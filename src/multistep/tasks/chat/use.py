@@ -14,23 +14,22 @@ from multistep.errors import DataError
 from multistep.tasks.chat.encode import cut, special_tokens, write_all
 from multistep.tasks.chat.evaluate import score, table
 from multistep.tasks.chat.judge import Judge
-from multistep.tasks.chat.load import read_parts
+from multistep.tasks.chat.load import read_held_out
 from multistep.tasks.chat.task import lost_on_unknown
 from multistep.tasks.chat.template import ChatTemplate
 from multistep.tasks.folders import read_task
 from multistep.tasks.notes import say
-from multistep.tasks.splits import held_out, held_out_source
 from multistep.tasks.text.models import load_model
 
 
 def evaluate_model(model: str, data: DataSpec) -> Evaluation:
     """Score a model folder or hub id on conversations, as training does; of several splits the test split."""
-    part = held_out(read_parts(held_out_source(data)))
+    part = read_held_out(data)
     maker = load_model(model)
-    template = ChatTemplate(maker.hub_tokenizer, part.conversations)
+    template = ChatTemplate(maker.hub_tokenizer, part.items)
     about = read_task(model)
     train_on = about.get("train_on", data.train_on)
-    written, left_out = write_all(part.conversations, template, train_on)
+    written, left_out = write_all(part.items, template, train_on)
     examples, cuts = cut(written, int(about.get("context", maker.context)), special_tokens(maker.hub_tokenizer))
     say([*part.notes, *template.notes, *left_out, *cuts])
     if not examples:

@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multistep.core.values.plan import DataSpec
+from multistep.data.splits import held_out_table
 from multistep.errors import DataError
 from multistep.tasks.images.decode import Form, Look, Pixels, decode_all, form_of, look_at_all
-from multistep.tasks.images.files import Found, order_of, read_items
+from multistep.tasks.images.files import FORM, items_of, order_of, read_items
 from multistep.tasks.images.items import Item
 
 FEW = 10_000  # images: of fewer, more is held out, or intervals would prove nothing
@@ -72,13 +73,10 @@ class Seen:
 
 def look_through(data: DataSpec) -> Seen:
     """Read all labels and headers. Raises DataError for what is missing, and for too many unreadable images."""
-    found = read_items(data)
-    parts = {name or "train": list(items) for name, items in found.splits.items()}
-    if not parts.get("train"):
-        raise DataError(f"{data}: the train split is empty; it has {', '.join(parts) or 'nothing'}")
+    parts, said = read_items(data)
     looks, skipped = _look(parts)
     form, notes = form_of([look for look in looks["train"] if isinstance(look, Look)])
-    return Seen(str(data), parts, "" in found.splits, skipped, form, (*found.notes, *notes))
+    return Seen(str(data), parts, len(parts) == 1, skipped, form, (*said, *notes))
 
 
 def load_splits(seen: Seen, form: Form | None = None, classes: Sequence[str] = ()) -> ImageSplits:
@@ -126,13 +124,12 @@ def load_one(data: DataSpec, form: Form, classes: Sequence[str]) -> tuple[ImageS
 
     And notes: guesses, and what was skipped. Raises DataError for labels that the model does not know.
     """
-    found: Found = read_items(data)
-    name = next((name for name in ("test", "validation") if name in found.splits), next(iter(found.splits)))
-    parts = {name or "data": list(found.splits[name])}
+    table = held_out_table(data, FORM)
+    listed, said = items_of(table, data)
+    parts = {"data": listed}
     _, skipped = _look(parts)
-    ((shown, listed),) = parts.items()
-    items, images = _decode(listed, form, skipped[shown])
-    notes = [*found.notes, *_skips(parts, skipped)]
+    items, images = _decode(listed, form, skipped["data"])
+    notes = [*table.notes, *said, *_skips(parts, skipped)]
     for item in items:
         if item.label not in classes:
             raise DataError(f"{item.where}: label '{item.label}' is unknown to the model; it has {_few(classes)}")

@@ -15,9 +15,9 @@ from multistep.core.evidence.metric import Evaluation, Floats
 from multistep.core.values.plan import DataSpec
 from multistep.tasks.baselines import is_baseline
 from multistep.tasks.images.baseline import probabilities_of, read_baseline, scored
+from multistep.tasks.images.columns import image_column_of
 from multistep.tasks.images.decode import Form, Pixels, decode, require_pillow
 from multistep.tasks.images.load import load_model
-from multistep.tasks.images.manifest import path_column_of
 from multistep.tasks.images.splits import ImageSet, load_one
 from multistep.tasks.images.task import score
 from multistep.tasks.prediction import Prediction, Predictor, file_from
@@ -85,7 +85,7 @@ def _predictor(form: Form, classes: Sequence[str], say: Callable[[Pixels], Float
             ]
         return found
 
-    return Predictor(says, lambda table, data: (path_column_of(table, data.path_column),), file_from, "image file")
+    return Predictor(says, lambda table, data: (image_column_of(table, data.path_column),), file_from, "image file")
 
 
 def _logits(module: nn.Module, pixels: Pixels, device: torch.device) -> Tensor:

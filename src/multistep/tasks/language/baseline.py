@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 
 from multistep.core.evidence.metric import Evaluation, Floats, metric_named
+from multistep.data.table import quoted
 from multistep.errors import PlanError
 from multistep.tasks.baselines import CONSTANT, KEY, about, read_fitted, write_fitted
 from multistep.tasks.classes import majority, table_of_probabilities
 from multistep.tasks.language.labels import Labels
 from multistep.tasks.language.score import number_table, several_table
 from multistep.tasks.language.splits import NOTHING, Examples
-from multistep.tasks.tables import quoted
 
 MOST_TEXTS = 50_000  # drawn by lot
 MOST_FEATURES = 300_000  # the most frequent n-grams

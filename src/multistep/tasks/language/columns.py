@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from multistep.core.values.plan import DataSpec
+from multistep.data.table import Table, naming, quoted
 from multistep.errors import DataError
-from multistep.tasks.tables import Table, naming, quoted
 
 PAIRS = (
     ("sentence1", "sentence2"),
@@ -60,7 +60,11 @@ def find_columns(table: Table, data: DataSpec, *, labelled: bool) -> Columns:
         if wanted is not None:
             table.column(wanted)  # raises with the nearest name
     text, second = _texts(table, data)
-    label = data.label_column or _label(table, text, second)
+    label = (
+        data.label_column
+        or (table.roles.get("label") if "text" in table.roles else None)
+        or _label(table, text, second)
+    )
     if label is None and labelled:
         rest = [name for name in table.names if name not in (text, second)]
         which = f"which of {quoted(rest)} is the label?" if rest else "no column is left for the label;"
@@ -73,7 +77,8 @@ def find_columns(table: Table, data: DataSpec, *, labelled: bool) -> Columns:
             f"{table.origin}:1: the first line names a column '{label}', which is also a label in it, so the file "
             "seems to have no line with the names of its columns; add one, such as text and label"
         )
-    guessed = data.text_column is None or (labelled and data.label_column is None)
+    made = {"text", "label"} <= set(table.roles)  # by whoever knows what its columns are
+    guessed = not made and (data.text_column is None or (labelled and data.label_column is None))
     said = []
     if guessed:
         pair = f" and '{second}'" if second else ""
@@ -85,6 +90,8 @@ def find_columns(table: Table, data: DataSpec, *, labelled: bool) -> Columns:
 def _texts(table: Table, data: DataSpec) -> tuple[str, str | None]:
     if data.text_column is not None:
         return data.text_column, data.second_text_column
+    if "text" in table.roles:
+        return table.roles["text"], data.second_text_column
     usual = {
         name.strip().lower(): name for name in table.names if name not in (data.label_column, data.second_text_column)
     }

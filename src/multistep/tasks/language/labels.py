@@ -13,8 +13,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from multistep.data.table import naming, quoted
 from multistep.errors import DataError, nearest
-from multistep.tasks.tables import naming, quoted
 
 Kind = Literal["class", "classes", "number"]
 Array = npt.NDArray[np.float64] | npt.NDArray[np.int64]

@@ -3,30 +3,35 @@
 from __future__ import annotations
 
 import re
-from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate
 from pathlib import Path
 
 from multistep.core.values.plan import DataSpec
+from multistep.data.folders import split_paths, visible
+from multistep.data.form import Form, Parts
+from multistep.data.separated import is_number
+from multistep.data.sets import is_saved_set
+from multistep.data.table import Table, naming, of_columns, quoted
+from multistep.data.text import TABLES, kind_of
 from multistep.errors import DataError
-from multistep.tasks.language.columns import Columns, find_columns
+from multistep.tasks.language.columns import find_columns
 from multistep.tasks.language.docstrings import DOCSTRINGS, python_docstrings
 from multistep.tasks.language.labels import is_missing
-from multistep.tasks.splits import split_files, split_rows, together
-from multistep.tasks.tables import (
-    TABLES,
-    Table,
-    is_number,
-    is_saved_set,
-    kind_of,
-    named_tables,
-    naming,
-    quoted,
-    read_table,
-)
 from multistep.tasks.text.manual import MANUAL
+
+NAMES_HIDDEN = (
+    f"{DOCSTRINGS}: the name of a text's own package is replaced by '...' in it, since it would give the answer away"
+)
+
+
+def _docstrings() -> Parts:
+    texts, packages = python_docstrings()
+    places = [f"{DOCSTRINGS}: text {i + 1}" for i in range(len(texts))]
+    return {"": of_columns(DOCSTRINGS, {"text": texts, "label": packages}, places, notes=(NAMES_HIDDEN,))}
+
+
+FORM = Form("labelled texts", ", ".join(TABLES), made={DOCSTRINGS: _docstrings})
 
 
 @dataclass(frozen=True)
@@ -63,43 +68,6 @@ class Rows:
         return self.texts[row] if self.seconds is None else f"{self.texts[row]}\0{self.seconds[row]}"
 
 
-NAMES_HIDDEN = (
-    f"{DOCSTRINGS}: the name of a text's own package is replaced by '...' in it, since it would give the answer away"
-)
-
-
-def read_parts(source: str, data: DataSpec, *, labelled: bool) -> dict[str, Rows]:
-    """One source by the splits that it names: a Hugging Face data set's, or those of a column; else all under "".
-
-    A table, a folder of tables, a data set, or the docstrings. Rows without text, or without a label where one is
-    needed, are left out and counted. Raises DataError that names the place.
-    """
-    if source == DOCSTRINGS:
-        texts, packages = python_docstrings()
-        said = (NAMES_HIDDEN,)
-        return {"": Rows(DOCSTRINGS, texts, None, packages, lambda i: f"{DOCSTRINGS}: text {i + 1}", notes=said)}
-    named = named_tables(source)
-    if named is not None:
-        if len(named) > 1:
-            return {
-                name: _of_table(table, _columns(table, data, labelled), data, labelled) for name, table in named.items()
-            }
-        ((name, table),) = named.items()
-        return {split or name: part for split, part in _by_split(table, data, labelled).items()}
-    path = Path(source).expanduser()
-    if not path.is_dir():
-        return _by_split(read_table(path), data, labelled)
-    files = sorted(p for p in path.iterdir() if p.is_file() and not p.name.startswith("."))
-    kind = next((kind for kind in TABLES if any(kind_of(p) == kind for p in files)), None)
-    if kind is None:
-        raise DataError(f"{path}: no table in this folder; allowed: {', '.join(TABLES)}")
-    chosen = [p for p in files if kind_of(p) == kind]
-    left_out = len(files) - len(chosen)
-    notes = (f"{path}: files left out because they are not {kind}: {left_out}",) if left_out else ()
-    tables = together({str(p): _by_split(read_table(p), data, labelled) for p in chosen})
-    return {split: _joined(str(path), parts, notes) for split, parts in tables.items()}
-
-
 def is_table(source: str) -> bool:
     """Whether a source holds rows, rather than running text: by its names alone."""
     path = Path(source).expanduser()
@@ -108,29 +76,21 @@ def is_table(source: str) -> bool:
     if source == DOCSTRINGS or kind_of(path) in TABLES:
         return True
     if path.is_dir():
-        if files := split_files(source)[0]:
-            return is_table(next(iter(files.values())))
-        kinds = {kind_of(p) for p in path.iterdir() if not p.name.startswith(".")}
+        if files := split_paths(source, FORM)[0]:
+            return is_table(next(iter(files.values()))[0])
+        kinds = {kind_of(p) for p in visible(path)}
         return ".txt" not in kinds and (bool(kinds & set(TABLES)) or is_saved_set(path))
     return not path.exists() and kind_of(path) == ""  # a hub id
 
 
-def _by_split(table: Table, data: DataSpec, labelled: bool) -> dict[str, Rows]:
-    """The rows of each split by the table's own column, all read alike; "" has them where there is no such column."""
-    table, parts = split_rows(table, (data.text_column, data.second_text_column, data.label_column))
-    columns = _columns(table, data, labelled)
-    if len(parts) == 1:
-        return {split: _of_table(table, columns, data, labelled) for split in parts}
-    return {split: _of_table(table.take(rows), columns, data, labelled) for split, rows in parts.items()}
+def rows_of(table: Table, data: DataSpec, *, labelled: bool) -> Rows:
+    """The rows of a table. Those without text, or without a label where one is needed, are left out and counted.
 
-
-def _columns(table: Table, data: DataSpec, labelled: bool) -> Columns:
+    Raises DataError that names the place.
+    """
     if not len(table):
         raise DataError(f"{table.origin}: there is no row below the names of the columns")
-    return find_columns(table, data, labelled=labelled)
-
-
-def _of_table(table: Table, columns: Columns, data: DataSpec, labelled: bool) -> Rows:
+    columns = find_columns(table, data, labelled=labelled)
     texts = _texts(table, columns.text)
     seconds = _texts(table, columns.second) if columns.second else None
     labels = table.column(columns.label) if columns.label else None
@@ -193,29 +153,3 @@ def _texts(table: Table, name: str) -> list[str]:
             f"another with {naming('text_column')}; columns: {quoted(table.names)}"
         )
     return found
-
-
-def _joined(origin: str, parts: Sequence[Rows], notes: tuple[str, ...]) -> Rows:
-    """Several tables as one, in their order."""
-    ends = list(accumulate(len(part) for part in parts))
-    paired = parts[0].seconds is not None
-    for part in parts:
-        if (part.seconds is not None) != paired:
-            raise DataError(
-                f"{part.origin}: has other columns than {parts[0].origin}; name data.text_column and its pair"
-            )
-
-    def place(row: int) -> str:
-        which = bisect_right(ends, row)
-        return parts[which].place(row - (ends[which - 1] if which else 0))
-
-    labelled = all(part.labels is not None for part in parts)
-    return Rows(
-        origin,
-        tuple(text for part in parts for text in part.texts),
-        tuple(text for part in parts for text in part.seconds or ()) if paired else None,
-        tuple(label for part in parts for label in part.labels or ()) if labelled else None,
-        place,
-        parts[0].names,
-        (*notes, *(note for part in parts for note in part.notes)),
-    )

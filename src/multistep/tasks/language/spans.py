@@ -10,12 +10,13 @@ import numpy as np
 
 from multistep.core.evidence.metric import Floats
 from multistep.core.values.plan import DataSpec
+from multistep.data.splits import held_out_table
 from multistep.errors import DataError
 from multistep.tasks.language.encode import Encoded, Ints, encode_texts
-from multistep.tasks.language.rows import Rows, is_table, read_parts
+from multistep.tasks.language.rows import FORM, Rows, is_table, rows_of
 from multistep.tasks.language.splits import fingerprint, read_splits
-from multistep.tasks.splits import held_out, held_out_source
-from multistep.tasks.text.files import read_documents
+from multistep.tasks.text.files import FORM as TEXT_FORM
+from multistep.tasks.text.files import documents_of
 from multistep.tasks.text.splits import load_splits
 from multistep.tasks.text.stream import LEAST_SPAN_BYTES
 from multistep.tasks.text.tokenizer import token_bytes
@@ -79,10 +80,9 @@ def load_texts(data: DataSpec) -> TextParts:
 
 def load_all(data: DataSpec) -> Texts:
     """All texts of one source; of several splits the test split, else the validation split."""
-    source = held_out_source(data)
-    if is_table(source):
-        return _texts_of(held_out(read_parts(source, data, labelled=False)))
-    documents = read_documents(source, text_column=data.text_column)
+    if is_table(data.source or data.test or data.validation or data.train or ""):
+        return _texts_of(rows_of(held_out_table(data, FORM), data, labelled=False))
+    documents = documents_of(held_out_table(data, TEXT_FORM), data.text_column)
     return Texts(documents.texts, notes=documents.notes)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -11,10 +10,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from multistep.core.values.plan import DataSpec
+from multistep.data.names import NO_TEST
+from multistep.data.splits import given_splits
 from multistep.errors import DataError
 from multistep.tasks.language.labels import Array, Column, Labels, classes_of, encode, find_labels, is_missing
-from multistep.tasks.language.rows import Rows, read_parts
-from multistep.tasks.splits import NO_TEST, given_splits
+from multistep.tasks.language.rows import FORM, Rows, rows_of
 
 ENOUGH_ROWS = 20_000  # a smaller set gives more of itself, or its intervals would prove nothing
 SHARE, SMALL_SHARE = 0.05, 0.1  # of validation, and of test
@@ -101,10 +101,8 @@ def _classes_told(rows: Rows, data: DataSpec) -> list[tuple[str, ...]]:
 
 def _given(data: DataSpec, *, labelled: bool) -> tuple[dict[str, Rows], list[str]]:
     """The splits that there are, train among them, and what is to be said of them."""
-    source: str | dict[str, str] = data.source or {
-        name: path for name in ("train", "validation", "test") if (path := getattr(data, name))
-    }
-    given, notes = given_splits(source, functools.partial(read_parts, data=data, labelled=labelled))
+    tables, notes = given_splits(data, FORM)
+    given = {name: rows_of(table, data, labelled=labelled) for name, table in tables.items()}
     notes = [*(note for part in given.values() for note in part.notes), *notes]
     for name in [name for name in given if not len(given[name])]:
         if name == "train":

@@ -15,6 +15,8 @@ from torch import nn
 from multistep.backends.torch.learner import pick_device
 from multistep.core.evidence.metric import Evaluation, Floats
 from multistep.core.values.plan import DataSpec
+from multistep.data.splits import held_out_table
+from multistep.data.table import Table, quoted
 from multistep.errors import DataError, PlanError
 from multistep.tasks.baselines import is_baseline
 from multistep.tasks.folders import read_task, task_of
@@ -26,7 +28,7 @@ from multistep.tasks.language.load import classifier, load_encoder, masked_model
 from multistep.tasks.language.mask import score_spans
 from multistep.tasks.language.models import Encoder, Head, Scale
 from multistep.tasks.language.network import Network
-from multistep.tasks.language.rows import read_parts
+from multistep.tasks.language.rows import FORM, rows_of
 from multistep.tasks.language.score import table_of
 from multistep.tasks.language.small import is_small, load_network
 from multistep.tasks.language.spans import load_all, read_spans
@@ -34,8 +36,6 @@ from multistep.tasks.language.splits import Examples, encoded_rows
 from multistep.tasks.language.tokenizer import MASK
 from multistep.tasks.notes import say
 from multistep.tasks.prediction import AT_ONCE, FindColumns, Prediction, Predictor
-from multistep.tasks.splits import held_out, held_out_source
-from multistep.tasks.tables import Table, quoted
 
 PAIR = "|||"  # between the two texts of a pair
 LIKELIEST = 5  # classes that a prediction tells of
@@ -69,7 +69,7 @@ def evaluate_model(model: str, data: DataSpec) -> Evaluation:
 
 def _examples(model: str, data: DataSpec, labels: Labels) -> Examples:
     """All rows of `data` by the labels that a model knows. Raises DataError where they do not fit."""
-    rows = held_out(read_parts(held_out_source(data), replace(data, labels=labels.kind), labelled=True))
+    rows = rows_of(held_out_table(data, FORM), replace(data, labels=labels.kind), labelled=True)
     say(rows.notes)
     paired = read_task(model).get("pairs")
     if paired is not None and paired != (rows.seconds is not None):

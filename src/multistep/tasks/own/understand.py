@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from multistep.core.evidence.function_metric import FunctionMetric
+from multistep.data.names import NO_TEST
 from multistep.errors import PlanError
 from multistep.tasks.own.data import Reader, Split
 from multistep.tasks.own.judge import Judge, Kind, OwnMetric, kind_of, require_columns, require_labels
@@ -19,7 +20,6 @@ from multistep.tasks.own.layout import Layout, main_tensor
 from multistep.tasks.own.losses import CLASS_LOSSES, FLOAT_TARGETS, MOST_CALLS, OwnLoss, inferred, shapes
 from multistep.tasks.own.model import OwnModel
 from multistep.tasks.own.randomness import as_at
-from multistep.tasks.splits import NO_TEST
 
 TRIED = 4  # examples
 COUNTED = 64  # examples whose labels are counted, where one has several

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from multistep.core.values.plan import DataSpec
+from multistep.data.names import NO_TEST
+from multistep.data.peek import first_columns
 from multistep.errors import DataError
-from multistep.tasks.chat.load import cut_items, duplicates, first_columns, read_sources
+from multistep.tasks.chat.load import FORM, cut_items, duplicates, read_given
 from multistep.tasks.preference.pairs import CHOSEN, REJECTED, Pair, fingerprint_parts, read_pairs
-from multistep.tasks.splits import NO_TEST, given_splits
 
 LEAST_TRAIN, LEAST_HELD_OUT = 4, 2
 
@@ -29,7 +29,7 @@ class PairSplits:
 
 def holds_pairs(data: DataSpec) -> bool:
     """Whether data are pairs of answers, by the columns of their table."""
-    return {CHOSEN, REJECTED} <= {name.strip().lower() for name in first_columns(data)}
+    return {CHOSEN, REJECTED} <= {name.strip().lower() for name in first_columns(data, FORM)}
 
 
 def load_pairs(data: DataSpec) -> PairSplits:
@@ -37,11 +37,7 @@ def load_pairs(data: DataSpec) -> PairSplits:
 
     Raises DataError if train has under 4 pairs or validation under 2.
     """
-    source: str | dict[str, str] = data.source or {
-        name: path for name in ("train", "validation", "test") if (path := getattr(data, name))
-    }
-    given, notes = given_splits(source, functools.partial(read_sources, read=read_pairs))
-    said = [*(note for part in given.values() for note in part.notes), *notes]
+    given, said = read_given(data, read_pairs)
     splits = {name: given[name].items if name in given else () for name in ("train", "validation", "test")}
     origin = given["train"].origin
     if missing := {1: ("validation", "test")}.get(len(given), () if "validation" in given else ("validation",)):

@@ -6,10 +6,10 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from multistep.data.table import Table, quoted
 from multistep.errors import DataError
 from multistep.tasks.chat.conversation import Conversation, Turn, fault
 from multistep.tasks.chat.formats import Cells, listed_turns, text_of
-from multistep.tasks.tables import Table, quoted
 
 PROMPT, CHOSEN, REJECTED = ("prompt", "instruction", "question", "input"), "chosen", "rejected"
 ALLOWED = (

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from multistep.core.values.plan import DataSpec
+from multistep.data.names import NO_TEST, SPLITS
+from multistep.data.splits import given_splits
 from multistep.errors import DataError
-from multistep.tasks.speech.files import Columns, Listing, Row, read_listing
-from multistep.tasks.splits import NO_TEST
+from multistep.tasks.speech.files import FORM, Row, listing_of
 
-SPLITS = ("train", "validation", "test")
 SHARE, SMALL_SHARE = 0.05, 0.1  # of validation, and of test
 ENOUGH_ROWS = 20_000  # less gives more of itself, or its intervals would prove nothing
 ENOUGH_SPEAKERS = 6  # to give some to validation and some to test, and keep most
@@ -39,23 +39,11 @@ def read_splits(data: DataSpec) -> Splits:
     cut from train by speaker if the test split's speakers are not in train either. A test split missing beside a
     validation split stays missing. Raises DataError.
     """
-    columns = Columns(data.path_column, data.text_column)
-    if data.source:
-        listing = read_listing(data.source, columns)
-        found = {name: [row for row in listing.rows if row.split == name] for name in SPLITS}
-        unnamed = [row for row in listing.rows if row.split is None]
-        if unnamed and any(found.values()):
-            raise DataError(f"{unnamed[0].where}: no split, though others have one; allowed: {', '.join(SPLITS)}")
-        found["train"] += unnamed
-        notes = list(listing.notes)
-    else:
-        named = {name: path for name in SPLITS if (path := getattr(data, name))}
-        listings = {name: one_split(read_listing(path, columns), name) for name, path in named.items()}
-        found = {name: list(listings[name].rows) if name in listings else [] for name in SPLITS}
-        notes = [note for listing in listings.values() for note in listing.notes]
+    tables, said = given_splits(data, FORM)
+    listings = {name: listing_of(table, data) for name, table in tables.items()}
+    found = {name: list(listings[name].rows) if name in listings else [] for name in SPLITS}
+    notes = [*(note for listing in listings.values() for note in listing.notes), *said]
     origin = data.source or data.train
-    if not found["train"]:
-        raise DataError(f"{data}: no train split; mark rows as train, or name one with data.train")
     notes += _cut(found, str(origin))
     if not found["test"]:
         notes.append(NO_TEST)
@@ -63,12 +51,6 @@ def read_splits(data: DataSpec) -> Splits:
         raise DataError(f"{origin}: too few rows to cut a validation split ({len(found['train'])}); add more")
     train, validation, test = (tuple(found[name]) for name in SPLITS)
     return Splits(train, validation, test, tuple(dict.fromkeys(notes)))
-
-
-def one_split(listing: Listing, name: str) -> Listing:
-    """The rows that a source has for one split: those marked so, or all where none is."""
-    marked = tuple(row for row in listing.rows if row.split == name)
-    return replace(listing, rows=marked or listing.rows)
 
 
 def _cut(found: dict[str, list[Row]], origin: str) -> list[str]:

@@ -21,6 +21,7 @@ from multistep.core.values.plan import DataSpec, Plan
 from multistep.core.values.recipe import Recipe
 from multistep.core.values.tasks import TASKS
 from multistep.core.values.trial import Facts
+from multistep.data.names import SPLITS
 from multistep.engine.checkpoints import sha256
 from multistep.engine.learner import NO_FORM, Exhibit, Learner, Readiness, Split
 from multistep.errors import PlanError
@@ -45,7 +46,7 @@ from multistep.tasks.speech.models import PRESETS, Maker, NetMaker
 from multistep.tasks.speech.nets import NetConfig
 from multistep.tasks.speech.preset import SpeechFacts, choose_shape, default_recipe, gentle_steps
 from multistep.tasks.speech.score import listen, summed_loss, table_of
-from multistep.tasks.speech.splits import SPLITS, read_splits
+from multistep.tasks.speech.splits import read_splits
 
 MOST_SAMPLED = 400  # utterances of the validation split that each look scores
 FRAMES_A_SECOND = 50.0  # of wav2vec 2.0

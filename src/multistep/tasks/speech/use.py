@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,15 +14,16 @@ from torch import nn
 from multistep.backends.torch.learner import pick_device
 from multistep.core.evidence.metric import Evaluation
 from multistep.core.values.plan import DataSpec
+from multistep.data.splits import held_out_table
+from multistep.data.table import Table
 from multistep.errors import DataError
 from multistep.tasks.prediction import Prediction, Predictor, file_from
 from multistep.tasks.speech.audio import Samples, Unusable, read_samples, resampled
 from multistep.tasks.speech.corpus import load_corpus, survey
-from multistep.tasks.speech.files import Columns, Listing, path_column_of, read_listing
+from multistep.tasks.speech.files import FORM, listing_of, path_column_of
 from multistep.tasks.speech.load import load_model
 from multistep.tasks.speech.models import Maker
 from multistep.tasks.speech.score import listen, summed_loss, table_of
-from multistep.tasks.tables import Table
 
 BATCH = 50  # sounds between two looks at how far it is
 
@@ -72,7 +73,7 @@ def evaluate_model(model: str, data: DataSpec) -> Evaluation:
     """Score a model folder or hub id on data: its test split where it has one, else all of it. Raises DataError."""
     recognizer = load_recognizer(model)
     maker = recognizer.maker
-    listing = _to_score(data)
+    listing = listing_of(held_out_table(data, FORM), data)
     found = survey({"data": listing.rows}, maker.alphabet.case)
     corpus = load_corpus(found, maker.frontend, maker.output_length, maker.alphabet)
     for note in (*listing.notes, *corpus.notes):  # what could not be scored, above all
@@ -84,16 +85,6 @@ def evaluate_model(model: str, data: DataSpec) -> Evaluation:
     with torch.inference_mode():
         heard = listen(maker, recognizer.model, clips, indices, recognizer.device, search=True)
     return table_of(clips, indices, heard.texts, heard.loss)
-
-
-def _to_score(data: DataSpec) -> Listing:
-    columns = Columns(data.path_column, data.text_column)
-    source = data.test or data.source or data.validation or data.train
-    if not source:
-        raise DataError("data: nothing to score; name recordings with their transcripts")
-    listing = read_listing(source, columns)
-    marked = tuple(row for row in listing.rows if row.split == "test")
-    return replace(listing, rows=marked or listing.rows)
 
 
 def load_predictor(model: str) -> Predictor:

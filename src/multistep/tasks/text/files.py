@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from multistep.core.values.plan import DataSpec
+from multistep.data.form import Form, Parts
+from multistep.data.splits import held_out_table
+from multistep.data.table import Table, naming, of_columns, quoted
+from multistep.data.text import TABLES, kind_of, read_text
 from multistep.errors import DataError, nearest
-from multistep.tasks.splits import held_out, held_out_source, split_rows, together
-from multistep.tasks.tables import (
-    TABLES,
-    Table,
-    existing_file,
-    kind_of,
-    named_tables,
-    naming,
-    quoted,
-    read_table,
-    read_text,
-)
 from multistep.tasks.text.manual import MANUAL, python_manual
 
-_FOLDER_KINDS = (".txt", *TABLES, ".md")  # a folder is read by the first kind that it holds
 _USUAL_COLUMNS = (
     "content",
     "document",
@@ -47,6 +38,27 @@ class Documents:
     notes: tuple[str, ...] = ()  # what was guessed or dropped, to be said aloud
 
 
+def _manual() -> Parts:
+    return {"": of_columns(MANUAL, {"text": python_manual()})}
+
+
+def _one_text(path: Path) -> Parts:
+    """A file that is one running text."""
+    said = f"{path}: a .json file is read as running text; for a document a row, save it as .jsonl"
+    notes = (said,) if kind_of(path) == ".json" else ()
+    return {"": of_columns(str(path), {"text": [read_text(path)]}, [str(path)], notes=notes)}
+
+
+# A folder is read by the first kind that it holds.
+FORM = Form(
+    "text",
+    f"{', '.join(TABLES)}, text files, or a folder of them",
+    kinds=(".txt", *TABLES, ".md"),
+    made={MANUAL: _manual},
+    read_file=_one_text,
+)
+
+
 def read_documents(source: str, *, text_column: str | None = None) -> Documents:
     """Read one source; raises DataError, with the place in the file, for whatever cannot be read.
 
@@ -58,67 +70,25 @@ def read_documents(source: str, *, text_column: str | None = None) -> Documents:
     `python_manual`. Of a source that holds several splits, the test split, else the validation split.
     CRLF becomes LF; a byte-order mark and empty documents are dropped.
     """
-    held = held_out_source(DataSpec(source=source))
-    return held_out(read_parts(held, text_column=text_column))
+    data = DataSpec(source=source, text_column=text_column)
+    return documents_of(held_out_table(data, FORM), text_column)
 
 
-def read_parts(source: str, *, text_column: str | None = None) -> dict[str, Documents]:
-    """One source by the splits that it names: those of a Hugging Face data set or of a column; else all under ""."""
-    if source == MANUAL:
-        return {"": _documents(python_manual(), [], MANUAL)}
-    named = named_tables(source)
-    if named is not None:
-        if len(named) > 1:
-            return {name: _documents(*_texts_of(table, text_column), table.origin) for name, table in named.items()}
-        ((name, table),) = named.items()
-        parts = _texts_by_split(table, text_column)
-        return {split or name: _documents(*part, table.origin) for split, part in parts.items()}
-    path = Path(source).expanduser()
-    if path.is_dir():
-        return _read_folder(path, text_column)
-    return {split: _documents(*part, source) for split, part in _read_file(path, text_column).items()}
-
-
-def _read_folder(folder: Path, text_column: str | None) -> dict[str, Documents]:
-    files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
-    kinds = {kind_of(path) for path in files}
-    kind = next((kind for kind in _FOLDER_KINDS if kind in kinds), None)
-    if kind is None:
-        raise DataError(
-            f"{folder}: no file to read in this folder; allowed: {', '.join(_FOLDER_KINDS)} "
-            "(folders inside it are not read)"
-        )
-    chosen = [path for path in files if kind_of(path) == kind]
-    left_out = len(files) - len(chosen)
-    said = [f"{folder}: files left out because they are not {kind}: {left_out}"] if left_out else []
-    found = {}
-    for split, parts in together({str(path): _read_file(path, text_column) for path in chosen}).items():
-        texts = [text for part, _ in parts for text in part]
-        found[split] = _documents(texts, [*said, *(note for _, notes in parts for note in notes)], str(folder))
-    return found
-
-
-Part = tuple[list[str], list[str]]  # texts and notes
-
-
-def _read_file(path: Path, text_column: str | None) -> dict[str, Part]:
-    """What one file has of each split."""
-    kind = kind_of(existing_file(path))
-    if kind in TABLES:
-        return _texts_by_split(read_table(path), text_column)
-    said = "a .json file is read as running text; for a document a row, save it as .jsonl"
-    return {"": ([read_text(path)], [f"{path}: {said}"] if kind == ".json" else [])}
-
-
-def _texts_by_split(table: Table, wanted: str | None) -> dict[str, Part]:
-    table, parts = split_rows(table, (wanted,))
-    texts, notes = _texts_of(table, wanted)
-    return {split: ([texts[i] for i in rows], notes) for split, rows in parts.items()}
-
-
-def _texts_of(table: Table, wanted: str | None) -> Part:
-    column, notes = _pick_column(table.origin, table.is_text, wanted)
-    return table.strings(column), [*table.notes, *notes]
+def documents_of(table: Table, text_column: str | None) -> Documents:
+    """The documents of a table, a row each. Raises DataError for what is no text."""
+    column, said = table.roles.get("text"), list[str]()
+    if column is None or text_column is not None:
+        column, said = _pick_column(table.origin, table.is_text, text_column)
+    texts, origin, notes = table.strings(column), table.origin, [*table.notes, *said]
+    kept = tuple(text.replace("\r\n", "\n") for text in texts if text.strip())
+    if not kept:
+        raise DataError(f"{origin}: there is no text in it; name a source with text")
+    for number, text in enumerate(kept, start=1):
+        if not text.isascii() and re.search("[\ud800-\udfff]", text):  # JSON can spell out half a character
+            raise DataError(f"{origin}: document {number} holds half a surrogate pair (\\ud800 to \\udfff)")
+    if dropped := len(texts) - len(kept):
+        notes.append(f"{origin}: empty documents dropped: {dropped}")
+    return Documents(kept, len(kept) == 1, origin, tuple(notes))
 
 
 def _pick_column(where: str, is_text: Mapping[str, bool], wanted: str | None) -> tuple[str, list[str]]:
@@ -139,15 +109,3 @@ def _pick_column(where: str, is_text: Mapping[str, bool], wanted: str | None) ->
         raise DataError(f"{where}: {problem} columns: {quoted(is_text)}; name it with {naming('text_column')}")
     others = f" (of {quoted(is_text)})" if len(is_text) > 1 else ""
     return matches[0], [f"{where}: the text is taken from column '{matches[0]}'{others}"]
-
-
-def _documents(texts: Sequence[str], notes: list[str], origin: str) -> Documents:
-    kept = tuple(text.replace("\r\n", "\n") for text in texts if text.strip())
-    if not kept:
-        raise DataError(f"{origin}: there is no text in it; name a source with text")
-    for number, text in enumerate(kept, start=1):
-        if not text.isascii() and re.search("[\ud800-\udfff]", text):  # JSON can spell out half a character
-            raise DataError(f"{origin}: document {number} holds half a surrogate pair (\\ud800 to \\udfff)")
-    if dropped := len(texts) - len(kept):
-        notes = [*notes, f"{origin}: empty documents dropped: {dropped}"]
-    return Documents(kept, len(kept) == 1, origin, tuple(notes))

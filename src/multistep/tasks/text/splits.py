@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby, pairwise
 
+from multistep.core.values.plan import DataSpec
+from multistep.data.names import NO_TEST
+from multistep.data.splits import given_splits
 from multistep.errors import DataError
-from multistep.tasks.splits import NO_TEST, given_splits
-from multistep.tasks.text.files import read_parts
+from multistep.tasks.text.files import FORM, documents_of
 
 LEAST_TRAIN_CHARACTERS = 200
 ENOUGH_CHARACTERS = 1_000_000  # a smaller text gives more of itself, or its intervals would prove nothing
@@ -42,7 +43,9 @@ def load_splits(source: str | Mapping[str, str], *, text_column: str | None = No
     stays missing. Paragraphs that stand in two splits are reported, not removed.
     Raises DataError if train has under 200 characters or validation none.
     """
-    given, notes = given_splits(source, functools.partial(read_parts, text_column=text_column))
+    data = DataSpec(source=source if isinstance(source, str) else None, text_column=text_column)
+    tables, notes = given_splits(data, FORM, None if isinstance(source, str) else source)
+    given = {name: documents_of(table, text_column) for name, table in tables.items()}
     said = [note for name in given for note in given[name].notes]
     texts = {name: given[name].texts if name in given else () for name in ("train", "validation", "test")}
     contiguous = all(documents.contiguous for documents in given.values())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,18 +10,17 @@ import torch
 from multistep.backends.torch.learner import pick_device
 from multistep.core.evidence.metric import Evaluation
 from multistep.core.values.plan import DataSpec
+from multistep.data.splits import held_out_table
 from multistep.tasks.notes import say
-from multistep.tasks.splits import held_out, held_out_source, split_files, split_rows, splits_among
-from multistep.tasks.tables import TABLES, kind_of, named_tables, read_table
 from multistep.tasks.text.evaluate import score_stream
-from multistep.tasks.text.files import read_parts
+from multistep.tasks.text.files import FORM, documents_of
 from multistep.tasks.text.models import load_model
 from multistep.tasks.text.stream import read_stream
 
 
 def evaluate_model(model: str, data: DataSpec) -> Evaluation:
     """Score a model folder or hub id on data, in the same spans as training does; of several splits the test split."""
-    documents = held_out(read_parts(held_out_source(data), text_column=data.text_column))
+    documents = documents_of(held_out_table(data, FORM), data.text_column)
     say(documents.notes)
     maker = load_model(model)
     device = pick_device()
@@ -38,21 +36,6 @@ def evaluate_model(model: str, data: DataSpec) -> Evaluation:
             spans=None,
             device=device,
         )
-
-
-def scored_split(data: DataSpec) -> str | None:
-    """Which split of texts or labelled rows is scored, by the rule of `evaluate_model`; None where there are none."""
-    if not data.source:
-        return "test" if data.test else "validation" if data.validation else "train"
-    files, _ = split_files(data.source)
-    source = held_out_source(data)
-    if files:
-        return next(name for name, path in files.items() if path == source)
-    names = list(named_tables(source) or ())
-    if not names and kind_of(Path(source)) in TABLES:
-        names = list(split_rows(read_table(Path(source).expanduser()), (data.text_column, data.label_column))[1])
-    known = splits_among(names)
-    return held_out({name: known.get(name) for name in names}) if len(names) > 1 else None
 
 
 def continue_text(tokenizer: Any, module: Any, prompt: str, *, tokens: int, temperature: float, seed: int) -> str:

@@ -11,17 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from multistep.data.columnar import of_parquet
+from multistep.data.objects import json_lines
+from multistep.data.separated import separated
+from multistep.data.table import Table
+from multistep.data.text import TABLES, decoded, existing_file, kind_of
 from multistep.errors import DataError
-from multistep.tasks.tables import (
-    TABLES,
-    Table,
-    decoded,
-    existing_file,
-    json_lines,
-    kind_of,
-    of_parquet,
-    separated,
-)
 
 STDIN = "-"
 BOM = b"\xef\xbb\xbf"

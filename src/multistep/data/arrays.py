@@ -9,24 +9,26 @@ import zipfile
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from multistep.data.form import Parts
+from multistep.data.names import NAMES
+from multistep.data.table import Table, of_columns
 from multistep.errors import DataError
-from multistep.tasks.images.decode import Pixels
-from multistep.tasks.splits import NAMES
 
 DIGITS = "handwritten-digits"
 IMAGES = ("x", "images", "image", "data", "pixels", "inputs")
 LABELS = ("y", "labels", "label", "targets", "target")
 _IDX = re.compile(r"(?P<split>.*?)[-_.]?(?P<what>images|labels)[-_.]idx[13]-ubyte(\.gz)?$", re.IGNORECASE)
 _IDX_SPLITS = {**NAMES, "t10k": "test"}
+Pixels: TypeAlias = NDArray[np.uint8]
 Labelled = tuple[Pixels, list[str]]
 
 
-def digits() -> Labelled:
+def digits() -> Parts:
     """The 1,797 handwritten digits of 8 x 8 pixels that come with scikit-learn."""
     try:
         from sklearn.datasets import load_digits
@@ -34,10 +36,10 @@ def digits() -> Labelled:
         raise DataError(f"{DIGITS} come with scikit-learn ({error}); pip install 'multistep[images]'") from error
     found = load_digits()
     pixels = np.round(found.images * (255 / 16)).astype(np.uint8)
-    return pixels, [str(label) for label in found.target]
+    return {"": _table(DIGITS, pixels, [str(label) for label in found.target])}
 
 
-def npz_splits(path: Path) -> tuple[dict[str, Labelled], list[str]]:
+def npz_parts(path: Path) -> Parts:
     """Images and labels of each split in a .npz; "" where the names of its arrays name none.
 
     Raises DataError for arrays that are missing, of other shapes or lengths, or that only pickle could read.
@@ -72,7 +74,13 @@ def npz_splits(path: Path) -> tuple[dict[str, Labelled], list[str]]:
         found[split] = (pixels, labels)
     left = [name for name in arrays if not any(name in pair.values() for pair in whole.values())]
     left = [name for name in left if name not in ("label_names", "class_names")]
-    return found, [f"{path}: arrays left out: {', '.join(left)}"] if left else []
+    notes = [f"{path}: arrays left out: {', '.join(left)}"] if left else []
+    return {split: _table(f"{path}[{split}]" if split else str(path), *held, *notes) for split, held in found.items()}
+
+
+def _table(where: str, pixels: Pixels, labels: list[str], *notes: str) -> Table:
+    places = [f"{where} #{i}" for i in range(len(labels))]
+    return of_columns(where, {"image": list(pixels), "label": labels}, places, notes=notes)
 
 
 def _pixels(where: str, array: NDArray[Any]) -> Pixels:
@@ -112,7 +120,7 @@ def _labels(where: str, array: NDArray[Any], names: NDArray[Any] | None) -> list
     return [label.decode("utf-8", "replace") if isinstance(label, bytes) else str(label) for label in array.tolist()]
 
 
-def idx_parts(folder: Path) -> dict[str, tuple[Path, Pixels, list[str]]]:
+def idx_parts(folder: Path) -> Parts:
     """Splits of a folder with IDX files, by their usual names; empty if there are none.
 
     The format: yann.lecun.com/exdb/mnist. Raises DataError for a file that is cut off, or without its partner.
@@ -134,7 +142,7 @@ def idx_parts(folder: Path) -> dict[str, tuple[Path, Pixels, list[str]]]:
         if len(pixels) != len(labels):
             name = pair["labels"].name
             raise DataError(f"{pair['images']}: {len(pixels):,} images, but {len(labels):,} labels in {name}")
-        found[split] = (pair["images"], pixels, [str(label) for label in labels.tolist()])
+        found[split] = _table(str(pair["images"]), pixels, [str(label) for label in labels.tolist()])
     return found
 
 

@@ -1,0 +1,41 @@
+"""Parquet -> tables, a column at a time."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Any
+
+from multistep.data.table import Table
+from multistep.errors import DataError
+
+
+def read_parquet(path: Path) -> Table:
+    import pyarrow
+    from pyarrow import parquet
+
+    def read(columns: list[str]) -> Any:
+        try:
+            return parquet.read_table(path, columns=columns)
+        except (OSError, pyarrow.ArrowException) as error:
+            raise DataError(f"{path}: not a parquet file that can be read ({error})") from None
+
+    try:
+        schema = parquet.read_schema(path)
+        rows = int(parquet.read_metadata(path).num_rows)
+    except (OSError, pyarrow.ArrowException) as error:
+        raise DataError(f"{path}: not a parquet file that can be read ({error})") from None
+    values = functools.cache(lambda name: read([name])[name].to_pylist())
+    return Table(str(path), _texts_of(schema), range(1, rows + 1), "row", values)
+
+
+def of_parquet(path: Path, part: Any, before: int) -> Table:
+    """The table of a pyarrow.Table that holds some rows of a file, with so many before them."""
+    values = functools.cache(lambda name: part[name].to_pylist())
+    return Table(str(path), _texts_of(part.schema), range(before + 1, before + 1 + part.num_rows), "row", values)
+
+
+def _texts_of(schema: Any) -> dict[str, bool]:
+    from pyarrow import types
+
+    return {field.name: types.is_string(field.type) or types.is_large_string(field.type) for field in schema}

@@ -1,0 +1,42 @@
+"""What a task takes as data: the one thing about reading that tasks say themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeAlias
+
+from multistep.core.values.plan import DataSpec
+from multistep.data.names import COLUMNS, begins_with_split, splits_among
+from multistep.data.table import Table
+from multistep.data.text import TABLES
+
+Parts: TypeAlias = Mapping[str, Table]  # a source by the splits that it names; all under "" where it names none
+
+
+@dataclass(frozen=True)
+class Form:
+    """Which sources hold rows for a task.
+
+    `what` the rows are, and what is `allowed`, for messages. `tables` are the kinds of files that are tables; of a
+    folder without splits `folder` reads everything, by default all files of the first of its `kinds` that it holds.
+    `read_file` reads a file that is no table; `made` are sources by name that no file holds. `describes` says that a
+    table lists the files beside it; `loose` that a split's name may go on, as in train-clean-100.
+    """
+
+    what: str
+    allowed: str
+    tables: tuple[str, ...] = TABLES
+    kinds: tuple[str, ...] = TABLES
+    made: Mapping[str, Callable[[], Parts]] = field(default_factory=dict)
+    read_file: Callable[[Path], Parts | None] = lambda _: None
+    folder: Callable[[Path, DataSpec, Form], Parts] | None = None
+    describes: bool = False
+    loose: bool = False
+    split_columns: tuple[str, ...] = COLUMNS
+
+    def splits_among(self, names: Iterable[str]) -> dict[str, str]:
+        """Which of these names are of splits, and of which."""
+        names = list(names)
+        return {**(begins_with_split(names) if self.loose else {}), **splits_among(names)}

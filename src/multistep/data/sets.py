@@ -1,0 +1,84 @@
+"""Hugging Face data sets -> tables: folders made by `save_to_disk`, and hub ids."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from multistep.data.table import Table
+from multistep.data.text import TABLES, kind_of, names_in
+from multistep.errors import DataError, nearest
+
+# Endings that no hub id has: whoever writes one means a file.
+_FILES = (*TABLES, ".txt", ".md", ".json", ".npz", ".jpg", ".jpeg", ".png", ".wav", ".flac", ".mp3")
+
+
+def named_tables(source: str) -> dict[str, Table] | None:
+    """The splits of a Hugging Face data set under its own names; None if `source` is no such data set.
+
+    A folder made by `save_to_disk`, or a hub id: "name", "owner/name" or "owner/name:configuration". Images and
+    sounds stay as they are stored, {"bytes": ..., "path": ...}. Raises DataError for what the library cannot read.
+    """
+    path = Path(source).expanduser()
+    saved = is_saved_set(path)
+    if not saved and (path.exists() or not _may_be_hub_id(path, source)):
+        return None
+    import datasets
+
+    try:
+        if saved:
+            found = datasets.load_from_disk(str(path))
+        else:
+            name, _, configuration = source.partition(":")
+            found = datasets.load_dataset(name, configuration or None)
+    except Exception as error:  # the library raises its own kinds, OSError, ValueError and those of httpx
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        if saved:
+            raise DataError(f"{source}: not a data set that `datasets` can read ({reason})") from None
+        hint = nearest(path.name, names_in(path.parent))
+        raise DataError(
+            f"{source}: no such file or folder, and the Hugging Face hub gave no such data set ({reason}); "
+            f"check the name and the network, or name a local file.{hint}"
+        ) from None
+    return of_sets(source, found)
+
+
+def of_sets(source: str, found: Any) -> dict[str, Table]:
+    """The tables of a `Dataset` (as train) or a `DatasetDict`."""
+    import datasets
+
+    parts = dict(found) if isinstance(found, datasets.DatasetDict) else {"train": found}
+    return {str(name): _of_set(f"{source}[{name}]" if len(parts) > 1 else source, part) for name, part in parts.items()}
+
+
+def is_saved_set(folder: Path) -> bool:
+    """Whether `save_to_disk` of a Hugging Face data set made the folder."""
+    one, *both = ((folder / mark).is_file() for mark in ("dataset_dict.json", "dataset_info.json", "state.json"))
+    return one or all(both)
+
+
+def _of_set(origin: str, part: Any) -> Table:
+    import datasets
+
+    is_text: dict[str, bool] = {}
+    names: dict[str, tuple[str, ...]] = {}
+    roles: dict[str, list[str]] = {"image": [], "audio": [], "label": []}
+    for column, kind in part.features.items():
+        is_text[column] = getattr(kind, "dtype", None) in ("string", "large_string")
+        inner = getattr(kind, "feature", kind)  # of a list of labels
+        if isinstance(inner, datasets.ClassLabel):
+            names[column] = tuple(inner.names)
+            roles["label"].append(column)
+        if isinstance(kind, datasets.Image | datasets.Audio):
+            roles["image" if isinstance(kind, datasets.Image) else "audio"].append(column)
+            part = part.cast_column(column, type(kind)(decode=False))
+    only = {role: columns[0] for role, columns in roles.items() if len(columns) == 1}
+    return Table(origin, is_text, range(1, len(part) + 1), "row", lambda name: list(part[name][:]), names, roles=only)
+
+
+def _may_be_hub_id(path: Path, source: str) -> bool:
+    shaped = re.fullmatch(r"[\w.-]+(/[\w.-]+)?(:[\w.-]+)?", source) is not None
+    is_file_name = kind_of(path) in _FILES or path.suffix.lower() == ".gz"
+    in_a_folder_here = "/" in source and path.parent.is_dir()
+    return shaped and not source.startswith(".") and not is_file_name and not in_a_folder_here

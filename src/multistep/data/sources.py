@@ -1,0 +1,108 @@
+"""A source -> tables by the splits that it names."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from multistep.core.values.plan import DataSpec
+from multistep.data.files import read_table
+from multistep.data.folders import SHOWN, visible
+from multistep.data.form import Form, Parts
+from multistep.data.names import ALLOWED, NAMES
+from multistep.data.sets import named_tables
+from multistep.data.table import Table, joined, quoted
+from multistep.data.text import existing_file, kind_of
+from multistep.errors import DataError, nearest
+
+
+def read_parts(source: str, data: DataSpec, form: Form) -> Parts:
+    """One source by the splits that it names: those of a Hugging Face data set or of a column; else all under "".
+
+    A file, a folder, a data set, or one of `form.made`. Raises DataError that names the place.
+    """
+    if source in form.made:
+        return form.made[source]()
+    named = named_tables(source)
+    if named is not None:
+        if len(named) > 1:
+            return named
+        ((name, table),) = named.items()
+        return {split or name: part for split, part in by_column(table, data, form).items()}
+    path = existing_file(Path(source).expanduser())
+    if path.is_file():
+        return read_file(path, data, form)
+    return form.folder(path, data, form) if form.folder else rows_of_folder(path, data, form)
+
+
+def read_file(path: Path, data: DataSpec, form: Form) -> Parts:
+    """A file by the splits that it names."""
+    if kind_of(path) in form.tables:
+        return by_column(read_table(path), data, form)
+    parts = form.read_file(path)
+    if parts is None:
+        raise DataError(f"{path}: not a source of {form.what}; allowed: {form.allowed}")
+    return parts
+
+
+def rows_of_folder(folder: Path, data: DataSpec, form: Form) -> Parts:
+    """All files of the first kind that a folder holds, by name, as one table."""
+    files = [path for path in visible(folder) if path.is_file()]
+    kinds = {kind_of(path) for path in files}
+    kind = next((kind for kind in form.kinds if kind in kinds), None)
+    if kind is None:
+        raise DataError(
+            f"{folder}: no file to read in this folder; allowed: {', '.join(form.kinds)} "
+            "(folders inside it are not read)"
+        )
+    chosen = [path for path in files if kind_of(path) == kind]
+    left_out = len(files) - len(chosen)
+    said = [f"{folder}: files left out because they are not {kind}: {left_out}"] if left_out else []
+    found = together({str(path): read_file(path, data, form) for path in chosen})
+    return {split: replace(joined(str(folder), parts, *said), origin=str(folder)) for split, parts in found.items()}
+
+
+def together(sources: Mapping[str, Parts]) -> dict[str, list[Table]]:
+    """What several sources hold of each split, in order. Raises DataError where some name splits and some do not."""
+    found: dict[str, list[Table]] = defaultdict(list)
+    for parts in sources.values():
+        for name, part in parts.items():
+            found[name].append(part)
+    if "" in found and len(found) > 1:
+        lacking, having = (next(o for o in sources if ("" in sources[o]) == lacks) for lacks in (True, False))
+        raise DataError(f"{lacking}: no column says which split a row is in, but {having} has one; mend one of them")
+    return dict(found)
+
+
+def by_column(table: Table, data: DataSpec, form: Form) -> Parts:
+    """The rows of each split by the table's own column of splits; all under "" if it has no such column.
+
+    A column that the user named for something else is none. One whose values are no names of splits at all is left
+    where it is, with a note. Raises DataError for a row with none, or an unknown one, beside others.
+    """
+    taken = (data.text_column, data.second_text_column, data.label_column, data.path_column)
+    usual = [name for wanted in form.split_columns for name in table.names if name.strip().lower() == wanted]
+    column = next((name for name in usual if name not in taken), None)
+    if column is None:
+        return {"": table}
+    values = ["" if value is None else str(value).strip() for value in table.column(column)]
+    known = form.splits_among(dict.fromkeys(values))
+    if not known:
+        seen = quoted(list(dict.fromkeys(values))[:SHOWN])
+        note = f"{table.origin}: column '{column}' names no splits ({seen}), so rows are not split by it"
+        return {"": table.saying(note)}
+    parts: dict[str, list[int]] = defaultdict(list)
+    for row, value in enumerate(values):
+        if value not in known:
+            problem = f"unknown split '{value}'" if value else "no split, though other rows have one"
+            raise DataError(f"{table.place(row)}: {problem} in '{column}'; allowed: {ALLOWED}.{nearest(value, NAMES)}")
+        parts[known[value]].append(row)
+    return _taken(table.without(column), column, parts)
+
+
+def _taken(table: Table, column: str, parts: Mapping[str, Sequence[int]]) -> Parts:
+    sizes = ", ".join(f"{name} {len(rows):,}" for name, rows in parts.items())
+    table = table.saying(f"{table.origin}: splits from column '{column}': {sizes} rows")
+    return {split: table if len(parts) == 1 else table.take(rows) for split, rows in parts.items()}
