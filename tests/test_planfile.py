@@ -72,6 +72,33 @@ def test_plans_that_name_nothing_new_have_the_hash_that_they_always_had() -> Non
     assert len({told, guarded, "16b25c8c3d56", "96e59783d2c8"}) == 4
 
 
+def test_how_tables_are_read_is_said_in_the_plan(tmp_path: Path) -> None:
+    """Delimiters are typed as they are or by name, also where YAML means something by them; each way gives one plan."""
+    plain = read_plan(written(tmp_path, HEAD))
+    assert (plain.data.delimiter, plain.data.header, plain.data.encoding, plain.data.root) == (None, None, None, None)
+    assert plain.data.class_weights == "none"
+    for typed, meant in ((r"\t", "\t"), ("tab", "\t"), ("\t", "\t"), ("|", "|"), (",", ","), (";", ";"), ("~", "~")):
+        plan = read_plan(written(tmp_path, HEAD), [f"data.delimiter={typed}", "data.header=no", "data.encoding=cp1252"])
+        assert (plan.data.delimiter, plan.data.header, plan.data.encoding) == (meant, False, "cp1252")
+        assert read_plan(written(tmp_path, to_yaml(plan))) == plan
+    group = "task: image-classification\ndata:\n  source: a.csv\n  root: photos\n  class_weights: balanced\n"
+    assert read_plan(written(tmp_path, group)).data.root == "photos"
+    assert plan_hash(read_plan(written(tmp_path, group))) != plan_hash(
+        read_plan(written(tmp_path, group[:-9] + "none"))
+    )
+    wrong = {
+        "delimiter: '||'": r"plan.yaml:4: delimiter is '\|\|'; allowed: one character .* or its name: tab, comma",
+        "delimiter: a": "plan.yaml:4: delimiter is 'a'",
+        "encoding: utf8-sg": r"plan.yaml:4: encoding is 'utf8-sg'; allowed: .*\. Did you mean 'utf-8-sig'\?",
+        "encoding: base64": "plan.yaml:4: encoding is 'base64'",
+        "header: perhaps": "plan.yaml:4: data.header is 'perhaps'; allowed: true or false",
+        "class_weights: balance": r"allowed: 'none', 'balanced'\. Did you mean 'balanced'\?",
+    }
+    for line, said in wrong.items():
+        with pytest.raises(PlanError, match=said):
+            read_plan(written(tmp_path, f"task: text-classification\ndata:\n  source: a.csv\n  {line}\n"))
+
+
 def test_settings_override_the_file_and_short_forms_grow(tmp_path: Path) -> None:
     path = written(tmp_path, HEAD + "phases: [{name: a, until: 3 epochs}]\n")
     plan = read_plan(

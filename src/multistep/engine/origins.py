@@ -78,7 +78,8 @@ def lay_setting(values: dict[str, Any], setting: str, origins: Origins) -> None:
     if not equals or not path.strip():
         raise PlanError(f"--set {setting}: allowed: key.path=value, for instance recipe.learning_rate=1e-3")
     try:
-        value = builtin(YAML(typ="rt").load(text))
+        # A delimiter is the character that was typed, though '|', a tab and others mean something in YAML.
+        value = text if len(text) == 1 and path.endswith("delimiter") else builtin(YAML(typ="rt").load(text))
     except YAMLError as error:
         raise PlanError(f"--set {setting}: the value is not YAML") from error
     node: Any = values

@@ -29,7 +29,16 @@ from multistep.errors import PlanError, RunDirectoryError, RunFailed
 START = "start.safetensors"  # the first weights of a model that lives in the user's code
 # What may stand in a folder where a run begins: a plan, which is left as it is, and what a kill leaves at once.
 FREE_NAMES = ("plan.yaml", ".plan.yaml.new", ".lock")
-LATER: Mapping[str, object] = {"candidates": [], "train_on": "assistant", "guard": None}  # keys of plans, as left open
+LATER: Mapping[str, object] = {  # keys of plans, as left open
+    "candidates": [],
+    "train_on": "assistant",
+    "guard": None,
+    "delimiter": None,
+    "header": None,
+    "encoding": None,
+    "root": None,
+    "class_weights": "none",
+}
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 

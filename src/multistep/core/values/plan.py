@@ -8,10 +8,13 @@ from typing import Literal
 
 from multistep.core.values.recipe import Setting
 from multistep.core.values.units import Amount, Unit
+from multistep.errors import PlanError, nearest
 
 Stable = Literal["stable"]
 Moves = tuple[str, ...] | Literal["auto"]
 Ship = Literal["auto", "network"]
+DELIMITERS: Mapping[str, str] = {"tab": "\t", "comma": ",", "semicolon": ";", "pipe": "|", "space": " ", "\\t": "\t"}
+ENCODINGS = ("utf-8", "utf-8-sig", "cp1252", "latin-1", "utf-16", "gb18030", "big5", "shift_jis", "euc-kr", "koi8-r")
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,12 @@ class DataSpec:
     `second_text_column` of sentence pairs, `label_column`, `path_column` of image or audio files. `labels` says what
     labels are where their look might mislead: one class, several classes at once, or numbers. `train_on` says which
     tokens of conversations count: those of the assistant's turns, or all.
+
+    `delimiter` (one character), `header` (whether the first row names the columns) and `encoding` are found in the
+    files where they are None. `root` is the folder that a table's paths are relative to (None: the table's own).
+    `class_weights` "balanced" weighs each example of a classification by how rare its class is in training.
+
+    Raises PlanError for a delimiter that is not one character and an encoding that Python does not know.
     """
 
     source: str | None = None
@@ -34,11 +43,43 @@ class DataSpec:
     path_column: str | None = None
     labels: Literal["auto", "class", "classes", "number"] = "auto"
     train_on: Literal["assistant", "all"] = "assistant"
+    delimiter: str | None = None
+    header: bool | None = None
+    encoding: str | None = None
+    root: str | None = None
+    class_weights: Literal["none", "balanced"] = "none"
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
 
+    def __post_init__(self) -> None:
+        if self.delimiter is not None:
+            object.__setattr__(self, "delimiter", _delimiter(self.delimiter))
+        if self.encoding is not None:
+            _check_encoding(self.encoding)
+
     def __str__(self) -> str:
         return self.source or ", ".join(part for part in (self.train, self.validation, self.test) if part)
+
+
+def _delimiter(given: str) -> str:
+    """The character that is meant: itself, or one by its name, since a tab is hard to type."""
+    character = DELIMITERS.get(given.lower(), given)
+    if len(character) != 1 or character.isalnum() or character in '"\r\n':
+        raise PlanError(
+            f"delimiter is {given!r}; allowed: one character that is no letter, digit or quote, such as ';' or '|', or "
+            f"its name: {', '.join(name for name in DELIMITERS if name.isalpha())}"
+        )
+    return character
+
+
+def _check_encoding(given: str) -> None:
+    try:
+        "".encode(given)  # unlike a look-up alone, this refuses codecs that are not of text, such as base64
+    except (LookupError, ValueError) as error:  # ValueError: a name with a null character
+        raise PlanError(
+            f"encoding is {given!r}; allowed: an encoding that Python knows, such as utf-8, cp1252, latin-1, utf-16, "
+            f"gb18030, shift_jis, koi8-r.{nearest(given, ENCODINGS)}"
+        ) from error
 
 
 @dataclass(frozen=True)
