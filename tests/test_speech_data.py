@@ -281,8 +281,11 @@ def test_no_sounds_and_no_manifest(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="holds no sounds; allowed: a manifest"):
         listing(tmp_path)
     (tmp_path / "m.json").write_text("{}", encoding="utf-8")
-    with pytest.raises(DataError, match=r"not a source of recordings; allowed: a manifest"):
+    with pytest.raises(DataError, match=r"m\.json: which column holds the paths"):
         listing(tmp_path / "m.json")
+    (tmp_path / "m.txt").write_text("a b\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"not a source of recordings; allowed: a manifest"):
+        listing(tmp_path / "m.txt")
     with pytest.raises(DataError, match="no such file or folder"):
         listing(tmp_path / "nothing")
 

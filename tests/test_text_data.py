@@ -87,9 +87,9 @@ def test_empty_documents_are_dropped_and_counted(tmp_path: Path) -> None:
     [
         ("a.txt", b"", r"a\.txt: the file is empty"),
         ("a.txt", b"ab\0c", r"a\.txt: byte 2 is NUL"),
-        ("a.txt", b"abc\xff", r"a\.txt: byte 3 is not UTF-8 \(0xff\); save the file as UTF-8"),
+        ("a.txt", b"abc\xff", r"a\.txt: byte 3 is not UTF-8 \(0xff\); name the file"),
         ("a.txt", b"\xef\xbb\xbfabc\xff", r"byte 6 is not UTF-8 \(0xff\)"),
-        ("a.txt", "abc".encode("utf-16"), "UTF-16"),
+        ("a.txt", b"%PDF-1.7 ...", r"a\.txt: not a text file but a PDF document; save its text"),
         ("a.txt.gz", b"abc", r"a\.txt\.gz: cannot be read"),
         ("a.jsonl", b'{"text": "a"}\n\n{"text": \n', r"a\.jsonl:3: not JSON"),
         ("a.jsonl", b'"a"\n', r"a\.jsonl:1: not an object"),
@@ -124,7 +124,7 @@ def test_what_is_missing(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="There is no folder"):
         read_documents(str(tmp_path / "no/corpus.txt"))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="no file to read in this folder"):
+    with pytest.raises(DataError, match="no text in this folder or below it"):
         read_documents(str(tmp_path / "empty"))
 
 

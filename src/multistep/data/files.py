@@ -2,35 +2,65 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from multistep.data.columnar import read_parquet
-from multistep.data.objects import json_lines, json_list
+from multistep.data.dialect import Reading
+from multistep.data.objects import json_lines, read_objects
 from multistep.data.separated import read_separated
-from multistep.data.table import Table
-from multistep.data.text import TABLES, existing_file, kind_of, read_text
+from multistep.data.spreadsheets import read_sheet
+from multistep.data.table import Table, of_columns
+from multistep.data.text import TABLES, existing_file, kind_of, read_said
 from multistep.errors import DataError
 
+SEPARATED = (".csv", ".tsv", ".tab", ".psv")
+FASTTEXT = "__label__"  # begins a line's labels, in the format of fastText
 
-def read_table(path: Path) -> Table:
-    """The table of a .jsonl, .ndjson, .csv, .tsv, .parquet or .json file; all but .parquet may end in .gz.
 
-    A .json file must hold a list of objects, each a row. The first line of .csv and .tsv names the columns.
-    Raises DataError, with the place in the file.
+def read_table(path: Path, reading: Reading = Reading()) -> Table:  # noqa: B008  # a frozen value
+    """The table of a .jsonl, .ndjson, .json, .csv, .tsv, .xlsx or .parquet file; those of text may end in .gz.
+
+    What is said of neither delimiter, header nor encoding is found in the file, and noted. Raises DataError, with the
+    place in the file.
     """
-    return replace(_read(path), folder=path.parent)
+    return replace(_read(path, reading), folder=path.parent)
 
 
-def _read(path: Path) -> Table:
+def _read(path: Path, reading: Reading) -> Table:
     kind = kind_of(path)
     if kind == ".parquet":
         return read_parquet(existing_file(path))
-    text = read_text(path)
+    if kind == ".xlsx":
+        return read_sheet(existing_file(path))
+    text, notes = read_said(path, reading.encoding)
     if kind in (".jsonl", ".ndjson"):
-        return json_lines(path, text)
-    if kind in (".csv", ".tsv"):
-        return read_separated(path, text, tabs=kind == ".tsv")
-    if kind == ".json":
-        return json_list(path, text)
-    raise DataError(f"{path}: not a table; allowed: {', '.join(TABLES)}")
+        table = read_objects(path, text) if text.lstrip().startswith("[") else json_lines(path, text)
+    elif kind == ".txt" and text.startswith(FASTTEXT):
+        table = _fasttext(path, text)
+    elif kind in (*SEPARATED, ".txt"):
+        table = read_separated(path, text, kind, reading)
+    elif kind == ".json":
+        table = read_objects(path, text)
+    else:
+        raise DataError(f"{path}: not a table; allowed: {', '.join(TABLES)}")
+    return replace(table, notes=(*notes, *table.notes))
+
+
+def _fasttext(path: Path, text: str) -> Table:
+    """Lines of labels, each with its mark, and then the text."""
+    texts, labels, numbers = [], [], []
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        words = line.split()
+        marked = [word for word in words if word.startswith(FASTTEXT)]
+        labels.append([word.removeprefix(FASTTEXT) for word in marked])
+        texts.append(" ".join(words[len(marked) :]))
+        numbers.append(number)
+    single = all(len(held) == 1 for held in labels)
+    columns: dict[str, Sequence[object]] = {"text": texts, "label": [held[0] for held in labels] if single else labels}
+    return replace(
+        of_columns(str(path), columns), numbers=numbers, unit="line", notes=(f"{path}: read as lines of fastText",)
+    )

@@ -33,11 +33,13 @@ def split_paths(source: str, form: Form) -> tuple[dict[str, list[str]], list[str
     entries = visible(folder)
     if form.describes:
         entries = _listed_or_named(entries, form)
-    elif "train" not in [NAMES.get(stem_of(path).lower()) for path in entries]:
+    elif "train" not in [NAMES.get(stem_of(path).lower()) for path in entries if kind_of(path) != ".py"]:
         # A script called test.py makes no split of the texts beside it.
         entries = [path for path in entries if path.is_dir() or kind_of(path) in _DATA]
     known = form.splits_among(stem_of(path) for path in entries)
     chosen = {path: known[stem_of(path)] for path in entries if stem_of(path) in known}
+    if form.tree and "train" not in chosen.values() and any(p.is_dir() and p not in chosen for p in entries):
+        return {}, []  # the tests of a program
     found: dict[str, list[str]] = defaultdict(list)
     for path, split in chosen.items():
         found[split].append(str(path))

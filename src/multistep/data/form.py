@@ -22,7 +22,8 @@ class Form:
     `what` the rows are, and what is `allowed`, for messages. `tables` are the kinds of files that are tables; of a
     folder without splits `folder` reads everything, by default all files of the first of its `kinds` that it holds.
     `read_file` reads a file that is no table; `made` are sources by name that no file holds. `describes` says that a
-    table lists the files beside it; `loose` that a split's name may go on, as in train-clean-100.
+    table lists the files beside it; `loose` that a split's name may go on, as in train-clean-100; `tree` that
+    folders inside folders are read, so that one called test may be no split.
     """
 
     what: str
@@ -30,10 +31,11 @@ class Form:
     tables: tuple[str, ...] = TABLES
     kinds: tuple[str, ...] = TABLES
     made: Mapping[str, Callable[[], Parts]] = field(default_factory=dict)
-    read_file: Callable[[Path], Parts | None] = lambda _: None
+    read_file: Callable[[Path, DataSpec], Parts | None] = lambda *_: None
     folder: Callable[[Path, DataSpec, Form], Parts] | None = None
     describes: bool = False
     loose: bool = False
+    tree: bool = False
     split_columns: tuple[str, ...] = COLUMNS
 
     def splits_among(self, names: Iterable[str]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""JSON -> tables: an object a line, or a list of objects."""
+"""JSON -> tables: an object a line, a list of objects, or an object of columns."""
 
 from __future__ import annotations
 
@@ -8,8 +8,47 @@ from pathlib import Path
 from typing import Any
 
 from multistep.data.table import Table
-from multistep.data.text import TABLES
 from multistep.errors import DataError
+
+ALLOWED = "a list of objects, an object a line, or one of columns of equal length"
+
+
+def read_objects(path: Path, text: str) -> Table:
+    """The table of a JSON file, however its rows are written. Raises DataError, with the place."""
+    found = table_in(path, text)
+    if found is not None:
+        return found
+    return json_lines(path, text)
+
+
+def table_in(path: Path, text: str) -> Table | None:
+    """The table of a text that is one JSON value, or several that are an object a line; None of any other.
+
+    A list of objects; {"data": [...]} or another single list of objects; lists of equal length by name; objects by
+    name, as pandas writes a table by its index. Raises DataError for a list of something else.
+    """
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError:
+        return json_lines(path, text) if _begins_with_objects(text) else None
+    if isinstance(value, Mapping):
+        lists = [held for held in value.values() if isinstance(held, list) and held and isinstance(held[0], Mapping)]
+        if len(lists) == 1:
+            value = lists[0]
+        elif value and all(isinstance(held, list) for held in value.values()) and len({*map(len, value.values())}) == 1:
+            return _of_columns(path, value)
+        elif value and all(isinstance(held, Mapping) for held in value.values()):
+            value = _of_mappings(value)
+        elif "\n" not in text.strip():
+            return json_lines(path, text)  # one row
+        else:
+            return None
+    if not isinstance(value, list):
+        return None
+    for number, row in enumerate(value, start=1):
+        if not isinstance(row, dict):
+            raise DataError(f'{path}: row {number}: not an object; each must be like {{"text": "..."}}')
+    return _of_objects(path, value, range(1, len(value) + 1), "row")
 
 
 def json_lines(path: Path, text: str, before: int = 0) -> Table:
@@ -32,17 +71,27 @@ def json_lines(path: Path, text: str, before: int = 0) -> Table:
     return _of_objects(path, rows, numbers, "line")
 
 
-def json_list(path: Path, text: str) -> Table:
+def _begins_with_objects(text: str) -> bool:
+    """Whether the first two lines are an object each."""
     try:
-        rows = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path}:{error.lineno}: not JSON ({error.msg}, column {error.colno})") from None
-    if not isinstance(rows, list):
-        raise DataError(f"{path}: not a table, since it is no list of objects; allowed: {', '.join(TABLES)}")
-    for number, row in enumerate(rows, start=1):
-        if not isinstance(row, dict):
-            raise DataError(f'{path}: row {number}: not an object; each must be like {{"text": "..."}}')
-    return _of_objects(path, rows, range(1, len(rows) + 1), "row")
+        return all(isinstance(json.loads(line), dict) for line in text.strip().split("\n", 2)[:2])
+    except json.JSONDecodeError:
+        return False
+
+
+def _of_mappings(value: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Rows from {"0": {"text": ...}, ...}, or from {"text": {"0": ...}, ...}, whose inner keys are the rows'."""
+    inner = [tuple(held) for held in value.values()]
+    by_column = len(value) < len(inner[0]) and len({*inner}) == 1
+    if not by_column:
+        return [dict(held) for held in value.values()]
+    return [{name: held[row] for name, held in value.items()} for row in inner[0]]
+
+
+def _of_columns(path: Path, value: Mapping[str, list[Any]]) -> Table:
+    is_text = {name: any(isinstance(cell, str) for cell in held) for name, held in value.items()}
+    rows = len(next(iter(value.values())))
+    return Table(str(path), is_text, range(1, rows + 1), "row", value.__getitem__)
 
 
 def _of_objects(path: Path, rows: Sequence[Mapping[str, Any]], numbers: Sequence[int], unit: str) -> Table:

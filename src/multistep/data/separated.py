@@ -1,88 +1,85 @@
-"""Fields with something between them -> tables: .csv and .tsv."""
+"""Fields with something between them -> tables: .csv, .tsv and their kin."""
 
 from __future__ import annotations
 
 import csv
-import io
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+from multistep.data.dialect import HEAD, Dialect, Reading, dialect_of, is_number
 from multistep.data.table import Table
 from multistep.errors import DataError
 
-# The library stops at 128 KiB, shorter than many documents. For all who read tables, whoever of them comes first.
-csv.field_size_limit(2**31 - 1)
+
+def read_separated(path: Path, text: str, kind: str, reading: Reading) -> Table:
+    """The table of a whole file. Raises DataError, with the line, for rows of another length than the first."""
+    dialect = dialect_of(path, text[:HEAD], kind, reading, whole=len(text) <= HEAD)
+    lines = text.split("\n", dialect.skip)[-1]
+    rows, numbers = _rows(path, lines, dialect, dialect.skip)
+    if not rows:
+        raise DataError(f"{path}: the file is empty; name one with rows in it")
+    if not dialect.header:
+        return table_of(path, unnamed(len(rows[0])), rows, numbers, dialect)
+    return table_of(path, names_of(path, rows[0], dialect), rows[1:], numbers[1:], dialect)
 
 
-def separated(path: Path, names: str, text: str, before: int, *, tabs: bool) -> Table:
-    """Some rows of a .csv or .tsv file below the line of its `names`, with so many lines before them in the file."""
-    return read_separated(path, names + text, tabs=tabs, skipped=before - names.count("\n"))
+def unnamed(columns: int) -> list[str]:
+    """Names for columns that have none."""
+    return [f"column {i + 1}" for i in range(columns)]
 
 
-def read_separated(path: Path, text: str, *, tabs: bool, skipped: int = 0) -> Table:
-    """Tab-separated files are read without quoting, since there a quotation mark is a character more often than not.
-
-    One that is not even then, and is with quoting, is read with it.
-    """
-    if not tabs:
-        header, rows, numbers = _separated(path, text, ",", csv.QUOTE_MINIMAL, skipped)
-    else:
-        try:
-            header, rows, numbers = _separated(path, text, "\t", csv.QUOTE_NONE, skipped)
-        except DataError as problem:
-            try:
-                header, rows, numbers = _separated(path, text, "\t", csv.QUOTE_MINIMAL, skipped)
-            except DataError:
-                raise problem from None
-            note = f"{path}: read with quoting, since without it the rows have different numbers of fields"
-            return _of_rows(path, header, rows, numbers, (note,))
-    return _of_rows(path, header, rows, numbers, ())
+def names_of(path: Path, header: Sequence[str], dialect: Dialect) -> list[str]:
+    """The names of the columns as the first row gives them; a second empty one is called by its number."""
+    names: list[str] = []
+    for i, name in enumerate(header):
+        if name in names and name.strip():
+            raise DataError(f"{path}:{dialect.skip + 1}: two columns are called '{name}'; rename one")
+        names.append(f"column {i + 1}" if name in names else name)
+    return names
 
 
-def _of_rows(path: Path, header: list[str], rows: list[list[str]], numbers: list[int], notes: tuple[str, ...]) -> Table:
-    twice = next((name for name in header if header.count(name) > 1), None)
-    if twice is not None:
-        raise DataError(f"{path}:1: two columns are called '{twice}'; rename one")
-    is_text = {name: not all(is_number(row[i]) for row in rows) for i, name in enumerate(header)}
+def rows_below(path: Path, names: Sequence[str], text: str, dialect: Dialect, before: int) -> Table:
+    """Some rows of a file, with so many lines of it above them. Raises DataError, with the line."""
+    rows, numbers = _rows(path, text, dialect, before, len(names))
+    return table_of(path, names, rows, numbers, dialect)
+
+
+def table_of(
+    path: Path, names: Sequence[str], rows: Sequence[list[str]], numbers: Sequence[int], dialect: Dialect
+) -> Table:
+    where = {name: i for i, name in enumerate(names)}
+    is_text = {name: not all(is_number(row[i]) for row in rows) for name, i in where.items()}
+    # What nobody named and nobody filled is a separator too many at the end of each line.
+    for name, i in where.items():
+        if name in ("", f"column {i + 1}") and dialect.header and not any(row[i].strip() for row in rows):
+            del is_text[name]
     return Table(
-        str(path), is_text, numbers, "line", lambda name: [row[header.index(name)] for row in rows], notes=notes
+        str(path), is_text, numbers, "line", lambda name: [row[where[name]] for row in rows], notes=dialect.notes
     )
 
 
-def _separated(
-    path: Path, text: str, delimiter: str, quoting: Any, skipped: int
-) -> tuple[list[str], list[list[str]], list[int]]:
-    """The names of the first line, the rows below it, and the line that each begins in; `skipped` lie between them."""
-    # strict, else an open quotation mark swallows the rest of the file
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting, strict=True)
+def _rows(
+    path: Path, text: str, dialect: Dialect, before: int, fields: int | None = None
+) -> tuple[list[list[str]], list[int]]:
+    """The rows of a text and the line that each begins in, `before` lines above it; all have as many fields."""
+    reader = dialect.reader(text)
     rows: list[list[str]] = []
     numbers: list[int] = []
-    header: list[str] | None = None
-    began = 1
+    began = before + 1
     try:
         for row in reader:
-            line, began = began, reader.line_num + 1 + skipped
+            line, began = began, reader.line_num + 1 + before
             if not row:
                 continue
-            if header is None:
-                header = row
-            elif len(row) != len(header):
+            fields = fields or len(row)
+            if len(row) != fields:
+                names = "the first line names" if dialect.header else "the first line has"
                 raise DataError(
-                    f"{path}:{began - 1}: {len(row)} fields, but the first line names {len(header)}"
-                    + ("" if delimiter == "\t" else '; put a text that holds commas between "quotation marks"')
+                    f"{path}:{began - 1}: {len(row)} fields, but {names} {fields}"
+                    + ('; put a text that holds commas between "quotation marks"' if dialect.delimiter == "," else "")
                 )
-            else:
-                rows.append(row)
-                numbers.append(line)
+            rows.append(row)
+            numbers.append(line)
     except csv.Error as error:
-        raise DataError(f"{path}:{reader.line_num + skipped}: not {path.suffix[1:]} ({error})") from None
-    return header or [], rows, numbers
-
-
-def is_number(value: str) -> bool:
-    """Whether a field is a number, or nothing."""
-    try:
-        float(value or "0")
-    except ValueError:
-        return False
-    return True
+        raise DataError(f"{path}:{reader.line_num + before}: not {path.suffix[1:]} ({error})") from None
+    return rows, numbers

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from multistep.core.values.plan import DataSpec
+from multistep.data.dialect import Reading
 from multistep.data.files import read_table
 from multistep.data.folders import SHOWN, visible
 from multistep.data.form import Form, Parts
@@ -40,8 +41,8 @@ def read_parts(source: str, data: DataSpec, form: Form) -> Parts:
 def read_file(path: Path, data: DataSpec, form: Form) -> Parts:
     """A file by the splits that it names."""
     if kind_of(path) in form.tables:
-        return by_column(read_table(path), data, form)
-    parts = form.read_file(path)
+        return by_column(read_table(path, Reading.of(data)), data, form)
+    parts = form.read_file(path, data)
     if parts is None:
         raise DataError(f"{path}: not a source of {form.what}; allowed: {form.allowed}")
     return parts

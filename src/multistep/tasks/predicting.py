@@ -15,6 +15,7 @@ from typing import IO
 
 from multistep.core.values.plan import DataSpec
 from multistep.core.values.tasks import TASKS
+from multistep.data.dialect import Reading
 from multistep.data.pieces import ALLOWED, STDIN, read_pieces
 from multistep.data.table import Table, quoted
 from multistep.data.text import kind_of
@@ -100,7 +101,7 @@ def predict_file(
     columns: tuple[str, ...] | None = None
     with _publishing(output) as stream:
         write = _writer(stream, output)
-        for piece in read_pieces(source, predictor.at_once):
+        for piece in read_pieces(source, predictor.at_once, Reading.of(data)):
             table = piece.table
             say(table.notes)
             columns = columns or predictor.find_columns(table, data)

@@ -20,7 +20,7 @@ from multistep.errors import DataError
 from multistep.tasks.chat.conversation import Conversation
 from multistep.tasks.chat.formats import format_of, read_conversations
 
-KINDS = (*TABLES, ".json")  # a folder is read by the first kind that it holds
+KINDS = TABLES  # a folder is read by the first kind that it holds
 FORM = Form("conversations", f"{', '.join(KINDS)}, or a folder of them", tables=KINDS, kinds=KINDS)
 LEAST_TRAIN, LEAST_HELD_OUT = 4, 2
 ENOUGH = 20_000  # conversations; a smaller set gives more of itself, or its intervals would prove nothing

@@ -26,7 +26,7 @@ from multistep.tasks.images.items import Item
 ALLOWED = "class folders of images, a manifest (.csv, .tsv, .jsonl), .npz, IDX files, or a Hugging Face image set"
 
 
-def _arrays_of(path: Path) -> Parts | None:
+def _arrays_of(path: Path, _: DataSpec) -> Parts | None:
     return npz_parts(path) if kind_of(path) == ".npz" else None
 
 

@@ -51,6 +51,7 @@ class ClassifyDomain:
             "test": splits.test,
         }
         self._targets = torch.from_numpy(targets(splits.train.labels, splits.labels, self.network.scale))
+        self._weights = None if splits.weights is None else torch.tensor(splits.weights)
         self._hidden = 0.0
         self._scored: tuple[tuple[float, ...], Evaluation] | None = None
 
@@ -116,11 +117,12 @@ class ClassifyDomain:
     def loss(self, model: nn.Module, batch: Batch, label_smoothing: float) -> tuple[Tensor, Tensor]:
         tokens_BT, inside_BT, types_BT, targets_B = batch
         logits_BC = self.network.logits(model, tokens_BT, inside_BT, types_BT).float()
+        weights = None if self._weights is None else self._weights.to(logits_BC.device)
         if self.labels.kind == "class":
-            total = F.cross_entropy(logits_BC, targets_B, reduction="sum", label_smoothing=label_smoothing)
+            total = F.cross_entropy(logits_BC, targets_B, weights, reduction="sum", label_smoothing=label_smoothing)
         elif self.labels.kind == "classes":
             smooth = targets_B * (1.0 - label_smoothing) + 0.5 * label_smoothing
-            total = F.binary_cross_entropy_with_logits(logits_BC, smooth, reduction="sum")
+            total = F.binary_cross_entropy_with_logits(logits_BC, smooth, reduction="sum", pos_weight=weights)
         else:
             total = (logits_BC[:, 0] - targets_B).square().sum()
         return total, torch.tensor(len(tokens_BT), device=total.device)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from multistep.core.values.plan import DataSpec
+from multistep.data.onehot import with_one_label
 from multistep.data.table import Table, naming, quoted
 from multistep.errors import DataError
 
@@ -38,6 +40,7 @@ LABELS = (
 )
 NUMBERING = ("id", "idx", "index", "guid", "uid", "unnamed: 0", "")
 LOOKED_AT = 1000  # rows, where columns are told apart by what is in them
+_SENTENCE, _TOKEN = 2.0, 1.2  # words on average: of texts, and of ids and names
 LONGER = 3.0  # times: what a text is to a label
 FEW = 0.2  # of the rows, at most, are different labels where nothing but their look says that they are labels
 
@@ -60,11 +63,7 @@ def find_columns(table: Table, data: DataSpec, *, labelled: bool) -> Columns:
         if wanted is not None:
             table.column(wanted)  # raises with the nearest name
     text, second = _texts(table, data)
-    label = (
-        data.label_column
-        or (table.roles.get("label") if "text" in table.roles else None)
-        or _label(table, text, second)
-    )
+    label = data.label_column or table.roles.get("label") or _label(table, text, second)
     if label is None and labelled:
         rest = [name for name in table.names if name not in (text, second)]
         which = f"which of {quoted(rest)} is the label?" if rest else "no column is left for the label;"
@@ -122,11 +121,16 @@ def _label(table: Table, text: str, second: str | None) -> str | None:
             return found[0]
         if found:
             return None
-    if len(rest) != 1:
-        return None
-    values = _some(table, rest[0])
-    few = len(set(map(str, values))) <= max(2, FEW * len(values))
-    return rest[0] if few else None
+    repeat = [name for name in rest if _repeats(_some(table, name), alone=len(rest) == 1)]
+    return repeat[0] if len(repeat) == 1 else None
+
+
+def _repeats(values: Sequence[object], *, alone: bool) -> bool:
+    """Whether values come back as labels do; of several columns one that is always filled, and not always the same."""
+    different = set(map(str, values))
+    if not alone and (len(different) < 2 or any(value is None or not str(value).strip() for value in values)):
+        return False
+    return len(different) <= max(2, FEW * len(values))
 
 
 def _candidates(table: Table, taken: Sequence[str | None]) -> list[str]:
@@ -134,10 +138,33 @@ def _candidates(table: Table, taken: Sequence[str | None]) -> list[str]:
 
 
 def _longest(table: Table, names: Sequence[str]) -> list[str]:
-    """The column whose texts are much longer than all others', if there is one."""
+    """The column whose texts are much longer than all others', if there is one, times and dates aside."""
+    names = [name for name in names if not _are_times(_some(table, name))] or names
+    if len(names) == 1:
+        return list(names)
+    words = {name: statistics.fmean([len(str(v).split()) for v in _some(table, name)] or [0]) for name in names}
+    if (
+        len(wordy := [name for name in names if words[name] >= _SENTENCE]) == 1
+        and max(words[name] for name in names if name != wordy[0]) < _TOKEN
+    ):
+        return wordy
     means = {name: statistics.fmean([len(str(v)) for v in _some(table, name)] or [0]) for name in names}
     first, second = sorted(means, key=lambda name: -means[name])[:2]
     return [first] if means[first] >= LONGER * means[second] else list(names)
+
+
+def _are_times(values: Sequence[object]) -> bool:
+    texts = [str(value) for value in values if value is not None and str(value).strip()]
+    return all(len(text) < 40 and re.search(r"\d:\d\d|\d{4}-\d\d|\d/\d", text) for text in texts)
+
+
+def with_label(table: Table, data: DataSpec) -> Table:
+    """The table, with one column of labels in place of columns of zeros and ones, where no other is one."""
+    names = {name.strip().lower() for name in table.names}
+    known = {name for group in LABELS for name in group}
+    if data.label_column is not None or "label" in table.roles or names & known:
+        return table
+    return with_one_label(table, _candidates(table, (data.text_column, data.second_text_column))) or table
 
 
 def _some(table: Table, name: str) -> list[object]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ MOST_WHOLE_NUMBERS = 150  # of different ones that are still taken for classes
 MOST_CLASSES_SHARE = 0.5  # of the rows: above, labels are hardly labels
 SEPARATORS = ("|", ";", ",", "\t")
 PARTS_REPEAT = 2  # times that a part occurs in different labels, on average: above, labels look joined of several
+HOT_SHARE = 0.9  # of the rows that are lists of one length: with more odd ones they are lists of classes
 SHOWN = 12  # names in a message
 UNLABELLED = -1  # how data sets mark rows whose labels are kept secret
 
@@ -33,6 +35,8 @@ class Labels:
     kind: Kind
     names: tuple[str, ...] = ()
     separator: str | None = None  # of several classes in one string
+    multi_hot: bool = False  # several as a list of zeros and ones, one for each class
+    comma: bool = False  # numbers have a decimal comma
 
     @property
     def outputs(self) -> int:
@@ -62,13 +66,19 @@ def is_missing(value: object, *, several: bool = False, named: bool = False) -> 
 
 def find_labels(train: Column, wanted: Literal["auto", "class", "classes", "number"]) -> tuple[Labels, list[str]]:
     """What the training split's labels are, and what was guessed. Raises DataError that names the row at fault."""
-    if wanted == "number":
-        numbers_of(train)
-        return Labels("number"), []
+    comma = has_decimal_commas(train.values)
+    if wanted == "number" or (wanted == "auto" and comma):
+        numbers_of(train, comma=comma)
+        said = "labels have a decimal comma, so they are numbers to be predicted (data.labels: number)"
+        return Labels("number", comma=comma), [said] if comma else []
     if wanted == "classes":
         return _several(train)
     if wanted == "class":
         return Labels("class", _names_of(train, [_name(v, train, i) for i, v in enumerate(train.values)])), []
+    if wanted == "auto" and _are_numbered(train.values):
+        labels, notes = _several(train)
+        said = "labels are lists of whole numbers such as 0,27, so a row has several classes (else data.labels: class)"
+        return labels, [*notes, said]
     kinds = [_look(value) for value in train.values]
     common = Counter(kinds).most_common(1)[0][0]
     odd = next((i for i, kind in enumerate(kinds) if kind != common and {kind, common} != {"whole", "fraction"}), None)
@@ -103,15 +113,17 @@ def classes_of(labels: Labels, column: Column) -> list[tuple[str, ...]]:
         return [()] * len(column.values)
     if labels.kind == "class":
         return [(_name(value, column, i),) for i, value in enumerate(column.values)]
+    if labels.multi_hot:
+        return [tuple(labels.names[c] for c, v in enumerate(row) if v) for row in _hot_rows(column, len(labels.names))]
     return [tuple(_parts(value, labels.separator, column, i)) for i, value in enumerate(column.values)]
 
 
-def numbers_of(column: Column) -> npt.NDArray[np.float64]:
-    """A column of numbers (shape: rows). Raises DataError for what is none."""
+def numbers_of(column: Column, *, comma: bool = False) -> npt.NDArray[np.float64]:
+    """A column of numbers (shape: rows), perhaps with a decimal comma. Raises DataError for what is none."""
     found = np.zeros(len(column.values))
     for i, value in enumerate(column.values):
         try:
-            found[i] = float(value)  # type: ignore[arg-type]
+            found[i] = float(value.replace(",", ".") if comma and isinstance(value, str) else value)  # type: ignore[arg-type]
         except (TypeError, ValueError):
             raise DataError(f"{column.place(i)}: the label {value!r} is not a number; mend or remove the row") from None
         if not math.isfinite(found[i]):
@@ -125,7 +137,9 @@ def encode(labels: Labels, column: Column) -> Array:
     Raises DataError that names the first row with a label that training does not have.
     """
     if labels.kind == "number":
-        return numbers_of(column)
+        return numbers_of(column, comma=labels.comma)
+    if labels.multi_hot:
+        return np.array(_hot_rows(column, len(labels.names)), np.float64).reshape(-1, len(labels.names))
     numbers = {name: i for i, name in enumerate(labels.names)}
 
     def number(name: str, row: int) -> int:
@@ -221,8 +235,57 @@ def _joined_labels(names: Sequence[str]) -> list[str]:
     return []
 
 
+def has_decimal_commas(values: Sequence[object]) -> bool:
+    """Whether texts are numbers such as 0,06: at most one comma in each, and one in most."""
+    texts = [value.strip() for value in values if isinstance(value, str) and value.strip()]
+    if not texts or not all(re.fullmatch(r"[-+]?\d+(,\d+)?", text) for text in texts):
+        return False
+    return sum("," in text for text in texts) > len(texts) / 2
+
+
+def _are_numbered(values: Sequence[object]) -> bool:
+    """Whether texts are lists of whole numbers such as 0,27, or one of them, and some are of several."""
+    texts = [value.strip() for value in values if isinstance(value, str) and value.strip()]
+    matched = all(re.fullmatch(r"\d+([,;|] ?\d+)*", text) for text in texts)
+    return matched and any(mark in text for text in texts for mark in ",;|")
+
+
+def _hot_width(train: Column) -> int | None:
+    """How long the rows' lists of zeros and ones are; None where they are no such lists. A few odd ones are mistakes."""
+    rows = [_listed(value, train, i) for i, value in enumerate(train.values)]
+    width, count = Counter(len(row) for row in rows if row is not None).most_common(1)[0] if any(rows) else (0, 0)
+    if width < 2 or None in rows or count < HOT_SHARE * len(rows):
+        return None
+    told = all(not isinstance(v, str) and v in (0, 1) for row in rows if row is not None for v in row)
+    return width if told else None
+
+
+def _hot_rows(column: Column, width: int) -> list[list[bool]]:
+    """Each row's zeros and ones. Raises DataError for another length, or other values."""
+    found = []
+    for i, value in enumerate(column.values):
+        row = _listed(value, column, i)
+        if row is None or len(row) != width or any(isinstance(v, str) or v not in (0, 1) for v in row):
+            raise DataError(
+                f"{column.place(i)}: the labels are {value!r}, but as in training they must be {width} zeros and ones"
+            )
+        found.append([bool(v) for v in row])
+    return found
+
+
+def _listed(value: object, column: Column, row: int) -> Sequence[object] | None:
+    """A list, also one that is written out in a field; None for anything else."""
+    if isinstance(value, str) and _look(value) == "list":
+        value = _list_in(value, column, row)
+    return list(value) if isinstance(value, list | tuple | np.ndarray) else None
+
+
 def _several(train: Column) -> tuple[Labels, list[str]]:
     """Lists of classes, or strings that hold several."""
+    if (width := _hot_width(train)) is not None:
+        names = train.names if len(train.names) == width else tuple(map(str, range(width)))
+        said = f"labels are lists of {width} zeros and ones, so each position is a class ({', '.join(names[:SHOWN])})"
+        return Labels("classes", names, multi_hot=True), [said]
     separator, notes = None, []
     strings = [value for value in train.values if isinstance(value, str) and _look(value) != "list"]
     if strings:
@@ -235,7 +298,9 @@ def _several(train: Column) -> tuple[Labels, list[str]]:
     if not found:
         where = f"{train.place(0)}: no row has a label"
         raise DataError(f"{where}; name another column with {naming('label_column')}")
-    names = tuple(train.names) if train.names and found <= set(train.names) else tuple(sorted(found))
+    by_number = all(_look(name) == "whole" for name in found)
+    ordered = tuple(sorted(found, key=float)) if by_number else tuple(sorted(found))
+    names = tuple(train.names) if train.names and found <= set(train.names) else ordered
     return Labels("classes", names, separator), notes
 
 

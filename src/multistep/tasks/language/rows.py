@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from multistep.core.values.plan import DataSpec
+from multistep.data.dialect import is_number
 from multistep.data.folders import split_paths, visible
 from multistep.data.form import Form, Parts
-from multistep.data.separated import is_number
 from multistep.data.sets import is_saved_set
 from multistep.data.table import Table, naming, of_columns, quoted
 from multistep.data.text import TABLES, kind_of
 from multistep.errors import DataError
-from multistep.tasks.language.columns import find_columns
+from multistep.tasks.language.columns import find_columns, with_label
 from multistep.tasks.language.docstrings import DOCSTRINGS, python_docstrings
 from multistep.tasks.language.labels import is_missing
 from multistep.tasks.text.manual import MANUAL
@@ -31,7 +31,12 @@ def _docstrings() -> Parts:
     return {"": of_columns(DOCSTRINGS, {"text": texts, "label": packages}, places, notes=(NAMES_HIDDEN,))}
 
 
-FORM = Form("labelled texts", ", ".join(TABLES), made={DOCSTRINGS: _docstrings})
+FORM = Form(
+    "labelled texts",
+    f"{', '.join(TABLES)}, a .txt file with a separator in each line, or a folder of them",
+    tables=(*TABLES, ".txt"),
+    made={DOCSTRINGS: _docstrings},
+)
 
 
 @dataclass(frozen=True)
@@ -90,6 +95,7 @@ def rows_of(table: Table, data: DataSpec, *, labelled: bool) -> Rows:
     """
     if not len(table):
         raise DataError(f"{table.origin}: there is no row below the names of the columns")
+    table = with_label(table, data)
     columns = find_columns(table, data, labelled=labelled)
     texts = _texts(table, columns.text)
     seconds = _texts(table, columns.second) if columns.second else None

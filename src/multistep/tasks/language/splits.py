@@ -12,7 +12,7 @@ import numpy as np
 from multistep.core.values.plan import DataSpec
 from multistep.data.names import NO_TEST
 from multistep.data.splits import given_splits
-from multistep.errors import DataError
+from multistep.errors import DataError, PlanError
 from multistep.tasks.language.labels import Array, Column, Labels, classes_of, encode, find_labels, is_missing
 from multistep.tasks.language.rows import FORM, Rows, rows_of
 
@@ -47,6 +47,7 @@ class LabelledSplits:
     labels: Labels
     notes: tuple[str, ...] = ()
     fingerprint: str = field(default="", repr=False)
+    weights: tuple[float, ...] | None = None  # of each class in the loss
 
 
 def load_labelled(data: DataSpec) -> LabelledSplits:
@@ -67,14 +68,33 @@ def load_labelled(data: DataSpec) -> LabelledSplits:
     notes += [*more, *(f"{train.origin}: {note}" for note in guessed)]
     parts = {name: _encoded(part, labels, train.names) for name, part in rows.items()}
     notes += _rare(labels, parts["train"], rows["train"])
+    weights = class_weights(labels, parts["train"]) if data.class_weights == "balanced" else None
+    if weights is not None:
+        shown = ", ".join(f"{name} {w:.2g}" for name, w in list(zip(labels.names, weights, strict=True))[:8])
+        notes.append(f"{train.origin}: in the loss classes weigh: {shown}{', ...' if len(weights) > 8 else ''}")
     return LabelledSplits(
         parts["train"],
         parts["validation"],
         parts.get("test", NOTHING),
         labels,
         tuple(dict.fromkeys(notes)),
-        fingerprint(rows),
+        fingerprint(rows) + ("" if weights is None else "+balanced"),
+        weights,
     )
+
+
+def class_weights(labels: Labels, train: Examples) -> tuple[float, ...]:
+    """What an example of each class weighs in a loss to which all classes contribute alike; 1 on average.
+
+    Of several classes at once: how many examples lack a class for each that has it. Raises PlanError for numbers.
+    """
+    if labels.kind == "number":
+        raise PlanError("data.class_weights is 'balanced', but the labels are numbers, which have no classes")
+    if labels.kind == "class":
+        counts = np.bincount(train.labels.astype(np.int64), minlength=len(labels.names))
+        return tuple((len(train) / (np.count_nonzero(counts) * np.maximum(counts, 1))).tolist())
+    counts = train.labels.sum(0)
+    return tuple(((len(train) - counts) / np.maximum(counts, 1)).tolist())
 
 
 def read_splits(data: DataSpec) -> tuple[dict[str, Rows], list[str]]:
@@ -214,9 +234,13 @@ def _require_enough(given: Mapping[str, Rows]) -> None:
         )
     for name in ("validation", "test"):
         if name in given and len(given[name]) < LEAST_HELD_OUT:
+            part = given[name]
+            different = len({train.whole(i).strip() for i in range(len(train))})
+            alike = f" (the {len(train):,} rows hold {different:,} different texts, and equal ones stay in one split)"
+            why = alike if different < len(train) / 2 else ""
             raise DataError(
-                f"{given[name].origin}: the {name} split has {len(given[name])} rows; give at least {LEAST_HELD_OUT}, "
-                "and hundreds to tell one model from another"
+                f"{part.origin}: the {name} split has {len(part)} rows{why}; give at least {LEAST_HELD_OUT}, and "
+                "hundreds to tell one model from another"
             )
 
 

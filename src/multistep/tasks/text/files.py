@@ -8,10 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from multistep.core.values.plan import DataSpec
+from multistep.data.folders import visible
 from multistep.data.form import Form, Parts
+from multistep.data.objects import table_in
+from multistep.data.sources import rows_of_folder
 from multistep.data.splits import held_out_table
 from multistep.data.table import Table, naming, of_columns, quoted
-from multistep.data.text import TABLES, kind_of, read_text
+from multistep.data.text import TABLES, kind_of, read_said
+from multistep.data.trees import CODE, PROSE, texts_below
 from multistep.errors import DataError, nearest
 from multistep.tasks.text.manual import MANUAL, python_manual
 
@@ -42,20 +46,39 @@ def _manual() -> Parts:
     return {"": of_columns(MANUAL, {"text": python_manual()})}
 
 
-def _one_text(path: Path) -> Parts:
-    """A file that is one running text."""
-    said = f"{path}: a .json file is read as running text; for a document a row, save it as .jsonl"
-    notes = (said,) if kind_of(path) == ".json" else ()
-    return {"": of_columns(str(path), {"text": [read_text(path)]}, [str(path)], notes=notes)}
+def _one_text(path: Path, data: DataSpec) -> Parts:
+    """A file that is one running text; a .json file that holds rows is a table."""
+    text, notes = read_said(path, data.encoding)
+    if kind_of(path) == ".json":
+        if (table := table_in(path, text)) is not None:
+            return {"": table}
+        notes = (*notes, f"{path}: holds no list of objects, so it is read as running text")
+    return {"": of_columns(str(path), {"text": [text]}, [str(path)], notes=notes)}
 
 
+def _read_folder(folder: Path, data: DataSpec, form: Form) -> Parts:
+    """Tables where they lie in the folder itself and nothing that is text does; else all texts, at any depth."""
+    files = [path for path in visible(folder) if path.is_file()]
+    kinds = {kind_of(path) for path in files}
+    inside = any(path.is_dir() for path in visible(folder))
+    if not inside and kinds & {".txt", *form.tables}:
+        return rows_of_folder(folder, data, form)
+    if kinds & set(form.tables) and not any(kind in kinds for kind in (*PROSE, *CODE) if kind != ".md"):
+        return rows_of_folder(folder, data, form)
+    return {"": texts_below(folder)}
+
+
+TEXT_TABLES = tuple(kind for kind in TABLES if kind != ".json")  # which may be running text
 # A folder is read by the first kind that it holds.
 FORM = Form(
     "text",
     f"{', '.join(TABLES)}, text files, or a folder of them",
-    kinds=(".txt", *TABLES, ".md"),
+    tables=TEXT_TABLES,
+    kinds=(".txt", *TEXT_TABLES, ".json", ".md"),
     made={MANUAL: _manual},
     read_file=_one_text,
+    folder=_read_folder,
+    tree=True,
 )
 
 
