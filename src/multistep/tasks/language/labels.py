@@ -251,7 +251,7 @@ def _are_numbered(values: Sequence[object]) -> bool:
 
 
 def _hot_width(train: Column) -> int | None:
-    """How long the rows' lists of zeros and ones are; None where they are no such lists. A few odd ones are mistakes."""
+    """How long the rows' lists of zeros and ones are; None where they are no such lists. A few odd rows are faults."""
     rows = [_listed(value, train, i) for i, value in enumerate(train.values)]
     width, count = Counter(len(row) for row in rows if row is not None).most_common(1)[0] if any(rows) else (0, 0)
     if width < 2 or None in rows or count < HOT_SHARE * len(rows):
