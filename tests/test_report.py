@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import io
 import json
 import math
@@ -48,13 +50,13 @@ from multistep.engine.learner import Exhibit
 from multistep.engine.plain import plain, to_json
 from multistep.engine.result import in_general, noise_between_seeds, result_of
 from multistep.engine.rundir import RunDirectory, plan_hash
-from multistep.report.charts import loss_chart
-from multistep.report.forest import attempts_chart
+from multistep.report.charts import charts_of
 from multistep.report.live import LiveView
 from multistep.report.page import write_page
 from multistep.report.summary import answer, summary
 from multistep.report.table import print_result, print_run
 from multistep.report.tensorboard import write_events
+from multistep.report.tracks import tracks_of
 
 RECIPE = Recipe(learning_rate=0.02, batch_size=16, warmup_steps=20)
 OPEN: list[Journal] = []
@@ -322,7 +324,7 @@ def unfinished(folder: Path) -> RunDirectory:
 
 
 class Tags(HTMLParser):
-    """The elements of a page, their attributes, and their text without the style sheet."""
+    """The elements of a page, their attributes, and their text without its style and script."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -335,7 +337,7 @@ class Tags(HTMLParser):
         self.elements.append((tag, dict(attrs)))
 
     def handle_data(self, data: str) -> None:
-        if self.lasttag != "style":
+        if self.lasttag not in ("style", "script"):
             self.text += data
 
 
@@ -354,8 +356,8 @@ def shown(width: int = 100) -> tuple[Console, io.StringIO]:
 def test_the_page_answers_first_and_beside_the_baseline(tmp_path: Path) -> None:
     text = Tags(page_of(finished(tmp_path))).text
     sentence = "The network beats the 6-gram baseline by 0.25 nats per token ["
-    assert text.index(sentence) < text.index("1.6500 95%: 1.6403 to 1.6597") < text.index("1.9000")
-    assert text.index("1.9000") < text.index("perplexity") < text.index("Training") < text.index("Trials")
+    assert text.index(sentence) < text.index("1.6500 95% interval 1.6403 to 1.6597") < text.index("1.9000")
+    assert text.index("1.9000") < text.index("perplexity") < text.index("Training") < text.index("What was tried")
     assert "Resumed 1 time after a kill" in text
     assert "12 documents are duplicates" in text
     assert f"{tmp_path.resolve() / 'model'}" in text
@@ -396,7 +398,8 @@ def test_texts_of_others_are_escaped_and_nothing_is_fetched(tmp_path: Path) -> N
     directory = run.finish(samples=(evil, "</pre><img src=//evil.example/x>", "今天天气很好。\x1b[31m\x00", "\ud800"))
     page = page_of(directory)
     tags = Tags(page)
-    assert not [tag for tag, _ in tags.elements if tag in ("script", "img", "link", "iframe", "base")]
+    assert not [tag for tag, _ in tags.elements if tag in ("img", "link", "iframe", "base")]
+    assert [a.get("type") for tag, a in tags.elements if tag == "script"] == ["application/json", None]
     for _, attributes in tags.elements:
         assert not {"src", "srcset", "data", "action", "onload"} & attributes.keys()
         assert all(str(attributes[key]).startswith("#") for key in attributes if key.endswith("href"))
@@ -415,7 +418,9 @@ def test_the_page_may_show_its_own_pictures_and_fetch_none(tmp_path: Path) -> No
     directory.exhibits.write_text(json.dumps([plain(Exhibit("Digits")) | {"pictures": [picture]}]), encoding="utf-8")
     tags = Tags(page_of(directory))
     (policy,) = (a["content"] for tag, a in tags.elements if tag == "meta" and a.get("http-equiv"))
-    assert policy == "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+    script = page_of(directory).rpartition("<script>")[2].partition("</script>")[0]
+    known = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert policy == f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src 'sha256-{known}'"
     (source,) = (a["src"] for tag, a in tags.elements if tag == "img")
     assert source == "data:image/png;base64,iVBORw0KGgo="
 
@@ -493,24 +498,29 @@ def test_page_table_and_json_tell_the_same_of_a_kept_move(iterated_run: RunDirec
     assert result["moves_ended"] == [{"phase": 0, "reason": "every move that applies was tried", "weighed": []}]
 
     page = Tags(page_of(directory))
-    assert not [tag for tag, _ in page.elements if tag == "script"]
     console, out = shown(80)
     print_run(directory, console)
     table = out.getvalue()[: out.getvalue().index("No further move")].splitlines()
     assert max(map(len, table[table.index("") :])) <= 80
     for text in (page.text, " ".join(out.getvalue().split())):
         for words in (
-            "ove dropout-up, round 1: dropout 0 to 0.1; from 0.trunk@480, rate 0.02",
+            "ove dropout-up, round 1",
+            "dropout 0 to 0.1",
             "+0.0700",
-            "[+0.0500, +0.0900]",
-            "+0.0250",
-            "[+0.0550, +0.0750]",
-            "xpected 0.0700 better than 0.control",
             "optimizer muon to adamw, learning rate 0.02 to 0.001, frozen none to <script>*, the optimizer begins anew",
-            "verage of 2 checkpoints: the mean of 0.round-1.dropout-up@640, 0.round-2.control@720",
+            "he mean of 0.round-1.dropout-up@640, 0.round-2.control@720",
             "No further move was tried: every move that applies was tried.",
         ):
             assert words in text
+    for words in ("[+0.0500, +0.0900]", "+0.0250", "[+0.0550, +0.0750]", "expected 0.0700 better than 0.control"):
+        assert words in out.getvalue()
+    for words in (
+        "makes it 0.0700 nats per token better than 0.control (cooldown), the best plain run so far.",
+        "It began at Checkpoint 0.trunk@480, learning rate 0.02.",
+        "it is +0.0700 nats per token (95% interval +0.0500 to +0.0900); a proof takes +0.0250 at attempt 2, so it is",
+        "+0.0650 (95% interval +0.0550 to +0.0750) over 0.round-1.control",
+    ):
+        assert words in page.text
 
 
 def test_a_run_that_tried_every_move_says_it_in_words(tmp_path: Path) -> None:
@@ -579,8 +589,8 @@ def test_validations_optimism_is_welchs_interval(iterated_run: RunDirectory) -> 
     # scipy.stats.ttest_ind(test, validation, equal_var=False) over the blocks' losses
     assert (found["score"], found["low"], found["high"]) == pytest.approx((0.025, 0.0114785, 0.0385215), abs=1e-6)
     text = Tags(page_of(iterated_run)).text
-    assert "Validation was optimistic by 0.0250 [+0.0115, +0.0385] against test" in text
-    assert "Validation was looked at 61 times, test opened once." in text
+    assert "looks 0.0250 nats per token better than on test (95% interval +0.0115 to +0.0385)" in text
+    assert "Validation was looked at 61 times, test once." in text
 
 
 def test_no_optimism_is_claimed_within_noise(tmp_path: Path) -> None:
@@ -607,14 +617,23 @@ def test_the_budget_is_told_by_what_steps_were_for(iterated_run: RunDirectory) -
     assert "trunk 20%, cooldown 7%, controls 13%, moves 21%, reruns 39%; 26% led to the winner" in record["said"]["end"]
 
 
-def test_the_charts_name_what_was_kept_and_stay_small(tmp_path: Path) -> None:
-    history = iterated(tmp_path).journal.history
-    attempts, loss = attempts_chart(history), loss_chart(history)
-    assert 'aria-label="Improvement of 6 attempts over the plain run, 1 proven: control, round 1 +0.0050' in attempts
-    assert ">leads dropout-up 1.5500<" in loss
-    assert "behind" not in loss
-    assert len(attempts) < 20_000
-    assert len(loss) < 40_000
+def test_the_way_to_the_model_is_one_line_and_the_others_are_grey(tmp_path: Path) -> None:
+    run = iterated(tmp_path)
+    entries = list(read_entries(run.directory.journal))
+    tracks = tracks_of(entries, run.journal.history)
+    assert [stretch.track.id for stretch in tracks.way] == ["0.trunk", "0.round-1.dropout-up"]
+    loss = charts_of(run.journal.history, tracks, {})[0]
+    lines = {line.look: line for line in loss.lines}
+    steps = [place.step for place, _ in lines["look"].points]
+    assert (steps[0], steps[-1]) == (40, 600)
+    assert steps == sorted(steps)
+    assert {line.trial for line in loss.lines if line.look == "faint"} >= {"0.control", "0.round-1.optimizer-adamw"}
+    (chosen,) = (dot for dot in loss.dots if dot.look == "mark")
+    assert (chosen.trial, chosen.label, chosen.place.step) == ("0.round-1.dropout-up", "chosen 1.5500", 640)
+    # 640 steps of 16 examples out of 15,684; 0.05 s a step; and all that went before it on the budget's clock.
+    assert chosen.place.epoch == pytest.approx(640 * 16 / 15_684)
+    assert chosen.place.train == pytest.approx(32.0)
+    assert chosen.place.clock > 45
 
 
 # TensorBoard ----------------------------------------------------------------------------------------

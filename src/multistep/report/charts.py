@@ -1,311 +1,267 @@
-"""The page's charts over steps: loss and score, learning rate, and the gap between validation and training.
+"""The page's charts: loss, score, learning rate, and the gap between validation and training.
 
-Trials that were kept stand out; probes, reruns and what was rejected are thin and grey.
+What led to the model is one coloured line from the first step to the last; every other trial is thin and grey until
+somebody asks for it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Iterable, Mapping, Sequence
 
 from multistep.core.evidence.metric import Metric
 from multistep.core.values.events import Evaluated
-from multistep.core.values.history import History, PhaseRecord, TrialRecord, WindowRecord
+from multistep.core.values.history import History, PhaseRecord
 from multistep.core.values.judging import loss_of, metric_of
-from multistep.engine.result import round_of, sibling_control
-from multistep.report.svg import (
-    BASELINE,
-    INK,
-    LOOK,
-    MARK,
-    MUTED,
-    SHADE,
-    TRAIN,
-    WIDTH,
-    Points,
-    above,
-    in_font,
-    label_points,
-    limit,
-    line,
-    svg,
-    text_width,
+from multistep.engine.result import sibling_control
+from multistep.report.naming import Form, form_of, metric_title, width_of
+from multistep.report.plot import (
+    FEW_POINTS,
+    MOST_POINTS,
+    Chart,
+    Dot,
+    Level,
+    Line,
+    Part,
+    limits_of,
     thinned,
 )
-from multistep.report.words import number
+from multistep.report.tracks import Place, Point, Stretch, Track, Tracks
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-Role = Literal["trunk", "probe", "winner", "kept", "open", "faint"]
-STRONG = ("trunk", "winner", "kept", "open")
-Labels = list[tuple[float, float, str, bool]]
+MANY = 60  # trials, from which on those in the background have fewer points
+LEAST = 5  # points of a line in the background
+MARKED = 8  # looks, up to which each has a dot of its own
+Drawn = tuple[Place, float]
 
 
-def loss_chart(history: History) -> str:
-    """Training loss and validation score over the run's steps; empty before the first window."""
+def charts_of(history: History, tracks: Tracks, names: Mapping[str, str]) -> list[Chart]:
+    """The charts of a run, in the page's order; none before the first window."""
     if not history.trained:
-        return ""
-    metric = metric_of(history.phase.started)
-    panels = [metric] if metric.name == "loss" else [loss_of(history.phase.started), metric]
-
-    def draw(axes: Sequence[Axes]) -> None:
-        for ax, shown in zip(axes, panels, strict=True):
-            values, labels = _draw_scores(ax, history, shown, with_training=shown.name == "loss")
-            limit(ax, values, rising=shown.goal == "maximize")
-            _draw_stretches(ax, history, labels=ax is axes[0])
-            label_points(ax, labels)
-            ax.set_ylabel(f"{shown.name.replace('_', ' ')}\n({shown.unit})")
-        axes[-1].set_xlabel("step")
-
-    looks = [look for _, phase, t in _trials(history) if _role(history, phase, t) in STRONG for look in t.curve]
-    said = f"Training loss and validation {metric.name} over {history.steps} steps"
-    if looks:
-        first, last = looks[0].interval.score, looks[-1].interval.score
-        said += f"; the looks at validation went from {number(first)} to {number(last)}"
-    top = 0.45 if len(history.phases) > 1 else 0.27
-    return svg("loss", said, draw, heights=[3.4, *[2.4] * (len(panels) - 1)], top=top)
+        return []
+    found: list[Chart] = []
+    for metric, phases in _groups([(loss_of(p.started), p) for p in history.phases]):
+        found.append(_scores(history, tracks, names, metric, phases, training=True))
+    judged = [(m, p) for p in history.phases if (m := metric_of(p.started)).name != "loss"]
+    for metric, phases in _groups(judged):
+        found.append(_scores(history, tracks, names, metric, phases, training=False))
+    found.append(_rate(history, tracks, names))
+    return found + _gap(history, tracks, names)
 
 
-def rate_chart(history: History) -> str:
-    """The learning rate of every step taken; empty before the first window."""
-    if not history.trained:
-        return ""
-
-    def draw(axes: Sequence[Axes]) -> None:
-        for offset, phase, trial in _trials(history):
-            points: Points = []
-            for record in trial.done:
-                step = offset + record.step - record.window.steps
-                for segment in record.window.segments:
-                    ends = [0, segment.steps - 1] if segment.shape in ("constant", "linear", "warmup") else None
-                    rates, last = segment.rates(), segment.steps - 1
-                    picked = ends or sorted({round(i * last / 12) for i in range(13)})
-                    points += [(step + i + 1, rates[i]) for i in picked]
-                    step += segment.steps
-            line(axes[0], points, **{**_style(_role(history, phase, trial), TRAIN), "marker": ""})
-        axes[0].set_ylim(bottom=0)
-        axes[0].set_ylabel("learning rate")
-        axes[0].set_xlabel("step")
-        _draw_stretches(axes[0], history, labels=False)
-
-    return svg("rate", "Learning rate over steps", draw, heights=[1.9])
+def _groups(pairs: Iterable[tuple[Metric, PhaseRecord]]) -> list[tuple[Metric, list[PhaseRecord]]]:
+    """Phases that are judged by the same thing in the same unit share a chart."""
+    groups: dict[tuple[str, str], tuple[Metric, list[PhaseRecord]]] = {}
+    for metric, phase in pairs:
+        groups.setdefault((metric.name, metric.unit), (metric, []))[1].append(phase)
+    return [group for group in groups.values() if any(t.done for p in group[1] for t in p.trials.values())]
 
 
-def gap_chart(history: History) -> str:
-    """Validation loss minus training loss at each look, with and without kept moves; empty with fewer than two."""
-    drawn = [(o, phase, trial, gaps(trial)) for o, phase, trial in _trials(history) if trial.trial.kind != "probe"]
-    if sum(len(points) for *_, points in drawn) < 2:
-        return ""
-
-    def draw(axes: Sequence[Axes]) -> None:
-        labels: Labels = []
-        for offset, phase, trial, points in drawn:
-            said = _with_or_without(phase, trial)
-            role: Role = "open" if said.startswith("without") else _role(history, phase, trial)
-            line(axes[0], [(offset + step, gap) for step, gap in points], **_style(role, LOOK))
-            if said and points:
-                labels.append((offset + points[-1][0], points[-1][1], said, said.startswith("with ")))
-        axes[0].axhline(0, color=MUTED, linewidth=0.8)
-        limit(axes[0], [0.0] + [gap for *_, points in drawn for _, gap in points])
-        axes[0].set_ylabel(f"validation - training\n({history.phase.started.facts.loss_unit})")
-        axes[0].set_xlabel("step")
-        _draw_stretches(axes[0], history, labels=False)
-        label_points(axes[0], labels)
-
-    last = next(points[-1][1] for *_, points in reversed(drawn) if points)
-    return svg("gap", f"Gap between validation and training loss over steps, at last {last:.4f}", draw, heights=[2.3])
-
-
-def gaps(trial: TrialRecord) -> Points:
-    """(step, validation loss minus the mean training loss of the window before) at each look of a trial."""
-    return [
-        (record.step, record.evaluation.scores["loss"] - record.progress.loss)
-        for record in trial.done
-        if record.evaluation and record.progress and "loss" in record.evaluation.scores
-    ]
-
-
-def _with_or_without(phase: PhaseRecord, trial: TrialRecord) -> str:
-    """Which part a trial has where a move was kept: `with dropout-up`, `without dropout-up`; else empty."""
-    kept = [r for r in phase.of_kind("move") if r.verdict and r.verdict.leads]
-    if trial in kept:
-        return f"with {in_font(trial.trial.move or '')}"
-    without = [in_font(r.trial.move or "") for r in kept if sibling_control(phase, r) is trial]
-    return f"without {' or '.join(without)}" if without else ""
-
-
-# What is drawn --------------------------------------------------------------------------------------
-
-
-def _trials(history: History) -> Iterable[tuple[int, PhaseRecord, TrialRecord]]:
-    """Each trial with the steps that lie before its phase: phases count from 0, the page's axis does not.
-
-    Faint ones come first, to be drawn below the others.
-    """
-    offset = 0
-    for phase in history.phases:
-        records = sorted(phase.trials.values(), key=lambda t: _role(history, phase, t) in STRONG)
-        for trial in records:
-            yield offset, phase, trial
-        offset += _length(phase)
+def _scores(
+    history: History,
+    tracks: Tracks,
+    names: Mapping[str, str],
+    metric: Metric,
+    phases: Sequence[PhaseRecord],
+    *,
+    training: bool,
+) -> Chart:
+    numbers = {phase.started.phase for phase in phases}
+    way = [stretch for stretch in tracks.way if stretch.track.phase in numbers]
+    looks = [(p.place, p.look) for s in way for p in s.points if p.look and _finite(p.look, metric.name)]
+    leader = history.trial(history.leader.trial) if history.leader else None
+    width = width_of(leader.full.interval) if leader and leader.full else None
+    form = form_of(metric.name, metric.unit, width)
+    lines = _background(tracks, names, numbers, metric.name)
+    values = [value for line in lines for _, value in line.points if line.look != "probe"]
+    if training:
+        lines.append(Line("training", "train", thinned(_losses(way), MOST_POINTS), label="training"))
+    kept = thinned(looks, MOST_POINTS)
+    curve = [(place, look.scores[metric.name]) for place, look in kept]
+    bounds = [(look.interval.low, look.interval.high) for _, look in kept]
+    own = all(metric_of(phase.started).name == metric.name for phase in phases)
+    bounds = bounds if own and all(math.isfinite(v) for pair in bounds for v in pair) else []
+    label = "validation" if len(curve) > 1 else ""
+    lines.append(Line("validation, sample", "look", curve, bounds, label=label))
+    lines = [line for line in lines if line.points]
+    dots = [Dot("validation, sample", "look", place, value) for place, value in curve if len(curve) <= MARKED]
+    dots += _full(history, tracks, names, numbers, metric.name, form)
+    levels = _levels(history, numbers, metric.name)
+    values += [value for line in lines if line.strong for _, value in line.points]
+    always = [level.value for level in levels] + [dot.value for dot in dots if dot.look == "mark"]
+    always += [v for pair in bounds[-1:] for v in pair]  # how far noise reaches is worth seeing
+    parts = _parts(history, tracks, numbers)
+    where = "" if len(numbers) == len(history.phases) else f" (phase {', '.join(str(n + 1) for n in sorted(numbers))})"
+    unit = "" if form.percent else metric.unit
+    title = metric_title(metric.name)
+    title = title[:1].upper() + title[1:] + where
+    said = f"{title}, {history.steps:,} steps"
+    if curve:
+        said += f"; the looks at validation went from {form.of(curve[0][1])} to {form.of(curve[-1][1])}"
+    return Chart(
+        f"{metric.name}-{min(numbers)}",
+        f"{title}{', ' if unit else ''}{unit}",
+        said,
+        form,
+        lines,
+        levels,
+        dots,
+        parts,
+        pixels=250 if training else 210,
+        rising=metric.goal == "maximize",
+        limits=limits_of(values + [dot.value for dot in dots], rising=metric.goal == "maximize", always=always),
+    )
 
 
-def _length(phase: PhaseRecord) -> int:
-    return max((trial.step for trial in phase.trials.values()), default=0)
+def _finite(look: Evaluated, name: str) -> bool:
+    return name in look.scores and math.isfinite(look.scores[name])
 
 
-def _role(history: History, phase: PhaseRecord, record: TrialRecord) -> Role:
-    """How strongly a trial is drawn: an open one has no verdict yet, a faint one was not kept."""
-    kind = record.trial.kind
-    if kind in ("probe", "trunk"):
-        return kind
-    if history.leader and history.leader.trial == record.trial.id:
-        return "winner"
-    if record.verdict:
-        return "kept" if record.verdict.leads else "faint"
-    return "faint" if record.ended or kind == "rerun" else "open"
+def _losses(way: Sequence[Stretch]) -> list[Drawn]:
+    # A window's loss is a mean over its steps, so it stands at their middle.
+    return [(p.middle, p.loss) for stretch in way for p in stretch.points if p.loss is not None]
 
 
-def _style(role: Role, colour: str) -> dict[str, object]:
-    match role:
-        case "probe":
-            return {"color": MUTED, "linewidth": 0.8, "linestyle": (0, (1, 1.5))}
-        case "faint":
-            return {"color": MUTED, "linewidth": 0.6, "alpha": 0.7, "marker": ""}
-        case "trunk":
-            return {"color": colour, "linewidth": 1.5}
-        case _:
-            return {"color": colour, "linewidth": 2.0 if role == "winner" else 1.3, "linestyle": (0, (5, 1))}
+def _background(tracks: Tracks, names: Mapping[str, str], numbers: set[int], score: str) -> list[Line]:
+    """The looks of what did not lead to the model, each line from where it leaves the one that it came from."""
+    most = FEW_POINTS if len(tracks.tracks) <= MANY else LEAST
+    found = []
+    for track, points, _ in tracks.rest():
+        if track.phase not in numbers:
+            continue
+        points = (*_before(tracks, track, points), *points)
+        drawn = [(p.place, p.look.scores[score]) for p in points if p.look and _finite(p.look, score)]
+        if drawn:
+            look = "probe" if track.record.trial.kind == "probe" else "faint"
+            found.append(Line(names.get(track.id, track.id), look, thinned(drawn, most), trial=track.id))
+    return found
 
 
-def _draw_scores(ax: Axes, history: History, metric: Metric, *, with_training: bool) -> tuple[list[float], Labels]:
-    """Draw one panel; returns every number in it, for its limits, and the labels of what was kept."""
-    values: list[float] = []
-    labels: Labels = []
-    for offset, phase, trial in _trials(history):
-        role = _role(history, phase, trial)
-        before = _before_fork(phase, trial)
-        if with_training and role != "faint":  # ten more lines would hide those that matter
-            # A window's loss is a mean over its steps, so it stands at their middle.
-            points = [(offset + _middle(r), r.progress.loss) for r in (*before, *trial.done) if r.progress]
-            line(ax, points, **_style(role, TRAIN))
-            values += [loss for _, loss in points]
-        looks = [r.evaluation for r in (*before, *trial.done) if r.evaluation]
-        scores: Points = [(offset + look.step, look.scores.get(metric.name, math.nan)) for look in looks]
-        line(ax, scores, **_style(role, LOOK))
-        values += [score for _, score in scores]
-        if role in STRONG and metric.name == phase.started.metric:
-            _band(ax, offset, looks)
-        if trial.full and metric.name in trial.full.scores:
-            score, x = trial.full.scores[metric.name], offset + _place(phase, trial)
-            values.append(score)
-            if role == "faint":
-                ax.plot([x], [score], "o", markerfacecolor="none", markeredgecolor=MUTED, markersize=3.5, zorder=4)
-                continue
-            ax.plot([x], [score], "o", color=MARK, markersize=5, zorder=5, clip_on=False)
-            labels.append((x, score, f"{_short(trial)} {number(score)}", role == "winner"))
-    if baseline := next((b for b in history.baselines if metric.name in b.scores), None):
-        ax.axhline(baseline.scores[metric.name], color=BASELINE, linestyle=(0, (4, 3)), linewidth=1.3)
-        values.append(baseline.scores[metric.name])
-    return values, labels
-
-
-def _short(trial: TrialRecord) -> str:
-    """`keep dropout-up`, or the verdict alone where no move was made."""
-    words = [trial.verdict.word if trial.verdict else "", trial.trial.move or ""]
-    if trial.trial.kind == "average":
-        words.append("average")
-    return " ".join(in_font(word) for word in words if word)
-
-
-def _place(phase: PhaseRecord, trial: TrialRecord) -> int:
-    """The step at which a trial's result stands; an average's, where the last of its checkpoints does."""
-    parts = [found.step for name in trial.trial.of if (found := phase.checkpoint(name))]
-    return max(parts, default=trial.full.step if trial.full else trial.step)
-
-
-def _before_fork(phase: PhaseRecord, trial: TrialRecord) -> tuple[WindowRecord, ...]:
-    """The window that ends where a trial forks, so that its line begins on the one that it comes from."""
-    start = phase.checkpoint(trial.trial.start) if trial.trial.start else None
-    if start is None or trial.trial.kind in ("trunk", "probe"):
+def _before(tracks: Tracks, track: Track, points: Sequence[Point]) -> tuple[Point, ...]:
+    """The point that a line begins at: on its own trial's way, or on its parent's, where it forked."""
+    if len(points) < len(track.points):
+        return (track.points[len(track.points) - len(points) - 1],)
+    parent = tracks.tracks.get(track.parent or "")
+    if parent is None or track.record.trial.kind == "probe":
         return ()
-    return tuple(record for record in phase.trials[start.trial].done if record.step == trial.first_step)
+    return tuple(p for p in parent.points if p.place == track.begin)
 
 
-def _middle(record: WindowRecord) -> float:
-    return record.step - record.window.steps / 2
+def _full(
+    history: History, tracks: Tracks, names: Mapping[str, str], numbers: set[int], score: str, form: Form
+) -> list[Dot]:
+    found = []
+    for track in tracks.tracks.values():
+        if track.full is None or track.phase not in numbers or not _finite(track.full[1], score):
+            continue
+        place, look = track.full
+        value = look.scores[score]
+        chosen = history.leader is not None and history.leader.trial == track.id
+        label = f"chosen {form.of(value)}" if chosen else ""
+        name = f"{names.get(track.id, track.id)}, all of validation"
+        found.append(Dot(name, "mark" if chosen else "faint", place, value, track.id, label))
+    return sorted(found, key=lambda dot: dot.look == "mark")
 
 
-def _band(ax: Axes, offset: int, looks: Sequence[Evaluated]) -> None:
-    kept = [looks[i] for i in thinned(len(looks))]
-    kept = [k for k in kept if math.isfinite(k.interval.low) and math.isfinite(k.interval.high)]
-    steps = [offset + k.step for k in kept]
-    if len(kept) == 1:
-        ax.vlines(steps, kept[0].interval.low, kept[0].interval.high, color=LOOK, alpha=0.4)
-    elif kept:
-        lows, highs = [k.interval.low for k in kept], [k.interval.high for k in kept]
-        ax.fill_between(steps, lows, highs, color=LOOK, alpha=0.18, linewidth=0)
+def _levels(history: History, numbers: set[int], score: str) -> list[Level]:
+    """What the last phase's score is held against: the baseline, and the model before training."""
+    if len(history.phases) - 1 not in numbers:
+        return []
+    found = []
+    baseline = next((b for b in history.baselines if score in b.scores and math.isfinite(b.scores[score])), None)
+    if baseline:
+        found.append(Level("baseline", "baseline", baseline.scores[score]))
+    if history.base and history.base.full and _finite(history.base.full, score):
+        found.append(Level("untrained", "base", history.base.full.scores[score]))
+    return found
 
 
-def _draw_stretches(ax: Axes, history: History, *, labels: bool) -> None:
-    """Shade what forked from the trunk, part the phases, name the rounds, and say why each trunk was left."""
-    total = max(1, sum(_length(phase) for phase in history.phases))
-    ax.set_xlim(0, total)
-    offset, written = 0, 0.0
-    for index, phase in enumerate(history.phases):
-        length = _length(phase)
-        if index:
-            ax.axvline(offset, color=INK, linewidth=0.8)
-        if labels and len(history.phases) > 1 and length > 0.06 * total:
-            name = in_font(phase.started.name) if length > 0.2 * total else ""
-            above(ax, offset, f"phase {index + 1}{name and ': '}{name}", line=1, weight="bold")
-        for start, end in _forked(phase):
-            ax.axvspan(offset + start, offset + end, color=SHADE, alpha=0.5, linewidth=0, zorder=0)
-        for start, text in _stretches(phase) if labels else []:
-            at = (offset + start) / total * 72 * (WIDTH - 0.9)
-            if at >= written:
-                above(ax, offset + start, text, line=0)
-                written = at + text_width(text) + 8
-        trunk = phase.trunk
-        if trunk and (left := _left(phase, trunk)):
-            ax.axvline(offset + trunk.step, color=MUTED, linewidth=0.8, linestyle=(0, (1, 2)))
-            if labels:
-                ax.annotate(
-                    f"left: {left}", (offset + trunk.step, 0.98), (-3, 0), xycoords=("data", "axes fraction"),
-                    textcoords="offset points", rotation=90, ha="right", va="top", color=MUTED,
-                )  # fmt: skip
-        offset += length
+def _parts(history: History, tracks: Tracks, numbers: set[int] | None = None) -> list[Part]:
+    """The phases, where there are several, and the trials that led to the model."""
+    found = []
+    if len(history.phases) > 1:
+        ends = [*tracks.phases[1:], tracks.end]
+        for index, (phase, begin, end) in enumerate(zip(history.phases, tracks.phases, ends, strict=True)):
+            found.append(Part(f"{index + 1} {phase.started.name}", begin, end, phase=True))
+    for stretch in tracks.way:
+        if stretch.points and (numbers is None or stretch.track.phase in numbers):
+            falling = [i for i, point in enumerate(stretch.points) if point.falls]
+            fall = None
+            if falling:
+                fall = stretch.points[falling[0] - 1].place if falling[0] else stretch.track.begin
+            found.append(Part(_short(stretch.track), stretch.track.begin, stretch.points[-1].place, fall))
+    return found
 
 
-def _forked(phase: PhaseRecord) -> list[tuple[int, int]]:
-    """From where to where trials other than the trunk went, overlapping ones joined."""
-    apart = ("trunk", "probe")
-    ends = sorted((t.first_step, t.step) for t in phase.trials.values() if t.trial.kind not in apart)
-    joined: list[tuple[int, int]] = []
-    for start, end in ends:
-        if joined and start <= joined[-1][1]:
-            joined[-1] = (joined[-1][0], max(end, joined[-1][1]))
-        elif end > start:
-            joined.append((start, end))
-    return joined
+def _short(track: Track) -> str:
+    trial = track.record.trial
+    plain = "cooldown" if trial.length is None else "unchanged"
+    return trial.move or {"control": plain}.get(trial.kind, trial.kind)
 
 
-def _stretches(phase: PhaseRecord) -> list[tuple[int, str]]:
-    """What begins at which step: the trunk, its cooldown, the rounds of siblings."""
-    found: dict[str, int] = {}
-    for record in phase.trials.values():
-        number_ = round_of(phase, record.trial)
-        kind = {"trunk": "trunk", "control": "cooldown"}.get(record.trial.kind)
-        text = f"round {number_}" if number_ else kind
-        if text and record.step > record.first_step:
-            found.setdefault(text, record.first_step)
-    # Where both begin at one step there is room for the round's name alone.
-    return sorted({start: text for text, start in found.items()}.items())
+def _rate(history: History, tracks: Tracks, names: Mapping[str, str]) -> Chart:
+    """The learning rate of every step taken."""
+    lines = [
+        Line(names.get(track.id, track.id), "faint", thinned(rates, FEW_POINTS), trial=track.id)
+        for track, points, _ in tracks.rest()
+        if (rates := [rate for point in points for rate in point.rates]) and len(tracks.tracks) <= MANY
+    ]
+    own = [rate for stretch in tracks.way for point in stretch.points for rate in point.rates]
+    lines.append(Line("learning rate", "train", thinned(own, 2 * MOST_POINTS)))
+    highest = max((value for line in lines for _, value in line.points), default=1.0) or 1.0
+    parts = _parts(history, tracks)
+    said = f"Learning rate over {history.steps:,} steps, at most {highest:.3g}"
+    form = Form(percent=False, decimals=None)
+    return Chart("rate", "Learning rate", said, form, lines, parts=parts, pixels=110, limits=(0.0, 1.06 * highest))
 
 
-def _left(phase: PhaseRecord, trunk: TrialRecord) -> str:
-    if phase.finished and not phase.moves_ended:
-        return phase.finished.stopped  # what moves did with the rest of the budget is another matter
-    return trunk.reading.stability.value if trunk.ended and trunk.reading else ""
+def _gap(history: History, tracks: Tracks, names: Mapping[str, str]) -> list[Chart]:
+    """Validation loss minus training loss at each look; none with fewer than two."""
+    found = []
+    for metric, phases in _groups([(loss_of(p.started), p) for p in history.phases]):
+        numbers = {phase.started.phase for phase in phases}
+        stretches = [stretch for stretch in tracks.way if stretch.track.phase in numbers]
+        way = [g for stretch in stretches for g in gaps(stretch.points)]
+        if len(way) < 2:
+            continue
+        without = _without(history, stretches)
+        lines = []
+        for track, points, _ in tracks.rest():
+            if track.phase in numbers and track.record.trial.kind != "probe" and (drawn := gaps(points)):
+                title = names.get(track.id, track.id)
+                move = without.get(track.id, "")
+                look, label = ("train", f"without {move}") if move else ("faint", "")
+                lines.append(Line(title, look, thinned(drawn, FEW_POINTS), trial=track.id, label=label))
+        lines.sort(key=lambda line: line.strong)
+        label = f"with {' and '.join(dict.fromkeys(without.values()))}" if without else ""
+        lines.append(Line("validation minus training", "look", thinned(way, MOST_POINTS), label=label))
+        values = [value for line in lines for _, value in line.points]
+        said = f"Gap between validation and training loss over steps, at last {way[-1][1]:.4f}"
+        title = f"Validation loss minus training loss, {metric.unit}"
+        limits = limits_of([*values, 0.0])
+        found.append(
+            Chart(
+                f"gap-{min(numbers)}", title, said, Form(percent=False, decimals=4), lines,
+                parts=_parts(history, tracks, numbers), pixels=150, zero=True, limits=limits,
+            )
+        )  # fmt: skip
+    return found
+
+
+def _without(history: History, way: Sequence[Stretch]) -> dict[str, str]:
+    """The trials that show what would have been without a move on the way to the model: its sibling controls."""
+    found = {}
+    for stretch in way:
+        record = stretch.track.record
+        control = sibling_control(history.phases[stretch.track.phase], record) if record.trial.move else None
+        if control is not None:
+            found[control.trial.id] = record.trial.move or ""
+    return found
+
+
+def gaps(points: Sequence[Point]) -> list[Drawn]:
+    """Validation loss minus the mean training loss of the window before, at each look."""
+    return [
+        (p.place, p.look.scores["loss"] - p.loss)
+        for p in points
+        if p.look and p.loss is not None and _finite(p.look, "loss")
+    ]

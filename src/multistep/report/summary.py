@@ -22,6 +22,7 @@ from multistep.engine.guarded import guard_of
 from multistep.engine.journal import read_entries
 from multistep.engine.result import shared_findings, sibling_control, trial_entry
 from multistep.engine.rundir import RunDirectory, goes_on_by
+from multistep.report.naming import form_of, metric_title
 from multistep.report.state import has_failed, state_of, where_it_stands
 from multistep.report.words import (
     clean,
@@ -93,17 +94,24 @@ def _trained(metric: Metric, base: Mapping[str, Any], split: str) -> str:
     gain = base.get("gain")
     if gain is None:
         return "Nothing that was trained is expected to be better than the model before training, which is the answer."
-    by = f"{abs(float(gain['improvement'])):.3g} " + ("in perplexity" if metric.exponential else metric.unit)
-    interval = f"[{float(gain['low']):+.3g}, {float(gain['high']):+.3g}]"
+    by, interval = _by(metric, gain)
     side = "better" if gain["improvement"] > 0 else "worse"
     proof = "" if gain["low"] > 0 or gain["high"] < 0 else ", within noise"
     return f"Training made the model {side} by {by} {interval}{proof} ({split})."
 
 
+def _by(metric: Metric, gain: Mapping[str, Any]) -> tuple[str, str]:
+    """A difference and its interval: `3.1 points of accuracy [+1.0, +5.2]`, `0.25 nats per token [+0.24, +0.26]`."""
+    low, high, size = (float(gain[key]) for key in ("low", "high", "improvement"))
+    if form_of(metric.name, metric.unit).percent:
+        of = metric_title(metric.name)
+        return f"{100 * abs(size):.3g} points of {of}", f"[{100 * low:+.3g}, {100 * high:+.3g}]"
+    return f"{abs(size):.3g} {'in perplexity' if metric.exponential else metric.unit}", f"[{low:+.3g}, {high:+.3g}]"
+
+
 def _compared(metric: Metric, gain: Mapping[str, float], baseline: str, split: str) -> tuple[Standing, str]:
     """By the paired difference on the same examples, with its 95% interval."""
-    by = f"{abs(gain['improvement']):.3g} " + ("in perplexity" if metric.exponential else metric.unit)
-    interval = f"[{gain['low']:+.3g}, {gain['high']:+.3g}]"
+    by, interval = _by(metric, gain)
     other = baseline.removesuffix(" baseline")
     if gain["low"] > 0:
         return "beats", f"The network beats the {baseline} by {by} {interval}."

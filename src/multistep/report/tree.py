@@ -1,0 +1,185 @@
+"""The trials as a tree: who forked from whom, what each was to improve, and what came of it, in words and as a bar."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from multistep.report.naming import Form
+from multistep.report.words import changes, title
+
+Fields = Mapping[str, Any]
+SHOWN = 12  # siblings of one fork that stand open; of more, those that led and the best of the others
+WORST = 1.5  # times the best that was reached or asked: what is worse is cut off, or it would squeeze the rest
+
+
+@dataclass
+class Node:
+    """A trial, the bar of its improvement over the plain run, and what forked from its checkpoints."""
+
+    trial: Fields
+    name: str
+    chosen: bool = False
+    on_the_way: bool = False
+    bar: Mapping[str, float | bool] | None = None
+    said: list[tuple[str, str]] = field(default_factory=list)
+    children: list[Node] = field(default_factory=list)
+    more: list[Node] = field(default_factory=list)
+
+    @property
+    def word(self) -> str:
+        """What became of it, in a word or two: `chosen`, `led for a time`, `rejected`, `diverged`."""
+        if self.chosen:
+            return "chosen, proven" if self.trial["proven"] else "chosen"
+        if self.trial["kind"] in ("trunk", "probe", "rerun"):
+            return {
+                "trunk": "on the way" if self.on_the_way else "",
+                "probe": "trial of a rate",
+                "rerun": "another seed",
+            }[str(self.trial["kind"])]
+        words = {"leads": "led for a time", "behind": "rejected", "failed": "diverged", None: "not judged"}
+        return words[self.trial["verdict"]]
+
+
+def tree_of(trials: Sequence[Fields], winner: str | None, way: Sequence[str], form: Form, unit: str) -> list[Node]:
+    """The roots, in the order in which they were tried; `way` are the trials that led to the model."""
+    nodes = {str(t["id"]): Node(t, title(t), t["id"] == winner, t["id"] in way) for t in trials}
+    low, high = _limits(trials)
+    roots: list[Node] = []
+    for name, node in nodes.items():
+        node.bar = _bar(node.trial, low, high)
+        node.said = story(node.trial, form, unit, {name: other.name for name, other in nodes.items()})
+        froms = node.trial["of"] or [node.trial["start"]]
+        parents = [str(start).rpartition("@")[0] for start in froms if start]
+        parent = next((nodes[p] for p in parents if p in nodes and p != name), None)
+        (parent.children if parent else roots).append(node)
+    for node in nodes.values():
+        node.children, node.more = _folded(node.children)
+    shown, more = _folded(roots)
+    if shown and more:
+        shown[-1].more += more
+    return shown
+
+
+def _folded(nodes: list[Node]) -> tuple[list[Node], list[Node]]:
+    """What stands open, and what is folded away, where there are too many; the order stays."""
+    if len(nodes) <= SHOWN:
+        return nodes, []
+
+    def worth(node: Node) -> tuple[bool, bool, bool, float]:
+        found = node.trial["improvement"]
+        score = float(found["score"]) if found and math.isfinite(float(found["score"])) else -math.inf
+        return (node.on_the_way, bool(node.children), bool(node.trial["leads"]), score)
+
+    kept = sorted(nodes, key=worth, reverse=True)[:SHOWN]
+    names = {id(node) for node in kept}
+    return [n for n in nodes if id(n) in names], [n for n in nodes if id(n) not in names]
+
+
+# The bar --------------------------------------------------------------------------------------------
+
+
+def _limits(trials: Sequence[Fields]) -> tuple[float, float]:
+    found = [t["improvement"] for t in trials if t["improvement"]]
+    bounds = [bounded[side] for bounded in found for side in ("score", "low", "high")]
+    asked = [t["demanded"]["improvement"] for t in trials if t["improvement"] and t["demanded"]]
+    finite = [float(v) for v in (*bounds, *asked, 0.0) if v is not None and math.isfinite(float(v))]
+    low, high = min(finite), max(finite)
+    if high > 0:
+        low = max(low, -WORST * high)
+    room = 0.05 * (high - low) or 1.0
+    return low - room, high + room
+
+
+def _bar(trial: Fields, low: float, high: float) -> Mapping[str, float | bool] | None:
+    """Where zero, the improvement, its interval and what was asked of it stand, in percent of the width."""
+    found = trial["improvement"]
+    if not found or not math.isfinite(float(found["score"])):
+        return None
+
+    def at(value: object) -> float:
+        number = float(value) if isinstance(value, int | float) else math.nan
+        number = number if math.isfinite(number) else float(found["score"])
+        return round(100 * min(1.0, max(0.0, (number - low) / (high - low))), 1)
+
+    left, right = at(found["low"]), at(found["high"])
+    bar: dict[str, float | bool] = {
+        "zero": at(0.0), "left": left, "width": round(right - left, 1), "at": at(found["score"]),
+        "beyond": float(found["score"]) < low,
+    }  # fmt: skip
+    if trial["demanded"] and trial["demanded"]["improvement"] is not None:
+        bar["asked"] = at(trial["demanded"]["improvement"])
+    return bar
+
+
+# The story ------------------------------------------------------------------------------------------
+
+
+def story(trial: Fields, form: Form, unit: str, names: Mapping[str, str]) -> list[tuple[str, str]]:
+    """What there is to say of a trial, as (question, answer)."""
+    said = [("Why it was tried", _sentence(trial["reason"]))]
+    rate = f"learning rate {trial['learning_rate']:.3g}" if trial["learning_rate"] else ""
+    changed = changes(trial)
+    if changed:
+        said.append(("What changed", _sentence(changed)))
+    start = trial["start"]
+    if not trial["of"]:
+        where = f"checkpoint {start}" if start else "the beginning"
+        said.append(("It began at", _sentence(f"{where}{', ' if rate else ''}{rate}")))
+    if trial["verdict"] and (judged := verdict_of(trial, form, unit, names)):
+        said.append(("Verdict", judged))
+    elif trial["verdict"] and trial["why"]:
+        said.append(("Verdict", _sentence(trial["why"])))
+    if trial["gain"]:
+        control = names.get(str(trial["control"]), "its control")
+        within = form.within(trial["gain"])
+        said.append(
+            (
+                "Against its control",
+                f"{form.gap(float(trial['gain']['score']))}{_in(within)} over {trial['control'] or control}, which "
+                "went on from the same checkpoint for the same time with nothing changed.",
+            )
+        )
+    guard = trial.get("guard")
+    if guard and guard.get("worse"):
+        worse, most = float(guard["worse"]["score"]), guard["at_most_worse"]
+        side = "worse" if worse > 0 else "better"
+        kept = "too much" if guard["forgets"] else "within what is allowed"
+        said.append(
+            ("What it forgot", f"{abs(worse):.4g} {side} on the guarded data, {kept} (at most {float(most):.3g}).")
+        )
+    return said
+
+
+def verdict_of(trial: Fields, form: Form, unit: str, names: Mapping[str, str]) -> str:
+    """The verdict in full sentences, with the numbers that it rests on; empty where there was nothing to compare."""
+    expected, found, asked = trial["expected"], trial["improvement"], trial["demanded"]
+    if not expected or not expected["over"]:
+        return ""
+    rival = f"{expected['over']} ({names[expected['over']]})" if expected["over"] in names else str(expected["over"])
+    gain = float(expected["gain"])
+    unit = "" if form.percent else f" {unit}"
+    size = form.gap(abs(gain)).lstrip("+") + unit
+    side = "better" if gain >= 0 else "worse"
+    what = "It led from then on" if trial["leads"] else "It was rejected"
+    said = f"{what}: all that was measured makes it {size} {side} than {rival}, the best plain run so far."
+    if found:
+        measured = form.gap(float(found["score"]))
+        said += f" Measured by itself, it is {measured}{unit}{_in(form.within(found))}"
+        if asked and asked["improvement"] is not None:
+            least = form.gap(float(asked["improvement"]))
+            proof = "so it is proven" if trial["proven"] else "so nothing is proven"
+            said += f"; a proof takes {least} at attempt {asked['attempt']}, {proof}"
+        said += "."
+    return said
+
+
+def _in(within: str) -> str:
+    return f" (95% interval {within})" if within else ""
+
+
+def _sentence(text: str) -> str:
+    text = text.strip()
+    return f"{text[:1].upper()}{text[1:]}{'' if text.endswith(('.', '?', '!')) else '.'}" if text else ""
