@@ -50,7 +50,9 @@ from multistep.engine.learner import Exhibit
 from multistep.engine.plain import plain, to_json
 from multistep.engine.result import in_general, noise_between_seeds, result_of
 from multistep.engine.rundir import RunDirectory, plan_hash
+from multistep.errors import PlanError, RunDirectoryError
 from multistep.report.charts import charts_of
+from multistep.report.compare import write_comparison
 from multistep.report.live import LiveView
 from multistep.report.page import write_page
 from multistep.report.summary import answer, summary
@@ -119,7 +121,9 @@ class RecordedRun:
         facts = Facts(803_584, 15_684, 64, 33_716, 111_540, 33_000 * self.test, False, "x86_64", "4 layers", notes)
         facts = replace(facts, usage="load({model})")
         name = self.names[index]
-        self.add(PhaseStarted(index, name, self.metric, RECIPE, facts, True, False, None), other=0.6)
+        finished = self.journal.history.phase.finished if index else None
+        start = finished.head if finished else None
+        self.add(PhaseStarted(index, name, self.metric, RECIPE, facts, True, False, start), other=0.6)
         if index == len(self.names) - 1:
             self.add(BaselineScored("6-gram", "validation", *self.score(self.baseline, 1.5)), evaluate=1.2)
 
@@ -668,6 +672,62 @@ def test_tensorboard_reads_the_journals_numbers(tmp_path: Path) -> None:
     for place, points in journaled.items():
         np.testing.assert_allclose(read[place], points, rtol=1e-5, atol=1e-7)
     assert math.isclose(read[".", "budget/train"][-1][1], history.spent["train"], rel_tol=1e-5)
+
+
+def test_tensorboards_curve_of_the_chosen_goes_on_through_forks_and_phases(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
+    from tensorboard.compat.proto.event_pb2 import Event as Record
+
+    directory = finished(tmp_path, names=("one", "two"))
+    write_events(directory)
+    steps: dict[tuple[str, str], list[int]] = {}
+    for file in sorted(directory.events.rglob("*tfevents*")):
+        run = str(file.parent.relative_to(directory.events))
+        for raw in RawEventFileLoader(str(file)).Load():
+            event = Record.FromString(raw)
+            for value in event.summary.value:
+                steps.setdefault((run, value.tag), []).append(event.step)
+    assert steps["chosen", "train/loss"] == list(range(40, 1281, 40))  # two phases of 480 steps and a cooldown of 160
+    assert steps["chosen", "validation_full/loss"] == [1280]
+    assert steps["1.control", "train/loss"] == [1120, 1160, 1200, 1240, 1280]  # from the point that it forked from
+    assert steps["1.control", "validation/loss"][0] == 1120
+
+
+# Several runs ---------------------------------------------------------------------------------------
+
+
+def test_runs_are_compared_on_one_page(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    finished(tmp_path / "a" / "good", 1.65)
+    finished(tmp_path / "a" / "better", 1.6)
+    (tmp_path / "a" / "other").mkdir()
+    unfinished(tmp_path / "a" / "other")
+    plan = tmp_path / "a" / "better" / "resolved.json"
+    content = json.loads(plan.read_text(encoding="utf-8"))
+    content["plan"]["seed"] = 7
+    plan.write_text(json.dumps(content), encoding="utf-8")
+    runs = [RunDirectory(tmp_path / "a" / name) for name in ("good", "better", "other", "good")]
+    page = write_comparison(runs, tmp_path / "new" / "compared.html").read_text(encoding="utf-8")
+    tags = Tags(page)
+    assert "3 runs compared" in tags.text
+    assert re.search(r"better ?text generation 1\.6000 best ?1\.5903 to 1\.6097", tags.text)
+    assert page.count(">best<") == 1
+    assert "gain over it +0.2500 (" in tags.text
+    assert "unfinished: phase 1 of 1 (plain), trunk, step 120" in tags.text
+    assert re.search(r"setting ?good ?better ?other ?seed ?0 ?7 ?0", tags.text)
+    assert [a.get("aria-label") for tag, a in tags.elements if tag == "svg"] == [
+        "validation loss of 3 runs, over steps",
+        "training loss of 3 runs, over steps",
+    ]
+
+
+def test_a_comparison_needs_two_runs(tmp_path: Path) -> None:
+    run = finished(tmp_path / "run")
+    with pytest.raises(PlanError, match="two different runs"):
+        write_comparison([run, run], tmp_path / "page.html")
+    with pytest.raises(RunDirectoryError, match="no run there"):
+        write_comparison([run, RunDirectory(tmp_path)], tmp_path / "page.html")
+    assert not (tmp_path / "page.html").exists()
 
 
 # Terminal -------------------------------------------------------------------------------------------

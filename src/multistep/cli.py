@@ -237,12 +237,28 @@ def show(run: RunFolder, as_json: Json = False) -> None:
 
 
 @app.command()
-def report(run: RunFolder, as_json: Json = False) -> None:
-    """Write a run's report.html and TensorBoard events anew."""
-    from multistep.api import write_report
+def report(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="A run directory, or several to compare.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="The page that compares several; default runs-compared.html.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Write a run's report.html and TensorBoard events anew; of several runs, one page that compares them."""
     from multistep.engine.rundir import RunDirectory
+    from multistep.errors import PlanError
 
-    page = write_report(RunDirectory(run).require())
+    directories = [RunDirectory(run).require() for run in runs]
+    if len(directories) > 1:
+        from multistep.report.compare import write_comparison
+
+        page = write_comparison(directories, out or Path("runs-compared.html"))
+    elif out is not None:
+        raise PlanError(f"--out names the page that compares several runs; one run's report stays in {runs[0]}")
+    else:
+        from multistep.api import write_report
+
+        page = write_report(directories[0])
     if as_json:
         print_json({"report": str(page)})
     else:

@@ -83,7 +83,7 @@ def write_page(directory: RunDirectory) -> Path:
         ],
         budget=_budget(record),
         notes=_notes(record, entries),
-        understood=understood_of(directory),
+        understood=understood_of(directory, record),
         exhibits=exhibits_of(directory),
         load=_load_lines(directory, record),
         resolved=_resolved(directory),
@@ -188,7 +188,12 @@ def _budget(record: Mapping[str, Any]) -> list[tuple[str, str, float, float]]:
 
 def _notes(record: Mapping[str, Any], entries: Sequence[Entry]) -> list[str]:
     """What the learner said of its data, once each, and windows that were not repeated exactly."""
-    notes = dict.fromkeys(note for phase in record["phases"] for note in phase["notes"])
+    # Where a phase tells what it understood, that says most of its notes already.
+    told = [
+        phase.get("other_notes", phase["notes"]) if phase.get("understood") else phase["notes"]
+        for phase in record["phases"]
+    ]
+    notes = dict.fromkeys(note for phase in told for note in phase)
     for entry in entries:
         if isinstance(event := entry.event, ReplayDiffered):
             notes[
@@ -198,10 +203,15 @@ def _notes(record: Mapping[str, Any], entries: Sequence[Entry]) -> list[str]:
     return list(notes)
 
 
-def understood_of(directory: RunDirectory) -> list[dict[str, Any]]:
-    """What the run took its data and its plan to mean, as lines of name, value and perhaps a detail."""
-    content = directory.read_resolved() if directory.resolved.exists() else {}
-    lines = content.get("understood")
+def understood_of(directory: RunDirectory, record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What the run took its data and its plan to mean, as lines of name, value and detail.
+
+    Each phase may tell its own; a run that tells it once has it in resolved.json or beside its exhibits.
+    """
+    told = [(phase["name"], pair) for phase in record["phases"] for pair in phase.get("understood", ())]
+    several = len(record["phases"]) > 1
+    found = [{"name": f"{at}: {name}" if several else name, "value": value, "detail": ""} for at, (name, value) in told]
+    lines = found or (directory.read_resolved().get("understood") if directory.resolved.exists() else None)
     if not isinstance(lines, list):
         return []
     return [{"detail": "", **line} for line in lines if isinstance(line, dict) and {"name", "value"} <= line.keys()]

@@ -7,7 +7,7 @@ from the checkpoint that the one before ended with. What leads to the model is o
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -87,8 +87,12 @@ class Tracks:
 
     @property
     def end(self) -> Place:
-        ends = [track.end for track in self.tracks.values()] or [Place()]
-        return Place(*(max(place.on(axis) for place in ends) for axis in AXES))
+        return farthest(track.end for track in self.tracks.values())
+
+    @property
+    def way_end(self) -> Place:
+        """Where the way to the model ends, on each axis."""
+        return farthest(stretch.points[-1].place for stretch in self.way if stretch.points)
 
     def rest(self) -> Iterator[tuple[Track, tuple[Point, ...], Place]]:
         """What did not lead to the model: each trial's points off the way, and the place where they leave it."""
@@ -97,6 +101,12 @@ class Tracks:
             count = taken.get(track.id, 0)
             if count < len(track.points) or (not track.points and track.id not in taken):
                 yield track, track.points[count:], track.points[count - 1].place if count else track.begin
+
+
+def farthest(places: Iterable[Place]) -> Place:
+    """The farthest that any of the places lies, on each axis; the beginning without any."""
+    known = list(places) or [Place()]
+    return Place(*(max(place.on(axis) for place in known) for axis in AXES))
 
 
 def tracks_of(entries: Sequence[Entry], history: History) -> Tracks:
