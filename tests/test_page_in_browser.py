@@ -92,7 +92,15 @@ def test_nothing_is_wider_than_a_telephone(tmp_path: Path) -> None:
     shaded = Exhibit(**{**vars(shaded), "rows": tuple((name, *map(str, range(40))) for name in names)})
     texts = Exhibit("Texts", texts=("从前有座山" * 80, "x" * 500), columns=("text",), rows=(("很长" * 200,),))
     directory.exhibits.write_text(json.dumps(plain([shaded, texts])), encoding="utf-8")
-    found = browse(write_page(directory), CLIPPED, tmp_path, width=400)
+    hover = """
+    doc.querySelectorAll(".plot").forEach((plot, i) => {
+      const box = plot.getBoundingClientRect();
+      plot.dispatchEvent(new win.PointerEvent("pointermove", {
+        clientX: box.left + (0.45 + 0.1 * i) * box.width, clientY: box.top + 10}));
+    });
+    doc.querySelectorAll("details.trial").forEach(trial => { trial.open = true; });
+    """
+    found = browse(write_page(directory), hover + CLIPPED, tmp_path, width=400)
     assert found["found"] == []
     assert (found["wide"], found["window"], found["drawings"]) == (400, 400, 3)
 

@@ -104,7 +104,9 @@ def _chosen(record: Record, form: Form, unit: str) -> str:
 
 
 def _overfitting(record: Record, form: Form, unit: str) -> list[str]:
-    said = list(record["said"]["overfitting"])
+    said = [
+        f"Yes: {sentence}" if not index else sentence for index, sentence in enumerate(record["said"]["overfitting"])
+    ]
     shown = _shown(record)
     if not said and shown:
         said.append(
@@ -127,9 +129,11 @@ def _overfitting(record: Record, form: Form, unit: str) -> list[str]:
                 f"but the baseline, which was not chosen there, looks {_size(form, float(rival))}{unit} better too: "
                 "test is the harder split"
             )
+        looks = (
+            f"looks {_size(form, by)}{unit} {side} than" if float(_size(form, by).split()[0]) else "looks as good as"
+        )
         said.append(
-            f"On validation the model looks {_size(form, by)}{unit} {side} than on test (95% interval "
-            f"{form.within(optimism)}), {more}. "
+            f"On validation the model {looks} on test (95% interval {form.within(optimism)}), {more}. "
             f"Validation was looked at {record['looks_at_validation']:,} times, test once."
         )
     return [sentence for sentence in said if sentence]

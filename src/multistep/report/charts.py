@@ -7,7 +7,8 @@ somebody asks for it.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from multistep.core.evidence.metric import Metric
 from multistep.core.values.events import Evaluated
@@ -28,8 +29,7 @@ from multistep.report.plot import (
 )
 from multistep.report.tracks import Place, Point, Stretch, Track, Tracks
 
-MANY = 60  # trials, from which on those in the background have fewer points
-LEAST = 5  # points of a line in the background
+MANY = 60  # trials that are drawn in the background; of more, those that came closest to the chosen one
 MARKED = 8  # looks, up to which each has a dot of its own
 Drawn = tuple[Place, float]
 
@@ -74,15 +74,18 @@ def _scores(
     lines = _background(tracks, names, numbers, metric.name)
     values = [value for line in lines for _, value in line.points if line.look != "probe"]
     if training:
-        lines.append(Line("training", "train", thinned(_losses(way), MOST_POINTS), label="training"))
-    kept = thinned(looks, MOST_POINTS)
-    curve = [(place, look.scores[metric.name]) for place, look in kept]
-    bounds = [(look.interval.low, look.interval.high) for _, look in kept]
-    own = all(metric_of(phase.started).name == metric.name for phase in phases)
-    bounds = bounds if own and all(math.isfinite(v) for pair in bounds for v in pair) else []
+        lines += _by_phase(way, _losses, "training", "train", "training")
+    curve = [(place, look.scores[metric.name]) for place, look in looks]
     label = "validation" if len(curve) > 1 else ""
-    lines.append(Line("validation, sample", "look", curve, bounds, label=label))
-    lines = [line for line in lines if line.points]
+    seen = _by_phase(way, lambda part: _looks(part, metric.name), "validation, sample", "look", label)
+    own = all(metric_of(phase.started).name == metric.name for phase in phases)
+    known = {place: (look.interval.low, look.interval.high) for place, look in looks}
+    bounds = list(known.values())
+    if own and all(math.isfinite(v) for pair in bounds for v in pair):
+        seen = [replace(line, bounds=[known[place] for place, _ in line.points]) for line in seen]
+    else:
+        bounds = []
+    lines += seen
     dots = [Dot("validation, sample", "look", place, value) for place, value in curve if len(curve) <= MARKED]
     dots += _full(history, tracks, names, numbers, metric.name, form)
     levels = _levels(history, numbers, metric.name)
@@ -116,6 +119,22 @@ def _finite(look: Evaluated, name: str) -> bool:
     return name in look.scores and math.isfinite(look.scores[name])
 
 
+def _by_phase(
+    way: Sequence[Stretch], drawn: Callable[[Sequence[Stretch]], list[Drawn]], name: str, look: str, label: str
+) -> list[Line]:
+    """A line for each phase, since another phase may have another task; the last one has the label."""
+    phases = dict.fromkeys(stretch.track.phase for stretch in way)
+    parts = [drawn([stretch for stretch in way if stretch.track.phase == phase]) for phase in phases]
+    lines = [Line(name, look, thinned(points, MOST_POINTS)) for points in parts if points]
+    return [*lines[:-1], replace(lines[-1], label=label)] if lines else []
+
+
+def _looks(way: Sequence[Stretch], score: str) -> list[Drawn]:
+    return [
+        (p.place, p.look.scores[score]) for stretch in way for p in stretch.points if p.look and _finite(p.look, score)
+    ]
+
+
 def _losses(way: Sequence[Stretch]) -> list[Drawn]:
     # A window's loss is a mean over its steps, so it stands at their middle.
     return [(p.middle, p.loss) for stretch in way for p in stretch.points if p.loss is not None]
@@ -123,17 +142,31 @@ def _losses(way: Sequence[Stretch]) -> list[Drawn]:
 
 def _background(tracks: Tracks, names: Mapping[str, str], numbers: set[int], score: str) -> list[Line]:
     """The looks of what did not lead to the model, each line from where it leaves the one that it came from."""
-    most = FEW_POINTS if len(tracks.tracks) <= MANY else LEAST
     found = []
+    close = closest(tracks)
     for track, points, _ in tracks.rest():
-        if track.phase not in numbers:
+        if track.phase not in numbers or track.id not in close:
             continue
         points = (*_before(tracks, track, points), *points)
         drawn = [(p.place, p.look.scores[score]) for p in points if p.look and _finite(p.look, score)]
         if drawn:
             look = "probe" if track.record.trial.kind == "probe" else "faint"
-            found.append(Line(names.get(track.id, track.id), look, thinned(drawn, most), trial=track.id))
+            found.append(Line(names.get(track.id, track.id), look, thinned(drawn, FEW_POINTS), trial=track.id))
     return found
+
+
+def closest(tracks: Tracks) -> set[str]:
+    """The trials that are drawn: all, or of more than MANY those with the best verdicts' numbers."""
+    if len(tracks.tracks) <= MANY:
+        return set(tracks.tracks)
+
+    def worth(track: Track) -> tuple[bool, float]:
+        verdict = track.record.verdict
+        gain = verdict.improvement if verdict and verdict.improvement is not None else -math.inf
+        return (track.id in way, gain if not math.isnan(gain) else -math.inf)
+
+    way = {stretch.track.id for stretch in tracks.way}
+    return {track.id for track in sorted(tracks.tracks.values(), key=worth, reverse=True)[:MANY]}
 
 
 def _before(tracks: Tracks, track: Track, points: Sequence[Point]) -> tuple[Point, ...]:
@@ -150,8 +183,14 @@ def _full(
     history: History, tracks: Tracks, names: Mapping[str, str], numbers: set[int], score: str, form: Form
 ) -> list[Dot]:
     found = []
+    close = closest(tracks)
     for track in tracks.tracks.values():
-        if track.full is None or track.phase not in numbers or not _finite(track.full[1], score):
+        if (
+            track.id not in close
+            or track.full is None
+            or track.phase not in numbers
+            or not _finite(track.full[1], score)
+        ):
             continue
         place, look = track.full
         value = look.scores[score]
@@ -181,7 +220,9 @@ def _parts(history: History, tracks: Tracks, numbers: set[int] | None = None) ->
     if len(history.phases) > 1:
         ends = [*tracks.phases[1:], tracks.end]
         for index, (phase, begin, end) in enumerate(zip(history.phases, tracks.phases, ends, strict=True)):
-            found.append(Part(f"{index + 1} {phase.started.name}", begin, end, phase=True))
+            name = phase.started.name
+            name = name if name == f"phase {index + 1}" else f"{index + 1} {name}"
+            found.append(Part(name, begin, end, phase=True))
     for stretch in tracks.way:
         if stretch.points and (numbers is None or stretch.track.phase in numbers):
             falling = [i for i, point in enumerate(stretch.points) if point.falls]
@@ -200,10 +241,11 @@ def _short(track: Track) -> str:
 
 def _rate(history: History, tracks: Tracks, names: Mapping[str, str]) -> Chart:
     """The learning rate of every step taken."""
+    close = closest(tracks)
     lines = [
         Line(names.get(track.id, track.id), "faint", thinned(rates, FEW_POINTS), trial=track.id)
         for track, points, _ in tracks.rest()
-        if (rates := [rate for point in points for rate in point.rates]) and len(tracks.tracks) <= MANY
+        if (rates := [rate for point in points for rate in point.rates]) and track.id in close
     ]
     own = [rate for stretch in tracks.way for point in stretch.points for rate in point.rates]
     lines.append(Line("learning rate", "train", thinned(own, 2 * MOST_POINTS)))
@@ -217,6 +259,7 @@ def _rate(history: History, tracks: Tracks, names: Mapping[str, str]) -> Chart:
 def _gap(history: History, tracks: Tracks, names: Mapping[str, str]) -> list[Chart]:
     """Validation loss minus training loss at each look; none with fewer than two."""
     found = []
+    close = closest(tracks)
     for metric, phases in _groups([(loss_of(p.started), p) for p in history.phases]):
         numbers = {phase.started.phase for phase in phases}
         stretches = [stretch for stretch in tracks.way if stretch.track.phase in numbers]
@@ -226,14 +269,16 @@ def _gap(history: History, tracks: Tracks, names: Mapping[str, str]) -> list[Cha
         without = _without(history, stretches)
         lines = []
         for track, points, _ in tracks.rest():
-            if track.phase in numbers and track.record.trial.kind != "probe" and (drawn := gaps(points)):
+            judged = track.record.trial.kind != "probe" and (track.id in close or track.id in without)
+            if track.phase in numbers and judged and (drawn := gaps(points)):
                 title = names.get(track.id, track.id)
                 move = without.get(track.id, "")
                 look, label = ("train", f"without {move}") if move else ("faint", "")
                 lines.append(Line(title, look, thinned(drawn, FEW_POINTS), trial=track.id, label=label))
         lines.sort(key=lambda line: line.strong)
         label = f"with {' and '.join(dict.fromkeys(without.values()))}" if without else ""
-        lines.append(Line("validation minus training", "look", thinned(way, MOST_POINTS), label=label))
+        name = "validation minus training"
+        lines += _by_phase(stretches, lambda w: [g for s in w for g in gaps(s.points)], name, "look", label)
         values = [value for line in lines for _, value in line.points]
         said = f"Gap between validation and training loss over steps, at last {way[-1][1]:.4f}"
         title = f"Validation loss minus training loss, {metric.unit}"

@@ -16,9 +16,10 @@ from multistep.core.values.units import format_seconds
 from multistep.engine.journal import read_entries
 from multistep.engine.rundir import RunDirectory, write_atomically, writing
 from multistep.errors import PlanError
+from multistep.report.drawing import chart_html, data_of
 from multistep.report.naming import Form, form_of, goal_word, metric_title, width_of
 from multistep.report.page import environment
-from multistep.report.plot import MOST_POINTS, Chart, Dot, Line, Scale, chart_html, data_of, limits_of, thinned
+from multistep.report.plot import MOST_POINTS, Chart, Dot, Line, Scale, limits_of, thinned
 from multistep.report.summary import Answer, answer, describe
 from multistep.report.tracks import Tracks, farthest, tracks_of
 

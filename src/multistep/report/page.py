@@ -22,14 +22,15 @@ from multistep.engine.plain import to_json
 from multistep.engine.rundir import RunDirectory, write_atomically
 from multistep.engine.shipping import BASELINE_USAGE
 from multistep.report.answers import questions
-from multistep.report.charts import charts_of
+from multistep.report.charts import MANY, charts_of
+from multistep.report.drawing import chart_html, data_of
 from multistep.report.naming import Form, form_of, goal_word, metric_title, rank, width_of
-from multistep.report.plot import AXIS_NAMES, Scale, chart_html, data_of
+from multistep.report.plot import AXIS_NAMES, Scale
 from multistep.report.state import stopped_words
 from multistep.report.summary import Answer, answer, describe
 from multistep.report.tracks import tracks_of
-from multistep.report.tree import tree_of
-from multistep.report.words import changes, clean, moves_ended_sentence, reused_sentence, title, weighed_rows
+from multistep.report.tree import tree_of, weighed_lines
+from multistep.report.words import changes, clean, moves_ended_sentence, reused_sentence, title
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -76,11 +77,13 @@ def write_page(directory: RunDirectory) -> Path:
         others=_others(record, found) if found else [],
         questions=questions(record, found, form, metric_of(history.phase.started).unit if forms else ""),
         charts=drawn,
+        drawn_trials=MANY if len(names) > MANY else None,
         curves=Markup(data_of(charts, scale, names)) if charts else "",
         trees=[
             tree_of(phase["trials"], record["winner"], way, form, metric_of(known.started).unit)
             for phase, known, form in zip(record["phases"], history.phases, forms, strict=True)
         ],
+        cost_unit="s" if not record["end"] or record["end"]["unit"] == "seconds" else "steps",
         budget=_budget(record),
         notes=_notes(record, entries),
         understood=understood_of(directory, record),
@@ -112,7 +115,7 @@ def environment() -> Environment:
         moves_ended=moves_ended_sentence,
         stopped=stopped_words,
         first_up=lambda text: text[:1].upper() + text[1:],  # Jinja's capitalize lowers the rest
-        weighed=weighed_rows,
+        weighed=weighed_lines,
         reused=lambda phase: reused_sentence(phase["name"], **phase["reused"]),
     )
     script = part("report.js")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from multistep.report.naming import Form
-from multistep.report.words import changes, title
+from multistep.report.words import WEIGHED_SHOWN, changes, title
 
 Fields = Mapping[str, Any]
 SHOWN = 12  # siblings of one fork that stand open; of more, those that led and the best of the others
@@ -33,12 +33,16 @@ class Node:
         """What became of it, in a word or two: `chosen`, `led for a time`, `rejected`, `diverged`."""
         if self.chosen:
             return "chosen, proven" if self.trial["proven"] else "chosen"
+        if not self.trial["verdict"] and self.trial["stability"] == "diverged":
+            return "diverged"
         if self.trial["kind"] in ("trunk", "probe", "rerun"):
             return {
                 "trunk": "on the way" if self.on_the_way else "",
                 "probe": "trial of a rate",
                 "rerun": "another seed",
             }[str(self.trial["kind"])]
+        if (self.trial.get("guard") or {}).get("forgets"):
+            return "forgets"
         words = {"leads": "led for a time", "behind": "rejected", "failed": "diverged", None: "not judged"}
         return words[self.trial["verdict"]]
 
@@ -138,8 +142,8 @@ def story(trial: Fields, form: Form, unit: str, names: Mapping[str, str]) -> lis
         said.append(
             (
                 "Against its control",
-                f"{form.gap(float(trial['gain']['score']))}{_in(within)} over {trial['control'] or control}, which "
-                "went on from the same checkpoint for the same time with nothing changed.",
+                f"{form.gap(float(trial['gain']['score']))}{_in(within)} over {trial['control'] or control}, "
+                "with nothing changed.",
             )
         )
     guard = trial.get("guard")
@@ -164,7 +168,9 @@ def verdict_of(trial: Fields, form: Form, unit: str, names: Mapping[str, str]) -
     size = form.gap(abs(gain)).lstrip("+") + unit
     side = "better" if gain >= 0 else "worse"
     what = "It led from then on" if trial["leads"] else "It was rejected"
-    said = f"{what}: all that was measured makes it {size} {side} than {rival}, the best plain run so far."
+    if (trial.get("guard") or {}).get("forgets"):
+        what = "It cannot lead, since it forgets too much of what the phase was to keep"
+    said = f"{what}. All that was measured makes it {size} {side} than {rival}, the best plain run so far."
     if found:
         measured = form.gap(float(found["score"]))
         said += f" Measured by itself, it is {measured}{unit}{_in(form.within(found))}"
@@ -173,6 +179,23 @@ def verdict_of(trial: Fields, form: Form, unit: str, names: Mapping[str, str]) -
             proof = "so it is proven" if trial["proven"] else "so nothing is proven"
             said += f"; a proof takes {least} at attempt {asked['attempt']}, {proof}"
         said += "."
+    return said
+
+
+def weighed_lines(weighed: Sequence[Fields], form: Form, unit: str) -> list[tuple[str, bool]]:
+    """The candidates of a decision, the most valuable first, each in a line, and whether it was taken.
+
+    `unit` is that of the costs: s, or steps.
+    """
+    said = []
+    for index, c in enumerate(weighed):
+        if index < WEIGHED_SHOWN or c["chosen"]:
+            gain, worth = form.gap(float(c["mean"])), form.gap(float(c["worth"]))
+            spread = form.gap(float(c["spread"])).lstrip("+").removesuffix(" points")
+            name = f"{c['name']}{' (taken)' if c['chosen'] else ''}"
+            cost = f"cost {c['cost']:,.0f} {unit}"
+            line = f"{name}: expected gain {gain} \N{PLUS-MINUS SIGN} {spread}, worth {worth}, {cost}"
+            said.append((line, bool(c["chosen"])))
     return said
 
 

@@ -108,11 +108,11 @@ function show(plot, x, y) {
     const row = document.createElement("div"), key = document.createElement("i"), text = document.createElement("span");
     key.className = kind; text.textContent = `${name} ${value}`; row.append(key, text); tip.append(row);
   }
-  const side = share(found.at) > 0.5;
   rule.style.left = 100 * share(found.at) + "%";
-  tip.style.left = side ? "auto" : `calc(${100 * share(found.at)}% + 8px)`;
-  tip.style.right = side ? `calc(${100 - 100 * share(found.at)}% + 8px)` : "auto";
+  tip.setAttribute("aria-live", y === null ? "polite" : "off"); // keys are answered aloud, the pointer is not
   tip.hidden = rule.hidden = false;
+  const px = share(found.at) * plot.clientWidth, left = px > plot.clientWidth / 2 ? px - tip.offsetWidth - 8 : px + 8;
+  tip.style.left = Math.max(0, Math.min(plot.clientWidth - tip.offsetWidth, left)) + "px";
   light(found.trial);
   return found.at;
 }
