@@ -6,13 +6,14 @@ import io
 import os
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 
-from multistep import api
+from multistep import api, cli
 from multistep.core.evidence.metric import METRICS
 from multistep.core.values.units import Amount, Unit
 from multistep.engine.costs import Cost, remember
@@ -99,6 +100,138 @@ def test_how_tables_are_read_is_said_in_the_plan(tmp_path: Path) -> None:
             read_plan(written(tmp_path, f"task: text-classification\ndata:\n  source: a.csv\n  {line}\n"))
 
 
+def test_lengths_are_read_as_people_write_them_and_else_told_how() -> None:
+    def budget(given: object) -> Amount:
+        found = plan_from({"task": "text-generation", "data": "x.txt", "budget": given}).budget
+        assert found is not None
+        return found
+
+    for given, seconds in (
+        ("10 minutes", 600),
+        ("1h30m", 5400),
+        ("90 sec", 90),
+        ("2 hours", 7200),
+        ("1 hr 5 mins", 3900),
+        ("1 day", 86400),
+        (timedelta(minutes=10), 600),
+    ):
+        assert budget(given) == Amount(float(seconds), Unit.SECONDS)
+    for wrong, said in (
+        (
+            20,
+            r"the amount '20' has no unit; allowed: '20s' \(seconds\), '20m' \(minutes\), '20h' .*, '20 steps', '20 ep",
+        ),
+        ("half an hour", "Did you mean '30m'\\?"),
+        ("an hour and a half", "Did you mean '1h30m'"),
+        ("1 hour and 30 minutes", "Did you mean '1h30m'"),
+        ("twenty minutes", "Did you mean '20m'"),
+        ("1,000 steps", "Did you mean '1000 steps'"),
+        ("1:30:00", "Did you mean '1h30m0s'"),
+        ("10:00", "Did you mean '10m0s' or '10h0m'"),
+        ("10M", r"Did you mean '10m' \(minutes\) or '10M tokens'"),
+        ("10 minuts", "Did you mean '10 minutes'"),
+        ("unlimited", "Leave it out for no limit"),
+        ("-5m", "is not positive"),
+        (timedelta(0), "is not positive"),
+    ):
+        with pytest.raises(PlanError, match=said):
+            budget(wrong)
+
+
+def test_short_keywords_and_options_stand_for_their_keys(tmp_path: Path) -> None:
+    head = {"task": "Text_Generation", "data": "corpus.txt"}
+    plan = plan_from(head, over={"lr": 1e-3, "batch_size": 8, "epochs": 3, "optimizer": "adamw"})
+    assert plan.task == "text-generation"
+    assert plan.recipe == {"learning_rate": 1e-3, "batch_size": 8, "optimizer": "adamw"}
+    assert plan.budget == Amount(3.0, Unit.EPOCHS)
+    assert plan_from({**head, "recipe": {"dropout": 0.1, "learning_rate": 5.0}}, over={"lr": 2.0}).recipe == {
+        "dropout": 0.1,
+        "learning_rate": 2.0,
+    }
+    own = written(tmp_path, HEAD + "phases:\n  - {recipe: {learning_rate: 1e-3}}\n")
+    for over, said in (
+        (
+            {"lr": 0.5},
+            r"--lr 0.5: phase 1 has a learning_rate of its own \(0.001\).*--set phases.0.recipe.learning_rate=0.5",
+        ),
+        ({"epochs": 3, "budget": "10m"}, "--epochs 3 and --budget 10m both set budget"),
+        ({"lr": 0.5, "recipe": {"learning_rate": 1.0}}, "--lr 0.5 and recipe both set recipe.learning_rate"),
+        ({"batch_size": 0}, "--batch-size 0: batch_size is 0; allowed: at least 1"),
+    ):
+        with pytest.raises(PlanError, match=said):
+            read_plan(own, over=over, named=as_option)
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        (
+            "recipe.lr=1e-3",
+            r"unknown key 'lr' in recipe.*It is recipe.learning_rate here: --set recipe.learning_rate=0.001\.",
+        ),
+        ("learning_rate=1e-3", "unknown key 'learning_rate' in the plan.*It is recipe.learning_rate here"),
+        ("recipe.per_device_train_batch_size=8", "--set recipe.batch_size=8"),
+        ("recipe.optim=adamw", r"Did you mean 'optimizer'\?"),
+        ("recipe.optimiser=adamw", r"Did you mean 'optimizer'\?"),
+        ("num_train_epochs=5", "A length is a budget here: --budget '5 epochs'"),
+        ("recipe.max_steps=100", "--budget '100 steps'"),
+        ("phases.0.epochs=5", "The length of a phase is its until: 5 epochs"),
+        ("data.label=verdict", "It is data.label_column here: --set data.label_column=verdict"),
+        ("layers=2", "It is model.layers here"),
+        ("device=cpu", "--device cpu"),
+        ("recipe.gradient_accumulation_steps=4", "An optimizer step takes recipe.batch_size examples"),
+        ("recipe.lerning_rate=1", "Did you mean 'learning_rate'"),
+    ],
+)
+def test_names_of_other_trainers_are_told_what_they_are_called_here(tmp_path: Path, typed: str, said: str) -> None:
+    plan = written(tmp_path, "task: text-generation\ndata: {source: corpus.txt}\nphases: [{name: a}]\n")
+    with pytest.raises(PlanError, match=said):
+        read_plan(plan, [typed])
+    key = typed.partition("=")[0]
+    if "." not in key:  # in a file, the same in the words of a file
+        with pytest.raises(PlanError, match=r"plan.yaml:3: unknown key") as error:
+            read_plan(written(tmp_path, HEAD + typed.replace("=", ": ")))
+        assert "--set" not in str(error.value)
+
+
+def test_tasks_and_plans_that_are_called_otherwise(tmp_path: Path) -> None:
+    for task, said in (("asr", "speech-recognition"), ("sentiment", "text-classification"), ("mlm", "fill-mask")):
+        with pytest.raises(PlanError, match=f"unknown task '{task}'.*Did you mean '{said}'"):
+            plan_from({"task": task, "data": "x"})
+    (tmp_path / "reviews.csv").write_text("text,label\na,b\n")
+    with pytest.raises(PlanError, match=r"is no plan file \(YAML\); data is named by --data .*reviews.csv"):
+        read_plan(tmp_path / "reviews.csv")
+    written(tmp_path, HEAD)
+    with pytest.raises(PlanError, match=r"no such file; .* Did you mean 'plan.yaml'\?"):
+        read_plan(tmp_path / "plam.yaml")
+
+
+def test_options_of_train_and_those_of_other_trainers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def typed(*words: str) -> Any:
+        taken.clear()
+        cli.app(["train", "--task", "text-generation", "--data", "x.txt", *words], standalone_mode=False)
+        return taken[0]
+
+    taken: list[Any] = []
+    monkeypatch.setattr(cli, "_train", lambda plan, directory, as_json: taken.append(plan))
+    monkeypatch.delenv("MULTISTEP_DEVICE", raising=False)
+    plan = typed("--lr", "1e-3", "--batch-size", "8", "--epochs", "3", "--optimizer", "adamw", "--seed", "4")
+    assert plan.recipe == {"learning_rate": 1e-3, "batch_size": 8, "optimizer": "adamw"}
+    assert (plan.budget, plan.seed) == (Amount(3.0, Unit.EPOCHS), 4)
+    assert typed("--steps", "20").budget == Amount(20.0, Unit.STEPS)
+    assert typed("--learning-rate", "0.5").recipe == {"learning_rate": 0.5}
+    for words, said in (
+        (["--num_train_epochs=5"], "--num_train_epochs: no such option; .*--budget '5 epochs'"),
+        (["--per-device-train-batch-size", "8"], "--set recipe.batch_size=8"),
+        (["--weight-decay", "0.1"], "--set recipe.weight_decay=0.1"),
+        (["--dataset", "y.csv"], "it is data here: --data y.csv"),
+        (["--val", "y.csv"], "--set data.validation=y.csv"),
+        (["--output_dir", "o"], "--out DIR"),
+    ):
+        with pytest.raises(PlanError, match=said):
+            typed(*words)
+
+
 def test_settings_override_the_file_and_short_forms_grow(tmp_path: Path) -> None:
     path = written(tmp_path, HEAD + "phases: [{name: a, until: 3 epochs}]\n")
     plan = read_plan(
@@ -121,8 +254,8 @@ def test_settings_override_the_file_and_short_forms_grow(tmp_path: Path) -> None
         ("recipe:\n  optimizer: adamww", ":4: recipe.optimizer is 'adamww'; allowed: .*Did you mean 'adamw'"),
         ("recipe:\n  learning_rate: fast", ":4: recipe.learning_rate is 'fast'"),
         ("recipe:\n  dropout: 1.5", ":4: dropout is 1.5; allowed: at least 0 and less than 1"),
-        ("budget: 3 stps", ":3: budget: cannot read the amount '3 stps'; .*Did you mean 'steps'"),
-        ("budget: 10", ":3: budget: .*Add a unit"),
+        ("budget: 3 stps", ":3: budget: cannot read the amount '3 stps'; .*Did you mean '3 steps'"),
+        ("budget: 10", ":3: budget: the amount '10' has no unit"),
         ("metric: los", ":3: unknown metric 'los'; allowed: loss, .*Did you mean 'loss'"),
         ("seed: -1", ":3: seed is -1"),
         ("tolerance: 0", ":3: tolerance is 0"),
@@ -133,7 +266,7 @@ def test_settings_override_the_file_and_short_forms_grow(tmp_path: Path) -> None
         ("recipe: [", r":\d: not YAML"),
         ("seed: !!int x", ": not YAML: invalid literal"),
         ("budget: stable", r":3: budget: cannot read the amount 'stable'; allowed: [^;]*tokens'\.$"),
-        ("phases: [{until: 10}]", r":3: until: .*'2M tokens', 'stable'\. Add a unit\.$"),
+        ("phases: [{until: 10}]", r":3: until: .* '10 steps', '10 epochs', or any of .*'2M tokens', 'stable'$"),
         ("phases: [{until: stabel}]", r":3: until: .*, 'stable'\. Did you mean 'stable'\?$"),
         ("model: 3", r":3: model is 3; allowed: auto, scratch, a preset, a folder or a hub id; or a list of these, "),
         ("phases: [x]", r":3: phases.0 is 'x'; allowed: a group of name, task, data, "),

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from multistep.backends.torch.learner import STATISTICS_BATCHES, Batch, TorchLearner
+from multistep.backends.torch.learner import STATISTICS_BATCHES, Batch, TorchLearner, pick_device
 from multistep.backends.torch.optimizers import usable_optimizers
 from multistep.core.evidence.metric import METRICS
 from multistep.core.values.optimizers import TYPICAL_RATE
@@ -479,3 +479,11 @@ def test_an_unknown_character_costs_what_it_leaves_open() -> None:
     stream = read_stream(["abcz"], tokenizer, several=False, end=0)
     bits = METRICS["bits_per_byte"].score(stream.table(np.zeros(4)))
     assert bits == pytest.approx(np.log2(0x110000 - 2048 - tokenizer.get_vocab_size()) / 4, rel=1e-6)
+
+
+def test_the_device_is_the_one_that_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MULTISTEP_DEVICE", "cpu")
+    assert pick_device() == torch.device("cpu")
+    monkeypatch.setenv("MULTISTEP_DEVICE", "cuda:99")
+    with pytest.raises(PlanError, match=r"device is 'cuda:99'; torch finds cpu.* on this machine"):
+        pick_device()

@@ -11,6 +11,7 @@ import math
 import os
 import signal
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -27,12 +28,15 @@ os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 
 
 class Verbs(TyperGroup):
-    """The verbs, which may have --debug behind them too."""
+    """The verbs, which may have --debug behind them too; and options of other trainers, told what they are here."""
+
+    _words: list[str]  # of the command line
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         behind = args.index("--") if "--" in args else len(args)
         if "--debug" in args[:behind]:
             args = ["--debug", *(word for word in args[:behind] if word != "--debug"), *args[behind:]]
+        self._words = args
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
@@ -43,6 +47,28 @@ class Verbs(TyperGroup):
             from multistep.errors import Stopped
 
             raise Stopped("stopped by SIGINT", signal.SIGINT) from None
+        except Exception as error:
+            if told := _known_elsewhere(error, self._words):
+                raise told from None
+            raise
+
+
+def _known_elsewhere(error: Exception, words: list[str]) -> Exception | None:
+    """What to say of an option that other trainers have; None for every other error."""
+    if type(error).__name__ != "NoSuchOption":  # typer brings its own, older ones take click's
+        return None
+    from multistep.engine.elsewhere import known_elsewhere
+    from multistep.errors import PlanError
+
+    option = str(getattr(error, "option_name", ""))
+    verb = next((word for word in words if not word.startswith("-")), "")
+    if verb not in ("train", "check", "simulate"):  # which take plans
+        return None
+    if option.replace("_", "-") in (getattr(error, "possibilities", None) or ()):
+        return None  # typer names it
+    given = next((w.partition("=")[2] or after for w, after in pairwise([*words, ""]) if w.split("=")[0] == option), "")
+    found = known_elsewhere(option, None if given.startswith("--") else given, typed=True)
+    return PlanError(f"{option}: no such option; {found}") if found else None
 
 
 app = typer.Typer(
@@ -55,6 +81,9 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+Device = Annotated[
+    str | None, typer.Option(help="cpu, cuda, cuda:1, mps; default: the accelerator that is there. MULTISTEP_DEVICE.")
+]
 Out = Annotated[Path | None, typer.Option("--out", help="Run directory; default runs/<task>-<plan hash>.")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="Override one value: recipe.learning_rate=1e-3.")]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")]
@@ -80,6 +109,11 @@ def options(
 
 
 _state = {"debug": False}
+
+
+def _on_device(device: str | None) -> None:
+    if device is not None:
+        os.environ["MULTISTEP_DEVICE"] = device  # `pick_device` reads it, in processes that are started, too
 
 
 def _plan(file: Path | None, settings: list[str] | None, keywords: dict[str, Any]) -> Plan:
@@ -111,10 +145,19 @@ def train(
     ] = None,
     metric: Annotated[str | None, typer.Option(help="What decides; default by task: loss, accuracy, wer, ...")] = None,
     budget: Annotated[str | None, typer.Option(help="10m, 1h30m, 2000 steps, 3 epochs, 2M tokens.")] = None,
+    epochs: Annotated[float | None, typer.Option(help="--budget 'N epochs'.")] = None,
+    steps: Annotated[int | None, typer.Option(help="--budget 'N steps'.")] = None,
+    lr: Annotated[
+        float | None,
+        typer.Option("--lr", "--learning-rate", help="recipe.learning_rate; left open, it is found or probed."),
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option(help="recipe.batch_size: examples per optimizer step.")] = None,
+    optimizer: Annotated[str | None, typer.Option(help="recipe.optimizer: adamw, sgd, muon, ...")] = None,
     seed: Annotated[int | None, typer.Option(help="Of weights and data order; default 0.")] = None,
     ship: Annotated[
         str | None, typer.Option(help="auto (the default): network or baseline, whichever leads; or network.")
     ] = None,
+    device: Device = None,
     out: Out = None,
     settings: Set = None,
     as_json: Json = False,
@@ -122,19 +165,22 @@ def train(
     """Run a plan; the same command again resumes it."""
     from multistep.engine.rundir import RunDirectory, default_folder
 
+    _on_device(device)
     names = ",".join(model) if model else None
-    given = {"task": task, "data": data, "model": names, "metric": metric, "budget": budget, "seed": seed}
-    given |= {"ship": ship}
+    given: dict[str, Any] = {"task": task, "data": data, "model": names, "metric": metric, "budget": budget}
+    given |= {"seed": seed, "ship": ship}
+    given |= {"epochs": epochs, "steps": steps, "lr": lr, "batch_size": batch_size, "optimizer": optimizer}
     wanted = _plan(plan, settings, given)
     _train(wanted, RunDirectory(out or default_folder(wanted)), as_json)
 
 
 @app.command()
-def resume(run: RunFolder, as_json: Json = False) -> None:
+def resume(run: RunFolder, device: Device = None, as_json: Json = False) -> None:
     """Go on with a run that was stopped or killed."""
     from multistep.engine.planfile import read_plan
     from multistep.engine.rundir import RunDirectory
 
+    _on_device(device)
     directory = RunDirectory(run.resolve()).require_plan()
     with directory.where_it_began():
         _train(read_plan(directory.plan_file), directory, as_json)
@@ -144,6 +190,7 @@ def resume(run: RunFolder, as_json: Json = False) -> None:
 def demo(
     what: Annotated[str, typer.Argument(metavar="[text|language|image|speech]", help="Which demo.")] = "text",
     budget: Annotated[str | None, typer.Option(help="Time to spend; default 3m for text, 100s for others.")] = None,
+    device: Device = None,
     out: Out = None,
     as_json: Json = False,
 ) -> None:
@@ -152,6 +199,7 @@ def demo(
     from multistep.engine.rundir import RunDirectory, default_folder
     from multistep.errors import PlanError, nearest
 
+    _on_device(device)
     if what not in DEMOS:
         raise PlanError(f"unknown demo '{what}'; allowed: {', '.join(DEMOS)}.{nearest(what, DEMOS)}")
     task, data, seconds = DEMOS[what]

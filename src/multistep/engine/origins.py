@@ -14,7 +14,7 @@ SHORT_FORMS = {"data": "source", "model": "name"}  # what a text stands for wher
 
 def as_option(key: str, value: Any) -> str:
     """How a value is called that a user of the command line gave."""
-    return f"--{key} {value}"
+    return f"--{key.replace('_', '-')} {value}"
 
 
 def as_keyword(key: str, value: Any) -> str:

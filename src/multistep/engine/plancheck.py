@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
@@ -17,6 +17,7 @@ from multistep.core.values.plan import DataSpec, Guard, Phase, Plan
 from multistep.core.values.recipe import RECIPE_KEYS, Recipe
 from multistep.core.values.tasks import OWN_MODEL, TASKS, family_of, guarded_as, task_named
 from multistep.core.values.units import ALLOWED_AMOUNTS, Amount, Unit
+from multistep.engine.elsewhere import hint
 from multistep.engine.origins import Origins, Place
 from multistep.errors import PlanError, nearest
 
@@ -52,14 +53,14 @@ def _check_group(values: Mapping[str, Any], kind: type[Any], place: Place, origi
         if key not in allowed:
             raise PlanError(
                 f"{origins.at((*place, key))}: unknown key '{key}' in {where}; allowed: {', '.join(allowed)}."
-                f"{nearest(key, allowed)}"
+                f"{_hint(key, allowed, value, place, origins)}"
             )
         if key == "recipe" and isinstance(value, dict):
-            for inner in value:
+            for inner, setting in value.items():
                 if inner not in RECIPE_KEYS:
                     raise PlanError(
                         f"{origins.at((*place, key, inner))}: unknown key '{inner}' in recipe; allowed: "
-                        f"{', '.join(RECIPE_KEYS)}.{nearest(inner, RECIPE_KEYS)}"
+                        f"{', '.join(RECIPE_KEYS)}.{_hint(inner, RECIPE_KEYS, setting, (*place, key), origins)}"
                     )
             continue
         nested = _dataclass_in(hints[key])
@@ -71,11 +72,17 @@ def _check_group(values: Mapping[str, Any], kind: type[Any], place: Place, origi
                     _check_group(item, nested, (*place, key, index), origins)
 
 
-def _dataclass_in(hint: Any) -> type[Any] | None:
-    if isinstance(hint, type) and is_dataclass(hint):
-        return hint if hint is not Amount else None
-    if typing.get_origin(hint) in (tuple, typing.Union, types.UnionType):
-        return next((found for arg in typing.get_args(hint) if (found := _dataclass_in(arg))), None)
+def _hint(key: str, allowed: Sequence[str], value: object, place: Place, origins: Origins) -> str:
+    groups = [part for part in place if isinstance(part, str)]
+    typed = origins.at((*place, key)).startswith("--")
+    return hint(key, allowed, value, group=groups[-1] if groups else "", typed=typed)
+
+
+def _dataclass_in(kind: Any) -> type[Any] | None:
+    if isinstance(kind, type) and is_dataclass(kind):
+        return kind if kind is not Amount else None
+    if typing.get_origin(kind) in (tuple, typing.Union, types.UnionType):
+        return next((found for arg in typing.get_args(kind) if (found := _dataclass_in(arg))), None)
     return None
 
 
@@ -97,11 +104,11 @@ def explain(error: ValidationError, origins: Origins, place: Place = ()) -> str:
     if problem["type"] == "missing":  # an entry of a list that has a length: the list is what is wrong
         where = where[:-1]
     name = ".".join(str(part) for part in where) or "the plan"
-    hint = ""
+    close = ""
     if problem["type"] == "literal_error":
         choices = str(context.get("expected", "")).replace(" or ", ", ")
-        hint = nearest(str(value), [part.strip(" '") for part in choices.split(",")])
-    return f"{origins.at(where)}: {name} is {value!r}; allowed: {allowed(where)}.{hint}"
+        close = nearest(str(value), [part.strip(" '") for part in choices.split(",")])
+    return f"{origins.at(where)}: {name} is {value!r}; allowed: {allowed(where)}.{close}"
 
 
 def _is_type_tag(part: str | int) -> bool:
@@ -152,9 +159,9 @@ def _owner(keys: list[str]) -> type[Any]:
     return kind
 
 
-def _in_words(hint: Any, *, listed: bool = False) -> str:
+def _in_words(kind: Any, *, listed: bool = False) -> str:
     """A type as people say it: `a whole number`, `true or false`, `a list of texts`; its entry if `listed`."""
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin is typing.Literal:
         return ", ".join(map(repr, arguments))
     if origin in (typing.Union, types.UnionType):
@@ -165,7 +172,7 @@ def _in_words(hint: Any, *, listed: bool = False) -> str:
         return f"a list of {len(arguments)} numbers"
     if origin is tuple:
         return f"a list of {_in_words(arguments[0]).removeprefix('a ')}s"
-    return {bool: "true or false", int: "a whole number", float: "a number"}.get(hint, "a text")
+    return {bool: "true or false", int: "a whole number", float: "a number"}.get(kind, "a text")
 
 
 # Contradictions -------------------------------------------------------------------------------------

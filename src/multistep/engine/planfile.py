@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
+from datetime import timedelta
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,28 @@ from pydantic import TypeAdapter, ValidationError
 
 from multistep.core.values.plan import Plan
 from multistep.core.values.recipe import Recipe
-from multistep.core.values.units import ALLOWED_AMOUNTS, Amount, parse_amount
+from multistep.core.values.units import ALLOWED_AMOUNTS, Amount, amount_of_seconds, parse_amount
+from multistep.engine.elsewhere import lay_short_keys
 from multistep.engine.origins import SHORT_FORMS, Named, Origins, Place, as_keyword, builtin, lay_setting, lines_of
 from multistep.engine.plain import plain
 from multistep.engine.plancheck import allowed, check_keys, check_meaning, explain
 from multistep.errors import PlanError, nearest
 
+OF_DATA = (
+    ".csv",
+    ".tsv",
+    ".txt",
+    ".jsonl",
+    ".parquet",
+    ".arrow",
+    ".xlsx",
+    ".md",
+    ".zip",
+    ".npz",
+    ".wav",
+    ".jpg",
+    ".png",
+)
 GROUPS = ("data", "model", "recipe")  # whose own keys may be left open with nothing
 
 
@@ -51,10 +68,17 @@ def _load(path: Path) -> tuple[dict[str, Any], dict[Place, int]]:
     from ruamel.yaml import YAML
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
+    if (path / "journal.jsonl").exists():
+        raise PlanError(f"{path}: is a run directory, no plan file; go on with it by `multistep resume {path}`")
+    if path.is_dir() or (path.suffix.lower() in OF_DATA and path.exists()):
+        raise PlanError(f"{path}: is no plan file (YAML); data is named by --data {path}, and what to do by --task")
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
-        raise PlanError(f"{path}: no such file; write a plan there, or use --task and --data") from error
+        there = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
+        raise PlanError(
+            f"{path}: no such file; write a plan there, or use --task and --data.{nearest(path.name, there)}"
+        ) from error
     except (OSError, UnicodeDecodeError) as error:
         raise PlanError(f"{path}: cannot be read as UTF-8 text ({error})") from error
     try:
@@ -80,9 +104,7 @@ def plan_from(
     """The plan of keywords or of a parsed file. Raises PlanError that says where, what and what is allowed."""
     origins = origins or Origins("plan")
     values = _given(content)
-    for key, value in _given(over or {}).items():
-        values[key] = value
-        origins.lay((key,), named(key, value))
+    _lay_over(values, over or {}, named, origins)
     for setting in settings:
         lay_setting(values, setting, origins)
     values = _given(values)  # a setting may take a value back: recipe.learning_rate=
@@ -94,6 +116,35 @@ def plan_from(
         raise PlanError(explain(error, origins)) from error
     check_meaning(plan, origins)
     return plan
+
+
+def _lay_over(values: dict[str, Any], over: Mapping[str, Any], named: Named, origins: Origins) -> None:
+    """Lay keywords or options over the values, the short ones (`lr`, `epochs`) under the keys that they stand for."""
+    laid, called = lay_short_keys(_given(over), named)
+    for key, value in sorted(laid.items(), key=lambda pair: "." in pair[0]):  # single settings after whole groups
+        origin = named(called[key], over[called[key]])
+        group, _, inner = key.rpartition(".")
+        if not group:
+            values[key] = value
+            origins.lay((key,), origin)
+            continue
+        if isinstance(whole := laid.get(group), Mapping) and whole.get(inner) is not None:
+            raise PlanError(f"{origin} and {group} both set {key}; give one of them")
+        _refuse_own(values.get("phases"), inner, value, origin)
+        if isinstance(known := values.setdefault(group, {}), Mapping):  # what else it may be is refused below
+            values[group] = {**known, inner: value}
+            origins.lay((group, inner), origin)
+
+
+def _refuse_own(phases: object, key: str, value: object, origin: str) -> None:
+    """Raises PlanError where a phase has the setting itself, so that one for all phases would change nothing there."""
+    for index, phase in enumerate(phases if isinstance(phases, list | tuple) else ()):
+        recipe = phase.get("recipe") if isinstance(phase, Mapping) else None
+        if isinstance(recipe, Mapping) and recipe.get(key) is not None:
+            raise PlanError(
+                f"{origin}: phase {index + 1} has a {key} of its own ({recipe[key]}), which this does not change; "
+                f"change it there: --set phases.{index}.recipe.{key}={value}"
+            )
 
 
 def _given(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -154,6 +205,8 @@ def _read_short_forms(values: dict[str, Any], origins: Origins) -> dict[str, Any
 
 def _short(values: dict[str, Any], place: Place, origins: Origins) -> None:
     _several_models(values, (*place, "model"), origins)
+    if isinstance(task := values.get("task"), str):
+        values["task"] = task.strip().lower().replace("_", "-").replace(" ", "-")
     if isinstance(guard := values.get("guard"), dict):
         values["guard"] = guard = _given(guard)
         _short(guard, (*place, "guard"), origins)
@@ -165,7 +218,8 @@ def _short(values: dict[str, Any], place: Place, origins: Origins) -> None:
         if value is None or isinstance(value, Amount) or (key, value) == ("until", "stable"):
             continue
         try:
-            values[key] = parse_amount(str(value))
+            seconds = value.total_seconds() if isinstance(value, timedelta) else None
+            values[key] = parse_amount(str(value)) if seconds is None else amount_of_seconds(seconds)
         except PlanError as error:
             said = str(error)
             if key == "until":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -82,9 +83,20 @@ class Domain(Builder, Protocol):
 
 
 def pick_device() -> torch.device:
-    """The accelerator that torch finds (CUDA, MPS, ...), else the CPU."""
+    """The device that MULTISTEP_DEVICE names, else the accelerator that torch finds (CUDA, MPS, ...), else the CPU.
+
+    Raises PlanError for a device that is not here.
+    """
     found = torch.accelerator.current_accelerator(check_available=True)
-    return found or torch.device("cpu")
+    wanted = os.environ.get("MULTISTEP_DEVICE", "").strip().lower()
+    if wanted in ("", "auto"):
+        return found or torch.device("cpu")
+    count = torch.accelerator.device_count() if found else 0
+    here = ["cpu", *([found.type, *(f"{found.type}:{i}" for i in range(count))] if found else [])]
+    named = {"gpu": found.type if found else "cuda"}.get(wanted, f"cuda:{wanted}" if wanted.isdecimal() else wanted)
+    if named not in here:
+        raise PlanError(f"device is '{wanted}'; torch finds {', '.join(here)} on this machine")
+    return torch.device(named)
 
 
 class TorchLearner:

@@ -36,6 +36,19 @@ _ALL = (
     Task(OWN_MODEL, "own", "loss", "other"),
 )
 TASKS: Mapping[str, Task] = {task.name: task for task in _ALL}
+_BY_TASK: Mapping[str, str] = {  # what tasks are called elsewhere
+    "'text-generation'": (
+        "language-modeling causal-lm clm lm gpt llm text completion sft instruction-tuning chat conversational "
+        "finetune fine-tuning question-answering summarization"
+    ),
+    "'text-classification'": "sentiment sentiment-analysis sequence-classification nli regression",
+    "'text-classification' or 'image-classification'": "classification classify classifier",
+    "'image-classification'": "image images vision images-classification",
+    "'speech-recognition'": "asr speech speech-to-text stt transcription automatic-speech-recognition",
+    "'fill-mask'": "mlm masked-lm masked-language-modeling",
+    "'preference'": "dpo orpo rlhf reward preferences",
+}
+_ELSEWHERE = {name: told for told, names in _BY_TASK.items() for name in names.split()}
 # Task, data that needs no download, and the seconds that `multistep demo` spends on it.
 DEMOS: Mapping[str, tuple[str, str, int]] = {
     "text": ("text-generation", "python-manual", 180),
@@ -48,7 +61,9 @@ DEMOS: Mapping[str, tuple[str, str, int]] = {
 def task_named(name: str) -> Task:
     """The task of that name. Raises PlanError that lists the allowed names."""
     if name not in TASKS:
-        raise PlanError(f"unknown task '{name}'; allowed: {', '.join(TASKS)}.{nearest(name, TASKS)}")
+        told = _ELSEWHERE.get(name)
+        close = f" Did you mean {told}?" if told else nearest(name, TASKS)
+        raise PlanError(f"unknown task '{name}'; allowed: {', '.join(TASKS)}.{close}")
     return TASKS[name]
 
 

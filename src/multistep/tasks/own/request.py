@@ -12,8 +12,9 @@ from multistep.core.evidence.function_metric import FunctionMetric
 from multistep.core.evidence.metric import metric_named
 from multistep.core.values.plan import Plan
 from multistep.core.values.tasks import OWN_MODEL
+from multistep.engine.elsewhere import SHORT_KEYS, hint
 from multistep.engine.planfile import plan_from
-from multistep.errors import PlanError, nearest
+from multistep.errors import PlanError
 from multistep.tasks.own.code import code_digest
 from multistep.tasks.own.data import read_splits
 from multistep.tasks.own.judge import OwnMetric, own_metric
@@ -53,12 +54,13 @@ def read_request(plan: object, given: Mapping[str, Any]) -> Request:
     name = f"{type(model).__module__}:{own.name}" + (f" ({own.weights_hash()})" if pretrained else "")
     sizes = " + ".join(f"{len(split):,} {split.name}" for split in splits.values())
     content = {key: given[key] for key in OF_THE_PLAN if given.get(key) is not None}
+    short = {key: given[key] for key in SHORT_KEYS if given.get(key) is not None}
     if metric:
         content["metric"] = metric.metric.name
     content |= {"task": OWN_MODEL, "data": f"in memory, {sizes} ({identity})", "model": {"name": name}}
     wanted = Wanted(splits, notes, given.get("loss"), given.get("target"), metric)
     workshop = OwnWorkshop(own, wanted, identity, pretrained=pretrained)
-    return Request(plan_from(content), workshop, metric.metric if metric else None)
+    return Request(plan_from(content, over=short), workshop, metric.metric if metric else None)
 
 
 def _module(plan: object, given: Mapping[str, Any]) -> nn.Module:
@@ -79,14 +81,15 @@ def _module(plan: object, given: Mapping[str, Any]) -> nn.Module:
 
 def _require_known(model: nn.Module, given: Mapping[str, Any]) -> None:
     """Raises PlanError for keywords that mean nothing here, or that are missing."""
-    allowed = (*OWN, *OF_THE_PLAN, "out", "clock", "on_entry")
+    allowed = (*OWN, *OF_THE_PLAN, *SHORT_KEYS, "out", "clock", "on_entry")
     if "data" in given:
         raise PlanError("data= names files for a task by name; a model of your own takes train=, validation= and test=")
     if given.get("task") not in (None, OWN_MODEL):
         raise PlanError(f"task is '{given['task']}', but model is a {type(model).__name__}; leave one of them out")
     for key in given:
         if key not in allowed and key != "task":
-            raise PlanError(f"unknown keyword '{key}'; allowed: {', '.join(allowed)}.{nearest(key, allowed)}")
+            close = hint(key, allowed, given[key], group="", typed=False)
+            raise PlanError(f"unknown keyword '{key}'; allowed: {', '.join(allowed)}.{close}")
     if given.get("train") is None:
         raise PlanError("train is missing: give a dataset, a DataLoader, a list of (input, target) pairs, or tensors")
     for phase in given.get("phases") or ():
