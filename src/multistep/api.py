@@ -157,6 +157,15 @@ def run(
     """Run or resume a plan in a directory."""
     if directory.result.exists() and directory.exists:
         return _finished_before(plan, directory)
+    from multistep.tasks.reach import names_of_plan, within_reach
+
+    with within_reach(names_of_plan(plan) if workshop is None else (), begun=directory.exists):
+        return _run(plan, directory, clock, on_entry, workshop)
+
+
+def _run(
+    plan: Plan, directory: RunDirectory, clock: BudgetClock, on_entry: OnEntry | None, workshop: Workshop | None
+) -> Result:
     again = goes_on_by(plan.task, directory.folder)
     directory.create()
     with directory.locked(), stopping() as stop, full_disk_told(directory.folder, again):
@@ -285,10 +294,12 @@ def evaluate(model: str | Path, data: str | DataSpec, *, text_column: str | None
     from multistep.tasks import evaluate_model, scored_split
     from multistep.tasks.folders import existing, task_of
     from multistep.tasks.notes import hearing
+    from multistep.tasks.reach import Named, names_of_data, within_reach
 
     data = data if isinstance(data, DataSpec) else DataSpec(source=data, text_column=text_column)
-    task = TASKS[task_of(existing(str(model)))]
-    with hearing() as notes:
+    folder = existing(str(model))
+    with within_reach([Named(folder, "model"), *names_of_data(data)]), hearing() as notes:
+        task = TASKS[task_of(folder)]
         evaluation = evaluate_model(str(model), data)
     metrics = {name: metric for name, metric in METRICS.items() if metric.applies(evaluation)}
     scores = {
@@ -362,10 +373,14 @@ def chat(
 
     A model that was not trained on conversations goes on with each text by itself, which is told. Raises PlanError.
     """
-    from multistep.tasks.chat.talk import Talk, load_writer
+    from multistep.tasks.folders import existing
     from multistep.tasks.notes import say
+    from multistep.tasks.reach import Named, within_reach
 
-    writer = load_writer(str(model))
+    with within_reach([Named(existing(str(model)), "model")]):
+        from multistep.tasks.chat.talk import Talk, load_writer
+
+        writer = load_writer(str(model))
     if not writer.answers:
         say([f"{model}: was not trained on conversations; it goes on with what you write, each time anew"])
     elif not writer.chats:

@@ -123,10 +123,11 @@ def chat(
 ) -> None:
     """Talk with a model: /reset begins anew, /quit or Ctrl-D ends. Lines from a pipe are a turn each."""
     from multistep.api import chat as talk_with
-    from multistep.tasks.chat.terminal import converse
 
     _require_temperature(temperature)
     talk = talk_with(model, system=system, tokens=tokens, temperature=temperature, seed=seed)
+    from multistep.tasks.chat.terminal import converse  # takes seconds, and comes after what may be wrong
+
     converse(talk, as_json=as_json)
 
 

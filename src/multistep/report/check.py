@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -14,23 +12,20 @@ from rich.text import Text
 from multistep.core.choice.guards import WORSE
 from multistep.core.evidence.metric import metric_named
 from multistep.core.values.plan import DataSpec, Phase, Plan
-from multistep.core.values.tasks import OWN_MODEL, guarded_as, task_named
+from multistep.core.values.tasks import BUILT_IN, OWN_MODEL, guarded_as, task_named
 from multistep.core.values.units import Amount, Unit, format_seconds
 from multistep.engine.costs import Cost, recall
+from multistep.engine.names import is_here, misspelt
 from multistep.engine.origins import Origins, Place
 from multistep.engine.plain import plain
 from multistep.engine.plancheck import place_of
 from multistep.engine.planfile import to_yaml
 from multistep.engine.rundir import default_folder, plan_hash
-from multistep.errors import PlanError, nearest
+from multistep.errors import PlanError
 from multistep.report.words import clean
 
 if TYPE_CHECKING:
     from multistep.engine.simulate import Outcome
-
-HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w.-]+)?(:[\w.-]+)?")
-# Of files that tasks read; what ends so is no hub id, though it may look like one.
-FILE_ENDINGS = (".txt", ".md", ".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet", ".npz", ".gz")
 
 
 def check_plan(plan: Plan, origins: Origins | None = None) -> dict[str, Any]:
@@ -38,6 +33,7 @@ def check_plan(plan: Plan, origins: Origins | None = None) -> dict[str, Any]:
 
     Reads no data. Raises PlanError for a local path that does not exist; `origins` tells where the plan names it.
     """
+    _require_models(plan, origins or Origins("plan"))
     phases = []
     for index in range(plan.phase_count):
         phase = plan.phase(index)
@@ -98,25 +94,16 @@ def _require_sources(data: DataSpec, place: Place, origins: Origins) -> None:
     name = "guard.data" if "guard" in place else "data"
     for key in ("source", "train", "validation", "test"):
         source = getattr(data, key)
-        if source and _is_missing(source):
-            path = Path(source)
-            there = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
-            raise PlanError(
-                f"{origins.at((*place, key))}: {name}: {source}: no such file or folder; the path is relative to "
-                f"{Path.cwd().name}/.{nearest(path.name, there)}"
-            )
+        if source and source not in BUILT_IN and not is_here(source) and (wrong := misspelt(source, BUILT_IN)):
+            raise PlanError(f"{origins.at((*place, key))}: {name}: {wrong}")
 
 
-def _is_missing(source: str) -> bool:
-    """Whether it is a path to nothing here, rather than what may be the id of a data set."""
-    try:
-        path = Path(source).expanduser()
-        if path.exists():
-            return False
-    except (OSError, RuntimeError):  # too long a name, or the home of nobody
-        return True
-    in_a_folder_here = "/" in source and path.parent.is_dir()
-    return not HUB_ID.fullmatch(source) or path.suffix.lower() in FILE_ENDINGS or in_a_folder_here
+def _require_models(plan: Plan, origins: Origins) -> None:
+    presets = [name for i in range(plan.phase_count) for name in task_named(str(plan.phase(i).task)).presets]
+    for model in plan.model.names if plan.task != OWN_MODEL else ():
+        known = ("auto", "scratch", *presets)
+        if model not in known and not is_here(model) and (wrong := misspelt(model, known)):
+            raise PlanError(f"{origins.at(('model', 'name'))}: model: {wrong}")
 
 
 def _cost(plan: Plan) -> dict[str, Any] | None:

@@ -15,6 +15,7 @@ from multistep.tasks.baselines import is_baseline
 from multistep.tasks.folders import existing, task_of
 from multistep.tasks.notes import say
 from multistep.tasks.prediction import Prediction
+from multistep.tasks.reach import Named, within_reach
 
 if TYPE_CHECKING:
     from multistep.tasks.predicting import OnProgress, PredictedFile
@@ -100,7 +101,9 @@ def predict(model: str, inputs: Sequence[str], tokens: int) -> list[Prediction]:
     """What a model folder says of texts, image files or audio files. Raises PlanError or DataError."""
     from multistep.tasks import predicting
 
-    return predicting.predict(_in_use(model), inputs, tokens)
+    model = _in_use(model)
+    with within_reach([Named(model, "model")]):
+        return predicting.predict(model, inputs, tokens)
 
 
 def predict_file(
@@ -109,7 +112,9 @@ def predict_file(
     """What a model folder says of each row of a table. Raises PlanError or DataError."""
     from multistep.tasks import predicting
 
-    return predicting.predict_file(_in_use(model), source, output, data, tokens, on_progress)
+    model = _in_use(model)
+    with within_reach([Named(model, "model")]):
+        return predicting.predict_file(model, source, output, data, tokens, on_progress)
 
 
 def _in_use(model: str) -> str:
@@ -125,10 +130,11 @@ def generate_text(model: str, prompt: str, *, tokens: int, temperature: float, s
 
     Raises PlanError for a model that writes nothing.
     """
-    from multistep.tasks.chat.talk import load_writer
-    from multistep.tasks.text.use import continue_text
+    with within_reach([Named(existing(model), "model")]):
+        from multistep.tasks.chat.talk import load_writer
+        from multistep.tasks.text.use import continue_text
 
-    writer = load_writer(model)
+        writer = load_writer(model)
     if not writer.chats:
         module, tokenizer = writer.model, writer.tokenizer
         return continue_text(tokenizer, module, prompt, tokens=tokens, temperature=temperature, seed=seed)

@@ -31,9 +31,8 @@ def first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-def why_not_had(name: str, error: Exception) -> str:
-    """Why the hub does not give a model, and what to do: it is gated, unknown, or nobody may be asked."""
-    from huggingface_hub import constants
+def refused_by_hub(error: BaseException, kind: str = "model") -> str:
+    """Why the hub, which was reached, does not give something: it is gated or unknown; "" where it is neither."""
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
     chain: list[BaseException] = [error]
@@ -42,7 +41,19 @@ def why_not_had(name: str, error: Exception) -> str:
     if any(isinstance(e, GatedRepoError) for e in chain):
         return "it is gated: accept its terms on its page there, then log in with `hf auth login`"
     if any(isinstance(e, RepositoryNotFoundError) for e in chain):
-        return "the hub has no such model, or shows it only to some: check the spelling, or log in with `hf auth login`"
+        what = "model" if kind == "model" else "data set"
+        return (
+            f"the hub has no such {what}, or shows it only to some: check the spelling, or log in with `hf auth login`"
+        )
+    return ""
+
+
+def why_not_had(name: str, error: Exception) -> str:
+    """Why the hub does not give a model, and what to do: it is gated, unknown, or nobody may be asked."""
+    from huggingface_hub import constants
+
+    if refused := refused_by_hub(error):
+        return refused
     if constants.is_offline_mode() and isinstance(error, OSError):
         return (
             f"HF_HUB_OFFLINE is set and it is not in the cache: `hf download {name}` gets it where there is a network"

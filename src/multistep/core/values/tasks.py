@@ -14,7 +14,7 @@ class Task:
     """`family` names the tasks that can follow each other in a plan, since they share backbone and tokenizer.
 
     `metric` decides unless the plan or the data says otherwise; `pipeline` is the name that model hubs know;
-    `loss_unit` is what its loss is counted in.
+    `loss_unit` is what its loss is counted in, `presets` are the networks from nothing that a model may be named by.
     """
 
     name: str
@@ -22,17 +22,23 @@ class Task:
     metric: str
     pipeline: str
     loss_unit: str = "nats per token"
+    presets: tuple[str, ...] = ()
 
 
 OWN_MODEL = "own-model"  # lives in Python code, with its data
 
+_TEXT = ("nanochat", "gpt2", "qwen3", "llama")
+_IMAGES = ("cnn", "resnet-small", "resnet-18", "resnet-34", "resnet-50")
+_SPEECH = ("deepspeech", "wavenet")
 _ALL = (
-    Task("text-generation", "text", "loss", "text-generation"),
-    Task("preference", "text", "preference_accuracy", "text-generation", "nats per pair"),
-    Task("text-classification", "language", "accuracy", "text-classification", "nats per example"),
-    Task("fill-mask", "language", "loss", "fill-mask", "nats per hidden token"),
-    Task("image-classification", "images", "accuracy", "image-classification", "nats per example"),
-    Task("speech-recognition", "speech", "wer", "automatic-speech-recognition", "nats per character"),
+    Task("text-generation", "text", "loss", "text-generation", presets=_TEXT),
+    Task("preference", "text", "preference_accuracy", "text-generation", "nats per pair", _TEXT),
+    Task(
+        "text-classification", "language", "accuracy", "text-classification", "nats per example", ("bert", "bag", "cnn")
+    ),
+    Task("fill-mask", "language", "loss", "fill-mask", "nats per hidden token", ("bert",)),
+    Task("image-classification", "images", "accuracy", "image-classification", "nats per example", _IMAGES),
+    Task("speech-recognition", "speech", "wer", "automatic-speech-recognition", "nats per character", _SPEECH),
     Task(OWN_MODEL, "own", "loss", "other"),
 )
 TASKS: Mapping[str, Task] = {task.name: task for task in _ALL}
@@ -56,6 +62,7 @@ DEMOS: Mapping[str, tuple[str, str, int]] = {
     "image": ("image-classification", "handwritten-digits", 100),
     "speech": ("speech-recognition", "spoken-words", 100),
 }
+BUILT_IN = tuple(data for _, data, _ in DEMOS.values())  # data that needs no download
 
 
 def task_named(name: str) -> Task:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from multistep.tasks.notes import say
 from multistep.tasks.pretrained.listed import Kind, Listed, listed_as, listed_for
-from multistep.tasks.pretrained.where import FOLDERS, Hub, hub_id, local, offline
+from multistep.tasks.pretrained.where import FOLDERS, Hub, hub_id, local
+from multistep.tasks.reach import why_offline
 
 LEAST_EXAMPLES = 1_000  # that fine-tuning must be able to read within its share of the time, or all there are
 LARGER_EXAMPLES = (10_000, 50_000)  # at least and at most, and else two epochs: before a larger model is preferred
@@ -89,8 +90,7 @@ def _taken(model: Listed, source: str, where: str) -> Chosen:
 
 
 def _from_hub(need: Need, model: Listed) -> Chosen:
-    why_not = "HF_HUB_OFFLINE is set"
-    if not offline():
+    if not (why_not := why_offline()):
         hub = Hub(model.id)
         if not (why_not := hub.why_not()):
             say([f"downloads {described(model)}, from the hub; `--model scratch` starts from nothing"])

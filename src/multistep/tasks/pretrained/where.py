@@ -11,7 +11,7 @@ from multistep.tasks.hub import first_line, quietly
 
 FOLDERS = "MULTISTEP_PRETRAINED"  # environment variable: folders that hold model folders, with ':' between them
 WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
-REACHED_SECONDS = 4.0  # for the hub to answer
+REACHED_SECONDS = 3.0  # for the hub to answer
 
 
 def local(model: str) -> Path | None:
@@ -114,10 +114,3 @@ class Hub:
         thread.start()
         thread.join(seconds)
         return outcome[0] if outcome else f"downloading it takes more than {seconds:.0f}s"
-
-
-def offline() -> bool:
-    """Whether the user said that there is no hub: HF_HUB_OFFLINE=1."""
-    from huggingface_hub import constants
-
-    return bool(constants.is_offline_mode())

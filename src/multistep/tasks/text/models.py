@@ -15,6 +15,7 @@ from multistep.backends.torch.adapters import Origin
 from multistep.core.values.recipe import Recipe
 from multistep.errors import PlanError, nearest
 from multistep.tasks.hub import first_line, quietly, why_not_had
+from multistep.tasks.reach import Named, within_reach
 from multistep.tasks.text.causal import TransformersMaker
 from multistep.tasks.text.lean import LeanConfig, LeanGPT
 from multistep.tasks.text.lean_export import from_transformers, to_transformers
@@ -229,7 +230,8 @@ def load_model(name: str, context: int | None = None) -> Maker:
 
 def _with_adapter(folder: Path, base: str, context: int | None) -> Maker:
     """A base model with an adapter that was trained elsewhere in its weights."""
-    tokenizer, model = load_transformers(base, torch.float32)
+    with within_reach([Named(base, "model")]):
+        tokenizer, model = load_transformers(base, torch.float32)
     model = merged(model, base, folder)
     return TransformersMaker(
         model, tokenizer, pretrained=True, context=context, name=f"{base} with the adapter {folder}", published=False
