@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import subprocess
 import sys
 from datetime import timedelta
@@ -451,3 +452,20 @@ def test_check_simulate_and_report_need_no_torch(tmp_path: Path) -> None:
         )
         assert found.returncode == 0, found.stderr
         assert found.stdout.startswith("{")
+
+
+def test_shares_of_splits_are_numbers_where_a_file_may_stand() -> None:
+    given = {"task": "text-classification", "data": {"source": "a.csv", "validation": 0.2, "test": 0}}
+    plan = plan_from(given)
+    assert plan.data.shares == {"validation": 0.2, "test": 0.0}
+    assert plan_from(
+        {"task": "text-classification", "data": "a.csv"}, settings=["data.validation=0.3"]
+    ).data.shares == {"validation": 0.3}
+    for data, message in (
+        ({"source": "a.csv", "validation": 1.5}, "data.validation is 1.5; allowed: more than 0 and less than 1"),
+        ({"source": "a.csv", "validation": 0.6, "test": 0.4}, "take 1 of train"),
+        ({"train": "a.csv", "validation": "b.csv", "validation_share": 0.1}, "data.validation names b.csv"),
+        ({"train": "a.csv", "validation": 0.1, "validation_share": 0.1}, "give one of them"),
+    ):
+        with pytest.raises(PlanError, match=re.escape(message)):
+            plan_from({"task": "text-classification", "data": data})

@@ -251,6 +251,16 @@ def _check_phase(plan: Plan, index: int, origins: Origins) -> None:
 def _check_data(data: DataSpec, where: str) -> None:
     if bool(data.source) == bool(data.train) or (data.source and (data.validation or data.test)):
         raise PlanError(f"{where}: data names either one source, or train (and validation, test) files")
+    for name, share in data.shares.items():
+        least = "more than 0 and" if name == "validation" else "0 (no test split), or more and"
+        if not 0 <= share < 1 or (name == "validation" and share == 0):
+            raise PlanError(f"{where}: data.{name} is {share:g}; allowed: {least} less than 1, or where the data is")
+        if getattr(data, name):
+            raise PlanError(f"{where}: data.{name} names {getattr(data, name)}, so no share of train is cut for it")
+    if (total := sum(data.shares.values())) >= 1:
+        raise PlanError(
+            f"{where}: data.validation and data.test take {total:g} of train; leave more than nothing of it"
+        )
 
 
 def _check_beta(plan: Plan, index: int, origins: Origins) -> None:

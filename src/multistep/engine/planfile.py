@@ -213,6 +213,8 @@ def _short(values: dict[str, Any], place: Place, origins: Origins) -> None:
     for key, inner in SHORT_FORMS.items():
         if isinstance(values.get(key), str | Path):
             values[key] = {inner: str(values[key])}
+    if isinstance(data := values.get("data"), dict):
+        values["data"] = _shares(data, (*place, "data"), origins)
     for key in ("budget", "until"):
         value = values.get(key)
         if value is None or isinstance(value, Amount) or (key, value) == ("until", "stable"):
@@ -231,6 +233,17 @@ def _short(values: dict[str, Any], place: Place, origins: Origins) -> None:
         raise PlanError(f"{origins.at((*place, 'moves'))}: moves is {moves!r}; allowed: a list of names, or auto")
     if isinstance(values.get("recipe"), dict):
         values["recipe"] = _recipe_settings(values["recipe"], (*place, "recipe"), origins)
+
+
+def _shares(data: dict[str, Any], place: Place, origins: Origins) -> dict[str, Any]:
+    """`validation: 0.2` and `test: 0.1` to the shares that are meant."""
+    found = dict(data)
+    for split in ("validation", "test"):
+        if isinstance(found.get(split), int | float) and not isinstance(found[split], bool):
+            if f"{split}_share" in found:
+                raise PlanError(f"{origins.at((*place, split))}: data.{split} and data.{split}_share: give one of them")
+            found[f"{split}_share"] = float(found.pop(split))
+    return found
 
 
 def _several_models(values: dict[str, Any], place: Place, origins: Origins) -> None:

@@ -38,6 +38,8 @@ LATER: Mapping[str, object] = {  # keys of plans, as left open
     "encoding": None,
     "root": None,
     "class_weights": "none",
+    "validation_share": None,
+    "test_share": None,
 }
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 

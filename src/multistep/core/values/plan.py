@@ -30,6 +30,9 @@ class DataSpec:
     files where they are None. `root` is the folder that a table's paths are relative to (None: the table's own).
     `class_weights` "balanced" weighs each example of a classification by how rare its class is in training.
 
+    `validation_share` and `test_share` are the parts of train that are cut for these splits, 0.2 for a fifth (None: as
+    each task does it; a test share of 0: no test split). Plans say `validation: 0.2` for them.
+
     Raises PlanError for a delimiter that is not one character and an encoding that Python does not know.
     """
 
@@ -48,6 +51,8 @@ class DataSpec:
     encoding: str | None = None
     root: str | None = None
     class_weights: Literal["none", "balanced"] = "none"
+    validation_share: float | None = None
+    test_share: float | None = None
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
 
@@ -56,6 +61,12 @@ class DataSpec:
             object.__setattr__(self, "delimiter", _delimiter(self.delimiter))
         if self.encoding is not None:
             _check_encoding(self.encoding)
+
+    @property
+    def shares(self) -> Mapping[str, float]:
+        """The parts of train that are to be cut, by split; what is not in it is left to the task."""
+        given = {"validation": self.validation_share, "test": self.test_share}
+        return {name: share for name, share in given.items() if share is not None}
 
     def __str__(self) -> str:
         return self.source or ", ".join(part for part in (self.train, self.validation, self.test) if part)
