@@ -37,6 +37,7 @@ from multistep.engine.checkpoints import publish
 from multistep.engine.clock import BudgetClock, Heartbeat, seconds_lost
 from multistep.engine.journal import Journal
 from multistep.engine.judged import guard_of, metric_name
+from multistep.engine.kept import located, with_notes
 from multistep.engine.learner import HeldOut, Learner, Readiness, Workshop
 from multistep.engine.plain import to_json
 from multistep.engine.result import result_of
@@ -65,7 +66,8 @@ class Run:
         *,
         reuse: bool | None = None,
     ) -> None:
-        self._plan = self._settled = plan  # settled: with the models that `auto` came to
+        self._plan = plan
+        self._settled = located(plan, directory.folder)  # and later with the models that `auto` came to
         self._directory = directory
         self._workshop = workshop
         self._clock = clock
@@ -141,11 +143,11 @@ class Run:
             self._settle(self._directory.resolved_phases()[0].get("models") or ())
         learner, ready = self._workshop.open(self._settled, index, self._should_stop)
         self._settle(ready.models)
-        return learner, ready
+        return learner, replace(ready, facts=with_notes(ready.facts, self._plan, index, self._directory.folder))
 
     def _settle(self, models: Sequence[str]) -> None:
         if models:
-            self._settled = replace(self._plan, model=self._plan.model.named(*models))
+            self._settled = replace(self._settled, model=self._plan.model.named(*models))
 
     def _head(self) -> str | None:
         """Where the next phase goes on: the leader, if this phase made it, else the last control that may lead, or the

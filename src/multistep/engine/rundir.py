@@ -22,6 +22,7 @@ from multistep.core.evidence.metric import Evaluation, Floats
 from multistep.core.values.plan import Plan
 from multistep.core.values.tasks import OWN_MODEL
 from multistep.engine.checkpoints import link_or_copy, sync
+from multistep.engine.kept import FOLDER
 from multistep.engine.plain import plain, to_json
 from multistep.engine.planfile import read_plan, to_yaml
 from multistep.errors import PlanError, RunDirectoryError, RunFailed
@@ -126,6 +127,7 @@ class RunDirectory:
         self.events = folder / "events"
         self.exhibits = folder / "exhibits.json"
         self.start = folder / START
+        self.data = folder / FOLDER  # what was given as objects in Python
 
     @property
     def exists(self) -> bool:
@@ -178,7 +180,7 @@ class RunDirectory:
         for path in made:
             if path.name not in self._found:
                 path.unlink(missing_ok=True)
-        for folder in (self.evaluations, self.checkpoints):
+        for folder in (self.evaluations, self.checkpoints, self.data):
             shutil.rmtree(folder, ignore_errors=True)
         if self._made:
             with contextlib.suppress(OSError):
