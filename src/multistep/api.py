@@ -1,4 +1,4 @@
-"""train, resume, evaluate, generate, simulate, report: where the floors are joined."""
+"""train, resume, evaluate, predict, report and the other verbs: where the floors are joined."""
 
 from __future__ import annotations
 
@@ -6,21 +6,23 @@ import json
 import logging
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing, suppress
-from dataclasses import asdict, dataclass, field
+from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
 
 from multistep.core.evidence.function_metric import FunctionMetric as FunctionMetric
 from multistep.core.evidence.function_metric import declared
-from multistep.core.evidence.metric import Interval
-from multistep.core.values.events import Entry, RunInterrupted, RunStarted, VerdictGiven
-from multistep.core.values.history import History
-from multistep.core.values.plan import DataSpec, Plan
+from multistep.core.evidence.metric import Goal
+from multistep.core.values.events import RunInterrupted, RunStarted
+from multistep.core.values.plan import DataSpec, ModelSpec, Phase, Plan, Ship
+from multistep.core.values.tasks import OWN_MODEL
+from multistep.core.values.units import Amount
 from multistep.engine.clock import BudgetClock
 from multistep.engine.costs import cost_of, remember
 from multistep.engine.journal import Journal
+from multistep.engine.kept import require_kept, spoken
 from multistep.engine.learner import Interrupted, Workshop
 from multistep.engine.loop import Run
 from multistep.engine.plancheck import judged_by_loss
@@ -29,99 +31,203 @@ from multistep.engine.rundir import RunDirectory, default_folder, full_disk_told
 from multistep.engine.signals import Stop, stopping
 from multistep.engine.sources import changed_sources
 from multistep.errors import PlanError, RunDirectoryError, RunFailed, Stopped, UserError
+from multistep.interface.given import Data, in_files, known_keywords, names_sources, with_data
+from multistep.interface.result import Result as Result
+from multistep.interface.view import OnEntry, watching
 from multistep.report.summary import interval_of
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from multistep.data.memory import Kept
     from multistep.engine.simulate import Outcome
     from multistep.tasks.chat.talk import Talk
     from multistep.tasks.predicting import OnProgress, PredictedFile
     from multistep.tasks.prediction import Prediction
 
-OnEntry = Callable[[Entry, History], None]
-OF_OWN_MODELS = ("loss", "train", "validation", "test", "target", "goal", "pretrained")  # keywords of `train`
+Length: TypeAlias = str | float | timedelta | Amount
+Labels: TypeAlias = Literal["auto", "class", "classes", "number"]
+OF_OWN_MODELS = ("loss", "target", "goal", "pretrained")  # keywords of `train` that mean a module
 
 
-@dataclass(frozen=True)
-class Result:
-    """What a finished run came to. `record` is result.json as it stands in the run directory.
-
-    `model` is the folder of what ships. `validation` and `test` are the network's scores; `baseline` has its own.
-    """
-
-    metric: str
-    validation: Interval
-    test: Interval | None
-    baseline: Mapping[str, Any]
-    model: Path
-    folder: Path
-    stopped: str
-    verdicts: tuple[VerdictGiven, ...]
-    record: Mapping[str, Any] = field(repr=False)
-
-    @property
-    def score(self) -> float:
-        """The test score of what ships, or its validation score where there is no test split."""
-        if self.ships == "baseline":
-            return float(self.baseline["test" if self.test else "validation"]["score"])
-        return (self.test or self.validation).score
-
-    @property
-    def ships(self) -> str:
-        """`network`, or `baseline` where that leads on validation; `record["ships_because"]` says why."""
-        return str(self.record.get("ships") or "network")
-
-    def load(self, model: nn.Module) -> nn.Module:
-        """Fill a module of the class that was trained with the exported weights; returns it in evaluation mode.
-
-        Raises PlanError where names or shapes do not fit.
-        """
-        from multistep.tasks.own.use import load_weights
-
-        return load_weights(model, self.model)
-
-
+@overload
 def train(
     plan: Plan | Mapping[str, Any] | str | Path | None = None,
     *,
+    task: str | None = None,
+    data: Data | None = None,
+    train: Data | None = None,
+    validation: Data | float | None = None,
+    test: Data | float | None = None,
+    text_column: str | None = None,
+    second_text_column: str | None = None,
+    label_column: str | None = None,
+    path_column: str | None = None,
+    labels: Labels | None = None,
+    model: str | Path | Sequence[str | Path] | Mapping[str, Any] | ModelSpec | None = None,
+    metric: str | None = None,
+    budget: Length | None = None,
+    seed: int | None = None,
+    recipe: Mapping[str, Any] | None = None,
+    learning_rate: float | None = None,
+    lr: float | None = None,
+    batch_size: int | None = None,
+    optimizer: str | None = None,
+    epochs: float | None = None,
+    steps: int | None = None,
+    moves: Literal["auto"] | Sequence[str] | None = None,
+    phases: Sequence[Phase | Mapping[str, Any]] | None = None,
+    tolerance: float | None = None,
+    ship: Ship | None = None,
     out: str | Path | None = None,
-    clock: BudgetClock | None = None,
+    progress: bool | None = None,
     on_entry: OnEntry | None = None,
-    **keywords: Any,
+    clock: BudgetClock | None = None,
+) -> Result: ...
+@overload
+def train(
+    *,
+    model: nn.Module,
+    train: Any,
+    validation: Any = None,
+    test: Any = None,
+    loss: Callable[..., Any] | str | None = None,
+    target: str | None = None,
+    metric: str | FunctionMetric | Callable[..., float] | None = None,
+    goal: Goal | None = None,
+    pretrained: bool = False,
+    budget: Length | None = None,
+    seed: int | None = None,
+    recipe: Mapping[str, Any] | None = None,
+    learning_rate: float | None = None,
+    lr: float | None = None,
+    batch_size: int | None = None,
+    optimizer: str | None = None,
+    epochs: float | None = None,
+    steps: int | None = None,
+    moves: Literal["auto"] | Sequence[str] | None = None,
+    phases: Sequence[Mapping[str, Any]] | None = None,
+    tolerance: float | None = None,
+    ship: Ship | None = None,
+    out: str | Path | None = None,
+    progress: bool | None = None,
+    on_entry: OnEntry | None = None,
+    clock: BudgetClock | None = None,
+) -> Result: ...
+@known_keywords
+def train(
+    plan: Plan | Mapping[str, Any] | str | Path | None = None,
+    *,
+    task: str | None = None,
+    data: Data | None = None,
+    train: Any = None,
+    validation: Any = None,
+    test: Any = None,
+    text_column: str | None = None,
+    second_text_column: str | None = None,
+    label_column: str | None = None,
+    path_column: str | None = None,
+    labels: Labels | None = None,
+    model: nn.Module | str | Path | Sequence[str | Path] | Mapping[str, Any] | ModelSpec | None = None,
+    loss: Callable[..., Any] | str | None = None,
+    target: str | None = None,
+    metric: str | FunctionMetric | Callable[..., float] | None = None,
+    goal: Goal | None = None,
+    pretrained: bool = False,
+    budget: Length | None = None,
+    seed: int | None = None,
+    recipe: Mapping[str, Any] | None = None,
+    learning_rate: float | None = None,
+    lr: float | None = None,
+    batch_size: int | None = None,
+    optimizer: str | None = None,
+    epochs: float | None = None,
+    steps: int | None = None,
+    moves: Literal["auto"] | Sequence[str] | None = None,
+    phases: Sequence[Phase | Mapping[str, Any]] | None = None,
+    tolerance: float | None = None,
+    ship: Ship | None = None,
+    out: str | Path | None = None,
+    progress: bool | None = None,
+    on_entry: OnEntry | None = None,
+    clock: BudgetClock | None = None,
 ) -> Result:
-    """Run a plan and return its result: a value, the path of a plan file, a mapping, or keywords (task, data, ...).
+    """Train, and return what came of it: a task by its name on your data, or a module of your own.
 
-    Or train a model of your own: `model` a torch.nn.Module, `loss`, `train` and perhaps `validation` and `test` data
-    sets, loaders or tensors, `metric` a name or a function with its `goal`; docs/own-model.md has the rest.
+    A task by name, on files or on objects in memory:
 
-    The same call again resumes an unfinished run and returns a finished one's result. Ctrl-C and SIGTERM
-    raise Stopped. Raises PlanError, DataError, RunDirectoryError, RunFailed.
+    >>> result = train(task="text-classification", data="reviews.csv", budget="10m")  # doctest: +SKIP
+    >>> result = train(task="text-classification", data=frame, validation=0.2, budget="10m")  # doctest: +SKIP
 
-    >>> result = train(task="text-generation", data="corpus.txt", budget="10m")  # doctest: +SKIP
-    >>> result = train(model=net, loss=nn.CrossEntropyLoss(), train=dataset, budget="10m")  # doctest: +SKIP
+    A module of your own, on data sets, loaders or tensors:
+
+    >>> result = train(model=net, loss="cross_entropy", train=dataset, budget="10m")  # doctest: +SKIP
+
+    The same call again resumes an unfinished run and returns a finished one's result.
+
+    What to train
+        plan: a plan file, a mapping like one, or a `Plan`; the keywords are laid over it. Without it they are the plan.
+        task: "text-classification", "text-generation", "image-classification", ...: docs/tasks.md.
+        model: "auto" (the default), "scratch", a preset, a model folder or hub id, several to be raced; or a
+            torch.nn.Module, which is trained from the weights that it has.
+
+    Data
+        data: a file, a folder, the id of a data set; or objects: a DataFrame of pandas or polars, a pyarrow Table, a
+            list of dicts, a dict of columns, (inputs, labels), a `Dataset` or `DatasetDict` of Hugging Face. Objects
+            are written to RUN/data, so that the run can be resumed. A mapping names splits, or fields of `DataSpec`.
+        train, validation, test: the same for each split; of a module the data set, loader, pairs or tensors.
+            `validation` and `test` may also be shares of train, 0.2 for a fifth. What is left out is cut from train.
+        text_column, second_text_column, label_column, path_column: guessed where that is obvious.
+        labels: "class", "classes" (several at once) or "number", where their look misleads.
+
+    How to train and to judge
+        budget: "10m", "1h30m", "2000 steps", "3 epochs", "2M tokens", a timedelta.
+        metric: what decides, by name; of a module also a function (targets, predictions) -> number.
+        seed, recipe, moves, phases, tolerance, ship: as in a plan file, docs/plan.md.
+        learning_rate (or lr), batch_size, optimizer: these settings of the recipe. epochs, steps: a budget in these.
+        loss, target, goal, pretrained: of a module, docs/own-model.md.
+
+    Running
+        out: the run directory; without it runs/<task>-<hash of the plan>.
+        progress: True shows the run on standard error or in the notebook, False does not; None does, unless the logger
+            "multistep" is set up to tell the same at INFO.
+        on_entry: called with each entry of the journal and the history after it: docs/python.md lists the entries.
+        clock: for tests.
+
+    Raises PlanError and DataError for what cannot be done as it stands, RunDirectoryError for `out`, RunFailed for a
+    run that could not go on, Stopped after Ctrl-C and SIGTERM.
     """
+    given = {key: value for key, value in locals().items() if value is not None and value is not False}
+    for key in ("plan", "out", "progress", "on_entry", "clock"):
+        given.pop(key, None)
     clock = clock or BudgetClock()
-    if any(key in keywords for key in OF_OWN_MODELS) or _is_module(keywords.get("model")):
-        return _train_own(plan, keywords, out, clock, on_entry)
-    plan = _plan_of(plan, {key: value for key, value in keywords.items() if value is not None})
-    directory = RunDirectory(Path(out) if out else default_folder(plan))
-    return run(plan, directory, clock=clock, on_entry=on_entry)
+    modular = task == OWN_MODEL or _is_module(model) or any(key in given for key in OF_OWN_MODELS)
+    if modular or (plan is None and task is None and "train" in given):
+        return _train_own(plan, given, out, clock, progress, on_entry)
+    wanted, kept = _plan_of(plan, given)
+    directory = RunDirectory(Path(out) if out else default_folder(wanted))
+    with watching(wanted, directory.folder, progress, on_entry) as show:
+        return run(wanted, directory, clock=clock, on_entry=show, kept=kept)
 
 
-def _plan_of(plan: object, keywords: Mapping[str, Any]) -> Plan:
-    """The plan that is meant, with the keywords laid over it. Raises PlanError."""
+def _plan_of(plan: object, keywords: Mapping[str, Any]) -> tuple[Plan, list[Kept]]:
+    """The plan that is meant, with the keywords laid over it, and the objects to be kept with it. Raises PlanError."""
+    over, kept = in_files(with_data(keywords), plan.get("task") if isinstance(plan, Mapping) else None)
+    if isinstance(plan, Plan) and over:
+        raise PlanError(f"{next(iter(keywords))}: a plan is a value; make another with dataclasses.replace")
+    settings: list[str] = []
+    if plan is not None and not names_sources(over.get("data", "")):  # label_column= alone: of the plan's data
+        settings = [f"data.{key}={json.dumps(value)}" for key, value in over.pop("data").items()]
     match plan:
         case None:
-            return plan_from(keywords)
-        case Plan() if keywords:
-            raise PlanError(f"{next(iter(keywords))}: a plan is a value; make another with dataclasses.replace")
+            return plan_from({}, over=over), kept
         case Plan():
-            return plan
+            return plan, kept
         case Mapping():
-            return plan_from(plan, over=keywords)
+            content, more = in_files({key: value for key, value in with_data(plan).items() if key not in over})
+            return plan_from(content, settings=settings, over=over), [*more, *kept]
         case str() | Path():
-            return read_plan(Path(plan), over=keywords)
+            return read_plan(Path(plan), settings, over), kept
         case _:
             raise PlanError(f"plan is {plan!r}; allowed: the path of a plan file, a mapping, or keywords alone")
 
@@ -135,15 +241,20 @@ def _is_module(model: object) -> bool:
 
 
 def _train_own(
-    plan: object, keywords: Mapping[str, Any], out: str | Path | None, clock: BudgetClock, on_entry: OnEntry | None
+    plan: object,
+    keywords: Mapping[str, Any],
+    out: str | Path | None,
+    clock: BudgetClock,
+    progress: bool | None,
+    on_entry: OnEntry | None,
 ) -> Result:
     from multistep.tasks.own.request import read_request
 
     request = read_request(plan, keywords)
     directory = RunDirectory(Path(out) if out else default_folder(request.plan))
     workshop = request.workshop.keep_start(directory.start, resuming=directory.exists)
-    with declared(request.metric):
-        return run(request.plan, directory, clock=clock, on_entry=on_entry, workshop=workshop)
+    with declared(request.metric), watching(request.plan, directory.folder, progress, on_entry) as show:
+        return run(request.plan, directory, clock=clock, on_entry=show, workshop=workshop)
 
 
 def run(
@@ -153,24 +264,31 @@ def run(
     clock: BudgetClock,
     on_entry: OnEntry | None = None,
     workshop: Workshop | None = None,
+    kept: Sequence[Kept] = (),
 ) -> Result:
-    """Run or resume a plan in a directory."""
+    """Run or resume a plan in a directory, where `kept` are written first."""
     if directory.result.exists() and directory.exists:
         return _finished_before(plan, directory)
     from multistep.tasks.reach import names_of_plan, within_reach
 
-    with within_reach(names_of_plan(plan) if workshop is None else (), begun=directory.exists):
-        return _run(plan, directory, clock, on_entry, workshop)
+    names = [name for name in names_of_plan(plan) if name.kind == "model" or not kept] if workshop is None else ()
+    with within_reach(names, begun=directory.exists):
+        return _run(plan, directory, clock, on_entry, workshop, kept)
 
 
 def _run(
-    plan: Plan, directory: RunDirectory, clock: BudgetClock, on_entry: OnEntry | None, workshop: Workshop | None
+    plan: Plan,
+    directory: RunDirectory,
+    clock: BudgetClock,
+    on_entry: OnEntry | None,
+    workshop: Workshop | None,
+    kept: Sequence[Kept],
 ) -> Result:
     again = goes_on_by(plan.task, directory.folder)
     directory.create()
     with directory.locked(), stopping() as stop, full_disk_told(directory.folder, again):
         try:
-            _execute(plan, directory, clock, on_entry, workshop, stop)
+            _execute(plan, directory, clock, on_entry, workshop, kept, stop)
         except (Interrupted, KeyboardInterrupt):
             if not stop.asked():
                 raise
@@ -187,12 +305,16 @@ def _execute(
     clock: BudgetClock,
     on_entry: OnEntry | None,
     workshop: Workshop | None,
+    kept: Sequence[Kept],
     stop: Stop,
 ) -> None:
     """Take the run to its end, its result and its report."""
     execution: Run | None = None
     try:
+        for each in kept:
+            each.put(directory.data)
         directory.keep_plan(plan)
+        require_kept(plan, directory.folder)
         if workshop is None:
             from multistep.tasks import workshop_for
 
@@ -202,9 +324,11 @@ def _execute(
             for entry in entries:
                 if on_entry:
                     on_entry(entry, execution.history)
-    except UserError:
+    except UserError as error:
         if execution is None or not execution.history.leader:
             directory.discard()  # nothing was won; the mended command may use the same folder
+        if (said := spoken(str(error), plan, directory.folder)) != str(error):
+            raise type(error)(said) from error
         raise
     except RunFailed as error:
         directory.heartbeat.unlink(missing_ok=True)  # all is journaled, and nobody is at work any more
@@ -245,12 +369,23 @@ def _finished_before(plan: Plan, directory: RunDirectory) -> Result:
     return read_result(directory)
 
 
-def resume(folder: str | Path, *, clock: BudgetClock | None = None, on_entry: OnEntry | None = None) -> Result:
-    """Go on with the run in that directory. Raises RunDirectoryError if there is none."""
+def resume(
+    folder: str | Path,
+    *,
+    progress: bool | None = None,
+    on_entry: OnEntry | None = None,
+    clock: BudgetClock | None = None,
+) -> Result:
+    """Go on with the run in that directory; what a finished one came to. The keywords are those of `train`.
+
+    Raises RunDirectoryError if there is none, and what `train` raises.
+    """
+    clock = clock or BudgetClock()
     directory = RunDirectory(Path(folder).resolve()).require_plan()
     with directory.where_it_began():
         plan = read_plan(directory.plan_file)
-        return run(plan, directory, clock=clock or BudgetClock(), on_entry=on_entry)
+        with watching(plan, directory.folder, progress, on_entry) as show:
+            return run(plan, directory, clock=clock, on_entry=show)
 
 
 def read_result(directory: RunDirectory) -> Result:
@@ -273,42 +408,63 @@ def read_result(directory: RunDirectory) -> Result:
     )
 
 
-def write_report(directory: RunDirectory) -> Path:
-    """Write report.html and the TensorBoard events of a run, finished or not. Returns the report's path."""
+def write_report(run: RunDirectory | str | Path) -> Path:
+    """Write report.html and the TensorBoard events of a run, finished or not; returns the report's path.
+
+    Raises RunDirectoryError where there is no run, or writing is not allowed.
+    """
     from multistep.report.page import write_page
     from multistep.report.tensorboard import write_events
 
+    directory = run if isinstance(run, RunDirectory) else RunDirectory(Path(run)).require()
     with writing(directory.folder):
         write_events(directory)
         return write_page(directory)
 
 
-def evaluate(model: str | Path, data: str | DataSpec, *, text_column: str | None = None) -> dict[str, Any]:
-    """Score a model folder on data: every metric with its 95% interval, as plain values.
+def check(
+    plan: Plan | Mapping[str, Any] | str | Path, *, settings: Sequence[str] = (), over: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """A plan with its defaults, the folder that it would run in, and its cost as far as this machine's runs tell.
 
-    Of texts that come in splits, `split` says which was scored; `notes` tell of rows left out and columns guessed.
-    Raises PlanError or DataError for what cannot be read.
+    `settings` are like those of --set, "recipe.learning_rate=1e-3"; `over` values by their keys. No data are read and
+    nothing is trained. Raises PlanError for what is wrong with it, with the line.
     """
-    from multistep.core.evidence.metric import METRICS
-    from multistep.core.values.tasks import TASKS
-    from multistep.tasks import evaluate_model, scored_split
-    from multistep.tasks.folders import existing, task_of
-    from multistep.tasks.notes import hearing
-    from multistep.tasks.reach import Named, names_of_data, within_reach
+    from multistep.engine.planfile import read_with_origins
+    from multistep.report.check import check_plan
 
-    data = data if isinstance(data, DataSpec) else DataSpec(source=data, text_column=text_column)
-    folder = existing(str(model))
-    with within_reach([Named(folder, "model"), *names_of_data(data)]), hearing() as notes:
-        task = TASKS[task_of(folder)]
-        evaluation = evaluate_model(str(model), data)
-    metrics = {name: metric for name, metric in METRICS.items() if metric.applies(evaluation)}
-    scores = {
-        name: asdict(metric.interval(evaluation)) | {"unit": task.loss_unit if name == "loss" else metric.unit}
-        for name, metric in metrics.items()
-    }
-    split = scored_split(str(model), data)
-    found = {"model": str(model), "data": str(data), "split": split, "notes": notes}
-    return {**found, "examples": len(evaluation), "scores": scores}
+    if isinstance(plan, str | Path):
+        return check_plan(*read_with_origins(Path(plan), settings, over))
+    if isinstance(plan, Plan):
+        if settings or over:
+            raise PlanError("a plan is a value; make another with dataclasses.replace")
+        return check_plan(plan)
+    return check_plan(plan_from(plan, settings=settings, over=over))
+
+
+def export(run: str | Path, folder: str | Path) -> Path:
+    """Copy the model that a run ships to a folder of its own, whole or not at all; returns that folder.
+
+    `run` is a finished run's directory, or a `Result`'s `folder`. Raises PlanError where that ships no model, and
+    RunDirectoryError where something stands in the folder already.
+    """
+    from multistep.interface.using import export as export_model
+
+    return export_model(Path(run), Path(folder))
+
+
+def evaluate(
+    model: str | Path, data: Data, *, text_column: str | None = None, label_column: str | None = None
+) -> dict[str, Any]:
+    """Score a model folder, or what a run ships, on data: every metric with its 95% interval, as plain values.
+
+    `data` is what `train` takes as such: files, or objects in memory. Of texts in files that come in splits, `split`
+    says which was scored; `notes` tell of rows left out and columns guessed. Raises PlanError or DataError for what
+    cannot be read.
+    """
+    from multistep.interface.using import evaluate as score
+
+    return score(model, data, text_column=text_column, label_column=label_column)
 
 
 def simulate(
@@ -322,15 +478,16 @@ def simulate(
     return along_curves(simulated, seed=seed, noise=noise, machine=Machine(step_seconds=step_seconds)), note
 
 
-def predict(model: str | Path, inputs: Sequence[str | Path], *, tokens: int = 256) -> list[Prediction]:
-    """What a model folder says of each input: a text, a prompt, or the path of an image or audio file.
+def predict(model: str | Path, inputs: str | Path | Iterable[Any], *, tokens: int = 256) -> list[Prediction]:
+    """What a model folder, or what a run ships, says of each input; a single input gives a list of one.
 
-    `tokens` is the most that an answer to a prompt has. `predict_file` reads inputs from a table. Raises PlanError or
-    DataError for what cannot be read.
+    An input is a text, a prompt, the path of an image or audio file, a PIL image, an image as a uint8 array (height,
+    width[, 3]), or a sound as {"array": samples, "sampling_rate": hertz}. `tokens` is the most that an answer to a
+    prompt has. `predict_file` reads inputs from a table. Raises PlanError or DataError for what cannot be read.
     """
-    from multistep.tasks import predict as predict_inputs
+    from multistep.interface.using import predict as predict_inputs
 
-    return predict_inputs(str(model), [str(item) for item in inputs], tokens)
+    return predict_inputs(model, inputs, tokens=tokens)
 
 
 def predict_file(

@@ -21,6 +21,10 @@ class UserError(MultistepError, ValueError):
 
     exit_code = 2
 
+    def _render_traceback_(self, *_: object, **__: object) -> list[str]:
+        """What IPython shows: the message alone, as the command line does; a traceback would show our code."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 class PlanError(UserError):
     """A plan that cannot be run: unknown key, unit, optimizer, metric, or a contradiction."""

@@ -1,0 +1,64 @@
+"""A result in a few lines, for a terminal, and as a table, for a notebook."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from multistep.report.summary import Answer, answer
+from multistep.report.words import clean, with_interval
+
+# Colours are those of the page around it, so that it is read in a light and in a dark notebook.
+STYLE = (
+    "<style>.multistep{color:inherit;max-width:48em}"
+    ".multistep table{border-collapse:collapse;margin:.4em 0;background:none;color:inherit}"
+    ".multistep td,.multistep th{text-align:left;padding:.15em 1.2em .15em 0;border:0;background:none;color:inherit}"
+    ".multistep td:nth-child(2){font-variant-numeric:tabular-nums;white-space:nowrap}"
+    ".multistep .ships td{font-weight:600}.multistep small,.multistep th{opacity:.75;font-weight:400}</style>"
+)
+
+
+def in_lines(record: Mapping[str, Any], folder: Path) -> str:
+    """The score, what it stands beside, and where the model is."""
+    found = answer(record)
+    if found is None:
+        return f"Result: no score; {folder}"
+    lines = [f"  {name:<15}  {score}  {said}".rstrip() for name, score, _, said in _rows(record, found)]
+    return "\n".join([f"Result: {_metric(found)}", *lines, f"  {'model':<15}  {folder / str(record['model'])}"])
+
+
+def in_html(record: Mapping[str, Any], folder: Path) -> str:
+    """The same as a table, self-contained."""
+    found = answer(record)
+    if found is None:
+        return f"<p>Result: no score; {html.escape(str(folder))}</p>"
+    rows = "".join(
+        f"<tr{' class=ships' if ships else ''}><td>{name}</td><td>{html.escape(score)}</td><td>{html.escape(said)}</td>"
+        for name, score, ships, said in _rows(record, found)
+    )
+    sentences = " ".join([found.sentence, *([found.trained] if found.trained else [])])
+    where = html.escape(str(folder))
+    return (
+        f"{STYLE}<div class=multistep><table><tr><th>{html.escape(_metric(found))}</th>"
+        f"<th>95% interval in brackets</th><th></th></tr>{rows}</table>"
+        f"<div>{html.escape(clean(sentences))}</div>"
+        f"<small>{where}/{record['model']}, {where}/report.html</small></div>"
+    )
+
+
+def _metric(found: Answer) -> str:
+    return f"{found.metric.replace('_', ' ')} on the {found.split} split ({found.unit})"
+
+
+def _rows(record: Mapping[str, Any], found: Answer) -> list[tuple[str, str, bool, str]]:
+    """What was scored: its name, its score, whether it ships, and what is to be said of it."""
+    baseline = record.get("ships") == "baseline"
+    rows = [("network", with_interval(found.score), not baseline, "ships" if not baseline else "")]
+    if found.baseline is not None:
+        said = f"ships: {found.baseline_name}" if baseline else str(found.baseline_name)
+        rows.append(("baseline", with_interval(found.baseline), baseline, said))
+    if found.base is not None:
+        rows.append(("before training", with_interval(found.base), False, ""))
+    return rows

@@ -1,0 +1,169 @@
+"""Scoring and asking a finished model, with what Python users have in their hands."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from multistep.core.values.plan import DataSpec
+from multistep.errors import DataError, RunDirectoryError, UserError
+from multistep.interface.given import is_spec
+
+if TYPE_CHECKING:
+    from multistep.data.media import Kind
+    from multistep.interface.given import Data
+    from multistep.tasks.prediction import Prediction
+
+ENDINGS: Mapping[Kind, str] = {"image": ".png", "sound": ".wav", "text": ".txt"}
+
+
+def evaluate(
+    model: str | Path, data: Data, *, text_column: str | None = None, label_column: str | None = None
+) -> dict[str, Any]:
+    """`multistep.evaluate`, which has the documentation."""
+    from multistep.core.evidence.metric import METRICS
+    from multistep.core.values.tasks import TASKS
+    from multistep.tasks import evaluate_model, scored_split
+    from multistep.tasks.folders import existing, task_of
+    from multistep.tasks.notes import hearing
+    from multistep.tasks.reach import Named, names_of_data, within_reach
+
+    folder = existing(str(model))
+    with within_reach([Named(folder, "model")]):
+        task = TASKS[task_of(folder)]
+    kind: Kind = "image" if task.family == "images" else "sound" if task.family == "speech" else "text"
+    with _in_files(data, kind) as (spec, called), hearing() as notes:
+        given = {"text_column": text_column, "label_column": label_column}
+        columns: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+        spec = replace(spec, **columns)
+        with within_reach(() if called else names_of_data(spec)):
+            evaluation = evaluate_model(str(model), spec)
+    metrics = {name: metric for name, metric in METRICS.items() if metric.applies(evaluation)}
+    scores = {
+        name: asdict(metric.interval(evaluation)) | {"unit": task.loss_unit if name == "loss" else metric.unit}
+        for name, metric in metrics.items()
+    }
+    split = None if called else scored_split(str(model), spec)
+    found = {"model": str(model), "data": called or str(spec), "split": split, "notes": notes}
+    return {**found, "examples": len(evaluation), "scores": scores}
+
+
+@contextmanager
+def _in_files(data: Data, kind: Kind) -> Iterator[tuple[DataSpec, str]]:
+    """Data as a DataSpec, objects in a folder that is gone afterwards; and what messages call them, "" for files."""
+    if isinstance(data, DataSpec):
+        yield data, ""
+    elif isinstance(data, str | Path):
+        yield DataSpec(source=str(data)), ""
+    elif is_spec(data):
+        raise DataError(
+            "data: one set is scored at a time, and this mapping names several or their settings; give one of them, or "
+            "a DataSpec"
+        )
+    else:
+        from multistep.data.memory import keep
+
+        with tempfile.TemporaryDirectory(prefix="multistep-") as folder:
+            path = keep("data", data, kind).put(Path(folder))
+            with _called(str(path), "data"):
+                yield DataSpec(source=str(path)), "data"
+
+
+@contextmanager
+def _called(path: str, name: str) -> Iterator[None]:
+    """Errors and what is logged name the keyword instead of a file that nobody knows."""
+    logger = logging.getLogger("multistep")
+
+    def rename(record: logging.LogRecord) -> bool:
+        record.msg = str(record.msg).replace(path, name)
+        return True
+
+    logger.addFilter(rename)
+    try:
+        yield
+    except UserError as error:
+        raise type(error)(str(error).replace(path, name)) from error
+    finally:
+        logger.removeFilter(rename)
+
+
+# Predictions --------------------------------------------------------------------------------------
+
+
+def predict(model: str | Path, inputs: Any, *, tokens: int = 256) -> list[Prediction]:
+    """`multistep.predict`, which has the documentation."""
+    from multistep.tasks import predict as predict_inputs
+
+    values = _one_by_one(inputs)
+    if all(isinstance(value, str | Path) for value in values):
+        return predict_inputs(str(model), [str(value) for value in values], tokens)
+    with tempfile.TemporaryDirectory(prefix="multistep-") as folder:
+        paths = [_as_file(Path(folder), number, value) for number, value in enumerate(values)]
+        found = predict_inputs(str(model), paths, tokens)
+    return [replace(each, input=f"input {number}") for number, each in enumerate(found)]
+
+
+def _one_by_one(inputs: Any) -> list[Any]:
+    """The inputs as a list; a text, a path or an image by itself is one input."""
+    from multistep.data.media import is_array, is_of
+
+    if isinstance(inputs, str | Path):
+        return [inputs]
+    table = hasattr(inputs, "columns") or hasattr(inputs, "column_names")  # of pandas, polars, pyarrow, datasets
+    single = isinstance(inputs, Mapping) or is_of("PIL.Image", "Image", inputs)
+    if table or isinstance(inputs, bytes) or not (single or hasattr(inputs, "__iter__")):
+        hint = "; name the column that holds them: inputs['text']" if table else ""
+        raise DataError(f"inputs is a {type(inputs).__name__}; allowed: a text, a path, or a list of such{hint}")
+    if is_array(inputs):
+        one = len(inputs.shape) == 2 or (len(inputs.shape) == 3 and inputs.shape[2] in (1, 3))
+        return [inputs] if one else list(inputs)
+    if single:
+        return [inputs]
+    return list(inputs.to_pylist() if hasattr(inputs, "to_pylist") else inputs)
+
+
+def _as_file(folder: Path, number: int, value: Any) -> str:
+    """An image or a sound in memory as a file of its own."""
+    from multistep.data.media import in_bytes, media_of
+
+    kind = media_of(value, "image")
+    if kind is None:
+        raise DataError(
+            f"inputs: number {number} (from 0) is a {type(value).__name__}; allowed: texts, paths, images as PIL or "
+            "uint8 arrays, and sounds as {'array': ..., 'sampling_rate': ...}"
+        )
+    try:
+        held = in_bytes(value, kind)["bytes"]
+    except (TypeError, ValueError, KeyError, OSError, RuntimeError) as error:
+        raise DataError(f"inputs: number {number} (from 0) cannot be read ({error})") from None
+    path = folder / f"{number}{ENDINGS[kind]}"
+    path.write_bytes(held)
+    return str(path)
+
+
+# Export -------------------------------------------------------------------------------------------
+
+
+def export(run: Path, folder: Path) -> Path:
+    """`multistep.export`, which has the documentation."""
+    from multistep.engine.rundir import writing
+    from multistep.tasks.folders import existing
+
+    source = Path(existing(str(run)))
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise RunDirectoryError(f"{folder}: something is there already; name a new or empty folder")
+    beside = folder.with_name(f".{folder.name}.new")
+    with writing(folder):
+        shutil.rmtree(beside, ignore_errors=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copytree(source, beside)
+        if folder.exists():
+            folder.rmdir()
+        beside.replace(folder)
+    return folder
