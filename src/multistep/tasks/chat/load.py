@@ -13,6 +13,7 @@ from multistep.core.values.plan import DataSpec
 from multistep.data.form import Form
 from multistep.data.names import NO_TEST
 from multistep.data.peek import first_columns
+from multistep.data.shares import to_cut
 from multistep.data.splits import given_splits, held_out_table
 from multistep.data.table import Table
 from multistep.data.text import TABLES
@@ -102,7 +103,7 @@ def load_conversations(data: DataSpec) -> ChatSplits:
     given, said = read_given(data, read_conversations)
     splits = {name: given[name].items if name in given else () for name in ("train", "validation", "test")}
     origin = given["train"].origin
-    if missing := {1: ("validation", "test")}.get(len(given), () if "validation" in given else ("validation",)):
+    if missing := to_cut(data.shares, given, usual_share(splits["train"]), origin):
         splits |= cut_items(splits["train"], missing)
         sizes = ", ".join(f"{name} {len(splits[name]):,}" for name in ("train", *missing))
         said.append(f"{origin}: cut into {sizes} conversations")
@@ -119,12 +120,17 @@ def load_conversations(data: DataSpec) -> ChatSplits:
     return ChatSplits(**splits, notes=tuple(dict.fromkeys(said)), fingerprint=_fingerprint(splits))
 
 
-def cut_items(train: Sequence[K], wanted: Sequence[str]) -> dict[str, tuple[K, ...]]:
+def usual_share(train: Sequence[object]) -> float:
+    """The part of train that is cut for each split where the plan names none."""
+    return SHARE if len(train) >= ENOUGH else SMALL_SHARE
+
+
+def cut_items(train: Sequence[K], wanted: Mapping[str, float]) -> dict[str, tuple[K, ...]]:
     """Whole items in the order of their hash, equal ones together; in each split in the order of the source."""
     ordered = sorted((_hash(conversation.key()), i) for i, conversation in enumerate(train))
     groups = [[i for _, i in group] for _, group in groupby(ordered, key=lambda pair: pair[0])]
-    share = SHARE if len(train) >= ENOUGH else SMALL_SHARE
-    starts = [len(train) * (1 - share * (len(wanted) - k)) for k in range(len(wanted))]
+    shares = list(wanted.values())
+    starts = [len(train) * (1 - sum(shares[k:])) for k in range(len(shares))]
     names = ["train", *wanted]
     members: dict[str, list[int]] = {name: [] for name in names}
     before = 0

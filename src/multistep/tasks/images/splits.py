@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multistep.core.values.plan import DataSpec
+from multistep.data.shares import to_cut
 from multistep.data.splits import held_out_table
 from multistep.errors import DataError
 from multistep.tasks.images.decode import Form, Look, Pixels, decode_all, form_of, look_at_all
@@ -52,14 +53,14 @@ class ImageSplits:
 
 @dataclass(frozen=True)
 class Seen:
-    """A source whose headers were read: items by split, why some have none, and the form that suits the rest."""
+    """A source whose headers were read: items by split, why some are skipped, and the form that suits the rest."""
 
     origin: str
     parts: Mapping[str, Sequence[Item]]
-    unsplit: bool
     skipped: Mapping[str, dict[int, str]]
     form: Form
     notes: tuple[str, ...]
+    shares: Mapping[str, float]  # of train, by the plan
 
     @property
     def train_images(self) -> int:
@@ -76,7 +77,7 @@ def look_through(data: DataSpec) -> Seen:
     parts, said = read_items(data)
     looks, skipped = _look(parts)
     form, notes = form_of([look for look in looks["train"] if isinstance(look, Look)])
-    return Seen(str(data), parts, len(parts) == 1, skipped, form, (*said, *notes))
+    return Seen(str(data), parts, skipped, form, (*said, *notes), data.shares)
 
 
 def load_splits(seen: Seen, form: Form | None = None, classes: Sequence[str] = ()) -> ImageSplits:
@@ -96,9 +97,8 @@ def load_splits(seen: Seen, form: Form | None = None, classes: Sequence[str] = (
     names = _classes(origin, decoded, classes)
     sets = {name: _numbered(*part, names) for name, part in decoded.items()}
     hashes = {name: _hashes(each.images) for name, each in sets.items()}
-    wanted = ["validation"] if "validation" not in sets else []
-    wanted += ["test"] if seen.unsplit else []
-    if wanted:
+    usual = SHARE if len(sets["train"]) >= FEW else SMALL_SHARE
+    if wanted := to_cut(seen.shares, sets, min(usual, MOST_HELD_OUT / len(sets["train"])), origin):
         groups = [item.group for item in decoded["train"][0]]
         cut, said = _cut(origin, sets["train"], hashes["train"], wanted, groups)
         notes += said
@@ -209,17 +209,18 @@ def _hashes(images: Pixels) -> list[bytes]:
 
 
 def _cut(
-    origin: str, train: ImageSet, hashes: Sequence[bytes], wanted: Sequence[str], groups: Sequence[str | None]
+    origin: str, train: ImageSet, hashes: Sequence[bytes], wanted: Mapping[str, float], groups: Sequence[str | None]
 ) -> tuple[dict[str, list[int]], list[str]]:
     """The numbers of the training images that go into each split: by class, in the order of the images' hashes."""
-    share = SHARE if len(train) >= FEW else SMALL_SHARE
-    share = min(share, MOST_HELD_OUT / len(train))
     units = _units(hashes, groups)
     grouped = any(groups)
     # Room in each wanted split: for images of each class, or of groups for as many as are wanted in all.
     kinds = [0] * len(train) if grouped else train.labels.tolist()
     counts = Counter(kinds)
-    room = {name: {kind: _share_of(n, share, len(wanted), grouped) for kind, n in counts.items()} for name in wanted}
+    room = {
+        name: {kind: _share_of(n, share, len(wanted), grouped) for kind, n in counts.items()}
+        for name, share in wanted.items()
+    }
     members: dict[str, list[int]] = {"train": [], **{name: [] for name in wanted}}
     kept = Counter(train.labels.tolist())  # images of each class that train still has
     for unit in units:

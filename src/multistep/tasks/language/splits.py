@@ -11,6 +11,7 @@ import numpy as np
 
 from multistep.core.values.plan import DataSpec
 from multistep.data.names import NO_TEST
+from multistep.data.shares import to_cut
 from multistep.data.splits import given_splits
 from multistep.errors import DataError, PlanError
 from multistep.tasks.language.labels import Array, Column, Labels, classes_of, encode, find_labels, is_missing
@@ -64,7 +65,7 @@ def load_labelled(data: DataSpec) -> LabelledSplits:
     assert train.labels is not None, "rows are read with labels"
     # Of all that is to be cut: a kind or a separator that few rows show must not be lost with them.
     labels, guessed = find_labels(_column(train, train.names), data.labels)
-    rows, more = _completed(given, classes_of(labels, _column(train, train.names)))
+    rows, more = _completed(given, classes_of(labels, _column(train, train.names)), data.shares)
     notes += [*more, *(f"{train.origin}: {note}" for note in guessed)]
     parts = {name: _encoded(part, labels, train.names) for name, part in rows.items()}
     notes += _rare(labels, parts["train"], rows["train"])
@@ -100,7 +101,7 @@ def class_weights(labels: Labels, train: Examples) -> tuple[float, ...]:
 def read_splits(data: DataSpec) -> tuple[dict[str, Rows], list[str]]:
     """The rows of each split without regard to labels, and what is to be said; cut as `load_labelled` would."""
     given, notes = _given(data, labelled=False)
-    rows, more = _completed(given, _classes_told(given["train"], data))
+    rows, more = _completed(given, _classes_told(given["train"], data), data.shares)
     return rows, [*notes, *more]
 
 
@@ -139,9 +140,11 @@ def _given(data: DataSpec, *, labelled: bool) -> tuple[dict[str, Rows], list[str
     return given, notes
 
 
-def _completed(given: dict[str, Rows], classes: Sequence[Sequence[str]]) -> tuple[dict[str, Rows], list[str]]:
+def _completed(
+    given: dict[str, Rows], classes: Sequence[Sequence[str]], shares: Mapping[str, float]
+) -> tuple[dict[str, Rows], list[str]]:
     """All splits, those that are missing cut from train, whose rows are of these classes."""
-    rows, notes = _cut(given, classes)
+    rows, notes = _cut(given, classes, shares)
     if "test" not in rows:
         notes.append(NO_TEST)
     for name in ("validation", "test"):
@@ -169,15 +172,13 @@ def encoded_rows(rows: Rows, labels: Labels, names: tuple[str, ...] = ()) -> Exa
 # Cutting --------------------------------------------------------------------------------------------
 
 
-def _cut(given: dict[str, Rows], classes: Sequence[Sequence[str]]) -> tuple[dict[str, Rows], list[str]]:
+def _cut(
+    given: dict[str, Rows], classes: Sequence[Sequence[str]], shares: Mapping[str, float]
+) -> tuple[dict[str, Rows], list[str]]:
     """The splits with those that are missing cut from train."""
     train = given["train"]
-    share = SHARE if len(train) >= ENOUGH_ROWS else SMALL_SHARE
-    if len(given) == 1:
-        wanted = {"validation": share, "test": share}
-    elif "validation" not in given:
-        wanted = {"validation": share}
-    else:
+    usual = SHARE if len(train) >= ENOUGH_ROWS else SMALL_SHARE
+    if not (wanted := to_cut(shares, given, usual, train.origin)):
         return given, []
     members = _assigned(train, classes, wanted)
     parts = {name: train.take(rows) for name, rows in members.items()}

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from multistep.core.values.plan import DataSpec
 from multistep.data.names import NO_TEST
 from multistep.data.peek import first_columns
+from multistep.data.shares import to_cut
 from multistep.errors import DataError
-from multistep.tasks.chat.load import FORM, cut_items, duplicates, read_given
+from multistep.tasks.chat.load import FORM, cut_items, duplicates, read_given, usual_share
 from multistep.tasks.preference.pairs import CHOSEN, REJECTED, Pair, fingerprint_parts, read_pairs
 
 LEAST_TRAIN, LEAST_HELD_OUT = 4, 2
@@ -40,7 +41,7 @@ def load_pairs(data: DataSpec) -> PairSplits:
     given, said = read_given(data, read_pairs)
     splits = {name: given[name].items if name in given else () for name in ("train", "validation", "test")}
     origin = given["train"].origin
-    if missing := {1: ("validation", "test")}.get(len(given), () if "validation" in given else ("validation",)):
+    if missing := to_cut(data.shares, given, usual_share(splits["train"]), origin):
         splits |= cut_items(splits["train"], missing)
         sizes = ", ".join(f"{name} {len(splits[name]):,}" for name in ("train", *missing))
         said.append(f"{origin}: cut into {sizes} pairs, those of one prompt together")

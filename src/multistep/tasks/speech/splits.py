@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from multistep.core.values.plan import DataSpec
 from multistep.data.names import NO_TEST, SPLITS
+from multistep.data.shares import to_cut
 from multistep.data.splits import given_splits
 from multistep.errors import DataError
 from multistep.tasks.speech.files import FORM, Row, listing_of
@@ -44,7 +45,7 @@ def read_splits(data: DataSpec) -> Splits:
     found = {name: list(listings[name].rows) if name in listings else [] for name in SPLITS}
     notes = [*(note for listing in listings.values() for note in listing.notes), *said]
     origin = data.source or data.train
-    notes += _cut(found, str(origin))
+    notes += _cut(found, data.shares, str(origin))
     if not found["test"]:
         notes.append(NO_TEST)
     if not found["validation"]:
@@ -53,19 +54,19 @@ def read_splits(data: DataSpec) -> Splits:
     return Splits(train, validation, test, tuple(dict.fromkeys(notes)))
 
 
-def _cut(found: dict[str, list[Row]], origin: str) -> list[str]:
+def _cut(found: dict[str, list[Row]], shares: Mapping[str, float], origin: str) -> list[str]:
     """Take from train what is missing, in place; the notes say what and how."""
-    if found["validation"]:
-        return []
     train = found["train"]
-    wanted = ["validation"] if found["test"] else ["validation", "test"]
+    usual = SHARE if len(train) >= ENOUGH_ROWS else SMALL_SHARE
+    if not (wanted := to_cut(shares, [name for name in found if found[name]], usual, origin)):
+        return []
     speakers = _speakers(train)
-    by_speaker = len(speakers) >= ENOUGH_SPEAKERS and not set(speakers) & set(_speakers(found["test"]))
-    share = SHARE if len(train) >= ENOUGH_ROWS else SMALL_SHARE
+    apart = {speaker for name in ("validation", "test") for speaker in _speakers(found[name])}
+    by_speaker = len(speakers) >= ENOUGH_SPEAKERS and not set(speakers) & apart
     groups = speakers if by_speaker else _files(train)
     ordered = sorted(groups, key=_hash)
     chosen: dict[str, str] = {}
-    for name in wanted:
+    for name, share in wanted.items():
         size = 0
         while size < share * len(train) and len(chosen) < len(ordered) - 1:
             group = ordered[len(chosen)]

@@ -10,6 +10,7 @@ from itertools import groupby, pairwise
 
 from multistep.core.values.plan import DataSpec
 from multistep.data.names import NO_TEST
+from multistep.data.shares import to_cut
 from multistep.data.splits import given_splits
 from multistep.errors import DataError
 from multistep.tasks.text.files import FORM, documents_of
@@ -32,7 +33,9 @@ class TextSplits:
     fingerprint: str  # blake2b of all splits, hexadecimal
 
 
-def load_splits(source: str | Mapping[str, str], *, text_column: str | None = None) -> TextSplits:
+def load_splits(
+    source: str | Mapping[str, str], *, text_column: str | None = None, shares: Mapping[str, float] | None = None
+) -> TextSplits:
     """Read `source` (see `read_documents`) and cut whatever split is missing, the same way each time.
 
     Splits are taken as given from a mapping of names to sources, from a folder that holds files or folders
@@ -40,7 +43,7 @@ def load_splits(source: str | Mapping[str, str], *, text_column: str | None = No
     Hugging Face data set. With nothing but train, 90 : 5 : 5 of the characters are cut (80 : 10 : 10 of less
     than a million): a running text at line ends, the tail last; documents whole, ordered by their hash, equal
     ones together. A missing validation split is cut from train; a test split missing beside a validation split
-    stays missing. Paragraphs that stand in two splits are reported, not removed.
+    stays missing. `shares` of train go before these. Paragraphs that stand in two splits are reported, not removed.
     Raises DataError if train has under 200 characters or validation none.
     """
     data = DataSpec(source=source if isinstance(source, str) else None, text_column=text_column)
@@ -50,18 +53,12 @@ def load_splits(source: str | Mapping[str, str], *, text_column: str | None = No
     texts = {name: given[name].texts if name in given else () for name in ("train", "validation", "test")}
     contiguous = all(documents.contiguous for documents in given.values())
     origin = given["train"].origin
-    share = SHARE if sum(map(len, texts["train"])) >= ENOUGH_CHARACTERS else SMALL_SHARE
-    if len(given) == 1:
-        wanted = {"validation": share, "test": share}
-    elif "validation" not in given:
-        wanted = {"validation": share}
-    else:
-        wanted = {}
-    if wanted:
+    usual = SHARE if sum(map(len, texts["train"])) >= ENOUGH_CHARACTERS else SMALL_SHARE
+    if wanted := to_cut(shares or {}, given, usual, origin):
         cut = _cut_running_text if given["train"].contiguous else _cut_documents
         texts |= cut(texts["train"], wanted)
-        shares = ", ".join(f"{name} {sum(map(len, texts[name])):,}" for name in ("train", *wanted))
-        notes.append(f"{origin}: cut into {shares} characters")
+        sizes = ", ".join(f"{name} {sum(map(len, texts[name])):,}" for name in ("train", *wanted))
+        notes.append(f"{origin}: cut into {sizes} characters")
     if not texts["test"]:
         notes.append(NO_TEST)
     for name in ("validation", "test"):

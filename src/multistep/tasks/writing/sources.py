@@ -43,7 +43,7 @@ def read_splits(data: DataSpec, task: str = "text-generation") -> TextSplits | C
     else:
         named = {"train": data.train, "validation": data.validation, "test": data.test}
         source = {name: path for name, path in named.items() if path}
-    splits = load_splits(source, text_column=data.text_column)
+    splits = load_splits(source, text_column=data.text_column, shares=data.shares)
     if not splits.validation:
         raise DataError(f"{data}: the validation split is empty; give more text")
     return splits
