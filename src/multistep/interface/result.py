@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from multistep.core.evidence.metric import Interval
 from multistep.core.values.events import VerdictGiven
@@ -14,7 +14,7 @@ from multistep.errors import PlanError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from torch import nn
+    from torch import Tensor, nn
 
     from multistep.interface.given import Data
     from multistep.tasks.prediction import Prediction
@@ -54,14 +54,29 @@ class Result:
         """The run's report, a page for a browser."""
         return self.folder / "report.html"
 
-    def predict(self, inputs: str | Path | Iterable[Any], *, tokens: int = 256) -> list[Prediction]:
+    @overload
+    def predict(self, inputs: str | Path | Iterable[Any], *, tokens: int = 256) -> list[Prediction]: ...
+    @overload
+    def predict(self, inputs: Any, *, model: nn.Module) -> Tensor: ...
+    def predict(self, inputs: Any, *, tokens: int = 256, model: nn.Module | None = None) -> list[Prediction] | Tensor:
         """What the model that ships says of each input, as `multistep.predict`; a single input is a list of one.
 
-        Raises PlanError or DataError for what cannot be read, and for a model of your own, which is filled by `load`.
+        Of a module of your own `model` is one of the class that was trained: what comes back are its outputs with the
+        trained weights, a row an input (on the CPU). Raises PlanError or DataError for what cannot be read.
         """
+        if self._is_own():
+            if model is None:
+                raise PlanError(
+                    f"predict: the run in {self.folder} trained a module of your own, whose code is yours: give one of "
+                    "its class, predict(inputs, model=MyModule(...))"
+                )
+            from multistep.interface.modules import outputs
+
+            return outputs(model, self.model, inputs)
+        if model is not None:
+            raise PlanError(f"predict: the model is known, {self.model}; leave model= out")
         from multistep.interface.using import predict
 
-        self._require_task("predict", "result.load(model)(inputs) gives its outputs")
         return predict(self.folder, inputs, tokens=tokens)
 
     def evaluate(
@@ -69,11 +84,16 @@ class Result:
     ) -> dict[str, Any]:
         """The scores on other data of the model that ships, as `multistep.evaluate`.
 
-        Raises PlanError or DataError for what cannot be read, and for a model of your own, which is filled by `load`.
+        Raises PlanError or DataError for what cannot be read, and for a module of your own, whose outputs `predict`
+        gives.
         """
         from multistep.interface.using import evaluate
 
-        self._require_task("evaluate", "result.load(model) fills it with the trained weights, to be scored by you")
+        if self._is_own():
+            raise PlanError(
+                f"evaluate: the run in {self.folder} trained a module of your own; predict(inputs, model=...) gives "
+                "its outputs, to be scored by you"
+            )
         return evaluate(self.folder, data, text_column=text_column, label_column=label_column)
 
     def load(self, model: nn.Module) -> nn.Module:
@@ -94,13 +114,10 @@ class Result:
 
         return plot(self.folder, ax)
 
-    def _require_task(self, what: str, instead: str) -> None:
+    def _is_own(self) -> bool:
         from multistep.tasks.folders import existing, task_of
 
-        if task_of(existing(str(self.folder))) == OWN_MODEL:
-            raise PlanError(
-                f"{what}: the run in {self.folder} trained a module of your own, whose code is yours: {instead}"
-            )
+        return task_of(existing(str(self.folder))) == OWN_MODEL
 
     def __repr__(self) -> str:
         from multistep.interface.shown import in_lines

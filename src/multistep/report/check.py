@@ -15,6 +15,7 @@ from multistep.core.values.plan import DataSpec, Phase, Plan
 from multistep.core.values.tasks import BUILT_IN, OWN_MODEL, guarded_as, task_named
 from multistep.core.values.units import Amount, Unit, format_seconds
 from multistep.engine.costs import Cost, recall
+from multistep.engine.kept import PREFIX
 from multistep.engine.names import is_here, misspelt
 from multistep.engine.origins import Origins, Place
 from multistep.engine.plain import plain
@@ -94,7 +95,9 @@ def _require_sources(data: DataSpec, place: Place, origins: Origins) -> None:
     name = "guard.data" if "guard" in place else "data"
     for key in ("source", "train", "validation", "test"):
         source = getattr(data, key)
-        if source and source not in BUILT_IN and not is_here(source) and (wrong := misspelt(source, BUILT_IN)):
+        if not source or source.startswith(PREFIX) or source in BUILT_IN:
+            continue
+        if not is_here(source) and (wrong := misspelt(source, BUILT_IN)):
             raise PlanError(f"{origins.at((*place, key))}: {name}: {wrong}")
 
 
