@@ -17,7 +17,7 @@ from corpora import english
 from own_models import OWN, Own
 
 from multistep import api
-from multistep.api import OnEntry, Result
+from multistep.api import Result
 from multistep.core.evidence.metric import Evaluation
 from multistep.core.values.plan import DataSpec, Plan
 from multistep.engine.clock import BudgetClock
@@ -25,6 +25,7 @@ from multistep.engine.learner import Learner, Readiness
 from multistep.engine.planfile import plan_from
 from multistep.engine.rundir import RunDirectory
 from multistep.engine.simulate import FakeClock
+from multistep.interface.view import OnEntry
 from multistep.tasks import workshop_for
 from multistep.tasks.own.request import read_request
 from multistep.tasks.prediction import Prediction
