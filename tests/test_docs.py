@@ -33,7 +33,7 @@ def test_the_readmes_python_runs(tmp_path: Path) -> None:
     written(tmp_path)
     code = blocks("README.md", "python")[0]
     assert 'budget="10m"' in code
-    short = code.replace('budget="10m"', 'budget="8s"')
+    short = code.replace('budget="10m"', 'budget="15s"')
     done = subprocess.run([sys.executable, "-c", short], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert re.match(r"\d+\.\d+ Interval\(score=", done.stdout)

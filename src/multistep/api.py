@@ -271,8 +271,7 @@ def run(
         return _finished_before(plan, directory)
     from multistep.tasks.reach import names_of_plan, within_reach
 
-    names = [name for name in names_of_plan(plan) if name.kind == "model" or not kept] if workshop is None else ()
-    with within_reach(names, begun=directory.exists):
+    with within_reach(names_of_plan(plan) if workshop is None else (), begun=directory.exists):
         return _run(plan, directory, clock, on_entry, workshop, kept)
 
 

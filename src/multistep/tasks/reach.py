@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from multistep.core.values.plan import DataSpec, Plan
 from multistep.core.values.tasks import BUILT_IN, OWN_MODEL, TASKS
+from multistep.engine.kept import PREFIX
 from multistep.engine.names import is_here, may_be_hub_id, misspelt, nearest_here
 from multistep.errors import DataError, PlanError, UserError
 from multistep.tasks.hub import first_line, refused_by_hub
@@ -190,4 +191,5 @@ def names_of_plan(plan: Plan) -> Iterator[Named]:
 
 def names_of_data(data: DataSpec | None) -> Iterator[Named]:
     sources = (data.source, data.train, data.validation, data.test) if data else ()
-    yield from (Named(source, "data", BUILT_IN) for source in sources if source and not source.startswith(IN_MEMORY))
+    given = (source for source in sources if source and not source.startswith((IN_MEMORY, PREFIX)))
+    yield from (Named(source, "data", BUILT_IN) for source in given)
