@@ -132,10 +132,11 @@ def story(trial: Fields, form: Form, unit: str, names: Mapping[str, str]) -> lis
     if not trial["of"]:
         where = f"checkpoint {start}" if start else "the beginning"
         said.append(("It began at", _sentence(f"{where}{', ' if rate else ''}{rate}")))
-    if trial["verdict"] and (judged := verdict_of(trial, form, unit, names)):
-        said.append(("Verdict", judged))
-    elif trial["verdict"] and trial["why"]:
-        said.append(("Verdict", _sentence(trial["why"])))
+    if trial["verdict"]:
+        # What forgets cannot lead, however good it is: the verdict says so itself.
+        judged = "" if (trial.get("guard") or {}).get("forgets") else verdict_of(trial, form, unit, names)
+        if judged or trial["why"]:
+            said.append(("Verdict", judged or _sentence(trial["why"])))
     if trial["gain"]:
         control = names.get(str(trial["control"]), "its control")
         within = form.within(trial["gain"])
@@ -168,8 +169,6 @@ def verdict_of(trial: Fields, form: Form, unit: str, names: Mapping[str, str]) -
     size = form.gap(abs(gain)).lstrip("+") + unit
     side = "better" if gain >= 0 else "worse"
     what = "It led from then on" if trial["leads"] else "It was rejected"
-    if (trial.get("guard") or {}).get("forgets"):
-        what = "It cannot lead, since it forgets too much of what the phase was to keep"
     said = f"{what}. All that was measured makes it {size} {side} than {rival}, the best plain run so far."
     if found:
         measured = form.gap(float(found["score"]))
