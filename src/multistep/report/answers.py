@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from multistep.core.values.units import format_seconds
-from multistep.report.naming import Form
+from multistep.report.naming import Form, counted_word
 from multistep.report.summary import Answer
 from multistep.report.words import moves_ended_sentence, title
 
@@ -134,9 +134,13 @@ def _overfitting(record: Record, form: Form, unit: str) -> list[str]:
         )
         said.append(
             f"On validation the model {looks} on test (95% interval {form.within(optimism)}), {more}. "
-            f"Validation was looked at {record['looks_at_validation']:,} times, test once."
+            f"Validation was looked at {_times(record['looks_at_validation'])}, test once."
         )
     return [sentence for sentence in said if sentence]
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count:,} times"
 
 
 def _shown(record: Record) -> str | None:
@@ -209,10 +213,13 @@ def advice(record: Record, found: Answer | None, form: Form) -> list[str]:
         half = (found.score.high - found.score.low) / 2
         if half > 0.02:
             said.append(
-                f"With {found.score.n:,} examples the {found.split} score is known to {form.gap(half).lstrip('+')} "
-                "either way; four times as many halve that."
+                f"With {found.score.n:,} {counted_word(found.unit)} the {found.split} score is known to "
+                f"{form.gap(half).lstrip('+')} either way; four times as many halve that."
             )
-    return said
+    return said or [
+        "Nothing in this run asks for a change; more time or more examples are what is left to try. "
+        "How to use the model stands below."
+    ]
 
 
 def _proof(record: Record) -> list[str]:

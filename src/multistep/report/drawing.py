@@ -120,7 +120,7 @@ def spread(tops: Sequence[float], height: float) -> list[float]:
     placed: list[float] = []
     for top in tops:
         placed.append(max(min(max(top, 0.0), height), placed[-1] + LABEL_PIXELS if placed else 0.0))
-    limit = height
+    limit = height - LABEL_PIXELS / 2  # below it stand the numbers of the axis
     for index in range(len(placed) - 1, -1, -1):
         placed[index] = min(placed[index], limit)
         limit = placed[index] - LABEL_PIXELS

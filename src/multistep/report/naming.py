@@ -106,3 +106,8 @@ def width_of(score: Interval | None) -> float | None:
 
 def goal_word(goal: Goal | str | None) -> str:
     return {"minimize": "lower is better", "maximize": "higher is better"}.get(str(goal), "")
+
+
+def counted_word(unit: str | None) -> str:
+    """What a score's `n` counts: running text is scored in spans, and has no examples."""
+    return "spans of text" if unit and any(word in unit for word in ("per token", "per byte")) else "examples"

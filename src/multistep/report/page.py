@@ -24,7 +24,7 @@ from multistep.engine.shipping import BASELINE_USAGE
 from multistep.report.answers import questions
 from multistep.report.charts import MANY, charts_of
 from multistep.report.drawing import chart_html, data_of
-from multistep.report.naming import Form, form_of, goal_word, metric_title, rank, width_of
+from multistep.report.naming import Form, counted_word, form_of, goal_word, metric_title, rank, width_of
 from multistep.report.plot import AXIS_NAMES, Scale
 from multistep.report.state import stopped_words
 from multistep.report.summary import Answer, answer, describe
@@ -73,6 +73,7 @@ def write_page(directory: RunDirectory) -> Path:
         forms=forms,
         metric_title=metric_title(str(record["metric"])),
         goal=goal_word(record["goal"]),
+        counted=counted_word(record["unit"]),
         strip=_strip(found) if found else [],
         others=_others(record, found) if found else [],
         questions=questions(record, found, form, metric_of(history.phase.started).unit if forms else ""),

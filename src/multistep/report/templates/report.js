@@ -65,7 +65,7 @@ function place(plot, chart) { // labels stand where lines end, one below the oth
   for (const group of groups) {
     group.sort((a, b) => a[0] - b[0]);
     group.forEach((g, i) => { if (i) g[0] = Math.max(g[0], group[i - 1][0] + LABEL); });
-    for (let i = group.length - 1, limit = pixels; i >= 0; i--) { group[i][0] = Math.min(group[i][0], limit); limit = group[i][0] - LABEL; }
+    for (let i = group.length - 1, limit = pixels - LABEL / 2; i >= 0; i--) { group[i][0] = Math.min(group[i][0], limit); limit = group[i][0] - LABEL; }
     for (const [y, el] of group) el.style.top = y + "px";
   }
 }
