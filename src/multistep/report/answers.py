@@ -12,6 +12,7 @@ from multistep.report.summary import Answer
 from multistep.report.words import moves_ended_sentence, title
 
 Record = Mapping[str, Any]
+MOST_TOLD = 2  # trials that overfitted, one by one
 
 
 def questions(record: Record, found: Answer | None, form: Form, unit: str) -> list[tuple[str, list[str]]]:
@@ -202,8 +203,9 @@ def advice(record: Record, found: Answer | None, form: Form) -> list[str]:
         said.append("More time alone is not expected to help: the run gave back what it had no use for.")
     said += _proof(record)
     if not record["test"]:
+        where = "test=..." if record["task"] == "own-model" else "data.test"
         said.append(
-            "Keep some examples as a test split (data.test): without one the score comes from the split on which the "
+            f"Keep some examples as a test split ({where}): without one the score comes from the split on which the "
             "model was chosen, and flatters it."
         )
     optimism = record["validation_optimism"]

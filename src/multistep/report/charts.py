@@ -30,6 +30,7 @@ from multistep.report.plot import (
 from multistep.report.tracks import Place, Point, Stretch, Track, Tracks
 
 MANY = 60  # trials that are drawn in the background; of more, those that came closest to the chosen one
+FAR_OFF = 1.0  # times the height of the curves: what lies farther from them is named at the edge
 MARKED = 8  # looks, up to which each has a dot of its own
 Drawn = tuple[Place, float]
 
@@ -90,7 +91,7 @@ def _scores(
     dots += _full(history, tracks, names, numbers, metric.name, form)
     levels = _levels(history, numbers, metric.name)
     values += [value for line in lines if line.strong for _, value in line.points]
-    always = [level.value for level in levels] + [dot.value for dot in dots if dot.look == "mark"]
+    always = [dot.value for dot in dots if dot.look == "mark"]
     always += [v for pair in bounds[-1:] for v in pair]  # how far noise reaches is worth seeing
     parts = _parts(history, tracks, numbers)
     where = "" if len(numbers) == len(history.phases) else f" (phase {', '.join(str(n + 1) for n in sorted(numbers))})"
@@ -111,8 +112,18 @@ def _scores(
         parts,
         pixels=250 if training else 210,
         rising=metric.goal == "maximize",
-        limits=limits_of(values + [dot.value for dot in dots], rising=metric.goal == "maximize", always=always),
+        limits=_limits(values + [dot.value for dot in dots], always, levels, rising=metric.goal == "maximize"),
     )
+
+
+def _limits(
+    values: Sequence[float], always: Sequence[float], levels: Sequence[Level], *, rising: bool
+) -> tuple[float, float]:
+    """Limits of the curves, and of what they are compared with where that is not so far off as to flatten them."""
+    low, high = limits_of(values, rising=rising, always=always)
+    reach = FAR_OFF * (high - low)
+    near = [level.value for level in levels if low - reach <= level.value <= high + reach]
+    return limits_of([*values, *near], rising=rising, always=[*always, *near])
 
 
 def _finite(look: Evaluated, name: str) -> bool:

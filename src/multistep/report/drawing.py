@@ -32,15 +32,15 @@ def chart_html(chart: Chart, scale: Scale) -> str:
 
     drawn: list[str] = []
     marks = _value_marks(*limits, percent=chart.form.percent)
-    drawn += [f'<path class="grid" d="M0 {y(v):.0f}H{SIZE}"/>' for v, _ in marks]
-    if chart.zero and low < 0 < high:
-        drawn.append(f'<path class="zero" d="M0 {y(0):.0f}H{SIZE}"/>')
     for part in chart.parts:
         if part.fall is not None:
             left, right = SIZE * scale.x(part.fall), SIZE * scale.x(part.end)
             drawn.append(f'<rect class="fall" x="{left:.0f}" width="{right - left:.0f}" y="0" height="{SIZE}"/>')
         elif part.phase and part.begin.step:
             drawn.append(f'<path class="phase" d="M{SIZE * scale.x(part.begin):.0f} 0V{SIZE}"/>')
+    drawn += [f'<path class="grid" d="M0 {y(v):.0f}H{SIZE}"/>' for v, _ in marks]
+    if chart.zero and low < 0 < high:
+        drawn.append(f'<path class="zero" d="M0 {y(0):.0f}H{SIZE}"/>')
     for level in chart.levels:
         drawn.append(f'<path class="{level.look}" d="M0 {y(level.value):.0f}H{SIZE}"/>')
     for index, line in enumerate(chart.lines):
@@ -100,7 +100,9 @@ def _labels(chart: Chart, scale: Scale, y: ToHeight) -> list[str]:
         if line.label and line.points:
             place, value = line.points[-1]
             wanted.append((y(value), scale.x(place), line.label, line.look, f"l{index}"))
-    wanted += [(y(v.value), 1.0, f"{v.name} {chart.form.of(v.value)}", v.look, "") for v in chart.levels]
+    for level in chart.levels:
+        beyond = " ↑" if y(level.value) < 0 else " ↓" if y(level.value) > 1 else ""
+        wanted.append((y(level.value), 1.0, f"{level.name} {chart.form.of(level.value)}{beyond}", level.look, ""))
     for number, dot in enumerate(chart.dots):
         if dot.label:
             wanted.append((y(dot.value), scale.x(dot.place), dot.label, dot.look, f"d{number}"))
@@ -110,7 +112,7 @@ def _labels(chart: Chart, scale: Scale, y: ToHeight) -> list[str]:
         tops = spread([label[0] * chart.pixels for label in group], chart.pixels)
         for (_, x, text, look, key), top in zip(group, tops, strict=True):
             classes = f"end {look}{' in' if inside else ''}"
-            at = f"left:{100 * x:.1f}%;top:{100 * top / chart.pixels:.1f}%"
+            at = f"left:{100 * x if inside else 100:.1f}%;top:{100 * top / chart.pixels:.1f}%"
             out.append(f'<span class="{classes}" data-k="{key}" style="{at}">{html.escape(text)}</span>')
     return out
 

@@ -57,7 +57,7 @@ function place(plot, chart) { // labels stand where lines end, one below the oth
   for (const el of all(".end", plot)) {
     const key = el.dataset.k, item = key[0] === "l" ? chart.lines[key.slice(1)] : key[0] === "d" ? chart.dots[key.slice(1)] : null;
     const x = item ? share(item[axis].at(-1)) : 1;
-    if (item) el.style.left = 100 * x + "%";
+    if (item) el.style.left = (x < GUTTER ? 100 * x : 100) + "%";
     el.classList.toggle("in", x < GUTTER);
     const y = item ? height(chart, Array.isArray(item.y) ? item.y.at(-1) : item.y) * pixels : parseFloat(el.dataset.y ??= el.offsetTop);
     groups[x < GUTTER ? 1 : 0].push([Math.max(0, Math.min(pixels, y)), el]);

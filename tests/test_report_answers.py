@@ -1,0 +1,127 @@
+"""What the report says to a reader's questions, the tree of trials, and the limits of charts."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+from test_report import RecordedRun, Tags, finished, iterated, iterated_to_the_end, page_of
+from test_report import _journals_are_closed as _journals_are_closed  # its fixture
+
+from multistep.core.evidence.stability import Stability
+from multistep.core.values.events import PhaseFinished, StabilityRead, TrialEnded
+from multistep.core.values.history import fold
+from multistep.core.values.recipe import Segment
+from multistep.engine.journal import read_entries
+from multistep.engine.rundir import RunDirectory
+from multistep.report.answers import questions
+from multistep.report.charts import charts_of
+from multistep.report.naming import Form, form_of
+from multistep.report.summary import answer, summary
+from multistep.report.tracks import tracks_of
+from multistep.report.tree import tree_of
+
+LOSS = Form(percent=False, decimals=4)
+
+
+def said(folder: Path) -> dict[str, str]:
+    record = summary(RunDirectory(folder))
+    return {question: " ".join(told) for question, told in questions(record, answer(record), LOSS, "nats per token")}
+
+
+def test_a_run_that_diverged_is_told_what_to_lower(tmp_path: Path) -> None:
+    run = RecordedRun(tmp_path)
+    run.phase(0)
+    run.trial("0.trunk", "trunk", None, "the phase's recipe")
+    run.window("0.trunk", (Segment(40, "constant", 0.02),), look=False, loss=math.nan)
+    why = "the loss is not finite"
+    run.add(StabilityRead("0.trunk", 40, Stability.DIVERGED, 0.0, high=0.0, tolerance=0.006, reason=why))
+    run.add(TrialEnded("0.trunk"))
+    run.add(PhaseFinished(0, None, "diverged"))
+    assert "it was 0.02; try 0.0067" in said(tmp_path)["What should I do next?"]
+    text = Tags(page_of(run.directory)).text
+    assert "The run failed: phase 1 of 1 (plain) diverged" in text
+    assert "Nothing was scored in full yet" not in text
+
+
+def test_what_was_tried_is_counted_and_overfitting_answered_yes(tmp_path: Path) -> None:
+    iterated_to_the_end(tmp_path)
+    found = said(tmp_path)
+    assert found["Is it better than a trivial model?"].startswith("Yes.")
+    changes = found["Did any change to the recipe help?"]
+    assert changes.startswith("Yes. The model comes from 0.round-1.dropout-up")
+    assert "0.0700 nats per token better than the plain run, which is proven." in changes
+    assert "5 changes were tried: 3 were rejected, 1 led when judged (1 proven), 1 diverged." in changes
+    assert found["Did it overfit?"].startswith("Yes: 0.trunk was left for overfitting")
+    assert "26% of the steps led to the model" in found["Where did the time go?"]
+    assert "More training examples" in found["What should I do next?"]
+
+
+def test_without_a_test_split_the_score_is_said_to_flatter(tmp_path: Path) -> None:
+    finished(tmp_path, test=False)
+    assert "Keep some examples as a test split (data.test)" in said(tmp_path)["What should I do next?"]
+
+
+def test_a_gain_that_is_not_proven_is_told_how_many_examples_would_prove_it(tmp_path: Path) -> None:
+    run = RecordedRun(tmp_path)
+    run.phase(0)
+    run.trunk()
+    run.control(iterating=True)
+    run.sibling("0.round-1.dropout-up", 1.6, move="dropout-up")
+    run.judge("0.round-1.dropout-up", 0.05, 4.9)  # 0.049 are asked of it
+    record = summary(run.directory)
+    trial = next(t for t in record["phases"][0]["trials"] if t["id"] == record["winner"])
+    trial["proven"], trial["demanded"]["improvement"] = False, 0.1  # twice as much: four times the examples
+    record["state"] = "finished"
+    told = dict(questions(record, answer(record), LOSS, "nats per token"))["What should I do next?"]
+    assert any("takes about 220 validation examples" in each and "there are 54." in each for each in told)
+
+
+def test_the_tree_hangs_each_trial_below_the_one_it_forked_from(tmp_path: Path) -> None:
+    run = iterated(tmp_path)
+    record = summary(run.directory)
+    (root,) = tree_of(record["phases"][0]["trials"], record["winner"], ["0.trunk"], LOSS, "nats per token")
+    assert (root.trial["id"], root.word) == ("0.trunk", "on the way")
+    below = {node.trial["id"]: node for node in (*root.children, *root.more)}
+    assert below["0.round-1.rate-up"].word == "diverged"
+    winner = below["0.round-1.dropout-up"]
+    assert (winner.word, winner.chosen) == ("chosen, proven", True)
+    assert [node.trial["id"] for node in winner.children] == [
+        "0.round-2.control",
+        "0.round-2.dropout-up",
+        "0.average-1",
+    ]
+    # The bar reaches from -1.5 times the best to the best; -0.35 lies beyond it.
+    assert below["0.round-1.optimizer-adamw"].bar is not None
+    assert below["0.round-1.optimizer-adamw"].bar["beyond"] is True
+    assert winner.bar is not None
+    assert winner.bar["zero"] < winner.bar["asked"] < winner.bar["left"] < winner.bar["at"]
+
+
+def test_a_baseline_far_off_does_not_flatten_the_curves(tmp_path: Path) -> None:
+    finished(tmp_path / "far", baseline=40.0)
+    finished(tmp_path / "near", names=("one", "two"))
+    for name, within in (("far", False), ("near", True)):
+        entries = list(read_entries(tmp_path / name / "journal.jsonl"))
+        history = fold(entries)
+        loss = charts_of(history, tracks_of(entries, history), {})[0]
+        (level,) = loss.levels
+        assert (loss.limits[0] <= level.value <= loss.limits[1]) is within
+        assert sum(line.look == "train" for line in loss.lines) == len(history.phases)  # a line breaks between phases
+    assert "baseline 40.0000 ↑" in page_of(RunDirectory(tmp_path / "far"))
+
+
+@pytest.mark.parametrize(
+    ("metric", "width", "score", "gap"),
+    [
+        ("accuracy", None, "84.1%", "+3.1 points"),
+        ("accuracy", 0.001, "84.13%", "+3.14 points"),
+        ("wer", None, "84.1%", "+3.1 points"),
+        ("loss", None, "0.8413", "+0.0314"),
+        ("perplexity", None, "0.84", "+0.03"),
+    ],
+)
+def test_scores_are_written_as_people_write_them(metric: str, width: float | None, score: str, gap: str) -> None:
+    form = form_of(metric, width=width)
+    assert (form.of(0.8413), form.gap(0.0314)) == (score, gap)
