@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 
@@ -125,3 +126,13 @@ def test_a_baseline_far_off_does_not_flatten_the_curves(tmp_path: Path) -> None:
 def test_scores_are_written_as_people_write_them(metric: str, width: float | None, score: str, gap: str) -> None:
     form = form_of(metric, width=width)
     assert (form.of(0.8413), form.gap(0.0314)) == (score, gap)
+
+
+def test_what_the_run_understood_stands_in_the_page(tmp_path: Path) -> None:
+    directory = finished(tmp_path)
+    content = json.loads(directory.resolved.read_text(encoding="utf-8"))
+    content["understood"] = [{"name": "classes", "value": "2: ham 4,825, <b>垃圾</b> 747", "detail": "column 'label'"}]
+    directory.resolved.write_text(json.dumps(content), encoding="utf-8")
+    text = Tags(page_of(directory)).text
+    assert "What the run understood classes2: ham 4,825, <b>垃圾</b> 747column 'label'" in text
+    assert "Notes on the data 12 documents are duplicates" in text

@@ -37,6 +37,8 @@ def _trivial(record: Record, found: Answer | None) -> list[str]:
         return ["That is not known: no trivial model was scored beside it."]
     gain = record["baseline"][found.split].get("gain")
     behind = "No." if gain and float(gain["high"]) < 0 else "Not as it is: it is behind, though within noise."
+    if gain and float(gain["improvement"]) == 0:
+        behind = "No: it is as good, and costs more."
     ahead = "Perhaps: it is ahead, but within noise."
     short = {"beats": "Yes.", "unproven": ahead, "loses": behind, "unknown": "That cannot be told here."}
     said = (
@@ -54,8 +56,8 @@ def _trained(record: Record, found: Answer | None, form: Form, unit: str) -> lis
         return [found.trained]
     by, within = float(gain["improvement"]), form.within(gain)
     short = "Yes" if float(gain["low"]) > 0 else "No" if float(gain["high"]) < 0 else "That is within noise"
-    side = "better" if by > 0 else "worse"
-    return [f"{short}: training made it {_size(form, by)}{unit} {side} ({found.split} split, 95% interval {within})."]
+    made = f"made it {_size(form, by)}{unit} {'better' if by > 0 else 'worse'}" if by else "left it as good as it was"
+    return [f"{short}: training {made} ({found.split} split, 95% interval {within})."]
 
 
 def _size(form: Form, value: float) -> str:
@@ -188,12 +190,14 @@ def advice(record: Record, found: Answer | None, form: Form) -> list[str]:
     said = []
     shown = _shown(record)
     if found and found.standing == "loses":
+        pretrained = "" if record["base"] else " start it from a pretrained model (--model),"
         said.append(
-            "Give the network more time (--budget), start it from a pretrained model (--model), or bring more "
-            "examples: as it is, the baseline is the better or the cheaper choice."
+            f"Give the network more time (--budget),{pretrained} or bring more examples: as it is, the baseline is the "
+            "better or the cheaper choice."
         )
     elif record["overfitting"]:
-        said.append("More training examples or a pretrained model will do more than more time: the run overfitted.")
+        bring = "More training examples" + ("" if record["base"] else " or a pretrained model")
+        said.append(f"{bring} will do more than more time: the run overfitted.")
     elif shown == "improving" and record["stopped"] in ("budget", "length"):
         said.append(
             "A longer budget is likely to help: validation was still improving when "

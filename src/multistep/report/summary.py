@@ -112,6 +112,7 @@ def _by(metric: Metric, gain: Mapping[str, Any]) -> tuple[str, str]:
 def _compared(metric: Metric, gain: Mapping[str, float], baseline: str, split: str) -> tuple[Standing, str]:
     """By the paired difference on the same examples, with its 95% interval."""
     by, interval = _by(metric, gain)
+    baseline = baseline.removeprefix("the ")
     other = baseline.removesuffix(" baseline")
     if gain["low"] > 0:
         return "beats", f"The network beats the {baseline} by {by} {interval}."
@@ -124,6 +125,11 @@ def _compared(metric: Metric, gain: Mapping[str, float], baseline: str, split: s
         return "loses", (
             f"The network LOSES to the {baseline} by {by} {interval}: "
             f"the {other} model is the better choice at this budget."
+        )
+    if gain["improvement"] == 0:
+        return "loses", (
+            f"The network is as good as the {baseline}, and no better {interval}: "
+            f"the {other} model is the cheaper choice at this budget."
         )
     return "loses", (
         f"The network does NOT beat the {baseline} (behind by {by} {interval}, within noise): "
