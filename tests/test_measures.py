@@ -13,7 +13,7 @@ import pytest
 
 from multistep.core.evidence.compare import compare
 from multistep.core.evidence.function_metric import FunctionMetric
-from multistep.core.evidence.metric import METRICS, Evaluation, Metric, metric_named, scores_of, standard_error
+from multistep.core.evidence.metric import METRICS, Evaluation, Metric, margin, metric_named, scores_of, standard_error
 from multistep.core.values.recipe import Recipe, Segment
 from multistep.core.values.units import Amount, Unit, parse_amount
 from multistep.errors import PlanError
@@ -37,7 +37,7 @@ def test_amounts_are_read_and_written_back(text: str, value: float, unit: Unit) 
     assert parse_amount(str(amount)) == amount
 
 
-@pytest.mark.parametrize("text", ["", "10", "m", "10 parsecs", "0 steps", "-5m", "3 m epochs"])
+@pytest.mark.parametrize("text", ["", "m", "10 parsecs", "0 steps", "-5m", "3 m epochs"])
 def test_amounts_that_mean_nothing_are_refused(text: str) -> None:
     with pytest.raises(PlanError, match="allowed: '90s'"):
         parse_amount(text)
@@ -114,8 +114,33 @@ def test_equal_checkpoints_are_not_told_apart() -> None:
 
 def test_one_block_proves_nothing() -> None:
     interval = metric_named("loss").interval(table([2.0]))
-    assert interval.low == -math.inf
-    assert interval.high == math.inf
+    assert (interval.low, interval.high) == (0.0, math.inf)
+
+
+def test_no_end_of_an_interval_is_a_score_that_cannot_be() -> None:
+    """Error rates and losses have none below 0, perplexities none below 1; and hold the truth as often."""
+    generator = np.random.default_rng(0)
+    held = {"new": 0, "student": 0}
+    wer, loss = metric_named("wer"), metric_named("loss")
+    for _ in range(400):
+        errors = generator.poisson(0.3 * generator.gamma(0.5, 2, 20)).astype(float)
+        found = rows(errors=errors, words=np.full(20, 10.0))
+        interval, half = wer.interval(found), margin(wer.influence(found))
+        assert 0 <= interval.low <= interval.score <= interval.high
+        held["new"] += interval.low <= 0.03 <= interval.high
+        held["student"] += interval.score - half <= 0.03 <= interval.score + half
+    assert held["new"] / 400 > 0.94 > held["student"] / 400
+    none = wer.interval(rows(errors=np.zeros(50), words=np.full(50, 10.0)))
+    assert (none.score, none.low) == (0.0, 0.0)
+    assert 0.05 < none.high < 0.1, "no error in 50 utterances does not exclude that one in 20 fails"
+    steep = rows(loss=[0.01, 0.02, 9.0, 0.01], count=np.ones(4), bytes=np.full(4, 4.0))
+    assert 0 < loss.interval(steep).low < loss.interval(steep).score
+    assert metric_named("perplexity").interval(steep).low > 1
+    assert math.log(metric_named("perplexity").interval(steep).high) == pytest.approx(loss.interval(steep).high)
+    far = rows(loss=generator.normal(5, 0.5, 500), count=np.ones(500))
+    assert loss.interval(far).low == pytest.approx(loss.score(far) - margin(loss.influence(far)), abs=1e-3)
+    density = rows(loss=[-3.0, 1.0, 2.0, 0.5], count=np.ones(4))  # a user's loss, which may be negative
+    assert loss.interval(density).low < 0
 
 
 def rows(**columns: npt.ArrayLike) -> Evaluation:

@@ -44,6 +44,21 @@ def wilson(score: float, influence: Floats, bounds: tuple[float, float]) -> tupl
     return max(low + (centre - half_width) * shrunk, low), min(low + (centre + half_width) * shrunk, bounds[1])
 
 
+def above_zero(score: float, influence: Floats, *, counted: bool) -> tuple[float, float]:
+    """The interval of a mean of numbers of which none is negative: never below 0, as wide as Student's where that is
+    far from 0.
+
+    The variance is taken to grow with the mean, as that of counts does, and the mean is sought that the score lies
+    just within its own interval of (Wilson's way, for Poisson counts; Sahai and Khurshid, 1993). `counted`: where not
+    one error was counted, as many blocks were seen without one as there are, and the interval says what that excludes.
+    """
+    student = student_quantile(len(influence), CONFIDENCE)
+    if not score > 0:
+        return 0.0, student**2 / len(influence) if counted else 0.0
+    half = 2 * math.asinh(student * standard_error(influence) / score / 2)
+    return score * math.exp(-half), score * math.exp(half)
+
+
 def student_quantile(blocks: int, confidence: float = CONFIDENCE) -> float:
     """Half the width of a two-sided interval over blocks, in standard errors."""
     from scipy.special import stdtrit

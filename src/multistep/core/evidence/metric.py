@@ -19,9 +19,9 @@ import numpy as np
 import numpy.typing as npt
 
 from multistep.core.evidence import statistics
+from multistep.core.evidence.intervals import above_zero, wilson
 from multistep.core.evidence.intervals import margin as margin
 from multistep.core.evidence.intervals import standard_error as standard_error
-from multistep.core.evidence.intervals import wilson
 from multistep.errors import PlanError, nearest
 
 Floats = npt.NDArray[np.float64]
@@ -94,7 +94,8 @@ class Metric(ABC):
 
     The change that nobody would wait for is the larger of `relative_tolerance` (a share of the score) and
     `absolute_tolerance` (in the metric's unit): what stability and forecasts are held against when the plan
-    names no tolerance. `bounds` are the worst and best that a score can be, where there are such.
+    names no tolerance. `bounds` are the worst and best that a score can be, where there are such. `from_zero`: it is
+    made of numbers of which none is negative, "counts" if they are such; so nor is any end of its interval.
     """
 
     name: str
@@ -104,6 +105,7 @@ class Metric(ABC):
     absolute_tolerance: float = field(default=1e-9, kw_only=True)
     bounds: tuple[float, float] | None = field(default=None, kw_only=True)
     exponential: bool = field(default=False, kw_only=True)
+    from_zero: Literal["counts", "amounts"] | None = field(default=None, kw_only=True)
 
     @abstractmethod
     def applies(self, evaluation: Evaluation) -> bool:
@@ -136,7 +138,15 @@ class Metric(ABC):
         low, high = score - half_width, score + half_width
         if self.bounds and math.isfinite(half_width):
             low, high = wilson(score, influence, self.bounds)
+        elif self.from_zero and math.isfinite(half_width) and self.is_from_zero(evaluation):
+            low, high = above_zero(score, influence, counted=self.from_zero == "counts")
+        elif self.from_zero and self.is_from_zero(evaluation):
+            low = 0.0  # nothing is known but that
         return Interval(score, low, high, len(evaluation), len(influence))
+
+    def is_from_zero(self, evaluation: Evaluation) -> bool:
+        """Whether none of the numbers of this evaluation is negative, as `from_zero` promises."""
+        return True
 
     def tolerance(self, score: float) -> float:
         """The change of score that is too small to wait for, in the metric's unit; > 0."""
@@ -169,6 +179,16 @@ class Ratio(Metric):
         ratio = above.sum() / below.sum()
         slope = self._transform(ratio) if self.exponential else 1.0
         return np.asarray(slope * (above - ratio * below) / below.mean(), dtype=np.float64)
+
+    def is_from_zero(self, evaluation: Evaluation) -> bool:
+        """False for a loss that a user's own code made, such as a density's, and that is negative somewhere."""
+        return bool(np.all(evaluation.columns[self.numerator] >= 0))
+
+    def interval(self, evaluation: Evaluation) -> Interval:
+        if not self.exponential:
+            return super().interval(evaluation)
+        found = replace(self, exponential=False).interval(evaluation)
+        return replace(found, **{end: self._transform(getattr(found, end)) for end in ("score", "low", "high")})
 
     def _transform(self, ratio: float) -> float:
         if not self.exponential:
@@ -223,9 +243,11 @@ def _share(
 _PAIR = ("label", "prediction")
 _CLASSES, _NUMBERS = statistics.has_classes, statistics.has_numbers
 _ALL: tuple[Metric, ...] = (
-    Ratio("loss", "minimize", "nats per token", "loss", "count"),
-    Ratio("perplexity", "minimize", "per token", "loss", "count", beside=("bytes",), exponential=True),
-    Ratio("bits_per_byte", "minimize", "bits per byte", "loss", "bytes", scale=1 / math.log(2)),
+    Ratio("loss", "minimize", "nats per token", "loss", "count", from_zero="amounts"),
+    Ratio(
+        "perplexity", "minimize", "per token", "loss", "count", beside=("bytes",), exponential=True, from_zero="amounts"
+    ),
+    Ratio("bits_per_byte", "minimize", "bits per byte", "loss", "bytes", scale=1 / math.log(2), from_zero="amounts"),
     Statistic(
         "calibrated_loss",
         "minimize",
@@ -233,6 +255,7 @@ _ALL: tuple[Metric, ...] = (
         (*_PAIR, "loss", "count"),
         statistics.calibrated_loss,
         _CLASSES,
+        from_zero="amounts",
     ),
     _share("accuracy", "of examples", _PAIR, statistics.accuracy, _CLASSES),
     _share("top5_accuracy", "of examples", ("in_top5",), statistics.top5_accuracy),
@@ -245,16 +268,32 @@ _ALL: tuple[Metric, ...] = (
     _share("roc_auc", "of pairs", ("label", "score"), statistics.roc_auc, statistics.has_two_classes),
     _share("pearson", "correlation", _PAIR, statistics.pearson, _NUMBERS, low=-1.0),
     _share("spearman", "rank correlation", _PAIR, statistics.spearman, _NUMBERS, low=-1.0),
-    Statistic("mean_squared_error", "minimize", "squared units", _PAIR, statistics.mean_squared_error, _NUMBERS),
+    Statistic(
+        "mean_squared_error",
+        "minimize",
+        "squared units",
+        _PAIR,
+        statistics.mean_squared_error,
+        _NUMBERS,
+        from_zero="amounts",
+    ),
     _share("exact_match", "of answers", ("exact",), statistics.mean_column("exact")),
     _share("token_f1", "F1", ("token_f1",), statistics.mean_column("token_f1")),
     _share("rouge_l", "F-measure", ("rouge_l",), statistics.mean_column("rouge_l")),
     _share("answer_accuracy", "of answers", ("right_answer",), statistics.mean_column("right_answer")),
     _share("preference_accuracy", "of pairs", ("margin",), statistics.preference_accuracy),
     Ratio("margin", "maximize", "nats", "margin", "count", absolute_tolerance=MARGIN_TOLERANCE),
-    Ratio("wer", "minimize", "errors per word", "errors", "words", absolute_tolerance=SHARE_TOLERANCE),
     Ratio(
-        "cer", "minimize", "errors per character", "character_errors", "characters", absolute_tolerance=SHARE_TOLERANCE
+        "wer", "minimize", "errors per word", "errors", "words", absolute_tolerance=SHARE_TOLERANCE, from_zero="counts"
+    ),
+    Ratio(
+        "cer",
+        "minimize",
+        "errors per character",
+        "character_errors",
+        "characters",
+        absolute_tolerance=SHARE_TOLERANCE,
+        from_zero="counts",
     ),
 )
 METRICS: Mapping[str, Metric] = {metric.name: metric for metric in _ALL}
