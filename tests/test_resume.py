@@ -7,6 +7,7 @@ import json
 import math
 import os
 import re
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -321,6 +322,49 @@ def test_a_file_that_is_called_a_journal_and_is_none_is_not_cut(tmp_path: Path) 
         assert (tmp_path / "journal.jsonl").read_text(encoding="utf-8") == text
 
 
+def test_a_run_whose_record_is_lost_says_what_is_missing_and_what_can_be_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each file of an interrupted run, gone, emptied or damaged: one message, and nothing else is touched."""
+    killed = tmp_path / "killed"
+    with pytest.raises(Killed):
+        go(SHORT, killed, Fragile(POWER, FakeClock(), 3))
+    monkeypatch.setattr("multistep.tasks.workshop_for", lambda _: SimulatedWorkshop(POWER, FakeClock()))
+    for file, content, said in (
+        (
+            "resolved.json",
+            None,
+            r"resolved.json: missing; it says with which data.*--out DIR; `multistep show .*` tells",
+        ),
+        ("resolved.json", "", r"resolved.json: damaged, not JSON.*Put it back from a copy, or begin anew"),
+        ("resolved.json", "{}", "resolved.json: damaged, not what a run writes"),
+        ("journal.jsonl", None, "journal.jsonl: missing, though the rest of a run is there"),
+        ("journal.jsonl", "", "journal.jsonl: empty, though .*checkpoints is not; .*Put it back from a copy"),
+        ("plan.yaml", None, "plan.yaml: no such file; go on with the `multistep train` command"),
+        ("plan.yaml", "", "plan.yaml: a plan is a mapping"),
+    ):
+        folder = tmp_path / f"{file}-{content}"
+        shutil.copytree(killed, folder)
+        (folder / file).unlink()
+        if content is not None:
+            (folder / file).write_text(content)
+        before = contents(folder)
+        for _ in range(2):
+            with pytest.raises((RunDirectoryError, PlanError), match=said):
+                api.resume(folder)
+            assert contents(folder) == before
+        if file == "resolved.json":
+            assert summary(RunDirectory(folder))["steps"] > 0
+            assert api.write_report(RunDirectory(folder)).exists()
+    finished = tmp_path / "finished"
+    go(SHORT, finished)
+    (finished / "resolved.json").write_text("{")
+    assert api.resume(finished).record["steps"] == 50
+    (finished / "result.json").write_text("{")
+    with pytest.raises(RunDirectoryError, match=r"result.json: damaged.*delete it, and `multistep resume"):
+        api.resume(finished)
+
+
 def test_a_plan_that_lies_in_the_run_folder_is_kept_byte_by_byte(tmp_path: Path) -> None:
     folder = tmp_path / "exp"
     folder.mkdir()
@@ -352,6 +396,7 @@ def test_a_failed_start_leaves_an_empty_folder_of_the_user_there(tmp_path: Path)
 def test_a_run_killed_before_its_first_line_is_resumed_by_its_plan(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("multistep.tasks.reach.names_of_plan", lambda _: ())  # simulated data are nowhere
     """While a task's libraries are imported, for seconds, nothing is journaled yet."""
     folder = tmp_path / "run"
 

@@ -271,7 +271,8 @@ def run(
         return _finished_before(plan, directory)
     from multistep.tasks.reach import names_of_plan, within_reach
 
-    with within_reach(names_of_plan(plan) if workshop is None else (), begun=directory.exists):
+    begun = directory.exists or directory.resolved.exists()
+    with within_reach(names_of_plan(plan) if workshop is None else (), begun=begun):
         return _run(plan, directory, clock, on_entry, workshop, kept)
 
 
@@ -392,7 +393,13 @@ def read_result(directory: RunDirectory) -> Result:
     from multistep.core.values.history import fold
     from multistep.engine.journal import read_entries
 
-    record = json.loads(directory.result.read_text(encoding="utf-8"))
+    try:
+        record = json.loads(directory.result.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise RunDirectoryError(
+            f"{directory.result}: damaged, not JSON ({error}); delete it, and `multistep resume {directory.folder}` "
+            "writes it anew from the journal"
+        ) from error
     history = fold(read_entries(directory.journal))
     return Result(
         metric=record["metric"],

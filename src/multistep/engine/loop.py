@@ -104,6 +104,7 @@ class Run:
 
     def _begin(self) -> Iterator[Entry]:
         plan = plan_hash(self._plan)
+        self._directory.require_record(len(self.history.phases))
         if not self._resuming or self.history.plan is None:
             yield self._append(RunStarted(plan))
         elif self.history.plan != plan:

@@ -140,6 +140,12 @@ class RunDirectory:
             self.folder.mkdir(parents=True, exist_ok=True)
             if not self.exists:
                 found = frozenset(path.name for path in self.folder.iterdir())
+                if {"resolved.json", "checkpoints", "evaluations"} <= found:
+                    raise RunDirectoryError(
+                        f"{self.journal}: missing, though the rest of a run is there; it is the only record of what "
+                        "the run did, so it cannot go on. Put it back from a copy, or begin anew with --out DIR"
+                        + (f"; {self.model} holds the model that came out" if self.model.is_dir() else "")
+                    )
                 if strangers := sorted(found - set(FREE_NAMES)):
                     raise RunDirectoryError(
                         f"{self.folder}: not empty and no run directory (it holds '{strangers[0]}'); name a new "
@@ -163,8 +169,37 @@ class RunDirectory:
                     f"{self.plan_file}: not the plan that is to be run, and it is not overwritten; name another folder "
                     "with --out DIR"
                 )
-            if not self.resolved.exists():
+            if not self.resolved.exists() and not self.journal.stat().st_size:
                 self.write_resolved(plan, {}, [])
+
+    def require_record(self, phases: int) -> None:
+        """Raises RunDirectoryError, with what can still be done, where the record of a run that began is lost.
+
+        `phases` is how many the journal tells of.
+        """
+        if not phases and not self.journal.stat().st_size and any(self.checkpoints.iterdir()):
+            raise RunDirectoryError(
+                f"{self.journal}: empty, though {self.checkpoints} is not; it is the only record of what the run did, "
+                f"so it cannot go on. Put it back from a copy, or begin anew with --out DIR; {self._still_there()}"
+            )
+        if len(self.resolved_phases()) < phases:
+            wrong = "says nothing of the phases that began" if self.resolved.exists() else "missing"
+            raise self._unresolved(wrong)
+
+    def _unresolved(self, wrong: str) -> RunDirectoryError:
+        return RunDirectoryError(
+            f"{self.resolved}: {wrong}; it says with which data, settings and working folder the run began, without "
+            f"which it cannot go on. Put it back from a copy, or begin anew with --out DIR; {self._still_there()}"
+        )
+
+    def _still_there(self) -> str:
+        """What is left of a run whose record is damaged."""
+        left = [f"`multistep show {self.folder}` tells what was done"] if self.journal.stat().st_size else []
+        if self.model.is_dir():
+            left.append(f"{self.model} holds the model that came out")
+        elif any(self.checkpoints.glob("*/*.safetensors")):
+            left.append(f"the weights so far are in {self.checkpoints}")
+        return "; ".join(left) or "nothing else is left of it"
 
     def _is_of(self, plan: Plan) -> bool:
         try:
@@ -223,7 +258,9 @@ class RunDirectory:
     @contextmanager
     def where_it_began(self) -> Iterator[None]:
         """The working folder in which the run was started, since its plan's paths are relative to that."""
-        folder = Path(str(self.read_resolved().get("folder", "."))) if self.resolved.exists() else Path()
+        folder = Path()
+        with contextlib.suppress(FileNotFoundError, RunDirectoryError):  # what is wrong is said where it is needed
+            folder = Path(str(self.read_resolved().get("folder", ".")))
         with contextlib.chdir(folder if folder.is_dir() else Path()):
             yield
 
@@ -278,7 +315,13 @@ class RunDirectory:
             raise RunDirectoryError(f"{path}: the evaluation's table is missing or damaged") from error
 
     def read_resolved(self) -> dict[str, Any]:
-        content: dict[str, Any] = json.loads(self.resolved.read_text(encoding="utf-8"))
+        """What resolved.json holds. Raises RunDirectoryError where it is damaged, FileNotFoundError where it is not."""
+        try:
+            content = json.loads(self.resolved.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise self._unresolved(f"damaged, not JSON ({error})") from error
+        if not isinstance(content, dict) or not isinstance(content.get("phases"), list):
+            raise self._unresolved("damaged, not what a run writes")
         return content
 
     def resolved_phases(self) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from multistep.core.values.plan import DataSpec, Plan
 from multistep.engine.rundir import RunDirectory
+from multistep.errors import RunDirectoryError
 
 MOST_FILES = 10_000  # of a folder; asking about more takes longer than the notice is worth
 
@@ -48,7 +49,11 @@ def _mark(source: str, run: Path) -> list[int]:
 def changed_sources(plan: Plan, run: RunDirectory) -> list[str]:
     """The sources that are there and are not what they were when the run read them."""
     found: dict[str, None] = {}
-    for index, phase in enumerate(run.resolved_phases()[: plan.phase_count]):
+    try:
+        phases = run.resolved_phases()[: plan.phase_count]
+    except RunDirectoryError:
+        return []  # nobody knows
+    for index, phase in enumerate(phases):
         before = phase.get("files", {})
         now = marks_of_phase(plan, index, run.folder)
         found |= dict.fromkeys(source for source in now if source in before and list(now[source]) != before[source])

@@ -21,6 +21,7 @@ from multistep.engine.journal import read_entries
 from multistep.engine.plain import to_json
 from multistep.engine.rundir import RunDirectory, write_atomically
 from multistep.engine.shipping import BASELINE_USAGE
+from multistep.errors import RunDirectoryError
 from multistep.report.answers import questions
 from multistep.report.charts import MANY, charts_of
 from multistep.report.drawing import chart_html, data_of
@@ -240,8 +241,9 @@ def _load_lines(directory: RunDirectory, record: Mapping[str, Any]) -> str:
 
 
 def _resolved(directory: RunDirectory) -> dict[str, Any]:
-    """The resolved plan as text and the versions as pairs; empty where the run died before both."""
-    if not directory.resolved.exists():
+    """The resolved plan as text and the versions as pairs; empty where the run died before, or they are damaged."""
+    try:
+        content = directory.read_resolved()
+    except (FileNotFoundError, RunDirectoryError):
         return {}
-    content = directory.read_resolved()
     return {"text": to_json(content, indent=2), "versions": content.get("versions", {})}

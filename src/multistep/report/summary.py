@@ -22,6 +22,7 @@ from multistep.engine.guarded import guard_of
 from multistep.engine.journal import read_entries
 from multistep.engine.result import shared_findings, sibling_control, trial_entry
 from multistep.engine.rundir import RunDirectory, goes_on_by
+from multistep.errors import RunDirectoryError
 from multistep.report.naming import form_of, metric_title
 from multistep.report.state import has_failed, state_of, where_it_stands
 from multistep.report.words import (
@@ -350,7 +351,7 @@ def _resolved_plan(directory: RunDirectory) -> dict[str, Any]:
     """The plan as resolved.json holds it; empty for a run that was killed before the file was written."""
     try:
         plan = directory.read_resolved()["plan"]
-    except (FileNotFoundError, KeyError, json.JSONDecodeError):
+    except (FileNotFoundError, KeyError, RunDirectoryError):
         return {}
     return plan if isinstance(plan, dict) else {}
 

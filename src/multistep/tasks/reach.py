@@ -71,18 +71,19 @@ def within_reach(names: Iterable[Named], *, begun: bool = False) -> Iterator[Non
     """
     wanted = [named for named in dict.fromkeys(names) if not is_here(named.name) and named.name not in named.known]
     asked = [named for named in wanted if (may_be_hub_id(named.name) if begun else require_here(named))]
-    if not asked:
+    if not asked or (begun and why_offline()):
         yield
         return
     if not why_offline():
         answers = _ask(asked)
         for named, error in answers.items():
-            if error is not None and (why := refused_by_hub(error, named.kind)):
+            if not begun and error is not None and (why := refused_by_hub(error, named.kind)):
                 raise named.error(f"{named.kind} '{named.name}': not on this machine, and {why}.{_hint(named)}")
         failed = {named: first_line(error) for named, error in answers.items() if error is not None}
         if failed:
             reason = f"the hub cannot be asked ({next(iter(failed.values()))})"
-            _require_cached(asked, reason)
+            if not begun:
+                _require_cached(asked, reason)
             say([f"{reason}; what its cache holds of {', '.join(n.name for n in asked)} is used"])
             with _offline(reason):
                 yield

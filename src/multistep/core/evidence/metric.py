@@ -188,7 +188,8 @@ class Ratio(Metric):
         if not self.exponential:
             return super().interval(evaluation)
         found = replace(self, exponential=False).interval(evaluation)
-        return replace(found, **{end: self._transform(getattr(found, end)) for end in ("score", "low", "high")})
+        low, high = self._transform(found.low), self._transform(found.high)
+        return replace(found, score=self._transform(found.score), low=low, high=high)
 
     def _transform(self, ratio: float) -> float:
         if not self.exponential:
