@@ -24,6 +24,7 @@ from multistep.core.values.history import History, fold
 from multistep.core.values.plan import Plan
 from multistep.engine.checkpoints import Checkpoints, publish, whole
 from multistep.engine.clock import BudgetClock
+from multistep.engine.costs import remember_start, start_seconds
 from multistep.engine.journal import read_entries
 from multistep.engine.learner import Learner, Readiness
 from multistep.engine.planfile import to_yaml
@@ -266,6 +267,22 @@ def test_a_budget_that_is_spent_before_it_begins_is_refused_and_leaves_nothing(t
             clock=BudgetClock(clock.now),
             workshop=SimulatedWorkshop(POWER, clock),
         )
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_budget_that_no_run_of_the_task_can_keep_is_refused_before_anything_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr("multistep.tasks.workshop_for", lambda _: pytest.fail("something was loaded"))
+    wanted = plan(budget="3s")
+    with pytest.raises(PlanError, match=r"budget is 3s; .* take 4s on this machine.*give it at least 7s"):
+        api.train(wanted, out=tmp_path / "run")
+    for seconds in (30.0, 20.0, 40.0):  # what was measured counts, the fastest of it, and that it may go faster still
+        remember_start("text-generation", seconds)
+    assert start_seconds("text-generation") == 12.0
+    with pytest.raises(PlanError, match=r"budget is 10s; .* take 14s on this machine.*give it at least 29s"):
+        api.train(plan(budget="10s"), out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 

@@ -20,7 +20,7 @@ from multistep.core.values.plan import DataSpec, ModelSpec, Phase, Plan, Ship
 from multistep.core.values.tasks import OWN_MODEL
 from multistep.core.values.units import Amount
 from multistep.engine.clock import BudgetClock
-from multistep.engine.costs import cost_of, remember
+from multistep.engine.costs import cost_of, remember, require_time_to_start
 from multistep.engine.journal import Journal
 from multistep.engine.kept import require_kept, spoken
 from multistep.engine.learner import Interrupted, Workshop
@@ -272,6 +272,8 @@ def run(
     from multistep.tasks.reach import names_of_plan, within_reach
 
     begun = directory.exists or directory.resolved.exists()
+    if not begun and not clock.injected and workshop is None:
+        require_time_to_start(plan)
     with within_reach(names_of_plan(plan) if workshop is None else (), begun=begun):
         return _run(plan, directory, clock, on_entry, workshop, kept)
 

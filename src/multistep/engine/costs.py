@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from multistep.core.choice.allowance import CLOSING_SECONDS
 from multistep.core.values.history import History
+from multistep.core.values.plan import Plan
+from multistep.core.values.units import Unit
 from multistep.engine.rundir import write_atomically
+from multistep.errors import PlanError
 
 KEPT = 50
+STARTS_KEPT = 5  # of each task; the shortest counts, since the others may have had a busy machine
+FASTER = 0.6  # of that; a machine that was busy each time must not refuse for good what it could do now
+LEAST_START = 1.0  # seconds that loading the libraries takes anywhere
 
 
 @dataclass(frozen=True)
@@ -64,6 +73,40 @@ def recall() -> list[Cost]:
         return []
 
 
-def _path() -> Path:
+def remember_start(task: str, seconds: float) -> None:
+    """Add to this machine's record what starting a run of a task took: libraries, data and model."""
+    known = _starts()
+    known[task] = [*known.get(task, []), round(seconds, 2)][-STARTS_KEPT:]
+    path = _path("starts")
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, json.dumps(known))
+
+
+def start_seconds(task: str) -> float:
+    """What starting a run of a task takes on this machine at least, as far as its last runs tell."""
+    return max(LEAST_START, FASTER * min(_starts().get(task) or [0.0]))
+
+
+def require_time_to_start(plan: Plan) -> None:
+    """Raises PlanError, before anything is loaded, for a budget in which no run of the task can start and finish."""
+    budget = plan.budget
+    needed = start_seconds(plan.task) + CLOSING_SECONDS
+    if budget is not None and budget.unit is Unit.SECONDS and budget.value < needed:
+        raise PlanError(
+            f"budget is {budget}; starting and finishing a run of {plan.task} take {needed:.0f}s on this machine, and "
+            f"training and evaluations come on top: give it at least {math.ceil(2 * needed)}s, or a number of steps"
+        )
+
+
+def _starts() -> dict[str, list[float]]:
+    try:
+        found = json.loads(_path("starts").read_text(encoding="utf-8"))
+        return {str(task): [float(s) for s in seconds] for task, seconds in found.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}
+
+
+def _path(name: str = "costs") -> Path:
     base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(base) / "multistep" / "costs.json"
+    return Path(base) / "multistep" / f"{name}.json"

@@ -35,6 +35,7 @@ from multistep.core.values.units import Unit
 from multistep.engine.card import model_card
 from multistep.engine.checkpoints import publish
 from multistep.engine.clock import BudgetClock, Heartbeat, seconds_lost
+from multistep.engine.costs import remember_start
 from multistep.engine.journal import Journal
 from multistep.engine.judged import guard_of, metric_name
 from multistep.engine.kept import located, with_notes
@@ -230,7 +231,10 @@ class Run:
         budget = self._plan.budget
         if budget is None or budget.unit is not Unit.SECONDS or self.history.phases:
             return
-        needed = self.history.seconds + self._clock.pending() + CLOSING_SECONDS
+        started = self.history.seconds + self._clock.pending()
+        if not self._clock.injected:
+            remember_start(self._plan.task, started)
+        needed = started + CLOSING_SECONDS
         if budget.value < needed:
             raise PlanError(
                 f"budget is {budget}; starting and finishing alone take {needed:.0f}s here, and one evaluation comes "
