@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import math
 import re
 import struct
 import zipfile
@@ -24,6 +25,8 @@ IMAGES = ("x", "images", "image", "data", "pixels", "inputs")
 LABELS = ("y", "labels", "label", "targets", "target")
 _IDX = re.compile(r"(?P<split>.*?)[-_.]?(?P<what>images|labels)[-_.]idx[13]-ubyte(\.gz)?$", re.IGNORECASE)
 _IDX_SPLITS = {**NAMES, "t10k": "test"}
+_PIXEL = re.compile(r"(?:pixel|pix|px|p|x|v|f)?[ ._-]?\d+(?:x\d+)?", re.IGNORECASE)
+_LONGEST_HEADER = 2**22  # bytes: of 512 x 512 pixels
 Pixels: TypeAlias = NDArray[np.uint8]
 Labelled = tuple[Pixels, list[str]]
 
@@ -65,7 +68,7 @@ def npz_parts(path: Path) -> Parts:
     names = arrays.get("label_names", arrays.get("class_names"))
     found = {}
     for split, pair in whole.items():
-        pixels = _pixels(f"{path}[{pair['images']}]", arrays[pair["images"]])
+        pixels = pixels_of(f"{path}[{pair['images']}]", arrays[pair["images"]])
         labels = _labels(f"{path}[{pair['labels']}]", arrays[pair["labels"]], names)
         if len(pixels) != len(labels):
             raise DataError(
@@ -78,12 +81,53 @@ def npz_parts(path: Path) -> Parts:
     return {split: _table(f"{path}[{split}]" if split else str(path), *held, *notes) for split, held in found.items()}
 
 
+def pixel_table(path: Path) -> Table | None:
+    """The columns `image` and `label` of a .csv with a column for each pixel, as of MNIST; None for any other.
+
+    The pixels are k x k, or k x k x 3 with the channels of a pixel side by side. A file without a header has the label
+    first; one without a column beside the pixels has no `label`. Raises DataError for what are no pixels.
+    """
+    import pyarrow
+    from pyarrow import csv
+
+    with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
+        first = [
+            name.strip().strip('"') for name in file.readline(_LONGEST_HEADER).decode("utf-8-sig", "replace").split(",")
+        ]
+    if len(first) < 64:
+        return None
+    headless = all(name.isdigit() for name in first) and first != [str(i) for i in range(len(first))]
+    pixels = [i for i, name in enumerate(first) if _PIXEL.fullmatch(name)] if not headless else range(1, len(first))
+    others = [i for i in range(len(first)) if i not in set(pixels)]
+    channels = next((c for c in (1, 3) if math.isqrt(len(pixels) // c) ** 2 * c == len(pixels)), None)
+    if channels is None or len(pixels) < 64 or len(others) > 2:
+        return None
+    label = 0 if headless else next((i for i in others if first[i].lower() in LABELS), others[0] if others else None)
+    try:
+        read = csv.ReadOptions(autogenerate_column_names=headless)
+        held = csv.read_csv(path, read_options=read)
+        values = np.stack([held.column(i).to_numpy() for i in pixels], 1)
+    except (OSError, ValueError, pyarrow.ArrowException) as error:
+        raise DataError(f"{path}: a table of pixels that cannot be read ({error})") from None
+    side = math.isqrt(len(pixels) // channels)
+    shape = (side, side) if channels == 1 else (side, side, 3)
+    images = pixels_of(f"{path}: its pixels", values.reshape(-1, *shape))
+    said = f"{path}: each row is an image of {side} x {side} pixels{'' if channels == 1 else ' in colour'}"
+    unit = 1 if headless else 2
+    places = [f"{path}:{i + unit}" for i in range(len(images))]
+    columns: dict[str, Sequence[object]] = {"image": list(images)}
+    if label is not None:
+        columns["label"] = held.column(label).to_pylist()
+        said += "" if headless else f", its label in '{first[label]}'"
+    return of_columns(str(path), columns, places, notes=(said,))
+
+
 def _table(where: str, pixels: Pixels, labels: list[str], *notes: str) -> Table:
     places = [f"{where} #{i}" for i in range(len(labels))]
     return of_columns(where, {"image": list(pixels), "label": labels}, places, notes=notes)
 
 
-def _pixels(where: str, array: NDArray[Any]) -> Pixels:
+def pixels_of(where: str, array: NDArray[Any]) -> Pixels:
     """(N, H, W) or (N, H, W, C) bytes. Channels may come first; floats may be 0 to 1."""
     if array.ndim == 4 and array.shape[1] in (1, 3) and array.shape[3] not in (1, 3):
         array = array.transpose(0, 2, 3, 1)

@@ -6,6 +6,7 @@ import functools
 from pathlib import Path
 from typing import Any
 
+from multistep.data.arrow import said_of_columns, texts_of
 from multistep.data.table import Table
 from multistep.errors import DataError
 
@@ -26,16 +27,11 @@ def read_parquet(path: Path) -> Table:
     except (OSError, pyarrow.ArrowException) as error:
         raise DataError(f"{path}: not a parquet file that can be read ({error})") from None
     values = functools.cache(lambda name: read([name])[name].to_pylist())
-    return Table(str(path), _texts_of(schema), range(1, rows + 1), "row", values)
+    names, roles = said_of_columns(schema)
+    return Table(str(path), texts_of(schema), range(1, rows + 1), "row", values, names, roles=roles)
 
 
 def of_parquet(path: Path, part: Any, before: int) -> Table:
     """The table of a pyarrow.Table that holds some rows of a file, with so many before them."""
     values = functools.cache(lambda name: part[name].to_pylist())
-    return Table(str(path), _texts_of(part.schema), range(before + 1, before + 1 + part.num_rows), "row", values)
-
-
-def _texts_of(schema: Any) -> dict[str, bool]:
-    from pyarrow import types
-
-    return {field.name: types.is_string(field.type) or types.is_large_string(field.type) for field in schema}
+    return Table(str(path), texts_of(part.schema), range(before + 1, before + 1 + part.num_rows), "row", values)

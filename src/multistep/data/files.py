@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from multistep.data.arrow import read_arrow
 from multistep.data.columnar import read_parquet
 from multistep.data.dialect import Reading
 from multistep.data.objects import json_lines, read_objects
@@ -32,6 +33,8 @@ def _read(path: Path, reading: Reading) -> Table:
     kind = kind_of(path)
     if kind == ".parquet":
         return read_parquet(existing_file(path))
+    if kind in (".arrow", ".feather"):
+        return read_arrow(existing_file(path))
     if kind == ".xlsx":
         return read_sheet(existing_file(path))
     text, notes = read_said(path, reading.encoding)

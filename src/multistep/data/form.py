@@ -10,7 +10,7 @@ from typing import TypeAlias
 from multistep.core.values.plan import DataSpec
 from multistep.data.names import COLUMNS, begins_with_split, splits_among
 from multistep.data.table import Table
-from multistep.data.text import TABLES
+from multistep.data.text import TABLES, kind_of
 
 Parts: TypeAlias = Mapping[str, Table]  # a source by the splits that it names; all under "" where it names none
 
@@ -19,24 +19,36 @@ Parts: TypeAlias = Mapping[str, Table]  # a source by the splits that it names; 
 class Form:
     """Which sources hold rows for a task.
 
-    `what` the rows are, and what is `allowed`, for messages. `tables` are the kinds of files that are tables; of a
-    folder without splits `folder` reads everything, by default all files of the first of its `kinds` that it holds.
-    `read_file` reads a file that is no table; `made` are sources by name that no file holds. `describes` says that a
-    table lists the files beside it; `loose` that a split's name may go on, as in train-clean-100; `tree` that
-    folders inside folders are read, so that one called test may be no split.
+    `what` the rows are, and what is `allowed`, for messages. `tables` are the kinds of files that are tables, and
+    `items` the endings of those that are a row each, or belong to a layout of its own. Of a folder without splits
+    `folder` reads everything, by default all files of the first of its `kinds` that it holds. `read_file` reads what
+    is no table, `own_table` a table in a form that the task alone knows (None: it is in no such form); `made` are
+    sources by name that no file holds. `describes` says that a table lists the files beside it; `loose` that a split's
+    name may go on, as in train-clean-100; `tree` that folders inside folders are read, so that one called test may be
+    no split.
     """
 
     what: str
     allowed: str
     tables: tuple[str, ...] = TABLES
     kinds: tuple[str, ...] = TABLES
+    items: tuple[str, ...] = ()
     made: Mapping[str, Callable[[], Parts]] = field(default_factory=dict)
     read_file: Callable[[Path, DataSpec], Parts | None] = lambda *_: None
+    own_table: Callable[[Path, DataSpec], Parts | None] = lambda *_: None
     folder: Callable[[Path, DataSpec, Form], Parts] | None = None
     describes: bool = False
     loose: bool = False
     tree: bool = False
     split_columns: tuple[str, ...] = COLUMNS
+
+    def takes(self, path: Path) -> bool:
+        """Whether a file may hold data, by its name."""
+        return self.lists(path) or path.name.lower().endswith(self.items)
+
+    def lists(self, path: Path) -> bool:
+        """Whether a file may hold many rows, by its name."""
+        return kind_of(path) in (*self.tables, *self.kinds)
 
     def splits_among(self, names: Iterable[str]) -> dict[str, str]:
         """Which of these names are of splits, and of which."""

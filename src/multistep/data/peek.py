@@ -8,18 +8,21 @@ from pathlib import Path
 
 from multistep.core.values.plan import DataSpec
 from multistep.data.dialect import Reading
-from multistep.data.folders import split_paths, visible
+from multistep.data.folders import split_paths
 from multistep.data.form import Form
 from multistep.data.objects import table_in
+from multistep.data.opening import opened
 from multistep.data.pieces import read_pieces
-from multistep.data.sets import is_saved_set, named_tables
+from multistep.data.sets import is_hub_folder, is_saved_set, named_tables
 from multistep.data.text import TABLES, kind_of, read_said
+from multistep.data.walk import visible
 
 
 def first_columns(data: DataSpec, form: Form) -> tuple[str, ...]:
     """The columns of the table that data are; none where they are no table, or cannot be read."""
     source = data.source or data.train or data.test or data.validation or ""
     try:
+        source, _ = opened(source, form)
         files, _ = split_paths(source, form)
         paths = files.get("train") or next(iter(files.values()), [source])
         return _columns_of(paths[0], data, form)
@@ -28,8 +31,9 @@ def first_columns(data: DataSpec, form: Form) -> tuple[str, ...]:
 
 
 def _columns_of(source: str, data: DataSpec, form: Form) -> tuple[str, ...]:
+    source, _ = opened(source, form)
     path = Path(source).expanduser()
-    if path.is_dir() and not is_saved_set(path):
+    if path.is_dir() and not is_saved_set(path) and not is_hub_folder(path):
         files = [p for p in visible(path) if p.is_file()]
         kind = next((kind for kind in (".txt", *form.kinds) if any(kind_of(p) == kind for p in files)), None)
         chosen = [p for p in files if kind_of(p) == kind and kind in form.tables]

@@ -51,7 +51,7 @@ def read_pieces(source: str, rows: int, reading: Reading = Reading()) -> Iterato
         raise DataError(f"{path}: not a table; allowed: {', '.join(ALLOWED)}, or - for standard input")
     if kind == ".parquet":
         yield from _of_parquet(path, rows)
-    elif kind in (".xlsx", ".json"):
+    elif kind in (".xlsx", ".json", ".arrow", ".feather"):
         yield from _of_table(read_table(path, reading), rows)
     else:
         try:

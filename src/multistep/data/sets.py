@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,15 @@ _FILES = (*TABLES, ".txt", ".md", ".json", ".npz", ".jpg", ".jpeg", ".png", ".wa
 def named_tables(source: str) -> dict[str, Table] | None:
     """The splits of a Hugging Face data set under its own names; None if `source` is no such data set.
 
-    A folder made by `save_to_disk`, or a hub id: "name", "owner/name" or "owner/name:configuration". Images and
-    sounds stay as they are stored, {"bytes": ..., "path": ...}. Raises DataError for what the library cannot read.
+    A folder made by `save_to_disk`, one that was cloned from the hub, or a hub id: "name", "owner/name"; a folder or
+    an id may be followed by ":configuration". Images and sounds stay as they are stored, {"bytes": ..., "path": ...}.
+    Raises DataError for what the library cannot read.
     """
     path = Path(source).expanduser()
+    name, _, configuration = source.rpartition(":") if ":" in source else (source, "", "")
+    cloned = is_hub_folder(folder := Path(name).expanduser()) and not (configuration and path.exists())
     saved = is_saved_set(path)
-    if not saved and (path.exists() or not _may_be_hub_id(path, source)):
+    if not saved and not cloned and (path.exists() or not _may_be_hub_id(path, source)):
         return None
     import datasets
 
@@ -30,11 +34,13 @@ def named_tables(source: str) -> dict[str, Table] | None:
         if saved:
             found = datasets.load_from_disk(str(path))
         else:
-            name, _, configuration = source.partition(":")
-            found = datasets.load_dataset(name, configuration or None)
+            found = datasets.load_dataset(str(folder) if cloned else name, configuration or None)
     except Exception as error:  # the library raises its own kinds, OSError, ValueError and those of httpx
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        if saved:
+        if "Config name is missing" in reason:
+            which = " ".join(str(error).split("\n")[1:2])
+            raise DataError(f"{source}: has several configurations; name one as {source}:NAME ({which})") from None
+        if saved or cloned:
             raise DataError(f"{source}: not a data set that `datasets` can read ({reason})") from None
         hint = nearest(path.name, names_in(path.parent))
         raise DataError(
@@ -56,6 +62,25 @@ def is_saved_set(folder: Path) -> bool:
     """Whether `save_to_disk` of a Hugging Face data set made the folder."""
     one, *both = ((folder / mark).is_file() for mark in ("dataset_dict.json", "dataset_info.json", "state.json"))
     return one or all(both)
+
+
+_SHARD = re.compile(r".+-\d{5}-of-\d{5}[\w.-]*\.(parquet|arrow|jsonl|json|csv|txt)(\.gz)?", re.IGNORECASE)
+_CARD = re.compile(r"^(configs|dataset_info):", re.MULTILINE)
+
+
+def is_hub_folder(folder: Path) -> bool:
+    """Whether a folder is a data set of the hub as it is cloned: with shards, or a card that names the files."""
+    if not folder.is_dir() or is_saved_set(folder):
+        return False
+    if any(_SHARD.fullmatch(name) for name in (*names_in(folder), *names_in(folder / "data"))):
+        return True
+    card = folder / "README.md"
+    if not card.is_file():
+        return False
+    with card.open(encoding="utf-8", errors="replace") as file:
+        if file.readline().strip() != "---":
+            return False
+        return _CARD.search("".join(itertools.takewhile(lambda line: line.strip() != "---", file))) is not None
 
 
 def _of_set(origin: str, part: Any) -> Table:

@@ -10,20 +10,26 @@ from pathlib import Path
 from multistep.core.values.plan import DataSpec
 from multistep.data.dialect import Reading
 from multistep.data.files import read_table
-from multistep.data.folders import SHOWN, visible
 from multistep.data.form import Form, Parts
 from multistep.data.names import ALLOWED, NAMES
+from multistep.data.opening import opened
 from multistep.data.sets import named_tables
 from multistep.data.table import Table, joined, quoted
 from multistep.data.text import existing_file, kind_of
+from multistep.data.walk import SHOWN, visible
 from multistep.errors import DataError, nearest
 
 
 def read_parts(source: str, data: DataSpec, form: Form) -> Parts:
     """One source by the splits that it names: those of a Hugging Face data set or of a column; else all under "".
 
-    A file, a folder, a data set, or one of `form.made`. Raises DataError that names the place.
+    A file, a folder, an archive of such, a data set, or one of `form.made`. Raises DataError that names the place.
     """
+    source, said = opened(source, form)
+    return {split: table.saying(*said) for split, table in _read_parts(source, data, form).items()}
+
+
+def _read_parts(source: str, data: DataSpec, form: Form) -> Parts:
     if source in form.made:
         return form.made[source]()
     named = named_tables(source)
@@ -41,7 +47,7 @@ def read_parts(source: str, data: DataSpec, form: Form) -> Parts:
 def read_file(path: Path, data: DataSpec, form: Form) -> Parts:
     """A file by the splits that it names."""
     if kind_of(path) in form.tables:
-        return by_column(read_table(path, Reading.of(data)), data, form)
+        return form.own_table(path, data) or by_column(read_table(path, Reading.of(data)), data, form)
     parts = form.read_file(path, data)
     if parts is None:
         raise DataError(f"{path}: not a source of {form.what}; allowed: {form.allowed}")

@@ -9,7 +9,7 @@ from pathlib import Path
 from multistep.data.encodings import find_encoding, what_it_is
 from multistep.errors import DataError, nearest
 
-TABLES = (".jsonl", ".ndjson", ".parquet", ".csv", ".tsv", ".xlsx", ".json")
+TABLES = (".jsonl", ".ndjson", ".parquet", ".csv", ".tsv", ".xlsx", ".json", ".arrow", ".feather")
 
 
 def kind_of(path: Path) -> str:

@@ -27,6 +27,7 @@ LARGEST_SIDE = 224  # of images that differ in size
 _DEEP = {"I", "F", "I;16", "I;16L", "I;16B", "I;16N"}  # more than 8 bits a pixel
 _GREY = {"1", "L", "LA", *_DEEP}
 TOO_BRIGHT = 2.0  # times white: such an image is of another kind; a single bright pixel is cut off
+NO_FILE = "no such file"
 _TURNED = (5, 6, 7, 8)  # EXIF orientations that swap height and width
 
 
@@ -230,7 +231,7 @@ def _in_mode(image: Image, mode: str) -> Image:
 
 def _reason(content: Content, error: Exception) -> str:
     if isinstance(content, Path) and not content.exists():
-        return "no such file"
+        return NO_FILE
     if (content.stat().st_size if isinstance(content, Path) else len(content)) == 0:
         return "empty"
     name = type(error).__name__

@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from multistep.core.values.plan import DataSpec
-from multistep.data.arrays import DIGITS, digits, idx_parts, npz_parts
-from multistep.data.classes import class_folders
-from multistep.data.folders import LISTS, stem_of, visible
+from multistep.data.arrays import DIGITS, digits, idx_parts, npz_parts, pixel_table, pixels_of
+from multistep.data.classes import SPLIT, class_folders
+from multistep.data.dialect import Reading
+from multistep.data.files import read_table
+from multistep.data.folders import LISTS, is_submission, stem_of
 from multistep.data.form import Form, Parts
 from multistep.data.names import COLUMNS
-from multistep.data.sources import read_file
+from multistep.data.paths import files_of, naming_column
+from multistep.data.sources import by_column, read_file
 from multistep.data.splits import given_splits
-from multistep.data.table import Table
-from multistep.data.text import TABLES, kind_of
+from multistep.data.table import Table, quoted
+from multistep.data.text import existing_file, kind_of
+from multistep.data.walk import visible
 from multistep.errors import DataError
-from multistep.tasks.images.columns import group_column_of, image_column_of, label_column_of
+from multistep.tasks.images.columns import group_column_of, image_column_of, is_pixels, pixels_in, unlabelled
 from multistep.tasks.images.decode import SUFFIXES, Content
 from multistep.tasks.images.items import Item
+from multistep.tasks.images.labels import Beside, Names, labels_of, names_beside, require_classes
 
 ALLOWED = "class folders of images, a manifest (.csv, .tsv, .jsonl), .npz, IDX files, or a Hugging Face image set"
 
@@ -30,24 +35,52 @@ def _arrays_of(path: Path, _: DataSpec) -> Parts | None:
     return npz_parts(path) if kind_of(path) == ".npz" else None
 
 
+def _pixels_of(path: Path, _: DataSpec) -> Parts | None:
+    table = pixel_table(existing_file(path)) if kind_of(path) == ".csv" else None
+    return None if table is None else {"": table}
+
+
 def _read_folder(folder: Path, data: DataSpec, form: Form) -> Parts:
     if parts := idx_parts(folder):
         return parts
     entries = visible(folder)
-    lists = [path for path in entries if path.is_file() and kind_of(path) in (*TABLES, ".npz")]
-    named = [path for path in lists if stem_of(path).lower() in LISTS and kind_of(path) in TABLES]
+    lists = [path for path in entries if path.is_file() and kind_of(path) in (*form.tables, ".npz")]
+    lists = [path for path in lists if not is_submission(path)]
+    lists = [path for path in lists if kind_of(path) != ".json"] or lists
+    named = [path for path in lists if stem_of(path).lower() in LISTS and kind_of(path) in form.tables]
     if len(named) == 1:
         return read_file(named[0], data, form)
     if len(lists) == 1 and not any(path.is_dir() for path in entries):
         return read_file(lists[0], data, form)
-    return {"": class_folders(folder, SUFFIXES, "images", form.allowed)}
+    naming = [path for path in lists if kind_of(path) in form.tables and _names_files(path, data)]
+    if len(naming) > 1:
+        raise DataError(
+            f"{folder}: {quoted(path.name for path in naming)} all name images here; name one of them with --data, or "
+            "call them train, validation and test"
+        )
+    if naming:
+        return read_file(naming[0], data, form)
+    table = class_folders(folder, SUFFIXES, "images", form.allowed)
+    return by_column(table, data, form) if SPLIT in table.names else {"": table}
+
+
+def _names_files(path: Path, data: DataSpec) -> bool:
+    try:
+        table = read_table(path, Reading.of(data))
+    except DataError:
+        if kind_of(path) == ".json":  # which need be no table
+            return False
+        raise
+    return naming_column(table, table.names, SUFFIXES, data.root) is not None
 
 
 FORM = Form(
     "images",
     ALLOWED,
+    items=(*SUFFIXES, ".npz", *(f"-idx{i}-ubyte{gz}" for i in (1, 3) for gz in ("", ".gz"))),
     made={DIGITS: digits},
     read_file=_arrays_of,
+    own_table=_pixels_of,
     folder=_read_folder,
     describes=True,
     split_columns=(*COLUMNS, "set"),
@@ -55,12 +88,18 @@ FORM = Form(
 
 
 def read_items(data: DataSpec) -> tuple[dict[str, list[Item]], list[str]]:
-    """The items of each split that the source, or one for each split, names; and notes. Raises DataError."""
+    """The items of each split that the source, or one for each split, names; and notes. Raises DataError.
+
+    A split without labels, as the test split of a competition is, is left aside, and a note says so.
+    """
     if data.labels in ("classes", "number"):
         raise DataError(f"data.labels is '{data.labels}'; images have one class each: leave it out, or 'class'")
     tables, notes = given_splits(data, FORM)
     items, said = {}, list[str]()
     for split, table in tables.items():
+        if split != "train" and (why := unlabelled(table, data)):
+            said += [*table.notes, f"{split}: {why}, so it is left aside"]
+            continue
         items[split], more = items_of(table, data)
         said += [*table.notes, *more]
     return items, list(dict.fromkeys([*said, *notes]))
@@ -70,43 +109,73 @@ def items_of(table: Table, data: DataSpec) -> tuple[list[Item], list[str]]:
     """The labelled images of a table, and which columns they are from. Raises DataError that names the row."""
     if not len(table):
         raise DataError(f"{table.origin}: no rows; each must name an image file and its label")
-    image = image_column_of(table, data.path_column)
-    label, group = label_column_of(table, image, data), group_column_of(table, image, data)
-    names, known = table.class_names.get(label, ()), set(table.roles.values())
+    if table.names == ("file",):
+        raise DataError(f"{table.origin}: {len(table):,} images but no class folders; allowed: {ALLOWED}")
+    image = image_column_of(table, data)
+    labels, group = labels_of(table, image, data), group_column_of(table, image, data)
+    known = set(table.roles.values())
     groups = table.column(group) if group else [None] * len(table)
-    cells = zip(table.column(image), table.column(label), groups, strict=True)
+    contents, said = _contents(table, image, data)
+    names = labels.names or names_beside(table, labels.values)
     items = []
-    for row, (content, value, who) in enumerate(cells):
+    cells = table.column(image)
+    for row, (content, value, who) in enumerate(zip(contents, labels.values, groups, strict=True)):
         where = table.place(row)
-        held, shown = _content(content, table, where, image)
-        items.append(Item(where + shown, _label(value, names, where, label), held, _mark(who)))
-    if {image, label} <= known and not names:
-        return items, []
-    of = "images" if image in known else "image files"
+        shown = f" ({cells[row]})" if isinstance(content, Path) and image not in known else ""
+        items.append(Item(where + shown, _label(value, names, where, labels.column), content, _mark(who)))
+    require_classes(table, [item.label for item in items], data)
+    if {image, labels.column} <= known and not labels.names:
+        return items, said
+    of = "images" if image in known or not any(isinstance(item.content, Path) for item in items) else "image files"
     group_said = f", groups (each kept in one split) from '{group}'" if group else ""
-    return items, [f"{table.origin}: {of} from '{image}', labels from '{label}'{group_said}"]
+    named = f"; their names are from {names.origin}" if isinstance(names, Beside) else ""
+    return items, [f"{table.origin}: {of} from '{image}', labels from {labels.said}{named}{group_said}", *said]
 
 
-def _content(cell: object, table: Table, where: str, column: str) -> tuple[Content, str]:
-    """An image or its file, and what is added to the place of its row."""
+def _contents(table: Table, column: str, data: DataSpec) -> tuple[list[Content], list[str]]:
+    """The images of a column, or their files, and what is to be said of where these were found."""
+    contents: list[Content | None] = []
+    files: dict[int, str] = {}
+    for row, cell in enumerate(table.column(column)):
+        held = _held(cell, table, row)
+        if isinstance(held, str):
+            files[row] = held
+            contents.append(None)
+        else:
+            contents.append(held)
+    paths, said = files_of(table.take(list(files)), list(files.values()), SUFFIXES, data.root) if files else ([], [])
+    for row, path in zip(files, paths, strict=True):
+        contents[row] = path
+    return [content for content in contents if content is not None], said
+
+
+def _held(cell: object, table: Table, row: int) -> Content | str:
+    """An image as it stands in a table, or the name of its file."""
     if isinstance(cell, np.ndarray):
-        return cell, ""
+        return cell
+    if isinstance(cell, bytes):
+        return cell
     if isinstance(cell, Mapping):
         held = cell.get("bytes")
-        return held if held is not None else _path(str(cell.get("path") or ""), table), ""
+        cell = cell.get("path") if held is None else held
+        if isinstance(cell, bytes):
+            return cell
+    if isinstance(cell, list):
+        found: Content = pixels_of(table.place(row), np.asarray([cell]))[0]
+        return found
     if (name := _mark(cell)) is None:
-        raise DataError(f"{where}: '{column}' is empty; each row needs its image file: mend or remove it")
-    return _path(name, table), "" if table.folder is None else f" ({name})"
+        raise DataError(f"{table.place(row)}: its image is empty; each row needs its image file: mend or remove it")
+    if is_pixels(name):
+        return pixels_in(name, table.place(row))
+    return name
 
 
-def _path(name: str, table: Table) -> Path:
-    return Path(name) if table.folder is None else table.folder / name
-
-
-def _label(value: object, names: Sequence[str], where: str, column: str) -> str:
-    if names and isinstance(value, int) and 0 <= value < len(names):
+def _label(value: object, names: Names, where: str, column: str) -> str:
+    if not isinstance(names, Mapping) and isinstance(value, int) and 0 <= value < len(names):
         return names[value]
     label = _mark(value)
+    if label is not None and isinstance(names, Mapping) and label in names:
+        return names[label]
     if label is None or (names and label.startswith("-")):
         raise DataError(f"{where}: '{column}' is empty; each row needs its label: mend or remove it")
     return label

@@ -14,7 +14,7 @@ from multistep.core.values.plan import DataSpec
 from multistep.data.shares import to_cut
 from multistep.data.splits import held_out_table
 from multistep.errors import DataError
-from multistep.tasks.images.decode import Form, Look, Pixels, decode_all, form_of, look_at_all
+from multistep.tasks.images.decode import NO_FILE, Form, Look, Pixels, decode_all, form_of, look_at_all
 from multistep.tasks.images.files import FORM, items_of, order_of, read_items
 from multistep.tasks.images.items import Item
 
@@ -158,7 +158,9 @@ def _decode(items: Sequence[Item], form: Form, skipped: dict[int, str]) -> Decod
 
 def _require_readable(name: str, items: Sequence[Item], bad: Mapping[int, str]) -> None:
     if bad and (len(bad) > MOST_UNREADABLE * len(items) or len(bad) == len(items)):
-        raise DataError(f"{name}: {len(bad):,} of {len(items):,} images cannot be read: {_named(items, bad)}")
+        lost = NO_FILE in bad.values()
+        hint = "; name the folder that their paths are relative to with --set data.root=FOLDER" if lost else ""
+        raise DataError(f"{name}: {len(bad):,} of {len(items):,} images cannot be read: {_named(items, bad)}{hint}")
 
 
 def _skips(parts: Mapping[str, Sequence[Item]], skipped: Mapping[str, Mapping[int, str]]) -> list[str]:

@@ -85,7 +85,7 @@ def _predictor(form: Form, classes: Sequence[str], say: Callable[[Pixels], Float
             ]
         return found
 
-    return Predictor(says, lambda table, data: (image_column_of(table, data.path_column),), file_from, "image file")
+    return Predictor(says, lambda table, data: (image_column_of(table, data),), file_from, "image file")
 
 
 def _logits(module: nn.Module, pixels: Pixels, device: torch.device) -> Tensor:

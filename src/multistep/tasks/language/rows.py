@@ -8,12 +8,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from multistep.core.values.plan import DataSpec
+from multistep.data.classes import SPLIT, TEXTS, text_classes
 from multistep.data.dialect import is_number
-from multistep.data.folders import split_paths, visible
+from multistep.data.folders import split_paths
 from multistep.data.form import Form, Parts
 from multistep.data.sets import is_saved_set
+from multistep.data.sources import by_column, rows_of_folder
 from multistep.data.table import Table, naming, of_columns, quoted
 from multistep.data.text import TABLES, kind_of
+from multistep.data.walk import visible
 from multistep.errors import DataError
 from multistep.tasks.language.columns import find_columns, with_label
 from multistep.tasks.language.docstrings import DOCSTRINGS, python_docstrings
@@ -31,11 +34,21 @@ def _docstrings() -> Parts:
     return {"": of_columns(DOCSTRINGS, {"text": texts, "label": packages}, places, notes=(NAMES_HIDDEN,))}
 
 
+def _read_folder(folder: Path, data: DataSpec, form: Form) -> Parts:
+    """Folders that are named for classes, or else tables."""
+    table = text_classes(folder, data.encoding)
+    if table is None:
+        return rows_of_folder(folder, data, form)
+    return by_column(table, data, form) if SPLIT in table.names else {"": table}
+
+
 FORM = Form(
     "labelled texts",
-    f"{', '.join(TABLES)}, a .txt file with a separator in each line, or a folder of them",
+    f"{', '.join(TABLES)}, a .txt file with a separator in each line, a folder of them, or class folders of texts",
     tables=(*TABLES, ".txt"),
+    items=tuple(suffix for suffix in TEXTS if suffix),
     made={DOCSTRINGS: _docstrings},
+    folder=_read_folder,
 )
 
 

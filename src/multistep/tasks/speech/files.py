@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from multistep.core.values.plan import DataSpec
-from multistep.data.folders import stem_of, visible
+from multistep.data.folders import stem_of
 from multistep.data.form import Form, Parts
 from multistep.data.recordings import recordings
 from multistep.data.sources import read_file
 from multistep.data.table import Table, of_columns, quoted
 from multistep.data.text import TABLES, kind_of
+from multistep.data.walk import visible
 from multistep.errors import DataError, nearest
 from multistep.tasks.speech.audio import SOUNDS, Samples
 from multistep.tasks.speech.words import WORDS_ID, SpokenWord, spoken_words
