@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,10 @@ from numpy.typing import NDArray
 from multistep.errors import DataError
 
 Samples = NDArray[np.float32]
-SOUNDS = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff")
+READ = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".sph", ".au", ".caf", ".w64")
+UNREAD = (".m4a", ".aac", ".mp4", ".wma", ".amr", ".webm", ".3gp", ".mka", ".ape")  # by soundfile
+SOUNDS = (*READ, *UNREAD)  # what is looked for: a sound that cannot be read is to be named, not overlooked
+NO_FILE = "no such file"
 LONGEST_SECONDS = 60.0  # longer ones are no utterances, and would take all the memory of a batch
 HIGHEST_RATE = 16_000  # what speech recognition works at; above lies little that words are told by
 LOWEST_RATE = 4_000
@@ -45,15 +49,15 @@ def _missing(package: str, error: Exception) -> str:
     return f'speech needs the package {package} ({why}); install it with `pip install "multistep[speech]"`'
 
 
-def read_header(path: Path, start: float = 0.0, seconds: float | None = None) -> Header:
+def read_header(sound: Path | bytes, start: float = 0.0, seconds: float | None = None) -> Header:
     """Rate and length, without decoding; `start` and `seconds` where only a part is meant. Raises Unusable."""
     soundfile = _soundfile()
-    if not path.is_file():
-        raise Unusable("no such file")
+    if isinstance(sound, Path) and not sound.is_file():
+        raise Unusable(NO_FILE)
     try:
-        info = soundfile.info(str(path))
+        info = soundfile.info(_opened(sound))
     except (soundfile.SoundFileError, OSError, TypeError) as error:
-        raise Unusable(f"not a sound file that can be read ({_reason(error)})") from None
+        raise Unusable(_why_unread(sound, error)) from None
     whole = info.frames / info.samplerate
     length = whole if seconds is None else min(seconds, whole - start)
     if info.frames == 0 or (seconds is not None and seconds <= 0):
@@ -69,19 +73,19 @@ def read_header(path: Path, start: float = 0.0, seconds: float | None = None) ->
     return Header(info.samplerate, length)
 
 
-def read_samples(path: Path, rate: int, start: float = 0.0, seconds: float | None = None) -> Samples:
+def read_samples(sound: Path | bytes, rate: int, start: float = 0.0, seconds: float | None = None) -> Samples:
     """Mono samples in -1 to 1 at `rate`, resampled once if need be; `start` and `seconds` cut a part out.
 
     Channels are averaged. Raises Unusable.
     """
     soundfile = _soundfile()
-    header = read_header(path, start, seconds)
+    header = read_header(sound, start, seconds)
     first = round(start * header.rate)
     frames = -1 if seconds is None else round(seconds * header.rate)
     try:
-        samples, own = soundfile.read(str(path), frames=frames, start=first, dtype="float32", always_2d=True)
+        samples, own = soundfile.read(_opened(sound), frames=frames, start=first, dtype="float32", always_2d=True)
     except (soundfile.SoundFileError, OSError, ValueError) as error:
-        raise Unusable(f"not a sound file that can be read ({_reason(error)})") from None
+        raise Unusable(_why_unread(sound, error)) from None
     return resampled(samples.mean(1) if samples.shape[1] > 1 else samples[:, 0], own, rate)
 
 
@@ -108,6 +112,30 @@ def commonest_rate(rates: Iterable[int]) -> int:
     for rate in rates:
         counts[rate] = counts.get(rate, 0) + 1
     return min(HIGHEST_RATE, max(counts, key=lambda rate: (counts[rate], rate)))
+
+
+def _opened(sound: Path | bytes) -> str | BytesIO:
+    return str(sound) if isinstance(sound, Path) else BytesIO(sound)
+
+
+def _why_unread(sound: Path | bytes, error: Exception) -> str:
+    """What stands against reading a sound, and how it is mended where that is known. The reason names no file."""
+    suffix = sound.suffix.lower() if isinstance(sound, Path) else ""
+    if suffix in UNREAD:
+        return f"a {suffix}, which soundfile cannot read: convert it, for instance with `ffmpeg -i x{suffix} x.wav`"
+    if _begins(sound).startswith(b"NIST_1A"):
+        return "a SPHERE file that soundfile cannot read, as those compressed by shorten are: convert it by sph2pipe"
+    return f"not a sound file that can be read ({_reason(error)})"
+
+
+def _begins(sound: Path | bytes) -> bytes:
+    if isinstance(sound, bytes):
+        return sound[:8]
+    try:
+        with sound.open("rb") as file:
+            return file.read(8)
+    except OSError:
+        return b""
 
 
 def _reason(error: Exception) -> str:

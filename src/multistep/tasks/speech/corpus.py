@@ -16,7 +16,7 @@ from torch import Tensor
 
 from multistep.errors import DataError
 from multistep.tasks.speech.alphabet import Alphabet, Case, Spelling, frames_needed, spoken
-from multistep.tasks.speech.audio import Header, Samples, Unusable, read_header, read_samples, resampled
+from multistep.tasks.speech.audio import NO_FILE, Header, Samples, Unusable, read_header, read_samples, resampled
 from multistep.tasks.speech.features import LogMel, default_features
 from multistep.tasks.speech.files import Row
 
@@ -110,7 +110,8 @@ class Skips:
         reasons = "; ".join(f"{len(rows)} {reason} (first: {rows[0]})" for reason, rows in self._found.items())
         said = f"{self._name}: {total} of {self._rows} rows cannot be used: {reasons}"
         if total == self._rows or total > max(FEW_SKIPPED, MOST_SKIPPED * self._rows):
-            raise DataError(f"{said}. That is too many; mend the list, or take these rows out of it")
+            hint = ", or name the folder of the sounds with --set data.root=FOLDER" if NO_FILE in self._found else ""
+            raise DataError(f"{said}. That is too many; mend the list, or take these rows out of it{hint}")
         return [said]
 
 
@@ -160,13 +161,13 @@ def survey(splits: Mapping[str, Sequence[Row]], case: Case = "lower") -> Survey:
 def _header(row: Row) -> Header:
     if row.made is not None:
         return Header(row.made[1], len(row.made[0]) / row.made[1])
-    return read_header(row.path, row.start, row.seconds)
+    return read_header(row.sound, row.start, row.seconds)
 
 
 def _samples(row: Row, rate: int) -> Samples:
     if row.made is not None:
         return resampled(*row.made, rate)
-    return read_samples(row.path, rate, row.start, row.seconds)
+    return read_samples(row.sound, rate, row.start, row.seconds)
 
 
 def load_corpus(found: Survey, frontend: Frontend, output_length: Callable[[int], int], alphabet: Alphabet) -> Corpus:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import numpy as np
 
 from multistep.core.values.plan import DataSpec
 from multistep.data.folders import stem_of
 from multistep.data.form import Form, Parts
+from multistep.data.lists import is_kaldi, kaldi, piped, stm
+from multistep.data.paths import files_of
 from multistep.data.recordings import recordings
 from multistep.data.sources import read_file
 from multistep.data.table import Table, of_columns, quoted
-from multistep.data.text import TABLES, kind_of
+from multistep.data.text import TABLES, existing_file, kind_of
 from multistep.data.walk import visible
 from multistep.errors import DataError, nearest
 from multistep.tasks.speech.audio import SOUNDS, Samples
@@ -23,6 +27,8 @@ from multistep.tasks.speech.words import WORDS_ID, SpokenWord, spoken_words
 _PATHS = ("audio_filepath", "path", "file_name", "filename", "file", "audio", "audio_path", "wav", "clip")
 _TEXTS = ("text", "transcript", "transcription", "sentence", "normalized_text", "words", "word")
 _SPEAKERS = ("speaker", "speaker_id", "client_id", "spk", "spk_id")
+PIPED = (".csv", ".txt", ".lst")  # lists without a header, with fields between pipes
+LISTS = (".stm", *PIPED)
 _OFFSETS, _DURATIONS = ("offset",), ("duration",)
 
 
@@ -30,7 +36,8 @@ _OFFSETS, _DURATIONS = ("offset",), ("duration",)
 class Row:
     """One utterance as it is listed. `where` names the file and line; `start` and `seconds` cut a part out (None: all).
 
-    `made` are samples with their rate of an utterance that was made on the spot and lies in no file.
+    `held` are the bytes of a sound that lies in a table, not in a file; `made` the samples, with their rate, of one
+    that was made on the spot.
     """
 
     path: Path
@@ -40,6 +47,12 @@ class Row:
     start: float = 0.0
     seconds: float | None = None
     made: tuple[Samples, int] | None = field(default=None, compare=False, repr=False)
+    held: bytes | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def sound(self) -> Path | bytes:
+        """What is decoded: the file, or its bytes."""
+        return self.path if self.held is None else self.held
 
 
 @dataclass(frozen=True)
@@ -49,13 +62,36 @@ class Listing:
 
 
 def _read_folder(folder: Path, data: DataSpec, form: Form) -> Parts:
-    manifests = [p for p in visible(folder) if p.is_file() and kind_of(p) in TABLES]
+    if is_kaldi(folder):
+        return {"": kaldi(folder)}
+    files = [path for path in visible(folder) if path.is_file()]
+    manifests = [path for path in files if kind_of(path) in TABLES]
+    manifests = [path for path in manifests if kind_of(path) != ".json"] or manifests
     if len(manifests) > 1:
-        manifests = [p for p in manifests if stem_of(p).lower() in ("manifest", "metadata")] or manifests
+        usual = [p for p in manifests if stem_of(p).lower() in ("manifest", "metadata")]
+        # Common Voice: all that were approved, where none are named for splits.
+        manifests = usual or [p for p in manifests if p.name.lower() == "validated.tsv"] or manifests
     if len(manifests) > 1:
         names = quoted(p.name for p in manifests)
         raise DataError(f"{folder}: more than one manifest: {names}; name one of them, or call them train, dev, test")
-    return read_file(manifests[0], data, form) if manifests else {"": recordings(folder, SOUNDS)}
+    if manifests:
+        return read_file(manifests[0], data, form)
+    # Lists without a header are tried after what says what it is.
+    lists = [table for path in files if kind_of(path) in LISTS and (table := _list_of(path, data))]
+    if len(lists) == 1:
+        return lists[0]
+    return {"": recordings(folder, SOUNDS)}
+
+
+def _list_of(path: Path, data: DataSpec) -> Parts | None:
+    """A file that lists recordings without naming columns."""
+    kind = kind_of(path)
+    if kind == ".stm":
+        return {"": stm(path)}
+    if path.name == "wav.scp":
+        return {"": kaldi(path.parent)}
+    table = piped(path, _PATHS, data.encoding) if kind in PIPED and path.stat().st_size else None
+    return None if table is None else {"": table}
 
 
 def _made_words() -> Parts:
@@ -75,11 +111,20 @@ def _of_words(words: Sequence[tuple[int, SpokenWord]]) -> Table:
     return of_columns(WORDS_ID, columns, [f"{WORDS_ID}:{number}" for number, _ in words])
 
 
+def _piped_of(path: Path, data: DataSpec) -> Parts | None:
+    """A .csv that is none: fields between pipes, and no header."""
+    said = data.header or data.delimiter not in (None, "|")  # by the user, that it is none such
+    return _list_of(existing_file(path), data) if path.suffix.lower() == ".csv" and not said else None
+
+
 FORM = Form(
     "recordings",
     f"a manifest of recordings ({', '.join(TABLES)}) with a path and a transcript a row, or a folder of sounds with "
     "transcripts beside them",
+    items=(*SOUNDS, *LISTS, ".scp"),
     made={WORDS_ID: _made_words},
+    read_file=_list_of,
+    own_table=_piped_of,
     folder=_read_folder,
     describes=True,
     loose=True,
@@ -95,36 +140,72 @@ def listing_of(table: Table, data: DataSpec) -> Listing:
     if not len(table):
         raise DataError(f"{table.origin}: no rows; a manifest needs a path and a transcript a row")
     notes = list(table.notes)
-    sounds = _pick(table, data.path_column, "file", _PATHS, "path_column", notes)
+    sounds = _sounds_of(table, data, notes)
     texts = _pick(table, data.text_column, "text", _TEXTS, "text_column", notes)
     speakers, offsets, durations = (_known(table, usual) for usual in (_SPEAKERS, _OFFSETS, _DURATIONS))
     if any(speakers) and "speaker" not in table.roles:
         notes.append(f"{table.origin}: speakers are in column '{_usual(table, _SPEAKERS)[0]}'")
     made = table.values("samples") if "samples" in table.roles else [None] * len(table)
-    paths = [sound.strip() for sound in table.strings(sounds)]
+    found = [_cell(cell, table, index, sounds) for index, cell in enumerate(table.column(sounds))]
+    names = {index: cell for index, cell in enumerate(found) if isinstance(cell, str)}
+    some = table if len(names) == len(table) else table.take(list(names))
+    paths, said = files_of(some, list(names.values()), SOUNDS, data.root) if names else ([], [])
+    if "samples" in table.roles:  # of sounds that lie in no file
+        paths, said = [Path(name) for name in names.values()], []
+    notes += said
+    path_of = dict(zip(names, paths, strict=True))
     # Where one row says where in a sound it begins, the others of that sound are parts too.
-    cut = {sound for sound, offset in zip(paths, offsets, strict=True) if offset not in (None, "")}
+    cut = {names[i] for i, offset in enumerate(offsets) if offset not in (None, "") and i in names}
     rows = []
-    for index, (sound, text) in enumerate(zip(paths, table.column(texts), strict=True)):
-        where = table.place(index)
-        if not sound:
-            raise DataError(f"{where}: no path in column '{sounds}'; give each row the path of a sound")
+    for index, text in enumerate(table.column(texts)):
+        where, cell = table.place(index), found[index]
         if not isinstance(text, (str, int, float, type(None))):
             raise DataError(f"{where}: '{texts}' is {type(text).__name__}, not a transcript")
-        start, seconds = _part(offsets[index], durations[index], where) if sound in cut else (0.0, None)
-        path = Path(sound).expanduser()
+        start, seconds = _part(offsets[index], durations[index], where) if names.get(index) in cut else (0.0, None)
         rows.append(
             Row(
-                path if table.folder is None else table.folder / path,
+                path_of.get(index) or Path(table.origin) / f"{index + 1}",
                 "" if text is None else str(text),
                 where,
                 speaker=None if speakers[index] in (None, "") else str(speakers[index]),
                 start=start,
                 seconds=seconds,
-                made=made[index],  # type: ignore[arg-type]  # what `_of_words` put there
+                made=cell if isinstance(cell, tuple) else made[index],  # type: ignore[arg-type]  # what `_of_words` put
+                held=cell if isinstance(cell, bytes) else None,
             )
         )
     return Listing(tuple(rows), tuple(notes))
+
+
+def _sounds_of(table: Table, data: DataSpec, notes: list[str]) -> str:
+    """The column of sounds or their paths."""
+    known = table.roles.get("audio")
+    return (
+        known
+        if known and not data.path_column
+        else _pick(table, data.path_column, "file", _PATHS, "path_column", notes)
+    )
+
+
+def _cell(cell: object, table: Table, row: int, column: str) -> str | bytes | tuple[Samples, int]:
+    """The path of a sound, its bytes, or its samples and their rate. Raises DataError that names the row."""
+    if isinstance(cell, Mapping):
+        if cell.get("array") is not None and cell.get("sampling_rate"):
+            return np.asarray(cell["array"], np.float32), int(cell["sampling_rate"])
+        cell = cell.get("bytes") or cell.get("path")
+    if isinstance(cell, bytes):
+        return cell
+    if cell is None or (isinstance(cell, str) and not cell.strip()):
+        raise DataError(f"{table.place(row)}: no path in column '{column}'; give each row the path of a sound")
+    if not isinstance(cell, str):
+        raise DataError(f"{table.place(row)}: '{column}' is {type(cell).__name__}, not the path of a sound")
+    return cell.strip()
+
+
+def tells_transcripts(table: Table, data: DataSpec) -> bool:
+    """Whether a table says what is said in any of its sounds: the test split of a competition does not."""
+    known = data.text_column or table.roles.get("text") or next(iter(_usual(table, _TEXTS)), None)
+    return known in table.names and any(str(text or "").strip() for text in table.column(str(known)))
 
 
 def path_column_of(table: Table, given: str | None) -> str:
@@ -171,6 +252,8 @@ def _pick(table: Table, wanted: str | None, role: str, usual: Sequence[str], set
 
 
 def _is_sound(value: object) -> bool:
+    if isinstance(value, bytes | Mapping):
+        return True
     return isinstance(value, str) and Path(value).suffix.lower() in SOUNDS
 
 

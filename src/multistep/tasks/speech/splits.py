@@ -11,7 +11,7 @@ from multistep.data.names import NO_TEST, SPLITS
 from multistep.data.shares import to_cut
 from multistep.data.splits import given_splits
 from multistep.errors import DataError
-from multistep.tasks.speech.files import FORM, Row, listing_of
+from multistep.tasks.speech.files import FORM, Row, listing_of, tells_transcripts
 
 SHARE, SMALL_SHARE = 0.05, 0.1  # of validation, and of test
 ENOUGH_ROWS = 20_000  # less gives more of itself, or its intervals would prove nothing
@@ -41,7 +41,11 @@ def read_splits(data: DataSpec) -> Splits:
     validation split stays missing. Raises DataError.
     """
     tables, said = given_splits(data, FORM)
-    listings = {name: listing_of(table, data) for name, table in tables.items()}
+    told = {name: table for name, table in tables.items() if name == "train" or tells_transcripts(table, data)}
+    said += [
+        f"{tables[name].origin}: left aside, since it tells no transcripts" for name in tables.keys() - told.keys()
+    ]
+    listings = {name: listing_of(table, data) for name, table in told.items()}
     found = {name: list(listings[name].rows) if name in listings else [] for name in SPLITS}
     notes = [*(note for listing in listings.values() for note in listing.notes), *said]
     origin = data.source or data.train
