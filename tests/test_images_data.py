@@ -6,19 +6,22 @@ import gzip
 import struct
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
+import torch
 from cases_images import SHAPES, picture, png, write_folders
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
+from torch import nn
 
 from multistep.core.values.plan import DataSpec
 from multistep.errors import DataError
 from multistep.tasks.images.decode import Form
 from multistep.tasks.images.mirror import are_photographs, mirroring_helps
 from multistep.tasks.images.splits import ImageSet, ImageSplits, load_one, load_splits, look_through
+from multistep.tasks.images.task import ImageDomain
 
 SIDE = 8
 
@@ -402,3 +405,23 @@ def test_other_mistakes_are_named(tmp_path: Path) -> None:
     write_folders(tmp_path, {"test": 2}, SIDE)
     with pytest.raises(DataError, match=r"bars/000.png: label 'bars' is unknown to the model; it has 'disc', 'squ"):
         load_one(DataSpec(source=str(tmp_path / "test")), Form(1, SIDE, SIDE), ("disc", "square"))
+
+
+def test_class_weights_let_all_classes_contribute_alike(tmp_path: Path) -> None:
+    path = write_table(tmp_path, [f"{i}.png,{'rare' if i % 5 == 0 else 'usual'}" for i in range(40)])
+    plain, found = load(path), load(path, class_weights="balanced")
+    assert plain.weights is None
+    assert found.weights is not None
+    assert np.allclose(np.bincount(found.train.labels) * found.weights, len(found.train) / 2)
+    assert plain.fingerprint != found.fingerprint
+    rare, usual = found.weights
+    assert f"train: in the loss classes weigh rare {rare:.3g}, usual {usual:.3g}" in found.notes
+    level = nn.Sequential(nn.Flatten(), nn.Linear(3 * SIDE * SIDE, 2)).eval().requires_grad_(False)
+    for parameter in level.parameters():
+        nn.init.zeros_(parameter)
+    images = torch.zeros(3, 3, SIDE, SIDE, dtype=torch.uint8)
+    batch = (images, torch.tensor([0, 1, 1]), torch.empty(3, 0))
+    total, count = ImageDomain(found, cast(Any, None)).loss(level, batch, 0.0)
+    assert float(total) == pytest.approx((rare + 2 * usual) * np.log(2))
+    assert int(count) == 3
+    assert float(ImageDomain(plain, cast(Any, None)).loss(level, batch, 0.0)[0]) == pytest.approx(3 * np.log(2))

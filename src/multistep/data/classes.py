@@ -97,7 +97,7 @@ def text_classes(folder: Path, encoding: str | None = None) -> Table | None:
         return None
     table = class_folders(folder, TEXTS, "texts", "")
     files = [str(file) for file in table.column("file")]
-    texts, guessed = [], []
+    texts, guessed = [], list[str]()
     for file in files:
         text, said = read_said(Path(file), encoding) if Path(file).stat().st_size else ("", ())
         texts.append(text)

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from multistep.data.archives import is_archive
 from multistep.data.table import Table
 from multistep.data.text import TABLES, kind_of, names_in
 from multistep.errors import DataError, nearest
@@ -104,6 +105,6 @@ def _of_set(origin: str, part: Any) -> Table:
 
 def _may_be_hub_id(path: Path, source: str) -> bool:
     shaped = re.fullmatch(r"[\w.-]+(/[\w.-]+)?(:[\w.-]+)?", source) is not None
-    is_file_name = kind_of(path) in _FILES or path.suffix.lower() == ".gz"
+    is_file_name = kind_of(path) in _FILES or path.suffix.lower() == ".gz" or is_archive(path)
     in_a_folder_here = "/" in source and path.parent.is_dir()
     return shaped and not source.startswith(".") and not is_file_name and not in_a_folder_here

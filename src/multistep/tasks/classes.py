@@ -59,6 +59,13 @@ def table_of_probabilities(probabilities_NC: Floats, labels_N: NDArray[np.int64]
     return class_table([class_rows(logits, torch.from_numpy(labels_N))])
 
 
+def balanced_weights(labels_N: NDArray[np.int64], classes: int) -> tuple[float, ...]:
+    """What an example of each class weighs in a loss to which all classes contribute alike; 1 on average."""
+    counts = np.bincount(labels_N, minlength=classes)
+    weights: list[float] = (len(labels_N) / (np.count_nonzero(counts) * np.maximum(counts, 1))).tolist()
+    return tuple(weights)
+
+
 def majority(train_labels_N: NDArray[np.int64], labels_M: NDArray[np.int64], classes: int) -> Evaluation:
     """The evaluation of always saying how often each class occurs in training."""
     share = (np.bincount(train_labels_N, minlength=classes) + 1.0) / (len(train_labels_N) + classes)

@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from multistep.core.values.plan import DataSpec
 from multistep.data.shares import to_cut
 from multistep.data.splits import held_out_table
+from multistep.data.walk import few
 from multistep.errors import DataError
+from multistep.tasks.classes import balanced_weights
 from multistep.tasks.images.decode import NO_FILE, Form, Look, Pixels, decode_all, form_of, look_at_all
 from multistep.tasks.images.files import FORM, items_of, order_of, read_items
 from multistep.tasks.images.items import Item
@@ -49,6 +51,7 @@ class ImageSplits:
     form: Form
     notes: tuple[str, ...]
     fingerprint: str  # blake2b of all splits, hexadecimal
+    weights: tuple[float, ...] | None = None  # of each class in the loss; None: all the same
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,7 @@ class Seen:
     form: Form
     notes: tuple[str, ...]
     shares: Mapping[str, float]  # of train, by the plan
+    balanced: bool = False
 
     @property
     def train_images(self) -> int:
@@ -77,7 +81,8 @@ def look_through(data: DataSpec) -> Seen:
     parts, said = read_items(data)
     looks, skipped = _look(parts)
     form, notes = form_of([look for look in looks["train"] if isinstance(look, Look)])
-    return Seen(str(data), parts, skipped, form, (*said, *notes), data.shares)
+    balanced = data.class_weights == "balanced"
+    return Seen(str(data), parts, skipped, form, (*said, *notes), data.shares, balanced)
 
 
 def load_splits(seen: Seen, form: Form | None = None, classes: Sequence[str] = ()) -> ImageSplits:
@@ -108,6 +113,11 @@ def load_splits(seen: Seen, form: Form | None = None, classes: Sequence[str] = (
     sets.setdefault("test", _part(sets["train"], []))
     if not len(sets["validation"]):
         raise DataError(f"{origin}: too few images to cut a validation split; give more, or name one")
+    weights = balanced_weights(sets["train"].labels, len(names)) if seen.balanced else None
+    if weights is not None:
+        notes.append(
+            f"train: in the loss classes weigh {few(f'{n} {w:.3g}' for n, w in zip(names, weights, strict=True))}"
+        )
     return ImageSplits(
         sets["train"],
         sets["validation"],
@@ -115,7 +125,8 @@ def load_splits(seen: Seen, form: Form | None = None, classes: Sequence[str] = (
         names,
         form,
         tuple(dict.fromkeys(notes)),
-        _fingerprint(sets, names),
+        _fingerprint(sets, names) + ("+balanced" if seen.balanced else ""),
+        weights,
     )
 
 

@@ -53,6 +53,7 @@ class ImageDomain:
         self.held_out: dict[Split, ImageSet] = {"validation": splits.validation, "test": splits.test}
         self._pixels = torch.from_numpy(splits.train.images)
         self._labels = torch.from_numpy(splits.train.labels)
+        self._weights = None if splits.weights is None else torch.tensor(splits.weights)
         self._order = ShuffledOrder(len(splits.train))
         self._strength = 0.0
         self._full = self._size = (splits.form.height, splits.form.width)
@@ -78,7 +79,10 @@ class ImageDomain:
     def loss(self, model: nn.Module, batch: Batch, label_smoothing: float) -> tuple[Tensor, Tensor]:
         """Pictures are made smaller and augmented in training alone: otherwise they are what is scored."""
         images, labels, lots = batch
-        cross_entropy = functools.partial(F.cross_entropy, reduction="none", label_smoothing=label_smoothing)
+        weights = None if self._weights is None else self._weights.to(labels.device)
+        cross_entropy = functools.partial(
+            F.cross_entropy, weight=weights, reduction="none", label_smoothing=label_smoothing
+        )
         pixels = resized(images, *(self._size if model.training else self._full))
         count = torch.tensor(len(labels), device=labels.device)
         if not (model.training and self._strength):

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from multistep.core.values.plan import DataSpec
-from multistep.data.folders import visible
 from multistep.data.form import Form, Parts
 from multistep.data.objects import table_in
 from multistep.data.sources import rows_of_folder
@@ -16,6 +15,7 @@ from multistep.data.splits import held_out_table
 from multistep.data.table import Table, naming, of_columns, quoted
 from multistep.data.text import TABLES, kind_of, read_said
 from multistep.data.trees import CODE, PROSE, texts_below
+from multistep.data.walk import visible
 from multistep.errors import DataError, nearest
 from multistep.tasks.text.manual import MANUAL, python_manual
 
