@@ -89,6 +89,16 @@ def test_wrapper_folders_are_descended_into_and_said(tmp_path: Path, wrapper: st
     assert f"{tmp_path}: its data are all in the folder '{wrapper.partition('/')[0]}', which is read" in notes
 
 
+def test_what_lies_beside_a_folder_of_splits_is_no_class(tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        draw_classes(tmp_path / "photos" / split)
+    draw(tmp_path / "title.png")
+    draw_classes(tmp_path / "masks")
+    items, notes = read(tmp_path)
+    assert {split: told(held) for split, held in items.items()} == dict.fromkeys(("train", "validation"), THREE)
+    assert f"{tmp_path}: its data are all in the folder 'photos', which is read; left out: masks, title.png" in notes
+
+
 def test_folders_repeated_in_themselves_and_a_split_without_labels(tmp_path: Path) -> None:
     draw_classes(tmp_path / "training_set" / "training_set")
     draw_classes(tmp_path / "test_set" / "test_set", 2)
@@ -403,6 +413,15 @@ def test_images_inside_tables(tmp_path: Path, name: str) -> None:
     content = items["train"][1].content
     assert isinstance(content, bytes)
     assert Image.open(io.BytesIO(content)).size == (SIDE, SIDE)
+
+
+def test_shards_in_folders_of_splits(tmp_path: Path) -> None:
+    for split, counts in (("train", (4, 3)), ("test", (2,))):
+        (tmp_path / "default" / split).mkdir(parents=True)
+        for i, count in enumerate(counts):
+            parquet.write_table(sets_of(count), tmp_path / "default" / split / f"{i:04}.parquet")
+    items, _ = read(tmp_path)
+    assert {split: len(held) for split, held in items.items()} == {"train": 7, "test": 2}
 
 
 def test_plain_bytes_are_images_too(tmp_path: Path) -> None:

@@ -184,6 +184,9 @@ def test_lists_of_ids_and_stm(tmp_path: Path) -> None:
         ("talk.sph", "yes", "Bob", 0.3),
     ]
     assert [row.seconds for row in rows] == pytest.approx([0.2, 0.2])
+    (tmp_path / "ted" / "sph").mkdir()
+    (tmp_path / "ted" / "stm" / "talk.sph").rename(tmp_path / "ted" / "sph" / "talk.sph")
+    assert {row.path for row in listing(tmp_path / "ted").rows} == {tmp_path / "ted" / "sph" / "talk.sph"}
 
 
 def sound_bytes(seed: int) -> bytes:

@@ -67,7 +67,7 @@ def _unpacked(path: Path, size: int, changed: int) -> Path:
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "multistep" / "archives"
     try:
         with path.open("rb") as file:
-            digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+            digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=8)).hexdigest()
         folder = base / digest / (re.sub(r"[^\w.-]+", "_", stem_of_archive(path)) or "data")
         if _is_whole(folder):
             return folder

@@ -7,7 +7,7 @@ from pathlib import Path
 from multistep.data.archives import is_archive, stem_of_archive, unpacked
 from multistep.data.form import Form
 from multistep.data.sets import is_hub_folder, is_saved_set
-from multistep.data.walk import files_below, visible
+from multistep.data.walk import few, files_below, visible
 
 DEEPEST = 8  # folders that hold nothing but a folder
 
@@ -28,9 +28,10 @@ def opened(source: str, form: Form) -> tuple[str, list[str]]:
             inside = visible(path)
             path = inside[0] if len(inside) == 1 and inside[0].is_file() else path
         elif (inner := _only_one(path, form)) is not None:
-            notes += (
-                [] if is_archive(inner) else [f"{path}: its data are all in the folder '{inner.name}', which is read"]
-            )
+            if not is_archive(inner):
+                others = [each.name for each in visible(path) if each != inner]
+                aside = f"; left out: {few(others)}" if others else ""
+                notes.append(f"{path}: its data are all in the folder '{inner.name}', which is read{aside}")
             path = inner
         else:
             break
@@ -53,25 +54,32 @@ def _only_one(folder: Path, form: Form) -> Path | None:
     if not folder.is_dir() or is_saved_set(folder) or is_hub_folder(folder):
         return None
     entries = visible(folder)
-    inner = [path for path in entries if path.is_dir()]
-    if any(path.is_file() and form.takes(path) for path in entries):
-        return None
+    files = [path for path in entries if path.is_file()]
     if form.splits_among(path.name if path.is_dir() else stem_of_archive(path) for path in entries):
         return None
-    holding = [path for path in inner if _holds_data(path, form)]
-    if not holding:
-        packed = [path for path in entries if path.is_file() and is_archive(path)]
-        return packed[0] if len(packed) == 1 else None
-    if len(holding) > 1:
+    if any(form.lists(path) for path in files):
         return None
+    holding = [path for path in entries if path.is_dir() and _holds_data(path, form)]
+    split = [path for path in holding if _has_splits(path, form)]
+    if len(split) == 1:  # whatever lies beside: a picture for the title, masks, notebooks
+        return split[0]
+    if len(holding) > 1 or any(form.takes(path) for path in files):
+        return None
+    if not holding:
+        packed = [path for path in files if is_archive(path)]
+        return packed[0] if len(packed) == 1 else None
     (only,) = holding
-    below = visible(only)
-    if form.tree:  # which is read at any depth anyway, but not by its splits
-        splits = form.splits_among(path.name if path.is_dir() else path.stem for path in below)
-        return only if "train" in splits.values() else None
     if only.name.lower() == folder.name.lower():  # as archives are unpacked into a folder of their own name
         return only
-    return only if any(path.is_dir() or form.lists(path) or is_archive(path) for path in below) else None
+    if form.tree:  # which is read at any depth anyway
+        return None
+    return only if any(path.is_dir() or form.lists(path) or is_archive(path) for path in visible(only)) else None
+
+
+def _has_splits(folder: Path, form: Form) -> bool:
+    """Whether the folder holds one called train, or a table or an archive of that name, beside one of another split."""
+    names = [path.name if path.is_dir() else stem_of_archive(path.with_suffix("")) for path in visible(folder)]
+    return {"train", "validation"} <= (found := {*form.splits_among(names).values()}) or {"train", "test"} <= found
 
 
 def _holds_data(folder: Path, form: Form) -> bool:

@@ -10,6 +10,7 @@ from multistep.data.encodings import find_encoding, what_it_is
 from multistep.errors import DataError, nearest
 
 TABLES = (".jsonl", ".ndjson", ".parquet", ".csv", ".tsv", ".xlsx", ".json", ".arrow", ".feather")
+COLUMNAR = frozenset({".parquet", ".arrow", ".feather"})  # that hold images and sounds themselves, in shards
 
 
 def kind_of(path: Path) -> str:

@@ -17,10 +17,10 @@ from multistep.data.folders import LISTS, is_submission, stem_of
 from multistep.data.form import Form, Parts
 from multistep.data.names import COLUMNS
 from multistep.data.paths import files_of, naming_column
-from multistep.data.sources import by_column, read_file
+from multistep.data.sources import by_column, read_file, rows_of_folder
 from multistep.data.splits import given_splits
 from multistep.data.table import Table, quoted
-from multistep.data.text import existing_file, kind_of
+from multistep.data.text import COLUMNAR, existing_file, kind_of
 from multistep.data.walk import visible
 from multistep.errors import DataError
 from multistep.tasks.images.columns import group_column_of, image_column_of, is_pixels, pixels_in, unlabelled
@@ -52,6 +52,8 @@ def _read_folder(folder: Path, data: DataSpec, form: Form) -> Parts:
         return read_file(named[0], data, form)
     if len(lists) == 1 and not any(path.is_dir() for path in entries):
         return read_file(lists[0], data, form)
+    if lists and {kind_of(path) for path in lists} <= COLUMNAR and not any(path.is_dir() for path in entries):
+        return rows_of_folder(folder, data, form)  # shards
     naming = [path for path in lists if kind_of(path) in form.tables and _names_files(path, data)]
     if len(naming) > 1:
         raise DataError(

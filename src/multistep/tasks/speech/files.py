@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +16,10 @@ from multistep.data.form import Form, Parts
 from multistep.data.lists import is_kaldi, kaldi, piped, stm
 from multistep.data.paths import files_of
 from multistep.data.recordings import recordings
-from multistep.data.sources import read_file
-from multistep.data.table import Table, of_columns, quoted
-from multistep.data.text import TABLES, existing_file, kind_of
-from multistep.data.walk import visible
+from multistep.data.sources import read_file, rows_of_folder
+from multistep.data.table import Table, joined, of_columns, quoted
+from multistep.data.text import COLUMNAR, TABLES, existing_file, kind_of
+from multistep.data.walk import files_below, visible
 from multistep.errors import DataError, nearest
 from multistep.tasks.speech.audio import SOUNDS, Samples
 from multistep.tasks.speech.words import WORDS_ID, SpokenWord, spoken_words
@@ -67,6 +67,8 @@ def _read_folder(folder: Path, data: DataSpec, form: Form) -> Parts:
     files = [path for path in visible(folder) if path.is_file()]
     manifests = [path for path in files if kind_of(path) in TABLES]
     manifests = [path for path in manifests if kind_of(path) != ".json"] or manifests
+    if len(manifests) > 1 and {kind_of(path) for path in manifests} <= COLUMNAR:
+        return rows_of_folder(folder, data, form)  # shards
     if len(manifests) > 1:
         usual = [p for p in manifests if stem_of(p).lower() in ("manifest", "metadata")]
         # Common Voice: all that were approved, where none are named for splits.
@@ -80,6 +82,8 @@ def _read_folder(folder: Path, data: DataSpec, form: Form) -> Parts:
     lists = [table for path in files if kind_of(path) in LISTS and (table := _list_of(path, data))]
     if len(lists) == 1:
         return lists[0]
+    if found := [path for path, hidden in files_below(folder) if path.suffix.lower() == ".stm" and not hidden]:
+        return {"": replace(joined(str(folder), [stm(path) for path in found]), folder=folder)}
     return {"": recordings(folder, SOUNDS)}
 
 
@@ -164,7 +168,7 @@ def listing_of(table: Table, data: DataSpec) -> Listing:
         start, seconds = _part(offsets[index], durations[index], where) if names.get(index) in cut else (0.0, None)
         rows.append(
             Row(
-                path_of.get(index) or Path(table.origin) / f"{index + 1}",
+                path_of.get(index) or Path(table.origin) / f"row {index + 1}",
                 "" if text is None else str(text),
                 where,
                 speaker=None if speakers[index] in (None, "") else str(speakers[index]),
