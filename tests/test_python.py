@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import inspect
+import io
 import logging
 import re
 import subprocess
@@ -12,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 from runs import execute, plan
 
 import multistep
@@ -22,7 +25,8 @@ from multistep.engine.journal import read_entries
 from multistep.engine.rundir import RunDirectory
 from multistep.errors import PlanError, RunDirectoryError
 from multistep.interface.view import watching
-from multistep.report.notebook import NotebookView
+from multistep.report.live import LiveView
+from multistep.report.notebook import COLUMNS, LINES, NotebookView
 
 ROOT = Path(__file__).parents[1]
 
@@ -107,9 +111,13 @@ def test_a_notebook_shows_the_view_of_the_terminal(tmp_path: Path) -> None:
         for number in range(len(entries)):
             view.on_entry(entries[number], fold(entries[: number + 1]))
     assert 3 < len(pictures) < len(entries) / 2  # at most two a second
-    assert "reading the data" in pictures[0]
-    result = api.read_result(RunDirectory(tmp_path / "run"))
-    assert f"{(result.test or result.validation).score:.4f}" in pictures[-1]
+    assert len(set(pictures)) > 2
+    terminal = LiveView(plan(budget="60s"), out=tmp_path / "run", console=Console(file=io.StringIO()), now=lambda: 0.0)
+    terminal.on_entry(entries[-1], fold(entries))
+    console = Console(file=io.StringIO(), width=COLUMNS, height=LINES, record=True, color_system="truecolor")
+    console.print(terminal.render())
+    shown = html.unescape(re.sub(r"<[^>]*>", "", pictures[-1]))
+    assert shown.split() == console.export_text().split()
     assert "<script" not in pictures[-1]
     assert not re.search(r"(?<![-\w])background(-color)?: ?#|#000000|#ffffff", pictures[-1])  # the page's own colours
 

@@ -22,7 +22,7 @@ _SOURCES = ("source", "train", "validation", "test")
 T = TypeVar("T")
 
 
-def located(plan: Plan, run: Path) -> Plan:
+def with_kept(plan: Plan, run: Path) -> Plan:
     """The plan with the paths of what is kept in the run directory, for whoever reads its data."""
     phases = tuple(
         replace(

@@ -38,7 +38,7 @@ from multistep.engine.clock import BudgetClock, Heartbeat, seconds_lost
 from multistep.engine.costs import remember_start
 from multistep.engine.journal import Journal
 from multistep.engine.judged import guard_of, metric_name
-from multistep.engine.kept import located, with_notes
+from multistep.engine.kept import with_kept, with_notes
 from multistep.engine.learner import HeldOut, Learner, Readiness, Workshop
 from multistep.engine.plain import to_json
 from multistep.engine.result import result_of
@@ -68,7 +68,7 @@ class Run:
         reuse: bool | None = None,
     ) -> None:
         self._plan = plan
-        self._settled = located(plan, directory.folder)  # and later with the models that `auto` came to
+        self._settled = with_kept(plan, directory.folder)  # and later with the models that `auto` came to
         self._directory = directory
         self._workshop = workshop
         self._clock = clock

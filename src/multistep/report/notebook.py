@@ -14,7 +14,7 @@ from multistep.core.values.history import History
 from multistep.core.values.plan import Plan
 from multistep.report.live import LiveView
 
-COLUMNS = 100
+COLUMNS, LINES = 100, 30
 LEAST_SECONDS = 0.5  # between two pictures, so that training is not held up
 # Colours are the notebook's own, so that it is read in a dark one too.
 FRAME = '<pre style="line-height:1.25;font-family:Menlo,Consolas,monospace;background:none;color:inherit">{code}</pre>'
@@ -65,7 +65,9 @@ class NotebookView:
         """The picture as it stands now, self-contained."""
         from rich.console import Console
 
-        console = Console(file=io.StringIO(), width=COLUMNS, record=True, force_jupyter=False, color_system="truecolor")
+        console = Console(
+            file=io.StringIO(), width=COLUMNS, height=LINES, record=True, force_jupyter=False, color_system="truecolor"
+        )
         console.print(self._inner.render())
         return console.export_html(inline_styles=True, code_format=FRAME)
 
