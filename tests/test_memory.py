@@ -211,3 +211,43 @@ def test_messages_name_the_keyword_and_the_row(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
     with pytest.raises(PlanError, match="train= and data= both name the train data"):
         short(reviews(), tmp_path / "run", train=reviews())
+
+
+def sounds(count: int = 40) -> list[dict[str, Any]]:
+    """High and low tones of a third of a second."""
+    draw = np.random.default_rng(0)
+    time = np.arange(2700) / 8000
+    rows = []
+    for i in range(count):
+        tone = np.sin(2 * np.pi * (300 + 500 * (i % 2)) * time) * 0.3 + draw.normal(0, 0.01, len(time))
+        rows.append(
+            {"audio": {"array": tone.astype(np.float32), "sampling_rate": 8000}, "text": "up" if i % 2 else "down"}
+        )
+    return rows
+
+
+def test_sounds_in_memory_are_heard_as_in_files(tmp_path: Path) -> None:
+    soundfile = pytest.importorskip("soundfile")
+    import json
+
+    from multistep.core.values.plan import DataSpec
+    from multistep.tasks.speech.audio import read_samples
+    from multistep.tasks.speech.splits import read_splits
+
+    rows = sounds()
+    kept = keep("data", rows, "sound").put(tmp_path)
+    splits = read_splits(DataSpec(source=str(kept)))
+    heard = [row for name in ("train", "validation", "test") for row in splits.of(name)]
+    assert len(heard) == len(rows)
+    (tmp_path / "files").mkdir()
+    with (tmp_path / "files" / "manifest.jsonl").open("w", encoding="utf-8") as manifest:
+        for i, row in enumerate(rows):
+            soundfile.write(tmp_path / "files" / f"{i}.wav", row["audio"]["array"], 8000, "FLOAT")
+            manifest.write(json.dumps({"path": f"{i}.wav", "text": row["text"]}) + "\n")
+    listed = read_splits(DataSpec(source=str(tmp_path / "files")))
+    by_file = {
+        read_samples(row.path, 8000).tobytes(): row.text
+        for name in ("train", "validation", "test")
+        for row in listed.of(name)
+    }
+    assert {read_samples(row.held or b"", 8000).tobytes(): row.text for row in heard} == by_file

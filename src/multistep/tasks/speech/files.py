@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -168,7 +169,7 @@ def listing_of(table: Table, data: DataSpec) -> Listing:
         start, seconds = _part(offsets[index], durations[index], where) if names.get(index) in cut else (0.0, None)
         rows.append(
             Row(
-                path_of.get(index) or Path(table.origin) / f"row {index + 1}",
+                path_of.get(index) or Path(table.origin) / _name_of(cell, index),
                 "" if text is None else str(text),
                 where,
                 speaker=None if speakers[index] in (None, "") else str(speakers[index]),
@@ -204,6 +205,11 @@ def _cell(cell: object, table: Table, row: int, column: str) -> str | bytes | tu
     if not isinstance(cell, str):
         raise DataError(f"{table.place(row)}: '{column}' is {type(cell).__name__}, not the path of a sound")
     return cell.strip()
+
+
+def _name_of(cell: object, row: int) -> str:
+    """A name for a sound that lies in no file: by its content, since rows are cut into splits by the hash of it."""
+    return hashlib.blake2b(cell, digest_size=8).hexdigest() if isinstance(cell, bytes) else f"row {row + 1}"
 
 
 def tells_transcripts(table: Table, data: DataSpec) -> bool:
