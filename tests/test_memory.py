@@ -18,6 +18,7 @@ from multistep.core.values.events import Entry, PhaseReused, PhaseStarted
 from multistep.core.values.history import History
 from multistep.data.memory import keep
 from multistep.errors import DataError, PlanError, RunDirectoryError
+from multistep.interface.given import in_files, with_data
 
 GOOD, BAD = ("fine", "great", "lovely", "superb"), ("awful", "poor", "dull", "weak")
 
@@ -69,15 +70,9 @@ def test_all_forms_of_the_same_rows_are_one_plan() -> None:
     frame = pandas.DataFrame(rows)
     parts = pyarrow.concat_tables([pyarrow.Table.from_pandas(frame[i : i + 7]) for i in range(0, len(rows), 7)])
     texts, labels = as_pairs(rows)
-    same: tuple[Any, ...] = (
-        rows,
-        frame,
-        parts,
-        parts.combine_chunks(),
-        {"text": texts, "label": labels},
-        (texts, labels),
-    )
-    same = (*same, list(zip(texts, labels, strict=True)), {"text": np.array(texts), "label": np.array(labels)})
+    pairs, arrays = list(zip(texts, labels, strict=True)), {"text": np.array(texts), "label": np.array(labels)}
+    same: list[Any] = [rows, frame, parts, parts.combine_chunks(), {"text": texts, "label": labels}, (texts, labels)]
+    same += [pairs, arrays, frame.set_index("text")]
     assert len({keep("data", each, "text").name for each in same}) == 1
     other = frame.copy()
     other.loc[3, "text"] = "something else"
@@ -177,6 +172,35 @@ def test_splits_in_memory_are_those_that_are_scored(tmp_path: Path) -> None:
     assert both["accuracy"]["score"] == pytest.approx(result.score)
 
 
+def test_splits_come_under_their_usual_names_and_beside_data() -> None:
+    rows, held = reviews(), reviews(20)
+    by_keyword, _ = in_files(with_data({"task": "fill-mask", "data": rows, "validation": held, "test": 0.1}))
+    by_name, _ = in_files(with_data({"task": "fill-mask", "data": {"training": rows, "dev": held}, "test": 0.1}))
+    assert by_name["data"]["validation"] == by_keyword["data"]["validation"]
+    assert set(by_keyword["data"]) == set(by_name["data"]) == {"train", "validation", "test"}
+    files, _ = in_files(with_data({"data": "a.csv", "validation": "b.csv"}))
+    assert files["data"] == {"train": "a.csv", "validation": "b.csv"}
+    share, _ = in_files(with_data({"data": "a.csv", "validation": 0.2}))
+    assert share["data"] == {"source": "a.csv", "validation": 0.2}
+    series, _ = in_files({"data": pandas.Series([row["text"] for row in rows])})
+    texts, _ = in_files({"data": [row["text"] for row in rows]})
+    assert series == texts
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (np.zeros((20, 8, 8), np.uint8), r"give \(images, labels\)"),
+        ((np.zeros((20, 8), np.uint8), [0, 1] * 10), r"images have the shape \(20, 8\); allowed: \(N, height, width\)"),
+        ((np.zeros((20, 8, 8), np.uint8), [0, 1]), "20 images but 2 labels"),
+        ((np.zeros((2, 8, 8), np.uint8), [0, "b"]), "all of one type; these are int and str"),
+    ],
+)
+def test_images_that_are_none_are_told_by_their_shape(given: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        keep("data", given, "image")
+
+
 def test_running_text_in_memory_is_documents(tmp_path: Path) -> None:
     texts = written(tmp_path).read_text(encoding="utf-8").split("\n\n")
     result = multistep.train(
@@ -192,6 +216,7 @@ def test_running_text_in_memory_is_documents(tmp_path: Path) -> None:
         (pandas.DataFrame([["a", 1]], columns=["text", "text"]), "two columns are called 'text'"),
         ({"text": ["a", "b"], "label": [1]}, "'text' 2, 'label' 1 values"),
         ([{"text": "a"}, "b"], "row 2 is a str, but others are dicts"),
+        ([], "data: there are no rows in it"),
         (iter(["a"]), "data is a list_iterator; allowed: a pandas or polars DataFrame"),
         (pandas.DataFrame({"text": []}), "there are no rows in it"),
     ],

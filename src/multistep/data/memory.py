@@ -65,8 +65,10 @@ def keep(keyword: str, given: Any, kind: Kind) -> Kept:
             f"{keyword}: a {type(given).__name__} is read once and has no length; make a Dataset of it with "
             "datasets.Dataset.from_list(list(...)), or give the id of the data set"
         )
-    if kind == "image" and (pair := pair_of(given)) and is_array(pair[0]) and np.ndim(pair[0]) > 2:
+    if kind == "image" and (pair := pair_of(given)) and is_array(pair[0]) and _is_numeric(pair[0]):
         return _of_arrays(keyword, *pair)
+    if kind == "image" and is_array(given) and not hasattr(given, "columns"):
+        raise DataError(f"{keyword}: an array alone says nothing of its images; give (images, labels)")
     table, media = columns_of(keyword, given, kind)
     if not table.num_rows:
         raise DataError(f"{keyword}: there are no rows in it")
@@ -75,6 +77,10 @@ def keep(keyword: str, given: Any, kind: Kind) -> Kept:
     if media:
         return Kept(name, size, lambda path: _save_with_media(table, media, path))
     return Kept(f"{name}.parquet", size, lambda path: _write_parquet(table, path))
+
+
+def _is_numeric(array: Any) -> bool:
+    return np.asarray(array[:1]).dtype.kind in "iufb"
 
 
 # Tables ---------------------------------------------------------------------------------------------

@@ -44,8 +44,8 @@ def columns_of(keyword: str, given: Any, kind: Kind) -> tuple[Any, dict[str, Kin
 def pair_of(given: Any) -> tuple[Any, Any] | None:
     """(inputs, labels), or a mapping of these two: whole columns, rather than two rows."""
     if isinstance(given, Mapping) and len(given) == 2:
-        first, second = given.values()
-        return (first, second) if is_array(first) else (second, first)
+        deeper, other = sorted(given.values(), key=lambda part: -len(part.shape) if is_array(part) else 0)
+        return deeper, other
     if (
         isinstance(given, tuple)
         and len(given) == 2
@@ -64,6 +64,8 @@ def _columns(keyword: str, given: Any, kind: Kind) -> dict[str, Any]:
 
     pandas = sys.modules.get("pandas")
     if pandas and isinstance(given, pandas.DataFrame):
+        if any(name is not None and name not in given.columns for name in given.index.names):
+            given = given.reset_index()  # an index that has a name is a column by its right
         named = [str(name) for name in given.columns]
         if twice := next((name for name in named if named.count(name) > 1), None):
             raise DataError(f"{keyword}: two columns are called '{twice}'; rename one")
@@ -74,6 +76,8 @@ def _columns(keyword: str, given: Any, kind: Kind) -> dict[str, Any]:
         return {str(column.name): _of_polars(column) for column in given.get_columns()}
     if hasattr(given, "collect_schema") and hasattr(given, "collect"):  # a lazy frame of polars
         return _columns(keyword, given.collect(), kind)
+    if (pandas and isinstance(given, pandas.Series)) or is_of("polars", "Series", given):
+        return _of_rows(keyword, list(given), kind)
     if hasattr(given, "__arrow_c_stream__"):
         table = pyarrow.table(given)
         return dict(zip(table.schema.names, table.columns, strict=True))
@@ -88,6 +92,8 @@ def _columns(keyword: str, given: Any, kind: Kind) -> dict[str, Any]:
 
 def _of_rows(keyword: str, given: Any, kind: Kind) -> dict[str, Any]:
     rows = [given[i] for i in range(len(given))]
+    if not rows:
+        raise DataError(f"{keyword}: there are no rows in it")
     first = next((row for row in rows if row is not None), None)
     for number, row in enumerate(rows, start=1):
         if type(row) is not type(first) and not (isinstance(row, Mapping) and isinstance(first, Mapping)):

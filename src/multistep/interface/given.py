@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
 from multistep.core.values.plan import DataSpec
 from multistep.core.values.tasks import TASKS
+from multistep.data.names import NAMES
 from multistep.engine.elsewhere import hint
 from multistep.errors import PlanError
 
@@ -57,6 +58,8 @@ def with_data(values: Mapping[str, Any]) -> dict[str, Any]:
     data = found.pop("data", None)
     if data is not None:
         spec = _group(data)
+        if "source" in spec and any(_is_source(beside.get(split)) for split in ("validation", "test")):
+            spec["train"] = spec.pop("source")  # what is not split any more
         both = [key for key in beside if key in spec]
         if "train" in beside or both:
             key = (both or ["train"])[0]
@@ -65,10 +68,16 @@ def with_data(values: Mapping[str, Any]) -> dict[str, Any]:
     return {**found, "data": beside}
 
 
+def _is_source(value: object) -> bool:
+    """Whether it says where a split is, rather than which share of train it gets."""
+    return value is not None and (isinstance(value, bool) or not isinstance(value, int | float))
+
+
 def _group(data: Any) -> dict[str, Any]:
     """Data by the fields of a DataSpec."""
     if isinstance(data, DataSpec):
         return {key: value for key in OF_DATA if (value := getattr(data, key)) != getattr(DataSpec(), key)}
+    data = _by_our_names(data)
     return dict(data) if is_spec(data) else {"source": data}
 
 
@@ -82,7 +91,15 @@ def is_spec(data: Any) -> bool:
     if not isinstance(data, Mapping) or not data or not all(key in OF_DATA for key in data):
         return False
     splits = all(key in SPLITS for key in data)
-    return splits or any(isinstance(value, str | Path | bool | float | None) for value in data.values())
+    return splits or any(isinstance(value, str | Path | bool | int | float | None) for value in data.values())
+
+
+def _by_our_names(data: Any) -> Any:
+    """A mapping of splits with their usual other names (dev, val, training) by ours."""
+    if not isinstance(data, Mapping) or not data or not all(str(key).lower() in NAMES for key in data):
+        return data
+    named = {NAMES[str(key).lower()]: value for key, value in data.items()}
+    return named if len(named) == len(data) else data
 
 
 # Objects ------------------------------------------------------------------------------------------
@@ -113,6 +130,7 @@ def in_files(content: Mapping[str, Any], task: object = None) -> tuple[dict[str,
 def _in_files(data: Any, kind: Kind, kept: list[Kept]) -> Any:
     if isinstance(data, str | Path | DataSpec) or data is None:
         return data
+    data = _by_our_names(data)
     if not is_spec(data):
         return {"source": _kept("data", data, kind, kept)}
     found = dict(data)
