@@ -40,16 +40,17 @@ phases:
 """
 
 
-def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+def start(folder: Path, *arguments: str, columns: int = 200) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", "from multistep.cli import main; main()", *arguments]
-    environment = {**os.environ, "XDG_CACHE_HOME": str(folder / "cache"), "HF_HUB_OFFLINE": "1", "COLUMNS": "200"}
+    environment = {**os.environ, "XDG_CACHE_HOME": str(folder / "cache"), "HF_HUB_OFFLINE": "1"}
+    environment["COLUMNS"] = str(columns)
     pipe = subprocess.PIPE
     return subprocess.Popen(command, cwd=folder, stdout=pipe, stderr=pipe, text=True, env=environment)
 
 
-def multistep(folder: Path, *arguments: str, code: int = 0) -> str:
+def multistep(folder: Path, *arguments: str, code: int = 0, columns: int = 200) -> str:
     """Standard output of a verb, or standard error where another exit code than 0 is expected."""
-    process = start(folder, *arguments)
+    process = start(folder, *arguments, columns=columns)
     out, error = process.communicate(timeout=240)
     assert process.returncode == code, f"exit {process.returncode}\n{out}\n{error}"
     assert "Traceback" not in error

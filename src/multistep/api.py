@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from multistep.data.memory import Kept
+    from multistep.engine.dry import DryPhase
     from multistep.engine.simulate import Outcome
     from multistep.tasks.chat.talk import Talk
     from multistep.tasks.predicting import OnProgress, PredictedFile
@@ -473,6 +474,17 @@ def evaluate(
     from multistep.interface.using import evaluate as score
 
     return score(model, data, text_column=text_column, label_column=label_column)
+
+
+def dry_run(plan: Plan, *, spent: Callable[[], float]) -> list[DryPhase]:
+    """What a run of this plan would understand, and what its budget would hold; makes no run directory.
+
+    `spent` tells how many seconds of the budget are gone. Raises PlanError or DataError.
+    """
+    from multistep.engine.dry import dry_run as run_dry
+    from multistep.tasks import workshop_for
+
+    return run_dry(plan, workshop_for(plan), spent=spent)
 
 
 def simulate(

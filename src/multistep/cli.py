@@ -160,6 +160,10 @@ def train(
     device: Device = None,
     out: Out = None,
     settings: Set = None,
+    dry: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Read the data, build the model, say what was understood, and stop."),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Run a plan; the same command again resumes it."""
@@ -171,7 +175,23 @@ def train(
     given |= {"seed": seed, "ship": ship}
     given |= {"epochs": epochs, "steps": steps, "lr": lr, "batch_size": batch_size, "optimizer": optimizer}
     wanted = _plan(plan, settings, given)
-    _train(wanted, RunDirectory(out or default_folder(wanted)), as_json)
+    if dry:
+        return _dry_run(wanted, as_json)
+    return _train(wanted, RunDirectory(out or default_folder(wanted)), as_json)
+
+
+def _dry_run(plan: Plan, as_json: bool) -> None:
+    from rich.console import Console
+
+    from multistep import api
+    from multistep.engine.plain import plain
+    from multistep.report.dry import print_dry_run
+
+    found = api.dry_run(plan, spent=lambda: time.monotonic() - BEGAN)
+    if as_json:
+        print_json({"phases": plain(found)})
+    else:
+        print_dry_run(plan, found, Console())
 
 
 @app.command()

@@ -32,6 +32,7 @@ from multistep.core.values.events import (
 )
 from multistep.core.values.history import History, fold
 from multistep.core.values.plan import Plan
+from multistep.core.values.understood import Understood
 from multistep.core.values.units import Amount, Unit
 from multistep.engine.checkpoints import MANIFEST, Checkpoints, sha256, sync
 from multistep.engine.journal import read_entries
@@ -69,7 +70,7 @@ def phase_key(
         "recipe": begins.recipe,
         "given": {} if isinstance(phase.until, Amount) else phase.recipe,  # what no move may change
         "rate_open": begins.rate_open,
-        "facts": begins.facts,
+        "facts": replace(begins.facts, understood=Understood()),  # told to people, and nothing is decided by it
         "data": data,
         "until": phase.until,
         "moves": phase.moves,

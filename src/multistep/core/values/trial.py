@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from multistep.core.values.recipe import Recipe, Segment
+from multistep.core.values.understood import Understood
 from multistep.core.values.units import Amount
 
 TrialKind = Literal["base", "trunk", "probe", "control", "move", "average", "rerun"]
@@ -114,6 +115,7 @@ class Facts:
     Python that loads the exported model, with {model} for its folder. `longest_context` is the most tokens that the
     model can read (None: no such limit). `loss_unit` is what the loss is counted in. `rivals` are complete recipes of
     the task's other networks that are worth a trial from nothing, best first; none where the user named a model.
+    `understood` is what people are told of all this.
     """
 
     parameters: int
@@ -133,3 +135,4 @@ class Facts:
     loss_unit: str = "nats per token"
     rivals: tuple[Recipe, ...] = ()
     able: bool = False
+    understood: Understood = field(default_factory=Understood)

@@ -21,6 +21,7 @@ from multistep.core.values.plan import Plan
 from multistep.core.values.recipe import Recipe, Setting
 from multistep.core.values.tasks import TASKS
 from multistep.core.values.trial import Facts
+from multistep.core.values.understood import Part
 from multistep.engine.learner import Exhibit, Learner, Readiness, Split
 from multistep.errors import PlanError
 from multistep.tasks.classes import class_metrics, class_rows, class_table
@@ -39,6 +40,7 @@ from multistep.tasks.order import ShuffledOrder, sample_of
 from multistep.tasks.pretrained.choose import Need
 from multistep.tasks.pretrained.settle import Settled, operations, seconds_of, settle
 from multistep.tasks.recipes import refuse_model
+from multistep.tasks.understood import counted, told
 
 SAMPLE = 3_000  # images of the validation split that are looked at after each window
 SCORED = 256  # images a batch
@@ -223,6 +225,15 @@ class ImageWorkshop:
             optimizers=usable_optimizers(),
             usage=maker.usage,
             loss_unit=TASKS["image-classification"].loss_unit,
+        )
+        facts = told(
+            facts,
+            plan,
+            phase,
+            recipe,
+            splits=[Part(name, len(getattr(splits, name)), "images") for name in ("train", "validation", "test")],
+            models=settled.names,
+            classes=counted(splits.classes, splits.train.labels.tolist()),
         )
         rate_open = "learning_rate" not in given and not maker.pretrained
         metrics = class_metrics(len(splits.classes))

@@ -283,13 +283,17 @@ def _rare(labels: Labels, train: Examples, rows: Rows) -> list[str]:
     return [*notes[:5], *([f"and {len(notes) - 5} more such classes"] if len(notes) > 5 else [])]
 
 
-def class_shares(labels: Labels, train: Examples) -> str:
-    """How many examples each class has, the most frequent first, for a description."""
+def number_range(train: Examples) -> str:
+    """Between which values labels lie that are numbers, for a description."""
+    return f"numbers from {train.labels.min():g} to {train.labels.max():g}"
+
+
+def class_counts(labels: Labels, train: Examples) -> dict[str, int]:
+    """How many examples each class has; of numbers nothing."""
     if labels.kind == "number":
-        return f"numbers from {train.labels.min():g} to {train.labels.max():g}"
+        return {}
     totals = Counter(train.labels.astype(int).tolist()) if labels.kind == "class" else train.labels.sum(0)
-    shown = ", ".join(f"{name} {int(totals[i]):,}" for i, name in list(enumerate(labels.names))[:8])
-    return shown + (", ..." if len(labels.names) > 8 else "")
+    return {name: int(totals[i]) for i, name in enumerate(labels.names)}
 
 
 def fingerprint(rows: Mapping[str, Rows]) -> str:

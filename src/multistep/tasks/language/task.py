@@ -16,6 +16,7 @@ from multistep.core.values.plan import DataSpec, Plan
 from multistep.core.values.recipe import Recipe
 from multistep.core.values.tasks import TASKS
 from multistep.core.values.trial import Facts
+from multistep.core.values.understood import Part
 from multistep.engine.learner import Learner, Readiness
 from multistep.tasks.language.baseline import majority_note
 from multistep.tasks.language.classify import TASK as CLASSIFY
@@ -41,14 +42,22 @@ from multistep.tasks.language.preset import (
 from multistep.tasks.language.probe import probe_note
 from multistep.tasks.language.small import is_small, load_network, new_network
 from multistep.tasks.language.spans import TextParts, load_texts, read_spans, require_spans
-from multistep.tasks.language.splits import LabelledSplits, class_shares, load_labelled, texts_of
+from multistep.tasks.language.splits import (
+    LabelledSplits,
+    class_counts,
+    load_labelled,
+    number_range,
+    texts_of,
+)
 from multistep.tasks.language.tokenizer import make_tokenizer
 from multistep.tasks.machine import device_name, versions_of
 from multistep.tasks.pretrained.settle import Settled, seconds_of, settle, starting_from
+from multistep.tasks.understood import told
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
+SPLITS = ("train", "validation", "test")
 MOST_READ = {BAG: 4096, CNN: 256}  # n-grams, or words, of a text
 LOOKED_AT, MOST_CHARACTERS = 2000, 5000  # texts, and how much of each, for how long they are
 
@@ -83,7 +92,6 @@ class LanguageWorkshop:
         network, recipe = contenders[0]
         domain = ClassifyDomain(splits, prepared)
         usual = majority_note(splits.train, splits.validation, splits.labels)
-        shares = class_shares(splits.labels, splits.train)
         # Phases share one network, and what is frozen is named by one network's own names.
         raced = plan.phase_count == 1 and "frozen" not in given
         facts = Facts(
@@ -98,7 +106,6 @@ class LanguageWorkshop:
             description=f"{network.description}, up to {network.context} of a text",
             notes=(
                 *splits.notes,
-                f"train: {shares}",
                 usual,
                 *probe_note(prepared[0], splits, plan.phase(phase).metric or domain.metrics[0], seconds_of(plan)),
                 *_cut(prepared[0].encoded, network.context),
@@ -110,6 +117,17 @@ class LanguageWorkshop:
             loss_unit=domain.loss_unit,
             usage=network.usage,
             rivals=tuple(recipe for _, recipe in contenders[1:]) if raced else (),
+        )
+        facts = told(
+            facts,
+            plan,
+            phase,
+            recipe,
+            splits=[Part(name, len(getattr(splits, name)), "examples") for name in SPLITS],
+            models=settled.names,
+            classes=class_counts(splits.labels, splits.train),
+            labels=number_range(splits.train) if splits.labels.kind == "number" else "",
+            texts=splits.train.texts[:LOOKED_AT],
         )
         rate_open = "learning_rate" not in given and not network.pretrained
         mark = f"{splits.fingerprint}-{_mark(*(contender.mark for contender, _ in contenders))}"
@@ -201,6 +219,15 @@ class LanguageWorkshop:
             optimizers=usable_optimizers(),
             loss_unit=TASKS["fill-mask"].loss_unit,
             usage=USAGES["fill-mask"],
+        )
+        facts = told(
+            facts,
+            plan,
+            phase,
+            recipe,
+            splits=[Part(name, len(part.texts), "texts") for name, part in splits.items()],
+            models=self._settled.names if self._settled else (),
+            texts=parts.train.texts[:LOOKED_AT],
         )
         rate_open = "learning_rate" not in given and not encoder.pretrained
         mark = f"{parts.fingerprint}-{_mark(head.mark)}-{encoder.context}"

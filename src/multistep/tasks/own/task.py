@@ -22,6 +22,7 @@ from multistep.core.evidence.metric import Evaluation
 from multistep.core.values.plan import Plan
 from multistep.core.values.recipe import Recipe
 from multistep.core.values.trial import Facts
+from multistep.core.values.understood import Part, classes_in_words
 from multistep.engine.learner import NO_FORM, Exhibit, Learner, Readiness, Split
 from multistep.errors import PlanError
 from multistep.tasks.classes import confusion, per_class
@@ -36,6 +37,7 @@ from multistep.tasks.own.randomness import as_at, seed_everything
 from multistep.tasks.own.understand import Understood, Wanted, understand
 from multistep.tasks.own.use import USAGE, write_model
 from multistep.tasks.recipes import refuse_model
+from multistep.tasks.understood import counted, told
 
 SAMPLE = 2000  # examples of the validation split that are looked at after each window
 SCORED_AT_ONCE = 128
@@ -163,7 +165,23 @@ class OwnDomain:
     def write_baseline(self, folder: Path) -> str:
         return NO_FORM
 
+    def classes(self) -> tuple[dict[str, int], str]:
+        """How many training examples each class has; of large splits, in words, those that were looked at."""
+        names, size = self._opened.class_names, len(self._readers["train"])
+        if not names:
+            return {}, ""
+        labels = torch.cat([torch.as_tensor(target).flatten() for target in self._targets()])
+        known = labels.long()[(labels >= 0) & (labels < len(names))]
+        found = counted(names, known.tolist())
+        if size <= COUNTED:
+            return found, ""
+        return {}, f"of {COUNTED:,} examples that were looked at, classes: {classes_in_words(found)}"
+
     def _trivial(self) -> tuple[str, Tensor] | None:
+        return self._judge.constant(self._targets(), self._opened.output)
+
+    def _targets(self) -> list[Any]:
+        """Those of training examples, as many as are counted, on the CPU."""
         places = sample_of(len(self._readers["train"]), COUNTED)
         targets = []
         for start in range(0, len(places), SCORED_AT_ONCE):
@@ -172,7 +190,7 @@ class OwnDomain:
                 batch = self._readers["train"].batch(part, torch.device("cpu"))
             target = self._layout.target(batch)
             targets.append(target.cpu() if isinstance(target, Tensor) else target)
-        return self._judge.constant(targets, self._opened.output)
+        return targets
 
     def _table(self, split: Split, sample: bool, device: torch.device, say: Callable[[Batch], Any]) -> Evaluation:
         """Score a split with what `say` says of each batch; halves the batch where memory runs out."""
@@ -293,6 +311,19 @@ class OwnWorkshop:
             optimizers=tuple(name for name in usable_optimizers() if name != "muon" or matrices),
             usage=USAGE,
             loss_unit=opened.judge.loss.unit,
+        )
+        classes, labels = domain.classes()
+        facts = told(
+            facts,
+            plan,
+            phase,
+            recipe,
+            splits=[Part(name, len(reader), "examples") for name, reader in opened.readers.items()],
+            classes=classes,
+            labels=labels,
+            data="given in Python",
+            weights="as the module holds them",
+            checked=False,
         )
         rate_open = "learning_rate" not in given and not self._pretrained
         fingerprint = f"{self._identity}-{model.weights_hash()}"

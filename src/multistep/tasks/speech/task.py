@@ -21,6 +21,7 @@ from multistep.core.values.plan import DataSpec, Plan
 from multistep.core.values.recipe import Recipe
 from multistep.core.values.tasks import TASKS
 from multistep.core.values.trial import Facts
+from multistep.core.values.understood import Part
 from multistep.data.names import SPLITS
 from multistep.engine.checkpoints import sha256
 from multistep.engine.learner import NO_FORM, Exhibit, Learner, Readiness, Split
@@ -47,6 +48,7 @@ from multistep.tasks.speech.nets import NetConfig
 from multistep.tasks.speech.preset import SpeechFacts, choose_shape, default_recipe, gentle_steps
 from multistep.tasks.speech.score import listen, summed_loss, table_of
 from multistep.tasks.speech.splits import read_splits
+from multistep.tasks.understood import LOOKED_AT, told
 
 MOST_SAMPLED = 400  # utterances of the validation split that each look scores
 FRAMES_A_SECOND = 50.0  # of wav2vec 2.0
@@ -226,6 +228,15 @@ class SpeechWorkshop:
             optimizers=usable_optimizers(),
             usage=maker.usage,
             loss_unit=TASKS["speech-recognition"].loss_unit,
+        )
+        facts = told(
+            facts,
+            plan,
+            phase,
+            recipe,
+            splits=[Part(name, len(corpus.splits[name]), "utterances") for name in SPLITS],
+            models=self._settled.names,
+            texts=train.texts[:LOOKED_AT],
         )
         # The alphabet may be learnt from other phases' transcripts, which must not change under a resumed run either.
         letters = hashlib.blake2b("\n".join(maker.alphabet.symbols).encode(), digest_size=8).hexdigest()

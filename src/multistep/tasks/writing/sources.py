@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
 
 from multistep.backends.torch.learner import pick_device
 from multistep.core.values.plan import DataSpec, Plan
+from multistep.core.values.understood import Part
 from multistep.errors import DataError, PlanError
 from multistep.tasks.chat.conversation import ROLES, Conversation
 from multistep.tasks.chat.load import ChatSplits, holds_conversations, load_conversations
@@ -69,7 +71,7 @@ def shortened(splits: TextSplits) -> TextSplits:
 
 def need(plan: Plan, splits: TextSplits | ChatSplits | PairSplits) -> Need:
     """What a run has to offer a pretrained language model: each token counts as an example, no epoch is asked."""
-    texts = _texts(splits)
+    texts = texts_of(splits)
     return Need(
         "text-generation",
         kind_of(texts),
@@ -96,7 +98,7 @@ def make_model(plan: Plan, splits: TextSplits | ChatSplits | PairSplits | None) 
     else:
         sources = {(plan.phase(i).data, str(plan.phase(i).task)) for i in range(plan.phase_count)}
         parts = [read_splits(data, task) for data, task in sorted(sources, key=str) if data]
-    texts = tuple(text for part in parts for text in _texts(part))
+    texts = tuple(text for part in parts for text in texts_of(part))
     spec, marks = plan.model, tuple[str, ...]()
     if any(isinstance(part, ChatSplits | PairSplits) for part in parts):
         spec, marks = replace(spec, context=spec.context or CHAT_CONTEXT), MARKS
@@ -104,10 +106,23 @@ def make_model(plan: Plan, splits: TextSplits | ChatSplits | PairSplits | None) 
     return make_preset(choose_preset(spec, facts, plan), texts, marks)
 
 
-def _texts(splits: TextSplits | ChatSplits | PairSplits) -> tuple[str, ...]:
+def texts_of(splits: TextSplits | ChatSplits | PairSplits) -> tuple[str, ...]:
     """What a tokenizer is learnt from: of conversations the turns, and the names of the roles that stand above them."""
     if isinstance(splits, TextSplits):
         return splits.train
     if isinstance(splits, PairSplits):
         return tuple(turn.content for pair in splits.train for c in (pair.chosen, pair.rejected) for turn in c.turns)
     return (*(turn.content for c in splits.train for turn in c.turns), "\n".join(ROLES))
+
+
+def parts_of(
+    splits: TextSplits | ChatSplits | PairSplits, held_out_tokens: Mapping[str, int], train_tokens: int
+) -> tuple[Part, ...]:
+    """The splits and their sizes, in documents, conversations or pairs."""
+    names, tokens = ("train", "validation", "test"), {"train": train_tokens, **held_out_tokens}
+    if isinstance(splits, TextSplits) and splits.contiguous:
+        return tuple(Part(name, tokens[name], "tokens of running text") for name in names)
+    if isinstance(splits, PairSplits):  # a pair counts once in the loss, so its tokens say little
+        return tuple(Part(name, len(getattr(splits, name)), "pairs") for name in names)
+    unit = "documents" if isinstance(splits, TextSplits) else "conversations"
+    return tuple(Part(name, len(getattr(splits, name)), unit, tokens[name]) for name in names)

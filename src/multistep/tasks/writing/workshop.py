@@ -24,10 +24,20 @@ from multistep.tasks.pretrained.settle import Settled, settle
 from multistep.tasks.text.models import Maker
 from multistep.tasks.text.splits import TextSplits
 from multistep.tasks.text.tuning import most_scored
+from multistep.tasks.understood import LOOKED_AT, told
 from multistep.tasks.writing.bearable import bearable
 from multistep.tasks.writing.opened import Opened, open_chat, open_pairs, open_text
 from multistep.tasks.writing.recipes import recipe_of, rivals_of
-from multistep.tasks.writing.sources import GUARD_TRAIN, earlier_turns, make_model, need, read_splits, shortened
+from multistep.tasks.writing.sources import (
+    GUARD_TRAIN,
+    earlier_turns,
+    make_model,
+    need,
+    parts_of,
+    read_splits,
+    shortened,
+    texts_of,
+)
 
 
 class TextWorkshop:
@@ -87,6 +97,15 @@ class TextWorkshop:
             able=maker.pretrained or task == PREFERENCE,
             rivals=rivals,
             loss_unit=opened.loss_unit,
+        )
+        facts = told(
+            facts,
+            plan,
+            phase,
+            recipe,
+            splits=parts_of(splits, opened.held_out_tokens, opened.tokens),
+            models=self._settled.names,
+            texts=texts_of(splits)[:LOOKED_AT],
         )
         # The tokenizer may be learnt from other phases' texts, which must not change under a resumed run either.
         tokens = hashlib.blake2b(maker.tokenizer.to_str().encode(), digest_size=8).hexdigest()

@@ -1,0 +1,67 @@
+"""What `train --dry-run` prints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from multistep.core.values.plan import Plan
+from multistep.core.values.understood import Understood
+from multistep.core.values.units import format_seconds
+from multistep.engine.dry import DryPhase, Pace
+from multistep.report.scores import metric_words, rate_words
+from multistep.report.words import clean
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+NAME_WIDTH = 10  # of `duplicates`
+LEAST_HANGING = 50  # columns, below which names stand above what they name
+
+
+def print_dry_run(plan: Plan, phases: Sequence[DryPhase], console: Console) -> None:
+    """What was understood of each phase, what its budget would hold, and that nothing was trained."""
+    for phase in phases:
+        if len(phases) > 1:
+            console.print(f"Phase {phase.name}", style="bold", markup=False, highlight=False)
+        rows = [("task", f"{phase.task}, judged by {metric_words(phase.metric)}"), *phase.understood.lines()]
+        if phase.pace:
+            rows.append(("speed", pace_words(plan, phase.pace)))
+        console.print(named_lines(rows, console.width))
+        console.print(named_lines([("note", note) for note in phase.understood.notes], console.width))
+    said = "This was a dry run: nothing was trained and no folder was made. Leave out --dry-run to train."
+    console.print(said, markup=False, highlight=False)
+
+
+def pace_words(plan: Plan, pace: Pace) -> str:
+    """How fast it is, and what the budget holds."""
+    speed = f"{rate_words(pace.examples_per_second)} examples a second, {format_seconds(pace.step_seconds)} a step"
+    if pace.steps is None or pace.epochs is None:
+        return speed
+    if pace.steps < 1:
+        return f"{speed}; {plan.budget} is too short for a step and the scoring at the end"
+    held = f"{pace.steps:,} steps, {rate_words(pace.epochs)} epochs"
+    return f"{speed}; {plan.budget} holds about {held}, beside the scoring"
+
+
+def named_lines(rows: Iterable[tuple[str, str]], width: int) -> RenderableType:
+    """A name and a sentence a row, the sentence in a column of its own; no line is longer than the width."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, 2, 0, 0))
+    if width < LEAST_HANGING:
+        table.add_column(overflow="fold")
+        for name, said in rows:
+            table.add_row(Text.assemble((f"{name}: ", "dim"), clean(said)))
+        return table
+    table.add_column(width=NAME_WIDTH, style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, said in rows:
+        table.add_row(name, Text(clean(said)))
+    return table
+
+
+def understood_rows(understood: Understood) -> list[tuple[str, str]]:
+    """What was understood, and the notes beside it."""
+    return [*understood.lines(), *(("note", note) for note in understood.notes)]

@@ -1,0 +1,89 @@
+"""What a run understood of its data and model: the same words in the terminal, the journal and resolved.json."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+from test_command_line import multistep
+
+from multistep.core.values.understood import Part, Understood, classes_in_words
+from multistep.data.names import NO_TEST
+from multistep.tasks.understood import by_topic, licence
+
+
+def reviews(folder: Path) -> None:
+    """60 rows of two classes, one text in two splits, two rows that cannot be used."""
+    rows = [f"train,{'fine' if i % 3 else 'bad'} film number {i},{'good' if i % 3 else 'bad'}" for i in range(48)]
+    rows += [f"validation,{'fine' if i % 3 else 'bad'} seat {i},{'good' if i % 3 else 'bad'}" for i in range(9)]
+    rows += ["validation,bad film number 0,bad", "train,,good", "train,a film,"]
+    (folder / "reviews.csv").write_text("\n".join(["split,review,label", *rows]) + "\n", encoding="utf-8")
+
+
+def test_a_dry_run_says_what_was_understood_and_leaves_nothing(tmp_path: Path) -> None:
+    reviews(tmp_path)
+    arguments = ["train", "--task", "text-classification", "--data", "reviews.csv", "--model", "scratch"]
+    before = sorted(tmp_path.iterdir())
+    said = multistep(tmp_path, *arguments, "--budget", "30s", "--dry-run", columns=70)
+    assert [path for path in tmp_path.iterdir() if path.name != "cache"] == before
+    assert max(map(len, said.splitlines())) <= 70
+    told = dict(re.findall(r"^(\S.{9})  (.*(?:\n {12}.*)*)", said, flags=re.M))
+    told = {name.strip(): " ".join(text.split()) for name, text in told.items()}
+    assert told["task"] == "text-classification, judged by accuracy"
+    assert "text from column 'review', label from 'label'" in told["columns"]
+    assert told["classes"] == "2 in training: good 32, bad 16"
+    assert told["splits"].startswith("train 48 examples, validation 10 examples, no test split")
+    assert "1 of 10 texts stand word for word in train" in told["duplicates"]
+    assert "no text: 1" in told["left out"]
+    assert "no label: 1" in told["left out"]
+    assert told["weights"] == "from nothing (drawn at random)"
+    assert re.search(r"30s holds about [\d,]+ steps, [\d,.]+ epochs", told["speed"])
+
+
+def test_a_run_keeps_in_its_record_what_it_said(tmp_path: Path) -> None:
+    reviews(tmp_path)
+    multistep(
+        tmp_path,
+        *("train", "--task", "text-classification", "--data", "reviews.csv", "--model", "scratch"),
+        *("--budget", "8 steps", "--set", "recipe.model=bag", "--out", "run"),
+    )
+    phase = json.loads((tmp_path / "run" / "resolved.json").read_text(encoding="utf-8"))["phases"][0]
+    found = phase["facts"]["understood"]
+    assert found["classes"] == {"bad": 16, "good": 32}
+    assert [(part["name"], part["size"]) for part in found["splits"][:2]] == [("train", 48), ("validation", 10)]
+    assert found["budget"] == "8 steps"
+
+
+def test_notes_are_sorted_by_what_they_are_about() -> None:
+    """Notes as the readers write them; what is of no topic stays a note."""
+    notes = {
+        "columns": ["text from column 'sentence', label from 'label' (of 'sentence', 'label')"],
+        "cut": ["a.csv: cut into train 48, validation 6, test 6 rows"],
+        "duplicates": ["test: 2 of 9 sounds are in train too (first: x.wav); on these it measures memory"],
+        "left_out": [
+            "a.csv: rows left out because they have no text: 1 (a.csv:4)",
+            "train: 1 of 8 rows cannot be used: 1 no such file (first: a.csv:4: x.wav)",
+        ],
+        "notes": ["always saying '1', the most frequent class of train, is right 50.9% of validation"],
+    }
+    assert by_topic(note for some in notes.values() for note in some) == {
+        topic: tuple(some) for topic, some in notes.items()
+    }
+
+
+def test_of_many_classes_the_largest_and_the_smallest_are_named() -> None:
+    counts = {f"class {i}": 100 - i for i in range(40)}
+    assert classes_in_words(counts) == (
+        "40 in training; the largest: class 0 100, class 1 99, class 2 98; the smallest: class 38 62, class 39 61"
+    )
+    lines = dict(Understood(model="net", splits=(Part("train", 1, "examples"),)).lines())
+    assert lines["splits"] == "train 1 example"
+    assert NO_TEST not in lines.values()
+
+
+def test_a_licence_is_read_from_the_models_own_card(tmp_path: Path) -> None:
+    assert licence(str(tmp_path)) is None
+    (tmp_path / "README.md").write_text("---\nlicense: apache-2.0\n---\n# A model\n", encoding="utf-8")
+    assert licence(str(tmp_path)) == "apache-2.0"
+    assert licence("no such/model/at all") is None
