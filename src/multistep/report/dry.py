@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from multistep.core.evidence.scores import metric_words, rate_words
 from multistep.core.values.plan import Plan
 from multistep.core.values.understood import Understood
 from multistep.core.values.units import format_seconds
 from multistep.engine.dry import DryPhase, Pace
-from multistep.report.scores import metric_words, rate_words
 from multistep.report.words import clean
 
 if TYPE_CHECKING:

@@ -1,67 +1,38 @@
-"""The live view of a run, on stderr: a small panel on a terminal, one plain line per event elsewhere."""
+"""The live view of a run, on stderr: the whole screen of a terminal, one plain line per event elsewhere."""
 
 from __future__ import annotations
 
-import math
+import io
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TextIO
 
-from multistep.core.choice.allowance import seconds_per_step
-from multistep.core.choice.windows import left_by_curve
-from multistep.core.values.events import (
-    BaselineScored,
-    Entry,
-    Evaluated,
-    GuardScored,
-    MovesEnded,
-    PhaseReused,
-    PhaseStarted,
-    ReplayDiffered,
-    RunFinished,
-    RunInterrupted,
-    RunResumed,
-    ShipDecided,
-    StabilityRead,
-    TrialStarted,
-    VerdictGiven,
-    WindowDone,
-    WindowPlanned,
-)
-from multistep.core.values.history import History, TrialRecord
-from multistep.core.values.judging import metric_of
+from multistep.core.values.events import Entry
+from multistep.core.values.history import History
 from multistep.core.values.plan import Plan
-from multistep.core.values.units import Unit, format_seconds
-from multistep.engine.result import trial_entry
-from multistep.report.state import stopped_words
-from multistep.report.summary import used
-from multistep.report.words import (
-    changes,
-    clean,
-    moves_ended_sentence,
-    number,
-    over_control,
-    reused_sentence,
-    title,
-    with_interval,
-)
+from multistep.core.values.units import format_seconds
+from multistep.report.lines import plain_line
+from multistep.report.words import clean
 
 if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
+    from rich.console import Console, ConsoleOptions, RenderResult
     from rich.live import Live
 
+    from multistep.report.frame import Shown
+
 REFRESHES_PER_SECOND = 2  # more would take time from training on a small machine
-VERDICTS_SHOWN = 3
-WRAPPED = ("verdict", "moves")  # rows that are said in full
+MOST_MESSAGES = 50
 
 
 class LiveView:
     """Shows a run while it goes on. `on_entry` gets each journal entry and the history after it.
 
     Everything shown is read off the history, so that a resumed run looks as if it had never stopped. `now` is
-    the view's own clock, which ticks between entries.
+    the view's own clock, which ticks between entries. On a terminal it takes the screen while it is open; what is
+    written to stderr meanwhile stands among the notes, and a summary is printed when it closes.
     """
 
     def __init__(
@@ -82,27 +53,48 @@ class LiveView:
         # One tuple, so that the refreshing thread never sees an entry with another one's history.
         self._seen: tuple[Entry | None, History, float] = (None, History(), now())
         self._live: Live | None = None
+        self._said: Messages | None = None
 
     def __enter__(self) -> Self:
-        if not self._quiet and self._console.is_terminal and not self._console.is_dumb_terminal:
+        if not self._quiet and can_draw(self._console):
             from rich.live import Live
 
             # stdout is left alone: what is piped from there is the run's result.
             self._live = Live(
                 console=self._console,
                 get_renderable=self.render,
+                screen=True,
                 refresh_per_second=REFRESHES_PER_SECOND,
                 redirect_stdout=False,
+                redirect_stderr=False,
             )
+            self._console.file = self._console.file  # for good: else it would follow sys.stderr
+            self._said = Messages(sys.stderr)
+            sys.stderr = self._said
             self._live.start(refresh=True)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._live is not None:
-            live, self._live = self._live, None
+        if self._live is None:
+            return
+        live, self._live = self._live, None
+        try:
             live.stop()
+        finally:
+            if self._said is not None:
+                if sys.stderr is self._said:
+                    sys.stderr = self._said.before
+                self._said.close_screen()
+        self._close()
+
+    def _close(self) -> None:
+        """Print what is left when the screen is given back."""
+        from multistep.report.frame import closing
+
+        for line in closing(self.shown(), self._console.width, self._console):
+            self._console.print(line, highlight=False, no_wrap=True, overflow="ignore", crop=False)
 
     def on_entry(self, entry: Entry, history: History) -> None:
         """Take notice of one entry."""
@@ -110,214 +102,86 @@ class LiveView:
         if self._quiet or self._live is not None:
             return
         if line := plain_line(self._plan, entry, history):
-            try:
-                self._console.file.write(f"{format_seconds(history.seconds):>7}  {clean(line)}\n")
-                self._console.file.flush()
-            except OSError:
-                self._quiet = True  # nobody reads any more, which is no reason to end a run
+            self._write(f"{format_seconds(history.seconds):>7}  {clean(line)}")
 
-    # The panel --------------------------------------------------------------------------------------
+    def _write(self, line: str) -> None:
+        try:
+            self._console.file.write(f"{line}\n")
+            self._console.file.flush()
+        except (OSError, ValueError):
+            self._quiet = True  # nobody reads any more, which is no reason to end a run
 
-    def render(self) -> RenderableType:
-        """The panel as it stands now."""
-        from rich import box
-        from rich.panel import Panel
-        from rich.table import Table
-        from rich.text import Text
+    def render(self) -> Screenful:
+        """The screen as it stands now."""
+        return Screenful(self)
+
+    def shown(self) -> Shown:
+        """What the screen is made of now."""
+        from multistep.report.frame import Shown
 
         entry, history, seen_at = self._seen
-        ticking = 0.0 if history.finished else max(0.0, self._now() - seen_at)
-        rows = Table.grid(padding=(0, 2))
-        rows.add_column(no_wrap=True, style="dim")
-        rows.add_column(ratio=1)
-        rows.add_row("budget", self._budget(history, ticking))
-        for name, text in self._rows(entry, history):
-            rows.add_row(name, Text(clean(text), overflow="ellipsis", no_wrap=name not in WRAPPED))
-        title = Text(clean(f"{self._plan.task}, {self._plan.data}"), style="bold", overflow="ellipsis")
-        below = Text(clean(str(self._out)))
-        return Panel(rows, title=title, subtitle=below, box=box.ROUNDED, title_align="left", subtitle_align="right")
-
-    def _budget(self, history: History, ticking: float) -> RenderableType:
-        from rich.progress_bar import ProgressBar
-        from rich.table import Table
-
-        spent = history.seconds + ticking
-        share, words = _used(self._plan, history, spent)
-        if share is None:
-            return words
-        row = Table.grid(padding=(0, 2))
-        row.add_column(ratio=1, min_width=8)
-        row.add_column(no_wrap=True)
-        row.add_row(ProgressBar(total=1.0, completed=min(1.0, share)), words)
-        return row
-
-    def _rows(self, entry: Entry | None, history: History) -> list[tuple[str, str]]:
-        if not history.phases:
-            return [("phase", "reading the data and building the model")]
-        phase = history.phase
-        metric = metric_of(phase.started)
-        trial = phase.unfinished or next(reversed(list(phase.trials.values())), None)
-        rows = [("phase", f"{_place(self._plan, history)}{_doing(entry, history)}")]
-        if trial is not None:
-            rows.append(("trial", _trial_words(history, trial)))
-            if progress := trial.done[-1].progress if trial.done else None:
-                last = trial.done[-1].window.segments[-1].rates()[-1]
-                rows.append(("training", f"step {trial.step:,}   loss {number(progress.loss)}   rate {last:.3g}"))
-            else:
-                rows.append(("why", trial.reason))
-            if trial.curve:
-                rows.append(("validation", _look_words(trial)))
-        if baseline := next((b for b in history.baselines if b.split == "validation"), None):
-            rows.append(("baseline", f"{with_interval(baseline.interval)}   {baseline.name}"))
-        if (trunk := phase.trunk) and trunk.reading:
-            rows.append(
-                (
-                    "stability",
-                    f"{trunk.reading.stability.value}: {_forecast_words(trunk.reading, metric.unit)}",
-                )
-            )
-        shown = history.verdicts[-VERDICTS_SHOWN:]
-        if history.leader and history.leader not in shown:
-            shown = (history.leader, *shown[1:])  # what stands is told as long as it stands
-        rows += [("verdict", _verdict_words(history, verdict)) for verdict in shown]
-        if phase.moves_ended:
-            rows.append(("moves", moves_ended_sentence(phase.moves_ended.reason)))
-        if history.test:
-            rows.append(("test", f"{with_interval(history.test.interval)}   {metric.unit}"))
-        return rows
+        ticking = max(0.0, self._now() - seen_at)
+        messages = tuple(self._said.messages) if self._said else ()
+        return Shown(self._plan, self._out, entry, history, ticking, messages)
 
 
-# Words ----------------------------------------------------------------------------------------------
+class Screenful:
+    """A frame in whatever size it is drawn: rich asks for it anew each time."""
+
+    def __init__(self, view: LiveView) -> None:
+        self._view = view
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        from rich.text import Text
+
+        from multistep.report.frame import frame
+
+        try:
+            yield from frame(self._view.shown(), options.max_width, options.height or console.height, console)
+        except Exception as error:  # whatever is wrong with a picture, it is no reason to end a run
+            yield Text(f"This view cannot be drawn ({type(error).__name__}: {error}); the run goes on.")
 
 
-def plain_line(plan: Plan, entry: Entry, history: History) -> str | None:
-    """What a log says of an entry; None where it is not worth a line."""
-    event = entry.event
-    match event:
-        case PhaseStarted():
-            facts = event.facts
-            what = f"{facts.description}, {facts.parameters:,} parameters, on {facts.device}"
-            return f"phase {_place(plan, history)}: {what}" + "".join(
-                f"\n         note: {note}" for note in facts.notes
-            )
-        case TrialStarted():
-            record = history.trial(event.trial.id)
-            place = (
-                f", from step {record.first_step}, rate {event.trial.learning_rate:.3g}" if not event.trial.of else ""
-            )
-            return f"{_trial_words(history, record)}{place}: {event.reason}"
-        case WindowDone() if not event.progress.finite:
-            return f"{event.trial}: the training loss is not finite after step {history.trial(event.trial).step}"
-        case Evaluated(split="test"):
-            of = " before training" if history.trial(event.trial).trial.kind == "base" else ""
-            return f"test{of} {with_interval(event.interval)}"
-        case Evaluated(sample=True):
-            record = history.trial(event.trial)
-            progress = record.done[-1].progress if record.done else None
-            loss = f"training loss {number(progress.loss)}, " if progress else ""
-            return f"{_title(history, event.trial)}, step {event.step}: {loss}validation {_look_words(record)}"
-        case Evaluated():
-            return f"{event.trial}, step {event.step}: validation in full {with_interval(event.interval)}"
-        case GuardScored():
-            guard = history.phase.started.guard
-            what = f"{guard.metric} on {guard.data}" if guard else "guard"
-            return f"{event.trial}: {what}, not to be forgotten, {with_interval(event.interval)}"
-        case StabilityRead() if left_by_curve(plan, history.trial(event.trial)):
-            place = f"{_title(history, event.trial)} left at step {event.step}"
-            return f"{place}, {event.stability.value}: {event.reason}"
-        case VerdictGiven():
-            return f"verdict: {_verdict_words(history, event)}"
-        case MovesEnded():
-            return moves_ended_sentence(event.reason)
-        case PhaseReused():
-            return reused_sentence(plan.phase(event.phase).name, event.run, event.key)
-        case ShipDecided():
-            return event.reason
-        case BaselineScored():
-            return f"baseline {event.name}, {event.split} {with_interval(event.interval)}"
-        case RunResumed():
-            return f"resumed; {format_seconds(history.seconds)} were spent before"
-        case RunInterrupted():
-            return f"stopped by {event.signal}"
-        case ReplayDiffered():
-            return f"{event.trial}: a repeated window gave {event.repeated:.6g}, before {event.loss:.6g}"
-        case RunFinished():
-            took = f"{history.steps:,} steps in {format_seconds(history.seconds)}"
-            return f"finished ({stopped_words(event.stopped)}): {took}"
-        case _:
-            return None
+def can_draw(console: Console) -> bool:
+    """Whether this is a terminal that can be drawn on: one that moves its cursor and shows block characters."""
+    return console.is_terminal and not console.is_dumb_terminal and console.encoding.lower().startswith("utf")
 
 
-def _place(plan: Plan, history: History) -> str:
-    started = history.phase.started
-    return f"{started.phase + 1} of {plan.phase_count}, {started.name}"
+class Messages(io.TextIOBase):
+    """Stands for stderr while the screen is taken: keeps whole lines, and passes them on once it is given back."""
 
+    def __init__(self, before: TextIO) -> None:
+        self.before = before
+        self._begun = ""
+        self._open = True
+        self._lines: list[str] = []
 
-def _doing(entry: Entry | None, history: History) -> str:
-    match entry.event if entry else None:
-        case WindowPlanned(window=window):
-            speed = seconds_per_step(history.phase)
-            about = f", about {format_seconds(window.steps * speed)}" if speed else ""
-            return f": training {window.steps:,} steps{about}"
-        case WindowDone():
-            return ": evaluating"
-        case RunFinished():
-            return ": finished"
-        case _:
-            return ""
+    @property
+    def messages(self) -> list[str]:
+        return self._lines
 
+    def writable(self) -> bool:
+        return True
 
-def _look_words(record: TrialRecord) -> str:
-    curve = record.curve
-    words = with_interval(curve[-1].interval)
-    if len(curve) > 1:
-        words += f", {curve[-1].interval.score - curve[-2].interval.score:+.4f}"
-    return words
+    def isatty(self) -> bool:
+        return False if self._open else self.before.isatty()
 
+    def write(self, text: str) -> int:
+        if not self._open:
+            return self.before.write(text)
+        *whole, self._begun = (self._begun + text).replace("\r", "\n").split("\n")
+        for line in whole:
+            line = clean(line).strip()
+            if line and line not in self._lines:
+                self._lines = [*self._lines, line][-MOST_MESSAGES:]
+        return len(text)
 
-def _forecast_words(reading: StabilityRead, unit: str) -> str:
-    if not math.isfinite(reading.expected):
-        return reading.reason
-    return (
-        f"{reading.expected:.3g} {unit} still to come, at most {reading.high:.3g} (tolerance {reading.tolerance:.2g})"
-    )
+    def flush(self) -> None:
+        if not self._open:
+            self.before.flush()
 
-
-def _title(history: History, name: str) -> str:
-    record = history.trial(name)
-    return title(trial_entry(history.phases[record.trial.phase], record))
-
-
-def _trial_words(history: History, record: TrialRecord) -> str:
-    entry = trial_entry(history.phases[record.trial.phase], record)
-    changed = changes(entry) if record.trial.kind not in ("trunk", "probe") else ""  # their rate is said anyway
-    return f"{title(entry)} ({changed})" if changed else title(entry)
-
-
-def _verdict_words(history: History, verdict: VerdictGiven) -> str:
-    """`keep 0.round-1.dropout-up (move dropout-up, round 1) 1.58 [..]: why; over 0.round-1.control: +0.02 [..]`."""
-    record = history.trial(verdict.trial)
-    entry = trial_entry(history.phases[record.trial.phase], record)
-    who = f"{verdict.word} {verdict.trial}"
-    if record.trial.kind in ("move", "average"):
-        who += f" ({title(entry)})"
-    score = f" {with_interval(verdict.interval)}" if verdict.interval else ""
-    gain = f"; {over_control(entry)}" if entry["gain"] else ""
-    return f"{who}{score}: {verdict.reason}{gain}"
-
-
-def _used(plan: Plan, history: History, spent: float) -> tuple[float | None, str]:
-    """The used share of the budget, and how that is said; no share without a budget."""
-    budget = plan.budget
-    if budget is None:
-        return None, f"{format_seconds(spent)} spent, no limit; {history.steps:,} steps"
-    real = used(budget, history, spent)
-    if budget.unit is Unit.SECONDS:
-        return real / budget.value, f"{_clock(max(0.0, budget.value - real))} left of {budget}"
-    done = f"{real:.1f}" if budget.unit is Unit.EPOCHS else f"{real:,.0f}"
-    return real / budget.value, f"{done} of {budget}, {_clock(spent)} spent"
-
-
-def _clock(seconds: float) -> str:
-    """Whole seconds: a digit behind the point would flicker."""
-    return format_seconds(float(round(seconds)))
+    def close_screen(self) -> None:
+        """From now on, whoever kept this stream writes to the one before."""
+        if self._begun.strip():
+            self.write("\n")
+        self._open = False

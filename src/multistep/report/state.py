@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from multistep.core.values.events import Entry, RunInterrupted
@@ -13,6 +13,15 @@ from multistep.engine.rundir import RunDirectory
 from multistep.report.words import clean, title
 
 State = Literal["finished", "failed", "running", "unfinished"]
+STOPPED: Mapping[str, str] = {
+    "budget": "the budget is spent",
+    "length": "the planned length is trained",
+    "stable": "going on would bring nothing more",
+    "overfitting": "it began to overfit",
+    "diverged": "training diverged",
+    "undecided": "nothing more was expected of going on",
+    "moves": "every move was tried",
+}
 ALIVE_SECONDS = 10.0  # a heartbeat older than this belongs to a process that is gone
 
 
@@ -39,8 +48,8 @@ def _alive(directory: RunDirectory) -> bool:
 
 
 def stopped_words(stopped: str) -> str:
-    """Why a run or a phase ended, where one word would not say it."""
-    return {"moves": "every move was tried"}.get(stopped, stopped)
+    """Why a run or a phase ended, as a clause."""
+    return STOPPED.get(stopped, stopped)
 
 
 def where_it_stands(history: History, phases: int) -> str:

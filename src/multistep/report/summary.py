@@ -232,6 +232,8 @@ def _phase(record: PhaseRecord, reused: PhaseReused | None) -> dict[str, Any]:
         "parameters": started.facts.parameters,
         "model": started.facts.description,
         "notes": list(started.facts.notes),
+        "understood": [list(line) for line in started.facts.understood.lines()],
+        "other_notes": list(started.facts.understood.notes),
         "usage": started.facts.usage,
         "stopped": record.finished.stopped if record.finished else None,
         "guard": guard_of(record),

@@ -6,9 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from multistep.core.evidence.function_metric import metric_known_as
+from multistep.core.evidence.metric import METRICS, Interval, Metric
+from multistep.core.evidence.scores import between, full_score, metric_words, score_words, unit_words
 from multistep.core.values.events import ACCOUNTS
 from multistep.core.values.units import format_seconds
 from multistep.engine.rundir import RunDirectory
+from multistep.report.dry import named_lines
 from multistep.report.state import stopped_words
 from multistep.report.summary import answer, summary
 from multistep.report.words import (
@@ -17,12 +21,10 @@ from multistep.report.words import (
     clean,
     difference,
     moves_ended_sentence,
-    number,
     over_control,
     reused_sentence,
     title,
     weighed_rows,
-    with_interval,
 )
 
 if TYPE_CHECKING:
@@ -30,6 +32,10 @@ if TYPE_CHECKING:
 
 FULL_WIDTH = 100  # columns, from which on a difference and its interval stand in one line
 LEAST_WIDTH = 72  # columns, below which the story tells the cost, and the table only what came of it
+TERMS = (
+    "What was tried. The trunk trains at a constant learning rate; other trials start from its checkpoints (NAME@STEP) "
+    "and end with a cooldown, in which the rate goes to zero. Then they are judged on all of validation."
+)
 SHOWN_ROWS, SHOWN_CHARACTERS = 6, 100  # of an exhibit
 VERDICT_STYLE = {"leads": "green", "behind": "dim", "failed": "red", None: ""}
 
@@ -44,13 +50,18 @@ def print_run(directory: RunDirectory, console: Console) -> None:
     print_answer(record, console)
     for index, phase in enumerate(record["phases"], start=1):
         console.print()
-        left = f", left: {stopped_words(phase['stopped'])}" if phase["stopped"] else ""
-        _say(console, f"Phase {index}: {phase['name']}, {phase['metric']}{left}", style="bold")
-        _say(console, f"{phase['model']}, {phase['parameters']:,} parameters")
+        left = f"; ended since {stopped_words(phase['stopped'])}" if phase["stopped"] else ""
+        title = f"Phase {index}, {phase['name']}: judged by {metric_words(phase['metric'])}{left}"
+        _say(console, title, style="bold")
+        if phase["understood"]:
+            console.print(named_lines([*phase["understood"], *_notes(phase)], console.width))
+        else:
+            _say(console, f"{phase['model']}, {phase['parameters']:,} parameters")
         if reused := phase["reused"]:
             _say(console, reused_sentence(f"{index}", reused["run"], reused["key"]))
         console.print()
-        _print_trials(phase["trials"], console)
+        console.print(TERMS, style="dim", markup=False, highlight=False)
+        _print_trials(phase["trials"], metric_known_as(phase["metric"], record["goal"], record["unit"]), console)
         console.print()
         _print_stories(phase["trials"], console)
         if phase["guard"]:
@@ -60,13 +71,18 @@ def print_run(directory: RunDirectory, console: Console) -> None:
         _print_decisions(phase, console)
         for trial in phase["trials"]:
             if trial["kind"] == "trunk" or trial["id"] == record["winner"]:
-                _print_curve(trial, console)
+                _print_curve(trial, metric_known_as(phase["metric"], record["goal"], record["unit"]), console)
     said = record["said"]
     for sentence in (*said["noise"], *said["overfitting"], said["optimism"]):
         if sentence:
             _say(console, sentence)
     console.print()
     _print_budget(record, console)
+
+
+def _notes(phase: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The notes that are no part of what was understood."""
+    return [("note", note) for note in phase["other_notes"]]
 
 
 def print_result(
@@ -80,10 +96,16 @@ def print_result(
             _say(console, "Of the network, which does not ship:")
         _print_exhibit(exhibits[0], console)
     console.print()
-    _say(console, f"model   {folder / str(result_record['model'])}")
-    if result_record.get("ships") == "baseline":
-        _say(console, f"network {folder / 'model'}")
-    _say(console, f"report  {folder / 'report.html'}")
+    console.print(named_lines(_places(result_record, folder), console.width))
+
+
+def _places(record: Mapping[str, Any], folder: Path) -> list[tuple[str, str]]:
+    """Where everything is, and what to do with it next."""
+    found = [("model", str(folder / str(record["model"])))]
+    if record.get("ships") == "baseline":
+        found.append(("network", str(folder / "model")))
+    found += [("report", str(folder / "report.html")), ("more", f"multistep show {folder}")]
+    return found
 
 
 def _print_exhibit(exhibit: Mapping[str, Any], console: Console) -> None:
@@ -108,21 +130,29 @@ def print_answer(record: Mapping[str, Any], console: Console) -> None:
     """Print the score beside the baseline's, and whether the network earns its compute."""
     found = answer(record)
     if found is None:
-        last = record.get("latest")
-        step = f"; validation sample {number(last['score'])} {record['unit']} at step {last['step']}" if last else ""
-        return _say(console, f"Nothing was scored in full yet{step}")
+        last, name = record.get("latest"), record.get("metric")
+        if not last or not name:
+            return _say(console, "Nothing was scored yet.")
+        metric = metric_known_as(str(name), record.get("goal"), record.get("unit"))
+        seen = full_score(metric, float(last["score"]))
+        said = f"No model was judged on all of validation yet; on a sample of it: {seen} at step {last['step']:,}."
+        return _say(console, said)
     if because := record.get("ships_because"):
         _say(console, because, style="bold")
-    before = "before training"
-    width = max(len("network"), len(found.baseline_name or ""), len(before) if found.base else 0)
-    _say(console, f"{found.split} {found.metric}, {found.unit} ({found.goal}), 95% interval")
-    _say(console, f"  {'network':{width}}  {with_interval(found.score)}", style="bold")
+    metric = metric_known_as(found.metric, found.goal, found.unit)
+    unit = f" in {unit_words(metric)}" if "nats" in metric.unit else ""
+    side = "lower is better" if found.goal == "minimize" else "higher is better"
+    name = metric_words(found.metric)
+    _say(console, f"{name[:1].upper()}{name[1:]}{unit} on the {found.split} split ({side}; 95% interval in brackets):")
+    _say(console, f"  network          {_scored(metric, found.score)}", style="bold")
     if found.baseline and found.baseline_name:
-        _say(console, f"  {found.baseline_name:{width}}  {with_interval(found.baseline)}")
+        _say(console, f"  baseline         {_scored(metric, found.baseline)}  {found.baseline_name}")
     if found.base:
-        _say(console, f"  {before:{width}}  {with_interval(found.base)}")
+        _say(console, f"  before training  {_scored(metric, found.base)}")
     if found.others:
-        _say(console, "  " + ", ".join(f"{name} {number(value)}" for name, value in found.others.items()))
+        known = {name: metric_known_as(name, None, None) for name in found.others if name in METRICS}
+        others = (f"{metric_words(name)} {score_words(known[name], found.others[name])}" for name in known)
+        _say(console, f"  also: {', '.join(others)}")
     style = {"beats": "green", "loses": "bold red", "unproven": "yellow", "unknown": ""}[found.standing]
     _say(console, found.sentence, style=style)
     if found.trained:
@@ -130,13 +160,20 @@ def print_answer(record: Mapping[str, Any], console: Console) -> None:
     return _say(console, record["leader"]["sentence"]) if record.get("leader") else None
 
 
+def _scored(metric: Metric, score: Interval) -> str:
+    """`79.2%  (77.9 to 84.6%)`, in columns."""
+    about = between(metric, score) or "interval not known"
+    return f"{score_words(metric, score.score):>7}  {f'({about})':17}".rstrip()
+
+
 def _say(console: Console, text: str, style: str = "") -> None:
+    """A sentence: wrapped between words on a terminal, one line where others read it."""
     from rich.text import Text
 
-    console.print(Text(clean(text), style=style), highlight=False, soft_wrap=True)
+    console.print(Text(clean(text), style=style), highlight=False, soft_wrap=not console.is_terminal)
 
 
-def _print_trials(trials: Sequence[Mapping[str, Any]], console: Console) -> None:
+def _print_trials(trials: Sequence[Mapping[str, Any]], metric: Metric, console: Console) -> None:
     """The numbers, one line a trial; the story below says the rest."""
     from rich import box
     from rich.table import Table
@@ -158,7 +195,7 @@ def _print_trials(trials: Sequence[Mapping[str, Any]], console: Console) -> None
             "trial": trial["id"],
             "steps": str(trial["steps"]),
             "time": format_seconds(trial["seconds"]),
-            "score": number(trial["score"]) if trial["score"] is not None else "",
+            "score": score_words(metric, trial["score"]) if trial["score"] is not None else "",
             "better by": better.replace(" [", "\n[") if narrow else better,
             "asked": asked(trial),
             "verdict": trial["verdict"] or "",
@@ -195,7 +232,10 @@ def _print_decisions(phase: Mapping[str, Any], console: Console) -> None:
     if not decisions:
         return
     console.print()
-    _say(console, "Why this, and not that: what was weighed, in the metric's unit; cost in seconds or steps")
+    said = (
+        "Why this and not that: by how much each candidate was expected to improve the score (in the metric's unit), "
+    )
+    _say(console, f"{said}what that was worth with its uncertainty, and its cost in seconds or steps.")
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for name in ("candidate", "expected gain", "worth", "cost"):
         table.add_column(name, justify="left" if name == "candidate" else "right", no_wrap=name != "candidate")
@@ -224,13 +264,13 @@ def story(trial: Mapping[str, Any]) -> str:
     return "; ".join(part for part in parts if part)
 
 
-def _print_curve(trial: Mapping[str, Any], console: Console) -> None:
+def _print_curve(trial: Mapping[str, Any], metric: Metric, console: Console) -> None:
     looks = trial["looks"]
     if len(looks) < 2:
         return
     picked = sorted({round(i * (len(looks) - 1) / 5) for i in range(6)})
-    listed = ", ".join(f"{looks[i]['step']}: {number(looks[i]['score'])}" for i in picked)
-    _say(console, f"{trial['id']}  {listed}")
+    listed = ", ".join(f"{score_words(metric, looks[i]['score'])} at step {looks[i]['step']:,}" for i in picked)
+    _say(console, f"{trial['id']}, on a sample of validation: {listed}")
 
 
 def _print_budget(record: Mapping[str, Any], console: Console) -> None:
@@ -247,4 +287,7 @@ def _print_budget(record: Mapping[str, Any], console: Console) -> None:
     )
     _say(console, record["said"]["end"])
     looks = record["looks_at_validation"]
-    _say(console, f"{record['steps']:,} steps, {record['tokens']:,} tokens, {looks} looks at validation")
+    # Where labels are not tokens, one counts for an example.
+    tokens = f" ({record['tokens']:,} tokens)" if record["tokens"] != record["examples"] else ""
+    seen = f"{record['examples']:,} examples{tokens}"
+    _say(console, f"{record['steps']:,} steps over {seen}; validation was scored {looks} times")

@@ -37,7 +37,9 @@ def propose(plan: Plan, history: History) -> Proposal | MovesEnded | None:
     if trunk is None and begins_known(phase):
         return untouched(plan, phase)
     if trunk is None:
-        return trunk_trial(plan, phase, "the phase's recipe", start=phase.started.start)
+        return trunk_trial(
+            plan, phase, "a run begins at a constant learning rate, the recipe's own", start=phase.started.start
+        )
     if probes := phase.of_kind("probe"):
         return _after_probes(plan, history, probes, trunk)
     if trunk.for_probes:

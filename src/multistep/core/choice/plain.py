@@ -73,7 +73,7 @@ def after_trunk(plan: Plan, history: History, trunk: TrialRecord) -> Proposal | 
         weighed = choice.weighed(tolerance_of(history)) if choice else ()
         found = _control(plan, history, trunk, trunk.last_checkpoint, reason, short=True)
         return replace(found, weighed=weighed)
-    proposal = _control(plan, history, trunk, trunk.last_checkpoint, "what is left equals the cooldown")
+    proposal = _control(plan, history, trunk, trunk.last_checkpoint, "what is left is just enough for the cooldown")
     return replace(proposal, weighed=_to_the_end(plan, history, trunk, proposal.trial))
 
 

@@ -22,6 +22,7 @@ from multistep.core.values.recipe import Recipe, Setting
 from multistep.core.values.tasks import TASKS
 from multistep.core.values.trial import Facts
 from multistep.core.values.understood import Part
+from multistep.data.names import SPLITS
 from multistep.engine.learner import Exhibit, Learner, Readiness, Split
 from multistep.errors import PlanError
 from multistep.tasks.classes import class_metrics, class_rows, class_table
@@ -231,7 +232,7 @@ class ImageWorkshop:
             plan,
             phase,
             recipe,
-            splits=[Part(name, len(getattr(splits, name)), "images") for name in ("train", "validation", "test")],
+            splits=[Part(name, len(getattr(splits, name)), "images") for name in SPLITS],
             models=settled.names,
             classes=counted(splits.classes, splits.train.labels.tolist()),
         )

@@ -17,6 +17,7 @@ from multistep.core.values.recipe import Recipe
 from multistep.core.values.tasks import TASKS
 from multistep.core.values.trial import Facts
 from multistep.core.values.understood import Part
+from multistep.data.names import SPLITS
 from multistep.engine.learner import Learner, Readiness
 from multistep.tasks.language.baseline import majority_note
 from multistep.tasks.language.classify import TASK as CLASSIFY
@@ -57,7 +58,6 @@ from multistep.tasks.understood import told
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-SPLITS = ("train", "validation", "test")
 MOST_READ = {BAG: 4096, CNN: 256}  # n-grams, or words, of a text
 LOOKED_AT, MOST_CHARACTERS = 2000, 5000  # texts, and how much of each, for how long they are
 
