@@ -20,7 +20,8 @@ from runs import OVERFITS, Killed, execute, plan
 from test_command_line import multistep, start
 
 from multistep import api
-from multistep.core.evidence.metric import Evaluation
+from multistep.core.evidence.metric import METRICS, Evaluation
+from multistep.core.evidence.scores import told_apart
 from multistep.core.values.events import BaselineScored, Entry, Evaluated, ShipDecided
 from multistep.core.values.history import History, fold
 from multistep.core.values.plan import DataSpec
@@ -71,7 +72,8 @@ def test_what_leads_on_validation_ships_and_is_said_first(texts: Path) -> None:
     record = json.loads((texts / "run/result.json").read_text(encoding="utf-8"))
     assert (record["ships"], record["model"]) == ("baseline", "baseline")
     validation = record["baseline"]["validation"]["score"]
-    said = f"{validation:.4f} against the {record['validation']['score']:.4f} expected of the network"
+    of_both = told_apart(METRICS["accuracy"], validation, record["validation"]["score"])
+    said = f"{of_both[0]} against the {of_both[1]} expected of the network"
     assert said in record["ships_because"]
     assert {"validation", "test"} <= record["baseline"].keys(), "the test split reports both"
     assert record["test"]["n"] == record["baseline"]["test"]["n"]

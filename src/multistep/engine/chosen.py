@@ -6,8 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from multistep.core.choice.guards import holds
+from multistep.core.evidence.metric import Metric
+from multistep.core.evidence.scores import difference_words
 from multistep.core.values.events import VerdictGiven
 from multistep.core.values.history import History, PhaseRecord, TrialRecord
+from multistep.core.values.judging import metric_of
 
 KINDS = {"average": "the average", "base": "the model as it was before training"}
 SAME = 1e-4  # of the score's interval: a difference that nobody would name
@@ -37,7 +40,7 @@ def leader_of(history: History) -> dict[str, Any] | None:
         "spread": verdict.spread if verdict.rival == over else None,
         "proven": verdict.proven and verdict.rival == over,
     }
-    return {**found, "sentence": _chosen(record, verdict, found, _forgot(phase))}
+    return {**found, "sentence": _chosen(record, verdict, found, _forgot(phase), metric_of(phase.started))}
 
 
 def _forgot(phase: PhaseRecord) -> int:
@@ -45,8 +48,10 @@ def _forgot(phase: PhaseRecord) -> int:
     return sum(not holds(t) for t in phase.trials.values())
 
 
-def _chosen(record: TrialRecord, verdict: VerdictGiven, found: Mapping[str, Any], forgot: int) -> str:
-    """`Chosen: restart, expected 0.018 better than the plain run; not proven (1.5 standard errors, 1.9 are asked).`"""
+def _chosen(record: TrialRecord, verdict: VerdictGiven, found: Mapping[str, Any], forgot: int, metric: Metric) -> str:
+    """`Chosen: restart, expected 1.8 points better than the plain run; not proven (1.5 standard errors, a proof takes
+    1.9).`
+    """
     trial = record.trial
     if trial.kind == "base" and forgot:
         tried = f"{forgot} attempts that went on from it forget" if forgot > 1 else "what went on from it forgets"
@@ -56,15 +61,15 @@ def _chosen(record: TrialRecord, verdict: VerdictGiven, found: Mapping[str, Any]
     if found["over"] is None:
         alone = "judged" if trial.kind == "base" else "trained"  # the model before training is judged, too
         return f"Chosen: {what}, the only one that was {alone}."
-    over = "its other ends" if plain else "the plain run"
+    over = "its other cooldowns" if plain else "the plain run"
     if str(found["over"]).endswith(".base"):
         over = KINDS["base"]
     side = "better" if found["expected"] >= 0 else "worse"
-    said = f"Chosen: {what}, expected {abs(found['expected']):.3g} {side} than {over}"
+    said = f"Chosen: {what}, expected {difference_words(metric, found['expected'])} {side} than {over}"
     if abs(found["expected"]) < SAME * (verdict.interval.high - verdict.interval.low if verdict.interval else 0.0):
         said = f"Chosen: {what}, expected to be as good as {over}"
     if verdict.rival != found["over"] or verdict.critical is None or not verdict.standard_error:
         return f"{said}; nothing is claimed."
     errors = (verdict.improvement or 0.0) / verdict.standard_error
     sure = "proven" if verdict.proven else "not proven"
-    return f"{said}; {sure} ({errors:.1f} standard errors, {verdict.critical:.1f} are asked)."
+    return f"{said}; {sure} ({errors:.1f} standard errors, a proof takes {verdict.critical:.1f})."

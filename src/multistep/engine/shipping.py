@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from multistep.core.evidence.metric import Metric
+from multistep.core.evidence.scores import metric_words, told_apart
 from multistep.core.values.events import BaselineScored, ShipDecided
 from multistep.core.values.history import History
 from multistep.core.values.judging import metric_of
@@ -28,13 +29,13 @@ def decided(plan: Plan, history: History, why_not: str) -> ShipDecided:
     if both is None:
         return ShipDecided("network", "The network ships: no baseline was scored beside it.")
     metric, baseline, network = both
-    of = f"validation {metric.name.replace('_', ' ')}"
-    numbers = f"{baseline.interval.score:.4f} against the {network:.4f} expected of the network"
+    of = f"validation {metric_words(metric.name)}"
+    theirs, own = told_apart(metric, baseline.interval.score, network)
+    numbers = f"{theirs} against the {own} expected of the network"
     if not _baseline_leads(history):
         return ShipDecided(
             "network",
-            f"The network ships: its expected {of} is {network:.4f}, that of the baseline ({baseline.name}) is "
-            f"{baseline.interval.score:.4f}.",
+            f"The network ships: its expected {of} is {own}, that of the baseline ({baseline.name}) is {theirs}.",
         )
     if plan.ship == "network":
         why_not = "the plan asks for the network"
