@@ -487,7 +487,7 @@ class Signals(SimulatedWorkshop):
     ],
 )
 def test_a_signal_ends_with_its_own_code_and_the_run_stands_still(
-    tmp_path: Path, numbers: list[int], code: int, message: str
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, numbers: list[int], code: int, message: str
 ) -> None:
     go(SHORT, tmp_path / "elsewhere" / "calm")
     seen: list[Entry] = []
@@ -500,6 +500,7 @@ def test_a_signal_ends_with_its_own_code_and_the_run_stands_still(
     with pytest.raises(Stopped) as caught:
         go(SHORT, tmp_path / "run", Signals(*numbers), on_entry=watch)
     assert str(caught.value).startswith(message)
+    assert caplog.messages.count("stopping after what is being done now; once more stops at once") == 1
     assert caught.value.exit_code == code
     assert isinstance(seen[-1].event, RunInterrupted)
     assert summary(directory)["state"] == "unfinished"

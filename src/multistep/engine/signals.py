@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
+
+HEARD = "stopping after what is being done now; once more stops at once"
 
 
 class Stop:
@@ -24,6 +27,8 @@ class Stop:
         if self.at_once:
             # Asked twice: whoever sits there does not want to wait for the window's last step.
             raise KeyboardInterrupt
+        with suppress(RuntimeError):  # the stream may be in the middle of another line
+            logging.getLogger("multistep").warning(HEARD)
 
 
 @contextmanager

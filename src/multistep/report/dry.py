@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from multistep.core.evidence.scores import metric_words, rate_words
 from multistep.core.values.plan import Plan
-from multistep.core.values.understood import Understood
 from multistep.core.values.units import format_seconds
 from multistep.engine.dry import DryPhase, Pace
 from multistep.report.words import clean
@@ -27,8 +26,8 @@ def print_dry_run(plan: Plan, phases: Sequence[DryPhase], console: Console) -> N
         rows = [("task", f"{phase.task}, judged by {metric_words(phase.metric)}"), *phase.understood.lines()]
         if phase.pace:
             rows.append(("speed", pace_words(plan, phase.pace)))
-        console.print(named_lines(rows, console.width))
-        console.print(named_lines([("note", note) for note in phase.understood.notes], console.width))
+        console.print(named_lines(rows, console))
+        console.print(named_lines([("note", note) for note in phase.understood.notes], console))
     said = "This was a dry run: nothing was trained and no folder was made. Leave out --dry-run to train."
     console.print(said, markup=False, highlight=False)
 
@@ -44,24 +43,17 @@ def pace_words(plan: Plan, pace: Pace) -> str:
     return f"{speed}; {plan.budget} holds about {held}, beside the scoring"
 
 
-def named_lines(rows: Iterable[tuple[str, str]], width: int) -> RenderableType:
-    """A name and a sentence a row, the sentence in a column of its own; no line is longer than the width."""
-    from rich.table import Table
+def named_lines(rows: Iterable[tuple[str, str]], console: Console) -> RenderableType:
+    """A name and a sentence a row, the sentence in a column of its own; no line is longer than the console is wide."""
+    from rich.console import Group
     from rich.text import Text
 
-    table = Table.grid(padding=(0, 2, 0, 0))
-    if width < LEAST_HANGING:
-        table.add_column(overflow="fold")
-        for name, said in rows:
-            table.add_row(Text.assemble((f"{name}: ", "dim"), clean(said)))
-        return table
-    table.add_column(width=NAME_WIDTH, style="dim", no_wrap=True)
-    table.add_column(overflow="fold")
+    indent = NAME_WIDTH + 2 if console.width >= LEAST_HANGING else 0
+    lines = []
     for name, said in rows:
-        table.add_row(name, Text(clean(said)))
-    return table
-
-
-def understood_rows(understood: Understood) -> list[tuple[str, str]]:
-    """What was understood, and the notes beside it."""
-    return [*understood.lines(), *(("note", note) for note in understood.notes)]
+        text = Text(clean(said) if indent else f"{name}: {clean(said)}")
+        for number, line in enumerate(text.wrap(console, max(1, console.width - indent))):
+            line.rstrip()
+            before = name if number == 0 and indent else ""
+            lines.append(Text(f"{before:{indent}}", style="dim").append_text(line) if indent else line)
+    return Group(*lines)

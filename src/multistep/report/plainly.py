@@ -91,6 +91,8 @@ def outcome(history: History, record: TrialRecord, *, short: bool = False) -> st
     metric = metric_of(history.phases[record.trial.phase].started)
     leads = history.leader is not None and history.leader.trial == record.trial.id
     best = ("best" if history.finished else "best so far") if leads else "not better"
+    if not leads and verdict.ahead is not None and verdict.ahead >= 0:
+        best = "not the best"  # better than the plain run, and another is better still
     if verdict.leads and not leads:
         return "best for a while, then overtaken"
     if verdict.ahead is None or verdict.rival is None:

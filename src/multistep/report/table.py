@@ -54,7 +54,7 @@ def print_run(directory: RunDirectory, console: Console) -> None:
         title = f"Phase {index}, {phase['name']}: judged by {metric_words(phase['metric'])}{left}"
         _say(console, title, style="bold")
         if phase["understood"]:
-            console.print(named_lines([*phase["understood"], *_notes(phase)], console.width))
+            console.print(named_lines([*phase["understood"], *_notes(phase)], console))
         else:
             _say(console, f"{phase['model']}, {phase['parameters']:,} parameters")
         if reused := phase["reused"]:
@@ -96,7 +96,7 @@ def print_result(
             _say(console, "Of the network, which does not ship:")
         _print_exhibit(exhibits[0], console)
     console.print()
-    console.print(named_lines(_places(result_record, folder), console.width))
+    console.print(named_lines(_places(result_record, folder), console))
 
 
 def _places(record: Mapping[str, Any], folder: Path) -> list[tuple[str, str]]:

@@ -25,7 +25,10 @@ TOPICS: Mapping[str, re.Pattern[str]] = {
     "duplicates": re.compile(r"measures memory|word for word in train|repeat another"),
     "cut": re.compile(r"\bcut (by .*)?into |splits from column|splits are in column|no validation was given|make up "),
     "left_out": re.compile(r"left out|dropped|skipped|cannot be used"),
-    "columns": re.compile(r"(from|in|is|are) columns? '|(from|as) '[^']+'|conversations from|pairs from"),
+    "columns": re.compile(
+        r"data\.(delimiter|header|encoding|root)\b|(from|in|is|are) columns? '|(from|as) '[^']+'|"
+        "conversations from|pairs from"
+    ),
 }
 LANGUAGES = {"any language": "not English by its letters"}  # what else `kind_of` tells is the language's name
 UNNAMED = ("auto", SCRATCH)
