@@ -16,9 +16,11 @@ from multistep.core.evidence.function_metric import FunctionMetric as FunctionMe
 from multistep.core.evidence.function_metric import declared
 from multistep.core.evidence.metric import Goal
 from multistep.core.values.events import RunInterrupted, RunStarted
-from multistep.core.values.plan import DataSpec, ModelSpec, Phase, Plan, Ship
+from multistep.core.values.plan import DataSpec, Keep, ModelSpec, Phase, Plan, Ship
 from multistep.core.values.tasks import OWN_MODEL
 from multistep.core.values.units import Amount
+from multistep.engine.cleaning import Cleaned
+from multistep.engine.cleaning import clean as clean_directory
 from multistep.engine.clock import BudgetClock
 from multistep.engine.costs import cost_of, remember, require_time_to_start
 from multistep.engine.journal import Journal
@@ -80,6 +82,7 @@ def train(
     phases: Sequence[Phase | Mapping[str, Any]] | None = None,
     tolerance: float | None = None,
     ship: Ship | None = None,
+    keep: Keep | None = None,
     out: str | Path | None = None,
     progress: bool | None = None,
     on_entry: OnEntry | None = None,
@@ -110,6 +113,7 @@ def train(
     phases: Sequence[Mapping[str, Any]] | None = None,
     tolerance: float | None = None,
     ship: Ship | None = None,
+    keep: Keep | None = None,
     out: str | Path | None = None,
     progress: bool | None = None,
     on_entry: OnEntry | None = None,
@@ -148,6 +152,7 @@ def train(
     phases: Sequence[Phase | Mapping[str, Any]] | None = None,
     tolerance: float | None = None,
     ship: Ship | None = None,
+    keep: Keep | None = None,
     out: str | Path | None = None,
     progress: bool | None = None,
     on_entry: OnEntry | None = None,
@@ -184,7 +189,7 @@ def train(
     How to train and to judge
         budget: "10m", "1h30m", "2000 steps", "3 epochs", "2M tokens", a timedelta.
         metric: what decides, by name; of a module also a function (targets, predictions) -> number.
-        seed, recipe, moves, phases, tolerance, ship: as in a plan file, docs/plan.md.
+        seed, recipe, moves, phases, tolerance, ship, keep: as in a plan file, docs/plan.md.
         learning_rate (or lr), batch_size, optimizer: these settings of the recipe. epochs, steps: a budget in these.
         loss, target, goal, pretrained: of a module, docs/own-model.md.
 
@@ -340,6 +345,8 @@ def _execute(
         raise
     remember(cost_of(plan.task, execution.history))
     write_report(directory)
+    if plan.keep == "model":
+        clean_directory(directory, execution.history)
 
 
 def _note_interruption(directory: RunDirectory, clock: BudgetClock, name: str, on_entry: OnEntry | None) -> None:
@@ -389,6 +396,21 @@ def resume(
         plan = read_plan(directory.plan_file)
         with watching(plan, directory.folder, progress, on_entry) as show:
             return run(plan, directory, clock=clock, on_entry=show)
+
+
+def clean(folder: str | Path, *, all_but_model: bool = False, dry_run: bool = False) -> Cleaned:
+    """Remove what an ended run needs no more, as `keep: model` does at its end; says what, and the bytes it frees.
+
+    `all_but_model` also removes the checkpoints that edited plans go on from, and the TensorBoard events. Files that
+    the run did not write stay. Raises RunDirectoryError for what is no run, is at work, or has not finished.
+    """
+    from multistep.core.values.history import fold
+    from multistep.engine.journal import read_entries
+
+    directory = RunDirectory(Path(folder)).require()
+    with directory.locked():
+        history = fold(read_entries(directory.journal))
+        return clean_directory(directory, history, all_but_model=all_but_model, dry_run=dry_run)
 
 
 def read_result(directory: RunDirectory) -> Result:

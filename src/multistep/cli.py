@@ -11,6 +11,7 @@ import math
 import os
 import signal
 import sys
+from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -158,6 +159,9 @@ def train(
         str | None, typer.Option(help="auto (the default): network or baseline, whichever leads; or network.")
     ] = None,
     device: Device = None,
+    keep: Annotated[
+        str | None, typer.Option(help="model (the default): no checkpoints once the run has ended; or all.")
+    ] = None,
     out: Out = None,
     settings: Set = None,
     dry: Annotated[
@@ -172,7 +176,7 @@ def train(
     _on_device(device)
     names = ",".join(model) if model else None
     given: dict[str, Any] = {"task": task, "data": data, "model": names, "metric": metric, "budget": budget}
-    given |= {"seed": seed, "ship": ship}
+    given |= {"seed": seed, "ship": ship, "keep": keep}
     given |= {"epochs": epochs, "steps": steps, "lr": lr, "batch_size": batch_size, "optimizer": optimizer}
     wanted = _plan(plan, settings, given)
     if dry:
@@ -331,6 +335,26 @@ def report(
         print_json({"report": str(page)})
     else:
         print(page)
+
+
+@app.command()
+def clean(
+    run: RunFolder,
+    all_but_model: Annotated[
+        bool, typer.Option("--all-but-model", help="Also what edited plans go on from, and TensorBoard's events.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Remove nothing; say what would go.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Remove what a finished run needs no more: its checkpoints, and nothing that it did not write."""
+    from multistep.api import clean as clean_run
+    from multistep.engine.cleaning import sentences
+
+    found = clean_run(run, all_but_model=all_but_model, dry_run=dry_run)
+    if as_json:
+        print_json({"run": str(run), "dry_run": dry_run, **asdict(found)})
+    else:
+        print(*sentences(found, run, dry_run=dry_run), sep="\n")
 
 
 for verb in USE:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -17,6 +18,9 @@ from pathlib import Path
 from multistep.errors import RunDirectoryError
 
 MANIFEST = "manifest.json"
+STAGING, OLD = ".staging", ".old"
+LEFTOVERS = (STAGING, OLD)  # endings of what a kill may leave, hidden beside a folder's place
+CHECKPOINT = re.compile(r"\.?[^@]+@\d+(\.staging|\.old)?")  # names of checkpoints: trial@step
 
 
 def sha256(path: Path) -> str:
@@ -45,14 +49,14 @@ def publish(target: Path, write: Callable[[Path], bool | None]) -> None:
 
 def _staging(target: Path) -> Path:
     """Where the folder is to be written first; nothing is there."""
-    staging = target.with_name(f".{target.name}.staging")
+    staging = target.with_name(f".{target.name}{STAGING}")
     shutil.rmtree(staging, ignore_errors=True)
     return staging
 
 
 def _put(staging: Path, target: Path) -> None:
     sync(staging)
-    old = target.with_name(f".{target.name}.old")
+    old = target.with_name(f".{target.name}{OLD}")
     if target.exists():
         shutil.rmtree(old, ignore_errors=True)
         target.replace(old)
@@ -131,8 +135,9 @@ class Checkpoints:
         return folder
 
     def keep_only(self, names: Iterable[str]) -> None:
-        """Delete published checkpoints that nothing needs any more; those set aside stay."""
+        """Delete published checkpoints that nothing needs any more; what was set aside, or no run wrote, stays."""
         needed = set(names)
         for folder in self._folder.iterdir():
-            if folder.is_dir() and folder.name not in needed and not folder.name.endswith(".damaged"):
+            own = CHECKPOINT.fullmatch(folder.name) and folder.is_dir() and not folder.is_symlink()
+            if own and folder.name not in needed:
                 shutil.rmtree(folder)

@@ -162,7 +162,7 @@ _GROUPS: Mapping[str, Sequence[str]] = {
     "model": [field.name for field in fields(ModelSpec)],
     "data": [field.name for field in fields(DataSpec)],
 }
-OPTIONS = ("task", "data", "model", "metric", "budget", "seed", "ship")  # keys of a plan that are options, too
+OPTIONS = ("task", "data", "model", "metric", "budget", "seed", "ship", "keep")  # keys of a plan that are options, too
 
 
 def hint(key: str, allowed: Sequence[str], value: object, *, group: str, typed: bool) -> str:

@@ -62,6 +62,7 @@ def result_of(history: History, read_table: ReadTable) -> dict[str, Any]:
         "trials": [trial_entry(phase, record) for phase in history.phases for record in phase.trials.values()],
         "guards": [found for phase in history.phases if (found := guard_of(phase))],
         **shared_findings(history, read_table),
+        "checkpoints": None,  # until some were removed
         "stopped": history.finished.stopped,
     }
 

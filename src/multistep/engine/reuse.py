@@ -182,14 +182,14 @@ def _take_files(events: Sequence[Event], sibling: RunDirectory, directory: RunDi
     heads = [e.head for e in events if isinstance(e, PhaseFinished)]
     verdicts = {e.trial: e for e in events if isinstance(e, VerdictGiven)}
     leader = verdicts.get(next(reversed(verdicts.values())).leader or "") if verdicts else None
-    if None in heads:
-        return False
+    needed = {name for name in (*heads, leader.checkpoint if leader else None) if name}
+    if None in heads or not all((sibling.checkpoints / name / MANIFEST).is_file() for name in needed):
+        return False  # a run that has ended keeps few
     for event in events:
         if isinstance(event, Evaluated | GuardScored | BaselineScored):
             directory.take_table(event.table, sibling)
     sync(directory.evaluations)
     checkpoints = Checkpoints(directory.checkpoints)
-    needed = {name for name in (*heads, leader.checkpoint if leader else None) if name}
     bases = {e.trial.id for e in events if isinstance(e, TrialStarted) and e.trial.kind == "base"}
     for saved in (e.id for e in events if isinstance(e, CheckpointSaved) and e.trial in bases):
         if (sibling.checkpoints / saved).is_dir():  # it goes with its phase, unless that was the last

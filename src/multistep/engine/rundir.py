@@ -46,8 +46,13 @@ FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def plan_hash(plan: Plan) -> str:
-    """Twelve hexadecimal digits that tell plans apart; the same plan gives the same ones anywhere."""
-    return hashlib.blake2b(to_json(_without_later(plain(plan))).encode(), digest_size=6).hexdigest()
+    """Twelve hexadecimal digits that tell plans apart; the same plan gives the same ones anywhere.
+
+    What is kept once a run has ended says nothing of how it runs, and may be asked for later.
+    """
+    content = plain(plan)
+    del content["keep"]
+    return hashlib.blake2b(to_json(_without_later(content)).encode(), digest_size=6).hexdigest()
 
 
 def _without_later(content: Any) -> Any:

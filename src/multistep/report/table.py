@@ -11,6 +11,7 @@ from multistep.core.evidence.metric import METRICS, Interval, Metric
 from multistep.core.evidence.scores import between, full_score, metric_words, score_words, unit_words
 from multistep.core.values.events import ACCOUNTS
 from multistep.core.values.units import format_seconds
+from multistep.engine.cleaning import what_is_left
 from multistep.engine.rundir import RunDirectory
 from multistep.report.dry import named_lines
 from multistep.report.state import stopped_words
@@ -97,6 +98,8 @@ def print_result(
         _print_exhibit(exhibits[0], console)
     console.print()
     console.print(named_lines(_places(result_record, folder), console))
+    if left := result_record.get("checkpoints"):
+        _say(console, what_is_left(left))
 
 
 def _places(record: Mapping[str, Any], folder: Path) -> list[tuple[str, str]]:

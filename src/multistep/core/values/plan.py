@@ -13,6 +13,7 @@ from multistep.errors import PlanError, nearest
 Stable = Literal["stable"]
 Moves = tuple[str, ...] | Literal["auto"]
 Ship = Literal["auto", "network"]
+Keep = Literal["model", "all"]
 DELIMITERS: Mapping[str, str] = {"tab": "\t", "comma": ",", "semicolon": ";", "pipe": "|", "space": " ", "\\t": "\t"}
 ENCODINGS = ("utf-8", "utf-8-sig", "cp1252", "latin-1", "utf-16", "gb18030", "big5", "shift_jis", "euc-kr", "koi8-r")
 
@@ -163,6 +164,7 @@ class Plan:
     in the metric's unit, that is too small to wait for (None: a share of the score that the metric fixes).
     `moves` names those that a phase may try once the plain run needs no more; "auto" for all, none for no moves.
     `ship` is "auto" for whatever leads on validation, network or baseline, and "network" for the network anyway.
+    `keep` is "all" for the checkpoints too once the run has ended, "model" for what uses and explains the model.
     """
 
     task: str
@@ -175,6 +177,7 @@ class Plan:
     recipe: Mapping[str, Setting] = field(default_factory=dict)
     moves: Moves = "auto"
     ship: Ship = "auto"
+    keep: Keep = "model"
     phases: tuple[Phase, ...] = ()
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012

@@ -23,7 +23,7 @@ from multistep.tasks.own.randomness import as_at
 from multistep.tasks.own.task import OwnWorkshop
 from multistep.tasks.own.understand import Wanted
 
-OF_THE_PLAN = ("metric", "budget", "recipe", "seed", "moves", "phases", "tolerance", "ship")
+OF_THE_PLAN = ("metric", "budget", "recipe", "seed", "moves", "phases", "tolerance", "ship", "keep")
 OWN = ("model", "loss", "train", "validation", "test", "target", "goal", "pretrained")
 
 
