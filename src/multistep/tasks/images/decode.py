@@ -103,26 +103,32 @@ def decode(content: Content, form: Form) -> Pixels | str:
         if pixels.shape == (form.height, form.width, form.channels):
             return pixels
     try:
-        from PIL import Image, ImageOps
+        from PIL import Image
 
         if isinstance(content, np.ndarray):
-            image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
-        else:
-            with _open(content) as opened:
-                image = ImageOps.exif_transpose(opened)
-                image.load()
-        if image.mode in _DEEP:
-            values = np.asarray(image, np.float64)
-            white = form.white or _usual_white(image.mode, float(values.max()))
-            if why := _wrong_values(values, image.mode, white):
-                return why
-            image = Image.fromarray((values * (255 / white)).clip(0, 255).round().astype(np.uint8))
-        image = _in_mode(image, "L" if form.channels == 1 else "RGB")
-        if image.size != (form.width, form.height):
-            image = image.resize((form.width, form.height), Image.Resampling.BILINEAR)
-        return np.asarray(image, dtype=np.uint8).reshape(form.height, form.width, form.channels)
+            return in_form(Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels), form)
+        with _open(content) as opened:
+            return in_form(opened, form)
     except Exception as error:
         return _reason(content, error)
+
+
+def in_form(image: Image, form: Form) -> Pixels | str:
+    """`decode` of an image that Pillow has opened; raises what Pillow does for one that it cannot read."""
+    from PIL import Image, ImageOps
+
+    image = ImageOps.exif_transpose(image)
+    image.load()
+    if image.mode in _DEEP:
+        values = np.asarray(image, np.float64)
+        white = form.white or _usual_white(image.mode, float(values.max()))
+        if why := _wrong_values(values, image.mode, white):
+            return why
+        image = Image.fromarray((values * (255 / white)).clip(0, 255).round().astype(np.uint8))
+    image = _in_mode(image, "L" if form.channels == 1 else "RGB")
+    if image.size != (form.width, form.height):
+        image = image.resize((form.width, form.height), Image.Resampling.BILINEAR)
+    return np.asarray(image, dtype=np.uint8).reshape(form.height, form.width, form.channels)
 
 
 def look_at_all(contents: Sequence[Content]) -> list[Look | str]:

@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 
 from multistep.errors import PlanError, nearest
 from multistep.tasks.folders import TASK_FILE, read_task
 from multistep.tasks.hub import first_line, quietly, why_not_had
 from multistep.tasks.images import nets
 from multistep.tasks.images.decode import Form
-from multistep.tasks.images.models import WEIGHTS, Maker, NetMaker, Statistics, TransformersMaker
+from multistep.tasks.images.models import Maker, NetMaker, Statistics, TransformersMaker
 from multistep.tasks.images.nets import NetConfig, SmallNet
 from multistep.tasks.images.preset import PRESETS
 
@@ -87,7 +86,7 @@ def _load_net(folder: Path, classes: Sequence[str] | None, form: Form) -> tuple[
         about = nets.read(folder)
         config = NetConfig(**about["net"])
         weights = SmallNet(config)
-        weights.load_state_dict(load_file(folder / WEIGHTS))
+        weights.load_state_dict(nets.weights(folder))
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise PlanError(f"model: {folder} is damaged ({first_line(error)}); export or copy it again") from error
     own = [str(label) for label in about["labels"]]

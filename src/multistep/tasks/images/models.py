@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,18 +26,17 @@ from multistep.tasks.images.nets import NetConfig, SmallNet
 
 TASK = "image-classification"
 WEIGHTS, SOURCE = "model.safetensors", "net.py"
+MODEL_TYPE = "multistep-image"  # of the small nets, among the models of transformers
 STANDARD = {  # arXiv 1512.03385, table 1: blocks of each stage, and their kind
     "resnet-18": ((2, 2, 2, 2), "basic"),
     "resnet-34": ((3, 4, 6, 3), "basic"),
     "resnet-50": ((3, 4, 6, 3), "bottleneck"),
 }
-NET_USAGE = """import runpy
-import torch
-folder = {{model}}
-net = runpy.run_path(folder + "/net.py")
-labels, classifier = net["read"](folder)["labels"], net["load"](folder)
-pixels = torch.randint(256, (1, {channels}, {height}, {width}))  # or an image's, 0 to 255
-print(labels[classifier(pixels).argmax().item()])"""
+NET_USAGE = """import multistep.hf  # registers the net with transformers; net.py in the folder does without both
+from PIL import Image
+from transformers import pipeline
+classify = pipeline("image-classification", {{model}})
+print(classify(Image.new("RGB", ({width}, {height}))))  # or the path of an image"""
 PIPELINE_USAGE = """from PIL import Image
 from transformers import pipeline
 classify = pipeline("image-classification", {{model}})
@@ -109,11 +108,40 @@ class NetMaker:
         model.dropout.p = recipe.dropout
 
     def write(self, model: nn.Module, folder: Path, height: int, width: int) -> None:
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+        tensors = {
+            nets.PREFIX + name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()
+        }
         (folder / WEIGHTS).write_bytes(save(tensors, metadata={"format": "pt"}))
         shutil.copyfile(nets.__file__, folder / SOURCE)
-        about = described(self, height, width)
-        write_task(folder, TASK, {**about, "net": nets.sizes(self._config)})
+        about = {**described(self, height, width), "net": nets.sizes(self._config)}
+        write_task(folder, TASK, about)
+        for name, content in hugging_face_files(about).items():
+            (folder / name).write_text(json.dumps(content, ensure_ascii=False, indent=2), encoding="utf-8")
+
+
+def hugging_face_files(about: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """What transformers reads beside the weights of a small net, once `multistep.hf` has told it of them.
+
+    Written here, since transformers takes seconds to import, and a run of a small net needs none of it.
+    """
+    labels = list(about["labels"])
+    config = {
+        "architectures": ["MultistepForImageClassification"],
+        "model_type": MODEL_TYPE,
+        "dtype": "float32",
+        "net": dict(about["net"]),
+        "height": about["height"],
+        "width": about["width"],
+        "white": about.get("white"),
+        "id2label": {str(i): label for i, label in enumerate(labels)},
+        "label2id": {label: i for i, label in enumerate(labels)},
+        "problem_type": "single_label_classification",
+    }
+    form = {key: about.get(key) for key in ("channels", "height", "width", "white")}
+    return {
+        "config.json": config,
+        "preprocessor_config.json": {"image_processor_type": "MultistepImageProcessor", **form},
+    }
 
 
 class Pixels(nn.Module):

@@ -1,6 +1,7 @@
 """Small image classifiers in plain torch.
 
-A copy of this file lies as net.py beside the weights that a run exports. It needs torch and safetensors alone:
+A copy of this file lies as net.py beside the weights that a run exports, for who has no `multistep`. It needs torch
+and safetensors alone:
 
     net = load("RUN/model")
     logits = net(pixels)  # (B, channels, height, width), 0 to 255
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 CNN, RESNET = "cnn", "resnet-small"
+PREFIX = "net."  # of the names of exported weights
 
 
 @dataclass(frozen=True)
@@ -114,11 +116,17 @@ def initialise(net: SmallNet, seed: int) -> SmallNet:
 
 def load(folder: str | Path) -> SmallNet:
     """The classifier of an exported folder, ready to use."""
+    net = SmallNet(NetConfig(**read(folder)["net"]))
+    net.load_state_dict(weights(folder))
+    return net.eval()
+
+
+def weights(folder: str | Path) -> dict[str, Tensor]:
+    """The weights of an exported folder, by their names in the net (there: within the model of transformers)."""
     from safetensors.torch import load_file
 
-    net = SmallNet(NetConfig(**read(folder)["net"]))
-    net.load_state_dict(load_file(Path(folder) / "model.safetensors"))
-    return net.eval()
+    found = load_file(Path(folder) / "model.safetensors")
+    return {name.removeprefix(PREFIX): tensor for name, tensor in found.items()}
 
 
 def read(folder: str | Path) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from multistep.tasks.speech.ctc import LoadedCTC
 from multistep.tasks.speech.decode import Decoder
 from multistep.tasks.speech.features import LogMel
 from multistep.tasks.speech.language import CharacterModel
-from multistep.tasks.speech.models import PRESETS, WEIGHTS, Maker, NetMaker
+from multistep.tasks.speech.models import PREFIX, PRESETS, WEIGHTS, Maker, NetMaker
 from multistep.tasks.speech.nets import NetConfig
 
 
@@ -58,7 +58,8 @@ def load_model(name: str) -> Loaded:
     if folder.is_dir():
         if "net" in (content := read_task(name)):
             try:
-                weights = load_file(folder / WEIGHTS)
+                found = load_file(folder / WEIGHTS)
+                weights = {key.removeprefix(PREFIX): tensor for key, tensor in found.items()}
             except Exception as error:  # safetensors raises its own kind, and OSError
                 raise PlanError(f"model: {folder} is damaged ({first_line(error)}); export it again") from error
             return LoadedNet(name, content, weights)

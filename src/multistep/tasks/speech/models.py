@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from safetensors.torch import save
@@ -21,15 +23,18 @@ from multistep.tasks.speech.nets import NetConfig, SpeechNet, make_net
 
 TASK = "speech-recognition"
 WEIGHTS = "model.safetensors"
+MODEL_TYPE = "multistep-speech"  # of our nets, among the models of transformers
+PREFIX = "net."  # of the names of exported weights
+DELIMITERS = "|▁␣"  # one of these stands for a space in a tokenizer, whichever is no character of the alphabet
 PRESETS = ("deepspeech", "wavenet")
 UNSEEN_BIAS = -5.0  # of a character that a loaded net never heard of, beside what it knows
 
-OWN_USAGE = """import numpy as np
-from multistep.tasks.speech.use import load_recognizer
-recognizer = load_recognizer({model})
-rate = recognizer.rate
-samples = np.zeros(rate, np.float32)  # or: samples, rate = soundfile.read("clip.wav", dtype="float32")
-print(repr(recognizer.transcribe(samples, rate)))"""
+OWN_USAGE = """import multistep.hf  # registers the net with transformers
+import numpy as np
+from transformers import pipeline
+recognize = pipeline("automatic-speech-recognition", {model})
+rate = recognize.feature_extractor.sampling_rate
+print(recognize(np.zeros(rate, np.float32)))  # or the path of a sound file"""
 
 
 class Maker(Protocol):
@@ -108,7 +113,7 @@ class NetMaker:
 
     def write(self, model: nn.Module, folder: Path) -> None:
         assert isinstance(model, SpeechNet)
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+        tensors = {PREFIX + name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
         (folder / WEIGHTS).write_bytes(save(tensors, metadata={"format": "pt"}))
         content = {
             "net": self.config.as_json(),
@@ -117,6 +122,44 @@ class NetMaker:
             "decoding": self.decoder.as_json(),
         }
         write_task(folder, TASK, content)
+        for name, part in hugging_face_files(content).items():
+            (folder / name).write_text(json.dumps(part, ensure_ascii=False, indent=2), encoding="utf-8")
+
+
+def hugging_face_files(content: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """What transformers reads beside the weights of a net, once `multistep.hf` has told it of them.
+
+    Written here, since transformers takes seconds to import, and a run of our own net needs none of it.
+    """
+    symbols, blank, features = content["alphabet"]["symbols"], content["alphabet"]["blank"], content["features"]
+    delimiter = next(mark for mark in DELIMITERS if mark not in symbols)
+    names = ["<pad>" if i == blank else delimiter if s == " " else s for i, s in enumerate(symbols)]
+    own = {key: content[key] for key in ("net", "features", "alphabet")}
+    none = dict.fromkeys(("bos_token", "eos_token", "unk_token"))
+    return {
+        "config.json": {
+            "architectures": ["MultistepForCTC"],
+            "model_type": MODEL_TYPE,
+            "dtype": "float32",
+            "pad_token_id": blank,
+            "vocab_size": len(symbols),
+            **own,
+        },
+        "preprocessor_config.json": {
+            "feature_extractor_type": "MultistepFeatureExtractor",
+            "processor_class": "MultistepSpeechProcessor",
+            "sampling_rate": features["rate"],
+            "feature_size": features["mels"],
+        },
+        "vocab.json": {name: i for i, name in enumerate(names)},
+        "tokenizer_config.json": {
+            "tokenizer_class": "Wav2Vec2CTCTokenizer",
+            "processor_class": "MultistepSpeechProcessor",
+            "pad_token": "<pad>",
+            "word_delimiter_token": delimiter,
+            **none,
+        },
+    }
 
 
 def _fill(net: SpeechNet, weights: dict[str, Tensor]) -> None:
