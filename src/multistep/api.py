@@ -7,7 +7,7 @@ import logging
 import signal
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
@@ -27,6 +27,7 @@ from multistep.engine.journal import Journal
 from multistep.engine.kept import require_kept, spoken
 from multistep.engine.learner import Interrupted, Workshop
 from multistep.engine.loop import Run
+from multistep.engine.moved import going_on, placed
 from multistep.engine.plancheck import judged_by_loss
 from multistep.engine.planfile import plan_from, read_plan
 from multistep.engine.rundir import RunDirectory, default_folder, full_disk_told, goes_on_by, plan_hash, writing
@@ -328,7 +329,7 @@ def _execute(
 
             workshop = workshop_for(plan)
         execution = Run(plan, directory, workshop, clock, stop.asked)
-        with closing(execution.entries()) as entries:
+        with _as_begun(directory), closing(execution.entries()) as entries:
             for entry in entries:
                 if on_entry:
                     on_entry(entry, execution.history)
@@ -347,6 +348,15 @@ def _execute(
     write_report(directory)
     if plan.keep == "model":
         clean_directory(directory, execution.history)
+
+
+def _as_begun(directory: RunDirectory) -> AbstractContextManager[None]:
+    """Where a run has begun elsewhere, its sizes are those that were chosen there."""
+    if not directory.began_on:
+        return nullcontext()
+    from multistep.tasks.begun import as_begun
+
+    return as_begun(directory.began_on, directory.places)
 
 
 def _note_interruption(directory: RunDirectory, clock: BudgetClock, name: str, on_entry: OnEntry | None) -> None:
@@ -371,7 +381,7 @@ def _finished_before(plan: Plan, directory: RunDirectory) -> Result:
         )
     when = f" on {entries[-1].at[:16].replace('T', ' at ')} UTC" if entries and entries[-1].at else " before"
     said = f"{directory.folder}: this run finished{when}; what is shown is its result."
-    if changed := changed_sources(plan, directory):
+    if changed := changed_sources(placed(plan, directory.places), directory):
         said += f" Since then {', '.join(changed)} changed: to train on it as it is now, name a new folder (--out DIR)."
     logging.getLogger("multistep").warning(said)
     if not directory.report.exists():
@@ -382,20 +392,27 @@ def _finished_before(plan: Plan, directory: RunDirectory) -> Result:
 def resume(
     folder: str | Path,
     *,
+    data: str | Path | Mapping[str, str | Path] | None = None,
+    model: str | Path | None = None,
     progress: bool | None = None,
     on_entry: OnEntry | None = None,
     clock: BudgetClock | None = None,
 ) -> Result:
-    """Go on with the run in that directory; what a finished one came to. The keywords are those of `train`.
+    """Go on with the run in that directory, which may have been moved since, also to another machine; what a finished
+    one came to. The keywords are those of `train`, but:
 
-    Raises RunDirectoryError if there is none, and what `train` raises.
+    `data` says where its data lie now, where the plan's path leads nowhere: a path, or {the plan's: the new one} for a
+    run that reads several; `model` is the same for a model's folder. The data must be the same. Raises
+    RunDirectoryError if there is no run or the data are others, and what `train` raises.
     """
     clock = clock or BudgetClock()
-    directory = RunDirectory(Path(folder).resolve()).require_plan()
-    with directory.where_it_began():
-        plan = read_plan(directory.plan_file)
-        with watching(plan, directory.folder, progress, on_entry) as show:
-            return run(plan, directory, clock=clock, on_entry=show)
+    directory = RunDirectory(Path(folder).resolve())
+    given = [f"{old}={new}" for old, new in data.items()] if isinstance(data, Mapping) else [str(data)] if data else []
+    with (
+        going_on(directory, given, str(model) if model else None) as plan,
+        watching(plan, directory.folder, progress, on_entry) as show,
+    ):
+        return run(plan, directory, clock=clock, on_entry=show)
 
 
 def clean(folder: str | Path, *, all_but_model: bool = False, dry_run: bool = False) -> Cleaned:

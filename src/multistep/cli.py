@@ -199,15 +199,24 @@ def _dry_run(plan: Plan, as_json: bool) -> None:
 
 
 @app.command()
-def resume(run: RunFolder, device: Device = None, as_json: Json = False) -> None:
-    """Go on with a run that was stopped or killed."""
-    from multistep.engine.planfile import read_plan
+def resume(
+    run: RunFolder,
+    data: Annotated[
+        list[str] | None,
+        typer.Option(help="Where its data are now, if they were moved; OLD=NEW where it reads several."),
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="Where its model's folder is now, if it was moved.")] = None,
+    device: Device = None,
+    as_json: Json = False,
+) -> None:
+    """Go on with a run that was stopped or killed, here or on another machine."""
+    from multistep.engine.moved import going_on
     from multistep.engine.rundir import RunDirectory
 
     _on_device(device)
-    directory = RunDirectory(run.resolve()).require_plan()
-    with directory.where_it_began():
-        _train(read_plan(directory.plan_file), directory, as_json)
+    directory = RunDirectory(run.resolve())
+    with going_on(directory, data or (), model) as plan:
+        _train(plan, directory, as_json)
 
 
 @app.command()

@@ -42,7 +42,9 @@ def publish(target: Path, write: Callable[[Path], bool | None]) -> None:
     files = sorted(path for path in staging.rglob("*") if path.is_file())
     manifest = {path.relative_to(staging).as_posix(): sha256(path) for path in files}
     (staging / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+    readers = (staging / MANIFEST).stat().st_mode & 0o777  # as the umask has it; safetensors lets only the owner read
     for path in [*files, staging / MANIFEST]:
+        path.chmod(readers)
         sync(path)
     _put(staging, target)
 

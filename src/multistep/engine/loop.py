@@ -40,6 +40,7 @@ from multistep.engine.journal import Journal
 from multistep.engine.judged import guard_of, metric_name
 from multistep.engine.kept import with_kept, with_notes
 from multistep.engine.learner import HeldOut, Learner, Readiness, Workshop
+from multistep.engine.moved import placed
 from multistep.engine.plain import to_json
 from multistep.engine.result import result_of
 from multistep.engine.reuse import entries_of, lines_of, parent_of, phase_key
@@ -68,7 +69,8 @@ class Run:
         reuse: bool | None = None,
     ) -> None:
         self._plan = plan
-        self._settled = with_kept(plan, directory.folder)  # and later with the models that `auto` came to
+        self._placed = placed(plan, directory.places)  # with its data where they lie now
+        self._settled = with_kept(self._placed, directory.folder)  # and later with the models that `auto` came to
         self._directory = directory
         self._workshop = workshop
         self._clock = clock
@@ -120,7 +122,7 @@ class Run:
 
     def _phase(self, index: int) -> Iterator[Entry]:
         # Before the data is read: it may change meanwhile.
-        marks = marks_of_phase(self._plan, index, self._directory.folder)
+        marks = marks_of_phase(self._placed, index, self._directory.folder)
         learner, ready = self._open(index)
         yield from self._begin_phase(index, ready, marks)
         trials = self._runner(learner)
@@ -244,6 +246,11 @@ class Run:
     def _require_same_data(self, index: int, ready: Readiness) -> None:
         """Raises RunDirectoryError if a resumed phase does not see the data that it began with."""
         found = [("data", self._fingerprint(index), ready.fingerprint)]
+        if (began := self.history.phases[index].started.facts.parameters) != ready.facts.parameters:
+            raise RunDirectoryError(
+                f"{self._directory.folder}: phase {index + 1} began with a model of {began:,} parameters, and this one "
+                f"has {ready.facts.parameters:,}; name the model that it began with"
+            )
         if ready.guard:
             guarded = str(self._directory.resolved_phases()[index].get("guard"))
             found.append(("guard's data", guarded, ready.guard.fingerprint))
@@ -253,6 +260,7 @@ class Run:
                     f"{self._directory.folder}: the {what} of phase {index + 1} changed since this run began "
                     f"({before} -> {now}); put it back, or start a new run with --out DIR"
                 )
+        self._directory.note_place()
 
     def _record_readiness(self, index: int, ready: Readiness, key: str | None, marks: Marks) -> None:
         """Write resolved.json."""

@@ -118,6 +118,7 @@ class RunDirectory:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._found: frozenset[str] | None = None  # what stood in the folder before `create` made it a run directory
+        self._places: Mapping[str, str] | None = None  # once they were read
         self._made = False  # whether `create` made the folder
         self.plan_file = folder / "plan.yaml"
         self.resolved = folder / "resolved.json"
@@ -269,6 +270,23 @@ class RunDirectory:
         with contextlib.chdir(folder if folder.is_dir() else Path()):
             yield
 
+    @property
+    def places(self) -> Mapping[str, str]:
+        """Where data and models lie now that lie elsewhere than the plan says, by its names for them."""
+        if self._places is None:
+            self._places = dict(self.read_resolved().get("places", {})) if self.resolved.exists() else {}
+        return self._places
+
+    @places.setter
+    def places(self, places: Mapping[str, str]) -> None:
+        self._places = places
+
+    @property
+    def began_on(self) -> Mapping[str, str]:
+        """The versions and the hardware with which the first phase began; empty before that."""
+        record = self.read_resolved() if self.resolved.exists() else {}
+        return dict(record.get("began_on") or record.get("versions", {}))
+
     def siblings(self) -> list[RunDirectory]:
         """The other run directories in the same folder, the one that was written to last first."""
         own = self.folder.resolve()
@@ -334,8 +352,23 @@ class RunDirectory:
         return list(self.read_resolved()["phases"]) if self.resolved.exists() else []
 
     def write_resolved(self, plan: Plan, versions: Mapping[str, str], phases: Sequence[Mapping[str, Any]]) -> None:
-        content = {"plan": plan, "folder": str(Path.cwd()), "versions": versions, "phases": phases}
+        began = self.began_on if len(phases) > 1 else {}
+        content = {"plan": plan, **self._place(), "versions": versions, "began_on": began or versions, "phases": phases}
         write_atomically(self.resolved, to_json(content, indent=1))
+
+    def _place(self) -> dict[str, Any]:
+        """The working folder, as it is called here and as the run stands to it, and what lies elsewhere."""
+        here = Path.cwd()
+        with contextlib.suppress(ValueError):  # on another drive
+            beside = os.path.relpath(here, self.folder.resolve())
+            return {"folder": str(here), "from_run": Path(beside).as_posix(), "places": dict(self.places)}
+        return {"folder": str(here), "places": dict(self.places)}
+
+    def note_place(self) -> None:
+        """Have resolved.json say where the run and its data are now."""
+        content, place = self.read_resolved(), self._place()
+        if {key: content.get(key) for key in place} != place:
+            write_atomically(self.resolved, to_json({**content, **place}, indent=1))
 
     def amend_phase(self, index: int, **said: Any) -> None:
         """Have resolved.json say something else of a phase."""

@@ -23,6 +23,7 @@ def versions_of(*packages: str) -> Mapping[str, str]:
         **{name: _version(name) for name in packages},
         "platform": platform.platform(),
         "device": device_name(pick_device()),
+        "device_type": pick_device().type,
         "threads": str(torch.get_num_threads()),
         "cores": str(os.cpu_count()),
     }

@@ -25,6 +25,7 @@ from multistep.core.values.understood import Part
 from multistep.data.names import SPLITS
 from multistep.engine.learner import Exhibit, Learner, Readiness, Split
 from multistep.errors import PlanError
+from multistep.tasks.begun import lies_at, planned_cores, planned_device
 from multistep.tasks.classes import class_metrics, class_rows, class_table
 from multistep.tasks.hub import first_line, weights_hash
 from multistep.tasks.images.augment import augment, draw, mix
@@ -204,7 +205,7 @@ class ImageWorkshop:
             choice = None
         else:
             about = ImageFacts(seen.train_images, seen.form, len(seen.classes))
-            self._choice = choice = self._choice or choose(plan, about, given, device.type, torch.get_num_threads())
+            self._choice = choice = self._choice or choose(plan, about, given, planned_device(device), planned_cores())
             splits = load_splits(seen, _form(choice.form, given))
             maker, notes = _made(choice, splits), []
         mirror, said = mirroring_helps(splits.train)
@@ -248,7 +249,7 @@ class ImageWorkshop:
 def _need(plan: Plan, seen: Seen) -> Need:
     """What a run has to offer a model of photographs; small pictures are none, and our own nets read those as well."""
     photographs = max(seen.form.height, seen.form.width) >= PHOTOGRAPH_SIDE and seen.form.channels == COLOURS
-    device, cores = pick_device().type, torch.get_num_threads()
+    device, cores = planned_device(pick_device()), planned_cores()
     return Need(
         plan.task,
         "photographs" if photographs else "small pictures",
@@ -265,10 +266,11 @@ def _loaded(plan: Plan, seen: Seen, given: Mapping[str, Setting]) -> tuple[Maker
     for name in sizes:
         if getattr(plan.model, name) is not None:
             raise PlanError(f"model.{name}: '{plan.model.name}' brings its own; leave it out")
-    form = _form(form_of_model(plan.model.name), given)
+    name = lies_at(plan.model.name)
+    form = _form(form_of_model(name), given)
     form = replace(form, white=form.white or seen.form.white)  # the model's own, if it has seen such images
-    splits = load_splits(seen, form, own_classes(plan.model.name))
-    maker, notes = load_model(plan.model.name, splits.classes, _statistics(splits), form.white)
+    splits = load_splits(seen, form, own_classes(name))
+    maker, notes = load_model(name, splits.classes, _statistics(splits), form.white)
     return maker, splits, notes
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-import torch
-
 from multistep.backends.torch.learner import pick_device
 from multistep.core.values.plan import Plan
 from multistep.core.values.recipe import Recipe
 from multistep.errors import PlanError
+from multistep.tasks.begun import planned_cores, planned_device
 from multistep.tasks.language.network import Network
 from multistep.tasks.language.preset import MOST_CONTEXT
 from multistep.tasks.pretrained.choose import Need, label_of
@@ -34,7 +33,7 @@ def need_of(plan: Plan, texts: Sequence[str]) -> Need:
         len(texts),
         read / max(1, len(texts)) / characters + SPECIAL_TOKENS,
         seconds_of(plan),
-        operations(pick_device().type, torch.get_num_threads()),
+        operations(planned_device(pick_device()), planned_cores()),
     )
 
 

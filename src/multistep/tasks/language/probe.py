@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from multistep.backends.torch.learner import pick_device
 from multistep.core.evidence.metric import Evaluation, Floats, metric_named
+from multistep.tasks.begun import planned_cores, planned_device
 from multistep.tasks.classes import table_of_probabilities
 from multistep.tasks.language.encode import Encoded, Ints
 from multistep.tasks.language.models import Head
@@ -98,7 +99,7 @@ def affordable(head: Head, train: Encoded, validation: int, seconds: float | Non
         return most
     active = sum(p.numel() for name, p in head.model.named_parameters() if "embeddings" not in name)
     per_text = PER_PARAMETER_AND_TOKEN * active * float(train.lengths.mean())
-    per_text /= operations(pick_device().type, torch.get_num_threads())
+    per_text /= operations(planned_device(pick_device()), planned_cores())
     return max(0, min(most, int(SHARE * seconds / per_text) - validation))
 
 

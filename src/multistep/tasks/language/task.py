@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from multistep.backends.torch.learner import TorchLearner, pick_device
 from multistep.backends.torch.optimizers import usable_optimizers
@@ -19,6 +18,7 @@ from multistep.core.values.trial import Facts
 from multistep.core.values.understood import Part
 from multistep.data.names import SPLITS
 from multistep.engine.learner import Learner, Readiness
+from multistep.tasks.begun import lies_at, planned_cores, planned_device
 from multistep.tasks.language.baseline import majority_note
 from multistep.tasks.language.classify import TASK as CLASSIFY
 from multistep.tasks.language.classify import ClassifyDomain, scale_of
@@ -239,7 +239,7 @@ class LanguageWorkshop:
         pretrained = spec.name not in ("auto", *PRESETS)
         if pretrained:
             require_no_sizes(spec)
-        loaded = load_encoder(spec.name, spec.context) if pretrained else None
+        loaded = load_encoder(lies_at(spec.name), spec.context) if pretrained else None
         texts = self._by_phase(plan)
         if loaded is not None:
             if spec.context is not None:
@@ -255,8 +255,8 @@ class LanguageWorkshop:
             plan,
             tokens=self._tokens,
             vocabulary=tokenizer.get_vocab_size(),
-            device=pick_device().type,
-            cores=torch.get_num_threads(),
+            device=planned_device(pick_device()),
+            cores=planned_cores(),
         )
         context = spec.context or max(_usual(lengths) for lengths, _ in found)
         return new_encoder(tokenizer, layers=shape.layers, width=shape.width, heads=shape.heads, context=context)
@@ -282,8 +282,8 @@ class LanguageWorkshop:
             blocks=blocks,
             tokens=tokens,
             examples=examples,
-            device=pick_device().type,
-            cores=torch.get_num_threads(),
+            device=planned_device(pick_device()),
+            cores=planned_cores(),
         )
 
     def _by_phase(self, plan: Plan) -> list[tuple[str, ...]]:

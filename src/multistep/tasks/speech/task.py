@@ -26,6 +26,7 @@ from multistep.data.names import SPLITS
 from multistep.engine.checkpoints import sha256
 from multistep.engine.learner import NO_FORM, Exhibit, Learner, Readiness, Split
 from multistep.errors import PlanError
+from multistep.tasks.begun import lies_at, planned_cores, planned_device
 from multistep.tasks.machine import device_name, versions_of
 from multistep.tasks.order import LengthOrder, sample_of
 from multistep.tasks.pretrained.choose import Need
@@ -266,7 +267,7 @@ class SpeechWorkshop:
         ]
         texts = [text for one in found for text in one.texts]
         frames = FRAMES_A_SECOND * sum(one.seconds for one in found) / max(1, len(texts))
-        rate = operations(device.type, torch.get_num_threads())
+        rate = operations(planned_device(device), planned_cores())
         return Need(plan.task, kind_of(texts), len(texts), frames, seconds_of(plan), rate)
 
     def _make(self, plan: Plan, device: torch.device) -> Maker:
@@ -276,7 +277,7 @@ class SpeechWorkshop:
             given = [name for name in SIZES_OF_MODEL if getattr(plan.model, name) is not None]
             if given:
                 raise PlanError(f"model.{given[0]}: '{plan.model.name}' brings its own; leave it out")
-            loaded = load_model(plan.model.name)
+            loaded = load_model(lies_at(plan.model.name))
         case: Case = loaded.alphabet.case if loaded and loaded.alphabet else "lower"
         sources = dict.fromkeys(_data_of(plan, i) for i in range(plan.phase_count))
         found = [self._survey(data, case) for data in sources]
@@ -284,7 +285,7 @@ class SpeechWorkshop:
         if loaded:
             return loaded.ready(texts)
         features = default_features(commonest_rate(rate for one in found for rate in one.rates))
-        shape = choose_shape(plan.model, _facts(found), plan, device=device.type, cores=torch.get_num_threads())
+        shape = choose_shape(plan.model, _facts(found), plan, device=planned_device(device), cores=planned_cores())
         decoder = Decoder(Alphabet.of(texts), CharacterModel.of(texts))
         config = NetConfig(shape.kind, features.mels, len(decoder.alphabet), shape.layers, shape.width)
         return NetMaker(config, features, decoder)

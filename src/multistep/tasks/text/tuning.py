@@ -13,6 +13,7 @@ from multistep.backends.torch.adapters import Origin
 from multistep.core.values.plan import Plan
 from multistep.core.values.recipe import OptimizerName, Precision, Recipe, Setting
 from multistep.core.values.units import Unit
+from multistep.tasks.begun import planned_cores, planned_device
 from multistep.tasks.machine import total_memory
 from multistep.tasks.recipes import fill_in, fine_tuning_rate, lengths_of
 
@@ -88,8 +89,8 @@ def most_scored(plan: Plan, split: str, *, parameters: int, device: torch.device
     seconds = sum(amount.value for amount in lengths_of(plan) if amount.unit is Unit.SECONDS)
     if not seconds:
         return None
-    cores = SCORING_CORES if device.type not in OPERATIONS or device.type == "cpu" else 1
-    operations = OPERATIONS.get(device.type, OPERATIONS["cpu"]) * cores
+    cores = SCORING_CORES if (kind := planned_device(device)) not in OPERATIONS or kind == "cpu" else 1
+    operations = OPERATIONS.get(kind, OPERATIONS["cpu"]) * cores
     return max(LEAST_SCORED, int(SCORED_SHARE[split] * seconds * operations / (OF_SCORING * parameters)))
 
 
@@ -102,8 +103,8 @@ def expected_tokens(
     plan: Plan, *, parameters: int, adapter: str, train_tokens: int, device: torch.device
 ) -> float | None:
     """About how many tokens a plan's budget trains on; by rule, nothing is measured. None where it is in steps."""
-    cores = torch.get_num_threads() if device.type == "cpu" else 1
-    operations = OPERATIONS.get(device.type, OPERATIONS["cpu"]) * cores
+    cores = planned_cores() if (kind := planned_device(device)) == "cpu" else 1
+    operations = OPERATIONS.get(kind, OPERATIONS["cpu"]) * cores
     each = parameters * PER_PARAMETER_AND_TOKEN.get(adapter, OF_ADAPTERS)
     total = 0.0
     for amount in lengths_of(plan):

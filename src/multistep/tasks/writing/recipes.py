@@ -8,6 +8,7 @@ import torch
 
 from multistep.core.values.plan import Plan
 from multistep.core.values.recipe import Recipe
+from multistep.tasks.begun import planned_cores, planned_device
 from multistep.tasks.preference.preset import preference_recipe
 from multistep.tasks.preference.task import PreferenceDomain
 from multistep.tasks.text.models import Maker
@@ -42,7 +43,9 @@ def recipe_of(plan: Plan, opened: Opened, maker: Maker, parameters: int, device:
             most_examples=opened.most_examples,
         )
         return preference_recipe(tuned, opened.given) if prefers else tuned
-    cores = torch.get_num_threads()
-    epochs = expected_epochs(plan, parameters=parameters, tokens=opened.tokens, device=device.type, cores=cores)
+    cores = planned_cores()
+    epochs = expected_epochs(
+        plan, parameters=parameters, tokens=opened.tokens, device=planned_device(device), cores=cores
+    )
     given = {"batch_size": opened.most_examples, **opened.given}
     return default_recipe(given, architecture=maker.architecture, epochs=epochs, vocabulary=maker.vocabulary)

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-import torch
-
 from multistep.backends.torch.learner import pick_device
 from multistep.core.values.plan import DataSpec, Plan
 from multistep.core.values.understood import Part
 from multistep.errors import DataError, PlanError
+from multistep.tasks.begun import lies_at, planned_cores, planned_device
 from multistep.tasks.chat.conversation import ROLES, Conversation
 from multistep.tasks.chat.load import ChatSplits, holds_conversations, load_conversations
 from multistep.tasks.chat.template import MARKS
@@ -78,7 +77,7 @@ def need(plan: Plan, splits: TextSplits | ChatSplits | PairSplits) -> Need:
         round(sum(map(len, texts)) / CHARACTERS_A_TOKEN),
         1.0,
         seconds_of(plan),
-        operations(pick_device().type, torch.get_num_threads()),
+        operations(planned_device(pick_device()), planned_cores()),
         chat=isinstance(splits, ChatSplits | PairSplits),
         least_examples=LEAST_TOKENS,
     )
@@ -92,7 +91,7 @@ def make_model(plan: Plan, splits: TextSplits | ChatSplits | PairSplits | None) 
         given += ["tokenizer"] if plan.model.tokenizer != "auto" else []
         if given:
             raise PlanError(f"model.{given[0]}: '{plan.model.name}' brings its own; leave it out")
-        return load_model(plan.model.name, plan.model.context)
+        return load_model(lies_at(plan.model.name), plan.model.context)
     if splits is not None:
         parts = [splits]
     else:

@@ -1,0 +1,50 @@
+"""Where a resumed run began: the machine that its sizes were chosen for, and where its models lie now.
+
+A net's width, an image's size, what is scored: all are chosen by what a device can do in the time that there is. A run
+that goes on elsewhere must come to the same, or its checkpoints fit nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+
+import torch
+
+
+@dataclass(frozen=True)
+class Begun:
+    device: str | None = None  # None: this machine's
+    threads: int | None = None
+    moved: Mapping[str, str] = field(default_factory=dict)  # names of model folders -> where they lie now
+
+
+_BEGUN: ContextVar[Begun] = ContextVar("begun", default=Begun())  # noqa: B039
+
+
+@contextmanager
+def as_begun(machine: Mapping[str, str], moved: Mapping[str, str]) -> Iterator[None]:
+    """Choose as on that machine (`device_type` and `threads`, as `versions_of` tells them) while this lasts."""
+    threads = machine.get("threads", "")
+    token = _BEGUN.set(Begun(machine.get("device_type"), int(threads) if threads.isdecimal() else None, moved))
+    try:
+        yield
+    finally:
+        _BEGUN.reset(token)
+
+
+def planned_device(device: torch.device) -> str:
+    """The type of the device that sizes are chosen for: `device`'s, or that of the machine where the run began."""
+    return _BEGUN.get().device or device.type
+
+
+def planned_cores() -> int:
+    """The threads that sizes are chosen for."""
+    return _BEGUN.get().threads or torch.get_num_threads()
+
+
+def lies_at(name: str) -> str:
+    """Where the model of that name is to be had now: elsewhere if it was moved."""
+    return _BEGUN.get().moved.get(name, name)
