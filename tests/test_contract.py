@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -121,11 +122,19 @@ def test_predicting_agrees_with_the_evaluation(made: Made) -> None:
 
 
 def test_the_lines_of_its_usage_run(made: Made) -> None:
-    usage = made.result.record["usage"].replace("{model}", repr(str(made.result.model)))
-    assert usage
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", usage], capture_output=True, text=True, check=False)
+    card = (made.result.model / "README.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", card, flags=re.DOTALL)
+    assert code.strip() == made.result.record["usage"].replace("{model}", "'.'"), "a card says how to load the model"
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=made.result.model,
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
+    assert str(made.folder) not in card, "paths of this machine say nothing elsewhere"
 
 
 # A learner ------------------------------------------------------------------------------------------

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from multistep.core.evidence.metric import Interval
 from multistep.core.values.history import History, PhaseRecord
 from multistep.core.values.judging import metric_of
@@ -9,6 +11,7 @@ from multistep.core.values.plan import Plan
 from multistep.core.values.recipe import Setting
 from multistep.core.values.tasks import task_named
 from multistep.core.values.units import format_seconds
+from multistep.engine.chosen import leader_of
 from multistep.engine.planfile import to_yaml
 from multistep.engine.result import changed_settings
 
@@ -30,7 +33,9 @@ def model_card(plan: Plan, history: History) -> str:
     phases = "\n".join(_phase(plan, record) for record in history.phases)
     notes = "\n".join(f"- {note}" for note in dict.fromkeys(n for p in history.phases for n in p.started.facts.notes))
     ships = f"\n- {history.shipping.reason}" if history.shipping else ""
-    return f"""---
+    return _without_places(
+        plan,
+        f"""---
 pipeline_tag: {task_named(plan.task).pipeline}
 tags: [multistep]
 ---
@@ -42,6 +47,17 @@ tags: [multistep]
 |---|---|---|---|
 {table}
 
+## Use
+In this folder:
+```python
+{phase.started.facts.usage.replace("{model}", repr("."))}
+```
+{_verbs(plan)}
+
+## How sure it is
+{_how_sure(plan, history, metric.name)}
+
+## How it was made
 - budget: {plan.budget or "none"}; spent {format_seconds(history.seconds)}, {history.steps:,} steps, \
 {history.tokens:,} tokens
 - seed: {plan.seed}{ships}
@@ -56,7 +72,44 @@ tags: [multistep]
 
 ## Notes
 {notes or "- none"}
-"""
+""",
+    )
+
+
+def _without_places(plan: Plan, card: str) -> str:
+    """The card without the paths of the machine that it was written on: they say nothing elsewhere."""
+    every = [plan.phase(i) for i in range(plan.phase_count)]
+    specs = [spec for phase in every for spec in (phase.data, phase.guard.data if phase.guard else None) if spec]
+    names = [*plan.model.names, *(part for s in specs for part in (s.source, s.train, s.validation, s.test) if part)]
+    for name in sorted({name for name in names if Path(name).is_absolute()}, key=len, reverse=True):
+        card = card.replace(name, Path(name).name)
+    return card
+
+
+def _verbs(plan: Plan) -> str:
+    """The commands that use the folder, as an engineer would name them."""
+    family = task_named(plan.task).family
+    if family == "text":
+        return "Or `multistep generate . --prompt ...`, `multistep chat .`, `multistep evaluate . --data FILE`."
+    if family == "own":
+        return "`result.load(module)` of the run fills a module of the same class."
+    return "Or `multistep predict . INPUT`, `multistep evaluate . --data FILE`."
+
+
+def _how_sure(plan: Plan, history: History, metric: str) -> str:
+    """What was chosen, what of it is proven, and what the table's intervals are of."""
+    leader = leader_of(history)
+    last = plan.phase(plan.phase_count - 1).data
+    said = [f"{leader['sentence']}" if leader else "Nothing was chosen."]
+    said.append(
+        f"The intervals of {metric.replace('_', ' ')} are over the examples of {last}: 95 of 100 such intervals hold the "
+        "score on all data of the kind."
+    )
+    if history.test:
+        said.append("The test split was looked at once, after everything was chosen; validation was chosen on.")
+    else:
+        said.append("There was no test split: the score is of the split that the choice was made on, and flatters.")
+    return " ".join(said)
 
 
 def _phase(plan: Plan, record: PhaseRecord) -> str:
@@ -74,6 +127,7 @@ def _phase(plan: Plan, record: PhaseRecord) -> str:
         f"{record.started.phase + 1}. {record.started.name}: {wanted.task} on {wanted.data}",
         f"    - until: {until}; ended: {record.finished.stopped if record.finished else 'not yet'}",
         f"    - recipe: {settings}",
+        f"    - {record.started.facts.train_examples:,} training examples",
     ]
     moves = [t for t in kept if t.trial.move]
     for trial in moves:

@@ -30,9 +30,8 @@ def write_model(model: nn.Module, folder: Path, card: str, content: Mapping[str,
     origin = f"`{content['class']}` of `{content['module']}`"
     if content["source"]:
         origin += f" ({content['source']}, SHA-256 {str(content['source_sha256'])[:12]}...)"
-    usage = USAGE.replace('{model} + "/model.safetensors"', f'"{WEIGHTS}"')
     (folder / "README.md").write_text(
-        f"{card}\n## Use\nThe weights are the state dict of {origin}:\n\n```python\n{usage}\n```\n", encoding="utf-8"
+        f"{card}\n## Model\nThe weights are the state dict of {origin}.\n", encoding="utf-8"
     )
     return sha256(folder / WEIGHTS)
 
