@@ -29,7 +29,7 @@ def watching(plan: Plan, folder: Path, progress: bool | None, on_entry: OnEntry 
         def take(entry: Entry, history: History) -> None:
             show(entry, history)
             if logged:
-                from multistep.report.live import plain_line
+                from multistep.report.lines import plain_line
 
                 if line := plain_line(plan, entry, history):
                     logger.info(line)
