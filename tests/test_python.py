@@ -96,9 +96,9 @@ def test_a_run_is_shown_once_and_logged_where_that_is_asked_for(
         for number in range(len(entries)):
             take(entries[number], fold(entries[: number + 1]))
     assert taken == entries
-    assert bool(re.search(r"^ +[\d.]+s  phase 1 of 1", capsys.readouterr().err, re.MULTILINE)) == lines
+    assert bool(re.search(r"^ +[\d.]+s  finished \(", capsys.readouterr().err, re.MULTILINE)) == lines
     told = [record.getMessage() for record in caplog.records if record.name == "multistep"]
-    assert any(each.startswith("phase 1 of 1") for each in told) == records
+    assert any(each.startswith("finished (") for each in told) == records
 
 
 def test_a_notebook_shows_the_view_of_the_terminal(tmp_path: Path) -> None:
@@ -195,7 +195,7 @@ def test_the_page_tells_of_every_event_and_its_code_runs(tmp_path: Path) -> None
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("Result: accuracy on the test split")
     assert re.search(r"^\d+ [01]\.\d+ \d", done.stdout, re.MULTILINE)
-    assert re.search(r"^ +[\d.]+s  phase 1 of 1", done.stderr, re.MULTILINE)
+    assert re.search(r"^ +[\d.]+s  finished \(", done.stderr, re.MULTILINE)
     assert "Traceback" not in done.stderr
 
 
