@@ -133,7 +133,7 @@ def test_a_result_is_a_few_lines_and_a_table(finished: multistep.Result) -> None
     lines = repr(finished).splitlines()
     assert len(lines) <= 5
     assert max(map(len, lines[:-1])) < 100
-    score = f"{(finished.test or finished.validation).score:.4f}"
+    score = f"{(finished.test or finished.validation).score:.3f} ("
     assert score in lines[1]
     table = finished._repr_html_()
     assert score in table

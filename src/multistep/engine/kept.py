@@ -61,7 +61,8 @@ def with_notes(facts: Facts, plan: Plan, phase: int, run: Path) -> Facts:
         if (path := _path(source, run)).exists()
     ]
     # Runs in other folders are to find these facts alike, so no path of this one stands in them.
-    return spoken(replace(facts, notes=(*facts.notes, *notes)), plan, run)
+    understood = replace(facts.understood, data="; ".join(notes).removeprefix("data: ")) if notes else facts.understood
+    return spoken(replace(facts, notes=(*facts.notes, *notes), understood=understood), plan, run)
 
 
 def _size(path: Path) -> str:

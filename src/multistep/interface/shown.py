@@ -7,8 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from multistep.core.evidence.function_metric import metric_known_as
+from multistep.core.evidence.metric import Interval
+from multistep.core.evidence.scores import between, metric_words, score_words, unit_words
 from multistep.report.summary import Answer, answer
-from multistep.report.words import clean, with_interval
+from multistep.report.words import clean
 
 # Colours are those of the page around it, so that it is read in a light and in a dark notebook.
 STYLE = (
@@ -42,23 +45,31 @@ def in_html(record: Mapping[str, Any], folder: Path) -> str:
     where = html.escape(str(folder))
     return (
         f"{STYLE}<div class=multistep><table><tr><th>{html.escape(_metric(found))}</th>"
-        f"<th>95% interval in brackets</th><th></th></tr>{rows}</table>"
+        f"<th>in brackets: 95% interval</th><th></th></tr>{rows}</table>"
         f"<div>{html.escape(clean(sentences))}</div>"
         f"<small>{where}/{record['model']}, {where}/report.html</small></div>"
     )
 
 
 def _metric(found: Answer) -> str:
-    return f"{found.metric.replace('_', ' ')} on the {found.split} split ({found.unit})"
+    metric = metric_known_as(found.metric, found.goal, found.unit)
+    return f"{metric_words(found.metric)} on the {found.split} split ({unit_words(metric)})"
+
+
+def _score(found: Answer, score: Interval) -> str:
+    """`79.2% (77.9 to 80.5%)`."""
+    metric = metric_known_as(found.metric, found.goal, found.unit)
+    about = between(metric, score)
+    return score_words(metric, score.score) + (f" ({about})" if about else "")
 
 
 def _rows(record: Mapping[str, Any], found: Answer) -> list[tuple[str, str, bool, str]]:
     """What was scored: its name, its score, whether it ships, and what is to be said of it."""
     baseline = record.get("ships") == "baseline"
-    rows = [("network", with_interval(found.score), not baseline, "ships" if not baseline else "")]
+    rows = [("network", _score(found, found.score), not baseline, "ships" if not baseline else "")]
     if found.baseline is not None:
         said = f"ships: {found.baseline_name}" if baseline else str(found.baseline_name)
-        rows.append(("baseline", with_interval(found.baseline), baseline, said))
+        rows.append(("baseline", _score(found, found.baseline), baseline, said))
     if found.base is not None:
-        rows.append(("before training", with_interval(found.base), False, ""))
+        rows.append(("before training", _score(found, found.base), False, ""))
     return rows
