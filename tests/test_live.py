@@ -62,7 +62,8 @@ def entries_of(directory: RunDirectory) -> list[Entry]:
 
 def shown_at(entries: list[Entry], count: int, **changes: object) -> Shown:
     seen = entries[:count]
-    return replace(Shown(PLAN, Path("runs/spam"), seen[-1] if seen else None, fold(seen)), **changes)  # type: ignore[arg-type]
+    shown = Shown(PLAN, Path("runs/spam"), seen[-1] if seen else None, fold(seen), hint=True)
+    return replace(shown, **changes)  # type: ignore[arg-type]
 
 
 def drawn(shown: Shown, width: int, height: int) -> list[str]:

@@ -43,12 +43,12 @@ def frame(shown: Shown, width: int, height: int, console: Console) -> Lines:
     head = [*header(shown, fit), Text("\N{BOX DRAWINGS LIGHT HORIZONTAL}" * width, style="dim")]
     body = height - len(head)
     foot: Lines = []
-    if height >= LOW and shown.history.finished is None:
+    if shown.hint and height >= LOW and shown.history.finished is None:
         foot = fit.cut([Text(HINT, style="dim")])
         body -= 1
     if width < TWO_COLUMNS:
         one = _column(shown, fit, body, [curve, trials, all_notes, rest])
-        return [*head, *one, *([Text()] * (body - len(one))), *foot]
+        return [*head, *one, *([Text()] * (body - len(one) if foot else 0)), *foot]
     left = Fit(console, int(width * LEFT_SHARE))
     right = Fit(console, width - left.width - 3)
     one = _column(shown, left, body, [curve, trials])

@@ -26,7 +26,7 @@ from multistep.core.values.history import History, TrialRecord
 from multistep.core.values.judging import guard_metric_of, metric_of
 from multistep.core.values.plan import Plan
 from multistep.core.values.units import format_seconds
-from multistep.report.plainly import name_of, outcome, place, short_name
+from multistep.report.plainly import name_of, outcome, short_name
 from multistep.report.state import stopped_words
 from multistep.report.words import moves_ended_sentence, reused_sentence
 
@@ -92,7 +92,7 @@ def _phase(plan: Plan, event: PhaseStarted, history: History) -> str:
     rows = facts.understood.lines()
     notes = facts.understood.notes if rows else facts.notes
     rows = rows or (("model", f"{facts.description}; {facts.parameters:,} parameters"), ("device", facts.device))
-    where = place(plan, history) or "understood"
+    where = f"phase {event.phase + 1} of {plan.phase_count}, {event.name}"
     listed = [f"{name:10}  {said}" for name, said in (*rows, *(("note", note) for note in notes))]
     return f"{where}:" + "".join(f"\n{INDENT}{line}" for line in listed)
 

@@ -122,7 +122,7 @@ class LiveView:
         entry, history, seen_at = self._seen
         ticking = max(0.0, self._now() - seen_at)
         messages = tuple(self._said.messages) if self._said else ()
-        return Shown(self._plan, self._out, entry, history, ticking, messages)
+        return Shown(self._plan, self._out, entry, history, ticking, messages, hint=self._live is not None)
 
 
 class Screenful:

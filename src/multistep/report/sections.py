@@ -30,7 +30,10 @@ STEPS_AND_SCORE = 23  # cells between a trial's name and what became of it
 
 @dataclass(frozen=True)
 class Shown:
-    """What a frame is made of; `ticking` are the seconds since the last entry, `messages` what was said meanwhile."""
+    """What a frame is made of; `ticking` are the seconds since the last entry, `messages` what was said meanwhile.
+
+    `hint` tells to say how the run is stopped, which is another thing in a notebook.
+    """
 
     plan: Plan
     out: Path
@@ -38,6 +41,7 @@ class Shown:
     history: History
     ticking: float = 0.0
     messages: tuple[str, ...] = ()
+    hint: bool = False
 
 
 # What is always there -------------------------------------------------------------------------------
