@@ -29,6 +29,7 @@ from multistep.engine.journal import read_entries
 from multistep.engine.learner import Learner, Readiness
 from multistep.engine.planfile import to_yaml
 from multistep.engine.rundir import RunDirectory
+from multistep.engine.seen import seen_in_training
 from multistep.engine.simulate import FakeClock, SimulatedWorkshop
 from multistep.errors import DataError, PlanError, RunDirectoryError, RunFailed, Stopped
 from multistep.report.summary import summary
@@ -557,3 +558,28 @@ def test_the_result_names_every_account(tmp_path: Path) -> None:
     record = go(plan(budget="40 steps"), tmp_path / "run").record
     assert list(record["seconds"]) == ["train", "evaluate", "save", "compile", "other", "total"]
     assert record["seconds"]["compile"] == 0.0
+
+
+def test_scores_on_what_a_run_was_trained_on_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    lines = [f"a review of some length, the one with number {i}" for i in range(40)]
+    (tmp_path / "all.csv").write_text("text,label\n" + "\n".join(f"{line},x" for line in lines))
+    (tmp_path / "val.csv").write_text("text,label\nanother review that is in no other file,x\n")
+    (tmp_path / "new.csv").write_text("text,label\n" + "\n".join(f"new: {line},x" for line in lines))
+    (tmp_path / "mixed.csv").write_text("text,label\n" + "\n".join(f"{line},x" for line in [*lines[:10], *"abc"]))
+    (tmp_path / "copy.csv").write_bytes((tmp_path / "all.csv").read_bytes())
+    for data in ({"source": "all.csv"}, {"train": "all.csv", "validation": "val.csv", "test": "new.csv"}):
+        folder = tmp_path / f"run{len(data)}"
+        go(plan(data=data, budget="30 steps"), folder)
+        monkeypatch.chdir(folder)  # the run's paths are relative to where it began
+        for model in (folder, folder / "model", folder / "baseline"):
+            assert "was trained on this data" in str(seen_in_training(model, "../all.csv", None))
+        assert ("but for what it cut" in str(seen_in_training(folder, "../all.csv", None))) == ("source" in data)
+        assert "40 of its 40 lines are also in all.csv" in str(seen_in_training(folder, "../copy.csv", None))
+        assert "10 of its 10 lines" in str(seen_in_training(folder, "../mixed.csv", None))
+        assert seen_in_training(folder, "../new.csv", None) is None
+        assert seen_in_training(folder, "../all.csv", "test") is None, "the split that was held out"
+        chose = seen_in_training(folder, "../val.csv", None)
+        assert ("chose its model by this data" in str(chose)) == ("validation" in data)
+        monkeypatch.chdir(tmp_path)
+    assert seen_in_training(tmp_path / "no-run", "all.csv", None) is None

@@ -29,9 +29,10 @@ def evaluate(
     """`multistep.evaluate`, which has the documentation."""
     from multistep.core.evidence.metric import METRICS
     from multistep.core.values.tasks import TASKS
+    from multistep.engine.seen import seen_in_training
     from multistep.tasks import evaluate_model, scored_split
     from multistep.tasks.folders import existing, task_of
-    from multistep.tasks.notes import hearing
+    from multistep.tasks.notes import hearing, say
     from multistep.tasks.reach import Named, names_of_data, within_reach
 
     folder = existing(str(model))
@@ -44,12 +45,14 @@ def evaluate(
         spec = replace(spec, **columns)
         with within_reach(() if called else names_of_data(spec)):
             evaluation = evaluate_model(str(model), spec)
+            split = None if called else scored_split(str(model), spec)
+        if not called and spec.source and (seen := seen_in_training(Path(folder), spec.source, split)):
+            say([seen])
     metrics = {name: metric for name, metric in METRICS.items() if metric.applies(evaluation)}
     scores = {
         name: asdict(metric.interval(evaluation)) | {"unit": task.loss_unit if name == "loss" else metric.unit}
         for name, metric in metrics.items()
     }
-    split = None if called else scored_split(str(model), spec)
     found = {"model": str(model), "data": called or str(spec), "split": split, "notes": notes}
     return {**found, "examples": len(evaluation), "scores": scores}
 

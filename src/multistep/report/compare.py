@@ -15,7 +15,7 @@ from multistep.core.values.judging import loss_of, metric_of
 from multistep.core.values.units import format_seconds
 from multistep.engine.journal import read_entries
 from multistep.engine.rundir import RunDirectory, write_atomically, writing
-from multistep.errors import PlanError
+from multistep.errors import PlanError, RunDirectoryError
 from multistep.report.drawing import chart_html, data_of
 from multistep.report.naming import Form, form_of, goal_word, metric_title, width_of
 from multistep.report.page import environment
@@ -219,7 +219,7 @@ def _settings(run: Compared, part: str = "") -> dict[str, Any]:
     """The plan and each phase's resolved recipe, flat: `recipe.learning_rate`."""
     try:
         content = run.directory.read_resolved()
-    except (FileNotFoundError, json.JSONDecodeError):
+    except (FileNotFoundError, RunDirectoryError):
         return {}
     plan = content.get("plan") or {}
     if part == "plan":

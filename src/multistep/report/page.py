@@ -216,7 +216,7 @@ def understood_of(directory: RunDirectory, record: Mapping[str, Any]) -> list[di
     told = [(phase["name"], pair) for phase in record["phases"] for pair in phase.get("understood", ())]
     several = len(record["phases"]) > 1
     found = [{"name": f"{at}: {name}" if several else name, "value": value, "detail": ""} for at, (name, value) in told]
-    lines = found or (directory.read_resolved().get("understood") if directory.resolved.exists() else None)
+    lines = found or (_resolved(directory).get("understood"))
     if not isinstance(lines, list):
         return []
     return [{"detail": "", **line} for line in lines if isinstance(line, dict) and {"name", "value"} <= line.keys()]
@@ -246,4 +246,8 @@ def _resolved(directory: RunDirectory) -> dict[str, Any]:
         content = directory.read_resolved()
     except (FileNotFoundError, RunDirectoryError):
         return {}
-    return {"text": to_json(content, indent=2), "versions": content.get("versions", {})}
+    return {
+        "text": to_json(content, indent=2),
+        "versions": content.get("versions", {}),
+        "understood": content.get("understood"),
+    }
