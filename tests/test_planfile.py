@@ -17,7 +17,7 @@ from rich.console import Console
 from multistep import api, cli
 from multistep.core.evidence.metric import METRICS
 from multistep.core.values.units import Amount, Unit
-from multistep.engine.costs import Cost, remember
+from multistep.engine.costs import Cost, network_of, remember
 from multistep.engine.origins import as_option
 from multistep.engine.plancheck import JUDGED_BY
 from multistep.engine.planfile import plan_from, read_plan, read_with_origins, to_yaml
@@ -417,9 +417,24 @@ def test_check_shows_names_as_they_are(tmp_path: Path, monkeypatch: pytest.Monke
     ],
 )
 def test_the_cost_that_check_tells_stays_within_the_budget(keywords: dict[str, Any], seconds: float | None) -> None:
-    remember(Cost("text-generation", 1000, "here", 5000.0, 10.0, 100.0, 0.8))
-    found = check_plan(plan_from({"task": "text-generation", "data": "x", **keywords}))
-    assert found["cost"].get("seconds") == seconds
+    plan = plan_from({"task": "text-generation", "data": "x", **keywords})
+    remember(Cost("text-generation", 1000, "here", 5000.0, 10.0, 100.0, 0.8, network_of(plan)))
+    assert check_plan(plan)["cost"].get("seconds") == seconds
+
+
+def test_the_cost_of_another_network_is_not_taken_for_that_of_this_one(capsys: pytest.CaptureFixture[str]) -> None:
+    given = {"task": "text-generation", "data": "x", "budget": "1m"}
+    known = plan_from({**given, "model": "gpt2"})
+    remember(Cost("text-generation", 1000, "here", 5000.0, 10.0, 100.0, 0.8, network_of(known)))
+    assert check_plan(known)["cost"]["steps"] == 480
+    for other in ({"model": "llama"}, {"model": {"name": "gpt2", "layers": 12}}, {"data": "y", "model": "auto"}):
+        found = check_plan(plan_from({**given, **other}))
+        assert "steps" not in found["cost"]
+        print_check(found)
+        said = " ".join(capsys.readouterr().out.split())
+        assert (
+            "cost: unknown; the last run of this task here trained another network (1,000 parameters, 10 steps" in said
+        )
 
 
 def test_simulate_judges_by_loss_what_has_no_other_score(tmp_path: Path) -> None:

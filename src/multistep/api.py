@@ -344,7 +344,7 @@ def _execute(
         with suppress(OSError, RunDirectoryError):
             raise RunFailed(f"{error}; {write_report(directory)} shows what happened") from error
         raise
-    remember(cost_of(plan.task, execution.history))
+    remember(cost_of(plan, execution.history))
     write_report(directory)
     if plan.keep == "model":
         clean_directory(directory, execution.history)

@@ -59,7 +59,7 @@ In this folder:
 
 ## How it was made
 - budget: {plan.budget or "none"}; spent {format_seconds(history.seconds)}, {history.steps:,} steps, \
-{history.tokens:,} tokens
+{history.tokens:,} {phase.started.facts.counted}
 - seed: {plan.seed}{ships}
 
 ## Phases

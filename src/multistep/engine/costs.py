@@ -13,12 +13,14 @@ from multistep.core.choice.allowance import CLOSING_SECONDS
 from multistep.core.values.history import History
 from multistep.core.values.plan import Plan
 from multistep.core.values.units import Unit
+from multistep.engine.plain import to_json
 from multistep.engine.rundir import write_atomically
 from multistep.errors import PlanError
 
 KEPT = 50
 STARTS_KEPT = 5  # of each task; the shortest counts, since the others may have had a busy machine
 FASTER = 0.6  # of that; a machine that was busy each time must not refuse for good what it could do now
+AUTO = "auto"  # the name of a model that the data and the time choose
 LEAST_START = 1.0  # seconds that loading the libraries takes anywhere
 
 
@@ -33,22 +35,30 @@ class Cost:
     steps_per_second: float
     seconds: float
     train_share: float
+    network: str = ""  # what was trained, as `network_of` tells it
 
 
-def cost_of(task: str, history: History) -> Cost | None:
+def network_of(plan: Plan) -> str:
+    """What tells whether two plans train the same network: the model, and the data where these choose it."""
+    chosen = AUTO in plan.model.names
+    return to_json([plan.model, plan.recipe.get("model"), plan.recipe.get("batch_size"), plan.data if chosen else None])
+
+
+def cost_of(plan: Plan, history: History) -> Cost | None:
     """The cost of a finished run; None if it trained nothing, or took phases from another run."""
     train = history.spent.get("train", 0.0)
     if not train or not history.steps or history.reused:
         return None
     facts = history.phase.started.facts
     return Cost(
-        task,
+        plan.task,
         facts.parameters,
         facts.device,
         history.tokens / train,
         history.steps / train,
         history.seconds,
         train / history.seconds,
+        network_of(plan),
     )
 
 

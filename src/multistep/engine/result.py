@@ -57,6 +57,7 @@ def result_of(history: History, read_table: ReadTable) -> dict[str, Any]:
         "steps": history.steps,
         "examples": history.examples,
         "tokens": history.tokens,
+        "counted": history.phase.started.facts.counted,
         "looks_at_validation": history.looks,
         "kills_survived": history.kills,
         "trials": [trial_entry(phase, record) for phase in history.phases for record in phase.trials.values()],

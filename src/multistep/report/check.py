@@ -14,7 +14,7 @@ from multistep.core.evidence.metric import metric_named
 from multistep.core.values.plan import DataSpec, Phase, Plan
 from multistep.core.values.tasks import BUILT_IN, OWN_MODEL, guarded_as, task_named
 from multistep.core.values.units import Amount, Unit, format_seconds
-from multistep.engine.costs import Cost, recall
+from multistep.engine.costs import Cost, network_of, recall
 from multistep.engine.kept import PREFIX
 from multistep.engine.names import is_here, misspelt
 from multistep.engine.origins import Origins, Place
@@ -110,11 +110,15 @@ def _require_models(plan: Plan, origins: Origins) -> None:
 
 
 def _cost(plan: Plan) -> dict[str, Any] | None:
-    """Steps or seconds by the last run of this task on this machine; None if there was none."""
+    """Steps or seconds by the last run of this network on this machine; None if there was none of the task.
+
+    Where only others were trained, `same_network` is false, and what a step takes is not guessed from theirs.
+    """
     known = [cost for cost in recall() if cost.task == plan.task]
     if not known:
         return None
-    last = known[-1]
+    same = [cost for cost in known if cost.network == network_of(plan)]
+    last = (same or known)[-1]
     found: dict[str, Any] = {
         "last_run": {
             "parameters": last.parameters,
@@ -122,8 +126,11 @@ def _cost(plan: Plan) -> dict[str, Any] | None:
             "steps_per_second": round(last.steps_per_second, 3),
             "tokens_per_second": round(last.tokens_per_second, 1),
             "train_share": round(last.train_share, 3),
-        }
+        },
+        "same_network": bool(same),
     }
+    if not same:
+        return found
     seconds = _expected_seconds(plan, last)
     if seconds is not None:
         found["seconds"] = round(seconds, 1)
@@ -179,13 +186,19 @@ def print_check(found: Mapping[str, Any]) -> None:
         console.print("cost: unknown; no run of this task on this machine yet", highlight=False)
         return
     last = cost["last_run"]
+    if not cost["same_network"]:
+        other = f"{last['parameters']:,} parameters, {last['steps_per_second']:g} steps a second"
+        console.print(
+            f"cost: unknown; the last run of this task here trained another network ({other})", highlight=False
+        )
+        return
     text = (
         f"cost: the last run here ({last['parameters']:,} parameters) did {last['steps_per_second']:g} steps a second"
     )
     if "steps" in cost:
-        text += f"; about {cost['steps']:,} steps for a model of that size"
+        text += f"; about {cost['steps']:,} steps"
     elif "seconds" in cost:
-        text += f"; about {format_seconds(cost['seconds'])} for a model of that size"
+        text += f"; about {format_seconds(cost['seconds'])}"
     console.print(text, highlight=False)
 
 

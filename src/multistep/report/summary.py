@@ -193,6 +193,7 @@ def describe(directory: RunDirectory, entries: Iterable[Entry]) -> dict[str, Any
         "steps_to_winner": _steps_to(history, history.leader.checkpoint if history.leader else None),
         "examples": history.examples,
         "tokens": history.tokens,
+        "counted": history.phase.started.facts.counted if history.phases else "tokens",
         "looks_at_validation": history.looks,
         "kills_survived": history.kills,
         "phases": [_phase(phase, reused.get(phase.started.phase)) for phase in history.phases],

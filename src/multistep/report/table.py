@@ -291,6 +291,6 @@ def _print_budget(record: Mapping[str, Any], console: Console) -> None:
     _say(console, record["said"]["end"])
     looks = record["looks_at_validation"]
     # Where labels are not tokens, one counts for an example.
-    tokens = f" ({record['tokens']:,} tokens)" if record["tokens"] != record["examples"] else ""
+    tokens = f" ({record['tokens']:,} {record.get('counted', 'tokens')})" if record["tokens"] != record["examples"] else ""
     seen = f"{record['examples']:,} examples{tokens}"
     _say(console, f"{record['steps']:,} steps over {seen}; validation was scored {looks} times")

@@ -136,3 +136,12 @@ class Facts:
     rivals: tuple[Recipe, ...] = ()
     able: bool = False
     understood: Understood = field(default_factory=Understood)
+
+    @property
+    def counted(self) -> str:
+        """What the numbers of tokens count, as people call it: the labels of a task are not all tokens of a text."""
+        if self.tokens_per_example == 1:
+            return "examples"
+        if "character" in self.loss_unit:
+            return "characters"
+        return "tokens" if any(word in self.loss_unit for word in ("token", "pair", "byte")) else "labels"
