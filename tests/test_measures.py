@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+import sklearn.metrics
 
 from multistep.core.evidence.compare import compare
 from multistep.core.evidence.function_metric import FunctionMetric
@@ -176,7 +177,7 @@ def test_order_metrics_agree_with_their_definitions() -> None:
     assert scores_of(rows(label=label, score=score))["roc_auc"] == pytest.approx(np.mean(pairs))
     x, y = np.round(generator.standard_normal((2, 50)), 1)  # with ties
     scores = scores_of(rows(label=x, prediction=x + y))
-    assert set(scores) == {"pearson", "spearman", "mean_squared_error"}
+    assert set(scores) == set(NUMBER_METRICS)
     assert scores["pearson"] == pytest.approx(np.corrcoef(x, x + y)[0, 1])
     ranks = [np.sum(np.sign(z[:, None] - z), axis=1) for z in (x, x + y)]
     assert scores["spearman"] == pytest.approx(np.corrcoef(*ranks)[0, 1])
@@ -190,6 +191,58 @@ def test_speech_is_scored_per_word_and_rows_with_several_labels_per_label() -> N
     assert scores_of(labels) == {"micro_f1": pytest.approx(2 / 4), "macro_f1": pytest.approx(2 / 3)}
 
 
+def test_numbers_and_places_are_scored_as_scikit_learn_does() -> None:
+    generator = np.random.default_rng(7)
+    y_NK = generator.standard_normal((40, 2)) + 3
+    said_NK = y_NK + generator.standard_normal((40, 2))
+    for y, said, table in (
+        (y_NK[:, 0], said_NK[:, 0], rows(label=y_NK[:, 0], prediction=said_NK[:, 0])),
+        (
+            y_NK,
+            said_NK,
+            rows(target_0=y_NK[:, 0], target_1=y_NK[:, 1], output_0=said_NK[:, 0], output_1=said_NK[:, 1]),
+        ),
+    ):
+        scores = scores_of(table)
+        assert scores["mean_absolute_error"] == pytest.approx(sklearn.metrics.mean_absolute_error(y, said))
+        assert scores["mean_squared_error"] == pytest.approx(sklearn.metrics.mean_squared_error(y, said))
+        assert scores["r2"] == pytest.approx(sklearn.metrics.r2_score(y, said))
+        assert scores["mean_absolute_percentage_error"] == pytest.approx(
+            sklearn.metrics.mean_absolute_percentage_error(y, said)
+        )
+        assert scores["root_mean_squared_error"] ** 2 == pytest.approx(scores["mean_squared_error"])
+    assert metric_named("r2").interval(rows(label=np.full(4, 0.5), prediction=said_NK[:4, 0])).high == math.inf
+
+    truth, guess = generator.integers(0, 3, (2, 5, 50))
+    table = rows(
+        **{
+            f"{kind}_{k}": found.sum(axis=1)
+            for k in range(3)
+            for kind, found in (
+                ("hit", (truth == k) & (guess == k)),
+                ("labelled", truth == k),
+                ("predicted", guess == k),
+            )
+        }
+    )
+    flat = truth.ravel(), guess.ravel()
+    assert scores_of(table) == {
+        "mean_iou": pytest.approx(sklearn.metrics.jaccard_score(*flat, average="macro")),
+        "dice": pytest.approx(sklearn.metrics.f1_score(*flat, average="macro")),
+    }
+
+
+NUMBER_METRICS = (
+    "pearson",
+    "spearman",
+    "mean_squared_error",
+    "root_mean_squared_error",
+    "mean_absolute_error",
+    "mean_absolute_percentage_error",
+    "r2",
+)
+
+
 def spread(name: str, generator: np.random.Generator, blocks: int = 300) -> Evaluation:
     """A table for the metric, of blocks of two examples that depend on each other."""
     size, shared = 2 * blocks, np.repeat(generator.standard_normal(blocks), 2)
@@ -197,9 +250,19 @@ def spread(name: str, generator: np.random.Generator, blocks: int = 300) -> Eval
     label = generator.choice(4, size, p=[0.4, 0.3, 0.2, 0.1])
     guess = np.where(own + shared > -1.3, label, generator.integers(0, 4, size))
     columns: dict[str, npt.NDArray[Any]] = {"block": np.repeat(np.arange(float(blocks)), 2)}
-    if name in ("pearson", "spearman", "mean_squared_error"):
+    if name in (*NUMBER_METRICS, "numbers"):
         noise = generator.standard_normal(size) * (1 + (own > 0))
-        columns |= {"label": own + shared, "prediction": np.round(own + noise, 1)}
+        columns |= {"label": own + shared + 8, "prediction": np.round(own + noise + 8, 1)}
+        if name == "numbers":
+            columns = {"target_0": columns.pop("label"), "output_0": columns.pop("prediction"), **columns}
+            columns |= {"target_1": 3 * own + shared, "output_1": np.round(noise, 1) + own}
+    elif name in ("pixel_accuracy", "token_accuracy", "mean_iou", "dice"):
+        seen = generator.poisson(20 + 5 * np.clip(shared + own, -2, 2)[:, None], (size, 3)) * 1.0
+        hit = generator.binomial(seen.astype(int), [0.9, 0.7, 0.5]) * 1.0
+        for k in range(3):
+            columns |= {f"hit_{k}": hit[:, k], f"labelled_{k}": seen[:, k], f"predicted_{k}": hit[:, k] + own**2}
+        for of in ("pixels", "tokens"):
+            columns |= {of: seen.sum(1), f"right_{of}": hit.sum(1)}
     elif name == "roc_auc":
         columns |= {"label": (label == 0) * 1.0, "score": np.round((label == 0) + own + shared / 2, 1)}
     elif name in ("wer", "cer"):
@@ -232,7 +295,8 @@ ROOT_MEAN_SQUARE = FunctionMetric(
         for name, metric in METRICS.items()
         if name not in ("loss", "perplexity", "bits_per_byte", "micro_f1")
     ]
-    + [(metric_named("micro_f1"), "several"), (metric_named("macro_f1"), "several"), (ROOT_MEAN_SQUARE, "pearson")],
+    + [(metric_named("micro_f1"), "several"), (metric_named("macro_f1"), "several"), (ROOT_MEAN_SQUARE, "pearson")]
+    + [(metric_named(name), "numbers") for name in ("rmse", "mae", "r2")],
     ids=lambda value: value if isinstance(value, str) else value.name,
 )
 def test_influence_gives_the_error_that_the_bootstrap_finds(metric: Metric, kind: str) -> None:

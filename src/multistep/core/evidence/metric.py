@@ -18,7 +18,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from multistep.core.evidence import statistics
+from multistep.core.evidence import places, regression, statistics
 from multistep.core.evidence.intervals import above_zero, wilson
 from multistep.core.evidence.intervals import margin as margin
 from multistep.core.evidence.intervals import standard_error as standard_error
@@ -46,7 +46,9 @@ class Evaluation:
     classification  `label`, `prediction` (class numbers), `loss`, `count`; perhaps `probability` (of the
                     prediction), `in_top5` (0 or 1), `score` (of class 1, where there are two classes)
     several labels  `label_0`, ..., `prediction_0`, ... (0 or 1)
-    regression      `label`, `prediction`
+    regression      `label`, `prediction`; of several numbers `target_0`, ..., `output_0`, ...
+    places          `hit_0`, ..., `labelled_0`, ..., `predicted_0`, ... (places by class), `right_pixels`, `pixels` or
+                    `right_tokens`, `tokens`
     preferences     `margin` (implicit reward of what was chosen less that of what was rejected), `loss`, `count`
     speech          `errors`, `words`, `character_errors`, `characters`, `heard_characters` (of the transcript that
                     came out: all 0 while nothing is recognised), `loss` (CTC's, summed nats), `count` (characters)
@@ -242,6 +244,8 @@ def _share(
 
 
 _PAIR = ("label", "prediction")
+_SEVERAL = ("target_0", "output_0")  # numbers of an example
+_PLACES = ("hit_0", "labelled_0", "predicted_0")
 _CLASSES, _NUMBERS = statistics.has_classes, statistics.has_numbers
 _ALL: tuple[Metric, ...] = (
     Ratio("loss", "minimize", "nats per token", "loss", "count", from_zero="amounts"),
@@ -269,15 +273,41 @@ _ALL: tuple[Metric, ...] = (
     _share("roc_auc", "of pairs", ("label", "score"), statistics.roc_auc, statistics.has_two_classes),
     _share("pearson", "correlation", _PAIR, statistics.pearson, _NUMBERS, low=-1.0),
     _share("spearman", "rank correlation", _PAIR, statistics.spearman, _NUMBERS, low=-1.0),
-    Statistic(
-        "mean_squared_error",
-        "minimize",
-        "squared units",
-        _PAIR,
-        statistics.mean_squared_error,
-        _NUMBERS,
-        from_zero="amounts",
+    *(
+        Statistic(name, "minimize", unit, _PAIR, function, _NUMBERS, _SEVERAL, from_zero="amounts")
+        for name, unit, function in (
+            ("mean_squared_error", "squared units", regression.mean_squared_error),
+            ("root_mean_squared_error", "units of the target", regression.root_mean_squared_error),
+            ("mean_absolute_error", "units of the target", regression.mean_absolute_error),
+            ("mean_absolute_percentage_error", "of the target", regression.mean_absolute_percentage_error),
+        )
     ),
+    Statistic(
+        "r2",
+        "maximize",
+        "of the variance",
+        _PAIR,
+        regression.r2,
+        _NUMBERS,
+        _SEVERAL,
+        relative_tolerance=0.0,
+        absolute_tolerance=SHARE_TOLERANCE,
+    ),
+    *(
+        Ratio(
+            f"{of}_accuracy",
+            "maximize",
+            f"of {of}s",
+            f"right_{of}s",
+            f"{of}s",
+            bounds=(0.0, 1.0),
+            relative_tolerance=0.0,
+            absolute_tolerance=SHARE_TOLERANCE,
+        )
+        for of in ("pixel", "token")
+    ),
+    _share("mean_iou", "intersection over union", _PLACES, places.mean_iou),
+    _share("dice", "Dice", _PLACES, places.dice),
     _share("exact_match", "of answers", ("exact",), statistics.mean_column("exact")),
     _share("token_f1", "F1", ("token_f1",), statistics.mean_column("token_f1")),
     _share("rouge_l", "F-measure", ("rouge_l",), statistics.mean_column("rouge_l")),
@@ -312,6 +342,15 @@ ALIASES: Mapping[str, str] = {
     "auc": "roc_auc",
     "auroc": "roc_auc",
     "mse": "mean_squared_error",
+    "rmse": "root_mean_squared_error",
+    "mae": "mean_absolute_error",
+    "mape": "mean_absolute_percentage_error",
+    "r2_score": "r2",
+    "pixel_acc": "pixel_accuracy",
+    "miou": "mean_iou",
+    "iou": "mean_iou",
+    "jaccard": "mean_iou",
+    "dice_score": "dice",
     "em": "exact_match",
     "exact": "exact_match",
     "squad_f1": "token_f1",

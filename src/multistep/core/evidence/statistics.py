@@ -73,10 +73,6 @@ def preference_accuracy(columns: Columns) -> Estimate:
     return mean_of((margin > 0) + 0.5 * (margin == 0))
 
 
-def mean_squared_error(columns: Columns) -> Estimate:
-    return mean_of((columns["prediction"] - columns["label"]) ** 2)
-
-
 # Classes: one row belongs to one --------------------------------------------------------------------
 
 

@@ -35,7 +35,15 @@ from multistep.tasks.order import sample_of
 TASK = "text-classification"
 MOST_SAMPLED, MOST_SAMPLED_PRETRAINED = 500, 128  # examples of the validation split that each look scores
 SEVERAL_METRICS = ("micro_f1", "macro_f1", "loss")
-NUMBER_METRICS = ("mean_squared_error", "pearson", "spearman")
+NUMBER_METRICS = (
+    "mean_squared_error",
+    "root_mean_squared_error",
+    "mean_absolute_error",
+    "mean_absolute_percentage_error",
+    "r2",
+    "pearson",
+    "spearman",
+)
 
 
 class ClassifyDomain:
