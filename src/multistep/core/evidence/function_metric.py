@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -30,7 +31,8 @@ class FunctionMetric(Metric):
     Its influence is a jackknife's: the function is called without one group of blocks after another. With more
     than JACKKNIFE_GROUPS blocks, groups drawn by lot (the same for every checkpoint) stand for blocks. That is
     right for functions in which every example tells a little, and wrong for a maximum.
-    `columns` are those that it needs. Raises PlanError for a missing or unknown goal, or a missing function.
+    `columns` are those that it needs, `bounds` the least and the most that it can be. Raises PlanError for a missing or
+    unknown goal, or a missing function.
 
     >>> rms = FunctionMetric("rms", "minimize", lambda columns: float((columns["loss"] ** 2).mean() ** 0.5))
     """
@@ -47,6 +49,7 @@ class FunctionMetric(Metric):
         *,
         unit: str = "as the function counts",
         columns: tuple[str, ...] = (),
+        bounds: tuple[float, float] | None = None,
     ) -> None:
         allowed: tuple[Goal, ...] = get_args(Goal)
         if goal is None or goal not in allowed:
@@ -56,7 +59,7 @@ class FunctionMetric(Metric):
             )
         if not callable(function):
             raise PlanError(f"metric '{name}': function is {function!r}; allowed: one from columns to a number.")
-        super().__init__(name, goal, unit)
+        super().__init__(name, goal, unit, bounds=bounds)
         object.__setattr__(self, "function", function)
         object.__setattr__(self, "columns", columns)
         object.__setattr__(self, "_known", {})
@@ -101,7 +104,9 @@ class FunctionMetric(Metric):
         for left_out in range(groups):
             kept = Evaluation({name: column[group != left_out] for name, column in evaluation.columns.items()})
             try:
-                without.append(self.score(kept))
+                with warnings.catch_warnings():  # of a part that lacks a class nobody wants to hear
+                    warnings.simplefilter("ignore")
+                    without.append(self.score(kept))
             except PlanError:
                 return np.full(groups, np.nan)
         influence = groups * (1 - share) * (score - np.array(without, dtype=np.float64))
