@@ -12,7 +12,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
-from torch.utils.data import Dataset, TensorDataset
+from torch.utils.data import DataLoader, Dataset, TensorDataset, WeightedRandomSampler
 
 import multistep
 from multistep.api import Result
@@ -92,6 +92,36 @@ class Line(nn.Module):
         return found
 
 
+class Bag(nn.Module):
+    """Tokens of several texts in a row, with the places where each begins."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.head = nn.EmbeddingBag(20, 8), nn.Linear(8, 2)
+
+    def forward(self, tokens: Tensor, begins: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.words(tokens, begins))
+        return logits
+
+
+def texts(examples: int, seed: int) -> list[tuple[Tensor, int]]:
+    """Texts of 3 to 9 tokens, and whether they begin with the last word of all; a fifth of them do."""
+    generator = torch.Generator().manual_seed(seed)
+    found = []
+    for i in range(examples):
+        tokens = torch.randint(0, 19, (3 + i % 7,), generator=generator)
+        if i % 5 == 0:
+            tokens[:2] = 19
+        found.append((tokens, int(i % 5 == 0)))
+    return found
+
+
+def in_a_row(items: list[tuple[Tensor, int]]) -> tuple[Tensor, Tensor, Tensor]:
+    tokens, labels = zip(*items, strict=True)
+    lengths = torch.tensor([0, *map(len, tokens[:-1])])
+    return torch.cat(tokens), lengths.cumsum(0), torch.tensor(labels)
+
+
 def absolute(output: Tensor, target: Tensor) -> Tensor:
     return (output - target).abs().mean()
 
@@ -145,6 +175,32 @@ def _slopes() -> dict[str, Any]:
     }
 
 
+def _bags() -> dict[str, Any]:
+    train: Any = texts(200, 0)
+    sampler = WeightedRandomSampler([4.0 if label else 1.0 for _, label in train], 200)
+    held_out: dict[str, Any] = {"validation": texts(60, 1), "test": texts(60, 2)}
+    loaders = {name: DataLoader(items, 16, collate_fn=in_a_row) for name, items in held_out.items()}
+    return {
+        "loss": "cross_entropy",
+        "train": DataLoader(train, 16, sampler=sampler, collate_fn=in_a_row),
+        "metric": "recall",
+        "recipe": {"learning_rate": 0.05},
+        **loaders,
+    }
+
+
+def _far() -> dict[str, Any]:
+    """The same slopes in another unit, of which a network's first outputs are far."""
+    x, y = zip(*slopes(240, 0), strict=True)
+    wide, far = zip(*slopes(60, 2), strict=True)
+    return {
+        "train": (np.stack(x), 70 * np.array(y)[:, None] + 500),
+        "test": (np.stack(wide), 70 * np.array(far)[:, None] + 500),
+        "metric": "rmse",
+        "recipe": {"learning_rate": 0.03},
+    }
+
+
 def _accuracy(output: Tensor, labels: Tensor) -> float:
     return float((output.argmax(1) == labels).float().mean())
 
@@ -168,8 +224,23 @@ def _right_slopes(model: nn.Module) -> float:
     return median_miss(np.array(y), model(torch.tensor(np.stack(x)).float()).numpy())
 
 
+@torch.no_grad()
+def _right_bags(model: nn.Module) -> float:
+    tokens, begins, labels = in_a_row(texts(60, 2))
+    right = model(tokens, begins).argmax(1) == labels
+    return float(np.mean([right[labels == label].float().mean() for label in (0, 1)]))
+
+
+@torch.no_grad()
+def _right_far(model: nn.Module) -> float:
+    x, y = _far()["test"]
+    return float(np.sqrt(np.mean((model(torch.tensor(x).float()).double().numpy() - y) ** 2)))
+
+
 OWN = (
     Own("tensors", perceptron, lambda: {**_clouds(), "phases": ONLY}, 90, _right_clouds),
     Own("dicts-and-batchnorm", Net, lambda: {**_stripes(), "phases": ONLY}, 50, _right_stripes),
     Own("pairs-and-functions", Line, lambda: {**_slopes(), "phases": ONLY}, 60, _right_slopes),
+    Own("bags-by-weight", Bag, lambda: {**_bags(), "phases": ONLY}, 60, _right_bags),
+    Own("far-numbers", lambda: nn.Linear(4, 1), lambda: {**_far(), "phases": ONLY}, 60, _right_far),
 )

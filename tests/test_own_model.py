@@ -59,7 +59,9 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 def test_it_learns_and_its_folder_says_what_it_is(made: Made) -> None:
     result = made.result
-    assert result.baseline["name"] == ("mean" if made.own.name.startswith("pairs") else "majority")
+    assert result.baseline["name"] == (
+        "mean" if made.own.name in ("pairs-and-functions", "far-numbers") else "majority"
+    )
     assert result.record["baseline"]["test"]["gain"]["low"] > 0, "it has learnt something"
     assert result.record["scores"]["test"][result.metric] == pytest.approx(result.score)
     assert set(load_file(result.model / "model.safetensors")) == set(made.before)
@@ -418,7 +420,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"model": "gpt2"}, "model is 'gpt2'; give model=a torch.nn.Module"),
     ({"model": None}, "but model is missing"),
     ({"loss": nn.MSELoss}, "loss is the class MSELoss"),
-    ({"loss": "mse"}, "loss is 'mse'; allowed"),
+    ({"loss": "mce"}, "loss is 'mce'; allowed: cross_entropy, nll, .*Did you mean 'mse'"),
     ({"loss": None, "train": (POINTS, POINTS)}, "loss is missing and cannot be told"),
     ({"loss": lambda output, target: 0.5}, "returned a float"),
     ({"loss": lambda output, target: target.float().mean()}, "has no gradient"),
@@ -438,8 +440,8 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"train": (POINTS[:5], LABELS[:5])}, "too few to cut validation from"),
     ({"train": [(POINTS[0, : i % 3 + 1], 0) for i in range(30)]}, "cannot be joined to a batch"),
     (
-        {"train": DataLoader(TensorDataset(POINTS, LABELS), sampler=WeightedRandomSampler([1.0] * 120, 9))},
-        "cannot be kept",
+        {"validation": DataLoader(TensorDataset(POINTS, LABELS), sampler=WeightedRandomSampler([1.0] * 120, 9))},
+        "validation: is scored on each example once",
     ),
     ({"recipe": {"dropout": 0.1}}, "Linear has no nn.Dropout"),
     ({"recipe": {"augmentation": 0.1}}, "a model of your own has none"),

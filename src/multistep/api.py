@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
 Length: TypeAlias = str | float | timedelta | Amount
 Labels: TypeAlias = Literal["auto", "class", "classes", "number"]
-OF_OWN_MODELS = ("loss", "target", "goal", "pretrained")  # keywords of `train` that mean a module
+OF_OWN_MODELS = ("loss", "target", "goal", "pretrained", "standardize")  # keywords of `train` that mean a module
 
 
 @overload
@@ -101,6 +101,7 @@ def train(
     metric: str | FunctionMetric | Callable[..., float] | None = None,
     goal: Goal | None = None,
     pretrained: bool = False,
+    standardize: bool | None = None,
     budget: Length | None = None,
     seed: int | None = None,
     recipe: Mapping[str, Any] | None = None,
@@ -140,6 +141,7 @@ def train(
     metric: str | FunctionMetric | Callable[..., float] | None = None,
     goal: Goal | None = None,
     pretrained: bool = False,
+    standardize: bool | None = None,
     budget: Length | None = None,
     seed: int | None = None,
     recipe: Mapping[str, Any] | None = None,
@@ -192,7 +194,7 @@ def train(
         metric: what decides, by name; of a module also a function (targets, predictions) -> number.
         seed, recipe, moves, phases, tolerance, ship, keep: as in a plan file, docs/plan.md.
         learning_rate (or lr), batch_size, optimizer: these settings of the recipe. epochs, steps: a budget in these.
-        loss, target, goal, pretrained: of a module, docs/own-model.md.
+        loss, target, goal, pretrained, standardize: of a module, docs/own-model.md.
 
     Running
         out: the run directory; without it runs/<task>-<hash of the plan>.
@@ -205,6 +207,7 @@ def train(
     run that could not go on, Stopped after Ctrl-C and SIGTERM.
     """
     given = {key: value for key, value in locals().items() if value is not None and value is not False}
+    given |= {"standardize": False} if standardize is False else {}  # the one that is on unless it is said
     for key in ("plan", "out", "progress", "on_entry", "clock"):
         given.pop(key, None)
     clock = clock or BudgetClock()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,37 +12,26 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import (
-    DataLoader,
-    IterableDataset,
-    RandomSampler,
-    SequentialSampler,
-    Subset,
-    SubsetRandomSampler,
-    TensorDataset,
-    default_collate,
-)
+from torch.utils.data import IterableDataset, Subset, TensorDataset, default_collate
 
 from multistep.errors import DataError, PlanError
-from multistep.tasks.own.layout import Layout, flatten
+from multistep.tasks.own.layout import flatten
 from multistep.tasks.own.randomness import as_at
+from multistep.tasks.own.weighted import Drawn
 
 MOST_ITEMS = 100_000  # of a stream, which is read into memory once
 HASHED_BYTES = 2**28  # tensors of a split up to this size are hashed whole
 HASHED_ITEMS = 256  # of others, so many items, evenly spread
-VALIDATION_SHARE = 0.1
-RESIDENT_SHARE = 8  # a split lies on a GPU if it takes less than this part of its free memory
 Indices = NDArray[np.int64]
 Collate = Callable[[list[Any]], Any]
-Check = Callable[[str, Any], None]
 
 
 @dataclass(frozen=True)
 class Split:
     """One split: `whole` tensors with a row an example, nested as a batch is, or `items` that `collate` joins.
 
-    `indices` are the examples that belong to it (None: all). `batch_size` is the loader's, `class_names` the
-    data set's.
+    `indices` are the examples that belong to it (None: all), of what the user gave as `origin`. `batch_size` and
+    `drawn`, weights by which examples are drawn, are the loader's, `class_names` the data set's.
     """
 
     name: str
@@ -52,24 +42,37 @@ class Split:
     batch_size: int | None = None
     class_names: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    drawn: Drawn | None = None
+    origin: str = ""
 
     def __len__(self) -> int:
         if self.indices is not None:
             return len(self.indices)
         return len(flatten(self.whole, self.name)[1][0]) if self.items is None else len(self.items)
 
+    def rows(self, places: Indices) -> Indices:
+        """The numbers that these examples have in what the user gave."""
+        return places if self.indices is None else self.indices[places]
+
     def read(self, places: Indices) -> Any:
         """The batch of the examples at these places, as the loader would make it. Raises DataError."""
-        taken = places if self.indices is None else self.indices[places]
         if self.items is None:
-            return _rows(self.whole, torch.from_numpy(taken))
-        items = [self._item(int(i)) for i in taken]
+            return _rows(self.whole, torch.from_numpy(self.rows(places)))
+        return self.join(self.take(places), places)
+
+    def take(self, places: Indices) -> list[Any]:
+        """The items at these places, one by one. Raises DataError."""
+        return [self._item(int(i)) for i in self.rows(places)]
+
+    def join(self, items: list[Any], places: Indices | None = None) -> Any:
+        """Items as a batch. Raises DataError."""
         try:
             return self.collate(items)
         except Exception as error:
+            which = "" if places is None else f" {', '.join(map(str, self.rows(places)[:4]))}, ..."
             raise DataError(
-                f"{self.name}: items {', '.join(map(str, taken[:4]))}, ... cannot be joined to a batch "
-                f"({_short(error)}); give a DataLoader whose collate_fn does it"
+                f"{self.name}: items{which} cannot be joined to a batch ({_short(error)}); give a DataLoader whose "
+                "collate_fn does it"
             ) from error
 
     def _item(self, index: int) -> Any:
@@ -80,14 +83,18 @@ class Split:
 
     def part(self, places: Indices, name: str) -> Split:
         """Some of its examples."""
-        taken = places if self.indices is None else self.indices[places]
-        return replace(self, name=name, indices=taken, notes=())
+        drawn = self.drawn.of(places) if self.drawn else None
+        return replace(
+            self, name=name, indices=self.rows(places), notes=(), drawn=drawn, origin=self.origin or self.name
+        )
 
     def fingerprint(self) -> str:
         """A hash of the tensors, or of a bounded sample of the items, and their number."""
         digest = hashlib.blake2b(f"{len(self)}".encode(), digest_size=8)
         places = np.arange(len(self))
         bits = sum(t.numel() * t.element_size() for t in flatten(self.whole, self.name)[1]) if self.items is None else 0
+        if self.drawn is not None:
+            digest.update(self.drawn.weights.tobytes() + f"{self.drawn.replacement}{self.drawn.count}".encode())
         if self.items is None and bits <= HASHED_BYTES:
             _feed(digest, self.read(places))
             return digest.hexdigest()
@@ -97,67 +104,7 @@ class Split:
         return digest.hexdigest()
 
 
-class Reader:
-    """A split's batches as the learner wants them: flat tuples of tensors on the device."""
-
-    def __init__(
-        self, split: Split, layout: Layout, device: torch.device, *, double: bool, target: torch.dtype, check: Check
-    ) -> None:
-        """`double` and `target` are the types of numbers as `tidy` says; `check` raises for a wrong target."""
-        self.split, self._layout, self._double, self._target, self._check = split, layout, double, target, check
-        self._whole: tuple[Tensor, ...] | None = None
-        if split.items is None:
-            everything = split.whole if split.indices is None else split.read(np.arange(len(split)))
-            flat = self._flat(everything)
-            self._whole = tuple(part.to(device) for part in flat) if _fits(flat, device) else flat
-
-    def __len__(self) -> int:
-        return len(self.split)
-
-    def batch(self, places: Indices, device: torch.device) -> tuple[Tensor, ...]:
-        """The examples at these places, on the device."""
-        if self._whole is not None:
-            taken = torch.from_numpy(places).to(self._whole[0].device)
-            return tuple(part[taken].to(device) for part in self._whole)
-        tensors = self._flat(self.split.read(places))
-        if device.type == "cuda":
-            pinned = (part if part.is_cuda else part.pin_memory() for part in tensors)
-            return tuple(part.to(device, non_blocking=True) for part in pinned)
-        return tuple(part.to(device) for part in tensors)
-
-    def _flat(self, batch: Any) -> tuple[Tensor, ...]:
-        tensors = self._layout.tidy(batch, self.split.name, double=self._double, target=self._target)
-        self._check(self.split.name, self._layout.target(tensors))
-        return tensors
-
-
-def _fits(tensors: Sequence[Tensor], device: torch.device) -> bool:
-    """Whether a split may lie on the device beside model and activations."""
-    if device.type != "cuda":
-        return True
-    return sum(t.numel() * t.element_size() for t in tensors) < torch.cuda.mem_get_info(device)[0] / RESIDENT_SHARE
-
-
 # What users give ------------------------------------------------------------------------------------
-
-
-def read_splits(given: Mapping[str, object]) -> tuple[dict[str, Split], tuple[str, ...]]:
-    """The splits "train", "validation" and perhaps "test", and what is to be said about them."""
-    splits = {name: split_of(name, value) for name, value in given.items() if value is not None}
-    notes = [note for split in splits.values() for note in split.notes]
-    for name, split in splits.items():
-        if len(split) == 0:
-            raise DataError(f"{name}: holds no examples")
-    if "validation" not in splits:
-        train = splits["train"]
-        if len(train) < 20:
-            raise DataError(f"train: {len(train)} examples are too few to cut validation from; give validation=...")
-        order = np.random.default_rng(0).permutation(len(train))
-        count = round(VALIDATION_SHARE * len(train))
-        splits["validation"] = train.part(np.sort(order[:count]), "validation")
-        splits["train"] = train.part(np.sort(order[count:]), "train")
-        notes.append(f"no validation was given: a tenth of train, {count:,} examples drawn by lot, is held out for it")
-    return {name: splits[name] for name in ("train", "validation", "test") if name in splits}, tuple(notes)
 
 
 def split_of(name: str, given: Any, *, as_items: bool = False) -> Split:
@@ -167,16 +114,19 @@ def split_of(name: str, given: Any, *, as_items: bool = False) -> Split:
     """
     if isinstance(given, str | bytes) or hasattr(given, "__fspath__"):
         raise PlanError(f"{name} is {given!r}; a model of your own takes a dataset, a DataLoader, pairs or tensors")
-    if isinstance(given, DataLoader):
-        return _of_loader(name, given)
+    if type(given).__name__ == "DataFrame":
+        raise PlanError(
+            f"{name} is a table; give its columns as (inputs, targets), for instance (table[features].to_numpy(), "
+            "table['target'].to_numpy())"
+        )
     if isinstance(given, TensorDataset) and not as_items:
         return Split(name, whole=given.tensors)
     if isinstance(given, Subset):
         inner = split_of(name, given.dataset, as_items=as_items)
         return inner.part(np.asarray(given.indices, dtype=np.int64), name)
-    if isinstance(given, Mapping) and given and all(map(_is_array, given.values())):
+    if isinstance(given, Mapping) and given and _are_columns(list(given.values())):
         return Split(name, whole=_tensors(name, {str(key): value for key, value in given.items()}))
-    if isinstance(given, tuple | list) and len(given) > 1 and all(map(_is_array, given)):
+    if isinstance(given, tuple | list) and len(given) > 1 and _are_columns(given):
         return Split(name, whole=_tensors(name, tuple(given)))
     if isinstance(given, IterableDataset) or (hasattr(given, "__iter__") and not hasattr(given, "__getitem__")):
         items = _stream_items(name, given)
@@ -189,27 +139,9 @@ def split_of(name: str, given: Any, *, as_items: bool = False) -> Split:
         )
     names = tuple(str(label) for label in getattr(given, "classes", None) or ())
     whole = None if as_items else _in_memory(name, given)
-    return Split(name, whole=whole) if whole is not None else Split(name, items=given, class_names=names)
-
-
-def _of_loader(name: str, loader: DataLoader[Any]) -> Split:
-    """A loader's data set, collate function and batch size; the order of examples is not the loader's."""
-    collate: Collate = loader.collate_fn
-    split = split_of(name, loader.dataset, as_items=collate is not default_collate)
-    sampler = getattr(loader, "sampler", None)
-    batching = getattr(loader, "batch_sampler", None)
-    size = loader.batch_size or getattr(batching, "batch_size", None)
-    if not size:
-        raise PlanError(f"{name}: the loader has no batch size; give its dataset, and recipe={{'batch_size': ...}}")
-    if isinstance(sampler, SubsetRandomSampler):
-        split = split.part(np.asarray(list(sampler.indices), dtype=np.int64), name)
-    elif not isinstance(loader.dataset, IterableDataset) and not isinstance(sampler, RandomSampler | SequentialSampler):
-        raise PlanError(
-            f"{name}: the loader's {type(sampler).__name__} cannot be kept, since the order of examples is a function "
-            "of seed and position here; give the dataset, and put weights into the loss"
-        )
-    note = f"{name}: of the loader, the dataset, collate_fn and batch size count; its shuffling and workers do not"
-    return replace(split, collate=collate, batch_size=size, notes=(*split.notes, note))
+    return (
+        Split(name, whole=whole) if whole is not None else Split(name, items=given, collate=joined, class_names=names)
+    )
 
 
 def _stream_items(name: str, stream: Iterable[Any]) -> list[Any]:
@@ -230,11 +162,39 @@ def _in_memory(name: str, items: Any) -> Any:
     if not isinstance(items, list | tuple) or not items:
         return None
     try:
-        whole = default_collate(list(items))
+        whole = joined(list(items))
         flatten(whole, name)
     except Exception:  # whatever torch raises at items of several shapes or kinds: they are joined batch by batch
         return None
     return whole if isinstance(whole, tuple | list | Mapping) else None
+
+
+def joined(items: list[Any]) -> Any:
+    """A batch of items, by torch's default_collate; lists of numbers within an item are rows of a tensor."""
+    return default_collate([_with_tensors(item) for item in items])
+
+
+def _with_tensors(item: Any) -> Any:
+    if isinstance(item, Mapping):
+        return {key: _tensor_of_list(part) for key, part in item.items()}
+    return tuple(_tensor_of_list(part) for part in item) if isinstance(item, tuple | list) else item
+
+
+def _tensor_of_list(part: Any) -> Any:
+    if isinstance(part, list) and part and isinstance(part[0], int | float | list):
+        with suppress(ValueError, TypeError):  # nested lists of several lengths: for a collate function
+            return torch.tensor(part)
+    return part
+
+
+def _are_columns(parts: Sequence[Any]) -> bool:
+    """Whether these are inputs and targets with a row an example each: arrays, with lists of numbers among them."""
+    arrays = [part for part in parts if _is_array(part)]
+    if not arrays:  # two lists of the same length, which is not that of an item
+        lists = isinstance(parts, tuple) and all(isinstance(part, list) for part in parts)
+        return lists and len({len(part) for part in parts}) == 1 and len(parts[0]) > max(2, len(parts))
+    rest = [part for part in parts if not _is_array(part)]
+    return all(isinstance(part, list | tuple) and len(part) == len(arrays[0]) for part in rest)
 
 
 def _is_array(value: Any) -> bool:
@@ -256,9 +216,14 @@ def _tensor(where: str, value: Any) -> Tensor:
         return value.detach()
     array = np.ascontiguousarray(np.asarray(value))
     try:
+        if array.dtype == object:  # a table's columns of several types, yes-or-no among numbers
+            array = array.astype(np.float64)
         return torch.from_numpy(array if array.flags.writeable else array.copy())
-    except TypeError as error:
-        raise DataError(f"{where}: an array of {array.dtype} cannot be a tensor; make numbers of it") from error
+    except (TypeError, ValueError) as error:
+        raise DataError(
+            f"{where}: an array of {array.dtype} cannot be a tensor ({_short(error)}); make numbers of it: of names, "
+            "for instance, np.unique(names, return_inverse=True)[1]"
+        ) from error
 
 
 def _rows(value: Any, taken: Tensor) -> Any:

@@ -6,7 +6,7 @@ The learner knows a batch as a flat tuple of tensors, one row an example; here i
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -48,17 +48,36 @@ def rebuild(shape: Shape, tensors: Iterator[Tensor]) -> Any:
 
 
 @dataclass(frozen=True)
+class Types:
+    """The types that model and loss take numbers in: floats are float32 unless the model is `double`.
+
+    Whole numbers of a target become `whole`; `classes` tells that its floats are class numbers too, `float_inputs`
+    that whole numbers of inputs become floats.
+    """
+
+    double: bool
+    whole: torch.dtype
+    classes: bool = False
+    float_inputs: bool = False
+
+    def with_float_inputs(self) -> Types:
+        return replace(self, float_inputs=True)
+
+
+@dataclass(frozen=True)
 class Layout:
     """Arrangement of a batch: positional and named inputs, then the target.
 
     `target_key` is that of a dict's target, None where items are tuples. `keys` are a dict's inputs that the model
-    takes. Numbers of tensors: `inputs` of the inputs, the rest are the target's.
+    takes. Numbers of tensors: `inputs` of the inputs, the rest are the target's. `gives_target` tells that the model
+    is called with the target too, since it computes the loss itself.
     """
 
     target_key: str | None
     keys: tuple[str, ...]
     shape: Shape
     inputs: int
+    gives_target: bool = False
 
     @classmethod
     def of(cls, batch: object, target: str | None, takes: tuple[str, ...] | None) -> Layout:
@@ -68,7 +87,7 @@ class Layout:
         """
         if isinstance(batch, Mapping):
             key = _target_key([str(key) for key in batch], target)
-            keys = tuple(str(k) for k in batch if k != key and (takes is None or k in takes))
+            keys = tuple(str(k) for k in batch if k != key and (_is_data(batch[k]) if takes is None else k in takes))
             if not keys:
                 raise DataError(
                     f"items have {', '.join(map(repr, batch))}, but the model takes {', '.join(takes or ())}; "
@@ -92,30 +111,41 @@ class Layout:
         """A batch as a flat tuple, inputs first. Raises DataError if it is laid out in another way."""
         try:
             inputs, wanted = _parts(batch, self.target_key, self.keys)
-        except (KeyError, TypeError, IndexError) as error:
+        except KeyError as error:
             raise DataError(f"{where}: has no {error}, which the first items have") from error
+        except (TypeError, IndexError) as error:
+            kinds = ("dicts", "tuples") if self.target_key is not None else ("tuples", "dicts")
+            raise DataError(
+                f"{where}: items are {kinds[1]}, but those of train are {kinds[0]}; make all alike"
+            ) from error
         input_shape, input_tensors = flatten(inputs, f"{where}, the input")
         target_shape, target_tensors = flatten(wanted, f"{where}, the target")
         if (input_shape, target_shape) != self.shape:
             raise DataError(f"{where}: items are made up otherwise than the first items are; make all alike")
-        tensors = (*input_tensors, *target_tensors)
-        if len({len(tensor) if tensor.ndim else 0 for tensor in tensors}) != 1:
+        return (*input_tensors, *target_tensors)
+
+    def require_rows(self, tensors: Sequence[Tensor], where: str) -> None:
+        """Raises DataError where a part of a batch has not one row an example."""
+        if not in_rows(tensors):
             sizes = ", ".join(str(tuple(tensor.shape)) for tensor in tensors)
             raise DataError(
                 f"{where}: the parts of a batch must have one row an example each; their shapes are {sizes}"
             )
-        return tensors
 
-    def tidy(self, batch: object, where: str, *, double: bool, target: torch.dtype) -> tuple[Tensor, ...]:
-        """`tensors` in the types that the model and the loss take."""
+    def tidy(self, batch: object, where: str, types: Types) -> tuple[Tensor, ...]:
+        """`tensors` in the types that the model and the loss take. Raises DataError for floats that are no classes."""
         tensors = self.tensors(batch, where)
-        kinds = (*(None,) * self.inputs, *(target,) * (len(tensors) - self.inputs))
-        return tuple(tidy(part, double=double, target=kind) for part, kind in zip(tensors, kinds, strict=True))
+        return (
+            *(tidy(part, types) for part in tensors[: self.inputs]),
+            *(tidy(part, types, target=where) for part in tensors[self.inputs :]),
+        )
 
     def call(self, model: nn.Module, tensors: Sequence[Tensor]) -> Any:
         """What the model says of a batch."""
         inputs = rebuild(self.shape[0], iter(tensors[: self.inputs]))
-        return model(**inputs) if self.target_key is not None else model(*inputs)
+        if self.target_key is not None:
+            return model(**inputs, **({self.target_key: self.target(tensors)} if self.gives_target else {}))
+        return model(*inputs, *((self.target(tensors),) if self.gives_target else ()))
 
     def target(self, tensors: Sequence[Tensor]) -> Any:
         """The batch's target: a tensor, or several as the items have them."""
@@ -141,39 +171,67 @@ def _parts(batch: Any, key: str | None, keys: tuple[str, ...]) -> tuple[Any, Any
     return {name: batch[name] for name in keys}, batch[key]
 
 
+def in_rows(tensors: Sequence[Tensor], size: int | None = None) -> bool:
+    """Whether all have one row an example: the same number of rows, `size` where that is known."""
+    return {len(tensor) if tensor.ndim else 0 for tensor in tensors} in (
+        [{size}] if size is not None else [{len(tensors[0])}] if tensors[0].ndim else []
+    )
+
+
+def _is_data(value: object) -> bool:
+    """Whether a part of a batch is made of tensors, as a model's arguments are; names and texts are not."""
+    try:
+        flatten(value, "")
+    except DataError:
+        return False
+    return True
+
+
 def rows_of(value: Any, rows: slice, size: int) -> Any:
-    """Some examples of a nested output or target of `size` examples; None where it has no rows."""
+    """Some examples of a nested output or target of `size` examples; None where it has no rows.
+
+    Of outputs with names, parts that are no tensors (caches of transformers models) are left out.
+    """
     if isinstance(value, Tensor):
         return value[rows] if value.ndim and len(value) == size else None
     if isinstance(value, Mapping):
-        parts = {key: rows_of(part, rows, size) for key, part in value.items() if part is not None}
+        known = {key: part for key, part in value.items() if isinstance(part, Tensor | Mapping | tuple | list)}
+        parts = {key: rows_of(part, rows, size) for key, part in known.items()}
         return None if any(part is None for part in parts.values()) else _same_type(value, parts)
     if isinstance(value, tuple | list):
         items = [rows_of(part, rows, size) for part in value]
-        return None if any(part is None for part in items) else tuple(items)
+        if any(part is None for part in items):
+            return None
+        return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
     return None
 
 
 def _same_type(value: Mapping[str, Any], parts: dict[str, Any]) -> Any:
     """Outputs of transformers models are mappings with attributes."""
-    return parts if type(value) is dict else type(value)(**parts)
+    try:
+        return parts if type(value) is dict else type(value)(**parts)
+    except TypeError:
+        return parts
 
 
-def main_tensor(output: object) -> Tensor | None:
-    """What a model says, as one tensor: its output, or the `logits` of an output with parts; None if there is none."""
-    found = output if isinstance(output, Tensor) else getattr(output, "logits", None)
-    if found is None and isinstance(output, Mapping):
-        found = output.get("logits")
-    return found if isinstance(found, Tensor) and found.ndim else None
+def tidy(tensor: Tensor, types: Types, *, target: str | None = None) -> Tensor:
+    """Numbers in the types that torch models and losses take; `target` names the split of which it is a target.
 
-
-def tidy(tensor: Tensor, *, double: bool, target: torch.dtype | None = None) -> Tensor:
-    """Numbers in the types that torch models and losses take: float32 unless the model is `double`.
-
-    `target` is what whole numbers of a target become; None for inputs.
+    Raises DataError for a float that should be a class number and is none.
     """
-    if tensor.dtype == torch.float64 and not double:
-        return tensor.float()
-    if target and not tensor.is_floating_point() and not tensor.is_complex():
-        return tensor.to(target)
+    if tensor.dtype in (torch.float64, torch.float16, torch.bfloat16) and not types.double:
+        tensor = tensor.float()
+    if target is None and types.float_inputs and not tensor.is_floating_point() and not tensor.is_complex():
+        return tensor.double() if types.double else tensor.float()
+    if target is None or tensor.is_complex():
+        return tensor
+    if not tensor.is_floating_point():
+        return tensor.to(types.whole)
+    if types.classes:
+        if bool((wrong := tensor != tensor.round()).any()):
+            raise DataError(
+                f"{target}: there is a target {float(tensor[wrong][0]):g}, where class numbers are wanted; give whole "
+                "numbers from 0 on, or a loss for numbers (nn.MSELoss())"
+            )
+        return tensor.long()
     return tensor

@@ -4,59 +4,62 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import math
-from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 from torch.nn.modules.loss import _Loss
 
-from multistep.errors import DataError, PlanError
+from multistep.errors import PlanError
 from multistep.tasks.own.layout import rows_of
+from multistep.tasks.own.names import FUNCTIONS, NAMED, named_loss
+from multistep.tasks.own.reading import Reading, loss_within
+from multistep.tasks.own.rebound import StandIn
 
 IGNORED = -100  # the class number that torch's losses leave out by default
 MOST_CALLS = 4096  # of a loss function while a split is scored
 CLASS_LOSSES = (nn.CrossEntropyLoss, nn.NLLLoss)
 YES_NO_LOSSES = (nn.BCEWithLogitsLoss, nn.BCELoss)
-FLOAT_TARGETS = (*YES_NO_LOSSES, nn.MSELoss, nn.L1Loss, nn.SmoothL1Loss, nn.HuberLoss)
-FUNCTIONS: Mapping[Any, Callable[[], nn.Module]] = {
-    F.cross_entropy: nn.CrossEntropyLoss,
-    F.nll_loss: nn.NLLLoss,
-    F.mse_loss: nn.MSELoss,
-    F.l1_loss: nn.L1Loss,
-    F.smooth_l1_loss: nn.SmoothL1Loss,
-    F.huber_loss: nn.HuberLoss,
-    F.binary_cross_entropy_with_logits: nn.BCEWithLogitsLoss,
-    F.binary_cross_entropy: nn.BCELoss,
-}
+DISTANCES = (nn.MSELoss, nn.L1Loss, nn.SmoothL1Loss, nn.HuberLoss)
+FLOAT_TARGETS = (*YES_NO_LOSSES, *DISTANCES)
 
 
 class OwnLoss:
-    """A loss module or function (output, target) -> mean loss.
+    """A loss module, a function (output, target) -> mean loss, or a loss's name.
 
     A loss of torch, or a function that returns one number an example, is known example by example. Any other is
     called with pieces of a batch while a split is scored: single examples, or more of a large split; or whole
     batches where that gives something else (contrastive losses).
     """
 
-    def __init__(self, given: Any) -> None:
+    def __init__(self, given: Any, model: nn.Module) -> None:
+        """`model` is the user's, which the loss may read."""
         if isinstance(given, type):
             raise PlanError(f"loss is the class {given.__name__}; give an instance: loss={given.__name__}()")
+        if isinstance(given, str):
+            given = named_loss(given)
         with contextlib.suppress(TypeError):  # what cannot be hashed is none of torch's functions
             given = FUNCTIONS[given]() if given in FUNCTIONS else given
         if not callable(given):
-            raise PlanError(f"loss is {given!r}; allowed: a loss module, or a function (output, target) -> mean loss")
-        if isinstance(given, nn.Module) and any(True for _ in given.parameters()):
+            raise PlanError(
+                f"loss is {given!r}; allowed: a name ({', '.join(NAMED)}), a loss module, or a function "
+                "(output, target) -> mean loss"
+            )
+        of_model = {id(parameter) for parameter in model.parameters()}
+        trained = [p for p in given.parameters() if p.requires_grad] if isinstance(given, nn.Module) else []
+        if any(id(parameter) not in of_model for parameter in trained):
             raise PlanError("the loss has parameters, which nothing would train; make them part of the model")
         self.given = given
         self.name = _name(given)
         self.smoothing = given.label_smoothing if isinstance(given, nn.CrossEntropyLoss) else 0.0
-        self._function: Any = copy.deepcopy(given) if isinstance(given, nn.Module) else given
+        self.standard = isinstance(given, _Loss) and type(given).__module__.startswith("torch.")
+        self.reading = Reading()
+        self.of_model = False  # whether what is trained on is the loss that the model computes itself
+        self.stand_in = StandIn(model)
+        self._function: Any = copy.deepcopy(given) if isinstance(given, nn.Module) and not trained else given
         self._whole: Any = None  # the same by whole batches, which is a little faster
         self._sums = False
-        if isinstance(given, _Loss) and type(given).__module__.startswith("torch."):
+        if self.standard:
             self._sums = self._function.reduction in ("sum", "batchmean")
             self._function.reduction = "none"
             if not (isinstance(given, CLASS_LOSSES) and given.weight is not None):
@@ -65,10 +68,23 @@ class OwnLoss:
         self.by_example = True  # whether one call gives a number for each example
         self.joint = False  # whether its value for a batch is no mean over examples
 
+    @classmethod
+    def of_the_model(cls, same: nn.Module | None, reading: Reading, model: nn.Module) -> OwnLoss:
+        """The loss that the model computes itself; `same` is the loss of torch that it was seen to be, if any."""
+        loss = cls(same or _within, model)
+        loss.of_model, loss.reading, loss.smoothing = True, reading, 0.0
+        loss.name = f"the model's own loss{f' ({_name(same)})' if same else ''}"
+        loss.by_example, loss.joint = same is not None, same is None
+        return loss
+
+    def standing_for(self, model: nn.Module) -> contextlib.AbstractContextManager[None]:
+        """While it is open, a loss that reads the module that was given reads this one instead."""
+        return contextlib.nullcontext() if self.standard else self.stand_in.standing_for(model)
+
     @property
     def smooths(self) -> bool:
         """Whether label smoothing means something to it."""
-        return isinstance(self._function, nn.CrossEntropyLoss)
+        return isinstance(self._function, nn.CrossEntropyLoss) and not self.of_model
 
     @property
     def float_targets(self) -> bool:
@@ -78,25 +94,38 @@ class OwnLoss:
     @property
     def unit(self) -> str:
         """What the loss is counted in."""
-        return "nats per label" if isinstance(self._function, (*CLASS_LOSSES, *YES_NO_LOSSES)) else self.name
+        if isinstance(self._function, (*CLASS_LOSSES, *YES_NO_LOSSES)):
+            return "nats per label"
+        return "as the function counts" if self.name == "lambda" else self.name
+
+    @property
+    def ignored(self) -> int:
+        """The class number that is left out."""
+        return int(self._function.ignore_index) if isinstance(self._function, CLASS_LOSSES) else IGNORED
 
     def to(self, device: torch.device) -> None:
-        if isinstance(self._function, nn.Module):
+        if isinstance(self._function, nn.Module) and self._function is not self.given:
             self._function.to(device)
         if self._whole is not None:
             self._whole.to(device)
 
+    def read(self, output: Any, target: Any) -> tuple[Any, Any]:
+        """Output and target as torch's losses, and scores, want them."""
+        return self.reading(output, target)
+
     def summed(self, output: Any, target: Any, size: int, label_smoothing: float) -> tuple[Tensor, Tensor]:
         """The summed loss of a batch of `size` examples, and the number of labels."""
-        labelled = self._has_labels(target)
-        value = self._value(output, target, label_smoothing, whole=True)
-        labels = torch.full((), size, device=value.device)
-        if labelled:
-            labels = (target != self._function.ignore_index).sum()
+        labels = self._labels(output, target, size)
+        if self.of_model:
+            value = _within(output, target).float()
+            labels = labels.to(value.device)
+            return value * labels, labels.clamp_min(1)
+        value = self.value(output, target, label_smoothing, whole=True)
+        labels = labels.to(value.device)
         if value.ndim == 0:
             summed = self._whole is not None and self._whole.reduction == "sum"
             return (value if summed else value * labels), labels.clamp_min(1)
-        loss_B, weight_B = self._by_example(value, target)
+        loss_B, weight_B = self._by_example(value, self._read(output, target)[1])
         # Weighted classes: torch's mean is over weights, ours over labels. Of a batch without labels both are 0.
         return loss_B.sum() / weight_B.sum().clamp_min(1e-12) * labels, labels.clamp_min(1)
 
@@ -106,27 +135,40 @@ class OwnLoss:
         `piece` is how many examples are scored together, and make a block, where one call gives a single number.
         """
         if self.by_example:
-            value = self._value(output, target, 0.0)
-            return (*self._by_example(value, target), torch.arange(size))
+            value = self.value(output, target, 0.0)
+            return (*self._by_example(value, self._read(output, target)[1]), torch.arange(size))
         block_B = torch.zeros(size) if self.joint else torch.arange(size) // piece
         starts = [0] if self.joint else range(0, size, piece)
         values = []
         for start in starts:
             cut = slice(start, size if self.joint else start + piece)
             part = (output, target) if self.joint else (rows_of(output, cut, size), rows_of(target, cut, size))
-            values.append(self._value(*part, 0.0))
+            values.append(self.value(*part, 0.0))
         loss_B = torch.stack(values)[block_B.long().to(values[0].device)]
         return loss_B, torch.ones_like(loss_B), block_B
+
+    def _read(self, output: Any, target: Any) -> tuple[Any, Any]:
+        """What the function is called with: a user's own gets what the model says, as it says it."""
+        return self.reading(output, target) if self.standard else (output, target)
+
+    def _labels(self, output: Any, target: Any, size: int) -> Tensor:
+        """How many labels the mean of a batch is over."""
+        out, wanted = self._read(output, target)
+        if self._has_labels(wanted):
+            return torch.as_tensor((wanted != self._function.ignore_index).sum())
+        return torch.full((), size, device=out.device if isinstance(out, Tensor) else None)
 
     def _has_labels(self, target: Any) -> bool:
         """Whether the target holds class numbers, of which some may be ignored."""
         numbers = isinstance(target, Tensor) and not target.is_floating_point()
         return numbers and isinstance(self._function, CLASS_LOSSES)
 
-    def _value(self, output: Any, target: Any, label_smoothing: float, *, whole: bool = False) -> Tensor:
+    def value(self, output: Any, target: Any, label_smoothing: float, *, whole: bool = False) -> Tensor:
+        """What the loss itself returns, in float32. Raises PlanError for what is no tensor."""
         function = self._whole if whole and self._whole is not None else self._function
         if self.smooths:
             function.label_smoothing = label_smoothing
+        output, target = self._read(output, target)
         half = isinstance(output, Tensor) and output.dtype in (torch.bfloat16, torch.float16)
         if half and torch.is_autocast_enabled(output.device.type):
             # Losses are for whole precision, and one of torch's refuses anything else.
@@ -149,61 +191,14 @@ class OwnLoss:
             return flat.sum(1), (weight.flatten(1).sum(1) if weight.ndim > 1 else weight)
         return (flat.sum(1) if self._sums else flat.mean(1)), torch.ones(len(flat), device=value.device)
 
-    # Trying it ------------------------------------------------------------------------------------------
 
-    @torch.no_grad()
-    def try_out(self, output: Any, target: Any, size: int) -> None:
-        """See on a first batch whether the loss is a mean over examples. Raises DataError, PlanError."""
-        try:
-            whole = self._value(output, target, 0.0)
-        except (PlanError, DataError):
-            raise
-        except Exception as error:
-            raise PlanError(
-                f"the loss {self.name} cannot be called with the model's output and the target "
-                f"({type(error).__name__}: {error}); {shapes(output, target)}"
-            ) from error
-        if whole.ndim:
-            if len(whole) != size:
-                raise PlanError(
-                    f"the loss {self.name} gives {tuple(whole.shape)} for {size} examples; it must give their mean, or "
-                    "one number an example"
-                )
-            return
-        self.by_example, self.joint = False, True
-        parts = [(rows_of(output, slice(i, i + 1), size), rows_of(target, slice(i, i + 1), size)) for i in range(size)]
-        if size > 1 and all(out is not None and wanted is not None for out, wanted in parts):
-            try:
-                singles = [float(self._value(*part, 0.0)) for part in parts]
-            except Exception:  # whatever a loss says to a single example: it is scored by batches then
-                return
-            self.joint = not math.isclose(sum(singles) / size, float(whole), rel_tol=1e-3, abs_tol=1e-6)
-
-
-def inferred(output: Any, target: Any) -> nn.Module:
-    """The loss that output and target ask for. Raises PlanError where they leave it open."""
-    if isinstance(output, Tensor) and isinstance(target, Tensor):
-        if not target.is_floating_point() and output.ndim == target.ndim + 1 and output.shape[1] > 1:
-            return nn.CrossEntropyLoss()
-        if target.is_floating_point() and output.shape == target.shape:
-            return nn.MSELoss()
-    raise PlanError(
-        f"loss is missing and cannot be told from the data: {shapes(output, target)}; give loss=nn.CrossEntropyLoss(), "
-        "another loss module, or a function (output, target) -> mean loss"
-    )
-
-
-def shapes(output: Any, target: Any) -> str:
-    """What the model gives and what is wanted of it, in words."""
-    return f"the model gives {_shape(output)}, the target is {_shape(target)}"
-
-
-def _shape(value: Any) -> str:
-    if isinstance(value, Tensor):
-        return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
-    return type(value).__name__
+def _within(output: Any, _target: Any) -> Tensor:
+    """The loss that stands in a model's own output."""
+    found = loss_within(output)
+    assert found is not None, "a model's own loss was seen before"
+    return found.reshape(())
 
 
 def _name(given: object) -> str:
     name = getattr(given, "__name__", None) or type(given).__name__
-    return "the given function" if name == "<lambda>" else str(name)
+    return "lambda" if name == "<lambda>" else str(name)

@@ -18,14 +18,21 @@ from torch.nn.parameter import is_lazy
 from multistep.engine.checkpoints import sha256
 from multistep.errors import PlanError, RunDirectoryError
 from multistep.tasks.own.code import is_own
+from multistep.tasks.own.layout import Layout
 from multistep.tasks.own.randomness import as_at
+
+HALF = (torch.float16, torch.bfloat16)
 
 
 class OwnModel:
     """A copy of the module as it was given, on the CPU. `frozen` are parameters that the user froze."""
 
-    def __init__(self, given: nn.Module) -> None:
-        self.given = given
+    def __init__(self, wrapped: nn.Module) -> None:
+        self.given, wrappers = unwrapped(wrapped)
+        given = self.given
+        if isinstance(given, torch.jit.ScriptModule):
+            raise PlanError("the model is scripted, which cannot be trained here; give the module that it was made of")
+        self.notes = [f"model: trained and exported without {' and '.join(wrappers)}"] if wrappers else []
         try:
             self.module = copy.deepcopy(given).to("cpu")
         except Exception as error:
@@ -35,6 +42,9 @@ class OwnModel:
             ) from error
         self.frozen = tuple(name for name, p in given.named_parameters() if not p.requires_grad)
         _require_trainable(self.module)
+        if halves := {str(p.dtype).removeprefix("torch.") for p in self.module.parameters() if p.dtype in HALF}:
+            self.module.float()
+            self.notes.append(f"model: its {' and '.join(sorted(halves))} weights are trained and exported as float32")
 
     @property
     def name(self) -> str:
@@ -48,10 +58,27 @@ class OwnModel:
     @functools.cached_property
     def takes(self) -> tuple[str, ...] | None:
         """The names of the arguments of `forward`; None where it takes any."""
-        parameters = inspect.signature(self.given.forward).parameters.values()
-        if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters):
+        if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in self._parameters):
             return None
-        return tuple(p.name for p in parameters)
+        return self.arguments
+
+    @functools.cached_property
+    def arguments(self) -> tuple[str, ...]:
+        """The names of the arguments that `forward` spells out."""
+        several = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+        return tuple(p.name for p in self._parameters if p.kind not in several)
+
+    @property
+    def _parameters(self) -> list[inspect.Parameter]:
+        try:
+            return list(inspect.signature(self.given.forward).parameters.values())
+        except (TypeError, ValueError):  # of a scripted module
+            return [inspect.Parameter("inputs", inspect.Parameter.VAR_POSITIONAL)]
+
+    def next_argument(self, layout: Layout) -> str | None:
+        """The name of the argument behind those that items without names fill."""
+        filled = len(layout.shape[0][1])
+        return self.arguments[filled] if filled < len(self.arguments) else None
 
     def build(self) -> nn.Module:
         """A copy with the first weights."""
@@ -112,6 +139,19 @@ class OwnModel:
         return (path.name, sha256(path)) if path and path.is_file() else (None, None)
 
 
+def unwrapped(module: nn.Module) -> tuple[nn.Module, list[str]]:
+    """The user's own module within torch.compile's and data-parallel wrappers, and what these are."""
+    wrappers: list[str] = []
+    while True:
+        inner = getattr(module, "_orig_mod", None)
+        if inner is None and isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
+            inner = module.module
+        if not isinstance(inner, nn.Module):
+            return module, wrappers
+        wrappers.append("torch.compile" if hasattr(module, "_orig_mod") else type(module).__name__)
+        module = inner
+
+
 def weights_of(module: nn.Module) -> dict[str, Tensor]:
     """Every tensor of the state dict, shared ones copied, so that `load_state_dict` finds all it asks for."""
     return {name: tensor.detach().cpu().clone().contiguous() for name, tensor in module.state_dict().items()}
@@ -119,6 +159,7 @@ def weights_of(module: nn.Module) -> dict[str, Tensor]:
 
 def fill(module: nn.Module, path: Path) -> None:
     """Load exported weights into a module. Raises PlanError where names or shapes do not fit."""
+    module, _ = unwrapped(module)
     try:
         module.load_state_dict(load_file(path))
     except FileNotFoundError as error:

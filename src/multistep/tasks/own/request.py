@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
+from torch.utils.data import default_collate
 
 from multistep.core.evidence.function_metric import FunctionMetric
 from multistep.core.evidence.metric import metric_named
@@ -16,15 +17,16 @@ from multistep.engine.elsewhere import SHORT_KEYS, hint
 from multistep.engine.planfile import plan_from
 from multistep.errors import PlanError
 from multistep.tasks.own.code import code_digest
-from multistep.tasks.own.data import read_splits
-from multistep.tasks.own.judge import OwnMetric, own_metric
+from multistep.tasks.own.cutting import read_splits
+from multistep.tasks.own.data import joined
+from multistep.tasks.own.first import Wanted
+from multistep.tasks.own.functions import OwnMetric, own_metric, same_as_ours
 from multistep.tasks.own.model import OwnModel
 from multistep.tasks.own.randomness import as_at
 from multistep.tasks.own.task import OwnWorkshop
-from multistep.tasks.own.understand import Wanted
 
 OF_THE_PLAN = ("metric", "budget", "recipe", "seed", "moves", "phases", "tolerance", "ship", "keep")
-OWN = ("model", "loss", "train", "validation", "test", "target", "goal", "pretrained")
+OWN = ("model", "loss", "train", "validation", "test", "target", "goal", "pretrained", "standardize")
 
 
 @dataclass(frozen=True)
@@ -40,25 +42,35 @@ def read_request(plan: object, given: Mapping[str, Any]) -> Request:
     """Understand the keywords of `train`. Raises PlanError or DataError for what cannot be carried out."""
     model = _module(plan, given)
     _require_known(model, given)
+    if callable(given.get("metric")) and (ours := same_as_ours(given["metric"], given.get("goal"))) is not None:
+        given = {**given, "metric": ours, "goal": None}
     metric = _metric(given.get("metric"), given.get("goal"))
     own = OwnModel(model)
     with as_at(0):  # reading examples may draw random numbers, which are not ours to take
-        splits, notes = read_splits({name: given.get(name) for name in ("train", "validation", "test")})
+        asked = {name: given.get(name) for name in ("train", "validation", "test")}
+        splits, notes = read_splits(asked, given.get("target"))
         data = [split.fingerprint() for split in splits.values()]
     # Two runs of the same data and code may share what they have trained, and one goes on where the other stopped.
-    code = [part for split in splits.values() for part in (type(split.items), split.collate)]
+    collates: dict[Any, Any] = {
+        joined: default_collate
+    }  # ours does what torch's does, and runs were begun under that name
+    code = [part for s in splits.values() for part in (type(s.items), collates.get(s.collate, s.collate))]
     loss = given.get("loss")
     numbers = dict(loss.state_dict()) if isinstance(loss, nn.Module) else {}
-    identity = code_digest([model, loss, numbers, given.get("metric"), given.get("goal"), *code, *data])
+    asked_more = [] if given.get("standardize") is None else [("standardize", given["standardize"])]
+    judged = (given.get("metric"), given.get("goal"))
+    identity = code_digest([own.given, loss, numbers, *judged, *code, *data, *asked_more])
     pretrained = bool(given.get("pretrained", False))
-    name = f"{type(model).__module__}:{own.name}" + (f" ({own.weights_hash()})" if pretrained else "")
+    name = f"{type(own.given).__module__}:{own.name}" + (f" ({own.weights_hash()})" if pretrained else "")
     sizes = " + ".join(f"{len(split):,} {split.name}" for split in splits.values())
     content = {key: given[key] for key in OF_THE_PLAN if given.get(key) is not None}
     short = {key: given[key] for key in SHORT_KEYS if given.get(key) is not None}
     if metric:
         content["metric"] = metric.metric.name
     content |= {"task": OWN_MODEL, "data": f"in memory, {sizes} ({identity})", "model": {"name": name}}
-    wanted = Wanted(splits, notes, given.get("loss"), given.get("target"), metric)
+    named = metric_named(given["metric"]).name if isinstance(given.get("metric"), str) else None
+    target, standardize = given.get("target"), given.get("standardize")
+    wanted = Wanted(splits, notes, given.get("loss"), target, metric, named, standardize)
     workshop = OwnWorkshop(own, wanted, identity, pretrained=pretrained)
     return Request(plan_from(content, over=short), workshop, metric.metric if metric else None)
 
@@ -90,6 +102,8 @@ def _require_known(model: nn.Module, given: Mapping[str, Any]) -> None:
         if key not in allowed and key != "task":
             close = hint(key, allowed, given[key], group="", typed=False)
             raise PlanError(f"unknown keyword '{key}'; allowed: {', '.join(allowed)}.{close}")
+    if given.get("standardize") not in (None, True, False):
+        raise PlanError(f"standardize is {given['standardize']!r}; allowed: True or False, or leave it out")
     if given.get("train") is None:
         raise PlanError("train is missing: give a dataset, a DataLoader, a list of (input, target) pairs, or tensors")
     for phase in given.get("phases") or ():

@@ -24,39 +24,42 @@ from multistep.core.values.recipe import Recipe
 from multistep.core.values.trial import Facts
 from multistep.core.values.understood import Part, classes_in_words
 from multistep.engine.learner import NO_FORM, Exhibit, Learner, Readiness, Split
-from multistep.errors import PlanError
+from multistep.errors import DataError, PlanError
 from multistep.tasks.classes import confusion, per_class
 from multistep.tasks.machine import device_name, versions_of
-from multistep.tasks.order import ShuffledOrder, sample_of
-from multistep.tasks.own.data import Indices, Reader
+from multistep.tasks.order import sample_of
+from multistep.tasks.own.checks import SPLITS
+from multistep.tasks.own.data import Indices
+from multistep.tasks.own.first import Wanted
 from multistep.tasks.own.judge import pieces_for, table_of
 from multistep.tasks.own.losses import MOST_CALLS
 from multistep.tasks.own.model import OwnModel
 from multistep.tasks.own.preset import BATCH_SIZE, default_recipe
+from multistep.tasks.own.ragged import opened
 from multistep.tasks.own.randomness import as_at, seed_everything
-from multistep.tasks.own.understand import Understood, Wanted, understand
+from multistep.tasks.own.reader import Reader
+from multistep.tasks.own.understand import Understood, understand
 from multistep.tasks.own.use import USAGE, write_model
 from multistep.tasks.recipes import refuse_model
 from multistep.tasks.understood import counted, told
 
 SAMPLE = 2000  # examples of the validation split that are looked at after each window
 SCORED_AT_ONCE = 128
-COUNTED = 2000  # training examples whose targets the baseline is made of
 SHOWN = 12
-SPLITS: Mapping[str, int] = {"train": 0, "validation": 1, "test": 2}  # numbers that randomness is seeded by
+Say = Callable[[Batch, int], Any]  # tensors and the number of examples -> an output
 
 
 class OwnDomain:
     """One phase's data and model. Implements backends.torch.learner.Domain."""
 
-    def __init__(self, opened: Understood, device: torch.device, *, scored: bool = False) -> None:
+    def __init__(self, understood: Understood, device: torch.device, *, scored: bool = False) -> None:
         """`scored` tells that this metric has given numbers before: what the run has won is not to be lost by it."""
-        self._opened, self._scored = opened, scored
-        self._readers, self._layout, self._judge = opened.readers, opened.layout, opened.judge
+        self._opened, self._scored = understood, scored
+        self._readers, self._layout, self._judge = understood.readers, understood.layout, understood.judge
         self._device = device
-        self._loss = opened.judge.loss
+        self._loss = understood.judge.loss
         self._loss.to(device)
-        self._order = ShuffledOrder(len(self._readers["train"]))
+        self._order = understood.order
         self._tested: Evaluation | None = None
 
     # Training ---------------------------------------------------------------------------------------
@@ -75,8 +78,11 @@ class OwnDomain:
         return self._readers["train"].batch(places, device)
 
     def loss(self, model: nn.Module, batch: Batch, label_smoothing: float) -> tuple[Tensor, Tensor]:
-        output = self._layout.call(model, batch)
-        return self._loss.summed(output, self._layout.target(batch), len(batch[0]), label_smoothing)
+        tensors, size = opened(batch)
+        output, scaling = self._opened.say(model, tensors), self._opened.scaling
+        with self._loss.standing_for(model):
+            total, labels = self._loss.summed(output, self._layout.target(tensors), size, label_smoothing)
+        return (scaling.eased(total) if scaling else total), labels
 
     def configure(self, model: nn.Module, recipe: Recipe) -> int:
         for key in ("augmentation", "resolution", "context"):
@@ -98,7 +104,7 @@ class OwnDomain:
     def _require_single(self, model: nn.Module) -> None:
         """Raises PlanError where batch normalisation finds a single number a channel in a batch of one example."""
         with as_at(0):
-            batch = self._readers["train"].batch(np.arange(1), torch.device("cpu"))
+            batch, _ = opened(self._readers["train"].batch(np.arange(1), torch.device("cpu")))
             try:
                 self._layout.call(copy.deepcopy(model).train(), batch)
             except ValueError as error:
@@ -119,13 +125,14 @@ class OwnDomain:
     # Evaluation -------------------------------------------------------------------------------------
 
     def evaluate(self, model: nn.Module, split: Split, *, sample: bool, device: torch.device) -> Evaluation:
-        found = self._table(split, sample, device, lambda batch: self._layout.call(model, batch))
-        self._note_score(found)
+        with self._loss.standing_for(model):
+            found = self._table(split, sample, device, lambda tensors, _: self._opened.say(model, tensors))
+        self._note_score(found, split)
         if split == "test":
             self._tested = found
         return found
 
-    def _note_score(self, table: Evaluation) -> None:
+    def _note_score(self, table: Evaluation, split: Split) -> None:
         """Tell where the user's function gives no number and the model is not to blame: it would look diverged.
 
         It may be to blame: of outputs that are not finite, or all the same, as some models' are at first, much is
@@ -140,6 +147,11 @@ class OwnDomain:
             self._scored |= math.isfinite(score)
             return
         told = f"metric '{metric.name}' returned {score:g} of {len(table):,} examples whose outputs are finite numbers"
+        if self._judge.classifies and np.ptp(labels := columns["label"]) == 0:
+            raise DataError(
+                f"{told}: all {len(table):,} examples of {split} are of class {labels[0]:g}, so that it says nothing "
+                f"of them; give a {split} split with more than one class, or another metric"
+            )
         if not self._scored:
             raise PlanError(f"{told}; it must give one too, whatever a model says")
         logging.getLogger("multistep").warning(f"{told}; the run takes that for divergence")
@@ -149,17 +161,18 @@ class OwnDomain:
         if (found := self._trivial()) is not None:
             name, constant = found
 
-            def say(batch: Batch) -> Any:
-                target = self._layout.target(batch)
-                return self._judge.repeated(constant.to(self._device), target, len(batch[0]))
+            def say(tensors: Batch, size: int) -> Any:
+                return self._judge.repeated(constant.to(self._device), self._layout.target(tensors), size)
 
             try:
-                return name, self._table(split, False, self._device, say)
+                table = self._table(split, False, self._device, say)
+                if np.isfinite(table.columns["loss"]).all():  # the mean may be nothing to a loss that takes logarithms
+                    return name, table
             except Exception:  # whatever a user's loss says to such an output: the model itself is scored then
                 pass
         model = self._opened.model.build().to(self._device).eval()
-        with torch.inference_mode():
-            table = self._table(split, False, self._device, lambda batch: self._layout.call(model, batch))
+        with torch.inference_mode(), self._loss.standing_for(model):
+            table = self._table(split, False, self._device, lambda tensors, _: self._opened.say(model, tensors))
         return "untrained model", table
 
     def write_baseline(self, folder: Path) -> str:
@@ -170,7 +183,7 @@ class OwnDomain:
         names, size = self._opened.class_names, len(self._readers["train"])
         if not names:
             return {}, ""
-        labels = torch.cat([torch.as_tensor(target).flatten() for target in self._targets()])
+        labels = torch.cat([torch.as_tensor(target).flatten() for target in self._opened.train_targets()])
         known = labels.long()[(labels >= 0) & (labels < len(names))]
         found = counted(names, known.tolist())
         if size <= COUNTED:
@@ -178,21 +191,9 @@ class OwnDomain:
         return {}, f"of {COUNTED:,} examples that were looked at, classes: {classes_in_words(found)}"
 
     def _trivial(self) -> tuple[str, Tensor] | None:
-        return self._judge.constant(self._targets(), self._opened.output)
+        return self._judge.constant(self._opened.train_targets(), self._opened.output)
 
-    def _targets(self) -> list[Any]:
-        """Those of training examples, as many as are counted, on the CPU."""
-        places = sample_of(len(self._readers["train"]), COUNTED)
-        targets = []
-        for start in range(0, len(places), SCORED_AT_ONCE):
-            part = places[start : start + SCORED_AT_ONCE]
-            with as_at(SPLITS["train"], int(part[0])):
-                batch = self._readers["train"].batch(part, torch.device("cpu"))
-            target = self._layout.target(batch)
-            targets.append(target.cpu() if isinstance(target, Tensor) else target)
-        return targets
-
-    def _table(self, split: Split, sample: bool, device: torch.device, say: Callable[[Batch], Any]) -> Evaluation:
+    def _table(self, split: Split, sample: bool, device: torch.device, say: Say) -> Evaluation:
         """Score a split with what `say` says of each batch; halves the batch where memory runs out."""
         reader = self._readers[split]
         places = sample_of(len(reader), SAMPLE) if sample else np.arange(len(reader))
@@ -212,10 +213,10 @@ class OwnDomain:
             start += size
         return table_of(rows)
 
-    def _rows(self, reader: Reader, part: Indices, device: torch.device, say: Callable[[Batch], Any]) -> Any:
-        batch = reader.batch(part, device)
+    def _rows(self, reader: Reader, part: Indices, device: torch.device, say: Say) -> Any:
+        tensors, size = opened(reader.batch(part, device))
         piece = pieces_for(len(reader), MOST_CALLS)
-        return self._judge.rows(say(batch), self._layout.target(batch), len(part), piece)
+        return self._judge.rows(say(tensors, size), self._layout.target(tensors), size, piece)
 
     @property
     def _scored_at_once(self) -> int:
@@ -257,7 +258,7 @@ class OwnDomain:
             "kind": own.judge.kind,
             "classes": list(own.class_names),
         }
-        return write_model(model, folder, card, content)
+        return write_model(model, folder, card, content, own.scaling.folded if own.scaling else None)
 
 
 class OwnWorkshop:
@@ -326,7 +327,7 @@ class OwnWorkshop:
             checked=False,
         )
         rate_open = "learning_rate" not in given and not self._pretrained
-        fingerprint = f"{self._identity}-{model.weights_hash()}"
+        fingerprint = f"{self._identity}-{model.weights_hash()}" + ("-scaled" if opened.scaling else "")
         return TorchLearner(domain, should_stop, device), Readiness(
             facts, recipe, rate_open, fingerprint, opened.metrics
         )
@@ -338,6 +339,8 @@ class OwnWorkshop:
         opened = understand(self._model, self._wanted, seed, device)
         if self._start is not None and not known:
             self._model.write_start(self._start)
+        if opened.scaling and opened.scaling.trained:
+            opened.scaling.unfold(self._model.module)  # after the weights as they were given are kept
         return opened
 
     def versions(self) -> Mapping[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,36 +13,41 @@ from torch import Tensor, nn
 
 from multistep.core.evidence.function_metric import FunctionMetric
 from multistep.data.names import NO_TEST
-from multistep.errors import PlanError
-from multistep.tasks.own.data import Reader, Split
-from multistep.tasks.own.judge import Judge, Kind, OwnMetric, kind_of, require_columns, require_labels
-from multistep.tasks.own.layout import Layout, main_tensor
-from multistep.tasks.own.losses import CLASS_LOSSES, FLOAT_TARGETS, MOST_CALLS, OwnLoss, inferred, shapes
+from multistep.tasks.order import ShuffledOrder
+from multistep.tasks.own.checks import (
+    check_labels,
+    judge_of,
+    require_finite,
+    require_several_classes,
+    targets_of,
+    try_split,
+)
+from multistep.tasks.own.cutting import class_counts
+from multistep.tasks.own.data import Split
+from multistep.tasks.own.first import TRIED, Tried, Wanted, first_examples, is_ragged
+from multistep.tasks.own.judge import Judge, Kind
+from multistep.tasks.own.layout import Layout
+from multistep.tasks.own.losses import CLASS_LOSSES, MOST_CALLS
 from multistep.tasks.own.model import OwnModel
+from multistep.tasks.own.ragged import opened
 from multistep.tasks.own.randomness import as_at
+from multistep.tasks.own.reader import Reader
+from multistep.tasks.own.reading import main_tensor
+from multistep.tasks.own.scaling import Scaling, far_inputs, scaling_of
+from multistep.tasks.own.weighted import WeightedOrder
 
-TRIED = 4  # examples
 COUNTED = 64  # examples whose labels are counted, where one has several
 IN_WORDS: Mapping[Kind, str] = {
     "classes": "one of {width} classes an example",
+    "shares": "a share of each of {width} classes an example, of which the largest is scored",
     "yes-no": "yes or no, by one number",
     "labels": "{width} labels of which several may hold",
     "number": "one number an example",
     "numbers": "{width} numbers an example",
     "places": "one of {width} classes at each place of an example",
+    "mask": "yes or no at each place of an example",
     "other": "known to the loss alone, so only that is scored",
 }
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What the user gave beside the model."""
-
-    splits: Mapping[str, Split]
-    notes: tuple[str, ...]
-    loss: object
-    target: str | None
-    metric: OwnMetric | None
 
 
 @dataclass(frozen=True)
@@ -56,7 +61,9 @@ class Understood:
     readers: Mapping[str, Reader]
     layout: Layout
     judge: Judge
+    order: ShuffledOrder
     output: Tensor | None
+    scaling: Scaling | None
     tokens_per_example: int
     batch_size: int | None
     class_names: tuple[str, ...]
@@ -64,133 +71,98 @@ class Understood:
     metric: FunctionMetric | None
     notes: tuple[str, ...]
 
+    def say(self, model: nn.Module, tensors: tuple[Tensor, ...]) -> Any:
+        """What the model says of a batch, in the user's unit."""
+        output = self.layout.call(model, tensors)
+        return self.scaling(output) if self.scaling else output
+
+    def train_targets(self) -> list[Any]:
+        """The targets of some training examples, in pieces."""
+        return targets_of(self.layout, self.readers["train"])
+
 
 def understand(own: OwnModel, wanted: Wanted, seed: int, device: torch.device) -> Understood:
     """Try the model and the loss, and read what they say. Raises PlanError or DataError for what does not fit."""
     train = wanted.splits["train"]
-    with as_at(seed):
-        raw = train.read(np.arange(min(TRIED, len(train))))
-    layout = Layout.of(raw, wanted.target, own.takes)
-    loss = OwnLoss(wanted.loss) if wanted.loss is not None else None
-    whole_numbers = torch.float32 if loss and loss.float_targets else torch.long
-    batch = layout.tidy(raw, "train", double=own.double, target=whole_numbers)
-    own.materialise(lambda module: _call(module, layout, batch, "train"), seed)
-    model = own.build().eval()
-    with as_at(seed):
-        output = _call(model, layout, batch, "train")
-    target = layout.target(batch)
-    notes = list(wanted.notes)
-    if loss is None:
-        loss = OwnLoss(inferred(output, target))
-        notes.append(f"loss: {loss.name}, by the shapes and types of output and target")
-    judge = _judge(output, target, loss, wanted.metric, len(batch[0]))
+    tried = first_examples(own, wanted, seed)
+    layout, types, loss = tried.layout, tried.types, tried.loss
+    judge, said = judge_of(own, tried, wanted.metric)
+    ragged = is_ragged(train, tried, seed)
+    if not ragged:
+        layout.require_rows(tried.batch, "train")
+    copes = [require_finite(name, split, own, judge, tried, seed) for name, split in wanted.splits.items()]
+    if any(note and "targets" in note for note in copes):
+        judge = replace(judge, kind="other")  # what is no number has no score but the loss's
     for name, split in wanted.splits.items():
         if name != "train":
             with as_at(seed):
-                first = split.read(np.arange(min(TRIED, len(split))))
-                _try(model, judge, layout, layout.tidy(first, name, double=own.double, target=whole_numbers), name)
-    notes += _notes(own, wanted, layout, raw, judge)
+                first = np.arange(min(TRIED, len(split)))
+                try_split(own, judge, layout, layout.tidy(split.read(first), name, types), len(first), name)
+    notes = [*wanted.notes, *tried.notes, *said, *dict.fromkeys(note for note in copes if note)]
+    notes += _notes(own, wanted, layout, judge, ragged)
     readers = {
         name: Reader(
             split,
             layout,
             device,
-            double=own.double,
-            target=whole_numbers,
-            check=functools.partial(_check_labels, judge),
+            types,
+            functools.partial(check_labels, judge),
+            ragged=ragged,
+            finite=not any(copes),
         )
         for name, split in wanted.splits.items()
     }
+    require_several_classes(wanted, judge, layout, readers)
+    scaling, told = _scaling(own, wanted, tried, judge, readers["train"], seed)
     return Understood(
         model=own,
         readers=readers,
         layout=layout,
         judge=judge,
-        output=output.detach() if isinstance(output, Tensor) else None,
+        order=WeightedOrder(train.drawn) if train.drawn else ShuffledOrder(len(train)),
+        output=None if (out := main_tensor(tried.output, first=loss.standard)) is None else out.detach(),
+        scaling=scaling,
         tokens_per_example=_labels_an_example(judge, layout, readers["train"]),
         batch_size=train.batch_size,
         class_names=_class_names(wanted.splits, judge),
         metrics=(*judge.metrics, *((wanted.metric.metric.name,) if wanted.metric else ())),
         metric=wanted.metric.metric if wanted.metric else None,
-        notes=tuple(notes),
+        notes=(*notes, *told),
     )
 
 
-def _call(model: nn.Module, layout: Layout, batch: tuple[Tensor, ...], split: str) -> Any:
-    try:
-        return layout.call(model, batch)
-    except Exception as error:
-        inputs = ", ".join(f"{str(t.dtype).removeprefix('torch.')} {tuple(t.shape)}" for t in batch[: layout.inputs])
-        names = f" named {', '.join(layout.keys)}" if layout.keys else ""
-        raise PlanError(
-            f"the model {type(model).__name__} cannot be called with a batch of {split}, {inputs}{names} "
-            f"({type(error).__name__}: {error})"
-        ) from error
+def _scaling(
+    own: OwnModel, wanted: Wanted, tried: Tried, judge: Judge, train: Reader, seed: int
+) -> tuple[Scaling | None, list[str]]:
+    """How targets are scaled, by those of some training examples, and what is to be said of scales."""
+
+    def call(module: nn.Module) -> Any:
+        with as_at(seed), torch.no_grad():
+            return tried.layout.call(module, tried.batch)
+
+    module = own.build().eval()
+    said = far_inputs(module, call, tried.batch[: tried.layout.inputs])
+    notes = [said] if said else []
+    if judge.kind not in ("number", "numbers") and not wanted.standardize:
+        return None, notes
+    found = [target.cpu() for target in targets_of(tried.layout, train) if isinstance(target, Tensor)]
+    targets = torch.cat(found) if found and judge.kind in ("number", "numbers") else None
+    tried_target = tried.layout.target(tried.batch)
+    scaling, told = scaling_of(module, call, judge.loss, judge.kind, targets, tried_target, wanted.standardize)
+    return scaling, [*notes, *told]
 
 
-@torch.no_grad()
-def _try(model: nn.Module, judge: Judge, layout: Layout, batch: tuple[Tensor, ...], split: str) -> None:
-    """Score a few examples of a split, which otherwise would be called for the first time when all is trained.
-
-    Raises PlanError or DataError where they fit neither the model nor the loss.
-    """
-    output, target = _call(model, layout, batch, split), layout.target(batch)
-    _require_one_shape(output, target, judge.loss, f"{split}: ")
-    _check_labels(judge, split, target)
-    try:
-        judge.rows(output, target, len(batch[0]), 1)
-    except Exception as error:
-        raise PlanError(
-            f"{split} cannot be scored by the loss {judge.loss.name} ({type(error).__name__}: {error}); "
-            f"{shapes(output, target)}"
-        ) from error
-
-
-def _judge(output: Any, target: Any, loss: OwnLoss, metric: OwnMetric | None, size: int) -> Judge:
-    """How outputs are scored. Raises PlanError where loss or metric do not fit them."""
-    _require_one_shape(output, target, loss, "")
-    out = main_tensor(output)
-    kind = kind_of(output, target, loss)
-    width = out.shape[1] if out is not None and out.ndim > 1 else 1
-    judge = Judge(kind, width, loss, metric is not None and (metric.outputs or (metric.pairs and kind == "numbers")))
-    _check_labels(judge, "train", target)
-    loss.try_out(output, target, size)
-    value, _ = loss.summed(output, target, size, 0.0)
-    if not value.requires_grad:
-        raise PlanError(f"the loss {loss.name} has no gradient with respect to the model's parameters")
-    if metric:
-        # Of a loss that we do not know, labels of train may be no classes.
-        known = target.clamp(0, width - 1) if kind == "classes" else target
-        columns = list(judge.rows(output, known, size, 1))
-        require_columns(metric, kind, [name for name in columns if name != "block"])
-    return judge
-
-
-def _require_one_shape(output: Any, target: Any, loss: OwnLoss, split: str) -> None:
-    """Raises PlanError where a loss of torch would compare each number with all others of the batch."""
-    out = main_tensor(output)
-    if isinstance(loss.given, FLOAT_TARGETS) and isinstance(target, Tensor) and out is not None:
-        if out.shape == target.shape:
-            return
-        raise PlanError(
-            f"{split}{shapes(output, target)}: {loss.name} would compare each with all others; reshape one, for "
-            "instance with squeeze(1) in the model or unsqueeze(1) in the data"
-        )
-
-
-def _check_labels(judge: Judge, split: str, target: Any) -> None:
-    """Raises DataError for a label outside the classes; of an unknown loss, labels of train may mean anything."""
-    torch_loss = isinstance(judge.loss.given, CLASS_LOSSES)
-    if judge.kind not in ("classes", "places") or (split == "train" and not torch_loss):
-        return
-    may_be_ignored = torch_loss and (split == "train" or judge.kind == "places")
-    ignored = int(judge.loss.given.ignore_index) if may_be_ignored else None
-    require_labels(split, target, judge.width, ignored)
-
-
-def _notes(own: OwnModel, wanted: Wanted, layout: Layout, raw: Any, judge: Judge) -> list[str]:
+def _notes(own: OwnModel, wanted: Wanted, layout: Layout, judge: Judge, ragged: bool) -> list[str]:
     notes = [f"targets: {IN_WORDS[judge.kind].format(width=judge.width)}"]
-    if isinstance(raw, Mapping):
+    if judge.classifies and (counts := class_counts(wanted.splits, wanted.target)):
+        notes.append(counts)
+    if ragged:
+        notes.append(
+            "inputs: parts of a batch have not one row an example, so items are joined anew for each part of it"
+        )
+    if layout.keys:
+        with as_at(0):
+            raw = wanted.splits["train"].read(np.arange(1))
         left_out = [str(key) for key in raw if key not in layout.keys and key != layout.target_key]
         if left_out:
             notes.append(f"the model takes no {', '.join(left_out)}: left out")
@@ -210,7 +182,8 @@ def _labels_an_example(judge: Judge, layout: Layout, train: Reader) -> int:
         return 1
     places = np.arange(min(COUNTED, len(train)))
     with as_at(0):
-        target = layout.target(train.batch(places, torch.device("cpu")))
+        tensors, _ = opened(train.batch(places, torch.device("cpu")))
+    target = layout.target(tensors)
     ignored = judge.loss.given.ignore_index if isinstance(judge.loss.given, CLASS_LOSSES) else None
     counted = target.numel() if ignored is None else int((target != ignored).sum())
     return max(1, round(counted / len(places)))
@@ -220,7 +193,7 @@ def _class_names(splits: Mapping[str, Split], judge: Judge) -> tuple[str, ...]:
     """The data set's names of its classes, or their numbers; none where nothing is classified."""
     if judge.kind == "yes-no":
         return ("0", "1")
-    if judge.kind != "classes":
+    if judge.kind not in ("classes", "shares"):
         return ()
     named = (split.class_names for split in splits.values() if len(split.class_names) == judge.width)
     return next(named, tuple(map(str, range(judge.width))))

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from safetensors.torch import save
-from torch import nn
+from torch import Tensor, nn
 
 from multistep.core.values.tasks import OWN_MODEL
 from multistep.engine.checkpoints import sha256
 from multistep.tasks.folders import write_task
 from multistep.tasks.own.model import fill, weights_of
 
+Fold = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
 WEIGHTS = "model.safetensors"
 USAGE = """from safetensors.torch import load_file
 weights = load_file({model} + "/model.safetensors")
@@ -23,9 +24,12 @@ print(*weights, sep="\\n")
 # model.eval()"""
 
 
-def write_model(model: nn.Module, folder: Path, card: str, content: Mapping[str, Any]) -> str:
-    """Write the model folder; return the SHA-256 of the weights."""
-    (folder / WEIGHTS).write_bytes(save(weights_of(model)))
+def write_model(
+    model: nn.Module, folder: Path, card: str, content: Mapping[str, Any], folded: Fold | None = None
+) -> str:
+    """Write the model folder; return the SHA-256 of the weights. `folded` makes of the trained weights the user's."""
+    weights = weights_of(model)
+    (folder / WEIGHTS).write_bytes(save(folded(weights) if folded else weights))
     write_task(folder, OWN_MODEL, content)
     origin = f"`{content['class']}` of `{content['module']}`"
     if content["source"]:
