@@ -6,7 +6,7 @@ import copy
 import json
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -108,8 +108,11 @@ class Baseline:
         found[:, self.model.classes_] = probabilities
         return found
 
-    def write(self, folder: Path, task: str) -> str:
-        """Write it as a model folder. Returns why it cannot be written, or an empty string."""
+    def write(self, folder: Path, task: str, columns: Mapping[str, str] | None = None) -> str:
+        """Write it as a model folder, with the columns that it was trained on, by the keys of a plan's data.
+
+        Returns why it cannot be written, or an empty string.
+        """
         if self.model is None:
             return CONSTANT
         paired = self.train.seconds is not None
@@ -119,6 +122,7 @@ class Baseline:
             "names": list(self.labels.names),
             "separator": self.labels.separator,
             "pairs": paired,
+            "columns": dict(columns or {}),
         }
         features = FEATURES.format(units=units, terms=TERMS, pairs=OF_PAIRS if paired else "")
         bare = copy.copy(self.vectorizer)

@@ -170,7 +170,7 @@ class ClassifyDomain:
         return self._baseline.name, self._baseline.score(self._examples[split])
 
     def write_baseline(self, folder: Path) -> str:
-        return self._baseline.write(folder, TASK)
+        return self._baseline.write(folder, TASK, self._splits.columns)
 
     def exhibits(self, model: nn.Module, device: torch.device) -> Sequence[Exhibit]:
         """Of the test split, which has just been scored; without one, of the validation split."""
@@ -193,6 +193,7 @@ class ClassifyDomain:
             "names": list(self.labels.names),
             "separator": self.labels.separator,
             "pairs": self._splits.train.seconds is not None,
+            "columns": dict(self._splits.columns),
             **self.network.about(),
         }
         write_task(folder, TASK, content)

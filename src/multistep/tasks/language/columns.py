@@ -52,6 +52,12 @@ class Columns:
     label: str | None
     notes: tuple[str, ...] = ()  # what was guessed
 
+    @property
+    def named(self) -> dict[str, str]:
+        """The columns by the keys of a plan's data; those alone that there are."""
+        found = {"text_column": self.text, "second_text_column": self.second, "label_column": self.label}
+        return {key: name for key, name in found.items() if name is not None}
+
 
 def find_columns(table: Table, data: DataSpec, *, labelled: bool) -> Columns:
     """The columns of a table. Raises DataError, which lists them, for what is neither given nor obvious.

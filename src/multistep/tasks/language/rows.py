@@ -18,7 +18,7 @@ from multistep.data.table import Table, naming, of_columns, quoted
 from multistep.data.text import TABLES, kind_of
 from multistep.data.walk import visible
 from multistep.errors import DataError
-from multistep.tasks.language.columns import find_columns, with_label
+from multistep.tasks.language.columns import Columns, find_columns, with_label
 from multistep.tasks.language.docstrings import DOCSTRINGS, python_docstrings
 from multistep.tasks.language.labels import is_missing
 from multistep.tasks.text.manual import MANUAL
@@ -66,6 +66,7 @@ class Rows:
     place: Callable[[int], str]
     names: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    columns: Columns | None = None  # of the table that they were read from
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -144,6 +145,7 @@ def rows_of(table: Table, data: DataSpec, *, labelled: bool) -> Rows:
         table.place,
         names,
         tuple(notes),
+        columns,
     )
     return everything.take(kept)
 

@@ -49,6 +49,7 @@ class LabelledSplits:
     notes: tuple[str, ...] = ()
     fingerprint: str = field(default="", repr=False)
     weights: tuple[float, ...] | None = None  # of each class in the loss
+    columns: Mapping[str, str] = field(default_factory=dict)  # of train, by the keys of a plan's data
 
 
 def load_labelled(data: DataSpec) -> LabelledSplits:
@@ -81,6 +82,7 @@ def load_labelled(data: DataSpec) -> LabelledSplits:
         tuple(dict.fromkeys(notes)),
         fingerprint(rows) + ("" if weights is None else "+balanced"),
         weights,
+        train.columns.named if train.columns else {},
     )
 
 
