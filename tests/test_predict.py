@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,10 +17,10 @@ import pytest
 from cases_images import picture, small_swin
 from cases_language import RECIPE, opinions, write_classes, write_numbers, write_several
 from PIL import Image
-from test_command_line import multistep
 from tiny_chat import CHATML, tiny_llama, tiny_tokenizer, write_tiny_chat
 
 from multistep import api
+from multistep.cli import main
 from multistep.core.values.plan import DataSpec
 from multistep.data.files import read_table
 from multistep.data.pieces import read_pieces
@@ -35,6 +36,9 @@ from multistep.tasks.chat.generate import generate
 from multistep.tasks.chat.reply import _turns, predictor
 from multistep.tasks.chat.talk import load_writer
 from multistep.tasks.chat.template import ChatTemplate
+from multistep.tasks.prediction import Asked
+
+Verb = Callable[..., str]
 
 
 def trained(folder: Path, write: Callable[[Path], DataSpec]) -> Path:
@@ -50,17 +54,37 @@ def bag(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return trained(tmp_path_factory.mktemp("classes"), write_classes)
 
 
+@pytest.fixture
+def multistep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Verb:
+    """The command line, in this process and in the test's folder: what it says on standard output or, where another
+    exit code than 0 is expected, on standard error.
+    """
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def verb(*arguments: str, code: int = 0) -> str:
+        monkeypatch.setattr(sys, "argv", ["multistep", *arguments])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        said = capsys.readouterr()
+        assert ended.value.code == code, said
+        return said.err if code else said.out
+
+    return verb
+
+
 def records(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def test_a_table_comes_back_with_labels_row_by_row(bag: Path, tmp_path: Path) -> None:
+def test_a_table_comes_back_with_labels_row_by_row(bag: Path, tmp_path: Path, multistep: Verb) -> None:
     texts = [text for text, _ in opinions(30, seed=9)]
     texts[3] = 'cold, "stupid"\nand what a bore'
     texts[7] = ""
     with (tmp_path / "in.csv").open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([["id", "review", "prediction"], *([i, text, "?"] for i, text in enumerate(texts))])
-    said = multistep(tmp_path, "predict", str(bag), "--input", "in.csv", "--output", "out.csv", "--json")
+    said = multistep("predict", str(bag), "--input", "in.csv", "--output", "out.csv", "--json")
     assert json.loads(said) == {"model": str(bag), "input": "in.csv", "rows": 30, "without": 1, "output": "out.csv"}
     with (tmp_path / "out.csv").open(encoding="utf-8", newline="") as file:
         found = list(csv.DictReader(file))
@@ -74,7 +98,7 @@ def test_a_table_comes_back_with_labels_row_by_row(bag: Path, tmp_path: Path) ->
     assert [row["prediction_"] for row in there] == [p.output for p in by_hand]
     assert {p.output for p in by_hand} == {"good", "bad"}
     assert [float(row["probability"]) for row in there] == pytest.approx([p.probability for p in by_hand], abs=1e-6)
-    shown = multistep(tmp_path, "predict", str(bag), "--input", "in.csv").splitlines()
+    shown = multistep("predict", str(bag), "--input", "in.csv").splitlines()
     assert [json.loads(line)["prediction_"] for line in shown if json.loads(line)["review"]] == [
         p.output for p in by_hand
     ]
@@ -128,28 +152,108 @@ def test_numbers_and_pairs_are_answered_too(tmp_path: Path) -> None:
         api.predict_file(tmp_path / "pairs/run/model", tmp_path / "single.csv", tmp_path / "x.csv")
 
 
-def test_a_file_is_not_taken_for_a_text(bag: Path, tmp_path: Path) -> None:
+def test_a_table_given_as_an_argument_is_predicted_row_by_row(bag: Path, tmp_path: Path, multistep: Verb) -> None:
+    texts = [text for text, _ in opinions(12, seed=5)]
+    rows = [{"id": i, "label": "?", "text": text} for i, text in enumerate(texts)]
+    (tmp_path / "test.csv").write_text("id,label,text\n" + "".join(f"{i},?,{t}\n" for i, t in enumerate(texts)))
+    (tmp_path / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    (tmp_path / "test.json").write_text(json.dumps(rows), encoding="utf-8")
+    by_hand = api.predict(bag, texts)
+    for source in ("test.csv", "test.jsonl", "test.json"):
+        multistep("predict", str(bag), source, "--output", "out.csv", "--batch-size", "5", "--top-k", "2")
+        with (tmp_path / "out.csv").open(encoding="utf-8", newline="") as file:
+            found = list(csv.DictReader(file))
+        assert [(row["id"], row["label"], row["text"]) for row in found] == [
+            (str(r["id"]), "?", r["text"]) for r in rows
+        ]
+        assert [row["prediction"] for row in found] == [p.output for p in by_hand]
+        assert [{row["prediction"], row["prediction_2"]} for row in found] == [{"good", "bad"}] * 12
+        sums = [float(row["probability"]) + float(row["probability_2"]) for row in found]
+        assert sums == pytest.approx([1.0] * 12, abs=1e-5)
+    shown = multistep("predict", str(bag), "test.csv", "test.jsonl", "a lovely film", "--top-k", "2")
+    lines = [json.loads(line) for line in shown.splitlines()]
+    assert [line["text"] for line in lines] == [*texts, *texts, "a lovely film"]
+    assert [line["top"][0]["label"] for line in lines] == [line["prediction"] for line in lines]
+    assert [p.output for p in api.predict(bag, tmp_path / "test.csv")] == [p.output for p in by_hand]
+
+
+def test_columns_of_the_training_data_are_found_again_and_others_are_said(
+    bag: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    long = "a very long remark that is no opinion at all, " * 3
+    (tmp_path / "same.csv").write_text(f'note,review\n"{long}",a lovely film\n', encoding="utf-8")
+    api.predict_file(bag, tmp_path / "same.csv", tmp_path / "out.jsonl")
+    assert "same.csv: text from 'review' (of 'note', 'review'), as in training" in caplog.text
+    (tmp_path / "other.csv").write_text("number,remark\n1,a lovely film\n", encoding="utf-8")
+    api.predict_file(bag, tmp_path / "other.csv", tmp_path / "out.jsonl")
+    assert "text from 'remark' (of 'number', 'remark'); in training it was 'review'" in caplog.text
+    assert json.loads((bag / "multistep.json").read_text())["columns"] == {
+        "text_column": "review",
+        "label_column": "label",
+    }
+
+
+def test_folders_of_texts_and_parquet_and_standard_input(
+    bag: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, multistep: Verb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pyarrow import parquet
+
+    texts = [text for text, _ in opinions(6, seed=8)]
+    for i, text in enumerate(texts):
+        (tmp_path / f"texts/part{i % 2}").mkdir(parents=True, exist_ok=True)
+        (tmp_path / f"texts/part{i % 2}/{i}.txt").write_text(text + "\n", encoding="utf-8")
+    (tmp_path / "texts/.ipynb_checkpoints").mkdir()
+    (tmp_path / "texts/.ipynb_checkpoints/0.txt").write_text("hidden", encoding="utf-8")
+    (tmp_path / "texts/.hidden.txt").write_text("hidden", encoding="utf-8")
+    (tmp_path / "texts/part0/notes.docx").write_text("no text", encoding="utf-8")
+    (tmp_path / "texts/part1/empty.txt").touch()
+    done = api.predict_file(bag, tmp_path / "texts", tmp_path / "out.parquet", top_k=1)
+    assert (done.rows, done.without) == (7, 1)
+    rows = parquet.read_table(tmp_path / "out.parquet").to_pylist()
+    names = [f"part{k}/{i}.txt" for k in (0, 1) for i in range(k, 6, 2)] + ["part1/empty.txt"]
+    assert [row["file"] for row in rows] == names
+    by_hand = {p.input: p.output for p in api.predict(bag, texts)}
+    assert [row["prediction"] for row in rows[:-1]] == [by_hand[row["text"].strip()] for row in rows[:-1]]
+    assert rows[0]["top"] == [{"label": rows[0]["prediction"], "probability": rows[0]["probability"]}]
+    assert (rows[-1]["prediction"], rows[-1]["top"]) == (None, None)
+    assert "texts: files left out because they are not .txt: 1" in caplog.text
+    piped = io.BytesIO("\n".join(texts).encode())
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(piped)))
+    out = multistep("predict", str(bag), "-")
+    assert [json.loads(line)["prediction"] for line in out.splitlines()] == [by_hand[text] for text in texts]
+
+
+def test_data_frames_come_back_with_more_columns(bag: Path) -> None:
+    pandas = pytest.importorskip("pandas")
+    texts = [text for text, _ in opinions(8, seed=3)]
+    frame = pandas.DataFrame({"words": [*texts, None], "prediction": 1}, index=range(10, 19))
+    found = api.predict(bag, frame, top_k=2)
+    assert list(found.columns) == ["words", "prediction", "prediction_", "probability", "prediction_2", "probability_2"]
+    assert list(found.index) == list(range(10, 19))
+    assert list(found["prediction_"][:8]) == [p.output for p in api.predict(bag, texts)]
+    assert found["prediction_"].isna().tolist() == [False] * 8 + [True]
+    assert list(frame.columns) == ["words", "prediction"], "what was given is left as it is"
+
+
+def test_what_is_no_input_is_refused(bag: Path, tmp_path: Path, multistep: Verb) -> None:
     (tmp_path / "rows.csv").write_text("text\na lovely film\n", encoding="utf-8")
-    said = multistep(tmp_path, "predict", str(bag), "rows.csv", code=2)
-    assert said == (
-        f"multistep: rows.csv: is a file, and what stands here is taken for a text; `multistep predict {bag} --input "
-        "rows.csv --output FILE` reads its rows\n"
-    )
-    assert api.predict(bag, ["no-such-file.csv"])[0].input == "no-such-file.csv"
+    (tmp_path / "letter.docx").touch()
+    (tmp_path / "nothing").mkdir()
     for arguments, message in (
-        ((), "name inputs, or a file of them with --input; one of the two"),
-        (("a", "--input", "rows.csv"), "name inputs, or a file of them with --input; one of the two"),
-        (("a", "--output", "out.csv"), "--output goes with --input; what is said of inputs given here is printed"),
+        ((), "name something to predict: a table, a folder, files, texts, or - for standard input"),
+        (("row.csv",), "row.csv: no such file or folder; check the path. Did you mean 'rows.csv'"),
+        (("letter.docx",), "letter.docx: is a file of a kind that is not read here; allowed: .jsonl, "),
+        (("nothing",), "nothing: nothing to read in this folder; allowed: files .txt, or tables (.jsonl, "),
+        (("rows.csv", "--json"), "--json tells what was written; name a file with --output"),
+        (("a lovely film", "--top-k", "0"), "Invalid value for '--top-k'"),
     ):
-        assert message in multistep(tmp_path, "predict", str(bag), *arguments, code=2)
+        assert message in multistep("predict", str(bag), *arguments, code=2)
     for source, output, message in (
-        ("rows.csv", "out.xlsx", "out.xlsx: what kind of file is that\\? allowed: .csv, .tsv, .jsonl"),
+        ("rows.csv", "out.xlsx", "out.xlsx: what kind of file is that\\? allowed: .csv, .tsv, .jsonl, .parquet"),
         ("rows.csv", "rows.csv", "rows.csv: is the input, too; name another file"),
         ("rows.csv", "no/out.csv", "no/out.csv: there is no folder .*no; make it first"),
         ("row.csv", "out.csv", "row.csv: no such file or folder; check the path. Did you mean 'rows.csv'"),
-        ("rows.html", "out.csv", "rows.html: not a table; allowed: .jsonl, "),
     ):
-        (tmp_path / "rows.html").touch()
         with pytest.raises(DataError, match=message):
             api.predict_file(bag, tmp_path / source, tmp_path / output)
 
@@ -172,6 +276,18 @@ def test_files_of_images_are_named_from_the_tables_folder(tmp_path: Path, caplog
     assert [row["prediction"] for row in found] == [*(p.output for p in by_hand), None]
     with pytest.raises(DataError, match=r"3.png: .*; name an image file$"):
         api.predict(model, [tmp_path / "data/pictures/3.png"])
+    pixels = [np.asarray(Image.open(tmp_path / f"data/pictures/{i}.png")) for i in range(3)]
+    for arrays in (pixels, np.stack(pixels), [Image.fromarray(each) for each in pixels]):
+        assert [(p.input, p.others) for p in api.predict(model, arrays)] == [
+            (f"input {i}", p.others) for i, p in enumerate(by_hand)
+        ]
+    with pytest.raises(DataError, match=r"number 0 \(from 0\) .*"):
+        api.predict(model, [pixels[0] / 255])
+    done = api.predict_file(model, [tmp_path / "data", tmp_path / "data/pictures/0.png"], tmp_path / "folder.csv")
+    assert (done.rows, done.without) == (5, 1), "of a folder the images at any depth"
+    with (tmp_path / "folder.csv").open(encoding="utf-8", newline="") as file:
+        names = [row["file"] for row in csv.DictReader(file)]
+    assert names == [*(f"pictures/{i}.png" for i in range(4)), str(tmp_path / "data/pictures/0.png")]
 
 
 def test_a_model_that_talks_answers_prompts_and_turns(tmp_path: Path) -> None:
@@ -318,7 +434,7 @@ def test_rows_are_asked_what_they_were_asked_in_training(tmp_path: Path) -> None
         {"prompt": "not this", "question": "which", "answer": "c"},
     ]
     writer = load_writer(str(write_tiny_chat(tmp_path / "model")))
-    asks = predictor(writer, 8)
+    asks = predictor(writer, Asked(tokens=8))
     for number, row in enumerate(tables):
         (tmp_path / f"{number}.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
         table = read_table(tmp_path / f"{number}.jsonl")

@@ -46,8 +46,7 @@ if TYPE_CHECKING:
     from multistep.engine.dry import DryPhase
     from multistep.engine.simulate import Outcome
     from multistep.tasks.chat.talk import Talk
-    from multistep.tasks.predicting import OnProgress, PredictedFile
-    from multistep.tasks.prediction import Prediction
+    from multistep.tasks.predicting import OnProgress, PredictedFile, Show
 
 Length: TypeAlias = str | float | timedelta | Amount
 Labels: TypeAlias = Literal["auto", "class", "classes", "number"]
@@ -540,39 +539,74 @@ def simulate(
     return along_curves(simulated, seed=seed, noise=noise, machine=Machine(step_seconds=step_seconds)), note
 
 
-def predict(model: str | Path, inputs: str | Path | Iterable[Any], *, tokens: int = 256) -> list[Prediction]:
-    """What a model folder, or what a run ships, says of each input; a single input gives a list of one.
+def predict(
+    model: str | Path,
+    inputs: Any,
+    *,
+    top_k: int | None = None,
+    batch_size: int | None = None,
+    threshold: float | None = None,
+    tokens: int = 256,
+    text_column: str | None = None,
+    second_text_column: str | None = None,
+    path_column: str | None = None,
+) -> Any:
+    """What a run or a model folder says of inputs: a list of predictions in their order; of a DataFrame, the frame with
+    its answers as more columns.
 
-    An input is a text, a prompt, the path of an image or audio file, a PIL image, an image as a uint8 array (height,
-    width[, 3]), or a sound as {"array": samples, "sampling_rate": hertz}. `tokens` is the most that an answer to a
-    prompt has. `predict_file` reads inputs from a table. Raises PlanError or DataError for what cannot be read.
+    `inputs` is one of these or a list of them: a text, a pair of texts or a prompt; the path of an image or audio file,
+    of a folder of such or of a table; a uint8 image (H, W) or (H, W, C), or one of Pillow's; a sound as {"array":
+    samples, "sampling_rate": hertz}; turns of a conversation. Or a DataFrame of pandas or polars, whose columns are
+    named by the last three keywords where training had others.
+
+    Each prediction holds its `input`, `output`, `probability`, and `others`: the `top_k` likeliest classes (at least
+    5). `threshold` is docs/predict.md's, `tokens` the most that an answer to a prompt has. Raises PlanError, and
+    DataError for what cannot be read.
+
+    >>> predict("RUN", ["a joy from start to finish"])[0].output  # doctest: +SKIP
+    'positive'
     """
     from multistep.interface.using import predict as predict_inputs
+    from multistep.tasks.prediction import Asked
 
-    return predict_inputs(model, inputs, tokens=tokens)
+    asked = Asked(tokens, top_k, batch_size, threshold)
+    columns = DataSpec(text_column=text_column, second_text_column=second_text_column, path_column=path_column)
+    return predict_inputs(model, inputs, asked=asked, columns=columns)
 
 
 def predict_file(
     model: str | Path,
-    data: str | Path | DataSpec,
+    data: str | Path | DataSpec | Sequence[str | Path],
     output: str | Path | None = None,
     *,
+    top_k: int | None = None,
+    batch_size: int | None = None,
+    threshold: float | None = None,
     tokens: int = 256,
+    text_column: str | None = None,
+    second_text_column: str | None = None,
+    path_column: str | None = None,
     on_progress: OnProgress = lambda rows, share: None,
+    show: Show | None = None,
 ) -> PredictedFile:
     """Write what a model folder says of each row of a table, behind the row's own columns; however long the table is.
 
-    `data` is a .csv, .tsv, .jsonl, .parquet or .txt file (a text a line), or "-" for standard input; a DataSpec names
-    its columns. `output` is a .csv, .tsv or .jsonl file, None for JSON lines on standard output. Raises PlanError or
-    DataError.
+    `data` is a table (.csv, .tsv, .jsonl, .parquet, .txt with a text a line), a folder of images, sounds or texts, "-"
+    for standard input, or several of these; columns are named by keywords or by a DataSpec. `output` is a .csv, .tsv,
+    .jsonl or .parquet file, None for JSON lines on standard output, or for `show`, which is given the predictions of
+    some rows at a time. The other keywords are those of `predict`. Raises PlanError or DataError.
     """
     from multistep.tasks import predict_file as predict_rows
+    from multistep.tasks.prediction import Asked
 
-    spec = data if isinstance(data, DataSpec) else DataSpec(source=str(data))
-    if not spec.source:
+    named = DataSpec(text_column=text_column, second_text_column=second_text_column, path_column=path_column)
+    spec = data if isinstance(data, DataSpec) else named
+    sources = [data.source] if isinstance(data, DataSpec) else [data] if isinstance(data, str | Path) else list(data)
+    if not sources or not all(sources):
         raise PlanError("data: nothing to read; name one source")
+    asked = Asked(tokens, top_k, batch_size, threshold)
     target = None if output is None else str(output)
-    return predict_rows(str(model), spec.source, target, spec, tokens, on_progress)
+    return predict_rows(str(model), sources, target, spec, asked, on_progress, show)
 
 
 def generate(model: str | Path, prompt: str, *, tokens: int = 200, temperature: float = 0.8, seed: int = 0) -> str:

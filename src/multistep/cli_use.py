@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import asdict
-from typing import Annotated
+from functools import partial
+from typing import Annotated, Any
 
 import typer
 
@@ -52,14 +54,22 @@ def evaluate(
 def predict(
     model: ModelFolder,
     inputs: Annotated[
-        list[str] | None, typer.Argument(metavar="[INPUT]...", help="Texts, prompts, image files or audio files.")
+        list[str] | None,
+        typer.Argument(
+            metavar="[INPUT]...",
+            help="Tables, folders, image or audio files, texts or prompts; - for standard input.",
+        ),
     ] = None,
-    source: Annotated[
-        str | None,
-        typer.Option("--input", help="A file of rows: .csv, .tsv, .jsonl, .parquet, .txt; - for standard input."),
-    ] = None,
+    source: Annotated[str | None, typer.Option("--input", help="A table or a folder; the same as to name it.")] = None,
     output: Annotated[
-        str | None, typer.Option(help="Where the answers go, behind the rows' own columns: .csv, .tsv or .jsonl.")
+        str | None,
+        typer.Option(help="Where rows and answers go: a .csv, .tsv, .jsonl or .parquet file."),
+    ] = None,
+    top_k: Annotated[int | None, typer.Option(min=1, help="Tell so many classes with their probabilities.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Inputs that go through the model at once.")] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(min=0.0, max=1.0, help="Probability from which a label, or the second of two classes, is said."),
     ] = None,
     text_column: Annotated[str | None, typer.Option(help="The column that holds the text or the prompt.")] = None,
     second_text_column: Annotated[str | None, typer.Option(help="The column of the second text of a pair.")] = None,
@@ -67,31 +77,33 @@ def predict(
     tokens: Annotated[int, typer.Option(min=1, help="The most that an answer to a prompt has.")] = 256,
     as_json: Json = False,
 ) -> None:
-    """Say what a model makes of texts, images or sounds, given here or in a file."""
+    """Say what a model makes of texts, images or sounds, given here, in tables or in folders."""
     from multistep import api
-
-    require(bool(inputs) != bool(source), "name inputs, or a file of them with --input; one of the two")
-    if source:
-        from multistep.core.values.plan import DataSpec
-        from multistep.report.bar import progress_bar
-
-        rows = DataSpec(
-            source=source, text_column=text_column, second_text_column=second_text_column, path_column=path_column
-        )
-        require(not as_json or output is not None, "--json tells what was written; name a file with --output")
-        with progress_bar("rows") as on_progress:
-            done = api.predict_file(model, rows, output, tokens=tokens, on_progress=on_progress)
-        if as_json:
-            print_json({"model": model, "input": source, **asdict(done)})
-        return
-    require(output is None, "--output goes with --input; what is said of inputs given here is printed")
-    found = api.predict(model, inputs or (), tokens=tokens)
-    if as_json:
-        print_json({"model": model, "predictions": found})
-        return
+    from multistep.report.bar import progress_bar
     from multistep.report.check import print_predictions
+    from multistep.tasks.inputs import holds_rows
 
-    print_predictions(found)
+    given = [*(inputs or ()), *([source] if source else ())]
+    require(bool(given), "name something to predict: a table, a folder, files, texts, or - for standard input")
+    how: Any = {"top_k": top_k, "batch_size": batch_size, "threshold": threshold, "tokens": tokens}
+    columns: Any = {"text_column": text_column, "second_text_column": second_text_column, "path_column": path_column}
+    if output is None and not any(map(holds_rows, given)):
+        found = api.predict(model, given, **how)
+        if as_json:
+            print_json({"model": model, "predictions": found})
+        else:
+            print_predictions(found, top_k)
+        return
+    require(not as_json or output is not None, "--json tells what was written; name a file with --output")
+    show = None
+    if sys.stdout.isatty():
+        show = partial(print_predictions, top_k=top_k)
+    with progress_bar("rows") as on_progress:
+        done = api.predict_file(model, given, output, **columns, on_progress=on_progress, show=show, **how)
+    if as_json:
+        print_json({"model": model, "input": given[0] if len(given) == 1 else given, **asdict(done)})
+    elif output is not None:
+        print(f"{done.rows:,} rows written to {output}", file=sys.stderr)
 
 
 def generate(

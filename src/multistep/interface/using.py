@@ -18,7 +18,7 @@ from multistep.interface.given import is_spec
 if TYPE_CHECKING:
     from multistep.data.media import Kind
     from multistep.interface.given import Data
-    from multistep.tasks.prediction import Prediction
+    from multistep.tasks.prediction import Asked
 
 ENDINGS: Mapping[Kind, str] = {"image": ".png", "sound": ".wav", "text": ".txt"}
 
@@ -99,16 +99,23 @@ def _called(path: str, name: str) -> Iterator[None]:
 # Predictions --------------------------------------------------------------------------------------
 
 
-def predict(model: str | Path, inputs: Any, *, tokens: int = 256) -> list[Prediction]:
+def predict(
+    model: str | Path, inputs: Any, *, tokens: int = 256, asked: Asked | None = None, columns: DataSpec | None = None
+) -> Any:
     """`multistep.predict`, which has the documentation."""
     from multistep.tasks import predict as predict_inputs
+    from multistep.tasks.inputs import is_frame
+    from multistep.tasks.prediction import Asked
 
+    asked, columns = asked or Asked(tokens), columns or DataSpec()
+    if is_frame(inputs):
+        return predict_inputs(str(model), inputs, asked, columns)
     values = _one_by_one(inputs)
-    if all(isinstance(value, str | Path) for value in values):
-        return predict_inputs(str(model), [str(value) for value in values], tokens)
+    if all(isinstance(value, str | Path | list | tuple) for value in values):
+        return predict_inputs(str(model), values, asked, columns)
     with tempfile.TemporaryDirectory(prefix="multistep-") as folder:
         paths = [_as_file(Path(folder), number, value) for number, value in enumerate(values)]
-        found = predict_inputs(str(model), paths, tokens)
+        found = predict_inputs(str(model), paths, asked, columns)
     return [replace(each, input=f"input {number}") for number, each in enumerate(found)]
 
 

@@ -240,12 +240,12 @@ def print_scores(scores: Mapping[str, Any]) -> None:
     Console().print(table)
 
 
-def print_predictions(predictions: Sequence[Any]) -> None:
-    """Each input with what the model says of it, as `predict` gives them."""
+def print_predictions(predictions: Sequence[Any], top_k: int | None = None) -> None:
+    """Each input with what the model says of it, as `predict` gives them, and so many classes in all (None: three)."""
     table = Table("input", "output", "probability", "others")
     for found in predictions:
         likely = sorted(found.others.items(), key=lambda pair: -pair[1])
-        others = ", ".join(f"{name} {share:.3f}" for name, share in likely[:3] if name != found.output)
+        others = ", ".join(f"{name} {share:.3f}" for name, share in likely[: top_k or 3] if name != found.output)
         probability = "" if found.probability is None else f"{found.probability:.3f}"
         table.add_row(*_plainly(found.input, found.output, probability, others))
     Console().print(table)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from multistep.core.evidence.metric import Evaluation
 from multistep.core.values.plan import DataSpec, Plan
@@ -14,11 +14,11 @@ from multistep.errors import DataError, PlanError
 from multistep.tasks.baselines import is_baseline
 from multistep.tasks.folders import existing, task_of
 from multistep.tasks.notes import say
-from multistep.tasks.prediction import Prediction
+from multistep.tasks.prediction import Asked
 from multistep.tasks.reach import Named, within_reach
 
 if TYPE_CHECKING:
-    from multistep.tasks.predicting import OnProgress, PredictedFile
+    from multistep.tasks.predicting import OnProgress, PredictedFile, Show
 
 
 def workshop_for(plan: Plan) -> Workshop:
@@ -97,24 +97,30 @@ def scored_split(model: str, data: DataSpec) -> str | None:
     return held_out_split(data, FORM)
 
 
-def predict(model: str, inputs: Sequence[str], tokens: int) -> list[Prediction]:
-    """What a model folder says of texts, image files or audio files. Raises PlanError or DataError."""
+def predict(model: str, inputs: Any, asked: Asked, data: DataSpec) -> Any:
+    """What a model folder says of inputs, files or rows. Raises PlanError or DataError."""
     from multistep.tasks import predicting
 
     model = _in_use(model)
     with within_reach([Named(model, "model")]):
-        return predicting.predict(model, inputs, tokens)
+        return predicting.predict(model, inputs, asked, data)
 
 
 def predict_file(
-    model: str, source: str, output: str | None, data: DataSpec, tokens: int, on_progress: OnProgress
+    model: str,
+    inputs: Sequence[Any],
+    output: str | None,
+    data: DataSpec,
+    asked: Asked,
+    on_progress: OnProgress,
+    show: Show | None = None,
 ) -> PredictedFile:
-    """What a model folder says of each row of a table. Raises PlanError or DataError."""
+    """What a model folder says of each row of tables, folders and inputs. Raises PlanError or DataError."""
     from multistep.tasks import predicting
 
     model = _in_use(model)
     with within_reach([Named(model, "model")]):
-        return predicting.predict_file(model, source, output, data, tokens, on_progress)
+        return predicting.predict_file(model, inputs, output, data, asked, on_progress, show)
 
 
 def _in_use(model: str) -> str:

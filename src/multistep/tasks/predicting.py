@@ -1,32 +1,29 @@
-"""What a model says of inputs given by hand, and of the rows of a file, written beside them into another."""
+"""What a model says of inputs given by hand, in memory, and in files, written beside what their rows hold already."""
 
 from __future__ import annotations
 
-import contextlib
-import csv
-import io
-import json
 import os
-import sys
-from collections.abc import Callable, Container, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO
+from typing import Any
 
 from multistep.core.values.plan import DataSpec
 from multistep.core.values.tasks import TASKS
 from multistep.data.dialect import Reading
-from multistep.data.pieces import ALLOWED, STDIN, read_pieces
+from multistep.data.pieces import STDIN
 from multistep.data.table import Table, quoted
 from multistep.data.text import kind_of
 from multistep.errors import DataError, PlanError
-from multistep.tasks.folders import task_of
+from multistep.tasks.folders import read_task, task_of
+from multistep.tasks.inputs import Given, holds_rows, is_frame, parts_of, table_of_frame, with_columns
 from multistep.tasks.notes import say
-from multistep.tasks.prediction import Prediction, Predictor
+from multistep.tasks.prediction import Asked, Prediction, Predictor
+from multistep.tasks.written import NESTED, OUTPUTS, answer_columns, writing
 
-OUTPUTS = (".csv", ".tsv", ".jsonl")
-ANSWER_TOKENS = 256  # the most that an answer has, unless said otherwise
 OnProgress = Callable[[int, float | None], None]  # rows that are done, and their share of all where that is known
+Show = Callable[[Sequence[Prediction]], None]
+REMEMBERED = ("text_column", "second_text_column", "path_column")  # of the training data, in multistep.json
 
 
 @dataclass(frozen=True)
@@ -38,17 +35,17 @@ class PredictedFile:
     output: str | None
 
 
-def load_predictor(model: str, tokens: int = ANSWER_TOKENS) -> Predictor:
+def load_predictor(model: str, asked: Asked | None = None) -> Predictor:
     """The model of a folder or hub id, by the task that it is for. Raises PlanError for what predicts nothing."""
-    task = task_of(model)
+    asked, task = asked or Asked(), task_of(model)
     if TASKS[task].family == "language":
         from multistep.tasks.language import use as language
 
-        return language.load_predictor(model)
+        return language.load_predictor(model, asked)
     if task == "image-classification":
         from multistep.tasks.images import use as images
 
-        return images.load_predictor(model)
+        return images.load_predictor(model, asked)
     if task == "speech-recognition":
         from multistep.tasks.speech import use as speech
 
@@ -59,60 +56,103 @@ def load_predictor(model: str, tokens: int = ANSWER_TOKENS) -> Predictor:
 
         writer = load_writer(model)
         if writer.answers:
-            return predictor(writer, tokens)
+            return predictor(writer, asked)
         raise PlanError(f"{model}: writes text and predicts nothing; use `multistep generate {model} --prompt ...`")
     raise PlanError(f"{model}: a model for {task} is used in Python: see the usage in its README.md")
 
 
-def predict(model: str, inputs: Sequence[str], tokens: int = ANSWER_TOKENS) -> list[Prediction]:
-    """What a model says of each input. Raises DataError for a table that is taken for a text."""
-    predictor = load_predictor(model, tokens)
-    for given in inputs:
-        if predictor.unit in ("text", "prompt") and kind_of(Path(given[:200])) in ALLOWED and _is_file(given):
-            raise DataError(
-                f"{given}: is a file, and what stands here is taken for a {predictor.unit}; `multistep predict {model} "
-                f"--input {given} --output FILE` reads its rows"
-            )
-    return predictor.all(inputs)
+def predict(model: str, inputs: Given, asked: Asked, data: DataSpec | None = None) -> Any:
+    """What a model says of inputs in memory: a list of predictions, or a data frame with more columns.
+
+    Raises DataError for the first input that nothing can be said of; the row of a data frame stays without an answer.
+    """
+    predictor = load_predictor(model, asked)
+    data = data or DataSpec()
+    if is_frame(inputs):
+        return _of_frame(predictor, inputs, asked, data, read_task(model))
+    found: list[Prediction] = []
+    given = [inputs] if isinstance(inputs, str | Path) else list(inputs)
+    alone = not any(map(holds_rows, given))
+    for part in parts_of(given, predictor, Reading.of(data)):
+        if alone:
+            found += predictor.all([str(each) for each in part.table.values(part.table.names[0])])
+            continue
+        columns = part.columns or _columns_of(predictor, part.table, data, read_task(model))
+        said, reasons = _said(predictor, part.table, columns, part.folder)
+        if reasons:
+            raise DataError(reasons[0])
+        found += [each for each in said if each is not None]
+    return found
 
 
-def _is_file(name: str) -> bool:
-    try:
-        return Path(name).expanduser().is_file()
-    except (OSError, ValueError, RuntimeError):  # too long for a name, a NUL in it, an unknown user
-        return False
+def _of_frame(predictor: Predictor, frame: Any, asked: Asked, data: DataSpec, about: dict[str, Any]) -> Any:
+    table = table_of_frame(frame)
+    if not len(table):
+        raise DataError("the DataFrame has no rows; give one with a row for each input")
+    said, reasons = _said(predictor, table, _columns_of(predictor, table, data, about), Path())
+    _tell_without(reasons, len(table), table.origin)
+    return with_columns(frame, answer_columns(said, predictor, asked, table.names, nested=False))
 
 
 def predict_file(
-    model: str, source: str, output: str | None, data: DataSpec, tokens: int, on_progress: OnProgress
+    model: str,
+    inputs: Sequence[Given],
+    output: str | None,
+    data: DataSpec,
+    asked: Asked,
+    on_progress: OnProgress,
+    show: Show | None = None,
 ) -> PredictedFile:
-    """Write what a model says of each row of a table behind the row's columns; as JSON lines where no file is named.
+    """Write what a model says of each row of the inputs behind the row's columns; as JSON lines where no file is named.
 
     Rows are read and written some at a time. A row that nothing can be said of stays, without an answer, and is
-    counted. The file is published whole or not at all. Raises PlanError and DataError.
+    counted. The file is published whole or not at all. `show` is given the answers of some rows instead, where no file
+    is named. Raises PlanError and DataError.
     """
-    if output is not None and kind_of(Path(output)) not in OUTPUTS:
+    kind = kind_of(Path(output)) if output is not None else ".jsonl"
+    if kind not in OUTPUTS:
         raise DataError(f"{output}: what kind of file is that? allowed: {', '.join(OUTPUTS)}")
-    if output is not None and source != STDIN and os.path.realpath(output) == os.path.realpath(source):
-        raise DataError(f"{output}: is the input, too; name another file")
-    predictor = load_predictor(model, tokens)
-    folder = Path.cwd() if source == STDIN else Path(source).expanduser().parent
+    for source in inputs if output is not None else ():
+        if source != STDIN and os.path.realpath(str(output)) == os.path.realpath(str(source)):
+            raise DataError(f"{output}: is the input, too; name another file")
+    predictor = load_predictor(model, asked)
+    about = read_task(model)
     done, reasons = 0, []
-    columns: tuple[str, ...] | None = None
-    with _publishing(output) as stream:
-        write = _writer(stream, output)
-        for piece in read_pieces(source, predictor.at_once, Reading.of(data)):
-            table = piece.table
+    columns: dict[tuple[str, ...], tuple[str, ...]] = {}
+    with writing(output) as write:
+        for part in parts_of(inputs, predictor, Reading.of(data)):
+            table = part.table
             say(table.notes)
-            columns = columns or predictor.find_columns(table, data)
-            said, why = _said(predictor, table, columns, folder)
+            if part.columns is None and table.names not in columns:
+                columns[table.names] = _columns_of(predictor, table, data, about)
+            said, why = _said(predictor, table, part.columns or columns[table.names], part.folder)
             reasons += why
-            write(table, predictor, said)
+            if show is not None and output is None:
+                show([each for each in said if each is not None])
+            else:
+                write(table, answer_columns(said, predictor, asked, table.names, nested=kind in NESTED))
             done += len(table)
-            on_progress(done, piece.read)
-    if reasons:
-        say([f"{source}: rows without an answer: {len(reasons):,} of {done:,} (first: {reasons[0]})"])
+            on_progress(done, part.read)
+    _tell_without(reasons, done, str(inputs[0]) if len(inputs) == 1 else f"{len(inputs)} inputs")
     return PredictedFile(done, len(reasons), output)
+
+
+def _tell_without(reasons: Sequence[str], rows: int, origin: str) -> None:
+    if reasons:
+        say([f"{origin}: rows without an answer: {len(reasons):,} of {rows:,} (first: {reasons[0]})"])
+
+
+def _columns_of(predictor: Predictor, table: Table, data: DataSpec, about: dict[str, Any]) -> tuple[str, ...]:
+    """The columns that make up the input: those named, else those of the training data, else guessed; which is said."""
+    before = {key: name for key, name in (about.get("columns") or {}).items() if key in REMEMBERED and name}
+    there = before if all(name in table.names for name in before.values()) else {}
+    named = [key for key in REMEMBERED if getattr(data, key) is not None]
+    found = predictor.find_columns(table, data if named else replace(data, **there))
+    how = "" if named else ", as in training" if there else ""
+    if before and not there and not named:
+        how = f"; in training it was {quoted(before.values())}"
+    say([f"{table.origin}: {predictor.unit} from {quoted(found)} (of {quoted(table.names)}){how}"])
+    return found
 
 
 def _said(
@@ -142,89 +182,3 @@ def _said(
 
 def _is_unicode(text: str) -> bool:
     return text.isascii() or not any("\ud800" <= sign <= "\udfff" for sign in text)
-
-
-# Writing ----------------------------------------------------------------------------------------------
-
-Write = Callable[[Table, Predictor, Sequence[Prediction | None]], None]
-
-
-@contextlib.contextmanager
-def _publishing(output: str | None) -> Iterator[IO[str]]:
-    """The file, which bears its name once it is complete; or standard output."""
-    if output is None:
-        yield sys.stdout
-        return
-    path = Path(output).expanduser()
-    if not path.parent.is_dir():
-        raise DataError(f"{output}: there is no folder {path.parent}; make it first")
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with beside.open("w", encoding="utf-8", newline="") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
-
-
-def _writer(stream: IO[str], output: str | None) -> Write:
-    kind = kind_of(Path(output)) if output else ".jsonl"
-    names: list[str] = []
-
-    def write(table: Table, predictor: Predictor, said: Sequence[Prediction | None]) -> None:
-        columns = {name: table.values(name) for name in table.names}
-        answers = [None if each is None else _answer(each, predictor.numeric) for each in said]
-        sure = [None if each is None else each.probability for each in said]
-        columns[_free(predictor.name, columns)] = answers
-        if predictor.probable:
-            columns[_free("probability", columns)] = sure
-        if kind == ".jsonl":
-            for row in zip(*columns.values(), strict=True):
-                _write_line(stream, json.dumps(dict(zip(columns, row, strict=True)), ensure_ascii=False, default=str))
-            return
-        delimiter = "\t" if kind == ".tsv" else ","
-        if not names:
-            names.extend(columns)
-            _write_line(stream, _separated(names, delimiter))
-        if new := [name for name in columns if name not in names]:
-            raise DataError(
-                f"{table.place(0)}: here rows begin to have {quoted(new)}, which the first line of {output} does not "
-                "name; ask for a .jsonl file"
-            )
-        for row in zip(*(columns.get(name, [None] * len(table)) for name in names), strict=True):
-            _write_line(stream, _separated([_cell(value) for value in row], delimiter))
-
-    return write
-
-
-def _write_line(stream: IO[str], line: str) -> None:
-    """A line; half a surrogate pair in it is written as in JSON, \\ud83d, since UTF-8 has none."""
-    stream.write(line.encode("utf-8", "backslashreplace").decode() + "\n")
-
-
-def _separated(row: Sequence[object], delimiter: str) -> str:
-    """A row as a line, without its end."""
-    line = io.StringIO(newline="")
-    # Only what the end of a line is made of is quoted, and \r alone would be one to whoever reads the file.
-    csv.writer(line, delimiter=delimiter, lineterminator="\r\n").writerow(row)
-    return line.getvalue()[:-2]
-
-
-def _free(name: str, taken: Container[str]) -> str:
-    """A name for a new column, which no column of the input has."""
-    while name in taken:
-        name += "_"
-    return name
-
-
-def _answer(said: Prediction, numeric: bool) -> object:
-    return float(said.output) if numeric else said.output
-
-
-def _cell(value: object) -> object:
-    """A value for a table of texts: what is more than one is written as JSON."""
-    if isinstance(value, list | tuple | dict | bool):
-        return json.dumps(value, ensure_ascii=False, default=str)
-    return "" if value is None else value

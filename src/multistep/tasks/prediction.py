@@ -9,9 +9,42 @@ from typing import TypeAlias
 
 from multistep.core.values.plan import DataSpec
 from multistep.data.table import Table
-from multistep.errors import DataError
+from multistep.errors import DataError, PlanError
 
 AT_ONCE = 1000  # rows that are read, and answered, before the next are
+LIKELIEST = 5  # classes that a prediction tells of, unless more are asked for
+ANSWER_TOKENS = 256  # the most that an answer has, unless said otherwise
+
+
+@dataclass(frozen=True)
+class Asked:
+    """How inputs are answered.
+
+    `top_k` classes are told with their probabilities (None: the likeliest alone, as columns). `batch_size` inputs go
+    through the model at once (None: as many as suit the task). `threshold` is the probability from which on the second
+    of two classes, or each of several labels, is said; None: the one that was chosen with the model, else 0.5. `tokens`
+    is the most that an answer to a prompt has.
+    """
+
+    tokens: int = ANSWER_TOKENS
+    top_k: int | None = None
+    batch_size: int | None = None
+    threshold: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, given, holds, allowed in (
+            ("top_k", self.top_k, self.top_k is None or self.top_k > 0, "1 or more"),
+            ("batch_size", self.batch_size, self.batch_size is None or self.batch_size > 0, "1 or more"),
+            ("threshold", self.threshold, self.threshold is None or 0 <= self.threshold <= 1, "0 to 1"),
+            ("tokens", self.tokens, self.tokens > 0, "1 or more"),
+        ):
+            if not holds:
+                raise PlanError(f"{name} is {given}; allowed: {allowed}")
+
+    @property
+    def told(self) -> int:
+        """Classes that each prediction holds."""
+        return max(self.top_k or 0, LIKELIEST)
 
 
 @dataclass(frozen=True)
@@ -39,7 +72,8 @@ class Predictor:
     """A loaded model. `says` gives for each input its prediction, or the sentence why it has none.
 
     `name` is what its answers are called, `numeric` whether they are numbers, `probable` whether
-    probabilities come with them, `unit` what an input is.
+    probabilities come with them, `unit` what an input is. `files` are the suffixes of files that are an input each;
+    none where an input is a text.
     """
 
     says: Callable[[Sequence[str]], list[Prediction | str]]
@@ -50,6 +84,7 @@ class Predictor:
     numeric: bool = False
     probable: bool = True
     at_once: int = AT_ONCE
+    files: tuple[str, ...] = ()
 
     def all(self, inputs: Sequence[str]) -> list[Prediction]:
         """What it says of every input. Raises DataError for the first that it can say nothing of."""

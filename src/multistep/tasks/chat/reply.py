@@ -13,8 +13,7 @@ from multistep.data.table import Table, quoted
 from multistep.errors import DataError
 from multistep.tasks.chat.formats import ROLE_NAMES, format_of, parts_together, turn_by_turn
 from multistep.tasks.chat.talk import Writer
-from multistep.tasks.notes import say
-from multistep.tasks.prediction import Prediction, Predictor
+from multistep.tasks.prediction import Asked, Prediction, Predictor
 
 LIST = re.compile(r"\s*\[\s*\{")  # how a list of turns begins
 LISTS = ("messages", "conversations", "conversation")  # of turns
@@ -23,8 +22,8 @@ BESIDE = ("input", "context")  # what an instruction is about
 AT_ONCE = 64  # rows between two looks at how far it is
 
 
-def predictor(writer: Writer, tokens: int) -> Predictor:
-    """Greedy answers of at most so many tokens. An input is a prompt, or a JSON list of turns, which is answered."""
+def predictor(writer: Writer, asked: Asked) -> Predictor:
+    """Greedy answers. An input is a prompt, or a JSON list of turns, which is answered."""
 
     def refused(text: str) -> str:
         """Why the template does not write these turns; "" where it does."""
@@ -36,11 +35,12 @@ def predictor(writer: Writer, tokens: int) -> Predictor:
 
     def says(inputs: Sequence[str]) -> list[Prediction | str]:
         reasons = [refused(text) for text in inputs]
-        asked = [_turns(text) for text, why in zip(inputs, reasons, strict=True) if not why]
-        answers = iter(writer.answer(asked, tokens=tokens, temperature=0.0, seed=0))
+        prompts = [_turns(text) for text, why in zip(inputs, reasons, strict=True) if not why]
+        answers = iter(writer.answer(prompts, tokens=asked.tokens, temperature=0.0, seed=0))
         return [why or Prediction(text, next(answers)) for text, why in zip(inputs, reasons, strict=True)]
 
-    return Predictor(says, _columns, _joined, unit="prompt", name="answer", probable=False, at_once=AT_ONCE)
+    at_once = asked.batch_size or AT_ONCE
+    return Predictor(says, _columns, _joined, unit="prompt", name="answer", probable=False, at_once=at_once)
 
 
 def _turns(text: str) -> list[dict[str, str]]:
@@ -55,7 +55,7 @@ def _turns(text: str) -> list[dict[str, str]]:
 
 
 def _columns(table: Table, data: DataSpec) -> tuple[str, ...]:
-    """A column of turns; else the prompt and, of an instruction, what it is about; guessed as in training, and said."""
+    """A column of turns; else the prompt and, of an instruction, what it is about; guessed as in training."""
     names = {name.strip().lower(): name for name in table.names}
     if data.text_column is not None:
         table.column(data.text_column)  # says what is allowed
@@ -69,9 +69,7 @@ def _columns(table: Table, data: DataSpec) -> tuple[str, ...]:
             f"{table.origin}: which column is the prompt? columns: {quoted(table.names)}; name it with --text-column"
         )
     more = next((names[name] for name in BESIDE if name in names), None)
-    used = (found, more) if more and found.strip().lower() == "instruction" else (found,)
-    say([f"{table.origin}: prompt from {quoted(used)} (of {quoted(table.names)})"])
-    return used
+    return (found, more) if more and found.strip().lower() == "instruction" else (found,)
 
 
 def _joined(values: Sequence[object], _folder: Path) -> str:

@@ -13,17 +13,17 @@ from torch import Tensor, nn
 from multistep.backends.torch.learner import pick_device
 from multistep.core.evidence.metric import Evaluation, Floats
 from multistep.core.values.plan import DataSpec
+from multistep.data.table import Table
 from multistep.tasks.baselines import is_baseline
 from multistep.tasks.images.baseline import probabilities_of, read_baseline, scored
 from multistep.tasks.images.columns import image_column_of
-from multistep.tasks.images.decode import Form, Pixels, decode, require_pillow
+from multistep.tasks.images.decode import SUFFIXES, Form, Pixels, decode, require_pillow
 from multistep.tasks.images.load import load_model
 from multistep.tasks.images.splits import ImageSet, load_one
 from multistep.tasks.images.task import score
-from multistep.tasks.prediction import Prediction, Predictor, file_from
+from multistep.tasks.prediction import Asked, Prediction, Predictor, file_from
 
 BATCH = 256  # images
-LIKELIEST = 5  # classes that a prediction tells of
 
 
 def evaluate_model(model: str, data: DataSpec) -> Evaluation:
@@ -47,12 +47,12 @@ def _images(data: DataSpec, form: Form, classes: Sequence[str]) -> ImageSet:
     return images
 
 
-def load_predictor(model: str) -> Predictor:
+def load_predictor(model: str, asked: Asked) -> Predictor:
     """What a model folder or hub id sees on image files."""
     require_pillow()
     if is_baseline(model):
         fitted, classes, form = read_baseline(model)
-        return _predictor(form, classes, lambda pixels: probabilities_of(fitted, pixels, len(classes)))
+        return _predictor(form, classes, lambda pixels: probabilities_of(fitted, pixels, len(classes)), asked)
     maker, _ = load_model(model, None, None)
     device = pick_device()
     module = maker.build(0).to(device).eval()
@@ -61,21 +61,22 @@ def load_predictor(model: str) -> Predictor:
         with torch.inference_mode():
             return _logits(module, pixels, device).float().softmax(-1).cpu().numpy().astype(np.float64)
 
-    return _predictor(maker.form, maker.classes, say)
+    return _predictor(maker.form, maker.classes, say, asked)
 
 
-def _predictor(form: Form, classes: Sequence[str], say: Callable[[Pixels], Floats]) -> Predictor:
+def _predictor(form: Form, classes: Sequence[str], say: Callable[[Pixels], Floats], asked: Asked) -> Predictor:
     """What `say` makes of images, in its probabilities (N, classes)."""
 
     def seen(path: str, row: Floats) -> Prediction:
-        best = np.argsort(-row, kind="stable")[:LIKELIEST]
+        best = np.argsort(-row, kind="stable")[: asked.told]
         others = {classes[i]: float(row[i]) for i in best}
         return Prediction(path, classes[best[0]], float(row[best[0]]), others)
 
     def says(paths: Sequence[str]) -> list[Prediction | str]:
         found: list[Prediction | str] = []
-        for start in range(0, len(paths), BATCH):
-            some = paths[start : start + BATCH]
+        at_once = asked.batch_size or BATCH
+        for start in range(0, len(paths), at_once):
+            some = paths[start : start + at_once]
             read = [decode(Path(path).expanduser(), form) for path in some]
             pixels = [each for each in read if not isinstance(each, str)]
             rows = iter(say(np.stack(pixels)) if pixels else ())
@@ -85,7 +86,10 @@ def _predictor(form: Form, classes: Sequence[str], say: Callable[[Pixels], Float
             ]
         return found
 
-    return Predictor(says, lambda table, data: (image_column_of(table, data),), file_from, "image file")
+    def find(table: Table, data: DataSpec) -> tuple[str, ...]:
+        return (image_column_of(table, data),)
+
+    return Predictor(says, find, file_from, "image file", files=SUFFIXES)
 
 
 def _logits(module: nn.Module, pixels: Pixels, device: torch.device) -> Tensor:

@@ -16,7 +16,7 @@ from multistep.backends.torch.learner import pick_device
 from multistep.core.evidence.metric import Evaluation, Floats
 from multistep.core.values.plan import DataSpec
 from multistep.data.splits import held_out_table
-from multistep.data.table import Table, quoted
+from multistep.data.table import Table
 from multistep.errors import DataError, PlanError
 from multistep.tasks.baselines import is_baseline
 from multistep.tasks.folders import read_task, task_of
@@ -35,10 +35,9 @@ from multistep.tasks.language.spans import load_all, read_spans
 from multistep.tasks.language.splits import Examples, encoded_rows
 from multistep.tasks.language.tokenizer import MASK
 from multistep.tasks.notes import say
-from multistep.tasks.prediction import AT_ONCE, FindColumns, Prediction, Predictor
+from multistep.tasks.prediction import AT_ONCE, Asked, FindColumns, Prediction, Predictor
 
 PAIR = "|||"  # between the two texts of a pair
-LIKELIEST = 5  # classes that a prediction tells of
 KINDS = {"multi_label_classification": "classes", "regression": "number"}
 
 
@@ -80,7 +79,7 @@ def _examples(model: str, data: DataSpec, labels: Labels) -> Examples:
     return encoded_rows(rows, labels, rows.names)
 
 
-def load_predictor(model: str) -> Predictor:
+def load_predictor(model: str, asked: Asked) -> Predictor:
     """What a model folder makes of texts.
 
     A pair is written "first ||| second", or as a JSON list of two strings. Of several classes, those with a
@@ -88,9 +87,9 @@ def load_predictor(model: str) -> Predictor:
     [MASK] (or the model's own mask token) once or more.
     """
     if is_baseline(model):
-        return _of_baseline(model)
+        return _of_baseline(model, asked)
     if task_of(model) == "fill-mask":
-        return _of_mask(model)
+        return _of_mask(model, asked)
     device = pick_device()
     network, module, labels = _classifier(model, device)
     paired, number = read_task(model).get("pairs"), labels.kind == "number"
@@ -98,28 +97,30 @@ def load_predictor(model: str) -> Predictor:
     def says(inputs: Sequence[str]) -> list[Prediction | str]:
         texts, seconds = _pairs(inputs, paired, model)
         encoded = network.encode(texts, seconds)
+        at_once = asked.batch_size or len(texts)
+        pieces = [np.arange(start, min(start + at_once, len(texts))) for start in range(0, len(texts), at_once)]
         with torch.inference_mode():
-            logits_NC = logits_of(network, module, encoded, np.arange(len(texts)), device)
+            logits_NC = torch.cat([logits_of(network, module, encoded, rows, device) for rows in pieces])
         several = labels.kind == "classes"
         said = logits_NC[:, 0] if number else logits_NC.sigmoid() if several else logits_NC.softmax(-1)
-        return _predictions(inputs, said.double().cpu().numpy(), labels)
+        return _predictions(inputs, said.double().cpu().numpy(), labels, asked)
 
     return Predictor(says, _finder(model, paired), _joined, numeric=number, probable=not number)
 
 
-def _of_baseline(model: str) -> Predictor:
+def _of_baseline(model: str, asked: Asked) -> Predictor:
     baseline, paired = Baseline.read(model), read_task(model).get("pairs")
     number = baseline.labels.kind == "number"
 
     def says(inputs: Sequence[str]) -> list[Prediction | str]:
         texts, seconds = _pairs(inputs, paired, model)
         read = joined(Examples(tuple(texts), tuple(seconds) if seconds else None, np.zeros(len(texts))))
-        return _predictions(inputs, baseline.says(read), baseline.labels)
+        return _predictions(inputs, baseline.says(read), baseline.labels, asked)
 
     return Predictor(says, _finder(model, paired), _joined, numeric=number, probable=not number)
 
 
-def _of_mask(model: str) -> Predictor:
+def _of_mask(model: str, asked: Asked) -> Predictor:
     device = pick_device()
     encoder = load_encoder(model, _context(model))
     head = masked_model(encoder)
@@ -127,7 +128,7 @@ def _of_mask(model: str) -> Predictor:
 
     def filled(text: str) -> Prediction | str:
         try:
-            return _filled(head, module, text, device)
+            return _filled(head, module, text, device, asked.told)
         except DataError as error:
             return str(error)
 
@@ -139,7 +140,7 @@ def _of_mask(model: str) -> Predictor:
 
 
 def _finder(model: str, paired: bool | None) -> FindColumns:
-    """Which columns of a table are the text and, of a model of pairs, the second; guessed as in training, and said."""
+    """Which columns of a table are the text and, of a model of pairs, the second; guessed as in training."""
 
     def find(table: Table, data: DataSpec) -> tuple[str, ...]:
         columns = find_columns(table, data, labelled=False)
@@ -148,9 +149,7 @@ def _finder(model: str, paired: bool | None) -> FindColumns:
                 f"{table.origin}: one text a row, but {model} was trained on pairs; name --text-column and "
                 "--second-text-column"
             )
-        used = (columns.text,) if paired is False or columns.second is None else (columns.text, columns.second)
-        say([f"{table.origin}: text from {quoted(used)} (of {quoted(table.names)})"])
-        return used
+        return (columns.text,) if paired is False or columns.second is None else (columns.text, columns.second)
 
     return find
 
@@ -163,14 +162,14 @@ def _joined(values: Sequence[object], _folder: Path) -> str:
     return texts[0] if len(texts) == 1 else json.dumps(texts, ensure_ascii=False)
 
 
-def _predictions(inputs: Sequence[str], said: Floats, labels: Labels) -> list[Prediction | str]:
+def _predictions(inputs: Sequence[str], said: Floats, labels: Labels, asked: Asked) -> list[Prediction | str]:
     """Of numbers (N,), or of each class's probability (N, classes)."""
     if labels.kind == "number":
         return [Prediction(text, f"{value:.6g}") for text, value in zip(inputs, said.tolist(), strict=True)]
     several = labels.kind == "classes"
     found: list[Prediction | str] = []
     for text, probabilities in zip(inputs, said.tolist(), strict=True):
-        best = sorted(range(len(probabilities)), key=lambda k: -probabilities[k])[:LIKELIEST]
+        best = sorted(range(len(probabilities)), key=lambda k: -probabilities[k])[: asked.told]
         others = {labels.names[k]: probabilities[k] for k in best}
         if several:
             likely = [name for name, p in zip(labels.names, probabilities, strict=True) if p > 0.5]
@@ -252,7 +251,7 @@ def _pair(text: str) -> tuple[str, str] | None:
     return (first.strip(), second.strip()) if mark else None
 
 
-def _filled(head: Head, module: nn.Module, text: str, device: torch.device) -> Prediction:
+def _filled(head: Head, module: nn.Module, text: str, device: torch.device, told: int) -> Prediction:
     """A text with its hidden words filled in; the probability is that of all of them, each by itself."""
     encoder = head.encoder
     assert encoder.mask is not None, "masked_model has asked for it"
@@ -267,7 +266,7 @@ def _filled(head: Head, module: nn.Module, text: str, device: torch.device) -> P
     types = torch.tensor([encoding.type_ids[: len(ids)]], device=device)
     hidden = tokens == encoder.mask
     probabilities_NV = head.hidden_logits(module, tokens, torch.ones_like(hidden), types, hidden).float().softmax(-1)
-    best = probabilities_NV.topk(min(LIKELIEST, probabilities_NV.shape[1]))
+    best = probabilities_NV.topk(min(told, probabilities_NV.shape[1]))
     words = [encoder.tokenizer.decode([i]).strip() for i in best.indices[:, 0].tolist()]
     output = given
     for word in words:

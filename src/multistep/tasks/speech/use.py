@@ -18,7 +18,7 @@ from multistep.data.splits import held_out_table
 from multistep.data.table import Table
 from multistep.errors import DataError
 from multistep.tasks.prediction import Prediction, Predictor, file_from
-from multistep.tasks.speech.audio import Samples, Unusable, read_samples, resampled
+from multistep.tasks.speech.audio import SOUNDS, Samples, Unusable, read_samples, resampled
 from multistep.tasks.speech.corpus import load_corpus, survey
 from multistep.tasks.speech.files import FORM, listing_of, path_column_of
 from multistep.tasks.speech.load import load_model
@@ -107,4 +107,4 @@ def load_predictor(model: str) -> Predictor:
     def find(table: Table, data: DataSpec) -> tuple[str, ...]:
         return (path_column_of(table, data.path_column),)
 
-    return Predictor(says, find, file_from, unit="sound file", at_once=BATCH)
+    return Predictor(says, find, file_from, unit="sound file", at_once=BATCH, files=SOUNDS)

@@ -1,0 +1,176 @@
+"""Rows with what was said of them -> a file that bears its name once it is complete, or standard output."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+import os
+import sys
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from multistep.data.table import Table, quoted
+from multistep.data.text import kind_of
+from multistep.errors import DataError
+from multistep.tasks.prediction import Asked, Prediction, Predictor
+
+OUTPUTS = (".csv", ".tsv", ".jsonl", ".parquet")
+NESTED = (".jsonl", ".parquet")  # where a cell may hold a list
+Columns: TypeAlias = Mapping[str, Sequence[object]]
+Write: TypeAlias = Callable[[Table, Columns], None]
+
+
+def answer_columns(
+    said: Sequence[Prediction | None], predictor: Predictor, asked: Asked, taken: Container[str], *, nested: bool
+) -> dict[str, list[object]]:
+    """What was said as columns, under names that are not taken yet.
+
+    The answer and, where there is one, its probability; of `top_k` classes also the others: as one column of lists
+    where cells can be `nested`, else as `prediction_2`, `probability_2` and so on.
+    """
+    found: dict[str, list[object]] = {}
+
+    def add(name: str, values: list[object]) -> None:
+        while name in taken or name in found:
+            name += "_"
+        found[name] = values
+
+    add(predictor.name, [None if each is None else _answer(each, predictor.numeric) for each in said])
+    if predictor.probable:
+        add("probability", [None if each is None else each.probability for each in said])
+    if not asked.top_k or not predictor.probable:
+        return found
+    ranked = [[] if each is None else likeliest(each, asked.top_k) for each in said]
+    if nested:
+        lists: list[object] = [
+            [{"label": label, "probability": share} for label, share in row] if row else None for row in ranked
+        ]
+        add("top", lists)
+        return found
+    for k in range(1 if asked.top_k > 1 else 2, asked.top_k):
+        kth = [row[k] if len(row) > k else (None, None) for row in ranked]
+        add(f"{predictor.name}_{k + 1}", [label for label, _ in kth])
+        add(f"probability_{k + 1}", [share for _, share in kth])
+    return found
+
+
+def likeliest(said: Prediction, count: int) -> list[tuple[str, float]]:
+    """The likeliest classes with their probabilities, the likeliest first; what was said itself comes first."""
+    ranked = sorted(said.others.items(), key=lambda pair: (pair[0] != said.output, -pair[1]))
+    return ranked[:count]
+
+
+def _answer(said: Prediction, numeric: bool) -> object:
+    return float(said.output) if numeric else said.output
+
+
+@contextlib.contextmanager
+def writing(output: str | None) -> Iterator[Write]:
+    """Writes rows with their new columns, as the suffix says; as JSON lines on standard output where none is named."""
+    if output is None:
+        yield lambda table, added: _write_objects(sys.stdout, table, added)
+        return
+    path = Path(output).expanduser()
+    if not path.parent.is_dir():
+        raise DataError(f"{output}: there is no folder {path.parent}; make it first")
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    kind = kind_of(path)
+    try:
+        if kind == ".parquet":
+            pieces: list[Any] = []
+            yield lambda table, added: pieces.append(_arrow_of(table, added))
+            _write_parquet(pieces, beside)
+        else:
+            with beside.open("w", encoding="utf-8", newline="") as stream:
+                yield _lines(stream, output, kind)
+                stream.flush()
+                os.fsync(stream.fileno())
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _lines(stream: Any, output: str, kind: str) -> Write:
+    if kind == ".jsonl":
+        return lambda table, added: _write_objects(stream, table, added)
+    names: list[str] = []
+    delimiter = "\t" if kind == ".tsv" else ","
+
+    def write(table: Table, added: Columns) -> None:
+        columns = _all_columns(table, added)
+        if not names:
+            names.extend(columns)
+            _write_line(stream, _separated(names, delimiter))
+        if new := [name for name in columns if name not in names]:
+            raise DataError(
+                f"{table.place(0)}: here rows begin to have {quoted(new)}, which the first line of {output} does not "
+                "name; ask for a .jsonl file"
+            )
+        for row in zip(*(columns.get(name, [None] * len(table)) for name in names), strict=True):
+            _write_line(stream, _separated([_cell(value) for value in row], delimiter))
+
+    return write
+
+
+def _all_columns(table: Table, added: Columns) -> dict[str, Sequence[object]]:
+    return {**{name: table.values(name) for name in table.names}, **added}
+
+
+def _write_objects(stream: Any, table: Table, added: Columns) -> None:
+    columns = _all_columns(table, added)
+    for row in zip(*columns.values(), strict=True):
+        _write_line(stream, json.dumps(dict(zip(columns, row, strict=True)), ensure_ascii=False, default=str))
+
+
+def _write_line(stream: Any, line: str) -> None:
+    """A line; half a surrogate pair in it is written as in JSON, \\ud83d, since UTF-8 has none."""
+    stream.write(_as_unicode(line) + "\n")
+
+
+def _as_unicode(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _separated(row: Sequence[object], delimiter: str) -> str:
+    """A row as a line, without its end."""
+    line = io.StringIO(newline="")
+    # Only what the end of a line is made of is quoted, and \r alone would be one to whoever reads the file.
+    csv.writer(line, delimiter=delimiter, lineterminator="\r\n").writerow(row)
+    return line.getvalue()[:-2]
+
+
+def _cell(value: object) -> object:
+    """A value for a table of texts: what is more than one is written as JSON."""
+    if isinstance(value, list | tuple | dict | bool):
+        return json.dumps(value, ensure_ascii=False, default=str)
+    return "" if value is None else value
+
+
+# Parquet --------------------------------------------------------------------------------------------
+
+
+def _arrow_of(table: Table, added: Columns) -> Any:
+    import pyarrow
+
+    arrays = {}
+    for name, values in _all_columns(table, added).items():
+        plain = [_as_unicode(value) if isinstance(value, str) else value for value in values]
+        try:
+            arrays[name] = pyarrow.array(plain)
+        except (pyarrow.ArrowException, UnicodeError):  # numbers beside texts, say: as texts, then
+            arrays[name] = pyarrow.array([None if value is None else _as_unicode(str(_cell(value))) for value in plain])
+    return pyarrow.table(arrays)
+
+
+def _write_parquet(pieces: Sequence[Any], path: Path) -> None:
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        whole = pyarrow.concat_tables(pieces, promote_options="permissive")
+    except pyarrow.ArrowException as error:
+        raise DataError(f"{path.name}: the rows' columns change their kind ({error}); ask for a .jsonl file") from None
+    parquet.write_table(whole, path)
