@@ -18,6 +18,14 @@ from own_models import OWN, Own
 
 from multistep import api
 from multistep.api import Result
+from multistep.core.evidence.calibration import (
+    HALF,
+    Calibration,
+    Threshold,
+    at_threshold,
+    is_several,
+    probabilities_at,
+)
 from multistep.core.evidence.metric import Evaluation
 from multistep.core.values.plan import DataSpec, Plan
 from multistep.engine.clock import BudgetClock
@@ -116,6 +124,23 @@ class OwnCase(Case):
         torch.manual_seed(0)
         request = read_request(None, {"model": self.own.build(), **self.own.keywords()})
         return request.workshop.open(request.plan, 0, lambda: False)
+
+
+def as_shipped(table: Evaluation, record: Mapping[str, Any]) -> Evaluation:
+    """A split's table as what ships says it: with the temperature and the threshold that the run found."""
+    found = record["calibration"]
+    if found is None:
+        return table
+    chosen = found["threshold"]
+    threshold = Threshold(chosen["value"], chosen["by"], chosen["used"]) if chosen else None
+    calibration = Calibration(found["temperature"], threshold)
+    if calibration.cut != HALF:
+        table = at_threshold(table, calibration, calibration.cut)
+    if is_several(table):
+        return table
+    shares = probabilities_at(table, calibration.temperature)
+    said = shares[np.arange(len(table)), table.columns["prediction"].astype(int)]
+    return Evaluation({**table.columns, "probability": said})
 
 
 def _texts(folder: Path) -> DataSpec:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from contract import CASES, Case
+from contract import CASES, Case, as_shipped
 from runs import Killed
 from safetensors.torch import load_file
 from torch import Tensor
@@ -103,7 +103,9 @@ def test_evaluating_the_folder_gives_the_score_of_the_run(made: Made) -> None:
     assert made.result.test is not None
     score = made.case.score(made.data, made.result)
     if score is not None:
-        assert score == pytest.approx(made.result.test.score, rel=1e-3, abs=1e-6)
+        threshold = (made.result.record["calibration"] or {}).get("threshold") or {"used": False}
+        expected = threshold["test"]["at_threshold"] if threshold["used"] else made.result.test.score
+        assert score == pytest.approx(expected, rel=1e-3, abs=1e-6)
         return
     facts = made.history.phase.started.facts
     held_out = facts.validation_tokens + facts.test_tokens
@@ -118,7 +120,7 @@ def test_predicting_agrees_with_the_evaluation(made: Made) -> None:
         return
     predictions = api.predict(made.result.model, case.inputs(made.folder))
     assert len(predictions) == len(made.test_table)
-    assert case.agree(predictions, made.test_table, made.folder)
+    assert case.agree(predictions, as_shipped(made.test_table, made.result.record), made.folder)
 
 
 def test_the_lines_of_its_usage_run(made: Made) -> None:

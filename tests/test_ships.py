@@ -15,7 +15,7 @@ import cases_images as images
 import cases_language as language
 import numpy as np
 import pytest
-from contract import _texts
+from contract import _texts, as_shipped
 from runs import OVERFITS, Killed, execute, plan
 from test_command_line import multistep, start
 
@@ -97,7 +97,9 @@ def test_it_was_decided_before_the_test_split_was_opened(texts: Path) -> None:
 def test_the_run_answers_as_the_baseline_was_scored(texts: Path) -> None:
     table = tables(texts / "run")["test"]
     found = api.predict(texts / "run", language.class_inputs(texts / "data"))
-    assert language.class_agree(found, table)
+    record = json.loads((texts / "run/result.json").read_text(encoding="utf-8"))
+    assert record["calibration"]["of"] == "baseline"
+    assert language.class_agree(found, as_shipped(table, record))
     (one,) = json.loads(multistep(texts, "predict", "run", "what a bore", "--json"))["predictions"]
     assert one["output"] == "bad"
     scores = json.loads(multistep(texts, "evaluate", "run", "--data", "data", "--json"))
@@ -213,9 +215,10 @@ def test_several_labels_and_numbers_ship_as_well(
 ) -> None:
     result = trained(tmp_path / "run", write(tmp_path), language.SETTINGS, "text-classification")
     assert result.ships == "baseline", result.record["ships_because"]
-    assert agree(api.predict(tmp_path / "run", inputs(tmp_path)), tables(tmp_path / "run")["test"])
+    shipped = as_shipped(tables(tmp_path / "run")["test"], result.record)
+    assert agree(api.predict(tmp_path / "run", inputs(tmp_path)), shipped)
     scores = api.evaluate(tmp_path / "run", str(next(tmp_path.glob("test.*"))))["scores"]
-    assert scores[result.metric]["score"] == pytest.approx(result.score, rel=1e-6)
+    assert scores[result.metric]["score"] == pytest.approx(METRICS[result.metric].score(shipped), rel=1e-6)
 
 
 def test_a_class_that_every_text_has_is_saved_too(tmp_path: Path) -> None:
@@ -235,7 +238,7 @@ def test_images_ship_the_pixels_model(tmp_path: Path) -> None:
     result = trained(tmp_path / "run", data, images.SETTINGS, "image-classification")
     assert result.ships == "baseline", result.record["ships_because"]
     found = api.predict(tmp_path / "run", images.inputs(tmp_path))
-    assert images.agree(found, tables(tmp_path / "run")["test"])
+    assert images.agree(found, as_shipped(tables(tmp_path / "run")["test"], result.record))
     scores = api.evaluate(tmp_path / "run", str(tmp_path / "images/test"))["scores"]
     assert scores["accuracy"]["score"] == result.score
     told = json.loads((tmp_path / "run/baseline/multistep.json").read_text(encoding="utf-8"))

@@ -105,6 +105,12 @@ class Learner(Protocol):
         Returns the SHA-256 of the weights.
         """
 
+    def fold(self, temperature: float) -> bool:
+        """Have the averaged weights give logits divided by `temperature`, exactly; before `export` alone.
+
+        Returns whether they do: false, with nothing changed, where no last layer gives the logits.
+        """
+
     def baseline(self, split: Split) -> tuple[str, Evaluation]:
         """A trivial model's name and its evaluation of a split."""
 

@@ -32,6 +32,7 @@ from multistep.core.values.history import History
 from multistep.core.values.judging import metric_of
 from multistep.core.values.plan import Plan
 from multistep.core.values.units import Unit
+from multistep.engine.calibrated import calibration_of, exhibit_of, findings, for_card, write_about
 from multistep.engine.card import model_card
 from multistep.engine.checkpoints import publish
 from multistep.engine.clock import BudgetClock, Heartbeat, seconds_lost
@@ -311,7 +312,8 @@ class Run:
         if self.history.test and not any(b.split == "test" for b in self.history.baselines):
             yield self._baseline(learner, "test")
         with self._clock.account("evaluate"):
-            shown = to_json(list(learner.exhibits()), indent=1)
+            found = exhibit_of(findings(self.history, self._directory.read_table))
+            shown = to_json([*learner.exhibits(), *found], indent=1)
         write_atomically(self._directory.exhibits, shown.encode("utf-8", "replace").decode("utf-8"))
         weights = self._export(learner)
         yield self._append(RunFinished(self.history.phase.finished.stopped, weights))  # type: ignore[union-attr]
@@ -324,6 +326,7 @@ class Run:
         def write(folder: Path) -> bool:
             nonlocal why_not
             why_not = learner.write_baseline(folder)
+            self._describe(folder, "baseline", folded=False)
             return not why_not
 
         if baseline_is_wanted(self._plan, self.history):
@@ -335,6 +338,11 @@ class Run:
         record = result_of(self.history, self._directory.read_table)
         write_atomically(self._directory.result, to_json(record, indent=1))
 
+    def _describe(self, folder: Path, model: str, *, folded: bool) -> None:
+        """Say in an exported folder what using it takes beyond its weights."""
+        found = calibration_of(self.history, self._directory.read_table, model)
+        write_about(folder, found, self._plan.phase(self._plan.phase_count - 1).data, folded=folded)
+
     def _failure(self, index: int) -> RunFailed:
         name = self.history.phases[index].started.name
         return RunFailed(
@@ -345,9 +353,14 @@ class Run:
     def _export(self, learner: Learner) -> str:
         weights = ""
 
+        found = calibration_of(self.history, self._directory.read_table)
+        folded = found is not None and found.temperature != 1.0 and learner.fold(found.temperature)
+
         def write(folder: Path) -> None:
             nonlocal weights
-            weights = learner.export(folder, model_card(self._plan, self.history))
+            card = model_card(self._plan, self.history) + for_card(found, folded=folded)
+            weights = learner.export(folder, card)
+            self._describe(folder, "network", folded=folded)
 
         with self._clock.account("save"):
             publish(self._directory.model, write)

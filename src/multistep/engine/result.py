@@ -16,6 +16,7 @@ from multistep.core.values.judging import metric_of
 from multistep.core.values.recipe import RECIPE_KEYS
 from multistep.core.values.trial import Trial
 from multistep.engine.beside import ReadTable, base_of, baseline_of
+from multistep.engine.calibrated import findings
 from multistep.engine.chosen import leader_of
 from multistep.engine.guarded import guard_entry, guard_of
 from multistep.engine.shipping import BASELINE_USAGE
@@ -50,6 +51,7 @@ def result_of(history: History, read_table: ReadTable) -> dict[str, Any]:
         "leader": leader_of(history),
         "baseline": baseline_of(history, read_table),
         "base": base_of(history, read_table),
+        "calibration": findings(history, read_table),
         "seconds": {
             **{name: round(history.spent.get(name, 0.0), 3) for name in ACCOUNTS},
             "total": round(history.seconds, 3),

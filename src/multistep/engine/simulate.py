@@ -214,6 +214,9 @@ class SimulatedLearner:
         (folder / "state.json").write_text(state, encoding="utf-8")
         return hashlib.sha256(state.encode()).hexdigest()
 
+    def fold(self, temperature: float) -> bool:
+        return False
+
     def baseline(self, split: Split) -> tuple[str, Evaluation]:
         flat = np.full(BLOCKS, (self._curve.floor + self._curve.drop / 2) * TOKENS)
         columns = {"loss": flat, "count": np.full(BLOCKS, TOKENS), "bytes": np.full(BLOCKS, TOKENS)}

@@ -10,6 +10,7 @@ from multistep.core.choice.readings import read_stability
 from multistep.core.choice.retained import look_gain, needed
 from multistep.core.choice.verdicts import JUDGED, decide, sibling_control
 from multistep.core.choice.windows import next_window
+from multistep.core.evidence.calibration import without_logits
 from multistep.core.evidence.metric import Evaluation, scores_of
 from multistep.core.evidence.stability import Stability
 from multistep.core.values.events import (
@@ -146,7 +147,10 @@ class TrialRunner:
             metric = metric_of(self.history.phase.started)
             # A user's function may take longer than the model does.
             interval, scores = metric.interval(evaluation), scores_of(evaluation, metric)
-        step, table = self.history.trial(trial).step, self._directory.write_table(evaluation)
+        kept = (
+            without_logits(evaluation) if sample else evaluation
+        )  # a sample is looked at often, and calibrates nothing
+        step, table = self.history.trial(trial).step, self._directory.write_table(kept)
         return self._journal.append(Evaluated(trial, step, split, sample, interval, scores, table))
 
     def _score_guard(self, name: str) -> Entry:

@@ -17,6 +17,7 @@ from multistep.core.values.history import History, PhaseRecord, TrialRecord, fol
 from multistep.core.values.judging import metric_of
 from multistep.core.values.units import Amount, Unit
 from multistep.engine.beside import base_of, baseline_of
+from multistep.engine.calibrated import findings
 from multistep.engine.chosen import leader_of
 from multistep.engine.guarded import guard_of
 from multistep.engine.journal import read_entries
@@ -182,6 +183,7 @@ def describe(directory: RunDirectory, entries: Iterable[Entry]) -> dict[str, Any
         },
         "baseline": baseline_of(history, directory.read_table),
         "base": base_of(history, directory.read_table),
+        "calibration": findings(history, directory.read_table) if history.finished else None,
         "budget": str(_budget(plan)) if _budget(plan) else None,
         "seconds": {
             **{name: round(history.spent.get(name, 0.0), 3) for name in ACCOUNTS},

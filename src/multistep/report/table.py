@@ -160,6 +160,8 @@ def print_answer(record: Mapping[str, Any], console: Console) -> None:
     _say(console, found.sentence, style=style)
     if found.trained:
         _say(console, found.trained)
+    if calibration := record.get("calibration"):
+        _say(console, calibration["sentence"])
     return _say(console, record["leader"]["sentence"]) if record.get("leader") else None
 
 

@@ -10,6 +10,7 @@ import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
 from torch import Tensor
 
+from multistep.core.evidence.calibration import LOGIT, MOST_LOGITS, without_logits
 from multistep.core.evidence.metric import Evaluation, Floats
 from multistep.engine.learner import Exhibit
 
@@ -17,6 +18,8 @@ from multistep.engine.learner import Exhibit
 CLASS_METRICS = ("accuracy", "loss", "calibrated_loss", "macro_f1", "weighted_f1", "precision", "recall", "matthews")
 MOST_SHOWN = 20  # classes of a confusion matrix
 LEAST_PROBABILITY = 1e-12
+MOST_CLASSES = 256  # of which a table keeps the logits
+RULED_OUT = 1e4  # nats: a class that far behind is none
 
 
 def class_metrics(classes: int) -> tuple[str, ...]:
@@ -43,14 +46,32 @@ def class_rows(logits_BC: Tensor, labels_B: Tensor) -> dict[str, Tensor]:
         rows["score"] = probabilities_BC[:, 1]
     if classes > 5:
         rows["in_top5"] = (logits_BC.topk(5).indices == labels_B[:, None]).any(-1)
-    return rows
+    return rows | logit_rows(logits_BC.log_softmax(-1))
+
+
+def logit_rows(logits_BC: Tensor) -> dict[str, Tensor]:
+    """The logits, a column each, by which probabilities are calibrated; none of very many classes.
+
+    A class that a model rules out has minus infinity, which no metric could be had beside: it is cut off.
+    """
+    if logits_BC.shape[-1] > MOST_CLASSES:
+        return {}
+    kept_BC = logits_BC.float().clamp(-RULED_OUT, RULED_OUT)
+    return {f"{LOGIT}{k}": kept_BC[:, k] for k in range(kept_BC.shape[-1])}
 
 
 def class_table(batches: Sequence[dict[str, Tensor]]) -> Evaluation:
     """The evaluation of rows from `class_rows`, one an example, each a block of its own."""
     columns = {name: torch.cat([rows[name] for rows in batches]).double().cpu().numpy() for name in batches[0]}
     examples = len(columns["label"])
-    return Evaluation({**columns, "count": np.ones(examples), "block": np.arange(examples, dtype=np.float64)})
+    table = {**columns, "count": np.ones(examples), "block": np.arange(examples, dtype=np.float64)}
+    return small_enough(Evaluation(table))
+
+
+def small_enough(evaluation: Evaluation) -> Evaluation:
+    """The table, without its logits where they would be too many to be kept with every evaluation."""
+    classes = sum(name.startswith(LOGIT) for name in evaluation.columns)
+    return without_logits(evaluation) if classes * len(evaluation) > MOST_LOGITS else evaluation
 
 
 def table_of_probabilities(probabilities_NC: Floats, labels_N: NDArray[np.int64]) -> Evaluation:

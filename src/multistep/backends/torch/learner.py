@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -80,6 +80,14 @@ class Domain(Builder, Protocol):
 
     def export(self, model: nn.Module, folder: Path, card: str) -> str:
         """Write a model folder; return the SHA-256 of the weights."""
+
+
+@runtime_checkable
+class Folds(Protocol):
+    """A domain of classes, whose model can be made surer or less sure of what it says."""
+
+    def fold(self, model: nn.Module, temperature: float, device: torch.device) -> bool:
+        """Divide the model's logits by `temperature`, as `engine.learner.Learner` says."""
 
 
 def pick_device() -> torch.device:
@@ -250,6 +258,13 @@ class TorchLearner:
         if origin.source is not None and self._not_saved:
             write_adapter(self._average, adapter, origin, folder / FOLDER)
         return weights
+
+    def fold(self, temperature: float) -> bool:
+        self._make_average_ready()
+        if not isinstance(self._domain, Folds):
+            return False
+        with self._evaluating():
+            return self._domain.fold(self._average, temperature, self._device)
 
     # Training ---------------------------------------------------------------------------------------
 

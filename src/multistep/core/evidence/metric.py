@@ -46,6 +46,7 @@ class Evaluation:
     classification  `label`, `prediction` (class numbers), `loss`, `count`; perhaps `probability` (of the
                     prediction), `in_top5` (0 or 1), `score` (of class 1, where there are two classes)
     several labels  `label_0`, ..., `prediction_0`, ... (0 or 1)
+                    where they are few enough `logit_0`, ...: the classes' log-probabilities, or the labels' log-odds
     regression      `label`, `prediction`; of several numbers `target_0`, ..., `output_0`, ...
     places          `hit_0`, ..., `labelled_0`, ..., `predicted_0`, ... (places by class), `right_pixels`, `pixels` or
                     `right_tokens`, `tokens`

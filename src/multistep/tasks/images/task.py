@@ -26,6 +26,7 @@ from multistep.data.names import SPLITS
 from multistep.engine.learner import Exhibit, Learner, Readiness, Split
 from multistep.errors import PlanError
 from multistep.tasks.begun import lies_at, planned_cores, planned_device
+from multistep.tasks.calibrated import fold
 from multistep.tasks.classes import class_metrics, class_rows, class_table
 from multistep.tasks.hub import first_line, weights_hash
 from multistep.tasks.images.augment import augment, draw, mix
@@ -46,6 +47,7 @@ from multistep.tasks.understood import counted, told
 
 SAMPLE = 3_000  # images of the validation split that are looked at after each window
 SCORED = 256  # images a batch
+FOLDED_ON = 8  # images that show whether the logits follow their last layer
 PHOTOGRAPH_SIDE, COLOURS = 64, 3  # pixels and channels: less is a small picture, and no photograph
 
 
@@ -156,6 +158,10 @@ class ImageDomain:
         split: Split = "test" if len(self.held_out["test"]) else "validation"
         evaluation = self.evaluate(model, split, sample=False, device=device)
         return exhibits_of(self.held_out[split], evaluation, self.splits.classes, split)
+
+    def fold(self, model: nn.Module, temperature: float, device: torch.device) -> bool:
+        some = torch.from_numpy(self.splits.validation.images[:FOLDED_ON]).permute(0, 3, 1, 2).to(device)
+        return fold(model, temperature, len(self.splits.classes), lambda: model(resized(some, *self._full)))
 
     def export(self, model: nn.Module, folder: Path, card: str) -> str:
         self._maker.write(model, folder, *self._full)

@@ -14,7 +14,9 @@ from multistep.backends.torch.learner import pick_device
 from multistep.core.evidence.metric import Evaluation, Floats
 from multistep.core.values.plan import DataSpec
 from multistep.data.table import Table
+from multistep.errors import PlanError
 from multistep.tasks.baselines import is_baseline
+from multistep.tasks.calibrated import Calibrated
 from multistep.tasks.images.baseline import probabilities_of, read_baseline, scored
 from multistep.tasks.images.columns import image_column_of
 from multistep.tasks.images.decode import SUFFIXES, Form, Pixels, decode, require_pillow
@@ -30,14 +32,17 @@ def evaluate_model(model: str, data: DataSpec) -> Evaluation:
     """Score a model folder or hub id on `data`; of several splits the test split."""
     if is_baseline(model):
         fitted, classes, form = read_baseline(model)
-        return scored(fitted, _images(data, form, classes), len(classes))
+        table = scored(fitted, _images(data, form, classes), len(classes))
+        return Calibrated.read(model).decided(table, model, hot=True)
     maker, _ = load_model(model, None, None)
     images = _images(data, maker.form, maker.classes)
     device = pick_device()
     module = maker.build(0).to(device).eval()
     form, every = maker.form, np.arange(len(images))
+    settled = Calibrated.read(model)
     with torch.inference_mode():
-        return score(module, images, every, form.height, form.width, device=device)
+        heated = _Heated(module, settled.temperature)
+        return settled.decided(score(heated, images, every, form.height, form.width, device=device), model)
 
 
 def _images(data: DataSpec, form: Form, classes: Sequence[str]) -> ImageSet:
@@ -52,25 +57,55 @@ def load_predictor(model: str, asked: Asked) -> Predictor:
     require_pillow()
     if is_baseline(model):
         fitted, classes, form = read_baseline(model)
-        return _predictor(form, classes, lambda pixels: probabilities_of(fitted, pixels, len(classes)), asked)
+        settled = _settled(model, classes, asked)
+
+        def guess(pixels: Pixels) -> Floats:
+            return settled.probabilities(np.log(np.maximum(probabilities_of(fitted, pixels, len(classes)), 1e-12)))
+
+        return _predictor(form, classes, guess, asked, settled)
     maker, _ = load_model(model, None, None)
     device = pick_device()
     module = maker.build(0).to(device).eval()
+    settled = _settled(model, maker.classes, asked)
 
     def say(pixels: Pixels) -> Floats:
         with torch.inference_mode():
-            return _logits(module, pixels, device).float().softmax(-1).cpu().numpy().astype(np.float64)
+            return settled.probabilities(_logits(module, pixels, device).double().cpu().numpy())
 
-    return _predictor(maker.form, maker.classes, say, asked)
+    return _predictor(maker.form, maker.classes, say, asked, settled)
 
 
-def _predictor(form: Form, classes: Sequence[str], say: Callable[[Pixels], Floats], asked: Asked) -> Predictor:
+def _settled(model: str, classes: Sequence[str], asked: Asked) -> Calibrated:
+    """What the folder says of probabilities. Raises PlanError for a threshold of what has none."""
+    if asked.threshold is not None and len(classes) != 2:
+        raise PlanError(
+            f"threshold is {asked.threshold:g}, but {model} tells {len(classes)} classes apart; it is for two"
+        )
+    return Calibrated.read(model, asked.threshold)
+
+
+class _Heated(nn.Module):
+    """A classifier whose logits are divided by a temperature."""
+
+    def __init__(self, model: nn.Module, temperature: float) -> None:
+        super().__init__()
+        self.model, self.temperature = model, temperature
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        logits: Tensor = self.model(pixels) / self.temperature
+        return logits
+
+
+def _predictor(
+    form: Form, classes: Sequence[str], say: Callable[[Pixels], Floats], asked: Asked, settled: Calibrated
+) -> Predictor:
     """What `say` makes of images, in its probabilities (N, classes)."""
 
     def seen(path: str, row: Floats) -> Prediction:
         best = np.argsort(-row, kind="stable")[: asked.told]
         others = {classes[i]: float(row[i]) for i in best}
-        return Prediction(path, classes[best[0]], float(row[best[0]]), others)
+        first = settled.likeliest(row)
+        return Prediction(path, classes[first], float(row[first]), others)
 
     def says(paths: Sequence[str]) -> list[Prediction | str]:
         found: list[Prediction | str] = []

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from multistep.core.evidence.metric import Evaluation, Floats, metric_named
 from multistep.data.table import quoted
@@ -156,7 +157,8 @@ class Baseline:
             probability = np.tile((self.train.labels.sum(0) + 1.0) / (len(self.train) + 2.0), (len(truth), 1))
         likely = np.clip(probability, 1e-12, 1 - 1e-12)
         losses = -(truth * np.log(likely) + (1 - truth) * np.log1p(-likely)).sum(1)
-        return several_table(truth, (probability > 0.5).astype(np.float64), losses)
+        log_odds = torch.from_numpy(np.log(likely) - np.log1p(-likely))
+        return several_table(truth, (probability > 0.5).astype(np.float64), losses, log_odds)
 
 
 def _terms(path: Path, count: int) -> dict[str, int]:

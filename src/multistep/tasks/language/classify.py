@@ -17,6 +17,7 @@ from multistep.core.evidence.metric import Evaluation
 from multistep.core.values.recipe import Recipe
 from multistep.engine.learner import Exhibit, Split
 from multistep.errors import PlanError, nearest
+from multistep.tasks.calibrated import fold
 from multistep.tasks.classes import class_metrics
 from multistep.tasks.folders import write_task
 from multistep.tasks.hub import weights_hash
@@ -35,6 +36,7 @@ from multistep.tasks.order import sample_of
 TASK = "text-classification"
 MOST_SAMPLED, MOST_SAMPLED_PRETRAINED = 500, 128  # examples of the validation split that each look scores
 SEVERAL_METRICS = ("micro_f1", "macro_f1", "loss")
+FOLDED_ON = 8  # examples that show whether the logits follow their last layer
 NUMBER_METRICS = (
     "mean_squared_error",
     "root_mean_squared_error",
@@ -184,6 +186,15 @@ class ClassifyDomain:
         examples = self._examples[split]
         texts = [examples.texts[i] if examples.seconds is None else _both(examples, i) for i in rows.tolist()]
         return exhibits_of(table, texts, self.labels)
+
+    def fold(self, model: nn.Module, temperature: float, device: torch.device) -> bool:
+        if self.labels.kind == "number":
+            return False
+        some = np.arange(min(FOLDED_ON, len(self._splits.validation)))
+        encoded = self.encoded["validation"]
+        return fold(
+            model, temperature, self.labels.outputs, lambda: logits_of(self.network, model, encoded, some, device)
+        )
 
     def export(self, model: nn.Module, folder: Path, card: str) -> str:
         self.network.write(model, folder)

@@ -19,6 +19,7 @@ from multistep.data.splits import held_out_table
 from multistep.data.table import Table
 from multistep.errors import DataError, PlanError
 from multistep.tasks.baselines import is_baseline
+from multistep.tasks.calibrated import Calibrated
 from multistep.tasks.folders import read_task, task_of
 from multistep.tasks.language.baseline import Baseline, joined
 from multistep.tasks.language.classify import logits_of
@@ -48,7 +49,8 @@ def evaluate_model(model: str, data: DataSpec) -> Evaluation:
     """
     if is_baseline(model):
         baseline = Baseline.read(model)
-        return baseline.score(_examples(model, data, baseline.labels))
+        found = baseline.score(_examples(model, data, baseline.labels))
+        return Calibrated.read(model).decided(found, model, hot=True)
     device = pick_device()
     if task_of(model) == "fill-mask":
         encoder = load_encoder(model, _context(model))
@@ -63,7 +65,8 @@ def evaluate_model(model: str, data: DataSpec) -> Evaluation:
     encoded = network.encode(examples.texts, examples.seconds)
     with torch.inference_mode():
         logits = logits_of(network, module, encoded, np.arange(len(examples)), device)
-        return table_of(logits, examples.labels, labels, Scale())
+    settled = Calibrated.read(model)
+    return settled.decided(table_of(logits / settled.temperature, examples.labels, labels, Scale()), model)
 
 
 def _examples(model: str, data: DataSpec, labels: Labels) -> Examples:
@@ -92,7 +95,7 @@ def load_predictor(model: str, asked: Asked) -> Predictor:
         return _of_mask(model, asked)
     device = pick_device()
     network, module, labels = _classifier(model, device)
-    paired, number = read_task(model).get("pairs"), labels.kind == "number"
+    paired, number, settled = read_task(model).get("pairs"), labels.kind == "number", _settled(model, labels, asked)
 
     def says(inputs: Sequence[str]) -> list[Prediction | str]:
         texts, seconds = _pairs(inputs, paired, model)
@@ -101,21 +104,26 @@ def load_predictor(model: str, asked: Asked) -> Predictor:
         pieces = [np.arange(start, min(start + at_once, len(texts))) for start in range(0, len(texts), at_once)]
         with torch.inference_mode():
             logits_NC = torch.cat([logits_of(network, module, encoded, rows, device) for rows in pieces])
+        logits_NC = logits_NC / settled.temperature
         several = labels.kind == "classes"
         said = logits_NC[:, 0] if number else logits_NC.sigmoid() if several else logits_NC.softmax(-1)
-        return _predictions(inputs, said.double().cpu().numpy(), labels, asked)
+        return _predictions(inputs, said.double().cpu().numpy(), labels, asked, settled)
 
     return Predictor(says, _finder(model, paired), _joined, numeric=number, probable=not number)
 
 
 def _of_baseline(model: str, asked: Asked) -> Predictor:
     baseline, paired = Baseline.read(model), read_task(model).get("pairs")
-    number = baseline.labels.kind == "number"
+    number, settled = baseline.labels.kind == "number", _settled(model, baseline.labels, asked)
 
     def says(inputs: Sequence[str]) -> list[Prediction | str]:
         texts, seconds = _pairs(inputs, paired, model)
         read = joined(Examples(tuple(texts), tuple(seconds) if seconds else None, np.zeros(len(texts))))
-        return _predictions(inputs, baseline.says(read), baseline.labels, asked)
+        said = baseline.says(read)
+        if not number:
+            several = baseline.labels.kind == "classes"
+            said = settled.of_several(said) if several else settled.probabilities(np.log(np.maximum(said, 1e-12)))
+        return _predictions(inputs, said, baseline.labels, asked, settled)
 
     return Predictor(says, _finder(model, paired), _joined, numeric=number, probable=not number)
 
@@ -162,7 +170,19 @@ def _joined(values: Sequence[object], _folder: Path) -> str:
     return texts[0] if len(texts) == 1 else json.dumps(texts, ensure_ascii=False)
 
 
-def _predictions(inputs: Sequence[str], said: Floats, labels: Labels, asked: Asked) -> list[Prediction | str]:
+def _settled(model: str, labels: Labels, asked: Asked) -> Calibrated:
+    """What the folder says of probabilities. Raises PlanError for a threshold of what has none."""
+    if asked.threshold is not None and (labels.kind == "number" or (labels.kind == "class" and labels.outputs != 2)):
+        what = "predicts numbers" if labels.kind == "number" else f"tells {labels.outputs} classes apart"
+        raise PlanError(
+            f"threshold is {asked.threshold:g}, but {model} {what}; it is for two classes, or several labels"
+        )
+    return Calibrated.read(model, asked.threshold)
+
+
+def _predictions(
+    inputs: Sequence[str], said: Floats, labels: Labels, asked: Asked, settled: Calibrated
+) -> list[Prediction | str]:
     """Of numbers (N,), or of each class's probability (N, classes)."""
     if labels.kind == "number":
         return [Prediction(text, f"{value:.6g}") for text, value in zip(inputs, said.tolist(), strict=True)]
@@ -172,12 +192,13 @@ def _predictions(inputs: Sequence[str], said: Floats, labels: Labels, asked: Ask
         best = sorted(range(len(probabilities)), key=lambda k: -probabilities[k])[: asked.told]
         others = {labels.names[k]: probabilities[k] for k in best}
         if several:
-            likely = [name for name, p in zip(labels.names, probabilities, strict=True) if p > 0.5]
+            likely = [name for name, p in zip(labels.names, probabilities, strict=True) if p > settled.cut]
             # Of the whole answer, as if the classes had nothing to do with each other.
-            sure = float(np.prod([max(p, 1.0 - p) for p in probabilities]))
+            sure = float(np.prod([p if p > settled.cut else 1.0 - p for p in probabilities]))
             found.append(Prediction(text, ",".join(likely), sure, others))
         else:
-            found.append(Prediction(text, labels.names[best[0]], probabilities[best[0]], others))
+            first = settled.likeliest(np.asarray(probabilities))
+            found.append(Prediction(text, labels.names[first], probabilities[first], others))
     return found
 
 

@@ -9,11 +9,12 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from multistep.core.evidence.metric import Evaluation, Floats
 from multistep.errors import DataError
-from multistep.tasks.classes import class_metrics, class_rows
+from multistep.tasks.classes import class_metrics, class_rows, logit_rows, small_enough
 from multistep.tasks.own.losses import YES_NO_LOSSES, OwnLoss
 
 # classes: one of several, by logits; shares: the same, by a share of each class; yes-no: one of two, by one logit;
@@ -111,11 +112,14 @@ class Judge:
                 sure = torch.where(score > 0.5, score, 1 - score)
                 label = target.reshape(size)
                 found |= {"label": label, "prediction": prediction, "probability": sure, "score": score}
+                odds = score.double().clamp(1e-12, 1 - 1e-12).logit() if not self._logits else flat_BK[:, 0].double()
+                found |= logit_rows(torch.stack((F.logsigmoid(-odds), F.logsigmoid(odds)), 1))
             case "labels":
                 threshold = 0.0 if self._logits else 0.5
                 for k in range(self.width):
                     found[f"label_{k}"] = target[:, k]
                     found[f"prediction_{k}"] = (flat_BK[:, k] > threshold).float()
+                found |= logit_rows(flat_BK if self._logits else flat_BK.clamp(1e-6, 1 - 1e-6).logit())
             case "number":
                 found |= {"label": target.reshape(size), "prediction": flat_BK[:, 0]}
         if self.with_scores and self.width <= MOST_OUTPUTS and "score" not in found and self.kind != "number":
@@ -224,7 +228,7 @@ def table_of(batches: Sequence[dict[str, Tensor]]) -> Evaluation:
         block = rows["block"].numpy().astype(np.float64) + first
         blocks.append(block)
         first = int(block[-1]) + 1
-    return Evaluation({**columns, "block": np.concatenate(blocks)})
+    return small_enough(Evaluation({**columns, "block": np.concatenate(blocks)}))
 
 
 def require_labels(split: str, labels: Tensor, width: int, ignored: int | None) -> None:

@@ -1,0 +1,154 @@
+"""How far the probabilities of what ships can be trusted, and at which one its labels are said.
+
+Found on the validation split once the leader is chosen, and measured on the test split: pure functions of the journal's
+tables, so that nothing of it needs to be journaled, and no verdict can depend on it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from multistep.core.evidence.calibration import (
+    HALF,
+    Calibration,
+    at_threshold,
+    calibrate,
+    logits_of,
+    reliability,
+)
+from multistep.core.evidence.metric import METRICS, Evaluation
+from multistep.core.values.history import History
+from multistep.core.values.judging import metric_of
+from multistep.core.values.plan import DataSpec
+from multistep.engine.learner import Exhibit
+
+ReadTable = Callable[[str], Evaluation]
+ABOUT = "multistep.json"  # beside exported weights
+COLUMNS = ("text_column", "second_text_column", "label_column", "path_column")
+
+
+def calibration_of(history: History, read_table: ReadTable, model: str = "network") -> Calibration | None:
+    """The temperature and the threshold of the network, or of the baseline; None where there are no classes."""
+    tables = _tables(history, model)
+    if "validation" not in tables:
+        return None
+    return _calibrated(read_table, tables["validation"], metric_of(history.phase.started).name)
+
+
+@lru_cache(maxsize=8)
+def _calibrated(read_table: ReadTable, name: str, deciding: str) -> Calibration | None:
+    return calibrate(read_table(name), deciding)
+
+
+def findings(history: History, read_table: ReadTable) -> dict[str, Any] | None:
+    """For result.json: what was found of what ships, with its measures on each split before and after."""
+    model = "baseline" if history.shipping and history.shipping.ships == "baseline" else "network"
+    found = calibration_of(history, read_table, model)
+    if found is None:
+        return None
+    tables = {split: read_table(name) for split, name in _tables(history, model).items()}
+    tables = {split: table for split, table in tables.items() if logits_of(table) is not None}
+    measures = {
+        split: {"before": asdict(reliability(table, 1.0)), "after": asdict(reliability(table, found.temperature))}
+        for split, table in tables.items()
+    }
+    record = {"of": model, "temperature": found.temperature, **measures, "threshold": _threshold(found, tables)}
+    return {**record, "sentence": _sentence(record)}
+
+
+def _sentence(record: Mapping[str, Any]) -> str:
+    """What a reader should know of it, with the numbers of the test split, or of validation where there is no test."""
+    split = "test" if "test" in record else "validation"
+    before, after = record[split]["before"], record[split]["after"]
+    said = (
+        f"Probabilities of the {record['of']}, at the temperature {record['temperature']:.3g} of the validation split: "
+        f"{split} calibration error {before['ece']:.3f} -> {after['ece']:.3f}, negative log-likelihood "
+        f"{before['nll']:.3f} -> {after['nll']:.3f}."
+    )
+    threshold = record["threshold"]
+    if threshold is None or threshold["value"] == HALF:
+        return said
+    metric, scores = threshold["by"].replace("_", " "), threshold[split]
+    numbers = f"{split} {metric} {scores['at_threshold']:.4f} instead of {scores['at_half']:.4f} at 0.5"
+    if threshold["used"]:
+        return f"{said} Labels are said above {threshold['value']:.3g}, chosen on validation: {numbers}."
+    return f"{said} Above {threshold['value']:.3g}, the best on validation, there is {numbers}; 0.5 stays in use."
+
+
+def _tables(history: History, model: str) -> dict[str, str]:
+    """The names of the tables of each split."""
+    if model == "baseline":
+        return {b.split: b.table for b in history.baselines}
+    full = history.trial(history.leader.trial).full if history.leader else None
+    looks = {"validation": full, "test": history.test}
+    return {split: look.table for split, look in looks.items() if look is not None}
+
+
+def _threshold(found: Calibration, tables: Mapping[str, Evaluation]) -> dict[str, Any] | None:
+    if found.threshold is None:
+        return None
+    metric = METRICS[found.threshold.by]
+    scores = {
+        split: {
+            "at_half": metric.score(at_threshold(table, found, HALF)),
+            "at_threshold": metric.score(at_threshold(table, found, found.threshold.value)),
+        }
+        for split, table in tables.items()
+    }
+    return {**asdict(found.threshold), **scores}
+
+
+def exhibit_of(record: Mapping[str, Any] | None) -> list[Exhibit]:
+    """What was found, for the report and the terminal."""
+    if record is None:
+        return []
+    splits = [split for split in ("validation", "test") if split in record]
+    rows = []
+    for name, key in (("negative log-likelihood", "nll"), ("expected calibration error", "ece")):
+        pairs = [(record[split]["before"][key], record[split]["after"][key]) for split in splits]
+        rows.append((name, *(f"{before:.4f} -> {after:.4f}" for before, after in pairs)))
+    title = f"Probabilities of the {record['of']}: temperature {record['temperature']:.3g}, found on validation"
+    threshold = record["threshold"]
+    if threshold is not None:
+        said = f"{threshold['by'].replace('_', ' ')} at 0.5 -> at {threshold['value']:.2f}"
+        said += " (used)" if threshold["used"] else " (not used)"
+        pairs = [(threshold[split]["at_half"], threshold[split]["at_threshold"]) for split in splits]
+        rows.append((said, *(f"{half:.4f} -> {there:.4f}" for half, there in pairs)))
+    return [Exhibit(title, columns=("before -> after", *splits), rows=tuple(rows))]
+
+
+def for_card(calibration: Calibration | None, *, folded: bool) -> str:
+    """What whoever loads the model elsewhere has to know; empty where that is nothing."""
+    if calibration is None or (calibration.temperature == 1.0 and calibration.cut == HALF):
+        return ""
+    said = "the weights give calibrated probabilities as they are"
+    if calibration.temperature != 1.0 and not folded:
+        said = f"divide the logits by {calibration.temperature:.4f} for calibrated probabilities"
+    if calibration.cut != HALF:
+        said += (
+            f"; a label, or the second of two classes, is meant where its probability is above {calibration.cut:.4f}"
+        )
+    return f"\n## Probabilities\nCalibrated on the validation split: {said}. `multistep predict` does so by itself.\n"
+
+
+def write_about(folder: Path, calibration: Calibration | None, data: DataSpec | None, *, folded: bool) -> None:
+    """Add to what lies beside exported weights what was found of their probabilities, and the columns that were named.
+
+    `folded` tells that the weights themselves give calibrated probabilities, whoever loads them.
+    """
+    path = folder / ABOUT
+    if not path.is_file():
+        return
+    content = json.loads(path.read_text(encoding="utf-8"))
+    named = {key: name for key in COLUMNS if data is not None and (name := getattr(data, key)) is not None}
+    if named:
+        content["columns"] = {**content.get("columns", {}), **named}
+    if calibration is not None and math.isfinite(calibration.temperature):
+        content["calibration"] = {**asdict(calibration), "folded": folded}
+    path.write_text(json.dumps(content, ensure_ascii=False, indent=2), encoding="utf-8")
