@@ -609,6 +609,25 @@ def predict_file(
     return predict_rows(str(model), sources, target, spec, asked, on_progress, show)
 
 
+def serve(
+    model: str | Path,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    tokens: int = 256,
+    threshold: float | None = None,
+    limit_mb: float = 32.0,
+) -> None:
+    """Answer requests over HTTP by what a run ships, or by a model folder, until Ctrl-C; docs/predict.md.
+
+    `limit_mb` is how large a request may be, in millions of bytes; `tokens` the most that an answer to a prompt has.
+    Raises PlanError where FastAPI or uvicorn is missing (`pip install "multistep[serve]"`), or the port is taken.
+    """
+    from multistep.tasks import serve as serve_model
+
+    serve_model(str(model), host=host, port=port, tokens=tokens, threshold=threshold, limit_mb=limit_mb)
+
+
 def generate(model: str | Path, prompt: str, *, tokens: int = 200, temperature: float = 0.8, seed: int = 0) -> str:
     """The prompt and what the model writes after it; of a model that was trained on conversations its answer alone.
 

@@ -106,6 +106,23 @@ def predict(
         print(f"{done.rows:,} rows written to {output}", file=sys.stderr)
 
 
+def serve(
+    model: ModelFolder,
+    host: Annotated[str, typer.Option(help="Where to listen; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any that is free.")] = 8000,
+    threshold: Annotated[
+        float | None,
+        typer.Option(min=0.0, max=1.0, help="Probability from which a label, or the second of two classes, is said."),
+    ] = None,
+    tokens: Annotated[int, typer.Option(min=1, help="The most that an answer to a prompt has.")] = 256,
+    limit_mb: Annotated[float, typer.Option(min=0.001, help="How large a request may be, in megabytes.")] = 32.0,
+) -> None:
+    """Answer requests over HTTP by a model, until Ctrl-C: POST /predict, described under /docs."""
+    from multistep.api import serve as serve_model
+
+    serve_model(model, host=host, port=port, threshold=threshold, tokens=tokens, limit_mb=limit_mb)
+
+
 def generate(
     model: ModelFolder,
     prompt: Annotated[str, typer.Option(help="What the text begins with.")] = "",
@@ -147,4 +164,4 @@ def _require_temperature(temperature: float) -> None:
     require(0 <= temperature < math.inf, f"--temperature is {temperature:g}; allowed: 0 or more")
 
 
-USE = (evaluate, predict, generate, chat)
+USE = (evaluate, predict, serve, generate, chat)

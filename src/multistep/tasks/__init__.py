@@ -123,6 +123,18 @@ def predict_file(
         return predicting.predict_file(model, inputs, output, data, asked, on_progress, show)
 
 
+def serve(model: str, *, host: str, port: int, tokens: int, threshold: float | None, limit_mb: float) -> None:
+    """Answer requests over HTTP until Ctrl-C. Raises PlanError where a package is missing, or the port is taken."""
+    try:
+        from multistep.tasks.serving import app
+    except ImportError as error:
+        raise PlanError(f'serving needs FastAPI and uvicorn ({error}); pip install "multistep[serve]"') from None
+    from multistep.tasks.serving.service import Service
+
+    service = Service(_in_use(model), tokens=tokens, threshold=threshold)
+    app.run(service, host, port, most_bytes=round(limit_mb * 1e6))
+
+
 def _in_use(model: str) -> str:
     """The folder that is meant; says so where a run's is that of its baseline."""
     found = existing(model)

@@ -1,0 +1,1 @@
+"""A finished model behind HTTP: `service` answers in one thread, `app` is what requests and answers look like."""
