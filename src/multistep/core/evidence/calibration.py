@@ -24,8 +24,9 @@ AS_IT_IS = 0.01  # of the temperature: what is nearer to 1 is 1
 HALF = 0.5
 FOLDS = 5  # of the validation split, each decided by a threshold that the others have chosen
 CANDIDATES = 49  # thresholds on an even grid, and as many at the quantiles of the probabilities
-# What rests on decisions and has its best away from 0.5: decided by these, a run's answers are given at the threshold.
-OF_DECISIONS = ("macro_f1", "weighted_f1", "micro_f1", "recall", "matthews")
+SURELY = 2.0  # standard errors by which a threshold must be better than 0.5
+# What rests on which label is said: of a run that is decided by these, answers are given at the threshold.
+OF_DECISIONS = ("accuracy", "macro_f1", "weighted_f1", "micro_f1", "recall", "matthews")
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Threshold:
     """The probability above which a label, or the second of two classes, is said; found by the metric `by`.
 
     `used` tells whether answers are given at it: if the run was decided by such a metric, and thresholds that are
-    chosen on some of the validation split are better than 0.5 on the rest of it, by more than one standard error.
+    chosen on some of the validation split are better than 0.5 on the rest of it, by more than two standard errors.
     """
 
     value: float
@@ -205,7 +206,7 @@ def _threshold(evaluation: Evaluation, calibration: Calibration, deciding: str) 
         return None
     half = _cut(bare, probabilities_NK, np.full(len(bare), HALF))
     gain = compare(metric, _cut(bare, probabilities_NK, _cuts_of_others(metric, bare, probabilities_NK)), half)
-    surely = math.isfinite(gain.standard_error) and gain.improvement > gain.standard_error
+    surely = math.isfinite(gain.standard_error) and gain.improvement > SURELY * gain.standard_error
     return Threshold(best, metric.name, used=metric.name == deciding and surely)
 
 
