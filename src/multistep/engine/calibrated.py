@@ -69,7 +69,7 @@ def _sentence(record: Mapping[str, Any]) -> str:
     said = (
         f"Probabilities of the {record['of']}, at the temperature {record['temperature']:.3g} of the validation split: "
         f"{split} calibration error {before['ece']:.3f} -> {after['ece']:.3f}, negative log-likelihood "
-        f"{before['nll']:.3f} -> {after['nll']:.3f}."
+        f"{before['nll']:.3f} -> {after['nll']:.3f}{'' if split == 'test' else ', on the split that chose it'}."
     )
     threshold = record["threshold"]
     if threshold is None or threshold["value"] == HALF:
@@ -123,7 +123,7 @@ def exhibit_of(record: Mapping[str, Any] | None) -> list[Exhibit]:
     return [Exhibit(title, columns=("before -> after", *splits), rows=tuple(rows))]
 
 
-def for_card(calibration: Calibration | None, *, folded: bool) -> str:
+def for_card(calibration: Calibration | None, *, folded: bool, predicts: bool) -> str:
     """What whoever loads the model elsewhere has to know; empty where that is nothing."""
     if calibration is None or (calibration.temperature == 1.0 and calibration.cut == HALF):
         return ""
@@ -134,7 +134,8 @@ def for_card(calibration: Calibration | None, *, folded: bool) -> str:
         said += (
             f"; a label, or the second of two classes, is meant where its probability is above {calibration.cut:.4f}"
         )
-    return f"\n## Probabilities\nCalibrated on the validation split: {said}. `multistep predict` does so by itself.\n"
+    by_itself = " `multistep predict` does so by itself." if predicts else ""
+    return f"\n## Probabilities\nCalibrated on the validation split: {said}.{by_itself}\n"
 
 
 def write_about(folder: Path, calibration: Calibration | None, data: DataSpec | None, *, folded: bool) -> None:

@@ -31,6 +31,7 @@ from multistep.core.values.events import (
 from multistep.core.values.history import History
 from multistep.core.values.judging import metric_of
 from multistep.core.values.plan import Plan
+from multistep.core.values.tasks import OWN_MODEL
 from multistep.core.values.units import Unit
 from multistep.engine.calibrated import calibration_of, exhibit_of, findings, for_card, write_about
 from multistep.engine.card import model_card
@@ -358,7 +359,9 @@ class Run:
 
         def write(folder: Path) -> None:
             nonlocal weights
-            card = model_card(self._plan, self.history) + for_card(found, folded=folded)
+            card = model_card(self._plan, self.history) + for_card(
+                found, folded=folded, predicts=self._plan.task != OWN_MODEL
+            )
             weights = learner.export(folder, card)
             self._describe(folder, "network", folded=folded)
 
