@@ -95,10 +95,9 @@ def predict(
             print_predictions(found, top_k)
         return
     require(not as_json or output is not None, "--json tells what was written; name a file with --output")
-    show = None
-    if sys.stdout.isatty():
-        show = partial(print_predictions, top_k=top_k)
-    with progress_bar("rows") as on_progress:
+    # A bar would stand between the answers that a terminal shows.
+    show = partial(print_predictions, top_k=top_k) if output is None and sys.stdout.isatty() else None
+    with progress_bar("rows", shown=show is None) as on_progress:
         done = api.predict_file(model, given, output, **columns, on_progress=on_progress, show=show, **how)
     if as_json:
         print_json({"model": model, "input": given[0] if len(given) == 1 else given, **asdict(done)})

@@ -10,11 +10,11 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 
 @contextmanager
-def progress_bar(what: str) -> Iterator[Callable[[int, float | None], None]]:
-    """Called with how many are done and, where that is known, their share of all; on standard error."""
+def progress_bar(what: str, *, shown: bool = True) -> Iterator[Callable[[int, float | None], None]]:
+    """Called with how many are done and, where that is known, their share of all; on standard error, if `shown`."""
     console = Console(stderr=True)
-    shown = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*shown, console=console, disable=not console.is_terminal, transient=True) as bar:
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not (shown and console.is_terminal), transient=True) as bar:
         task = bar.add_task(f"0 {what}", total=None)
 
         def on_progress(done: int, share: float | None) -> None:
