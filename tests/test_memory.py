@@ -103,7 +103,7 @@ def test_a_run_on_objects_goes_on_in_another_folder_without_them(tmp_path: Path)
 
 
 def test_what_another_run_did_on_the_same_objects_is_taken_over(tmp_path: Path) -> None:
-    first = short(reviews(), tmp_path / "first")
+    first = short(reviews(), tmp_path / "first", keep="all")
     events: list[object] = []
     again = short(pandas.DataFrame(reviews()), tmp_path / "second", on_entry=lambda e, h: events.append(e.event))
     assert any(isinstance(event, PhaseReused) for event in events)

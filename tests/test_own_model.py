@@ -133,7 +133,7 @@ def test_the_command_line_cannot_train_what_lives_in_code(tmp_path: Path) -> Non
 def test_a_phase_that_another_run_has_done_is_taken_from_there(tmp_path: Path) -> None:
     def train(name: str, **changes: Any) -> list[str]:
         torch.manual_seed(3)
-        given = {"model": perceptron(), **OWN[0].keywords(), "out": tmp_path / name, **changes}
+        given = {"model": perceptron(), **OWN[0].keywords(), "out": tmp_path / name, "keep": "all", **changes}
         multistep.train(**given)
         events = read_entries(tmp_path / name / "journal.jsonl")
         return [entry.event.run for entry in events if isinstance(entry.event, PhaseReused)]

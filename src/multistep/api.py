@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext, suppress
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
@@ -283,7 +284,9 @@ def run(
     begun = directory.exists or directory.resolved.exists()
     if not begun and not clock.injected and workshop is None:
         require_time_to_start(plan)
-    with within_reach(names_of_plan(plan) if workshop is None else (), begun=begun):
+    models = [directory.places.get(name, name) for name in plan.model.names]
+    here = replace(placed(plan, directory.places), model=plan.model.named(*models))
+    with within_reach(names_of_plan(here) if workshop is None else (), begun=begun):
         return _run(plan, directory, clock, on_entry, workshop, kept)
 
 

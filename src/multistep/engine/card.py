@@ -102,7 +102,7 @@ def _how_sure(plan: Plan, history: History, metric: str) -> str:
     last = plan.phase(plan.phase_count - 1).data
     said = [f"{leader['sentence']}" if leader else "Nothing was chosen."]
     said.append(
-        f"The intervals of {metric.replace('_', ' ')} are over the examples of {last}; of 100 such intervals 95 hold "
+        f"The intervals of {metric.replace('_', ' ')} are over the examples of {last}: 95 of 100 such intervals hold "
         "the score on all data of the kind."
     )
     if history.test:

@@ -274,7 +274,8 @@ class RunDirectory:
     def places(self) -> Mapping[str, str]:
         """Where data and models lie now that lie elsewhere than the plan says, by its names for them."""
         if self._places is None:
-            self._places = dict(self.read_resolved().get("places", {})) if self.resolved.exists() else {}
+            ours = self.exists and self.resolved.exists()
+            self._places = dict(self.read_resolved().get("places", {})) if ours else {}
         return self._places
 
     @places.setter
