@@ -99,6 +99,19 @@ def test_what_lies_beside_a_folder_of_splits_is_no_class(tmp_path: Path) -> None
     assert f"{tmp_path}: its data are all in the folder 'photos', which is read; left out: masks, title.png" in notes
 
 
+def test_folders_for_all_classes_and_about_them_are_no_classes(tmp_path: Path) -> None:
+    for i in range(4):  # as of Oxford's pets
+        draw(tmp_path / "pets" / "images" / f"{'big_cat' if i % 2 else 'dog'}_{i}.png", i)
+        draw(tmp_path / "pets" / "annotations" / "trimaps" / f"{i}.png", i)
+    (tmp_path / "pets" / "README.md").write_text("about the data")
+    assert told(read(tmp_path / "pets")[0]["train"]) == Counter(big_cat=2, dog=2)
+    draw_classes(tmp_path / "tiny" / "train")
+    draw(tmp_path / "tiny" / "val" / "images" / "val_0.png")  # as of Tiny ImageNet, whose labels are in a list
+    items, notes = read(tmp_path / "tiny")
+    assert {split: told(held) for split, held in items.items()} == {"train": THREE}
+    assert "val/images without class folders, so it is left aside" in notes
+
+
 def test_folders_repeated_in_themselves_and_a_split_without_labels(tmp_path: Path) -> None:
     draw_classes(tmp_path / "training_set" / "training_set")
     draw_classes(tmp_path / "test_set" / "test_set", 2)

@@ -189,6 +189,20 @@ def test_lists_of_ids_and_stm(tmp_path: Path) -> None:
     assert {row.path for row in listing(tmp_path / "ted").rows} == {tmp_path / "ted" / "sph" / "talk.sph"}
 
 
+def test_speech_commands(tmp_path: Path) -> None:
+    files = {f"{word}/{who}_nohash_0.wav": None for word in ("yes", "no") for who in ("a1", "b2", "c3")}
+    lists = {"validation_list.txt": "yes/b2_nohash_0.wav\n", "testing_list.txt": "no/c3_nohash_0.wav\n"}
+    write(tmp_path, {**files, **lists, "_background_noise_/hum.wav": None})
+    splits = read_splits(DataSpec(source=str(tmp_path)))
+    assert sorted((row.text, row.speaker) for row in splits.train) == [
+        ("no", "a1"),
+        ("no", "b2"),
+        ("yes", "a1"),
+        ("yes", "c3"),
+    ]
+    assert [(row.text, row.speaker) for row in (*splits.validation, *splits.test)] == [("yes", "b2"), ("no", "c3")]
+
+
 def sound_bytes(seed: int) -> bytes:
     out = io.BytesIO()
     soundfile.write(out, say("ab", seed=seed), 8000, format="WAV")

@@ -15,11 +15,28 @@ from multistep.errors import DataError
 
 TEXTS = (".txt", ".text", ".md", "")  # the suffixes of files that are a text each
 SPLIT = "split"  # the column of splits that lie within each class's folder
-UNLABELLED = frozenset({"unsup", "unlabeled", "unlabelled", "unsupervised", "unlab"})  # folders that are no class
+_NO_CLASSES = frozenset(  # folders of what has no class, or is about what has one
+    [
+        "unsup",
+        "unlabeled",
+        "unlabelled",
+        "unsupervised",
+        "annotations",
+        "annotation",
+        "trimaps",
+        "segmentations",
+        "bounding_boxes",
+    ]
+)
 _NUMBERED = re.compile(r"(?P<name>.*[^\W\d_].*?)[ ._-]*\(?\d+\)?")
 _CAMERAS = frozenset(
     {"img", "image", "images", "photo", "pic", "picture", "dsc", "dscn", "frame", "file", "scan", "pxl"}
 )
+
+
+def is_no_class(folder: Path) -> bool:
+    """Whether a folder's name says that it is none of a class."""
+    return folder.name.lower() in _NO_CLASSES
 
 
 def class_folders(folder: Path, suffixes: Sequence[str], what: str, allowed: str) -> Table:
@@ -38,7 +55,7 @@ def class_folders(folder: Path, suffixes: Sequence[str], what: str, allowed: str
         seen = seen_below(each)
         wanted = [path for path in seen.files if path.suffix.lower() in suffixes]
         hidden += seen.hidden
-        if each.name.lower() in UNLABELLED:
+        if is_no_class(each):
             unlabelled[each.name] = len(wanted)
             continue
         others += len(seen.files) - len(wanted)

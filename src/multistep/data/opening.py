@@ -5,10 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from multistep.data.archives import is_archive, stem_of_archive, unpacked
+from multistep.data.classes import is_no_class
 from multistep.data.form import Form
 from multistep.data.sets import is_hub_folder, is_saved_set
 from multistep.data.walk import few, files_below, visible
 
+_ABOUT = frozenset({"readme", "license", "licence", "changelog", "citation", "notice"})  # files about the data
+# What folders are called that hold data of all classes.
+_ALL = frozenset({"images", "image", "imgs", "img", "photos", "pictures", "jpg", "jpegs", "jpegimages", "data"})
 DEEPEST = 8  # folders that hold nothing but a folder
 
 
@@ -54,12 +58,12 @@ def _only_one(folder: Path, form: Form) -> Path | None:
     if not folder.is_dir() or is_saved_set(folder) or is_hub_folder(folder):
         return None
     entries = visible(folder)
-    files = [path for path in entries if path.is_file()]
+    files = [path for path in entries if path.is_file() and path.stem.lower() not in _ABOUT]
     if form.splits_among(path.name if path.is_dir() else stem_of_archive(path) for path in entries):
         return None
     if any(form.lists(path) for path in files):
         return None
-    holding = [path for path in entries if path.is_dir() and _holds_data(path, form)]
+    holding = [path for path in entries if path.is_dir() and not is_no_class(path) and _holds_data(path, form)]
     split = [path for path in holding if _has_splits(path, form)]
     if len(split) == 1:  # whatever lies beside: a picture for the title, masks, notebooks
         return split[0]
@@ -69,7 +73,7 @@ def _only_one(folder: Path, form: Form) -> Path | None:
         packed = [path for path in files if is_archive(path)]
         return packed[0] if len(packed) == 1 else None
     (only,) = holding
-    if only.name.lower() == folder.name.lower():  # as archives are unpacked into a folder of their own name
+    if only.name.lower() in (folder.name.lower(), *_ALL):  # the first as archives are unpacked
         return only
     if form.tree:  # which is read at any depth anyway
         return None

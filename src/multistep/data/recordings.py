@@ -9,7 +9,7 @@ from pathlib import Path
 
 from multistep.data.table import Table, joined, of_columns
 from multistep.data.text import TABLES, read_text
-from multistep.data.walk import Seen, seen_below
+from multistep.data.walk import Seen, few, seen_below
 from multistep.errors import DataError
 
 LIBRISPEECH = ".trans.txt"
@@ -40,6 +40,29 @@ def recordings(folder: Path, sounds: Sequence[str]) -> Table:
             "LJSpeech's (metadata.csv and wavs/), or a text file whose lines begin with the names of the sounds"
         )
     return table.saying(*notes)
+
+
+def commands(folder: Path, sounds: Sequence[str]) -> Table | None:
+    """The columns `file`, `text`, `speaker` and `split` of Speech Commands: a folder a word, and lists of two splits.
+
+    arXiv 1804.03209. None where a folder is not so laid out: names of folders are no transcripts otherwise.
+    """
+    lists = {split: folder / f"{name}_list.txt" for split, name in (("validation", "validation"), ("test", "testing"))}
+    if not all(path.is_file() for path in lists.values()):
+        return None
+    split_of = {name.strip(): split for split, path in lists.items() for name in read_text(path).split("\n")}
+    seen = seen_below(folder)
+    heard = [path for path in seen.files if path.suffix.lower() in sounds and not path.parent.name.startswith("_")]
+    names = [path.relative_to(folder).as_posix() for path in heard]
+    columns: dict[str, Sequence[object]] = {
+        "file": list(map(str, heard)),
+        "text": [path.parent.name.replace("_", " ") for path in heard],
+        "speaker": [path.stem.partition("_nohash_")[0] for path in heard],
+        "split": [split_of.get(name, "train") for name in names],
+    }
+    words = few(dict.fromkeys(map(str, columns["text"])))
+    note = f"{folder}: what is said is the name of a sound's folder ({words}), splits are those of its lists"
+    return of_columns(str(folder), columns, list(map(str, heard)), notes=(note, *seen.notes(folder)))
 
 
 def _librispeech(path: Path) -> Table:

@@ -12,7 +12,8 @@ from multistep.data.classes import SPLIT, TEXTS, text_classes
 from multistep.data.dialect import is_number
 from multistep.data.folders import split_paths
 from multistep.data.form import Form, Parts
-from multistep.data.sets import is_saved_set
+from multistep.data.opening import opened
+from multistep.data.sets import is_hub_folder, is_saved_set
 from multistep.data.sources import by_column, rows_of_folder
 from multistep.data.table import Table, naming, of_columns, quoted
 from multistep.data.text import TABLES, kind_of
@@ -89,16 +90,17 @@ class Rows:
 
 def is_table(source: str) -> bool:
     """Whether a source holds rows, rather than running text: by its names alone."""
-    path = Path(source).expanduser()
     if source == MANUAL:
         return False
+    source, _ = opened(source, FORM)
+    path = Path(source).expanduser()
     if source == DOCSTRINGS or kind_of(path) in TABLES:
         return True
     if path.is_dir():
         if files := split_paths(source, FORM)[0]:
             return is_table(next(iter(files.values()))[0])
         kinds = {kind_of(p) for p in visible(path)}
-        return ".txt" not in kinds and (bool(kinds & set(TABLES)) or is_saved_set(path))
+        return ".txt" not in kinds and (bool(kinds & set(TABLES)) or is_saved_set(path) or is_hub_folder(path))
     return not path.exists() and kind_of(path) == ""  # a hub id
 
 

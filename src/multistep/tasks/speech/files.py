@@ -16,8 +16,8 @@ from multistep.data.folders import stem_of
 from multistep.data.form import Form, Parts
 from multistep.data.lists import is_kaldi, kaldi, piped, stm
 from multistep.data.paths import files_of
-from multistep.data.recordings import recordings
-from multistep.data.sources import read_file, rows_of_folder
+from multistep.data.recordings import commands, recordings
+from multistep.data.sources import by_column, read_file, rows_of_folder
 from multistep.data.table import Table, joined, of_columns, quoted
 from multistep.data.text import COLUMNAR, TABLES, existing_file, kind_of
 from multistep.data.walk import files_below, visible
@@ -65,6 +65,8 @@ class Listing:
 def _read_folder(folder: Path, data: DataSpec, form: Form) -> Parts:
     if is_kaldi(folder):
         return {"": kaldi(folder)}
+    if (words := commands(folder, SOUNDS)) is not None:
+        return by_column(words, data, form)
     files = [path for path in visible(folder) if path.is_file()]
     manifests = [path for path in files if kind_of(path) in TABLES]
     manifests = [path for path in manifests if kind_of(path) != ".json"] or manifests
