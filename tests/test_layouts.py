@@ -385,6 +385,32 @@ def test_a_root_and_paths_of_another_machine(tmp_path: Path) -> None:
         look_through(DataSpec(source=str(table)))
 
 
+def test_a_lost_file_is_not_taken_for_another_of_its_name(tmp_path: Path) -> None:
+    for name in ("cats/0.png", "cats/1.png", "dogs/0.png", "dogs/1.png", "dogs/2.png"):
+        draw(tmp_path / name)
+    for prefix in ("", "/cluster/photos/"):
+        rows = [f"{prefix}{name},{name[:3]}" for name in ("cats/0.png", "cats/1.png", "cats/2.png", "dogs/0.png")]
+        (tmp_path / "list.csv").write_text("\n".join(["path,label", *rows]))
+        items, _ = read(tmp_path / "list.csv")
+        lost = [item for item in items["train"] if isinstance(item.content, Path) and not item.content.is_file()]
+        assert [item.where for item in lost] == [f"{tmp_path}/list.csv:4 ({prefix}cats/2.png)"]
+
+
+def test_the_files_of_a_table_may_lie_in_an_archive_beside_it(tmp_path: Path) -> None:
+    for i in range(4):
+        draw(tmp_path / "made" / "train" / f"{i}.png", i)
+        draw(tmp_path / "made" / "test" / f"{i}.png", i)
+    (tmp_path / "data").mkdir()
+    for split in ("train", "test"):
+        zip_of(tmp_path / "made" / split, tmp_path / "data" / f"{split}.zip")
+    rows = [f"{i}.png,{'ab'[i % 2]}" for i in range(4)]
+    (tmp_path / "data" / "train_labels.csv").write_text("\n".join(["image_id,label", *rows]))
+    items, notes = read(tmp_path / "data")
+    assert told(items["train"]) == Counter(a=2, b=2)
+    assert all(isinstance(item.content, Path) and item.content.is_file() for item in items["train"])
+    assert f"found by their names below {tmp_path}/data: train/train/ 4 (first: '0.png' is train/train/0.png)" in notes
+
+
 def test_numbers_and_missing_headers_are_named(tmp_path: Path) -> None:
     for i in range(3):
         draw(tmp_path / f"{i}.png", i)

@@ -175,6 +175,10 @@ def test_lists_of_ids_and_stm(tmp_path: Path) -> None:
     assert any(
         "lines left out, since no sound has their name: 1 (first: line 4)" in n for n in listing(tmp_path / "mls").notes
     )
+    aishell = {f"wav/{split}/S{i}/B{i}.wav": None for i, split in enumerate(("train", "dev", "test"))}
+    said = "".join(f"B{i} 而 对 {i}\n" for i in range(3))
+    write(tmp_path / "aishell", {**aishell, "transcript/aishell.txt": said})
+    assert {row.text for row in listing(tmp_path / "aishell").rows} == {f"而 对 {i}" for i in range(3)}
     stm = ";; a comment\ntalk 1 Ann 0.10 0.30 <o,f0,female> well then\ntalk 1 Bob 0.3 0.5 yes\n"
     stm += "talk 1 Ann 0.5 0.6 <o> ignore_time_segment_in_scoring\n"
     write(tmp_path / "ted", {"stm/talk.stm": stm, "stm/talk.sph": None})

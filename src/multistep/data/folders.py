@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Collection
 from pathlib import Path
 
-from multistep.data.archives import is_archive, stem_of_archive
+from multistep.data.archives import is_archive, stem_of_archive, unpacked
 from multistep.data.form import Form
 from multistep.data.names import NAMES
 from multistep.data.opening import opened
@@ -81,7 +81,7 @@ def is_submission(path: Path) -> bool:
 def _is_loose(folder: Path, form: Form) -> bool:
     """Whether the items of a folder lie in it without further folders, or in one of its own name."""
     if not folder.is_dir():
-        return False
+        return is_archive(folder) and _is_loose(unpacked(folder), form)
     entries = visible(folder)
     inner = [path for path in entries if path.is_dir()]
     if len(inner) == 1 and len(entries) == 1 and inner[0].name.lower() == folder.name.lower():

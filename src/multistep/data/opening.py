@@ -64,7 +64,8 @@ def _only_one(folder: Path, form: Form) -> Path | None:
     if any(form.lists(path) for path in files):
         return None
     holding = [path for path in entries if path.is_dir() and not is_no_class(path) and _holds_data(path, form)]
-    split = [path for path in holding if _has_splits(path, form)]
+    # Of recordings, what is said may lie beside the folder whose sounds are split.
+    split = [] if form.loose else [path for path in holding if _has_splits(path, form)]
     if len(split) == 1:  # whatever lies beside: a picture for the title, masks, notebooks
         return split[0]
     if len(holding) > 1 or any(form.takes(path) for path in files):

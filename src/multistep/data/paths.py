@@ -8,9 +8,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from multistep.data.archives import is_archive, stem_of_archive, unpacked
 from multistep.data.names import NAMES
 from multistep.data.table import Table
-from multistep.data.walk import files_below
+from multistep.data.walk import files_below, visible
 from multistep.errors import DataError
 
 DEEPEST = 6  # folders below the root in which files are looked for
@@ -26,9 +27,10 @@ def files_of(
 
     A name is a path below `root` (None: the table's folder), in any spelling of Windows or Unix. What is not there is
     looked for below the root by the end of its path, by its name, or, where it has none of the `endings` (small
-    letters), by its name without one; of files of one name in several folders that one counts whose folder has most
-    of the table, or is called like it. A name that nothing is found for stays where it says: whoever opens the file
-    counts it. Raises DataError for a root that is not there, and a name that several files have.
+    letters), by its name without one, also in archives that lie in the root; of files of one name in several folders
+    that one counts whose folder has most of the table, or is called like it. A file that differs from its name in more
+    folders than the others do is another one. A name that nothing is found for stays where it says: whoever opens the
+    file counts it. Raises DataError for a root that is not there, and a name that several files have.
     """
     base = _root_of(table, root)
     if base is None:
@@ -45,18 +47,23 @@ def files_of(
     index = _Index(base, tuple(endings), Path(table.origin).name)
     wanted = {i: _parts(names[i]) for i in missing}
     index.vote(wanted.values())
+    bests = {i: index.best(parts) for i, parts in wanted.items()}
+    # Where most files are at their place, or share a folder with their name, one that does not is lost.
+    alike = Counter(most for most, best in bests.values() if best)
+    usual = alike.most_common(1)[0][0] if alike and 2 * len(missing) > len(names) else None
     found: dict[int, Path] = {}
-    for i, parts in wanted.items():
-        best = index.best(parts)
+    for i, (most, best) in bests.items():
+        if most < (len(wanted[i]) - 1 if usual is None else usual):
+            continue
         if len(best) > 1:
-            listed = " and ".join(str(path.relative_to(base)) for path in best[:2])
+            listed = " and ".join("/".join(index.within[path]) for path in best[:2])
             raise DataError(
                 f"{table.place(i)}: '{names[i]}' may be {listed}; write its path from {base}, or name the folder with "
                 "data.root"
             )
         if best:
             found[i] = placed[i] = best[0]
-    return placed, _notes(table, base, names, found)
+    return placed, [*_notes(table, index, names, found), *(index.notes if found else [])]
 
 
 def naming_column(table: Table, columns: Sequence[str], endings: Sequence[str], root: str | None) -> str | None:
@@ -108,17 +115,29 @@ class _Index:
     endings: tuple[str, ...]
     table: str
     by_name: dict[str, list[Path]] = field(default_factory=lambda: defaultdict(list))
+    within: dict[Path, tuple[str, ...]] = field(default_factory=dict)
     votes: Counter[Path] = field(default_factory=Counter)
+    notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        for number, (path, hidden) in enumerate(files_below(self.base, DEEPEST)):
+        self._add(self.base, ())
+        names = {path.name for path in visible(self.base)}
+        for path in visible(self.base):
+            if path.is_file() and is_archive(path) and (stem := stem_of_archive(path)) not in names:
+                folder = unpacked(path)
+                self._add(folder, (stem,))
+                self.notes.append(f"{path}: unpacked in {folder}")
+
+    def _add(self, folder: Path, above: tuple[str, ...]) -> None:
+        for number, (path, hidden) in enumerate(files_below(folder, DEEPEST)):
             if number > MOST_LOOKED_AT:
                 raise DataError(
-                    f"{self.base}: too many files to look for those of {self.table}; name their folder with data.root"
+                    f"{folder}: too many files to look for those of {self.table}; name their folder with data.root"
                 )
             name = path.name.lower()
             if hidden or not name.endswith(self.endings):
                 continue
+            self.within[path] = (*above, *path.relative_to(folder).parts)
             self.by_name[name].append(path)
             self.by_name[name[: -len(path.suffix)] + "/"].append(path)  # a slash is in no name
 
@@ -136,15 +155,15 @@ class _Index:
         for parts in wanted:
             self.votes.update({path.parent for path in self.candidates(parts)})
 
-    def best(self, parts: tuple[str, ...]) -> list[Path]:
-        """The files that may be meant, those alone that nothing tells apart."""
+    def best(self, parts: tuple[str, ...]) -> tuple[int, list[Path]]:
+        """The files that may be meant, those alone that nothing tells apart, and how many folders are alike."""
         ranked = {path: self._rank(path, parts) for path in self.candidates(parts)}
-        most = max(ranked.values(), default=None)
-        return [path for path, rank in ranked.items() if rank == most]
+        most = max(ranked.values(), default=(-1, 0, 0))
+        return most[0], [path for path, rank in ranked.items() if rank == most]
 
     def _rank(self, path: Path, parts: tuple[str, ...]) -> tuple[int, int, int]:
         """Parts of the path that are alike from behind, whether its folder is the table's, and the folder's share."""
-        own = [part.lower() for part in path.relative_to(self.base).parts[:-1]]
+        own = [part.lower() for part in self.within[path][:-1]]
         alike = 0
         for one, other in zip(reversed(own), reversed(parts[:-1]), strict=False):
             if one != other:
@@ -160,14 +179,14 @@ def _split_in(name: str) -> str | None:
     return next((NAMES[word] for word in re.split(r"[\W_\d]+", name.lower()) if word in NAMES), None)
 
 
-def _notes(table: Table, base: Path, names: Sequence[str], found: dict[int, Path]) -> list[str]:
+def _notes(table: Table, index: _Index, names: Sequence[str], found: dict[int, Path]) -> list[str]:
     if not found:
         return []
-    folders = Counter(str(path.parent.relative_to(base)) for path in found.values())
+    folders = Counter("/".join(index.within[path][:-1]) or "." for path in found.values())
     listed = ", ".join(f"{name}/ {count:,}" for name, count in folders.most_common(4))
     first = next(iter(found))
     more = ", ..." if len(folders) > 4 else ""
     return [
-        f"{table.origin}: files found by their names below {base}: {listed}{more} (first: '{names[first]}' is "
-        f"{found[first].relative_to(base)})"
+        f"{table.origin}: files found by their names below {index.base}: {listed}{more} (first: '{names[first]}' is "
+        f"{'/'.join(index.within[found[first]])})"
     ]
