@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from multistep.data.archives import is_archive, stem_of_archive, unpacked
@@ -83,7 +84,12 @@ def _only_one(folder: Path, form: Form) -> Path | None:
 
 def _has_splits(folder: Path, form: Form) -> bool:
     """Whether the folder holds one called train, or a table or an archive of that name, beside one of another split."""
-    names = [path.name if path.is_dir() else stem_of_archive(path.with_suffix("")) for path in visible(folder)]
+    with os.scandir(folder) as entries:  # of which there may be a million
+        folders, files = [], []
+        for entry in entries:
+            (folders if entry.is_dir() else files).append(entry.name)
+    listing = [Path(name) for name in files if not name.lower().endswith(form.items)]
+    names = folders + [stem_of_archive(path.with_suffix("")) for path in listing]
     return {"train", "validation"} <= (found := {*form.splits_among(names).values()}) or {"train", "test"} <= found
 
 

@@ -31,7 +31,7 @@ def is_hidden(name: str) -> bool:
 
 def visible(folder: Path) -> list[Path]:
     """What a folder holds, by name, without what is hidden."""
-    return sorted(path for path in folder.iterdir() if not is_hidden(path.name))
+    return sorted((path for path in folder.iterdir() if not is_hidden(path.name)), key=lambda path: path.name)
 
 
 def files_below(folder: Path, deepest: int | None = None) -> Iterator[tuple[Path, bool]]:
