@@ -21,6 +21,7 @@ from multistep.tasks.images.decode import Form
 from multistep.tasks.images.preset import ImageFacts, choose, products
 from multistep.tasks.images.task import resized
 from multistep.tasks.predicting import predict
+from multistep.tasks.prediction import Asked
 
 SIDE = LARGER
 
@@ -188,14 +189,14 @@ def test_an_image_that_cannot_be_read_is_named(folder: Path, tmp_path: Path) -> 
     learner.export(tmp_path, "")
     image = tmp_path / "one.jpg"
     Image.fromarray(picture("disc", np.random.default_rng(5), 40)).save(image)
-    found = predict(str(tmp_path), [str(image)])[0]
+    found = predict(str(tmp_path), [str(image)], Asked())[0]
     assert found.output in SHAPES
     assert sum(found.others.values()) == pytest.approx(1)
     with pytest.raises(DataError, match=r"none.png: no such file; name an image file"):
-        predict(str(tmp_path), [str(image), str(tmp_path / "none.png")])
+        predict(str(tmp_path), [str(image), str(tmp_path / "none.png")], Asked())
     image.write_bytes(b"")
     with pytest.raises(DataError, match=r"one.jpg: empty"):
-        predict(str(tmp_path), [str(image)])
+        predict(str(tmp_path), [str(image)], Asked())
     np.savez(tmp_path / "data.npz", images=np.zeros((4, 9, 9), np.uint8), labels=list("xxyy"))
     with pytest.raises(DataError, match=r"label 'x' is unknown to the model; it has 'bars', 'disc', 'stripes'"):
         api.evaluate(tmp_path, str(tmp_path / "data.npz"))

@@ -85,7 +85,7 @@ def _only_one(folder: Path, form: Form) -> Path | None:
 def _has_splits(folder: Path, form: Form) -> bool:
     """Whether the folder holds one called train, or a table or an archive of that name, beside one of another split."""
     with os.scandir(folder) as entries:  # of which there may be a million
-        folders, files = [], []
+        folders, files = list[str](), list[str]()
         for entry in entries:
             (folders if entry.is_dir() else files).append(entry.name)
     listing = [Path(name) for name in files if not name.lower().endswith(form.items)]

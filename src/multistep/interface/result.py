@@ -77,7 +77,8 @@ class Result:
             raise PlanError(f"predict: the model is known, {self.model}; leave model= out")
         from multistep.interface.using import predict
 
-        return predict(self.folder, inputs, tokens=tokens)
+        found: list[Prediction] = predict(self.folder, inputs, tokens=tokens)
+        return found
 
     def evaluate(
         self, data: Data, *, text_column: str | None = None, label_column: str | None = None

@@ -293,6 +293,7 @@ def _print_budget(record: Mapping[str, Any], console: Console) -> None:
     _say(console, record["said"]["end"])
     looks = record["looks_at_validation"]
     # Where labels are not tokens, one counts for an example.
-    tokens = f" ({record['tokens']:,} {record.get('counted', 'tokens')})" if record["tokens"] != record["examples"] else ""
+    counted = f" ({record['tokens']:,} {record.get('counted', 'tokens')})"
+    tokens = counted if record["tokens"] != record["examples"] else ""
     seen = f"{record['examples']:,} examples{tokens}"
     _say(console, f"{record['steps']:,} steps over {seen}; validation was scored {looks} times")

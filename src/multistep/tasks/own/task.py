@@ -28,7 +28,7 @@ from multistep.errors import DataError, PlanError
 from multistep.tasks.classes import confusion, per_class
 from multistep.tasks.machine import device_name, versions_of
 from multistep.tasks.order import sample_of
-from multistep.tasks.own.checks import SPLITS
+from multistep.tasks.own.checks import MEANT, SPLITS
 from multistep.tasks.own.data import Indices
 from multistep.tasks.own.first import Wanted
 from multistep.tasks.own.judge import pieces_for, table_of
@@ -186,9 +186,9 @@ class OwnDomain:
         labels = torch.cat([torch.as_tensor(target).flatten() for target in self._opened.train_targets()])
         known = labels.long()[(labels >= 0) & (labels < len(names))]
         found = counted(names, known.tolist())
-        if size <= COUNTED:
+        if size <= MEANT:
             return found, ""
-        return {}, f"of {COUNTED:,} examples that were looked at, classes: {classes_in_words(found)}"
+        return {}, f"of {MEANT:,} examples that were looked at, classes: {classes_in_words(found)}"
 
     def _trivial(self) -> tuple[str, Tensor] | None:
         return self._judge.constant(self._opened.train_targets(), self._opened.output)
