@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -41,11 +41,17 @@ class Scaling:
     deviation: Tensor
     unit: float
     trained: bool
+    _placed: dict[tuple[torch.device, torch.dtype], tuple[Tensor, Tensor]] = field(default_factory=dict, repr=False)
 
     def __call__(self, output: Tensor) -> Tensor:
         """What the model says, in the user's unit."""
         output = output if output.dtype == torch.float64 else output.float()
-        return output * self.deviation.to(output) + self.mean.to(output)
+        key = (output.device, output.dtype)
+        if key not in self._placed:  # once, not at each step
+            with torch.inference_mode(False):  # or training could not use what a look has placed
+                self._placed[key] = self.deviation.to(*key), self.mean.to(*key)
+        deviation, mean = self._placed[key]
+        return output * deviation + mean
 
     def eased(self, loss: Tensor) -> Tensor:
         """The same number, with gradients as of targets of mean 0 and deviation 1."""

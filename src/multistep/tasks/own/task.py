@@ -158,6 +158,7 @@ class OwnDomain:
 
     def baseline(self, split: Split) -> tuple[str, Evaluation]:
         """The classes' shares or the mean of the training targets; of other targets, the model as it was given."""
+        model = self._opened.model.build().to(self._device).eval()
         if (found := self._trivial()) is not None:
             name, constant = found
 
@@ -165,12 +166,12 @@ class OwnDomain:
                 return self._judge.repeated(constant.to(self._device), self._layout.target(tensors), size)
 
             try:
-                table = self._table(split, False, self._device, say)
+                with self._loss.standing_for(model):
+                    table = self._table(split, False, self._device, say)
                 if np.isfinite(table.columns["loss"]).all():  # the mean may be nothing to a loss that takes logarithms
                     return name, table
             except Exception:  # whatever a user's loss says to such an output: the model itself is scored then
                 pass
-        model = self._opened.model.build().to(self._device).eval()
         with torch.inference_mode(), self._loss.standing_for(model):
             table = self._table(split, False, self._device, lambda tensors, _: self._opened.say(model, tensors))
         return "untrained model", table
