@@ -23,6 +23,7 @@ from multistep.core.values.plan import DataSpec
 from multistep.data import archives
 from multistep.data.classes import text_classes
 from multistep.data.sources import read_parts
+from multistep.engine.names import is_here
 from multistep.errors import DataError
 from multistep.tasks.images.files import FORM, read_items
 from multistep.tasks.images.items import Item
@@ -494,4 +495,6 @@ def test_a_cloned_hub_folder(tmp_path: Path, card: str, monkeypatch: pytest.Monk
     items, _ = read(clone)
     assert told(items["train"]) == Counter(cat=3, dog=3)
     assert sorted(items) == (["train"] if card else ["test", "train"])
+    assert is_here(f"{clone}:default")
+    assert told(read(f"{clone}:default")[0]["train"]) == Counter(cat=3, dog=3)
     assert sorted(read_parts(str(clone), DataSpec(source=str(clone)), FORM)) == sorted(items)

@@ -14,16 +14,17 @@ MOST_NAMES = 5_000  # of a folder that are looked at
 _HUB_ID = re.compile(r"\w[\w.-]*(/[\w.-]+)?(:[\w.-]+)?")
 # Of files that tasks read; what ends so is no hub id, though it may look like one.
 _ENDINGS = (
-    ".txt .md .json .jsonl .ndjson .csv .tsv .parquet .arrow .xlsx .xls .npz .npy .gz .zip .tar .tgz .bz2 .xz .wav "
+    ".txt .md .json .jsonl .ndjson .csv .tsv .parquet .arrow .feather .xlsx .xls .npz .npy .gz .zip .tar .tgz .bz2 .xz .wav "
     ".flac .mp3 .ogg .jpg .jpeg .png .webp .bmp .gif .tif .tiff .pt .pth .bin .safetensors .yaml .yml .py .html .xml"
 )
 FILE_ENDINGS = frozenset(_ENDINGS.split())
 
 
 def is_here(name: str) -> bool:
-    """Whether a name is that of a file or folder on this machine."""
+    """Whether a name is that of a file or folder on this machine, perhaps with a configuration: "folder:name"."""
+    folder = name.rpartition(":")[0]
     try:
-        return Path(name).expanduser().exists()
+        return Path(name).expanduser().exists() or (folder != "" and Path(folder).expanduser().is_dir())
     except (OSError, RuntimeError):  # too long a name, or the home of nobody
         return False
 
