@@ -313,15 +313,24 @@ def test_tables_of_splits_name_files_in_folders_of_their_own_and_a_json_names_th
     for i in range(4):
         draw(tmp_path / "train_images" / f"{i}.jpg", i)
         draw(tmp_path / "test_images" / f"{i}.jpg", i)
-    (tmp_path / "train.csv").write_text("image_id,label\n" + "".join(f"{i}.jpg,{i % 2}\n" for i in range(4)))
-    (tmp_path / "test.csv").write_text("image_id\n" + "".join(f"{i}.jpg\n" for i in range(4)))
+    (tmp_path / "train.csv").write_text("image_id,label,width\n" + "".join(f"{i}.jpg,{i % 2},9\n" for i in range(4)))
+    (tmp_path / "test.csv").write_text("image_id,width\n" + "".join(f"{i}.jpg,9\n" for i in range(4)))
     (tmp_path / "label_num_to_disease_map.json").write_text(json.dumps({"0": "healthy", "1": "rust", "2": "rot"}))
     items, notes = read(tmp_path)
     assert list(items) == ["train"]
     assert told(items["train"]) == Counter(healthy=2, rust=2)
     assert {item.content for item in items["train"]} == {tmp_path / "train_images" / f"{i}.jpg" for i in range(4)}
-    assert f"test: {tmp_path}/test.csv has no column of labels beside 'image_id', so it is left aside" in notes
+    assert f"test: {tmp_path}/test.csv has no column of labels beside 'image_id', 'width', so it is left aside" in notes
     assert "their names are from" in notes
+
+
+def test_a_label_by_any_other_name_is_one_in_the_test_split_too(tmp_path: Path) -> None:
+    for i in range(4):
+        draw(tmp_path / f"{i}.png", i)
+    for split in ("train", "test"):
+        (tmp_path / f"{split}.csv").write_text("image_id,dx\n" + "".join(f"{i}.png,{'ab'[i % 2]}\n" for i in range(4)))
+    items, _ = read(tmp_path)
+    assert {split: told(held) for split, held in items.items()} == {s: Counter(a=2, b=2) for s in ("train", "test")}
 
 
 def test_one_column_a_class(tmp_path: Path) -> None:

@@ -65,17 +65,18 @@ def rest_of(table: Table, image: str, data: DataSpec) -> list[str]:
     return [name for name in table.names if name not in taken and name.strip().lower() not in NUMBERING]
 
 
-def unlabelled(table: Table, data: DataSpec) -> str | None:
-    """Why a table tells no labels, if so: it has no column for them, or nothing in it."""
+def unlabelled(table: Table, data: DataSpec, training: Table) -> str | None:
+    """Why a table tells no labels, if so: it has no column for them, as the training split has, or nothing in it."""
     if not len(table):
         return "it is empty"
     if table.names == ("file",):
         return f"its {len(table):,} images lie in {table.origin} without class folders"
     image = image_column_of(table, data)
     rest = rest_of(table, image, data)
-    if not rest:
-        return f"{table.origin} has no column of labels beside '{image}'"
     label = data.label_column or table.roles.get("label") or guess(rest, LABELS)
+    others = set(rest_of(training, image, data))
+    if not rest or (label is None and set(rest) < others):
+        return f"{table.origin} has no column of labels beside {quoted((image, *rest))}"
     if label in table.names and all(value in (None, "", -1, "-1") for value in table.column(str(label))):
         return f"{table.origin} has no label in its column '{label}'"
     return None

@@ -99,7 +99,7 @@ def read_items(data: DataSpec) -> tuple[dict[str, list[Item]], list[str]]:
     tables, notes = given_splits(data, FORM)
     items, said = {}, list[str]()
     for split, table in tables.items():
-        if split != "train" and (why := unlabelled(table, data)):
+        if split != "train" and (why := unlabelled(table, data, tables["train"])):
             said += [*table.notes, f"{split}: {why}, so it is left aside"]
             continue
         items[split], more = items_of(table, data)

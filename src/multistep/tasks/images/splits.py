@@ -192,7 +192,10 @@ def _classes(origin: str, parts: Mapping[str, Decoded], wanted: Sequence[str]) -
     """The class names in order. Raises DataError for one class, or labels that training does not show."""
     names = order_of(item.label for item in parts["train"][0])
     if len(names) < 2:
-        raise DataError(f"{origin}: every training image is labelled '{names[0]}'; a classifier needs two classes")
+        raise DataError(
+            f"{origin}: every training image is labelled '{names[0]}'; a classifier needs two classes: give each a "
+            "folder of its own, or name the column of labels with data.label_column"
+        )
     for split, (items, _) in parts.items():
         for item in items:
             if item.label not in names:
