@@ -28,7 +28,10 @@ from multistep.tasks.images.decode import SUFFIXES, Content
 from multistep.tasks.images.items import Item
 from multistep.tasks.images.labels import Beside, Names, labels_of, names_beside, require_classes
 
-ALLOWED = "class folders of images, a manifest (.csv, .tsv, .jsonl), .npz, IDX files, or a Hugging Face image set"
+ALLOWED = (
+    "class folders of images, a manifest (.csv, .tsv, .jsonl), images inside .parquet or .arrow, .npz, IDX files, an "
+    "archive of these (.zip, .tar.gz), or a Hugging Face image set"
+)
 
 
 def _arrays_of(path: Path, _: DataSpec) -> Parts | None:
