@@ -219,7 +219,7 @@ def bad(folder: Path, name: str, content: bytes) -> str:
         ("missing.txt", None, "missing.txt"),
         ("empty.txt", b"", "empty"),
         ("binary.txt", b"abc\x00\x01\x02" * 100, "binary|NUL"),
-        ("latin.txt", "déjà vu ".encode("latin-1") * 200, "not UTF-8"),
+        ("damaged.txt", "déjà vu ".encode() * 200 + b"\xff", "not UTF-8"),
         ("short.txt", b"too short", "character"),
     ],
 )

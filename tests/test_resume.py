@@ -414,8 +414,8 @@ def test_a_failed_start_leaves_an_empty_folder_of_the_user_there(tmp_path: Path)
 def test_a_run_killed_before_its_first_line_is_resumed_by_its_plan(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("multistep.tasks.reach.names_of_plan", lambda _: ())  # simulated data are nowhere
     """While a task's libraries are imported, for seconds, nothing is journaled yet."""
+    monkeypatch.setattr("multistep.tasks.reach.names_of_plan", lambda _: ())  # simulated data are nowhere
     folder = tmp_path / "run"
 
     def killed(_: Plan) -> SimulatedWorkshop:

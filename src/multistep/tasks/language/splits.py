@@ -14,6 +14,7 @@ from multistep.data.names import NO_TEST
 from multistep.data.shares import to_cut
 from multistep.data.splits import given_splits
 from multistep.errors import DataError, PlanError
+from multistep.tasks.classes import balanced_weights
 from multistep.tasks.language.labels import Array, Column, Labels, classes_of, encode, find_labels, is_missing
 from multistep.tasks.language.rows import FORM, Rows, rows_of
 
@@ -94,8 +95,7 @@ def class_weights(labels: Labels, train: Examples) -> tuple[float, ...]:
     if labels.kind == "number":
         raise PlanError("data.class_weights is 'balanced', but the labels are numbers, which have no classes")
     if labels.kind == "class":
-        counts = np.bincount(train.labels.astype(np.int64), minlength=len(labels.names))
-        return tuple((len(train) / (np.count_nonzero(counts) * np.maximum(counts, 1))).tolist())
+        return balanced_weights(train.labels.astype(np.int64), len(labels.names))
     counts = train.labels.sum(0)
     return tuple(((len(train) - counts) / np.maximum(counts, 1)).tolist())
 
