@@ -1,4 +1,4 @@
-"""Time and memory of one pass, forward and backward, of a large causal model: the tables of docs/adapters.md.
+"""Time and memory of one pass, forward and backward, of a large causal model: the tables of docs/how-to/adapters.md.
 
     MULTISTEP_MODELS=... OMP_NUM_THREADS=1 python bench/passes.py [--adapter lora|none] [--rows 1] [--tokens 256]
         [--half] [--again]

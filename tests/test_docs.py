@@ -40,7 +40,7 @@ def test_the_readmes_python_runs(tmp_path: Path) -> None:
 
 
 def test_the_code_for_a_model_of_ones_own_runs(tmp_path: Path) -> None:
-    pages = ("README.md", "docs/own-model.md")
+    pages = ("README.md", "docs/how-to/own-module.md")
     found = [[code for code in blocks(page, "python") if "nn." in code] for page in pages]
     assert [len(codes) for codes in found] == [1, 1]
     for number, code in enumerate({code for codes in found for code in codes}):
@@ -63,11 +63,11 @@ def test_the_readmes_plan_is_valid(tmp_path: Path) -> None:
 
 
 def test_the_pages_name_every_key(tmp_path: Path) -> None:
-    described = first_column("docs/plan.md")
+    described = first_column("docs/reference/plan.md")
     assert {field.name for field in fields(Plan)} | set(RECIPE_KEYS) <= described
     execute(plan(budget="30s"), tmp_path / "run")
     record = json.loads((tmp_path / "run" / "result.json").read_text(encoding="utf-8"))
-    assert set(record) == first_column("docs/result.md")
+    assert set(record) == first_column("docs/reference/result.md")
 
 
 def test_the_readmes_verbs_exist() -> None:

@@ -160,7 +160,7 @@ def test_languages_are_told_by_their_letters() -> None:
 
 
 def test_the_list_is_permissive_and_documented() -> None:
-    page = (ROOT / "docs" / "pretrained.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs/how-to/pretrained.md").read_text(encoding="utf-8")
     assert len({m.id for m in LISTED}) == len(LISTED)
     for model in LISTED:
         assert model.licence in ("Apache-2.0", "MIT")

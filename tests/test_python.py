@@ -184,7 +184,7 @@ def test_mistakes_in_a_notebook_are_one_line() -> None:
 
 
 def test_the_page_tells_of_every_event_and_its_code_runs(tmp_path: Path) -> None:
-    page = (ROOT / "docs/python.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs/reference/python.md").read_text(encoding="utf-8")
     names = {kind.event for kind in typing.get_args(Event)}
     table = re.findall(r"^\| (`[a-z_`, ]+`) \|", page, flags=re.MULTILINE)
     assert names == {name for row in table for name in re.findall(r"`(\w+)`", row)} & names

@@ -176,7 +176,7 @@ def train(
 
     What to train
         plan: a plan file, a mapping like one, or a `Plan`; the keywords are laid over it. Without it they are the plan.
-        task: "text-classification", "text-generation", "image-classification", ...: docs/tasks.md.
+        task: "text-classification", "text-generation", "image-classification", ...: docs/reference/tasks.md.
         model: "auto" (the default), "scratch", a preset, a model folder or hub id, several to be raced; or a
             torch.nn.Module, which is trained from the weights that it has.
 
@@ -192,15 +192,16 @@ def train(
     How to train and to judge
         budget: "10m", "1h30m", "2000 steps", "3 epochs", "2M tokens", a timedelta.
         metric: what decides, by name; of a module also a function (targets, predictions) -> number.
-        seed, recipe, moves, phases, tolerance, ship, keep: as in a plan file, docs/plan.md.
+        seed, recipe, moves, phases, tolerance, ship, keep: as in a plan file, docs/reference/plan.md.
         learning_rate (or lr), batch_size, optimizer: these settings of the recipe. epochs, steps: a budget in these.
-        loss, target, goal, pretrained, standardize: of a module, docs/own-model.md.
+        loss, target, goal, pretrained, standardize: of a module, docs/how-to/own-module.md.
 
     Running
         out: the run directory; without it runs/<task>-<hash of the plan>.
         progress: True shows the run on standard error or in the notebook, False does not; None does, unless the logger
             "multistep" is set up to tell the same at INFO.
-        on_entry: called with each entry of the journal and the history after it: docs/python.md lists the entries.
+        on_entry: called with each entry of the journal and the history after it; docs/reference/python.md lists the
+            entries.
         clock: for tests.
 
     Raises PlanError and DataError for what cannot be done as it stands, RunDirectoryError for `out`, RunFailed for a
@@ -563,7 +564,7 @@ def predict(
     named by the last three keywords where training had others.
 
     Each prediction holds its `input`, `output`, `probability`, and `others`: the `top_k` likeliest classes (at least
-    5). `threshold` is docs/predict.md's, `tokens` the most that an answer to a prompt has. Raises PlanError, and
+    5). `threshold` is docs/how-to/predict.md's, `tokens` the most that an answer to a prompt has. Raises PlanError, and
     DataError for what cannot be read.
 
     >>> predict("RUN", ["a joy from start to finish"])[0].output  # doctest: +SKIP
@@ -621,7 +622,7 @@ def serve(
     threshold: float | None = None,
     limit_mb: float = 32.0,
 ) -> None:
-    """Answer requests over HTTP by what a run ships, or by a model folder, until Ctrl-C; docs/predict.md.
+    """Answer requests over HTTP by what a run ships, or by a model folder, until Ctrl-C; docs/how-to/predict.md.
 
     `limit_mb` is how large a request may be, in millions of bytes; `tokens` the most that an answer to a prompt has.
     Raises PlanError where FastAPI or uvicorn is missing (`pip install "multistep[serve]"`), or the port is taken.

@@ -134,7 +134,7 @@ def train(
     plan: PlanFile = None,
     task: Annotated[
         str | None,
-        typer.Option(help="text-generation, text-classification, ...: docs/tasks.md."),
+        typer.Option(help="text-generation, text-classification, ...: docs/reference/tasks.md."),
     ] = None,
     data: Annotated[str | None, typer.Option(help="A file, a folder, or a data set id.")] = None,
     model: Annotated[

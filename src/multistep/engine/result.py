@@ -26,7 +26,7 @@ CONFIDENCE = 0.95
 
 
 def result_of(history: History, read_table: ReadTable) -> dict[str, Any]:
-    """The result of a finished run; keys are documented in docs/result.md."""
+    """The result of a finished run; keys are documented in docs/reference/result.md."""
     assert history.finished is not None
     assert history.leader is not None
     metric = metric_of(history.phase.started)

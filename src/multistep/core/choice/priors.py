@@ -1,7 +1,7 @@
 """What each kind of attempt brought in recorded runs, by situation: a table with its source, not code.
 
-`priors.json` is made by `bench/priors.py` from the journals of real runs; docs/priors.md shows it with what it predicts
-of a set that was left out. A run's own experience is added to it as it goes on.
+`priors.json` is made by `bench/priors.py` from the journals of real runs; docs/how-it-decides/priors.md shows it with
+what it predicts of a set that was left out. A run's own experience is added to it as it goes on.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Again from the beginning at a lower rate: where overfitting set in long before the budget ends.
 
 A rate that overfits after a tenth of the time has been chosen for a tenth of the time. Weights that have memorised
-do not forget by being regularised; fresh ones at a rate that fits the length end better (docs/experiments.md).
+do not forget by being regularised; fresh ones at a rate that fits the length end better (docs/appendix/experiments.md).
 """
 
 from __future__ import annotations

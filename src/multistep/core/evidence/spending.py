@@ -8,7 +8,8 @@ fail together, and what an earlier boundary guards against is not paid for twice
 
 Spending: Lan and DeMets, Biometrika 70 (1983). The maximum of dependent statistics, without those rejected:
 Romano and Wolf, JASA 100 (2005). Alpha that passes on: Wiens, Pharm. Stat. 2 (2003); that, and leaving out what
-is clearly worse: Tian and Ramdas, Stat. Methods Med. Res. 30 (2021). docs/verdicts.md: the argument, the numbers.
+is clearly worse: Tian and Ramdas, Stat. Methods Med. Res. 30 (2021). The argument and the numbers:
+docs/how-it-decides/verdicts.md.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from multistep.core.values.recipe import OptimizerName
 # momentum as in the text preset, cooled down over half but for schedule-free), and the sources that rates rest on.
 TYPICAL_RATE: Mapping[OptimizerName, float] = MappingProxyType(
     {
-        "muon": 0.01,  # by longer runs, docs/experiments.md; 0.03: 1.887
+        "muon": 0.01,  # by longer runs, docs/appendix/experiments.md; 0.03: 1.887
         "adamw": 5e-3,  # 1.884; half: 1.891, twice: 1.920
         "adam": 5e-3,  # 1.910; half: 1.891
         "sgd": 0.25,  # 1.919; twice: 1.870, 0.1: 2.047, which convolutional nets take, arXiv 1512.03385

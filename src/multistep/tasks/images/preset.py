@@ -1,6 +1,6 @@
 """What to train when the plan leaves it open: net, size and recipe, by rule from data and budget.
 
-The numbers come from bench/explore_images.py; docs/experiments.md has the tables.
+The numbers come from bench/explore_images.py; docs/appendix/experiments.md has the tables.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ USUAL_EPOCHS = 30.0  # of a plan without any length
 NEW_EPOCHS, DOUBLING, MOST_AUGMENTATION = 3.0, 0.15, 0.5  # none up to so many epochs, more with each doubling
 GROWING_EPOCHS = 30.0  # where time is shorter than that, training begins with smaller images
 GROWING_SIDE = 20  # pixels, at least
-# Of nets from nothing, docs/experiments.md; optimizers that are not named follow the first.
+# Of nets from nothing, docs/appendix/experiments.md; optimizers that are not named follow the first.
 RATES: Mapping[OptimizerName, float] = {"adamw": 0.012, "adam": 0.012, "muon": 0.1, "sgd": 0.2}
 
 

@@ -15,7 +15,7 @@ SMALL = 1_000_000  # parameters; larger models want lower rates
 
 
 def typical_rate(parameters: int) -> float:
-    """AdamW's, from nothing: measured on five small networks (docs/own-model.md).
+    """AdamW's, from nothing: measured on five small networks (docs/how-to/own-module.md).
 
     Of larger ones it falls with the root of their size, which is about what arXiv 2005.14165, table 2.1, has.
     """

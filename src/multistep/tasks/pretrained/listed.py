@@ -1,7 +1,8 @@
 """The models that `model: auto` starts from: small, current, permissively licensed, by task and by what they read.
 
-Sizes and licences are those of the models' cards, as far as they are known here; docs/pretrained.md says what of it was
-measured. A licence of weights counts, not of code: ConvNeXt V2 is missing since its weights are for research alone.
+Sizes and licences are those of the models' cards, as far as they are known here; docs/how-to/pretrained.md says what of
+it was measured. A licence of weights counts, not of code: ConvNeXt V2 is missing since its weights are for research
+alone.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """From probabilities over frames to a transcript: the best path, or a search over prefixes with a character model.
 
-Why not a package: docs/decisions/index.md, 2026-11-24.
+Why not a package: docs/appendix/decisions.md, 2026-11-24.
 """
 
 from __future__ import annotations

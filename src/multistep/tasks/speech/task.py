@@ -69,7 +69,8 @@ class SpeechDomain:
             self._augment = FeatureAugmentation(maker.frontend, statistics(self.train)[0])
         self._strength = 0.0
         # Who knows nothing yet writes nothing at all for longer if no sound is twice the same: with augmentation from
-        # the start the blanks were left after 15 s of training, with a gentle start after 5 s (docs/experiments.md).
+        # the start the blanks were left after 15 s of training, after 5 s with a gentle start
+        # (docs/appendix/experiments.md).
         # Counted in utterances, since the batch may change later on.
         self._gentle = 0 if maker.pretrained else gentle_steps(len(self.train)) * batch_size
         self._shortest: dict[int, int] = {}

@@ -1,6 +1,6 @@
 """What to train when the plan leaves it open: tokenizer, shape and recipe, by rule from data and budget.
 
-The numbers come from bench/explore_text.py; docs/experiments.md has the tables.
+The numbers come from bench/explore_text.py; docs/appendix/experiments.md has the tables.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from multistep.tasks.recipes import epochs_of, fill_in, lengths_of
 from multistep.tasks.text.tuning import BATCH_SIZE, WEIGHT_DECAY
 
 PRESETS = ("nanochat", "gpt2", "qwen3", "llama")
-MANY_TOKENS = 512  # of a vocabulary: with as many, Muon wants less than half the rate (docs/experiments.md)
+MANY_TOKENS = 512  # of a vocabulary: with as many, Muon wants less than half the rate (docs/appendix/experiments.md)
 DEVICE_RATES = {"cpu": 2.5e10, "mps": 1e12, "cuda": 5e13}  # operations a second; of a CPU, each core's
 TokenizerKind = Literal["characters", "bpe"]
 

@@ -60,7 +60,7 @@ def tuned_recipe(
     """The recipe with every setting that the plan leaves open, for weights that come from elsewhere.
 
     `adapts` tells that the model can have adapters. They keep `own_dropout`: they are read a few times, whatever the
-    budget, and what they are not used to costs more than it guards against (docs/experiments.md).
+    budget, and what they are not used to costs more than it guards against (docs/appendix/experiments.md).
     """
     adapter = given.get("adapter", _adapter(parameters, device) if adapts else "none")
     optimizer = cast(OptimizerName, given.get("optimizer", "adamw"))
@@ -128,7 +128,7 @@ def _steps(plan: Plan, tokens: float | None, tokens_per_step: int) -> float:
 
 
 def _precision(parameters: int, device: torch.device) -> Precision:
-    """bfloat16 for large models on CPUs that multiply it, too: 1.5 times as fast with SmolLM2 (docs/adapters.md)."""
+    """bfloat16 for large models on CPUs that multiply it, too: 1.5 times as fast (SmolLM2, docs/how-to/adapters.md)."""
     known = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     multiplies = bool(known.get("avx512_bf16") or known.get("amx_bf16"))
     return "bfloat16" if device.type == "cpu" and parameters >= ADAPTED_FROM and multiplies else "auto"
