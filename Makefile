@@ -14,8 +14,8 @@ test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 check: $(READY)
-	$(BIN)/ruff check src tests bench
-	$(BIN)/ruff format --check src tests bench
+	$(BIN)/ruff check src tests bench mkdocs_hooks.py
+	$(BIN)/ruff format --check src tests bench mkdocs_hooks.py
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/mkdocs build --strict --site-dir build/site
@@ -24,8 +24,8 @@ docs: $(READY)
 	$(BIN)/mkdocs serve
 
 format: $(READY)
-	$(BIN)/ruff check --fix src tests bench
-	$(BIN)/ruff format src tests bench
+	$(BIN)/ruff check --fix src tests bench mkdocs_hooks.py
+	$(BIN)/ruff format src tests bench mkdocs_hooks.py
 
 # Longer than a test may take; each prints what the docs hold.
 torture: $(READY)
