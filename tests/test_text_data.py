@@ -99,7 +99,7 @@ def test_empty_documents_are_dropped_and_counted(tmp_path: Path) -> None:
         ("a.jsonl", b'{"q": "a", "r": "b"}\n', r"which column is the text\? columns: 'q', 'r'"),
         ("a.csv", b"n\n1\n", r"no column holds text; columns: 'n'; name it with --set data\.text_column=NAME"),
         ("a.csv", b"n,text\n1,a,b\n", r"a\.csv:2: 3 fields, but the first line names 2"),
-        ("a.csv", b'n,text\n1,"a\n2,b\n', r"a\.csv:\d: not csv"),
+        ("a.csv", b'n,text\n1,"a\n2,b\n', r"a\.csv:2: the quotation marks of this row do not close"),
         ("a.parquet", b"no", r"a\.parquet: not a parquet file"),
     ],
 )

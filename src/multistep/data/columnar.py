@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from multistep.data.arrow import said_of_columns, texts_of
+from multistep.data.others import what_else
 from multistep.data.table import Table
 from multistep.errors import DataError
 
@@ -25,6 +26,8 @@ def read_parquet(path: Path) -> Table:
         schema = parquet.read_schema(path)
         rows = int(parquet.read_metadata(path).num_rows)
     except (OSError, pyarrow.ArrowException) as error:
+        if (what := what_else(path)) is not None:
+            raise DataError(f"{path}: not a parquet file but {what}") from None
         raise DataError(f"{path}: not a parquet file that can be read ({error})") from None
     values = functools.cache(lambda name: read([name])[name].to_pylist())
     names, roles = said_of_columns(schema)

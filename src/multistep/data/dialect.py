@@ -19,6 +19,7 @@ csv.field_size_limit(2**31 - 1)
 HEAD = 200_000  # characters that are looked at
 SHOWN_NAMES = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 _ROWS = 200  # of the beginning, by which delimiters are told apart
+_TITLES = 10  # lines, at most, above a table
 _WORDS = 4  # a field with as many, above fields with as many, is a text rather than a name
 _DIGITS = re.compile(r"[-+]?[\d.,;|eE+-]*\d[\d.,;|]*")  # a number, or several
 _DISTINCT = 0.2  # of the rows, at most: values of a column that repeat as labels do
@@ -54,6 +55,7 @@ class Dialect:
     escape: str | None = None
     header: bool = True
     skip: int = 0
+    spaces: bool = False  # behind a delimiter are none of the field
     notes: tuple[str, ...] = ()
 
     def reader(self, text: str) -> Any:
@@ -68,6 +70,7 @@ class Dialect:
             quoting=self.quoting,  # type: ignore[arg-type]
             escapechar=self.escape,
             doublequote=self.escape is None,
+            skipinitialspace=self.spaces,
             strict=True,
         )
 
@@ -80,6 +83,10 @@ def dialect_of(path: Path, head: str, kind: str, reading: Reading, *, whole: boo
         head, skip, said = head[excel.end() :], 1, said or excel[1]
     if not whole:
         head = head[: head.rfind("\n") + 1]
+    if not skip and (skip := lines_above(head)):
+        head = head.split("\n", skip)[-1]
+        what = "line is left out, since it stands" if skip == 1 else f"{skip} lines are left out, since they stand"
+        notes.append(f"{path}: the first {what} above the table")
     usual = "\t" if kind == ".tsv" else ","
     delimiter = said or _delimiter(head, usual)
     found = _quoted(Dialect(delimiter, skip=skip), head, plain=delimiter == "\t" and kind == ".tsv")
@@ -89,14 +96,19 @@ def dialect_of(path: Path, head: str, kind: str, reading: Reading, *, whole: boo
     if found.quoting != csv.QUOTE_NONE and delimiter == "\t" and kind == ".tsv":
         notes.append(f"{path}: read with quoting, since without it the rows have different numbers of fields")
     rows = _first_rows(found, head)
-    header = reading.header if reading.header is not None else not _looks_like_data(rows)
+    header = reading.header if reading.header is not None else not looks_like_data(rows)
     if not header and reading.header is None:
-        shown = ", ".join(repr(cell if len(cell) <= 30 else cell[:30] + "...") for cell in rows[0][:4])
-        notes.append(
-            f"{path}: the first line looks like a row ({shown}), not like names of columns, so the columns are called "
-            "'column 1', 'column 2' and so on; data.header=true takes it for names"
-        )
+        notes.append(no_header_note(path, rows[0]))
     return replace(found, header=header, notes=tuple(notes))
+
+
+def no_header_note(path: Path, first: Sequence[str]) -> str:
+    """That the first line is a row."""
+    shown = ", ".join(repr(cell if len(cell) <= 30 else cell[:30] + "...") for cell in first[:4])
+    return (
+        f"{path}: the first line looks like a row ({shown}), not like names of columns, so the columns are called "
+        "'column 1', 'column 2' and so on; data.header=true takes it for names"
+    )
 
 
 def _delimiter(head: str, usual: str) -> str:
@@ -117,12 +129,42 @@ def _quoted(dialect: Dialect, head: str, *, plain: bool) -> Dialect:
     """
     usual, none = dialect, replace(dialect, quoting=csv.QUOTE_NONE)
     escaped = replace(dialect, escape="\\")
+    spaced = replace(dialect, spaces=True)
     tried = [none, usual] if plain else [usual, escaped] if '\\"' in head else [usual]
+    if f'{dialect.delimiter} "' in head and f'{dialect.delimiter}"' not in head:
+        tried = [spaced]  # quotation marks that would be taken for characters
+    elif dialect.delimiter == "\t" and not plain:
+        tried.append(none)
     for each in tried:
         rows = _first_rows(each, head)
         if rows and len({len(row) for row in rows}) == 1:
             return each
     return tried[0]
+
+
+def lines_above(head: str) -> int:
+    """How many lines stand above a table: titles and comments, of fewer fields than each of the many lines below."""
+    lines = head.split("\n")[:_ROWS]
+    for mark in (",", ";", "\t", "|"):
+        counts = [len(row) for row in _first_rows(Dialect(mark), "\n".join(lines))]
+        width = max(set(counts), key=counts.count, default=1)
+        if width < 2 or len(lines) < 2 * _TITLES or not _is_title(lines[0], mark):
+            continue
+        for above in range(1, _TITLES + 1):
+            if not _is_title(lines[above], mark):
+                rows = [row for row in _first_rows(Dialect(mark), "\n".join(lines[above:])) if row]
+                return above if {len(row) for row in rows} == {width} and all(map(str.strip, rows[0])) else 0
+    return 0
+
+
+def _is_title(line: str, mark: str) -> bool:
+    """Whether a line is a comment, or holds a single field: Excel writes the separators of the empty ones, too."""
+    return line.startswith("# ") or sum(bool(field.strip()) for field in line.split(mark)) <= 1
+
+
+def is_row(fields: Sequence[str]) -> bool:
+    """Whether a line holds more than spaces."""
+    return len(fields) > 1 or bool(fields and fields[0].strip())
 
 
 def _first_rows(dialect: Dialect, head: str) -> list[list[str]]:
@@ -131,7 +173,7 @@ def _first_rows(dialect: Dialect, head: str) -> list[list[str]]:
     reader = dialect.reader(head)
     try:
         for row in reader:
-            if row:
+            if is_row(row):
                 rows.append(row)
             if len(rows) == _ROWS:
                 break
@@ -140,7 +182,7 @@ def _first_rows(dialect: Dialect, head: str) -> list[list[str]]:
     return rows
 
 
-def _looks_like_data(rows: Sequence[Sequence[str]]) -> bool:
+def looks_like_data(rows: Sequence[Sequence[str]]) -> bool:
     """Whether the first row is one like those below, instead of the names of the columns."""
     if len(rows) < 4 or any(len(row) != len(rows[0]) for row in rows):
         return False

@@ -19,6 +19,7 @@ _TOLD = ["gb18030", "big5", "cp932", "euc_jp", "euc_kr", "cp1251", "koi8_r", "cp
 _LATIN = ("cp1252", "cp1250")
 _BETWEEN = "’‘–—·"  # signs that stand between letters in words
 _KINDS = (
+    (b"version https://git-lfs", "a pointer of Git LFS to the data; fetch them with `git lfs pull`"),
     (b"%PDF", "a PDF document; save its text"),
     (b"PK\x03\x04", "a ZIP archive (or a document made of one, such as .docx or .xlsx); unpack it, or save it as text"),
     (b"\x1f\x8b", "gzip-compressed; name it .gz"),

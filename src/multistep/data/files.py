@@ -10,6 +10,7 @@ from multistep.data.arrow import read_arrow
 from multistep.data.columnar import read_parquet
 from multistep.data.dialect import Reading
 from multistep.data.objects import json_lines, read_objects
+from multistep.data.others import refuse_pages
 from multistep.data.separated import read_separated
 from multistep.data.spreadsheets import read_sheet
 from multistep.data.table import Table, of_columns
@@ -36,8 +37,9 @@ def _read(path: Path, reading: Reading) -> Table:
     if kind in (".arrow", ".feather"):
         return read_arrow(existing_file(path))
     if kind == ".xlsx":
-        return read_sheet(existing_file(path))
+        return read_sheet(existing_file(path), reading)
     text, notes = read_said(path, reading.encoding)
+    refuse_pages(path, text)
     if kind in (".jsonl", ".ndjson"):
         table = read_objects(path, text) if text.lstrip().startswith("[") else json_lines(path, text)
     elif kind == ".txt" and text.startswith(FASTTEXT):

@@ -11,7 +11,7 @@ from multistep.data.form import Form
 from multistep.data.sets import is_hub_folder, is_saved_set
 from multistep.data.walk import few, files_below, visible
 
-_ABOUT = frozenset({"readme", "license", "licence", "changelog", "citation", "notice"})  # files about the data
+ABOUT = frozenset({"readme", "license", "licence", "changelog", "citation", "notice"})  # files about the data
 # What folders are called that hold data of all classes.
 _ALL = frozenset({"images", "image", "imgs", "img", "photos", "pictures", "jpg", "jpegs", "jpegimages", "data"})
 DEEPEST = 8  # folders that hold nothing but a folder
@@ -59,7 +59,7 @@ def _only_one(folder: Path, form: Form) -> Path | None:
     if not folder.is_dir() or is_saved_set(folder) or is_hub_folder(folder):
         return None
     entries = visible(folder)
-    files = [path for path in entries if path.is_file() and path.stem.lower() not in _ABOUT]
+    files = [path for path in entries if path.is_file() and path.stem.lower() not in ABOUT]
     if form.splits_among(path.name if path.is_dir() else stem_of_archive(path) for path in entries):
         return None
     if any(form.lists(path) for path in files):

@@ -6,7 +6,8 @@ import csv
 from collections.abc import Sequence
 from pathlib import Path
 
-from multistep.data.dialect import HEAD, Dialect, Reading, dialect_of, is_number
+from multistep.data.dialect import HEAD, Dialect, Reading, dialect_of, is_number, is_row
+from multistep.data.others import tagged_words
 from multistep.data.table import Table
 from multistep.errors import DataError
 
@@ -69,17 +70,31 @@ def _rows(
     try:
         for row in reader:
             line, began = began, reader.line_num + 1 + before
-            if not row:
+            if not is_row(row):
                 continue
             fields = fields or len(row)
             if len(row) != fields:
-                names = "the first line names" if dialect.header else "the first line has"
-                raise DataError(
-                    f"{path}:{began - 1}: {len(row)} fields, but {names} {fields}"
-                    + ('; put a text that holds commas between "quotation marks"' if dialect.delimiter == "," else "")
-                )
+                raise DataError(_ragged(path, began - 1, len(row), fields, text, dialect))
             rows.append(row)
             numbers.append(line)
     except csv.Error as error:
-        raise DataError(f"{path}:{reader.line_num + before}: not {path.suffix[1:]} ({error})") from None
+        raise DataError(
+            f"{path}:{began}: the quotation marks of this row do not close where a field ends ({error}, in line "
+            f"{reader.line_num + before}); write one inside a text twice"
+        ) from None
     return rows, numbers
+
+
+def _ragged(path: Path, line: int, found: int, wanted: int, text: str, dialect: Dialect) -> str:
+    """What to say of a row that has another number of fields than the first."""
+    where = f"{path}:{line}: {found} {'field' if found == 1 else 'fields'}, but"
+    if (tagged := tagged_words(text)) is not None:
+        return f"{path}: {tagged}"
+    if wanted == 1:
+        return (
+            f"{where} the first line has 1: no comma, semicolon, tab or bar cuts all lines alike; say what stands "
+            "between the fields with data.delimiter=CHARACTER, or save the file as .csv with quotation marks"
+        )
+    names = "the first line names" if dialect.header else "the first line has"
+    commas = 'put a text that holds commas between "quotation marks"'
+    return f"{where} {names} {wanted}; {commas if dialect.delimiter == ',' else 'mend the line'}"

@@ -13,10 +13,11 @@ from multistep.data.files import read_table
 from multistep.data.form import Form, Parts
 from multistep.data.names import ALLOWED, NAMES
 from multistep.data.opening import opened
+from multistep.data.others import what_else
 from multistep.data.sets import named_tables
 from multistep.data.table import Table, joined, quoted
 from multistep.data.text import existing_file, kind_of
-from multistep.data.walk import SHOWN, visible
+from multistep.data.walk import SHOWN, few, visible
 from multistep.errors import DataError, nearest
 
 
@@ -50,7 +51,9 @@ def read_file(path: Path, data: DataSpec, form: Form) -> Parts:
         return form.own_table(path, data) or by_column(read_table(path, Reading.of(data)), data, form)
     parts = form.read_file(path, data)
     if parts is None:
-        raise DataError(f"{path}: not a source of {form.what}; allowed: {form.allowed}")
+        what = what_else(path)
+        said = f"not a source of {form.what} but {what}" if what else f"not a source of {form.what}"
+        raise DataError(f"{path}: {said}; allowed: {form.allowed}")
     return parts
 
 
@@ -67,8 +70,29 @@ def rows_of_folder(folder: Path, data: DataSpec, form: Form) -> Parts:
     chosen = [path for path in files if kind_of(path) == kind]
     left_out = len(files) - len(chosen)
     said = [f"{folder}: files left out because they are not {kind}: {left_out}"] if left_out else []
-    found = together({str(path): read_file(path, data, form) for path in chosen})
+    return rows_of_files(folder, chosen, data, form, *said)
+
+
+def rows_of_files(folder: Path, files: Sequence[Path], data: DataSpec, form: Form, *said: str) -> Parts:
+    """Files of one folder as one table. Raises DataError where one of several tables has no column of the others."""
+    sources = {str(path): read_file(path, data, form) for path in files}
+    _require_common_columns(sources)
+    if len(files) > 1 and any(len(table.names) > 1 for parts in sources.values() for table in parts.values()):
+        said = (*said, f"{folder}: {len(files):,} tables are read as one ({few(path.name for path in files)})")
+    found = together(sources)
     return {split: replace(joined(str(folder), parts, *said), origin=str(folder)) for split, parts in found.items()}
+
+
+def _require_common_columns(sources: Mapping[str, Parts]) -> None:
+    tables = {name: table for name, parts in sources.items() for table in parts.values()}
+    first = next(iter(tables.items()), None)
+    for name, table in tables.items():
+        if first is not None and not set(table.names) & set(first[1].names):
+            raise DataError(
+                f"{name}: its columns are {quoted(table.names)}, but those of {first[0]} are "
+                f"{quoted(first[1].names)}; tables of one folder are read as one: give them the same columns, or name "
+                "one of the files"
+            )
 
 
 def together(sources: Mapping[str, Parts]) -> dict[str, list[Table]]:
