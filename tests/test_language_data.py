@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -227,7 +228,10 @@ def test_rows_that_are_left_out_are_counted(tmp_path: Path) -> None:
 
 def test_wrong_numbers_name_the_row(tmp_path: Path) -> None:
     rows = [{"text": f"text {i}", "label": "NaN" if i == 7 else str(i)} for i in range(30)]
-    with pytest.raises(DataError, match=r"a\.jsonl:8: the label is 'NaN'"):
+    notes = "\n".join(load(write(tmp_path / "a.jsonl", json_lines(rows)), labels="number").notes)
+    assert re.search(r"no label: 1 \(first: .*a\.jsonl:8\)", notes)
+    rows[7]["label"] = "inf"
+    with pytest.raises(DataError, match=r"a\.jsonl:8: the label is 'inf'"):
         load(write(tmp_path / "a.jsonl", json_lines(rows)), labels="number")
     rows[7]["label"] = "many"
     with pytest.raises(DataError, match=r"a\.jsonl:8: the label 'many' is not a number"):

@@ -11,18 +11,24 @@ LABEL = "label"  # the column that is made
 _SHOWN = 6  # names in a note
 
 
-def with_one_label(table: Table, candidates: Sequence[str]) -> Table | None:
-    """The table with a column of labels instead of its columns of zeros and ones; None if it has no two of them.
+def hot_columns(table: Table, candidates: Sequence[str]) -> list[str]:
+    """Those of the `candidates` that hold zeros and ones (or True and False, whichever most of them hold)."""
+    written = {name: style for name in candidates if (style := _style(table.column(name))) is not None}
+    styles = list(written.values())
+    common = max(styles, key=styles.count, default=None)
+    return [name for name, style in written.items() if style == common]
 
-    Where each row has a single one, a label is the name of its column; else a list of such names. Only columns among
-    the `candidates` are looked at.
+
+def with_one_label(table: Table, hot: Sequence[str], *, single: bool | None = None) -> Table:
+    """The table with a column of labels instead of its columns `hot` of zeros and ones.
+
+    A label is the name of the column that has a one, or a list of such names; `single` says which of both (None: one
+    name where each row has a single one).
     """
-    hot = [name for name in candidates if _is_hot(table.column(name))]
-    if len(hot) < 2:
-        return None
     columns = [[str(value).strip() in ("1", "1.0", "True", "true") for value in table.column(name)] for name in hot]
     rows = [[name for name, held in zip(hot, row, strict=True) if held] for row in zip(*columns, strict=True)]
-    single = all(len(row) == 1 for row in rows)
+    alone = all(len(row) == 1 for row in rows)
+    single = alone if single is None else single and alone
     labels: list[object] = [row[0] for row in rows] if single else list(rows)
     values, made = table.values, _free(table)
     kept = {name: text for name, text in table.is_text.items() if name not in hot}
@@ -44,6 +50,9 @@ def _free(table: Table) -> str:
     return name
 
 
-def _is_hot(values: Sequence[object]) -> bool:
-    found = {str(value).strip() for value in values}
-    return found <= {"0", "1", "0.0", "1.0", "True", "False", "true", "false"} and len(found) > 1
+def _style(values: Sequence[object]) -> str | None:
+    """Whether values are zeros and ones, and of both, by how they are written; None where they are not."""
+    found = {str(value).strip().lower() for value in values}
+    if found == {"true", "false"}:
+        return "words"
+    return "numbers" if found <= {"0", "1", "0.0", "1.0"} and len({float(each) for each in found}) > 1 else None

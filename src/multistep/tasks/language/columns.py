@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from multistep.core.values.plan import DataSpec
-from multistep.data.onehot import with_one_label
+from multistep.data.onehot import hot_columns, with_one_label
 from multistep.data.table import Table, naming, quoted
 from multistep.errors import DataError
+from multistep.tasks.language.numerals import is_decorated, numbers_in
 
 PAIRS = (
     ("sentence1", "sentence2"),
@@ -18,6 +19,7 @@ PAIRS = (
     ("sentence_a", "sentence_b"),
     ("text1", "text2"),
     ("text_1", "text_2"),
+    ("#1 string", "#2 string"),
     ("text_a", "text_b"),
     ("text", "text_pair"),
     ("premise", "hypothesis"),
@@ -34,10 +36,13 @@ TEXTS = (
     ("article", "passage", "abstract", "description", "headline", "question", "query", "title"),
 )
 LABELS = (
-    ("label", "labels"),
+    ("label", "labels", "gold_label"),
     ("class", "category", "target", "categories", "classes", "tags"),
-    ("sentiment", "polarity", "emotion", "topic", "intent", "rating", "stars", "score", "y"),
+    ("sentiment", "polarity", "emotion", "topic", "intent", "rating", "stars", "score", "overall", "y"),
+    ("genre", "genres"),
 )
+_ENDINGS = frozenset(name for group in LABELS for name in group) - {"y"}  # of longer names: airline_sentiment
+_SPLIT_NAME = re.compile(r"[^\W_]+?(?=[A-Z][a-z])|[^\W_]+")  # a name's words: spam_label, airline sentiment, classIndex
 NUMBERING = ("id", "idx", "index", "guid", "uid", "unnamed: 0", "")
 LOOKED_AT = 1000  # rows, where columns are told apart by what is in them
 _SENTENCE, _TOKEN = 2.0, 1.2  # words on average: of texts, and of ids and names
@@ -51,6 +56,7 @@ class Columns:
     second: str | None
     label: str | None
     notes: tuple[str, ...] = ()  # what was guessed
+    hot: tuple[str, ...] = ()  # the columns of zeros and ones that the label was made of
 
     @property
     def named(self) -> dict[str, str]:
@@ -106,29 +112,41 @@ def _texts(table: Table, data: DataSpec) -> tuple[str, str | None]:
                 return usual[first], usual[second]
     for group in TEXTS:
         found = [usual[name] for name in group if name in usual]
-        if len(found) == 1:
+        if len(found) == 1 and not (group is TEXTS[-1] and _is_beside_a_longer(table, found[0], data)):
             return found[0], data.second_text_column
     texts = [name for name in _candidates(table, (data.label_column, data.second_text_column)) if table.is_text[name]]
     if len(texts) > 1 and data.label_column is None:
         labels = [name for name in texts if name.strip().lower() in (n for group in LABELS for n in group)]
-        texts = [name for name in texts if name not in labels] if len(labels) == 1 else _longest(table, texts)
+        texts = [name for name in texts if name not in labels] if len(labels) == 1 else texts
+        texts = _longest(table, texts) if len(texts) > 1 else texts
     if len(texts) == 1:
         return texts[0], data.second_text_column
     problem = "which column is the text?" if texts else "no column holds text;"
     raise DataError(f"{table.origin}: {problem} columns: {quoted(table.names)}; name it with {naming('text_column')}")
 
 
+def _is_beside_a_longer(table: Table, name: str, data: DataSpec) -> bool:
+    """Whether another column holds much longer texts, as a plot beside its title."""
+    others = [other for other in _candidates(table, (name, data.label_column)) if table.is_text[other]]
+    return any(_longest(table, [name, other]) == [other] for other in others)
+
+
 def _label(table: Table, text: str, second: str | None) -> str | None:
     """The label's column by its name, else the one that is left, if its values repeat as labels do."""
     rest = _candidates(table, (text, second))
-    for group in LABELS:
-        found = [name for name in rest if name.strip().lower() in group]
-        if len(found) == 1:
-            return found[0]
-        if found:
-            return None
+    if named := named_label(table, rest):
+        return named[0] if len(named) == 1 else None
     repeat = [name for name in rest if _repeats(_some(table, name), alone=len(rest) == 1)]
+    if len(rest) == 1 and not repeat and _are_amounts(_some(table, rest[0])):
+        return rest[0]
     return repeat[0] if len(repeat) == 1 else None
+
+
+def _are_amounts(values: Sequence[object]) -> bool:
+    """Whether values are numbers that count nothing: not all whole, or with signs of money, per cent or thousands."""
+    told = [value for value in values if value is not None and str(value).strip()]
+    numbers = numbers_in(told)
+    return numbers is not None and (is_decorated(told) or any(number % 1 for number in numbers))
 
 
 def _repeats(values: Sequence[object], *, alone: bool) -> bool:
@@ -164,13 +182,31 @@ def _are_times(values: Sequence[object]) -> bool:
     return all(len(text) < 40 and re.search(r"\d:\d\d|\d{4}-\d\d|\d/\d", text) for text in texts)
 
 
-def with_label(table: Table, data: DataSpec) -> Table:
-    """The table, with one column of labels in place of columns of zeros and ones, where no other is one."""
-    names = {name.strip().lower() for name in table.names}
-    known = {name for group in LABELS for name in group}
-    if data.label_column is not None or "label" in table.roles or names & known:
-        return table
-    return with_one_label(table, _candidates(table, (data.text_column, data.second_text_column))) or table
+def with_label(table: Table, data: DataSpec, like: Sequence[str] = ()) -> tuple[Table, tuple[str, ...]]:
+    """The table, with one column of labels in place of columns of zeros and ones, where no other is one; and which.
+
+    `like` are the columns that it was in the training data, which need not hold both zeros and ones here.
+    """
+    if len(like) > 1 and set(like) <= set(table.names):
+        return with_one_label(table, like), tuple(like)
+    if data.label_column is not None or "label" in table.roles or named_label(table, table.names):
+        return table, ()
+    hot = tuple(hot_columns(table, _candidates(table, (data.text_column, data.second_text_column))))
+    return (with_one_label(table, hot), hot) if len(hot) > 1 else (table, ())
+
+
+def named_label(table: Table, names: Iterable[str]) -> list[str]:
+    """The columns that are named for labels: as they are called most often, else by the last word of their names."""
+    names = list(names)
+    for group in LABELS:
+        if found := [name for name in names if name.strip().lower() in group]:
+            return found
+    ending = [name for name in names if (words := _SPLIT_NAME.findall(name)) and words[-1].lower() in _ENDINGS]
+    flags = [name for name in names if name.strip().lower().startswith(("is_", "is "))]
+    for some in (ending, flags):  # which say less: of two of them neither is the label
+        if len(found := [name for name in some if _repeats(_some(table, name), alone=False)]) == 1:
+            return found
+    return []
 
 
 def _some(table: Table, name: str) -> list[object]:

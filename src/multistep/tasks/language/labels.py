@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Literal
 
 import numpy as np
@@ -16,6 +17,7 @@ import numpy.typing as npt
 
 from multistep.data.table import naming, quoted
 from multistep.errors import DataError, nearest
+from multistep.tasks.language.numerals import PLAIN, bare, is_decorated, notation_of
 
 Kind = Literal["class", "classes", "number"]
 Array = npt.NDArray[np.float64] | npt.NDArray[np.int64]
@@ -25,7 +27,14 @@ SEPARATORS = ("|", ";", ",", "\t")
 PARTS_REPEAT = 2  # times that a part occurs in different labels, on average: above, labels look joined of several
 HOT_SHARE = 0.9  # of the rows that are lists of one length: with more odd ones they are lists of classes
 SHOWN = 12  # names in a message
+MISSING = frozenset({"nan", "n/a", "#n/a", "null", "<na>"})  # as programs write that there is nothing
+MANY_WHOLE_NUMBERS = 20  # of different ones, from which on a note says that they can be predicted as numbers
+FEW_AMOUNTS = 12  # of different ones, 5% and 10%, that are still classes
 UNLABELLED = -1  # how data sets mark rows whose labels are kept secret
+
+
+_LISTED = re.compile(r"""\[.*\]|\(['"].*\)|\{['"][^:]*['"]\}""", re.DOTALL)  # a list, tuple or set, written out
+_OF_NUMPY = re.compile(r"\[\s*[\d.]+(\s+[\d.]+)*\s*\]")
 
 
 @dataclass(frozen=True)
@@ -36,7 +45,6 @@ class Labels:
     names: tuple[str, ...] = ()
     separator: str | None = None  # of several classes in one string
     multi_hot: bool = False  # several as a list of zeros and ones, one for each class
-    comma: bool = False  # numbers have a decimal comma
 
     @property
     def outputs(self) -> int:
@@ -61,16 +69,20 @@ def is_missing(value: object, *, several: bool = False, named: bool = False) -> 
         return True
     if isinstance(value, str) and not value.strip():
         return not several
+    if isinstance(value, str) and value.strip().lower() in MISSING:
+        return True
     return named and value == UNLABELLED
 
 
 def find_labels(train: Column, wanted: Literal["auto", "class", "classes", "number"]) -> tuple[Labels, list[str]]:
     """What the training split's labels are, and what was guessed. Raises DataError that names the row at fault."""
-    comma = has_decimal_commas(train.values)
+    if (written := _amounts(train.values)) and wanted == "auto":
+        return Labels("number"), [f"{written}, so they are to be predicted (else data.labels: class)"]
+    comma = not written and has_decimal_commas(train.values)
     if wanted == "number" or (wanted == "auto" and comma):
-        numbers_of(train, comma=comma)
+        numbers_of(train)
         said = "labels have a decimal comma, so they are numbers to be predicted (data.labels: number)"
-        return Labels("number", comma=comma), [said] if comma else []
+        return Labels("number"), [written] if written else [said] if comma else []
     if wanted == "classes":
         return _several(train)
     if wanted == "class":
@@ -104,7 +116,23 @@ def find_labels(train: Column, wanted: Literal["auto", "class", "classes", "numb
             f"name another with {naming('label_column')}, or set data.labels to class"
             + "".join(f"; {hint}" for hint in _joined_labels(names))
         )
-    return Labels("class", _names_of(train, names)), _joined_labels(names)
+    notes = _joined_labels(names)
+    if common == "whole" and not train.names and different >= MANY_WHOLE_NUMBERS:
+        notes.append(
+            f"labels are {different} different whole numbers, taken for classes; to predict them as numbers, say "
+            "--set data.labels=number"
+        )
+    return Labels("class", _names_of(train, names)), notes
+
+
+def _amounts(values: Sequence[object]) -> str:
+    """That labels are numbers with signs of money, per cent or thousands, if they are, and how they are read."""
+    if not is_decorated(values):
+        return ""
+    example = next(str(v) for v in values if PLAIN.number(v) is None or bare(str(v)) != str(v).strip())
+    if len({*map(str, values)}) <= FEW_AMOUNTS:
+        return ""
+    return f"labels such as '{example}' are numbers ({notation_of(values).number(example):g})"
 
 
 def classes_of(labels: Labels, column: Column) -> list[tuple[str, ...]]:
@@ -118,14 +146,15 @@ def classes_of(labels: Labels, column: Column) -> list[tuple[str, ...]]:
     return [tuple(_parts(value, labels.separator, column, i)) for i, value in enumerate(column.values)]
 
 
-def numbers_of(column: Column, *, comma: bool = False) -> npt.NDArray[np.float64]:
-    """A column of numbers (shape: rows), perhaps with a decimal comma. Raises DataError for what is none."""
+def numbers_of(column: Column) -> npt.NDArray[np.float64]:
+    """A column of numbers (shape: rows), in whichever notation most are written. Raises DataError for what is none."""
     found = np.zeros(len(column.values))
+    notation = notation_of(column.values)
     for i, value in enumerate(column.values):
-        try:
-            found[i] = float(value.replace(",", ".") if comma and isinstance(value, str) else value)  # type: ignore[arg-type]
-        except (TypeError, ValueError):
-            raise DataError(f"{column.place(i)}: the label {value!r} is not a number; mend or remove the row") from None
+        number = notation.number(value)
+        if number is None:
+            raise DataError(f"{column.place(i)}: the label {value!r} is not a number; mend or remove the row")
+        found[i] = number
         if not math.isfinite(found[i]):
             raise DataError(f"{column.place(i)}: the label is {value!r}; mend or remove the row")
     return found
@@ -137,8 +166,8 @@ def encode(labels: Labels, column: Column) -> Array:
     Raises DataError that names the first row with a label that training does not have.
     """
     if labels.kind == "number":
-        return numbers_of(column, comma=labels.comma)
-    if labels.multi_hot:
+        return numbers_of(column)
+    if labels.multi_hot or (labels.kind == "classes" and _hot_width(column) == len(labels.names)):
         return np.array(_hot_rows(column, len(labels.names)), np.float64).reshape(-1, len(labels.names))
     numbers = {name: i for i, name in enumerate(labels.names)}
 
@@ -177,14 +206,14 @@ def _look(value: object) -> str:
         return "word"
     if isinstance(value, int):
         return "whole"
-    if isinstance(value, float):
-        return "whole" if value.is_integer() else "fraction"
+    if isinstance(value, float | Decimal):
+        return "whole" if value % 1 == 0 else "fraction"
     if not isinstance(value, str):
         return "other"
     try:
         return "whole" if float(value).is_integer() and "e" not in value.lower() else "fraction"
     except (ValueError, OverflowError):
-        return "list" if value.strip().startswith("[") and value.strip().endswith("]") else "word"
+        return "list" if _LISTED.fullmatch(value.strip()) else "word"
 
 
 def _name(value: object, column: Column, row: int) -> str:
@@ -201,7 +230,9 @@ def _name(value: object, column: Column, row: int) -> str:
         return str(value).lower()
     if kind == "whole":
         return (
-            str(int(float(str(value)))) if isinstance(value, float) or str(value).endswith(".0") else str(value).strip()
+            str(int(float(str(value))))
+            if isinstance(value, float | Decimal) or str(value).endswith(".0")
+            else str(value).strip()
         )
     return str(value).strip()
 
@@ -318,12 +349,15 @@ def _parts(value: object, separator: str | None, column: Column, row: int) -> li
 
 
 def _list_in(text: str, column: Column, row: int) -> Sequence[object]:
-    """`["a", "b"]` or `['a', 'b']` in a field of a CSV."""
+    """`["a", "b"]`, `['a', 'b']`, `{'a'}`, `('a',)` or NumPy's `[0 1]` in a field of a CSV."""
     try:
         return list(json.loads(text))
     except (ValueError, TypeError):
         try:
-            return list(ast.literal_eval(text))
+            if _OF_NUMPY.fullmatch(text.strip()):
+                text = re.sub(r"(?<=[\d.])\s+(?=\d)", ", ", text)
+            found = ast.literal_eval(text)
+            return sorted(found) if isinstance(found, set) else list(found)
         except (ValueError, SyntaxError, TypeError):
             raise DataError(
                 f"{column.place(row)}: the labels {text!r} look like a list but are none; mend the row"

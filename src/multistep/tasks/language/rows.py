@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from multistep.core.values.plan import DataSpec
 from multistep.data.classes import SPLIT, TEXTS, text_classes
-from multistep.data.dialect import is_number
+from multistep.data.dialect import Reading, is_number
 from multistep.data.folders import split_paths
 from multistep.data.form import Form, Parts
-from multistep.data.opening import opened
+from multistep.data.opening import ABOUT, opened
+from multistep.data.others import what_else
+from multistep.data.separated import read_separated
 from multistep.data.sets import is_hub_folder, is_saved_set
-from multistep.data.sources import by_column, rows_of_folder
+from multistep.data.sources import by_column, rows_of_files, rows_of_folder
 from multistep.data.table import Table, naming, of_columns, quoted
-from multistep.data.text import TABLES, kind_of
+from multistep.data.text import TABLES, kind_of, read_said
 from multistep.data.walk import visible
 from multistep.errors import DataError
 from multistep.tasks.language.columns import Columns, find_columns, with_label
@@ -29,6 +31,9 @@ NAMES_HIDDEN = (
 )
 
 
+GOLD, NO_GOLD = "gold_label", "-"  # of SNLI and MNLI: pairs on which the annotators did not agree
+
+
 def _docstrings() -> Parts:
     texts, packages = python_docstrings()
     places = [f"{DOCSTRINGS}: text {i + 1}" for i in range(len(texts))]
@@ -38,9 +43,24 @@ def _docstrings() -> Parts:
 def _read_folder(folder: Path, data: DataSpec, form: Form) -> Parts:
     """Folders that are named for classes, or else tables."""
     table = text_classes(folder, data.encoding)
-    if table is None:
+    if table is not None:
+        return by_column(table, data, form) if SPLIT in table.names else {"": table}
+    files = [path for path in visible(folder) if path.is_file() and path.stem.lower() not in ABOUT]
+    if any(kind_of(path) in TABLES for path in files):
         return rows_of_folder(folder, data, form)
-    return by_column(table, data, form) if SPLIT in table.names else {"": table}
+    kind = next((kind for kind in (".txt", "") if any(kind_of(path) == kind for path in files)), None)
+    if kind is None:
+        return rows_of_folder(folder, data, form)  # which says what there is
+    return rows_of_files(folder, [path for path in files if kind_of(path) == kind], data, form)
+
+
+def _read_other(path: Path, data: DataSpec) -> Parts | None:
+    """A file whose name says nothing, such as SMSSpamCollection: a table where its lines are those of one."""
+    if what_else(path) is not None:
+        return None
+    text, said = read_said(path, data.encoding)
+    table = read_separated(path, text, ".txt", Reading.of(data)).saying(*said)
+    return by_column(table, data, FORM) if len(table.names) > 1 else None
 
 
 FORM = Form(
@@ -49,6 +69,7 @@ FORM = Form(
     tables=(*TABLES, ".txt"),
     items=tuple(suffix for suffix in TEXTS if suffix),
     made={DOCSTRINGS: _docstrings},
+    read_file=_read_other,
     folder=_read_folder,
 )
 
@@ -104,19 +125,22 @@ def is_table(source: str) -> bool:
     return not path.exists() and kind_of(path) == ""  # a hub id
 
 
-def rows_of(table: Table, data: DataSpec, *, labelled: bool) -> Rows:
+def rows_of(table: Table, data: DataSpec, *, labelled: bool, like: Sequence[str] = ()) -> Rows:
     """The rows of a table. Those without text, or without a label where one is needed, are left out and counted.
 
-    Raises DataError that names the place.
+    `like` are the columns of zeros and ones that the label was in the training data. Raises DataError that names the
+    place.
     """
     if not len(table):
         raise DataError(f"{table.origin}: there is no row below the names of the columns")
-    table = with_label(table, data)
+    table, hot = with_label(table, data, like)
     columns = find_columns(table, data, labelled=labelled)
     texts = _texts(table, columns.text)
     seconds = _texts(table, columns.second) if columns.second else None
     labels = table.column(columns.label) if columns.label else None
     names = table.class_names.get(columns.label, ()) if columns.label else ()
+    if labels is not None and columns.label == GOLD:
+        labels = [None if label == NO_GOLD else label for label in labels]
     if labels is not None and all(is_missing(v, named=True) or v in ("-1", -1) for v in labels):
         labels = None  # a test split whose labels are kept secret
         if labelled:
@@ -147,9 +171,18 @@ def rows_of(table: Table, data: DataSpec, *, labelled: bool) -> Rows:
         table.place,
         names,
         tuple(notes),
-        columns,
+        replace(columns, hot=hot),
     )
     return everything.take(kept)
+
+
+def columns_like(data: DataSpec, columns: Mapping[str, str], table: Table) -> DataSpec:
+    """The data with the columns that another table was read by (by the keys of a plan's data), where this one has them.
+
+    What the data name themselves stays. A table without the text column is read as one that nobody knows.
+    """
+    there = {key: name for key, name in columns.items() if getattr(data, key) is None and name in table.names}
+    return replace(data, **there) if "text_column" in there else data
 
 
 def _texts(table: Table, name: str) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,10 +14,13 @@ from multistep.core.values.plan import DataSpec
 from multistep.data.names import NO_TEST
 from multistep.data.shares import to_cut
 from multistep.data.splits import given_splits
+from multistep.data.table import Table
 from multistep.errors import DataError, PlanError
 from multistep.tasks.classes import balanced_weights
+from multistep.tasks.language.columns import named_label
 from multistep.tasks.language.labels import Array, Column, Labels, classes_of, encode, find_labels, is_missing
-from multistep.tasks.language.rows import FORM, Rows, rows_of
+from multistep.tasks.language.remarks import alike, contradicting, duplicates, rare
+from multistep.tasks.language.rows import FORM, Rows, columns_like, rows_of
 
 ENOUGH_ROWS = 20_000  # a smaller set gives more of itself, or its intervals would prove nothing
 SHARE, SMALL_SHARE = 0.05, 0.1  # of validation, and of test
@@ -70,7 +74,7 @@ def load_labelled(data: DataSpec) -> LabelledSplits:
     rows, more = _completed(given, classes_of(labels, _column(train, train.names)), data.shares)
     notes += [*more, *(f"{train.origin}: {note}" for note in guessed)]
     parts = {name: _encoded(part, labels, train.names) for name, part in rows.items()}
-    notes += _rare(labels, parts["train"], rows["train"])
+    notes += [*rare(labels, parts["train"].labels, rows["train"]), *alike(labels, train.origin), *contradicting(train)]
     weights = class_weights(labels, parts["train"]) if data.class_weights == "balanced" else None
     if weights is not None:
         shown = ", ".join(f"{name} {w:.2g}" for name, w in list(zip(labels.names, weights, strict=True))[:8])
@@ -125,12 +129,14 @@ def _classes_told(rows: Rows, data: DataSpec) -> list[tuple[str, ...]]:
 def _given(data: DataSpec, *, labelled: bool) -> tuple[dict[str, Rows], list[str]]:
     """The splits that there are, train among them, and what is to be said of them."""
     tables, notes = given_splits(data, FORM)
-    given = {name: rows_of(table, data, labelled=labelled) for name, table in tables.items()}
+    train = rows_of(tables["train"], data, labelled=labelled)
+    given = {name: _like(train, name, table, data, labelled) for name, table in tables.items() if name != "train"}
+    given = {"train": train, **given}
     notes = [*(note for part in given.values() for note in part.notes), *notes]
     for name in [name for name in given if not len(given[name])]:
         if name == "train":
             raise DataError(f"{given[name].origin}: no row of the train split has a label")
-        notes.append(f"{given[name].origin}: left out, since its labels are not told")
+        notes.append(f"{given[name].origin}: the {name} split is left out, since its labels are not told")
         del given[name]
     paired = given["train"].seconds is not None
     for part in given.values():
@@ -142,6 +148,27 @@ def _given(data: DataSpec, *, labelled: bool) -> tuple[dict[str, Rows], list[str
     return given, notes
 
 
+def _like(train: Rows, name: str, table: Table, data: DataSpec, labelled: bool) -> Rows:
+    """The rows of another split, by the columns that those of train are in.
+
+    Of a test split that lacks the labels, as competitions hand them out, there is none that has one.
+    """
+    columns = train.columns
+    if columns is None:
+        return rows_of(table, data, labelled=labelled)
+    known = columns_like(data, columns.named, table)
+    made = bool(columns.hot) and set(columns.hot) <= set(table.names)
+    lacking = columns.label is not None and columns.label not in table.names and not made
+    if labelled and name == "test" and lacking and known.text_column is not None:
+        others = set(table.names) - {known.text_column, known.second_text_column}
+        if not named_label(table, others):
+            return rows_of(table, known, labelled=False).take([])
+    rows = rows_of(table, known, labelled=labelled, like=columns.hot)
+    found = {str(label).strip() for label in rows.labels or ()}
+    secret = labelled and name == "test" and len(found) == 1 and not re.search(r"\w", next(iter(found)))
+    return rows.take([]) if secret and not found <= {str(label).strip() for label in train.labels or ()} else rows
+
+
 def _completed(
     given: dict[str, Rows], classes: Sequence[Sequence[str]], shares: Mapping[str, float]
 ) -> tuple[dict[str, Rows], list[str]]:
@@ -151,7 +178,7 @@ def _completed(
         notes.append(NO_TEST)
     for name in ("validation", "test"):
         if name in rows:
-            notes += _duplicates(rows["train"], rows[name], name)
+            notes += duplicates(rows["train"], rows[name], name)
     _require_enough(rows)
     return rows, notes
 
@@ -245,44 +272,6 @@ def _require_enough(given: Mapping[str, Rows]) -> None:
                 f"{part.origin}: the {name} split has {len(part)} rows{why}; give at least {LEAST_HELD_OUT}, and "
                 "hundreds to tell one model from another"
             )
-
-
-# What is worth saying -------------------------------------------------------------------------------
-
-
-def _duplicates(train: Rows, other: Rows, name: str) -> list[str]:
-    """A note on the texts of `other` that stand word for word in train."""
-    known: dict[str, set[str]] = defaultdict(set)
-    for i in range(len(train)):
-        known[train.whole(i).strip()].add("" if train.labels is None else str(train.labels[i]))
-    repeated = [i for i in range(len(other)) if other.whole(i).strip() in known]
-    if not repeated:
-        return []
-    labels = other.labels or ("",) * len(other)
-    differ = sum(str(labels[i]) not in known[other.whole(i).strip()] for i in repeated)
-    with_other = f", {differ} of them with another label" if differ and other.labels else ""
-    return [
-        f"{name}: {len(repeated)} of {len(other)} texts stand word for word in train{with_other} (first: "
-        f"{other.place(repeated[0])}); on these it measures memory"
-    ]
-
-
-def _rare(labels: Labels, train: Examples, rows: Rows) -> list[str]:
-    """Notes on classes that can hardly be learnt: with no example in training, or one."""
-    if labels.kind == "number":
-        return []
-    if labels.kind == "class":
-        counts = np.bincount(train.labels.astype(np.int64), minlength=len(labels.names))
-    else:
-        counts = train.labels.sum(0).astype(np.int64)
-    notes = []
-    if missing := [name for name, count in zip(labels.names, counts, strict=True) if not count]:
-        notes.append(f"{rows.origin}: classes without an example in train: {', '.join(missing)}")
-    for number in np.flatnonzero(counts == 1).tolist():
-        held = train.labels == number if labels.kind == "class" else train.labels[:, number] > 0
-        place = rows.place(int(np.flatnonzero(held)[0]))
-        notes.append(f"{place}: the only example of class '{labels.names[number]}' in train; it can hardly be learnt")
-    return [*notes[:5], *([f"and {len(notes) - 5} more such classes"] if len(notes) > 5 else [])]
 
 
 def number_range(train: Examples) -> str:
