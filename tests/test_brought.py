@@ -11,7 +11,9 @@ import pytest
 
 from multistep.core.values.plan import DataSpec
 from multistep.errors import DataError
+from multistep.tasks.language.labels import Column, Labels, encode
 from multistep.tasks.language.splits import LabelledSplits, load_labelled
+from multistep.tasks.text.splits import load_splits
 
 TEXTS = [f"{'a fine film, really, number' if i % 2 else 'dull and far too long, this'} {i}" for i in range(80)]
 NAMES = ["pos" if i % 2 else "neg" for i in range(80)]
@@ -131,6 +133,13 @@ def test_lists_sets_and_arrays_in_a_field(tmp_path: Path) -> None:
     assert load(put(tmp_path / "a.tsv", [("text", "tags"), *rows])).labels.multi_hot
 
 
+def test_a_model_of_positions_reads_zeros_and_ones_as_such() -> None:
+    """A model folder holds names alone: [1, 0, 1] is the first and the third class, not the classes 1 and 0."""
+    labels = Labels("classes", ("0", "1", "2"))
+    assert encode(labels, Column([[1, 0, 1], [0, 0, 0], [0, 1, 0]], str)).tolist() == [[1, 0, 1], [0, 0, 0], [0, 1, 0]]
+    assert encode(labels, Column([["0", "2"], ["1"]], str)).tolist() == [[1, 0, 1], [0, 1, 0]]
+
+
 def test_what_is_odd_about_labels_is_said(tmp_path: Path) -> None:
     rows = [(text, ["spam", "Spam ", "ham", "NaN"][i % 4]) for i, text in enumerate(TEXTS)]
     rows += [(TEXTS[0], "ham")]
@@ -210,3 +219,38 @@ def test_what_is_no_table_is_called_by_its_name(name: str, tmp_path: Path) -> No
     (tmp_path / name).write_text(content)
     with pytest.raises(DataError, match=what):
         load(tmp_path / name)
+
+
+# Running text ---------------------------------------------------------------------------------------
+
+
+def test_what_is_said_of_files_holds_for_running_text(tmp_path: Path) -> None:
+    """data.encoding and data.delimiter were for classification alone."""
+    (tmp_path / "a.txt").write_bytes(("Grüße aus Köln, schöne Straße\n" * 200).encode("cp850"))
+    found = load_splits(DataSpec(source=str(tmp_path / "a.txt"), encoding="cp850"))
+    assert found.train[0].startswith("Grüße aus Köln, schöne Straße\n")
+    (tmp_path / "a.csv").write_text("id~text\n" + "".join(f"{i}~{text}\n" for i, text in enumerate(TEXTS)))
+    assert set(load_splits(DataSpec(source=str(tmp_path / "a.csv"), delimiter="~")).train) < set(TEXTS)
+
+
+def test_a_repository_is_read_for_its_code_and_notebooks_for_their_cells(tmp_path: Path) -> None:
+    """A table beside the sources does not take their place, nor do pictures that a notebook has drawn."""
+    cells = [{"cell_type": "code", "source": ["x = 1\n", "x + 1"], "outputs": [{"data": {"image/png": "A" * 999}}]}]
+    (tmp_path / "src").mkdir()
+    for i in range(6):
+        (tmp_path / "src" / f"{i}.ipynb").write_text(json.dumps({"cells": cells, "metadata": {"i": i}}))
+        (tmp_path / "src" / f"{i}.py").write_text(f"def f{i}():\n    return {i}\n" * 9)
+    (tmp_path / "data.csv").write_text("a,b\n1,2\n")
+    found = load_splits(str(tmp_path))
+    texts = {*found.train, *found.validation, *found.test}
+    assert len(texts) == 7
+    assert "x = 1\nx + 1" in texts
+
+
+def test_the_text_is_the_long_column_and_no_number(tmp_path: Path) -> None:
+    put(tmp_path / "a.tsv", [("title", "verses"), *((f"No {i}", f"{text} {text}") for i, text in enumerate(TEXTS))])
+    assert set(load_splits(str(tmp_path / "a.tsv")).train) < {f"{text} {text}" for text in TEXTS}
+    rows = [json.dumps({"id": f"x{i}", "data": [text, text]}) for i, text in enumerate(TEXTS)]
+    (tmp_path / "a.jsonl").write_text("\n".join(rows))
+    with pytest.raises(DataError, match=r"no column holds text; .*\('data': lists or objects, in which no text"):
+        load_splits(str(tmp_path / "a.jsonl"))

@@ -404,10 +404,35 @@ def test_what_is_scored_of_a_table_and_left_out_is_said(exported: Path, caplog: 
     assert found["scores"]["accuracy"]["score"] == pytest.approx(np.mean(right)), "of the rows marked as test"
     assert caplog.messages == [
         f"{source}: splits from column 'Split': train 30, test 32 rows",
-        "text from column 'review', label from 'label' (of 'review', 'label')",
+        "text from column 'review', label from 'label' (of 'review', 'label'), as in training",
         f"{source}: rows left out because they have no text: 1 ({source}:62)",
         f"{source}: rows left out because they have no label: 1 (first: {source}:63)",
     ]
+
+
+def test_what_is_scored_is_read_as_in_training(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """By the columns of training, whatever else is called a label; one-hot columns and lists of zeros and ones, too."""
+    rows = [(text, "good" if label else "bad", i % 3) for i, (text, label) in enumerate(opinions(60, 7))]
+    held = "opinion,verdict,class\n" + "".join(f'"{text}",{name},{other}\n' for text, name, other in rows)
+    (tmp_path / "train.csv").write_text(held, encoding="utf-8")
+    data = {"source": str(tmp_path / "train.csv"), "text_column": "opinion", "label_column": "verdict"}
+    plan = {"task": "text-classification", "data": data, "budget": "4 steps", "model": "bag", "ship": "network"}
+    api.train(plan, out=tmp_path / "run", progress=False)
+    (tmp_path / "new.csv").write_text(held, encoding="utf-8")
+    caplog.clear()
+    assert api.evaluate(tmp_path / "run" / "model", str(tmp_path / "new.csv"))["examples"] == 60
+    assert "label from 'verdict'" in caplog.text
+    for hot in ("two columns", "lists"):
+        frame: dict[str, Any] = {"text": [text for text, *_ in rows]}
+        ones = [[int(name == "good"), int(i % 2 == 0)] for i, (_, name, _) in enumerate(rows)]
+        if hot == "lists":
+            frame["labels"] = ones
+        else:
+            frame |= {"fine": [row[0] for row in ones], "even": [row[1] for row in ones]}
+        api.train({**plan, "data": frame}, out=tmp_path / hot, progress=False)
+        frame = {name: held[:1] + held[-3:] for name, held in frame.items()}
+        found = api.evaluate(tmp_path / hot / "model", frame)
+        assert found["examples"] == 4, hot
 
 
 def test_always_saying_the_same_is_told_of_every_kind_of_labels() -> None:

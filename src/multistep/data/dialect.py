@@ -153,13 +153,15 @@ def lines_above(head: str) -> int:
         for above in range(1, _TITLES + 1):
             if not _is_title(lines[above], mark):
                 rows = [row for row in _first_rows(Dialect(mark), "\n".join(lines[above:])) if row]
-                return above if {len(row) for row in rows} == {width} and all(map(str.strip, rows[0])) else 0
+                whole = {len(row) for row in rows} == {width} and all(map(str.strip, rows[0]))
+                return above if whole and not looks_like_data(rows) else 0
     return 0
 
 
 def _is_title(line: str, mark: str) -> bool:
     """Whether a line is a comment, or holds a single field: Excel writes the separators of the empty ones, too."""
-    return line.startswith("# ") or sum(bool(field.strip()) for field in line.split(mark)) <= 1
+    first, *others = line.split(mark)
+    return first.startswith("# ") or (not any(map(str.strip, others)) and (bool(first.strip()) or not line.strip(mark)))
 
 
 def is_row(fields: Sequence[str]) -> bool:

@@ -16,7 +16,7 @@ from multistep.data.walk import few, visible
 from multistep.errors import DataError
 
 LISTS = ("manifest", "metadata", "labels")  # tables that say what the files beside them are
-_DATA = (*TABLES, ".txt", ".md", ".json")
+_DATA = (*TABLES, ".txt", ".md", ".json", ".tokens")
 
 
 def split_paths(source: str, form: Form) -> tuple[dict[str, list[str]], list[str]]:

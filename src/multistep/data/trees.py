@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +12,8 @@ from multistep.data.table import Table, of_columns
 from multistep.data.text import kind_of, read_said
 from multistep.errors import DataError
 
-PROSE = (".txt", ".md", ".markdown", ".rst", ".tex", ".org", ".adoc", ".text")
+SPOKEN = (".srt", ".vtt", ".lrc", ".log", ".tokens")  # subtitles, logs, and what WikiText is called
+PROSE = (".txt", ".md", ".markdown", ".rst", ".tex", ".org", ".adoc", ".text", *SPOKEN)
 _CODE = """
     .py .pyi .pyx .ipynb .js .jsx .mjs .cjs .ts .tsx .vue .svelte .java .kt .kts .scala .groovy .clj .c .h .cc .cpp .cxx
     .hh .hpp .cu .cuh .m .mm .swift .go .rs .zig .rb .php .pl .pm .lua .r .jl .hs .ml .mli .fs .fsx .cs .vb .dart .ex
@@ -38,18 +40,16 @@ class _Tree:
     others: Counter[str] = field(default_factory=Counter)
 
 
-def texts_below(folder: Path) -> Table:
+def texts_below(folder: Path, encoding: str | None = None) -> Table:
     """All texts below a folder: its code if there is more of that than prose, else the prose of its commonest kind.
 
     Hidden files and folders and those of other people's code (node_modules, vendor, ...) are left out and counted, as
     are files that are no text, and such as a machine wrote (minified). The columns are `text` and `file`.
-    Raises DataError where nothing is left.
+    Of notebooks the cells are read, without what they put out. Raises DataError where nothing is left.
     """
     tree = _Tree()
     _walk(folder, tree)
-    sizes: Counter[str] = Counter()
-    for path in tree.files:
-        sizes[kind_of(path)] += path.stat().st_size
+    sizes = _sizes(tree)
     code = [kind for kind in sizes if kind in CODE]
     prose = [kind for kind in sizes if kind in PROSE]
     if sum(sizes[kind] for kind in code) > sum(sizes[kind] for kind in prose):
@@ -66,7 +66,8 @@ def texts_below(folder: Path) -> Table:
     notes: list[str] = []
     for path in (path for path in tree.files if kind_of(path) in kinds):
         try:
-            text, said = read_said(path)
+            text, said = read_said(path, encoding)
+            text = cells_of(text) if kind_of(path) == ".ipynb" else text
         except DataError:  # empty, or no text in spite of its name
             unread.append(path)
             continue
@@ -85,6 +86,29 @@ def texts_below(folder: Path) -> Table:
     said_aside = f"; left out: {'; '.join(aside)}" if aside else ""
     notes = [f"{folder}: {len(files):,} {what} at any depth ({shown}), each a document{said_aside}", *notes[:_SHOWN]]
     return of_columns(str(folder), {"text": texts, "file": files}, files, notes=tuple(notes))
+
+
+def text_size(folder: Path) -> int:
+    """How many bytes of prose and code there are below a folder."""
+    tree = _Tree()
+    _walk(folder, tree)
+    return _sizes(tree).total()
+
+
+def _sizes(tree: _Tree) -> Counter[str]:
+    sizes: Counter[str] = Counter()
+    for path in tree.files:
+        sizes[kind_of(path)] += path.stat().st_size
+    return sizes
+
+
+def cells_of(notebook: str) -> str:
+    """The code and the prose of a Jupyter notebook, cell by cell; what is no notebook as it is."""
+    try:
+        cells = json.loads(notebook)["cells"]
+        return "\n\n".join(text for cell in cells if (text := "".join(cell["source"]).strip()))
+    except (ValueError, KeyError, TypeError):
+        return notebook
 
 
 def _walk(folder: Path, tree: _Tree) -> None:

@@ -67,8 +67,7 @@ def load_texts(data: DataSpec) -> TextParts:
     """
     sources = [source for source in (data.source, data.train, data.validation, data.test) if source]
     if not is_table(sources[0]):
-        given = data.source or {name: path for name in ("train", "validation", "test") if (path := getattr(data, name))}
-        found = load_splits(given, text_column=data.text_column, shares=data.shares)
+        found = load_splits(data)
         return TextParts(Texts(found.train), Texts(found.validation), Texts(found.test), found.notes, found.fingerprint)
     rows, notes = read_splits(data)
     parts = {name: _texts_of(part) for name, part in rows.items()}

@@ -16,7 +16,7 @@ from multistep.backends.torch.learner import pick_device
 from multistep.core.evidence.metric import Evaluation, Floats
 from multistep.core.values.plan import DataSpec
 from multistep.data.splits import held_out_table
-from multistep.data.table import Table
+from multistep.data.table import Table, quoted
 from multistep.errors import DataError, PlanError
 from multistep.tasks.baselines import is_baseline
 from multistep.tasks.calibrated import Calibrated
@@ -29,7 +29,7 @@ from multistep.tasks.language.load import classifier, load_encoder, masked_model
 from multistep.tasks.language.mask import score_spans
 from multistep.tasks.language.models import Encoder, Head, Scale
 from multistep.tasks.language.network import Network
-from multistep.tasks.language.rows import FORM, rows_of
+from multistep.tasks.language.rows import FORM, columns_like, rows_of
 from multistep.tasks.language.score import table_of
 from multistep.tasks.language.small import is_small, load_network
 from multistep.tasks.language.spans import load_all, read_spans
@@ -71,9 +71,17 @@ def evaluate_model(model: str, data: DataSpec) -> Evaluation:
 
 def _examples(model: str, data: DataSpec, labels: Labels) -> Examples:
     """All rows of `data` by the labels that a model knows. Raises DataError where they do not fit."""
-    rows = rows_of(held_out_table(data, FORM), replace(data, labels=labels.kind), labelled=True)
-    say(rows.notes)
-    paired = read_task(model).get("pairs")
+    table, about = held_out_table(data, FORM), read_task(model)
+    known = replace(columns_like(data, about.get("columns") or {}, table), labels=labels.kind)
+    rows = rows_of(table, known, labelled=True, like=labels.names if labels.kind != "number" else ())
+    notes, columns = list(rows.notes), rows.columns
+    if columns is not None and not columns.notes:
+        pair = f" and '{columns.second}'" if columns.second else ""
+        of = f"(of {quoted(table.names)})"
+        said = f"text from column '{columns.text}'{pair}, label from '{columns.label}' {of}, as in training"
+        notes.insert(len(table.notes), said)
+    say(notes)
+    paired = about.get("pairs")
     if paired is not None and paired != (rows.seconds is not None):
         raise DataError(
             f"{rows.origin}: {'one text' if paired else 'two texts'} a row, but {model} was trained on "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from multistep.data.sources import rows_of_folder
 from multistep.data.splits import held_out_table
 from multistep.data.table import Table, naming, of_columns, quoted
 from multistep.data.text import TABLES, kind_of, read_said
-from multistep.data.trees import CODE, PROSE, texts_below
+from multistep.data.trees import CODE, PROSE, text_size, texts_below
 from multistep.data.walk import visible
 from multistep.errors import DataError, nearest
 from multistep.tasks.text.manual import MANUAL, python_manual
@@ -29,7 +29,12 @@ _USUAL_COLUMNS = (
     "sentence",
     "review",
     "text_a",
+    "poem",
+    "lyrics",
 )
+_NUMBERING = frozenset({"id", "idx", "index", "guid", "uid", "uuid", "unnamed: 0", ""})
+_LOOKED_AT = 1000  # rows
+_LONGER = 3.0  # times: what a text is to a title
 
 
 @dataclass(frozen=True)
@@ -61,11 +66,19 @@ def _read_folder(folder: Path, data: DataSpec, form: Form) -> Parts:
     files = [path for path in visible(folder) if path.is_file()]
     kinds = {kind_of(path) for path in files}
     inside = any(path.is_dir() for path in visible(folder))
+    if inside and kinds & set(form.tables) and _is_mostly_text(folder, files, form):
+        return {"": texts_below(folder, data.encoding)}
     if not inside and kinds & {".txt", *form.tables}:
         return rows_of_folder(folder, data, form)
     if kinds & set(form.tables) and not any(kind in kinds for kind in (*PROSE, *CODE) if kind != ".md"):
         return rows_of_folder(folder, data, form)
-    return {"": texts_below(folder)}
+    return {"": texts_below(folder, data.encoding)}
+
+
+def _is_mostly_text(folder: Path, files: Sequence[Path], form: Form) -> bool:
+    """Whether the texts and the code below a folder are more than its tables, as in a program's repository."""
+    tables = sum(path.stat().st_size for path in files if kind_of(path) in form.tables)
+    return text_size(folder) > tables
 
 
 TEXT_TABLES = tuple(kind for kind in TABLES if kind != ".json")  # which may be running text
@@ -101,7 +114,7 @@ def documents_of(table: Table, text_column: str | None) -> Documents:
     """The documents of a table, a row each. Raises DataError for what is no text."""
     column, said = table.roles.get("text"), list[str]()
     if column is None or text_column is not None:
-        column, said = _pick_column(table.origin, table.is_text, text_column)
+        column, said = _pick_column(table, text_column)
     texts, origin, notes = table.strings(column), table.origin, [*table.notes, *said]
     kept = tuple(text.replace("\r\n", "\n") for text in texts if text.strip())
     if not kept:
@@ -114,21 +127,44 @@ def documents_of(table: Table, text_column: str | None) -> Documents:
     return Documents(kept, len(kept) == 1, origin, tuple(notes))
 
 
-def _pick_column(where: str, is_text: Mapping[str, bool], wanted: str | None) -> tuple[str, list[str]]:
+def _pick_column(table: Table, wanted: str | None) -> tuple[str, list[str]]:
     """The column that holds the text, and a note if it was guessed."""
+    where, is_text = table.origin, table.is_text
     if wanted is not None:
         if wanted not in is_text:
             raise DataError(f"{where}: no column '{wanted}'; columns: {quoted(is_text)}.{nearest(wanted, is_text)}")
         return wanted, []
-    texts = [column for column, yes in is_text.items() if yes]
+    texts = [column for column, yes in is_text.items() if yes and column.strip().lower() not in _NUMBERING]
     for usual in (("text",), _USUAL_COLUMNS):
         matches = [column for column in texts if column.strip().lower() in usual]
         if len(matches) == 1:
             break
     else:
-        matches = texts
+        matches = _longest(table, texts)
     if len(matches) != 1:
         problem = "which column is the text?" if texts else "no column holds text;"
-        raise DataError(f"{where}: {problem} columns: {quoted(is_text)}; name it with {naming('text_column')}")
+        raise DataError(
+            f"{where}: {problem} columns: {quoted(is_text)}{_nested(table)}; name it with {naming('text_column')}"
+        )
     others = f" (of {quoted(is_text)})" if len(is_text) > 1 else ""
     return matches[0], [f"{where}: the text is taken from column '{matches[0]}'{others}"]
+
+
+def _longest(table: Table, names: Sequence[str]) -> list[str]:
+    """The column whose texts are much longer than all others', if there is one, such as a poem beside its title."""
+    if len(names) < 2:
+        return list(names)
+    some = {name: [str(value) for value in table.column(name)[:_LOOKED_AT] if value is not None] for name in names}
+    means = {name: sum(map(len, held)) / max(1, len(held)) for name, held in some.items()}
+    first, second = sorted(means, key=lambda name: -means[name])[:2]
+    return [first] if means[first] >= _LONGER * means[second] else list(names)
+
+
+def _nested(table: Table) -> str:
+    """Which columns hold lists or objects, in which no text is looked for."""
+    held = [name for name, text in table.is_text.items() if not text and _is_nested(table.column(name)[:_LOOKED_AT])]
+    return f" ({quoted(held)}: lists or objects, in which no text is looked for)" if held else ""
+
+
+def _is_nested(values: Sequence[object]) -> bool:
+    return any(isinstance(value, list | dict) for value in values)

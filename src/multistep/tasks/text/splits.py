@@ -34,10 +34,14 @@ class TextSplits:
 
 
 def load_splits(
-    source: str | Mapping[str, str], *, text_column: str | None = None, shares: Mapping[str, float] | None = None
+    source: str | Mapping[str, str] | DataSpec,
+    *,
+    text_column: str | None = None,
+    shares: Mapping[str, float] | None = None,
 ) -> TextSplits:
     """Read `source` (see `read_documents`) and cut whatever split is missing, the same way each time.
 
+    A `DataSpec` says itself which column holds the text, how files are written and which shares are cut.
     Splits are taken as given from a mapping of names to sources, from a folder that holds files or folders
     named train, validation (val, valid, dev) or test, from a table's column `split`, and from the splits of a
     Hugging Face data set. With nothing but train, 90 : 5 : 5 of the characters are cut (80 : 10 : 10 of less
@@ -46,9 +50,13 @@ def load_splits(
     stays missing. `shares` of train go before these. Paragraphs that stand in two splits are reported, not removed.
     Raises DataError if train has under 200 characters or validation none.
     """
-    data = DataSpec(source=source if isinstance(source, str) else None, text_column=text_column)
-    tables, notes = given_splits(data, FORM, None if isinstance(source, str) else source)
-    given = {name: documents_of(table, text_column) for name, table in tables.items()}
+    if isinstance(source, DataSpec):
+        data, named, shares = source, None, source.shares
+    else:
+        data = DataSpec(source=source if isinstance(source, str) else None, text_column=text_column)
+        named = None if isinstance(source, str) else source
+    tables, notes = given_splits(data, FORM, named)
+    given = {name: documents_of(table, data.text_column) for name, table in tables.items()}
     said = [note for name in given for note in given[name].notes]
     texts = {name: given[name].texts if name in given else () for name in ("train", "validation", "test")}
     contiguous = all(documents.contiguous for documents in given.values())

@@ -38,13 +38,7 @@ def read_splits(data: DataSpec, task: str = "text-generation") -> TextSplits | C
             f"{data}: these are pairs of a chosen and a rejected answer; learn from them by task: preference, or name "
             "a column of running text with data.text_column"
         )
-    source: str | dict[str, str]
-    if data.source:
-        source = data.source
-    else:
-        named = {"train": data.train, "validation": data.validation, "test": data.test}
-        source = {name: path for name, path in named.items() if path}
-    splits = load_splits(source, text_column=data.text_column, shares=data.shares)
+    splits = load_splits(data)
     if not splits.validation:
         raise DataError(f"{data}: the validation split is empty; give more text")
     return splits
