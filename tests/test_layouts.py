@@ -122,6 +122,54 @@ def test_folders_repeated_in_themselves_and_a_split_without_labels(tmp_path: Pat
     assert f"{tmp_path}: left out, since their names are not those of splits: pred_set" in notes
 
 
+def test_lists_without_a_header_name_images_and_labels(tmp_path: Path) -> None:
+    for i in range(8):
+        draw(tmp_path / "caffe" / "pictures" / f"a {i}.jpg", i)
+    lines = [f"pictures/a {i}.jpg {i % 2}\n" for i in range(8)]
+    (tmp_path / "caffe" / "train.txt").write_text("".join(lines[:6]))
+    (tmp_path / "caffe" / "val.txt").write_text("".join(lines[6:]))
+    (tmp_path / "caffe" / "notes.txt").write_text("pictures of two kinds\n")
+    parts, said = read(tmp_path / "caffe")
+    assert {split: told(items) for split, items in parts.items()} == {
+        "train": {"0": 3, "1": 3},
+        "validation": {"0": 1, "1": 1},
+    }
+    assert f"{tmp_path / 'caffe' / 'train.txt'}: each line is a file and its label" in said
+    draw_classes(tmp_path / "tiny" / "train", classes=("n01", "n02"))
+    rows = [f"val_{i}.png\tn0{1 + i % 2}\t0\t32\t44\t62\n" for i in range(4)]
+    for i in range(4):
+        draw(tmp_path / "tiny" / "val" / "images" / f"val_{i}.png", 50 + i)
+    (tmp_path / "tiny" / "val" / "val_annotations.txt").write_text("".join(rows))
+    parts, _ = read(tmp_path / "tiny")
+    assert told(parts["validation"]) == {"n01": 2, "n02": 2}
+    (tmp_path / "tiny" / "val" / "val_annotations.txt").write_text("".join(rows * 20) + "and so on\n")
+    with pytest.raises(DataError, match=r"val_annotations.txt:81: 'and so on' is not a file and its label"):
+        read(tmp_path / "tiny")
+
+
+def test_names_of_classes_beside_folders_are_no_table(tmp_path: Path) -> None:
+    """A .json of names made the folder of the splits the one class that there is, or was read as the table."""
+    for split in ("train", "valid"):
+        draw_classes(tmp_path / "flowers" / "data" / split, classes=("1", "2"))
+    (tmp_path / "flowers" / "cat_to_name.json").write_text('{"1": "rose", "2": "tulip"}')
+    assert {split: told(items) for split, items in read(tmp_path / "flowers")[0].items()} == {
+        "train": {"1": 3, "2": 3},
+        "validation": {"1": 3, "2": 3},
+    }
+    draw_classes(tmp_path / "food" / "images")
+    (tmp_path / "food" / "meta").mkdir()
+    for split in ("train", "test"):
+        (tmp_path / "food" / "meta" / f"{split}.json").write_text('{"cats": ["cats/0"], "dogs": ["dogs/0"]}')
+    parts, said = read(tmp_path / "food")
+    assert told(parts["train"]) == {"cats": 3, "dogs": 3}
+    assert "left out: meta" in said
+    for name in ("train.X1", "train.X2", "val.X"):
+        draw_classes(tmp_path / "parts" / name)
+    (tmp_path / "parts" / "Labels.json").write_text('{"n01": "tench"}')
+    with pytest.raises(DataError, match=r"parts of splits by their names \(train.X1, train.X2, val.X\), not classes"):
+        read(tmp_path / "parts")
+
+
 def test_an_unlabelled_test_folder_is_left_aside(tmp_path: Path) -> None:
     draw_classes(tmp_path / "train")
     for i in range(4):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -17,8 +18,10 @@ from pyarrow import parquet
 from multistep.core.values.plan import DataSpec
 from multistep.data.sources import read_parts
 from multistep.errors import DataError
+from multistep.tasks.speech.alphabet import Alphabet
 from multistep.tasks.speech.audio import Unusable, read_header, read_samples
-from multistep.tasks.speech.corpus import survey
+from multistep.tasks.speech.corpus import load_corpus, survey
+from multistep.tasks.speech.features import default_features
 from multistep.tasks.speech.files import FORM, Listing, Row, listing_of
 from multistep.tasks.speech.splits import read_splits
 
@@ -178,7 +181,12 @@ def test_lists_of_ids_and_stm(tmp_path: Path) -> None:
     aishell = {f"wav/{split}/S{i}/B{i}.wav": None for i, split in enumerate(("train", "dev", "test"))}
     said = "".join(f"B{i} 而 对 {i}\n" for i in range(3))
     write(tmp_path / "aishell", {**aishell, "transcript/aishell.txt": said})
-    assert {row.text for row in listing(tmp_path / "aishell").rows} == {f"而 对 {i}" for i in range(3)}
+    splits = read_splits(DataSpec(source=str(tmp_path / "aishell")))  # which are the folders of the sounds
+    assert [[row.text for row in splits.of(s)] for s in ("train", "validation", "test")] == [
+        ["而 对 0"],
+        ["而 对 1"],
+        ["而 对 2"],
+    ]
     stm = ";; a comment\ntalk 1 Ann 0.10 0.30 <o,f0,female> well then\ntalk 1 Bob 0.3 0.5 yes\n"
     stm += "talk 1 Ann 0.5 0.6 <o> ignore_time_segment_in_scoring\n"
     write(tmp_path / "ted", {"stm/talk.stm": stm, "stm/talk.sph": None})
@@ -193,6 +201,44 @@ def test_lists_of_ids_and_stm(tmp_path: Path) -> None:
     assert {row.path for row in listing(tmp_path / "ted").rows} == {tmp_path / "ted" / "sph" / "talk.sph"}
 
 
+def test_lists_with_fields_and_lists_of_splits(tmp_path: Path) -> None:
+    """What stands between the name of a sound and its transcript is never learnt as a part of it."""
+    rows = "".join(f"14_{i}.wav\t14\tsaid in {i}\n" for i in range(3))
+    sounds: dict[str, str | None] = {f"14/14_{i}.wav": None for i in range(3)}
+    write(tmp_path / "magic", {**sounds, "TRANS.txt": "UtteranceID\tSpeakerID\tTranscription\n" + rows})
+    assert told(tmp_path / "magic", tmp_path / "magic") == [(f"14/14_{i}.wav", f"said in {i}", "14") for i in range(3)]
+    files = {f"wavs/{i}.wav": None for i in range(3)}
+    lines = [f"wavs/{i}.wav|ann|well, {i} of them\n" for i in range(3)]
+    write(tmp_path / "vits", {**files, "train.txt": "".join(lines[:2]), "val.txt": lines[2]})
+    splits = read_splits(DataSpec(source=str(tmp_path / "vits")))
+    assert [row.text for row in splits.train] == ["well, 0 of them", "well, 1 of them"]
+    assert [row.text for row in splits.validation] == ["well, 2 of them"]
+    write(tmp_path / "korean", {"a/K1.wav": None, "a/K2.wav": None, "train.trn": "a/K1.wav :: 아\na/K2.wav :: 몬\n"})
+    assert [text for _, text, _ in told(tmp_path / "korean", tmp_path)] == ["아", "몬"]
+
+
+def test_kaldi_in_data_beside_its_sounds(tmp_path: Path) -> None:
+    sounds = {f"wav/r{i}.wav": None for i in range(4)}
+    scp = "".join(f"u{i} {tmp_path}/wav/r{i}.wav\n" for i in range(4))
+    text = "".join(f"u{i} said {i}\n" for i in range(4))
+    write(tmp_path, {**sounds, "data/train/wav.scp": scp, "data/train/text": text})
+    splits = read_splits(DataSpec(source=str(tmp_path)))
+    rows = [*splits.train, *splits.validation, *splits.test]
+    assert {(row.text, row.path) for row in rows} == {(f"said {i}", tmp_path / f"wav/r{i}.wav") for i in range(4)}
+
+
+def test_silent_sounds_are_left_out_and_named(tmp_path: Path) -> None:
+    files = {f"{i}.wav": None for i in range(40)} | {f"{i}.txt": "ab" for i in range(40)}
+    write(tmp_path, files)
+    soundfile.write(tmp_path / "7.wav", np.zeros(16_000), 16_000)
+    rows = {"train": listing(tmp_path).rows}
+    alphabet = Alphabet.of(["ab"])
+    corpus = load_corpus(survey(rows), default_features(16_000), lambda frames: frames, alphabet)
+    assert len(corpus.splits["train"]) == 39
+    (note,) = (note for note in corpus.notes if "silent" in note)
+    assert re.search(rf"1 of 40 rows .* {re.escape(str(tmp_path / '7.wav'))}", note)
+
+
 def test_speech_commands(tmp_path: Path) -> None:
     files = {f"{word}/{who}_nohash_0.wav": None for word in ("yes", "no") for who in ("a1", "b2", "c3")}
     lists = {"validation_list.txt": "yes/b2_nohash_0.wav\n", "testing_list.txt": "no/c3_nohash_0.wav\n"}
@@ -205,6 +251,12 @@ def test_speech_commands(tmp_path: Path) -> None:
         ("yes", "c3"),
     ]
     assert [(row.text, row.speaker) for row in (*splits.validation, *splits.test)] == [("yes", "b2"), ("no", "c3")]
+    for name in lists:  # as in many copies: the names of the sounds tell that these folders are words
+        (tmp_path / name).unlink()
+    assert {text for _, text, _ in told(tmp_path, tmp_path)} == {"yes", "no"}
+    (tmp_path / "yes" / "a1_nohash_0.wav").rename(tmp_path / "yes" / "recording.wav")
+    with pytest.raises(DataError, match="7 sounds, none with a transcript"):
+        listing(tmp_path)
 
 
 def sound_bytes(seed: int) -> bytes:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from multistep.data.names import NAMES
+from multistep.data.names import NAMES, begins_with_split
 from multistep.data.table import Table, of_columns
 from multistep.data.text import read_said
 from multistep.data.walk import few, hidden_note, seen_below, visible
@@ -72,6 +72,12 @@ def class_folders(folder: Path, suffixes: Sequence[str], what: str, allowed: str
     notes += [f"{folder}: files left out that are no {what} by their suffix: {others:,}"] if others else []
     notes += [f"{folder}: {what} left out that lie beside the class folders: {len(loose):,}"] if loose else []
     notes += hidden_note(folder, hidden)
+    known = begins_with_split(dict.fromkeys(labels))
+    if len(set(known.values())) > 1 and set(labels) <= known.keys():
+        raise DataError(
+            f"{folder}: its folders are parts of splits by their names ({few(known)}), not classes; put all of each "
+            "split into one folder: train, validation, test"
+        )
     columns = {"file": files, "label": labels}
     if within and all(name.lower() in NAMES for name in within) and len(within) > 1:
         depth = len(folder.parts) + 1

@@ -16,6 +16,7 @@ from multistep.data.walk import few, visible
 from multistep.errors import DataError
 
 LISTS = ("manifest", "metadata", "labels")  # tables that say what the files beside them are
+TEXT_LISTS = (".txt", ".lst", ".list", ".trn")  # kinds of files that may list items without a header
 _DATA = (*TABLES, ".txt", ".md", ".json", ".tokens")
 
 
@@ -64,6 +65,8 @@ def _listed_or_named(entries: list[Path], form: Form) -> list[Path]:
     named, among = (form.splits_among(map(stem_of, paths)) for paths in (tables, folders))
     if "train" in named.values() or (named and not among):
         return tables
+    if "train" not in among.values() and (listed := _lists_of_splits(entries, form)):
+        return listed
     if any(stem_of(path).lower() in LISTS for path in tables):
         return []
     if not tables:
@@ -71,6 +74,16 @@ def _listed_or_named(entries: list[Path], form: Form) -> list[Path]:
     training = [path for path in folders if among.get(stem_of(path)) == "train"]
     # Files that lie loose in the folders of splits are named by the table beside these.
     return folders if training and not any(_is_loose(path, form) for path in training) else []
+
+
+def _lists_of_splits(entries: list[Path], form: Form) -> list[Path]:
+    """Text files without a header that list the items of each split: train.txt and test.txt beside the images."""
+    files = [path for path in entries if path.suffix.lower() in TEXT_LISTS and path.is_file()]
+    among = form.splits_among(map(stem_of, files))
+    if "train" not in among.values():
+        return []
+    listed = [path for path in files if stem_of(path) in among and form.names_items(path)]
+    return listed if "train" in {among[stem_of(path)] for path in listed} else []
 
 
 def is_submission(path: Path) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 from multistep.data.archives import is_archive, stem_of_archive, unpacked
 from multistep.data.classes import is_no_class
 from multistep.data.form import Form
+from multistep.data.lists import is_kaldi
 from multistep.data.sets import is_hub_folder, is_saved_set
 from multistep.data.walk import few, files_below, visible
 
@@ -62,13 +63,16 @@ def _only_one(folder: Path, form: Form) -> Path | None:
     files = [path for path in entries if path.is_file() and path.stem.lower() not in ABOUT]
     if form.splits_among(path.name if path.is_dir() else stem_of_archive(path) for path in entries):
         return None
-    if any(form.lists(path) for path in files):
+    lists = [path for path in files if form.lists(path) or form.names_items(path)]
+    if any(not _may_name_classes(path, form) for path in lists):
         return None
     holding = [path for path in entries if path.is_dir() and not is_no_class(path) and _holds_data(path, form)]
-    # Of recordings, what is said may lie beside the folder whose sounds are split.
-    split = [] if form.loose else [path for path in holding if _has_splits(path, form)]
-    if len(split) == 1:  # whatever lies beside: a picture for the title, masks, notebooks
+    # Of recordings, what is said may lie beside the folder whose sounds are split, unless that is Kaldi's.
+    split = [path for path in holding if (_holds_kaldi(path) if form.loose else _has_splits(path, form))]
+    if len(split) == 1:  # whatever lies beside: a picture for the title, masks, notebooks, names of the classes
         return split[0]
+    if lists:
+        return None
     if len(holding) > 1 or any(form.takes(path) for path in files):
         return None
     if not holding:
@@ -89,9 +93,23 @@ def _has_splits(folder: Path, form: Form) -> bool:
         for entry in entries:
             (folders if entry.is_dir() else files).append(entry.name)
     listing = [Path(name) for name in files if not name.lower().endswith(form.items)]
+    # Of images, train.json beside test.json says something about those that lie elsewhere.
+    listing = [path for path in listing if not _may_name_classes(path, form)]
     names = folders + [stem_of_archive(path.with_suffix("")) for path in listing]
     return {"train", "validation"} <= (found := {*form.splits_among(names).values()}) or {"train", "test"} <= found
 
 
+def _may_name_classes(path: Path, form: Form) -> bool:
+    """Whether a file is of a kind that, beside folders of images, is more often names of classes than a table."""
+    return form.describes and not form.loose and path.suffix.lower() == ".json"
+
+
+def _holds_kaldi(folder: Path) -> bool:
+    return any(is_kaldi(path) for path in visible(folder) if path.is_dir())
+
+
 def _holds_data(folder: Path, form: Form) -> bool:
-    return any(not hidden and (form.takes(path) or is_archive(path)) for path, hidden in files_below(folder))
+    return any(
+        not hidden and (is_archive(path) or (form.takes(path) and not _may_name_classes(path, form)))
+        for path, hidden in files_below(folder)
+    )

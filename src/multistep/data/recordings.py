@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from multistep.data.names import splits_among
 from multistep.data.table import Table, joined, of_columns
 from multistep.data.text import TABLES, read_text
-from multistep.data.walk import Seen, few, seen_below
+from multistep.data.walk import Seen, few, files_below, seen_below
 from multistep.errors import DataError
 
 LIBRISPEECH = ".trans.txt"
+_LISTS = (".txt", ".tsv", ".lst", ".trn")  # that may name a sound a line
 _TEXTS = (".normalized.txt", ".txt", ".lab", ".trn")  # of one sound, the better first
 _TIMIT = re.compile(r"\s*\d+\s+\d+\s+")  # the first and last sample, before what is said between them
 _SECOND_MICROPHONE = re.compile(r"(.+)_mic[2-9]")
+_COMMAND = "_nohash_"  # in the names of Speech Commands, behind the speaker
 _FEW_LINES, _MOST_LINES = 2, 200  # of a list: fewer are none, more need not be looked at
 
 
@@ -39,29 +43,56 @@ def recordings(folder: Path, sounds: Sequence[str]) -> Table:
             f"tree of the same folders, the LibriSpeech layout (*{LIBRISPEECH}), Kaldi's (wav.scp and text), "
             "LJSpeech's (metadata.csv and wavs/), or a text file whose lines begin with the names of the sounds"
         )
-    return table.saying(*notes)
+    return _by_split_folders(folder, table.saying(*notes))
+
+
+def _by_split_folders(folder: Path, table: Table) -> Table:
+    """The table with a column `split`, where all sounds lie below folders of splits: wav/train, wav/dev, as of AISHELL.
+
+    Whoever laid them out so has cut by speaker, which a cut by lot would undo.
+    """
+    files = [str(file) for file in table.column("file")]
+    steps = [Path(file).relative_to(folder).parts[:-1] for file in files if Path(file).is_relative_to(folder)]
+    for depth in range(min(map(len, steps), default=0) if len(steps) == len(files) else 0):
+        names = [parts[depth] for parts in steps]
+        known = splits_among(dict.fromkeys(names))
+        if set(names) <= known.keys() and "train" in known.values() and len(set(known.values())) > 1:
+            return _with_column(table, "split", names)
+    return table
+
+
+def _with_column(table: Table, name: str, held: Sequence[object]) -> Table:
+    values = table.values
+    is_text = {**table.is_text, name: True}
+    return replace(table, is_text=is_text, values=lambda column: held if column == name else values(column))
 
 
 def commands(folder: Path, sounds: Sequence[str]) -> Table | None:
     """The columns `file`, `text`, `speaker` and `split` of Speech Commands: a folder a word, and lists of two splits.
 
-    arXiv 1804.03209. None where a folder is not so laid out: names of folders are no transcripts otherwise.
+    arXiv 1804.03209. Of a copy without the lists there is no `split`: it is told by its names, x_nohash_0.wav. None
+    where a folder is not so laid out: names of folders are no transcripts otherwise.
     """
     lists = {split: folder / f"{name}_list.txt" for split, name in (("validation", "validation"), ("test", "testing"))}
-    if not all(path.is_file() for path in lists.values()):
+    listed = all(path.is_file() for path in lists.values())
+    if not listed and not any(_COMMAND in path.stem for path, _ in files_below(folder, 1)):
         return None
-    split_of = {name.strip(): split for split, path in lists.items() for name in read_text(path).split("\n")}
+    split_of = {n.strip(): split for split, path in lists.items() if listed for n in read_text(path).split("\n")}
     seen = seen_below(folder)
     heard = [path for path in seen.files if path.suffix.lower() in sounds and not path.parent.name.startswith("_")]
+    if not listed and any(_COMMAND not in path.stem or path.parent.parent != folder for path in heard):
+        return None
     names = [path.relative_to(folder).as_posix() for path in heard]
     columns: dict[str, Sequence[object]] = {
         "file": list(map(str, heard)),
         "text": [path.parent.name.replace("_", " ") for path in heard],
-        "speaker": [path.stem.partition("_nohash_")[0] for path in heard],
-        "split": [split_of.get(name, "train") for name in names],
+        "speaker": [path.stem.partition(_COMMAND)[0] for path in heard],
     }
+    if listed:
+        columns["split"] = [split_of.get(name, "train") for name in names]
     words = few(dict.fromkeys(map(str, columns["text"])))
-    note = f"{folder}: what is said is the name of a sound's folder ({words}), splits are those of its lists"
+    splits = ", splits are those of its lists" if listed else ""
+    note = f"{folder}: what is said is the name of a sound's folder ({words}){splits}"
     return of_columns(str(folder), columns, list(map(str, heard)), notes=(note, *seen.notes(folder)))
 
 
@@ -133,39 +164,65 @@ def _stem(sound: Path) -> str:
 
 def _by_lists(folder: Path, seen: Seen, sounds: Sequence[Path]) -> Table | None:
     """Text files whose lines begin with the name of a sound: as of Multilingual LibriSpeech and AISHELL."""
-    by_name: dict[str, Path] = {}
-    for sound in sounds:
-        by_name[sound.name.lower()] = by_name[_stem(sound)] = sound
-    tables = []
-    for path in seen.files if sounds else ():
-        if path.suffix.lower() in (".txt", ".tsv", ".lst") and path.stat().st_size:
-            try:
-                lines = [line for line in read_text(path).split("\n") if line.strip()]
-            except DataError:  # whatever else lies there as .txt
-                continue
-            sample = lines[:_MOST_LINES]
-            known = sum(_first(line)[0].lower() in by_name for line in sample)
-            if len(lines) >= _FEW_LINES and known > len(sample) / 2:
-                tables.append(_of_lines(path, by_name))
+    by_name = _names_of(sounds)
+    lists = [path for path in seen.files if path.suffix.lower() in _LISTS] if sounds else []
+    tables = [table for path in lists if (table := _of_lines(path, by_name)) is not None]
     return joined(str(folder), tables) if tables else None
 
 
-def _of_lines(path: Path, by_name: dict[str, Path]) -> Table:
-    files, texts, places, lost = [], [], [], []
-    for number, line in enumerate(read_text(path).split("\n"), start=1):
+def one_list(path: Path, sounds: Sequence[str]) -> Table | None:
+    """A text file whose lines begin with the names of sounds below its folder; None where it is no such list."""
+    if path.suffix.lower() not in _LISTS:
+        return None
+    return _of_lines(path, _names_of([p for p in seen_below(path.parent).files if p.suffix.lower() in sounds]))
+
+
+def _names_of(sounds: Sequence[Path]) -> dict[str, Path]:
+    return {name: sound for sound in sounds for name in (sound.name.lower(), _stem(sound))}
+
+
+def _of_lines(path: Path, by_name: Mapping[str, Path]) -> Table | None:
+    """The columns `file`, `text` and perhaps `speaker`; None unless most lines begin with the name of a sound.
+
+    Of three or more fields between tabs the last is what is said, as in the TRANS.txt of MAGICDATA.
+    """
+    try:
+        lines = read_text(path).split("\n") if path.stat().st_size else []
+    except DataError:  # whatever else lies there as .txt
+        return None
+    found, lost = list[tuple[int, Path, list[str]]](), list[int]()
+    sample = [line for line in lines if line.strip()][:_MOST_LINES]
+    known = sum(_sound_of(_first(line)[0], by_name) is not None for line in sample)
+    if len(sample) < _FEW_LINES or known <= len(sample) / 2:
+        return None
+    for number, line in enumerate(lines, start=1):
         name, text = _first(line)
-        if name.lower() in by_name:
-            files.append(str(by_name[name.lower()]))
-            texts.append(text)
-            places.append(f"{path}:{number}")
+        if (sound := _sound_of(name, by_name)) is not None:
+            found.append((number, sound, text.split("\t")))
         elif name:
             lost.append(number)
     said = f"{path}: lines left out, since no sound has their name: {len(lost)} (first: line {lost[0]})" if lost else ""
     note = f"{path}: each line is the name of a sound and what is said in it"
-    return of_columns(str(path), {"file": files, "text": texts}, places, notes=(note, *([said] if said else [])))
+    texts = ["\t".join(fields) for _, _, fields in found]
+    columns: dict[str, Sequence[object]] = {"file": [str(sound) for _, sound, _ in found], "text": texts}
+    width = len(found[0][2])
+    if width > 1 and all(len(fields) == width for _, _, fields in found):
+        columns["text"] = [fields[-1].strip() for _, _, fields in found]
+        note = f"{path}: each line is the name of a sound and, in field {width + 1} of {width + 1}, what is said in it"
+        speakers = [fields[0].strip() for _, _, fields in found]
+        if all(speakers) and len(set(speakers)) < len(speakers):
+            columns["speaker"] = speakers
+            note += "; the speaker is in field 2"
+    places = [f"{path}:{number}" for number, _, _ in found]
+    return of_columns(str(path), columns, places, notes=(note, *([said] if said else [])))
+
+
+def _sound_of(name: str, by_name: Mapping[str, Path]) -> Path | None:
+    """The sound of that name, or of the name at the end of that path."""
+    return by_name.get(name.lower()) or by_name.get(re.split(r"[/\\]", name)[-1].lower())
 
 
 def _first(line: str) -> tuple[str, str]:
-    """What a line begins with, up to a tab or space, and the rest."""
+    """What a line begins with, up to a tab or space, and the rest, behind the :: that some lists have."""
     name, _, rest = line.strip().partition("\t" if "\t" in line else " ")
-    return name, rest.strip()
+    return name, rest.strip().removeprefix("::").strip()

@@ -15,6 +15,7 @@ from multistep.data.dialect import Reading
 from multistep.data.files import read_table
 from multistep.data.folders import LISTS, is_submission, stem_of
 from multistep.data.form import Form, Parts
+from multistep.data.labelled import is_labelled, labelled
 from multistep.data.names import COLUMNS
 from multistep.data.paths import files_of, naming_column
 from multistep.data.sources import by_column, read_file, rows_of_folder
@@ -26,7 +27,7 @@ from multistep.errors import DataError
 from multistep.tasks.images.columns import group_column_of, image_column_of, is_pixels, pixels_in, unlabelled
 from multistep.tasks.images.decode import SUFFIXES, Content
 from multistep.tasks.images.items import Item
-from multistep.tasks.images.labels import Beside, Names, labels_of, names_beside, require_classes
+from multistep.tasks.images.labels import Beside, Names, labels_of, names_beside, names_classes, require_classes
 
 ALLOWED = (
     "class folders of images, a manifest (.csv, .tsv, .jsonl), images inside .parquet or .arrow, .npz, IDX files, an "
@@ -34,8 +35,15 @@ ALLOWED = (
 )
 
 
-def _arrays_of(path: Path, _: DataSpec) -> Parts | None:
-    return npz_parts(path) if kind_of(path) == ".npz" else None
+def _unheaded(path: Path, _: DataSpec) -> Parts | None:
+    """Arrays, or a text file that names an image and its label a line."""
+    if kind_of(path) == ".npz":
+        return npz_parts(path)
+    return None if (table := labelled(path, SUFFIXES)) is None else {"": table}
+
+
+def _names_images(path: Path) -> bool:
+    return is_labelled(path, SUFFIXES)
 
 
 def _pixels_of(path: Path, _: DataSpec) -> Parts | None:
@@ -49,7 +57,7 @@ def _read_folder(folder: Path, data: DataSpec, form: Form) -> Parts:
     entries = visible(folder)
     lists = [path for path in entries if path.is_file() and kind_of(path) in (*form.tables, ".npz")]
     lists = [path for path in lists if not is_submission(path)]
-    lists = [path for path in lists if kind_of(path) != ".json"] or lists
+    lists = [path for path in lists if kind_of(path) != ".json"] or [p for p in lists if not names_classes(p)]
     named = [path for path in lists if stem_of(path).lower() in LISTS and kind_of(path) in form.tables]
     if len(named) == 1:
         return read_file(named[0], data, form)
@@ -65,6 +73,9 @@ def _read_folder(folder: Path, data: DataSpec, form: Form) -> Parts:
         )
     if naming:
         return read_file(naming[0], data, form)
+    listing = [path for path in entries if _names_images(path)]
+    if len(listing) == 1:
+        return read_file(listing[0], data, form)
     table = class_folders(folder, SUFFIXES, "images", form.allowed)
     return by_column(table, data, form) if SPLIT in table.names else {"": table}
 
@@ -84,11 +95,12 @@ FORM = Form(
     ALLOWED,
     items=(*SUFFIXES, ".npz", *(f"-idx{i}-ubyte{gz}" for i in (1, 3) for gz in ("", ".gz"))),
     made={DIGITS: digits},
-    read_file=_arrays_of,
+    read_file=_unheaded,
     own_table=_pixels_of,
     folder=_read_folder,
     describes=True,
     split_columns=(*COLUMNS, "set"),
+    names_items=_names_images,
 )
 
 

@@ -12,7 +12,7 @@ from multistep.data.onehot import with_one_label
 from multistep.data.table import Table, quoted
 from multistep.data.walk import visible
 from multistep.errors import DataError
-from multistep.tasks.images.columns import LABELS, guess, require, rest_of
+from multistep.tasks.images.columns import IDS, LABELS, PATHS, guess, require, rest_of
 
 Names = Sequence[str] | Mapping[str, str]  # of classes, by number or by what stands in the table
 
@@ -68,6 +68,23 @@ def names_beside(table: Table, values: Sequence[object]) -> Names:
             if wanted and wanted <= known.keys() and all(isinstance(name, str) for name in known.values()):
                 return Beside({label: str(known[label]) for label in wanted}, path)
     return ()
+
+
+def names_classes(path: Path) -> bool:
+    """Whether a .json file is no table but one object of names: {"0": "healthy"}, {"n01440764": "tench"}."""
+    if path.suffix.lower() != ".json" or path.stat().st_size >= 2**20:
+        return False
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return False
+    if not isinstance(found, dict) or guess(list(found), (*PATHS, *IDS)) is not None:
+        return False
+    return all(not isinstance(value, dict | list) or _are_strings(value) for value in found.values())
+
+
+def _are_strings(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(each, str) for each in value)
 
 
 def _objects(folder: Path) -> Iterator[tuple[Path, Mapping[str, object]]]:

@@ -206,6 +206,8 @@ def _load(
     def read(pair: tuple[Row, str]) -> tuple[NDArray[Any], NDArray[np.float32]] | Unusable:
         try:
             samples = _samples(pair[0], frontend.rate)
+            if not samples.any():
+                return Unusable("silent: all samples are 0")
             frames = frontend(samples)
             return frames, _summary(frames if mels is frontend else mels(samples))
         except Unusable as error:

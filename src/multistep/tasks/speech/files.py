@@ -16,7 +16,7 @@ from multistep.data.folders import stem_of
 from multistep.data.form import Form, Parts
 from multistep.data.lists import is_kaldi, kaldi, piped, stm
 from multistep.data.paths import files_of
-from multistep.data.recordings import commands, recordings
+from multistep.data.recordings import commands, one_list, recordings
 from multistep.data.sources import by_column, read_file, rows_of_folder
 from multistep.data.table import Table, joined, of_columns, quoted
 from multistep.data.text import COLUMNAR, TABLES, existing_file, kind_of
@@ -25,11 +25,11 @@ from multistep.errors import DataError, nearest
 from multistep.tasks.speech.audio import SOUNDS, Samples
 from multistep.tasks.speech.words import WORDS_ID, SpokenWord, spoken_words
 
-_PATHS = ("audio_filepath", "path", "file_name", "filename", "file", "audio", "audio_path", "wav", "clip")
-_TEXTS = ("text", "transcript", "transcription", "sentence", "normalized_text", "words", "word")
+_PATHS = ("audio_filepath", "path", "file_name", "filename", "file", "audio", "audio_path", "wav", "wav_path", "clip")
+_TEXTS = ("text", "transcript", "transcription", "sentence", "normalized_text", "words", "word", "wrd")
 _SPEAKERS = ("speaker", "speaker_id", "client_id", "spk", "spk_id")
 PIPED = (".csv", ".txt", ".lst")  # lists without a header, with fields between pipes
-LISTS = (".stm", *PIPED)
+LISTS = (".stm", ".trn", *PIPED)
 _OFFSETS, _DURATIONS = ("offset",), ("duration",)
 
 
@@ -87,7 +87,7 @@ def _read_folder(folder: Path, data: DataSpec, form: Form) -> Parts:
         return lists[0]
     if found := [path for path, hidden in files_below(folder) if path.suffix.lower() == ".stm" and not hidden]:
         return {"": replace(joined(str(folder), [stm(path) for path in found]), folder=folder)}
-    return {"": recordings(folder, SOUNDS)}
+    return by_column(recordings(folder, SOUNDS), data, form)
 
 
 def _list_of(path: Path, data: DataSpec) -> Parts | None:
@@ -98,6 +98,7 @@ def _list_of(path: Path, data: DataSpec) -> Parts | None:
     if path.name == "wav.scp":
         return {"": kaldi(path.parent)}
     table = piped(path, _PATHS, data.encoding) if kind in PIPED and path.stat().st_size else None
+    table = table or one_list(path, SOUNDS)
     return None if table is None else {"": table}
 
 
@@ -135,6 +136,7 @@ FORM = Form(
     folder=_read_folder,
     describes=True,
     loose=True,
+    names_items=lambda path: _list_of(path, DataSpec()) is not None,
 )
 
 
