@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import stat
 import tarfile
 import zipfile
@@ -27,7 +28,7 @@ from multistep.engine.names import is_here
 from multistep.errors import DataError
 from multistep.tasks.images.files import FORM, read_items
 from multistep.tasks.images.items import Item
-from multistep.tasks.images.splits import look_through
+from multistep.tasks.images.splits import load_splits, look_through
 
 SIDE = 8
 
@@ -170,6 +171,67 @@ def test_names_of_classes_beside_folders_are_no_table(tmp_path: Path) -> None:
         read(tmp_path / "parts")
 
 
+def test_what_is_not_read_is_named_with_what_to_do(tmp_path: Path) -> None:
+    """Photos of telephones were overlooked, and of pickles and arrays it was only said that there are no folders."""
+    draw_classes(tmp_path / "phone", count=20)
+    (tmp_path / "phone" / "cats" / "IMG_1.HEIC").write_bytes(b"\0\0\0\x18ftypheic")
+    (tmp_path / "phone" / "dogs" / "clip.mov").write_bytes(b"x")
+    (tmp_path / "phone" / "dogs" / "lfs.jpg").write_text("version https://git-lfs.github.com/spec/v1\n")
+    seen = look_through(DataSpec(source=str(tmp_path / "phone")))
+    said = "\n".join(load_splits(seen).notes)
+    assert "IMG_1.HEIC (a HEIC photo, which Pillow cannot read: convert it" in said
+    assert "lfs.jpg (a pointer of Git LFS: `git lfs pull` fetches the image)" in said
+    assert "no images by their suffix: 1 (.mov 1)" in said
+    for name, content, why in (
+        ("data_batch_1", b"\x80\x02}q", "data_batch_1, a pickle, which can run any code"),
+        ("X.npy", b"x", "X.npy, an array without a name: give its arrays to multistep.train"),
+        ("x.mat", b"x", "x.mat, of MATLAB, read by scipy.io.loadmat"),
+    ):
+        folder = tmp_path / name.partition(".")[0]
+        (folder / "inside").mkdir(parents=True)
+        (folder / "inside" / name).write_bytes(content)
+        with pytest.raises(DataError, match=rf"no class folders of images.*it holds inside/{re.escape(why)}"):
+            read(folder)
+    (tmp_path / "links" / "cats").mkdir(parents=True)
+    (tmp_path / "links" / "cats" / "1.png").symlink_to(tmp_path / "nowhere.png")
+    with pytest.raises(DataError, match=r"it holds cats/1.png, a link to a file that is not there"):
+        read(tmp_path / "links")
+
+
+def test_columns_of_public_tables(tmp_path: Path) -> None:
+    """Names in any spelling; who is on several images, and flags of splits, are honoured; several labels are said."""
+    rows = []
+    for i in range(12):
+        draw(tmp_path / f"{i}.png", i)
+        rows.append((f"{i}.png", i % 2, i // 2, i >= 8, "scab rust" if i % 3 else "scab", "a|b" if i % 2 else "a"))
+
+    def table(*columns: tuple[str, int]) -> tuple[dict[str, list[Item]], str]:
+        lines = [",".join(name for name, _ in columns), *(",".join(str(row[i]) for _, i in columns) for row in rows)]
+        (tmp_path / "t.csv").write_text("\n".join(lines) + "\n")
+        return read(tmp_path / "t.csv")
+
+    parts, said = table(("Path", 0), ("ClassId", 1), ("Patient ID", 2))
+    assert [item.group for item in parts["train"][:4]] == ["0", "0", "1", "1"]
+    assert "labels from 'ClassId', groups (each kept in one split) from 'Patient ID'" in said
+    parts, said = table(("name", 0), ("label", 1), ("is_valid", 3))
+    assert {split: len(items) for split, items in parts.items()} == {"train": 8, "validation": 4}
+    _, said = table(("image", 0), ("labels", 4))
+    assert "t.csv:3: the label 'scab rust' looks like several at once" in said
+    _, said = table(("image", 0), ("finding", 5))
+    assert "the label 'a|b' looks like several at once" in said
+    (tmp_path / "t.jsonl").write_text('{"file_name": "0.png", "objects": {"bbox": [1]}}\n' * 2)
+    with pytest.raises(DataError, match=r"t.jsonl:1: 'objects' is an object \(bbox\), as of boxes for a detector"):
+        read(tmp_path / "t.jsonl")
+
+
+def test_too_few_of_each_class_is_told_from_labels_that_are_none(tmp_path: Path) -> None:
+    for i in range(6):
+        draw(tmp_path / f"{i}.png", i)
+    (tmp_path / "t.csv").write_text("image,label\n" + "".join(f"{i}.png,a photo number {i}\n" for i in range(6)))
+    with pytest.raises(DataError, match=r"6 images of 6 classes, at most 1 of one .* no classes but captions"):
+        load_splits(look_through(DataSpec(source=str(tmp_path / "t.csv"))))
+
+
 def test_an_unlabelled_test_folder_is_left_aside(tmp_path: Path) -> None:
     draw_classes(tmp_path / "train")
     for i in range(4):
@@ -212,8 +274,6 @@ def test_labels_from_the_names_of_files(tmp_path: Path) -> None:
 
 def test_one_class_folder_is_refused_by_its_name(tmp_path: Path) -> None:
     draw_classes(tmp_path, classes=("cats",))
-    from multistep.tasks.images.splits import load_splits
-
     with pytest.raises(DataError, match="every training image is labelled 'cats'; a classifier needs two classes"):
         load_splits(look_through(DataSpec(source=str(tmp_path))))
 

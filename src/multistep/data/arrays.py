@@ -118,7 +118,7 @@ def pixel_table(path: Path) -> Table | None:
     columns: dict[str, Sequence[object]] = {"image": list(images)}
     if label is not None:
         columns["label"] = held.column(label).to_pylist()
-        said += "" if headless else f", its label in '{first[label]}'"
+        said += f", its label in {f'column {label + 1}' if headless else repr(first[label])}"
     return of_columns(str(path), columns, places, notes=(said,))
 
 

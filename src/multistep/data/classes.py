@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from multistep.data.names import NAMES, begins_with_split
+from multistep.data.strangers import by_suffix, strangers
 from multistep.data.table import Table, of_columns
 from multistep.data.text import read_said
 from multistep.data.walk import few, hidden_note, seen_below, visible
@@ -48,7 +49,7 @@ def class_folders(folder: Path, suffixes: Sequence[str], what: str, allowed: str
     """
     files: list[str] = []
     labels: list[str] = []
-    empty, unlabelled, others, within = [], dict[str, int](), 0, set[str]()
+    empty, unlabelled, others, within = [], dict[str, int](), list[str](), set[str]()
     hidden: list[Path] = []
     entries = visible(folder)
     for each in (path for path in entries if path.is_dir()):
@@ -58,7 +59,7 @@ def class_folders(folder: Path, suffixes: Sequence[str], what: str, allowed: str
         if is_no_class(each):
             unlabelled[each.name] = len(wanted)
             continue
-        others += len(seen.files) - len(wanted)
+        others += [path.name for path in seen.files if path.suffix.lower() not in suffixes]
         files += map(str, wanted)
         labels += [each.name] * len(wanted)
         within |= {path.relative_to(each).parts[0] for path in wanted if path.parent != each}
@@ -69,7 +70,10 @@ def class_folders(folder: Path, suffixes: Sequence[str], what: str, allowed: str
         return _of_loose(folder, loose, what, allowed)
     notes = [f"{folder}: folders without {what} left out: {', '.join(empty)}"] if empty else []
     notes += [f"{folder}: {what} left out that have no class: {n:,} in '{name}'" for name, n in unlabelled.items()]
-    notes += [f"{folder}: files left out that are no {what} by their suffix: {others:,}"] if others else []
+    if others:
+        notes.append(
+            f"{folder}: files left out that are no {what} by their suffix: {len(others):,} ({by_suffix(others)})"
+        )
     notes += [f"{folder}: {what} left out that lie beside the class folders: {len(loose):,}"] if loose else []
     notes += hidden_note(folder, hidden)
     known = begins_with_split(dict.fromkeys(labels))
@@ -94,7 +98,7 @@ def class_folders(folder: Path, suffixes: Sequence[str], what: str, allowed: str
 def _of_loose(folder: Path, loose: Sequence[Path], what: str, allowed: str) -> Table:
     """Files in a folder without class folders: with labels from their names, where these tell classes apart."""
     if not loose:
-        raise DataError(f"{folder}: no class folders of {what}; allowed: {allowed}")
+        raise DataError(f"{folder}: no class folders of {what}; allowed: {allowed}{strangers(folder)}")
     files = list(map(str, loose))
     found = [_NUMBERED.fullmatch(path.stem) for path in loose]
     names = [match["name"].strip() for match in found if match]

@@ -18,6 +18,8 @@ NAMES = {
     "evaluation": "validation",
     "test": "test",
     "testing": "test",
+    "publictest": "validation",  # as competitions call what is shown on the way, and what decides
+    "privatetest": "test",
 }
 ALLOWED = "train (training), validation (valid, val, dev, development, eval, evaluation), test (testing)"
 COLUMNS = ("split", "subset", "partition")  # of tables, that say of each row which split it is in

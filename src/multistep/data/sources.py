@@ -15,6 +15,7 @@ from multistep.data.names import ALLOWED, NAMES
 from multistep.data.opening import opened
 from multistep.data.others import what_else
 from multistep.data.sets import named_tables
+from multistep.data.strangers import strangers
 from multistep.data.table import Table, joined, quoted
 from multistep.data.text import existing_file, kind_of
 from multistep.data.walk import SHOWN, few, visible
@@ -53,7 +54,7 @@ def read_file(path: Path, data: DataSpec, form: Form) -> Parts:
     if parts is None:
         what = what_else(path)
         said = f"not a source of {form.what} but {what}" if what else f"not a source of {form.what}"
-        raise DataError(f"{path}: {said}; allowed: {form.allowed}")
+        raise DataError(f"{path}: {said}; allowed: {form.allowed}{'' if what else strangers(path)}")
     return parts
 
 
@@ -117,7 +118,7 @@ def by_column(table: Table, data: DataSpec, form: Form) -> Parts:
     usual = [name for wanted in form.split_columns for name in table.names if name.strip().lower() == wanted]
     column = next((name for name in usual if name not in taken), None)
     if column is None:
-        return {"": table}
+        return _by_flag(table, taken)
     values = ["" if value is None else str(value).strip() for value in table.column(column)]
     known = form.splits_among(dict.fromkeys(values))
     if not known:
@@ -131,6 +132,25 @@ def by_column(table: Table, data: DataSpec, form: Form) -> Parts:
             raise DataError(f"{table.place(row)}: {problem} in '{column}'; allowed: {ALLOWED}.{nearest(value, NAMES)}")
         parts[known[value]].append(row)
     return _taken(table.without(column), column, parts)
+
+
+_FLAGS = {"is_valid": "validation", "is_val": "validation", "is_validation": "validation", "is_test": "test"}
+_YES_NO = {"true": True, "false": False, "1": True, "0": False, "yes": True, "no": False}
+
+
+def _by_flag(table: Table, taken: Sequence[str | None]) -> Parts:
+    """The rows by a column that says yes or no to one split, as fast.ai's `is_valid`; all under "" without one."""
+    flag = next((name for name in table.names if name.strip().lower() in _FLAGS and name not in taken), None)
+    if flag is None:
+        return {"": table}
+    said = [_YES_NO.get(str(value).strip().lower()) for value in table.column(flag)]
+    if None in said or len(set(said)) < 2:
+        return {"": table}
+    split = _FLAGS[flag.strip().lower()]
+    parts: dict[str, list[int]] = {"train": [], split: []}
+    for row, yes in enumerate(said):
+        parts[split if yes else "train"].append(row)
+    return _taken(table.without(flag), flag, parts)
 
 
 def _taken(table: Table, column: str, parts: Mapping[str, Sequence[int]]) -> Parts:

@@ -15,7 +15,19 @@ from multistep.data.table import Table, quoted
 from multistep.errors import DataError
 from multistep.tasks.images.decode import SUFFIXES
 
-PATHS = ("path", "file", "file_name", "filename", "filepath", "file_path", "image", "image_path", "img", "img_path")
+PATHS = (
+    "path",
+    "file",
+    "file_name",
+    "filename",
+    "filepath",
+    "file_path",
+    "image",
+    "image_path",
+    "img",
+    "img_path",
+    "image_index",
+)
 IDS = ("image_id", "image_name", "image_file", "img_id", "img_name", "id_code", "id", "file_id", "name", "pixels")
 LABELS = (
     "label",
@@ -31,9 +43,13 @@ LABELS = (
     "species",
     "breed",
     "diagnosis",
+    "dx",
+    "label_id",
+    "class_label",
     "emotion",
 )
-GROUPS = ("group", "subject", "student", "patient", "person", "speaker", "user", "session", "group_id", "subject_id")
+_SHARED = ("group", "subject", "student", "patient", "person", "speaker", "user", "session", "lesion")
+GROUPS = (*_SHARED, *(f"{name}_id" for name in _SHARED))
 MOST_LISTED = 20  # columns in a message
 NUMBERING = ("", "unnamed: 0", "index", "idx", "row_id")
 _PIXELS = re.compile(r"\d{1,3}(?:\s+\d{1,3}){63,}")
@@ -83,8 +99,13 @@ def unlabelled(table: Table, data: DataSpec, training: Table) -> str | None:
 
 
 def guess(columns: Sequence[str], usual: Sequence[str]) -> str | None:
-    """The column with the most usual name, if there is one."""
-    return next((c for name in usual for c in columns if c.strip().lower() == name), None)
+    """The column with the most usual name, if there is one: ClassId, Class ID and class-id are class_id."""
+    return next((c for name in usual for c in columns if name in (c.strip().lower(), _plain(c))), None)
+
+
+def _plain(column: str) -> str:
+    apart = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", column.strip())
+    return re.sub(r"[\s\-]+", "_", apart).lower()
 
 
 def is_pixels(cell: str) -> bool:

@@ -21,7 +21,13 @@ if TYPE_CHECKING:
 
 Pixels: TypeAlias = NDArray[np.uint8]
 Content: TypeAlias = Path | bytes | Pixels  # a file, a file's bytes, or pixels (H, W) or (H, W, C)
-SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm")
+_READ = (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".avif")
+_UNREAD = {  # by Pillow, and how they are converted
+    ".heic": "a HEIC photo, which Pillow cannot read: convert it, for instance with ImageMagick: `magick x.heic x.jpg`",
+    ".heif": "a HEIF photo, which Pillow cannot read: convert it, for instance with ImageMagick: `magick x.heif x.jpg`",
+    ".dcm": "a DICOM file, which Pillow cannot read: write its pixels as a .png, for instance with pydicom",
+}
+SUFFIXES = (*_READ, *_UNREAD)  # what is looked for: an image that cannot be read is to be named, not overlooked
 MOST_BYTES = 2**31  # of all decoded images together; larger ones are made smaller
 LARGEST_SIDE = 224  # of images that differ in size
 _DEEP = {"I", "F", "I;16", "I;16L", "I;16B", "I;16N"}  # more than 8 bits a pixel
@@ -240,5 +246,22 @@ def _reason(content: Content, error: Exception) -> str:
         return NO_FILE
     if (content.stat().st_size if isinstance(content, Path) else len(content)) == 0:
         return "empty"
+    if isinstance(content, Path) and content.suffix.lower() in _UNREAD:
+        return _UNREAD[content.suffix.lower()]
+    begun = _beginning(content)
+    if begun.startswith(b"version https://git-lfs"):
+        return "a pointer of Git LFS: `git lfs pull` fetches the image"
+    if begun.lstrip().lower().startswith((b"<html", b"<!doctype html")):
+        return "a web page, as a failed download leaves"
     name = type(error).__name__
     return "not an image that Pillow can read" if name == "UnidentifiedImageError" else str(error) or name
+
+
+def _beginning(content: Content) -> bytes:
+    if isinstance(content, Path):
+        try:
+            with content.open("rb") as file:
+                return file.read(64)
+        except OSError:
+            return b""
+    return content[:64] if isinstance(content, bytes) else b""

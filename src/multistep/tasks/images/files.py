@@ -27,7 +27,15 @@ from multistep.errors import DataError
 from multistep.tasks.images.columns import group_column_of, image_column_of, is_pixels, pixels_in, unlabelled
 from multistep.tasks.images.decode import SUFFIXES, Content
 from multistep.tasks.images.items import Item
-from multistep.tasks.images.labels import Beside, Names, labels_of, names_beside, names_classes, require_classes
+from multistep.tasks.images.labels import (
+    Beside,
+    Names,
+    labels_of,
+    names_beside,
+    names_classes,
+    require_classes,
+    several_in,
+)
 
 ALLOWED = (
     "class folders of images, a manifest (.csv, .tsv, .jsonl), images inside .parquet or .arrow, .npz, IDX files, an "
@@ -99,7 +107,7 @@ FORM = Form(
     own_table=_pixels_of,
     folder=_read_folder,
     describes=True,
-    split_columns=(*COLUMNS, "set"),
+    split_columns=(*COLUMNS, "set", "usage"),
     names_items=_names_images,
 )
 
@@ -141,6 +149,7 @@ def items_of(table: Table, data: DataSpec) -> tuple[list[Item], list[str]]:
         shown = f" ({cells[row]})" if isinstance(content, Path) and image not in known else ""
         items.append(Item(where + shown, _label(value, names, where, labels.column), content, _mark(who)))
     require_classes(table, [item.label for item in items], data)
+    said += several_in(table, labels, image)
     if {image, labels.column} <= known and not labels.names:
         return items, said
     of = "images" if image in known or not any(isinstance(item.content, Path) for item in items) else "image files"
@@ -193,6 +202,11 @@ def _label(value: object, names: Names, where: str, column: str) -> str:
     label = _mark(value)
     if label is not None and isinstance(names, Mapping) and label in names:
         return names[label]
+    if isinstance(value, Mapping):
+        raise DataError(
+            f"{where}: '{column}' is an object ({', '.join(map(str, value))}), as of boxes for a detector; images have "
+            "one class each here, a text or a number: name its column with data.label_column"
+        )
     if label is None or (names and label.startswith("-")):
         raise DataError(f"{where}: '{column}' is empty; each row needs its label: mend or remove it")
     return label

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from multistep.data.walk import visible
 from multistep.errors import DataError
 from multistep.tasks.images.columns import IDS, LABELS, PATHS, guess, require, rest_of
 
+_SIGNS = ("|", ";", ",", " ")  # between labels that are several at once
 Names = Sequence[str] | Mapping[str, str]  # of classes, by number or by what stands in the table
 
 
@@ -96,6 +98,29 @@ def _objects(folder: Path) -> Iterator[tuple[Path, Mapping[str, object]]]:
                 continue
             if isinstance(found, dict) and all(isinstance(value, str | int) for value in found.values()):
                 yield path, found
+
+
+def several_in(table: Table, labels: Labels, image: str) -> list[str]:
+    """A note on labels that look like several at once (`haze primary`, `Edema|Effusion`), which are one class each.
+
+    They do where their parts are labels elsewhere, or most of them are parts of several labels.
+    """
+    if labels.names or {labels.column, image} <= set(table.roles.values()):
+        return []
+    found = {str(value).strip() for value in labels.values if value is not None}
+    for sign in _SIGNS:
+        combined = [label for label in found if sign in label]
+        parts = Counter(part.strip() for label in found for part in {*label.split(sign)})
+        alone = {part for label in combined for part in label.split(sign) if part.strip() in found}
+        shared = sum(count > 1 for count in parts.values())
+        plural = labels.column.lower().endswith(("tags", "labels", "attributes", "classes"))
+        if combined and (sign == "|" or alone or (plural and 2 * shared > len(parts))):
+            first = next(row for row, value in enumerate(labels.values) if sign in str(value))
+            return [
+                f"{table.place(first)}: the label '{labels.values[first]}' looks like several at once; images have one "
+                "class each here, so each combination of labels is a class of its own"
+            ]
+    return []
 
 
 def require_classes(table: Table, labels: Sequence[str], data: DataSpec) -> None:

@@ -6,6 +6,7 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -112,7 +113,7 @@ def load_splits(seen: Seen, form: Form | None = None, classes: Sequence[str] = (
     notes += _notes(sets, hashes, names)
     sets.setdefault("test", _part(sets["train"], []))
     if not len(sets["validation"]):
-        raise DataError(f"{origin}: too few images to cut a validation split; give more, or name one")
+        raise DataError(_too_few(origin, sets["train"], names))
     weights = balanced_weights(sets["train"].labels, len(names)) if seen.balanced else None
     if weights is not None:
         notes.append(
@@ -147,6 +148,22 @@ def load_one(data: DataSpec, form: Form, classes: Sequence[str]) -> tuple[ImageS
     return _numbered(items, images, classes), notes
 
 
+def _too_few(origin: str, train: ImageSet, classes: Sequence[str]) -> str:
+    """Why no validation split could be cut by class."""
+    counts = np.bincount(train.labels, minlength=len(classes))
+    most = int(counts.argmax())
+    said = f"{len(train):,} images of {len(classes):,} classes, at most {counts[most]:,} of one ('{classes[most]}')"
+    hint = ""
+    if len(classes) > len(train) / 2:
+        hint = (
+            "; if its labels are no classes but captions, names or numbers, name the column that is: data.label_column"
+        )
+    return (
+        f"{origin}: too few images of each class to cut a validation split: {said}. Give more, or name a validation "
+        f"split{hint}"
+    )
+
+
 Decoded = tuple[list[Item], Pixels]
 
 
@@ -169,8 +186,10 @@ def _decode(items: Sequence[Item], form: Form, skipped: dict[int, str]) -> Decod
 
 def _require_readable(name: str, items: Sequence[Item], bad: Mapping[int, str]) -> None:
     if bad and (len(bad) > MOST_UNREADABLE * len(items) or len(bad) == len(items)):
-        lost = NO_FILE in bad.values()
+        lost = [items[i].where for i, reason in bad.items() if reason == NO_FILE]
         hint = "; name the folder that their paths are relative to with --set data.root=FOLDER" if lost else ""
+        if any("http:/" in where or "https:/" in where for where in lost):
+            hint = "; addresses of the web are not fetched: download the images, and name the files"
         raise DataError(f"{name}: {len(bad):,} of {len(items):,} images cannot be read: {_named(items, bad)}{hint}")
 
 
@@ -192,10 +211,7 @@ def _classes(origin: str, parts: Mapping[str, Decoded], wanted: Sequence[str]) -
     """The class names in order. Raises DataError for one class, or labels that training does not show."""
     names = order_of(item.label for item in parts["train"][0])
     if len(names) < 2:
-        raise DataError(
-            f"{origin}: every training image is labelled '{names[0]}'; a classifier needs two classes: give each a "
-            "folder of its own, or name the column of labels with data.label_column"
-        )
+        raise DataError(_of_one_class(origin, parts["train"][0][0]))
     for split, (items, _) in parts.items():
         for item in items:
             if item.label not in names:
@@ -204,6 +220,17 @@ def _classes(origin: str, parts: Mapping[str, Decoded], wanted: Sequence[str]) -
                     "label, or add training images of it"
                 )
     return tuple(wanted) if set(wanted) == set(names) else names
+
+
+def _of_one_class(origin: str, first: Item) -> str:
+    file = first.content
+    of_folder = isinstance(file, Path) and first.where == str(file)
+    inside = next((each.parent for each in file.parents if each.name == first.label), None) if of_folder else None
+    why = f": it is the only folder with images in {inside}" if inside is not None else ""
+    return (
+        f"{origin}: every training image is labelled '{first.label}'; a classifier needs two classes or more{why}; give each "
+        "class a folder of its own, or name the column of labels with data.label_column"
+    )
 
 
 def _few(names: Sequence[str]) -> str:
