@@ -66,7 +66,7 @@ GUESSES: dict[tuple[str, str, str], Gain] = {
     ("move", "overfitting", "any"): Gain(-1, 4),
     ("move", "answered", "any"): Gain(-1, 2.5),
     ("move", "pretrained", "any"): Gain(-1, 3),
-    # docs/how-it-decides/moves.md: of five runs each, on little text.
+    # docs/appendix/measured-moves.md: of five runs each, on little text.
     ("dropout-down", "answered", "any"): Gain(0.5, 2),
     ("context-up", "answered", "any"): Gain(-1, 1.5),
     ("dropout-up", "answered", "any"): Gain(-3, 2),

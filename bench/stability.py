@@ -3,7 +3,7 @@
     python bench/stability.py [--curves 144] [--seed 0]
 
 Every curve is walked look by look, as the controller does: a reading after every window from the fifth on.
-What each column counts is defined in docs/how-it-decides/stability.md, and in the docstrings here.
+What each column counts is defined in docs/appendix/measured-stability.md, and in the docstrings here.
 """
 
 import argparse

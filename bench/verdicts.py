@@ -4,7 +4,7 @@
 
 Every run is followed attempt by attempt, as the controller does it: a candidate and the leader are scored on
 the same blocks, the boundary is asked for, the candidate is kept or not. What each table counts is defined in
-docs/how-it-decides/verdicts.md, and in the docstrings here.
+docs/appendix/measured-claims.md, and in the docstrings here.
 """
 
 import argparse

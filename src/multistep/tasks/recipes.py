@@ -21,7 +21,7 @@ WEIGHT_DECAY: Mapping[OptimizerName, float] = {
 }
 
 # AdamW's for BERT with its 110 million parameters (arXiv 1810.04805). Smaller models are fine-tuned at higher rates,
-# larger ones at lower: arXiv 1908.08962 has up to 3e-4 for four million. Measured: docs/how-it-decides/moves.md.
+# larger ones at lower: arXiv 1908.08962 has up to 3e-4 for four million. Measured: docs/appendix/measured-moves.md.
 FINE_TUNING_RATE, FINE_TUNED = 5e-5, 110e6
 HIGHEST_FINE_TUNING_RATE = 1e-3
 ADAPTER_RATE = 10.0  # times the rate of all weights: arXiv 2106.09685, and "LoRA without regret" (2025)

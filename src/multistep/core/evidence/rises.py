@@ -1,7 +1,7 @@
 """Whether a curve has got worse: slowly, which is overfitting, or at once, which is divergence.
 
 Sources: regression with AR(1) noise whose autocorrelation is integrated out (Zellner and Tiao 1964); how often it
-errs, and what recorded curves say about the autocorrelation: docs/how-it-decides/stability.md.
+errs, and what recorded curves say about the autocorrelation: docs/appendix/measured-stability.md.
 """
 
 import numpy as np

@@ -2,7 +2,7 @@
 
 Stability is a statement about a noisy curve, not a patience counter: stable means that the upper 95% bound of
 the improvement still to be expected over the horizon is below the tolerance. How, and how often it errs:
-docs/how-it-decides/stability.md.
+docs/appendix/measured-stability.md.
 
 Sources: learning curves fall as offset power laws (arXiv 1712.00409, 2001.08361); plateau tests with
 correlated noise (arXiv 1909.09785, 2002.10597); bounds that hold over all looks (arXiv 1810.08240, here by
