@@ -223,13 +223,13 @@ def _classes(origin: str, parts: Mapping[str, Decoded], wanted: Sequence[str]) -
 
 
 def _of_one_class(origin: str, first: Item) -> str:
-    file = first.content
-    of_folder = isinstance(file, Path) and first.where == str(file)
-    inside = next((each.parent for each in file.parents if each.name == first.label), None) if of_folder else None
-    why = f": it is the only folder with images in {inside}" if inside is not None else ""
+    why = ""
+    if isinstance(first.content, Path) and first.where == str(first.content):  # of class folders
+        inside = next((each.parent for each in first.content.parents if each.name == first.label), None)
+        why = f": it is the only folder with images in {inside}" if inside is not None else ""
     return (
-        f"{origin}: every training image is labelled '{first.label}'; a classifier needs two classes or more{why}; give each "
-        "class a folder of its own, or name the column of labels with data.label_column"
+        f"{origin}: every training image is labelled '{first.label}'; a classifier needs two classes or more{why}; "
+        "give each class a folder of its own, or name the column of labels with data.label_column"
     )
 
 

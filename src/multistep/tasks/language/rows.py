@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from multistep.core.values.plan import DataSpec
 from multistep.data.classes import SPLIT, TEXTS, text_classes
@@ -181,7 +182,9 @@ def columns_like(data: DataSpec, columns: Mapping[str, str], table: Table) -> Da
 
     What the data name themselves stays. A table without the text column is read as one that nobody knows.
     """
-    there = {key: name for key, name in columns.items() if getattr(data, key) is None and name in table.names}
+    there: dict[str, Any] = {
+        key: name for key, name in columns.items() if getattr(data, key) is None and name in table.names
+    }
     return replace(data, **there) if "text_column" in there else data
 
 
