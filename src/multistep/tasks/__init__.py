@@ -87,7 +87,7 @@ def scored_split(model: str, data: DataSpec) -> str | None:
     """Which split of texts or labelled rows `evaluate_model` scores; None where the data name none."""
     from multistep.data.splits import held_out_split
 
-    family = TASKS[task_of(_in_use(model))].family
+    family = TASKS[task_of(existing(model))].family  # `evaluate_model` has said what is in use
     if family == "text":
         from multistep.tasks.text.files import FORM
     elif family == "language":

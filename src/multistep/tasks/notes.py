@@ -11,11 +11,14 @@ _heard: ContextVar[list[str] | None] = ContextVar("heard", default=None)
 
 
 def say(notes: Iterable[str]) -> None:
-    """Log each note once: on standard error unless the caller logs elsewhere."""
+    """Log each note once, however often the same data are read: on standard error unless the caller logs elsewhere."""
+    heard = _heard.get()
     for note in dict.fromkeys(notes):
-        logging.getLogger("multistep").warning(note)
-        if (heard := _heard.get()) is not None:
+        if heard is not None:
+            if note in heard:
+                continue
             heard.append(note)
+        logging.getLogger("multistep").warning(note)
 
 
 @contextmanager

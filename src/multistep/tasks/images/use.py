@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from multistep.tasks.images.decode import SUFFIXES, Form, Pixels, decode, requir
 from multistep.tasks.images.load import load_model
 from multistep.tasks.images.splits import ImageSet, load_one
 from multistep.tasks.images.task import score
+from multistep.tasks.notes import say
 from multistep.tasks.prediction import Asked, Prediction, Predictor, file_from
 
 BATCH = 256  # images
@@ -47,8 +47,7 @@ def evaluate_model(model: str, data: DataSpec) -> Evaluation:
 
 def _images(data: DataSpec, form: Form, classes: Sequence[str]) -> ImageSet:
     images, notes = load_one(data, form, classes)
-    for note in notes:  # what could not be scored, above all
-        logging.getLogger("multistep").warning(note)
+    say(notes)  # what could not be scored, above all
     return images
 
 
@@ -79,7 +78,7 @@ def _settled(model: str, classes: Sequence[str], asked: Asked) -> Calibrated:
     """What the folder says of probabilities. Raises PlanError for a threshold of what has none."""
     if asked.threshold is not None and len(classes) != 2:
         raise PlanError(
-            f"threshold is {asked.threshold:g}, but {model} tells {len(classes)} classes apart; it is for two"
+            f"threshold is {asked.threshold:g}, but {model} has {len(classes)} classes, and a threshold is for two"
         )
     return Calibrated.read(model, asked.threshold)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from multistep.core.values.plan import DataSpec
 from multistep.data.splits import held_out_table
 from multistep.data.table import Table
 from multistep.errors import DataError
+from multistep.tasks.notes import say
 from multistep.tasks.prediction import Prediction, Predictor, file_from
 from multistep.tasks.speech.audio import SOUNDS, Samples, Unusable, read_samples, resampled
 from multistep.tasks.speech.corpus import load_corpus, survey
@@ -76,8 +76,7 @@ def evaluate_model(model: str, data: DataSpec) -> Evaluation:
     listing = listing_of(held_out_table(data, FORM), data)
     found = survey({"data": listing.rows}, maker.alphabet.case)
     corpus = load_corpus(found, maker.frontend, maker.output_length, maker.alphabet)
-    for note in (*listing.notes, *corpus.notes):  # what could not be scored, above all
-        logging.getLogger("multistep").warning(note)
+    say([*listing.notes, *corpus.notes])  # what could not be scored, above all
     clips = corpus.splits["data"]
     if not len(clips):
         raise DataError(f"{data}: holds no utterance; name recordings with their transcripts")
