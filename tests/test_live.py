@@ -132,7 +132,7 @@ def test_trials_are_told_with_what_became_of_them(tmp_path: Path) -> None:
     console = Console(file=io.StringIO(), width=160)
     lines = [line.plain for line in closing(shown_at(entries, len(entries)), 160, console)]
     (kept,) = (line for line in lines if line.startswith("dropout-up: dropout 0 to 0.1 "))
-    assert re.search(r" 160 steps +1\.550  best so far: 0\.07 nats a token better, proven", kept)
+    assert re.search(r" 160 steps +1\.550  best so far: 0\.070 nats a token better, proven", kept)
     assert any(re.match(r"cooldown, the .* best for a while, then overtaken", line) for line in lines)
     assert any(re.match(r"rate-up: .* failed: the score is not finite", line) for line in lines)
 
@@ -171,7 +171,10 @@ def test_a_reused_phase_and_an_interruption_are_said(tmp_path: Path, capsys: pyt
     view.on_entry(replace(entries[-1], event=PhaseReused(0, "4ac2", "earlier")), fold(entries))
     view.on_entry(replace(entries[-1], event=RunInterrupted("SIGINT")), fold(entries))
     printed = capsys.readouterr().err
-    assert "phase plain was taken from earlier, where recipe, data and code were the same (4ac2)" in printed
+    assert (
+        "phase plain was taken from the run earlier, which had done it with the same recipe, data and code (4ac2)"
+        in printed
+    )
     assert "stopped by SIGINT" in printed
 
 

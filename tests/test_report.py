@@ -357,9 +357,9 @@ def shown(width: int = 100) -> tuple[Console, io.StringIO]:
 
 def test_the_page_answers_first_and_beside_the_baseline(tmp_path: Path) -> None:
     text = Tags(page_of(finished(tmp_path))).text
-    sentence = "The network beats the 6-gram baseline by 0.25 nats per token ["
-    assert text.index(sentence) < text.index("1.6500 95% interval 1.6404 to 1.6597") < text.index("1.9000")
-    assert text.index("1.9000") < text.index("perplexity") < text.index("Training") < text.index("What was tried")
+    sentence = "The network beats the 6-gram baseline by 0.250 nats a token (95% interval "
+    assert text.index(sentence) < text.index("1.650 95% interval 1.640 to 1.660") < text.index("1.900")
+    assert text.index("1.900") < text.index("perplexity") < text.index("Training") < text.index("What was tried")
     assert "Resumed 1 time after a kill" in text
     assert "12 documents are duplicates" in text
     assert f"{tmp_path.resolve() / 'model'}" in text
@@ -367,7 +367,7 @@ def test_the_page_answers_first_and_beside_the_baseline(tmp_path: Path) -> None:
 
 def test_a_network_that_loses_is_told_so(tmp_path: Path) -> None:
     text = Tags(page_of(finished(tmp_path, final=2.5))).text
-    assert "LOSES to the 6-gram baseline by 0.6 nats per token" in text
+    assert "The network is worse than the 6-gram baseline by 0.600 nats a token (95%" in text
     assert "the 6-gram model is the better choice at this budget" in text
 
 
@@ -375,9 +375,9 @@ def test_a_network_that_loses_is_told_so(tmp_path: Path) -> None:
     ("metric", "final", "standing", "words"),
     [
         ("loss", 1.895, "unproven", "does not prove"),
-        ("loss", 1.905, "loses", "does NOT beat"),
-        ("perplexity", 1.5, "beats", "by 2.2 in perplexity"),
-        ("bits_per_byte", 2.2, "loses", "by 0.216 bits per byte"),
+        ("loss", 1.905, "loses", "does not beat the 6-gram baseline: it is behind by 0.005 nats a token"),
+        ("perplexity", 1.5, "beats", "by 2.204 in perplexity"),
+        ("bits_per_byte", 2.2, "loses", "by 0.216 bits a byte"),
     ],
 )
 def test_the_sentence_says_no_more_than_the_intervals(
@@ -442,7 +442,7 @@ def test_names_within_the_page_are_unique_and_the_same_journal_gives_the_same_pa
 def test_an_unfinished_run_says_where_it_stands(tmp_path: Path) -> None:
     directory = unfinished(tmp_path)
     text = Tags(page_of(directory)).text
-    assert re.search(r"Nothing was scored in full yet. .* at step 120: 2\.\d{4} nats per token", text)
+    assert re.search(r"Nothing was scored in full yet. .* at step 120: 2\.\d{3} nats a token", text)
     assert "phase 1 of 1 (plain), trunk, step 120" in text
     assert f"multistep resume {tmp_path}" in text
     console, out = shown()
@@ -502,25 +502,25 @@ def test_page_table_and_json_tell_the_same_of_a_kept_move(iterated_run: RunDirec
     page = Tags(page_of(directory))
     console, out = shown(80)
     print_run(directory, console)
-    table = out.getvalue()[: out.getvalue().index("No further move")].splitlines()
+    table = out.getvalue()[: out.getvalue().index("Nothing more was")].splitlines()
     assert max(map(len, table[table.index("") :])) <= 80
     for text in (page.text, " ".join(out.getvalue().split())):
         for words in (
             "ove dropout-up, round 1",
             "dropout 0 to 0.1",
-            "+0.0700",
+            "+0.070",
             "optimizer muon to adamw, learning rate 0.02 to 0.001, frozen none to <script>*, the optimizer begins anew",
             "he mean of 0.round-1.dropout-up@640, 0.round-2.control@720",
-            "No further move was tried: every move that applies was tried.",
+            "Nothing more was tried: every move that applies was tried.",
         ):
             assert words in text
-    for words in ("[+0.0500, +0.0900]", "+0.0250", "[+0.0550, +0.0750]", "expected 0.0700 better than 0.control"):
-        assert words in out.getvalue()
+    assert "(+0.050 to +0.090)" in out.getvalue()
+    assert "It led when it was judged: " in " ".join(out.getvalue().split())
     for words in (
-        "makes it 0.0700 nats per token better than 0.control (cooldown), the best plain run so far.",
+        "makes it 0.070 nats a token better than 0.control (cooldown), the best plain run so far.",
         "It began at Checkpoint 0.trunk@480, learning rate 0.02.",
-        "it is +0.0700 nats per token (95% interval +0.0500 to +0.0900); a proof takes +0.0250 at attempt 2, so it is",
-        "+0.0650 (95% interval +0.0550 to +0.0750) over 0.round-1.control",
+        "it is 0.070 nats a token better (95% interval +0.050 to +0.090); attempt 2 needs +0.025 for a proof, so it is",
+        "0.065 nats a token better (95% interval +0.055 to +0.075) than 0.round-1.control, in which nothing was",
     ):
         assert words in page.text
 
@@ -531,7 +531,7 @@ def test_a_run_that_tried_every_move_says_it_in_words(tmp_path: Path) -> None:
     run.add(PhaseFinished(0, run.journal.history.leader.checkpoint, "moves"))
     console, out = shown()
     print_run(run.directory, console)
-    assert "Phase 1, plain: judged by loss; ended since every move was tried" in out.getvalue()
+    assert "Phase 1, plain: judged by loss; ended: every move was tried" in out.getvalue()
     run.add(RunFinished("moves", "4523a7"))
     assert summary(run.directory)["where"] == "finished (every move was tried)"
     assert "Finished (every move was tried)." in Tags(page_of(run.directory)).text
@@ -541,7 +541,7 @@ def test_a_narrow_terminal_folds_names_and_cuts_no_number(iterated_run: RunDirec
     console, out = shown(50)
     print_run(iterated_run, console)
     assert "…" not in out.getvalue()
-    for words in ("+0.0700", "[+0.0500, +0.0900]", "1.5500", "160 steps in 9.2s"):
+    for words in ("+0.070", "(+0.050 to +0.090)", "1.550", "160 steps in 9.2s"):
         assert words in out.getvalue()
 
 
@@ -571,19 +571,21 @@ def test_reruns_are_paired_by_their_seeds(tmp_path: Path) -> None:
     assert move.gains == pytest.approx((0.05, 0.06, 0.07))  # of the reruns; the first trial was chosen for being good
     assert move.low == pytest.approx(0.06 - 2.92 * 0.01 / math.sqrt(3), abs=1e-4)
     text = Tags(page_of(run.directory)).text
-    assert "noise between seeds 0.0082 nats per token" in text
-    assert "dropout-up: this move helps; its mean gain over 3 reruns is +0.0600, at least +0.0431" in text
+    assert "noise between seeds is 0.0082 nats a token" in text
+    assert "dropout-up helps in general: its mean gain over 3 reruns is +0.060, and at least +0.043" in text
 
 
 @pytest.mark.parametrize(
     ("reruns", "words"),
-    [(2, "fewer than three reruns (2)"), (0, "it was not run again with other seeds")],
+    [
+        (2, "dropout-up is not shown to help in general: that takes at least 3 reruns, and it had 2"),
+        (0, "Whether dropout-up helps in general is not known"),
+    ],
 )
 def test_without_three_reruns_nothing_is_claimed(tmp_path: Path, reruns: int, words: str) -> None:
     said = " ".join(summary(iterated(tmp_path, reruns).directory)["said"]["noise"])
-    assert "dropout-up: not shown to help in general" in said
     assert words in said
-    assert "this move helps" not in said
+    assert "dropout-up helps in general:" not in said
 
 
 def test_validations_optimism_is_welchs_interval(iterated_run: RunDirectory) -> None:
@@ -591,20 +593,22 @@ def test_validations_optimism_is_welchs_interval(iterated_run: RunDirectory) -> 
     # scipy.stats.ttest_ind(test, validation, equal_var=False) over the blocks' losses
     assert (found["score"], found["low"], found["high"]) == pytest.approx((0.025, 0.0114785, 0.0385215), abs=1e-6)
     text = Tags(page_of(iterated_run)).text
-    assert "looks 0.0250 nats per token better than on test (95% interval +0.0115 to +0.0385)" in text
+    assert "looks 0.025 nats a token better than on test (95% interval +0.011 to +0.039)" in text
     assert "Validation was looked at 61 times, test once." in text
 
 
 def test_no_optimism_is_claimed_within_noise(tmp_path: Path) -> None:
     said = summary(iterated_to_the_end(tmp_path, 1.555))["said"]["optimism"]
-    assert said.startswith("No optimism of validation is shown: +0.0050 [-0.00")
+    assert said.startswith(
+        "On validation the model scores 0.005 nats a token better than on test (95% interval -0.0085"
+    )
 
 
 def test_the_gap_is_told_with_and_without_the_kept_move(iterated_run: RunDirectory) -> None:
     page = page_of(iterated_run)
     assert (
-        "Without dropout-up (0.round-1.control) training loss 1.4500, validation 1.6150, gap 0.1650; "
-        "with it (0.round-1.dropout-up) training loss 1.4800, validation 1.5500, gap 0.0700."
+        "Without dropout-up (0.round-1.control), the validation loss was 1.615, 0.165 nats a token above the training "
+        "loss of 1.450; with it (0.round-1.dropout-up), the validation loss was 1.550, 0.070 nats a token above"
     ) in Tags(page).text
     gap = page[page.index('aria-label="Gap between') :]
     assert ">with dropout-up<" in gap
@@ -615,8 +619,8 @@ def test_the_budget_is_told_by_what_steps_were_for(iterated_run: RunDirectory) -
     record = summary(iterated_run)
     assert sum(record["steps_by_kind"].values()) == record["steps"] == 2440
     assert record["steps_to_winner"] == 640  # the trunk and the kept move; neither cooldown nor rejected trials
-    assert "Planned end 2m, real end 2m3" in record["said"]["end"]
-    assert "trunk 20%, cooldown 7%, controls 13%, moves 21%, reruns 39%; 26% led to the winner" in record["said"]["end"]
+    assert "Of the budget of 2m, 2m3" in record["said"]["end"]
+    assert "trunk 20%, cooldown 7%, controls 13%, moves 21%, reruns 39%; 26% led to the chosen" in record["said"]["end"]
 
 
 def test_the_way_to_the_model_is_one_line_and_the_others_are_grey(tmp_path: Path) -> None:
@@ -631,7 +635,7 @@ def test_the_way_to_the_model_is_one_line_and_the_others_are_grey(tmp_path: Path
     assert steps == sorted(steps)
     assert {line.trial for line in loss.lines if line.look == "faint"} >= {"0.control", "0.round-1.optimizer-adamw"}
     (chosen,) = (dot for dot in loss.dots if dot.look == "mark")
-    assert (chosen.trial, chosen.label, chosen.place.step) == ("0.round-1.dropout-up", "chosen 1.5500", 640)
+    assert (chosen.trial, chosen.label, chosen.place.step) == ("0.round-1.dropout-up", "chosen 1.550", 640)
     # 640 steps of 16 examples out of 15,684; 0.05 s a step; and all that went before it on the budget's clock.
     assert chosen.place.epoch == pytest.approx(640 * 16 / 15_684)
     assert chosen.place.train == pytest.approx(32.0)
@@ -665,7 +669,7 @@ def test_tensorboard_reads_the_journals_numbers(tmp_path: Path) -> None:
         ("0.trunk", "gap"): [(e.step, 0.0002 * e.step) for e in trunk.curve],
         ("0.control", "validation_full/loss"): [(640, control.full.scores["loss"])],
         ("0.control", "train/learning_rate"): [(step, 0.02 * (641 - step) / 160) for step in range(520, 641, 40)],
-        (".", "test/bits_per_byte"): [(680, history.test.scores["bits_per_byte"])],
+        (".", "test/bits per byte"): [(680, history.test.scores["bits_per_byte"])],
     }
     for place, points in journaled.items():
         np.testing.assert_allclose(read[place], points, rtol=1e-5, atol=1e-7)
@@ -708,9 +712,9 @@ def test_runs_are_compared_on_one_page(tmp_path: Path) -> None:
     page = write_comparison(runs, tmp_path / "new" / "compared.html").read_text(encoding="utf-8")
     tags = Tags(page)
     assert "3 runs compared" in tags.text
-    assert re.search(r"better ?text generation 1\.6000 best ?1\.5904 to 1\.6097", tags.text)
+    assert re.search(r"better ?text generation 1\.600 best ?1\.590 to 1\.610", tags.text)
     assert page.count(">best<") == 1
-    assert "gain over it +0.2500 (" in tags.text
+    assert "gain over it +0.250 (" in tags.text
     assert "unfinished: phase 1 of 1 (plain), trunk, step 120" in tags.text
     assert re.search(r"setting ?good ?better ?other ?seed ?0 ?7 ?0", tags.text)
     assert [a.get("aria-label") for tag, a in tags.elements if tag == "svg"] == [
@@ -735,7 +739,7 @@ def test_show_and_summary_say_the_same(tmp_path: Path) -> None:
     directory = finished(tmp_path)
     record = json.loads(to_json(summary(directory)))
     assert record["state"] == "finished"
-    assert record["answer"].startswith("The network beats the 6-gram baseline by 0.25 nats per token [")
+    assert record["answer"].startswith("The network beats the 6-gram baseline by 0.250 nats a token (95% interval ")
     assert [trial["verdict"] for trial in record["phases"][0]["trials"]] == [None, None, "leads"]
     result = json.loads(directory.result.read_text(encoding="utf-8"))
     for key in ("metric", "validation", "test", "baseline", "scores", "steps", "tokens", "kills_survived"):
@@ -750,7 +754,7 @@ def test_show_and_summary_say_the_same(tmp_path: Path) -> None:
         "leads",
         "Chosen: the plain run, the only one that was trained.",
         "train 34s",
-        "ended since going on would bring nothing more",
+        "ended: going on would bring nothing more",
     ):
         assert words in out.getvalue()
 

@@ -10,6 +10,8 @@ import pytest
 from test_report import RecordedRun, Tags, finished, iterated, iterated_to_the_end, page_of
 from test_report import _journals_are_closed as _journals_are_closed  # its fixture
 
+from multistep.core.evidence.metric import METRICS
+from multistep.core.evidence.scores import form_of
 from multistep.core.evidence.stability import Stability
 from multistep.core.values.events import PhaseFinished, StabilityRead, TrialEnded
 from multistep.core.values.history import fold
@@ -18,17 +20,16 @@ from multistep.engine.journal import read_entries
 from multistep.engine.rundir import RunDirectory
 from multistep.report.answers import questions
 from multistep.report.charts import charts_of
-from multistep.report.naming import Form, form_of
 from multistep.report.summary import answer, summary
 from multistep.report.tracks import tracks_of
 from multistep.report.tree import tree_of
 
-LOSS = Form(percent=False, decimals=4)
+LOSS = form_of(METRICS["loss"])
 
 
 def said(folder: Path) -> dict[str, str]:
     record = summary(RunDirectory(folder))
-    return {question: " ".join(told) for question, told in questions(record, answer(record), LOSS, "nats per token")}
+    return {question: " ".join(told) for question, told in questions(record, answer(record), LOSS)}
 
 
 def test_a_run_that_diverged_is_told_what_to_lower(tmp_path: Path) -> None:
@@ -52,9 +53,9 @@ def test_what_was_tried_is_counted_and_overfitting_answered_yes(tmp_path: Path) 
     assert found["Is it better than a trivial model?"].startswith("Yes.")
     changes = found["Did any change to the recipe help?"]
     assert changes.startswith("Yes. The model comes from 0.round-1.dropout-up")
-    assert "0.0700 nats per token better than the plain run, which is proven." in changes
+    assert "0.070 nats a token better than the plain run, which is proven." in changes
     assert "5 changes were tried: 3 were rejected, 1 led when judged (1 proven), 1 diverged." in changes
-    assert found["Did it overfit?"].startswith("Yes: 0.trunk was left for overfitting")
+    assert found["Did it overfit?"].startswith("Yes: 0.trunk was ended because it overfitted")
     assert "26% of the steps led to the model" in found["Where did the time go?"]
     assert "More training examples" in found["What should I do next?"]
 
@@ -75,14 +76,14 @@ def test_a_gain_that_is_not_proven_is_told_how_many_examples_would_prove_it(tmp_
     trial = next(t for t in record["phases"][0]["trials"] if t["id"] == record["winner"])
     trial["proven"], trial["demanded"]["improvement"] = False, 0.1  # twice as much: four times the examples
     record["state"] = "finished"
-    told = dict(questions(record, answer(record), LOSS, "nats per token"))["What should I do next?"]
+    told = dict(questions(record, answer(record), LOSS))["What should I do next?"]
     assert any("takes about 220 validation examples" in each and "there are 54." in each for each in told)
 
 
 def test_the_tree_hangs_each_trial_below_the_one_it_forked_from(tmp_path: Path) -> None:
     run = iterated(tmp_path)
     record = summary(run.directory)
-    (root,) = tree_of(record["phases"][0]["trials"], record["winner"], ["0.trunk"], LOSS, "nats per token")
+    (root,) = tree_of(record["phases"][0]["trials"], record["winner"], ["0.trunk"], LOSS)
     assert (root.trial["id"], root.word) == ("0.trunk", "on the way")
     below = {node.trial["id"]: node for node in (*root.children, *root.more)}
     assert below["0.round-1.rate-up"].word == "diverged"
@@ -110,7 +111,7 @@ def test_a_baseline_far_off_does_not_flatten_the_curves(tmp_path: Path) -> None:
         (level,) = loss.levels
         assert (loss.limits[0] <= level.value <= loss.limits[1]) is within
         assert sum(line.look == "train" for line in loss.lines) == len(history.phases)  # a line breaks between phases
-    assert "baseline 40.0000 ↑" in page_of(RunDirectory(tmp_path / "far"))
+    assert "baseline 40.0 ↑" in page_of(RunDirectory(tmp_path / "far"))
 
 
 @pytest.mark.parametrize(
@@ -119,12 +120,12 @@ def test_a_baseline_far_off_does_not_flatten_the_curves(tmp_path: Path) -> None:
         ("accuracy", None, "84.1%", "+3.1 points"),
         ("accuracy", 0.001, "84.13%", "+3.14 points"),
         ("wer", None, "84.1%", "+3.1 points"),
-        ("loss", None, "0.8413", "+0.0314"),
-        ("perplexity", None, "0.84", "+0.03"),
+        ("loss", None, "0.841", "+0.031"),
+        ("loss", 0.001, "0.8413", "+0.0314"),
     ],
 )
 def test_scores_are_written_as_people_write_them(metric: str, width: float | None, score: str, gap: str) -> None:
-    form = form_of(metric, width=width)
+    form = form_of(METRICS[metric], width)
     assert (form.of(0.8413), form.gap(0.0314)) == (score, gap)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from multistep.core.evidence.metric import Interval
+from multistep.core.evidence.metric import Interval, Metric
+from multistep.core.evidence.scores import form_of, metric_words
 from multistep.core.values.history import History, PhaseRecord
 from multistep.core.values.judging import metric_of
 from multistep.core.values.plan import Plan
@@ -27,8 +28,10 @@ def model_card(plan: Plan, history: History) -> str:
     if history.test:
         rows.append(("test", history.test.interval, _baseline(history, "test")))
     table = "\n".join(
-        f"| {split} | {_words(own)} | {_words(base) if base else ''} | {own.n} |" for split, own, base in rows
+        f"| {split} | {_words(metric, own)} | {_words(metric, base) if base else ''} | {own.n} |"
+        for split, own, base in rows
     )
+    unit = f", {form_of(metric).unit}" if form_of(metric).unit else ""
     name = history.baselines[0].name if history.baselines else "baseline"
     phases = "\n".join(_phase(plan, record) for record in history.phases)
     notes = "\n".join(f"- {note}" for note in dict.fromkeys(n for p in history.phases for n in p.started.facts.notes))
@@ -43,7 +46,7 @@ tags: [multistep]
 
 {phase.started.facts.description}, {phase.started.facts.parameters:,} parameters.
 
-| split | {metric.name} ({metric.unit}), 95% interval | {name} | examples |
+| split | {metric_words(metric.name)}{unit} (95% interval) | {name} | examples |
 |---|---|---|---|
 {table}
 
@@ -55,7 +58,7 @@ In this folder:
 {_verbs(plan)}
 
 ## How sure it is
-{_how_sure(plan, history, metric.name)}
+{_how_sure(plan, history, metric_words(metric.name))}
 
 ## How it was made
 - budget: {plan.budget or "none"}; spent {format_seconds(history.seconds)}, {history.steps:,} steps, \
@@ -102,7 +105,7 @@ def _how_sure(plan: Plan, history: History, metric: str) -> str:
     last = plan.phase(plan.phase_count - 1).data
     said = [f"{leader['sentence']}" if leader else "Nothing was chosen."]
     said.append(
-        f"The intervals of {metric.replace('_', ' ')} are over the examples of {last}: 95 of 100 such intervals hold "
+        f"The intervals of {metric} are over the examples of {last}: 95 of 100 such intervals hold "
         "the score on all data of the kind."
     )
     if history.test:
@@ -144,5 +147,7 @@ def _baseline(history: History, split: str) -> Interval | None:
     return next((b.interval for b in history.baselines if b.split == split), None)
 
 
-def _words(interval: Interval) -> str:
-    return f"{interval.score:.4f} [{interval.low:.4f}, {interval.high:.4f}]"
+def _words(metric: Metric, interval: Interval) -> str:
+    """`79.2% (77.9 to 80.5%)`."""
+    form = form_of(metric, interval.high - interval.low)
+    return f"{form.of(interval.score)} ({form.between(interval) or 'interval not known'})"

@@ -6,23 +6,22 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from multistep.core.evidence.scores import Form, counted_word
 from multistep.core.values.units import format_seconds
-from multistep.report.naming import Form, counted_word
 from multistep.report.summary import Answer
-from multistep.report.words import moves_ended_sentence, title
+from multistep.report.words import moves_ended_sentence, times, title
 
 Record = Mapping[str, Any]
 MOST_TOLD = 2  # trials that overfitted, one by one
 
 
-def questions(record: Record, found: Answer | None, form: Form, unit: str) -> list[tuple[str, list[str]]]:
+def questions(record: Record, found: Answer | None, form: Form) -> list[tuple[str, list[str]]]:
     """(question, sentences), in the order in which people ask; those without an answer are left out."""
-    unit = "" if form.percent else f" {unit}"
     asked = [
         ("Is it better than a trivial model?", _trivial(record, found)),
-        ("Is it better than before training?", _trained(record, found, form, unit)),
-        ("Did any change to the recipe help?", _changes(record, form, unit)),
-        ("Did it overfit?", _overfitting(record, form, unit)),
+        ("Is it better than before training?", _trained(record, found, form)),
+        ("Did any change to the recipe help?", _changes(record, form)),
+        ("Did it overfit?", _overfitting(record, form)),
         ("What was it not to forget?", [p["guard"]["sentence"] for p in record["phases"] if p["guard"]]),
         ("Where did the time go?", _time(record)),
         ("What should I do next?", advice(record, found, form)),
@@ -48,7 +47,7 @@ def _trivial(record: Record, found: Answer | None) -> list[str]:
     return [said, *([record["ships_because"]] if record["ships_because"] and found.standing == "beats" else [])]
 
 
-def _trained(record: Record, found: Answer | None, form: Form, unit: str) -> list[str]:
+def _trained(record: Record, found: Answer | None, form: Form) -> list[str]:
     if found is None or found.trained is None:
         return []
     gain = record["base"][found.split].get("gain")
@@ -56,19 +55,15 @@ def _trained(record: Record, found: Answer | None, form: Form, unit: str) -> lis
         return [found.trained]
     by, within = float(gain["improvement"]), form.within(gain)
     short = "Yes" if float(gain["low"]) > 0 else "No" if float(gain["high"]) < 0 else "That is within noise"
-    made = f"made it {_size(form, by)}{unit} {'better' if by > 0 else 'worse'}" if by else "left it as good as it was"
+    made = f"made it {form.size(by)} {'better' if by > 0 else 'worse'}" if by else "left it as good as it was"
     return [f"{short}: training {made} ({found.split} split, 95% interval {within})."]
-
-
-def _size(form: Form, value: float) -> str:
-    return form.gap(abs(value)).lstrip("+")
 
 
 def _trials(record: Record) -> list[Record]:
     return [trial for phase in record["phases"] for trial in phase["trials"]]
 
 
-def _changes(record: Record, form: Form, unit: str) -> list[str]:
+def _changes(record: Record, form: Form) -> list[str]:
     if not record["leader"]:
         return []
     tried = [t for t in _trials(record) if t["kind"] in ("move", "average") and t["verdict"]]
@@ -85,10 +80,10 @@ def _changes(record: Record, form: Form, unit: str) -> list[str]:
     parts += [f"{led} led when judged ({proven or 'none'} proven)"] if led else []
     parts += [f"{failed} diverged"] if failed else []
     count = f"{len(tried)} change{'s were' if len(tried) != 1 else ' was'} tried"
-    return [_chosen(record, form, unit), f"{count}: {', '.join(parts)}. Each has its reason under What was tried."]
+    return [_chosen(record, form), f"{count}: {', '.join(parts)}. Each has its reason under What was tried."]
 
 
-def _chosen(record: Record, form: Form, unit: str) -> str:
+def _chosen(record: Record, form: Form) -> str:
     """What the model came from, what that is expected to be worth, and whether it is proven."""
     leader = record["leader"]
     trial = next(t for t in _trials(record) if t["id"] == leader["trial"])
@@ -99,14 +94,14 @@ def _chosen(record: Record, form: Form, unit: str) -> str:
     gain = float(leader["expected"])
     side = "better" if gain >= 0 else "worse"
     what = title(trial)
-    said = f"The model comes from {trial['id']} ({what}), expected to be {_size(form, gain)}{unit} {side}"
+    said = f"The model comes from {trial['id']} ({what}), expected to be {form.size(gain)} {side}"
     said += " than the plain run"
     if leader["proven"]:
         return f"Yes. {said}, which is proven."
     return f"That is not proven. {said}, but its measured gain is not beyond what luck can do."
 
 
-def _overfitting(record: Record, form: Form, unit: str) -> list[str]:
+def _overfitting(record: Record, form: Form) -> list[str]:
     said = [
         f"Yes: {sentence}" if not index else sentence for index, sentence in enumerate(record["said"]["overfitting"])
     ]
@@ -129,21 +124,17 @@ def _overfitting(record: Record, form: Form, unit: str) -> list[str]:
             more = "so choosing the model there flattered it"
         if beyond and rival is not None and float(rival) > by / 2:
             more = (
-                f"but the baseline, which was not chosen there, looks {_size(form, float(rival))}{unit} better too: "
+                f"but the baseline, which was not chosen there, looks {form.size(float(rival))} better too: "
                 "test is the harder split"
             )
         looks = (
-            f"looks {_size(form, by)}{unit} {side} than" if float(_size(form, by).split()[0]) else "looks as good as"
+            f"looks {form.size(by)} {side} than" if by and form.size(by).split()[0].strip("0.") else "looks as good as"
         )
         said.append(
             f"On validation the model {looks} on test (95% interval {form.within(optimism)}), {more}. "
-            f"Validation was looked at {_times(record['looks_at_validation'])}, test once."
+            f"Validation was looked at {times(record['looks_at_validation'])}, test once."
         )
     return [sentence for sentence in said if sentence]
-
-
-def _times(count: int) -> str:
-    return "once" if count == 1 else f"{count:,} times"
 
 
 def _shown(record: Record) -> str | None:
@@ -220,7 +211,7 @@ def advice(record: Record, found: Answer | None, form: Form) -> list[str]:
         if half > 0.02:
             said.append(
                 f"With {found.score.n:,} {counted_word(found.unit)} the {found.split} score is known to "
-                f"{form.gap(half).lstrip('+')} either way; four times as many halve that."
+                f"{form.size(half)} either way; four times as many halve that."
             )
     return said or [
         "Nothing in this run asks for a change; more time or more examples are what is left to try. "

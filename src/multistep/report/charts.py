@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from multistep.core.evidence.metric import Metric
+from multistep.core.evidence.scores import Form, form_of, metric_words, width_of
 from multistep.core.values.events import Evaluated
 from multistep.core.values.history import History, PhaseRecord
 from multistep.core.values.judging import loss_of, metric_of
 from multistep.engine.result import sibling_control
-from multistep.report.naming import Form, form_of, metric_title, width_of
 from multistep.report.plot import (
     FEW_POINTS,
     MOST_POINTS,
@@ -71,7 +71,7 @@ def _scores(
     looks = [(p.place, p.look) for s in way for p in s.points if p.look and _finite(p.look, metric.name)]
     leader = history.trial(history.leader.trial) if history.leader else None
     width = width_of(leader.full.interval) if leader and leader.full else None
-    form = form_of(metric.name, metric.unit, width)
+    form = form_of(metric, width)
     lines = _background(tracks, names, numbers, metric.name)
     values = [value for line in lines for _, value in line.points if line.look != "probe"]
     if training:
@@ -95,8 +95,8 @@ def _scores(
     always += [v for pair in bounds[-1:] for v in pair]  # how far noise reaches is worth seeing
     parts = _parts(history, tracks, numbers)
     where = "" if len(numbers) == len(history.phases) else f" (phase {', '.join(str(n + 1) for n in sorted(numbers))})"
-    unit = "" if form.percent else metric.unit
-    title = metric_title(metric.name)
+    unit = form.unit
+    title = metric_words(metric.name)
     title = title[:1].upper() + title[1:] + where
     said = f"{title}, {history.steps:,} steps"
     if curve:
@@ -263,7 +263,7 @@ def _rate(history: History, tracks: Tracks, names: Mapping[str, str]) -> Chart:
     highest = max((value for line in lines for _, value in line.points), default=1.0) or 1.0
     parts = _parts(history, tracks)
     said = f"Learning rate over {history.steps:,} steps, at most {highest:.3g}"
-    form = Form(percent=False, decimals=None)
+    form = Form("learning rate", significant=True)
     return Chart("rate", "Learning rate", said, form, lines, parts=parts, pixels=110, limits=(0.0, 1.06 * highest))
 
 
@@ -291,12 +291,12 @@ def _gap(history: History, tracks: Tracks, names: Mapping[str, str]) -> list[Cha
         name = "validation minus training"
         lines += _by_phase(stretches, lambda w: [g for s in w for g in gaps(s.points)], name, "look", label)
         values = [value for line in lines for _, value in line.points]
-        said = f"Gap between validation and training loss over steps, at last {way[-1][1]:.4f}"
-        title = f"Validation loss minus training loss, {metric.unit}"
+        said = f"Gap between validation and training loss over steps, at last {form_of(metric).of(way[-1][1])}"
+        title = f"Validation loss minus training loss{', ' if form_of(metric).unit else ''}{form_of(metric).unit}"
         limits = limits_of([*values, 0.0])
         found.append(
             Chart(
-                f"gap-{min(numbers)}", title, said, Form(percent=False, decimals=4), lines,
+                f"gap-{min(numbers)}", title, said, form_of(metric), lines,
                 parts=_parts(history, tracks, numbers), pixels=150, zero=True, limits=limits,
             )
         )  # fmt: skip

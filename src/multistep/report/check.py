@@ -9,8 +9,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from multistep.core.choice.guards import WORSE
-from multistep.core.evidence.metric import metric_named
+from multistep.core.evidence.function_metric import metric_known_as
+from multistep.core.evidence.metric import Interval, metric_named
+from multistep.core.evidence.scores import form_of, metric_words, unit_words
 from multistep.core.values.plan import DataSpec, Phase, Plan
 from multistep.core.values.tasks import BUILT_IN, OWN_MODEL, guarded_as, task_named
 from multistep.core.values.units import Amount, Unit, format_seconds
@@ -170,7 +171,7 @@ def print_check(found: Mapping[str, Any]) -> None:
         "metric",
         "until",
         "recipe",
-        title="phases (what is not given is the preset's, chosen with the data)",
+        title="phases (settings that are not given come from a preset, chosen when the data are read)",
         title_justify="left",
     )
     for phase in found["phases"]:
@@ -206,10 +207,15 @@ def guard_words(phase: Mapping[str, Any]) -> str:
     """`guard of instructions: loss on corpus.txt may get worse by at most 0.05 (else ...)`."""
     guard = phase["guard"]
     most = guard["at_most_worse"]
-    allowed = f"{most:g}" if most is not None else f"{WORSE:g} tolerances of what it is before the phase"
+    allowed = (
+        f"{most:g}"
+        if most is not None
+        else "what is worth waiting for, five times over (1.5% of a loss, one point of accuracy)"
+    )
     return (
-        f"guard of {phase['name']}: {guard['metric']} on {guard['data']} may get worse by at most {allowed}; what "
-        "forgets more cannot lead, and where everything does, the phase's start is what the run goes on from"
+        f"guard of {phase['name']}: {guard['metric']} on {guard['data']} may get worse by at most {allowed}; a "
+        "trial that forgets more is ruled out, and if all of them do, the run goes on from the model that the phase "
+        "began with"
     )
 
 
@@ -233,10 +239,13 @@ def print_scores(scores: Mapping[str, Any]) -> None:
     """The scores of `evaluate` with their intervals."""
     split = f", {scores['split']} split" if scores["split"] else ""
     title = Text(clean(f"{scores['examples']} examples of {scores['data']}{split}"))
-    table = Table("metric", "score", "95% interval", "unit", title=title)
+    table = Table("metric", "score", "95% interval", "counted in", title=title)
     for name, found in scores["scores"].items():
-        interval = f"[{found['low']:.4f}, {found['high']:.4f}]"
-        table.add_row(*_plainly(name, f"{found['score']:.4f}", interval, found["unit"]))
+        interval = Interval(found["score"], found["low"], found["high"], scores["examples"])
+        metric = metric_known_as(name, found.get("goal"), found["unit"])
+        form = form_of(metric, interval.high - interval.low)
+        unit = "" if form.percent else unit_words(metric)
+        table.add_row(*_plainly(metric_words(name), form.of(interval.score), form.between(interval), unit))
     Console().print(table)
 
 

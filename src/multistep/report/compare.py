@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from multistep.core.evidence.function_metric import metric_known_as
+from multistep.core.evidence.scores import Form, form_of, goal_word, metric_words, width_of
 from multistep.core.values.history import History, fold
 from multistep.core.values.judging import loss_of, metric_of
 from multistep.core.values.units import format_seconds
@@ -17,7 +19,6 @@ from multistep.engine.journal import read_entries
 from multistep.engine.rundir import RunDirectory, write_atomically, writing
 from multistep.errors import PlanError, RunDirectoryError
 from multistep.report.drawing import chart_html, data_of
-from multistep.report.naming import Form, form_of, goal_word, metric_title, width_of
 from multistep.report.page import environment
 from multistep.report.plot import MOST_POINTS, Chart, Dot, Line, Scale, limits_of, thinned
 from multistep.report.summary import Answer, answer, describe
@@ -115,14 +116,14 @@ def _row(run: Compared, runs: Sequence[Compared]) -> dict[str, Any]:
     }  # fmt: skip
     if found is None:
         return row
-    form = form_of(found.metric, found.unit, width_of(found.score))
+    form = form_of(metric_known_as(found.metric, found.goal, found.unit), width_of(found.score))
     rivals = [r.found.score.score for r in runs if r.found and (r.judged_by, r.data) == (run.judged_by, run.data)]
     sign = 1.0 if found.goal == "maximize" else -1.0
     best = max((sign * score for score in rivals if math.isfinite(score)), default=math.nan)
     return row | {
-        "metric": f"{metric_title(found.metric)} ({found.split}), {goal_word(found.goal)}",
+        "metric": f"{metric_words(found.metric)} ({found.split}), {goal_word(found.goal)}",
         "score": form.of(found.score.score),
-        "interval": form.between(found.score),
+        "interval": form.between(found.score) or "not known",
         "baseline": form.of(found.baseline.score) if found.baseline else "",
         "baseline_gain": _gain(record["baseline"], found.split, form) if found.baseline else "",
         "base": form.of(found.base.score) if found.base else "",
@@ -142,7 +143,7 @@ def _notes(runs: Sequence[Compared]) -> list[str]:
     said = []
     judged = {run.judged_by for run in runs if run.judged_by}
     if len(judged) > 1:
-        kinds = ", ".join(sorted(f"{metric_title(metric)} on {split}" for metric, split in judged))
+        kinds = ", ".join(sorted(f"{metric_words(metric)} on {split}" for metric, split in judged))
         said.append(f"The runs are judged by different things ({kinds}), so only like is held against like.")
     sizes = {(run.found.metric, run.found.split, run.found.score.n) for run in runs if run.found}
     if len({run.data for run in runs}) > 1:
@@ -180,7 +181,8 @@ def _charts(runs: Sequence[Compared]) -> list[Chart]:
 
 
 def _chart(number: int, name: str, unit: str, training: bool, runs: Sequence[Compared]) -> Chart:
-    form, goal = form_of(name, unit), metric_of(runs[0].history.phase.started).goal
+    goal = metric_of(runs[0].history.phase.started).goal
+    form = form_of(metric_known_as(name, goal, unit))
     rising = goal == "maximize" and name != "loss"
     lines, dots = [], []
     for run in runs:
@@ -202,8 +204,8 @@ def _chart(number: int, name: str, unit: str, training: bool, runs: Sequence[Com
         if drawn:
             label = "" if any(dot.look == run.look for dot in dots) else run.name
             lines.append(Line(run.name, run.look, thinned(drawn, MOST_POINTS), label=label))
-    what = "training loss" if training else f"validation {metric_title(name)}"
-    unit = "" if form.percent else f", {unit}"
+    what = "training loss" if training else f"validation {metric_words(name)}"
+    unit = f", {form.unit}" if form.unit else ""
     values = [v for line in lines for _, v in line.points] + [dot.value for dot in dots]
     return Chart(
         f"compared-{number}", f"{what[:1].upper()}{what[1:]}{unit}",

@@ -160,7 +160,9 @@ def _chart_data(chart: Chart) -> dict[str, Any]:
         "low": chart.limits[0],
         "high": chart.limits[1],
         "percent": chart.form.percent,
-        "decimals": chart.form.decimals,
+        "finer": chart.form.finer,
+        "digits": chart.form.significant,
+        "bounded": chart.form.bounded,
         "lines": [
             {
                 "n": line.name,

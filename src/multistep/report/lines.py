@@ -78,7 +78,7 @@ def plain_line(plan: Plan, entry: Entry, history: History) -> str | None:
             return f"stopped by {event.signal}"
         case ReplayDiffered():
             name = short_name(history, event.trial)
-            return f"{name}: a window that was repeated gave {event.repeated:.6g}, before {event.loss:.6g}"
+            return f"{name}: steps that were repeated gave the loss {event.repeated:.6g} instead of {event.loss:.6g}"
         case RunFinished():
             took = f"{history.steps:,} steps in {format_seconds(history.seconds)}"
             return f"finished ({stopped_words(event.stopped)}): {took}"

@@ -12,7 +12,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from multistep.core.evidence.metric import Interval
+from multistep.core.evidence.metric import METRICS, Interval
+from multistep.core.evidence.scores import Form, counted_word, form_of, goal_word, metric_words, rank, width_of
 from multistep.core.values.events import ACCOUNTS, Entry, ReplayDiffered
 from multistep.core.values.history import History, fold
 from multistep.core.values.judging import metric_of
@@ -25,7 +26,6 @@ from multistep.errors import RunDirectoryError
 from multistep.report.answers import questions
 from multistep.report.charts import MANY, charts_of
 from multistep.report.drawing import chart_html, data_of
-from multistep.report.naming import Form, counted_word, form_of, goal_word, metric_title, rank, width_of
 from multistep.report.plot import AXIS_NAMES, Scale
 from multistep.report.state import stopped_words
 from multistep.report.summary import Answer, answer, describe
@@ -62,7 +62,7 @@ def write_page(directory: RunDirectory) -> Path:
     names = {trial["id"]: title(trial) for phase in record["phases"] for trial in phase["trials"]}
     charts, scale = charts_of(history, tracks, names), Scale(tracks.end)
     forms = [_form(history, index) for index in range(len(history.phases))]
-    form = forms[-1] if forms else Form(percent=False, decimals=4)
+    form = forms[-1] if forms else Form()
     way = [stretch.track.id for stretch in tracks.way]
     # The charts are our own drawings: their texts were escaped when drawn.
     drawn = [(c.title, Markup(chart_html(c, scale)), EXPLAINED.get(c.id.split("-")[0], "")) for c in charts]
@@ -72,18 +72,18 @@ def write_page(directory: RunDirectory) -> Path:
         found=found,
         form=form,
         forms=forms,
-        metric_title=metric_title(str(record["metric"])),
+        metric_title=metric_words(str(record["metric"])),
         goal=goal_word(record["goal"]),
         counted=counted_word(record["unit"]),
         strip=_strip(found) if found else [],
         others=_others(record, found) if found else [],
-        questions=questions(record, found, form, metric_of(history.phase.started).unit if forms else ""),
+        questions=questions(record, found, form),
         charts=drawn,
         drawn_trials=MANY if len(names) > MANY else None,
         curves=Markup(data_of(charts, scale, names)) if charts else "",
         trees=[
-            tree_of(phase["trials"], record["winner"], way, form, metric_of(known.started).unit)
-            for phase, known, form in zip(record["phases"], history.phases, forms, strict=True)
+            tree_of(phase["trials"], record["winner"], way, form)
+            for phase, form in zip(record["phases"], forms, strict=True)
         ],
         cost_unit="s" if not record["end"] or record["end"]["unit"] == "seconds" else "steps",
         budget=_budget(record),
@@ -142,7 +142,7 @@ def _form(history: History, index: int) -> Form:
     phase = history.phases[index]
     metric = metric_of(phase.started)
     scored = [t.full.interval for t in phase.trials.values() if t.full]
-    return form_of(metric.name, metric.unit, width_of(scored[-1]) if scored else None)
+    return form_of(metric, width_of(scored[-1]) if scored else None)
 
 
 def _strip(found: Answer) -> list[dict[str, Any]]:
@@ -178,9 +178,9 @@ def _others(record: Mapping[str, Any], found: Answer) -> list[tuple[str, str, st
     theirs = ((record["baseline"] or {}).get(found.split) or {}).get("scores", {}) if found.baseline else {}
     rows = []
     for name in sorted(found.others, key=rank):
-        form = form_of(name)
+        form = form_of(METRICS[name]) if name in METRICS else Form(name)
         rival = form.of(float(theirs[name])) if name in theirs else ""
-        rows.append((metric_title(name), form.of(found.others[name]), rival))
+        rows.append((metric_words(name), form.of(found.others[name]), rival))
     return rows
 
 
@@ -202,7 +202,7 @@ def _notes(record: Mapping[str, Any], entries: Sequence[Entry]) -> list[str]:
     for entry in entries:
         if isinstance(event := entry.event, ReplayDiffered):
             notes[
-                f"{event.trial}: a window repeated after a kill gave the loss {event.repeated:.6g} instead "
+                f"{event.trial}: steps that were repeated after a kill gave the loss {event.repeated:.6g} instead "
                 f"of {event.loss:.6g}; this machine does not repeat its arithmetic exactly"
             ] = None
     return list(notes)

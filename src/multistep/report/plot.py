@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from multistep.core.evidence.scores import Form
 from multistep.core.values.units import format_seconds
-from multistep.report.naming import Form
 from multistep.report.tracks import Axis, Place
 
 AXIS_NAMES: Mapping[Axis, str] = {

@@ -11,10 +11,11 @@ from typing import Any, Literal
 from multistep.core.choice.moves import RESTART
 from multistep.core.evidence.function_metric import RecordedMetric, metric_known_as
 from multistep.core.evidence.metric import Goal, Interval, Metric
+from multistep.core.evidence.scores import Form, form_of
 from multistep.core.evidence.stability import Stability
 from multistep.core.values.events import ACCOUNTS, Entry, Evaluated, PhaseReused
 from multistep.core.values.history import History, PhaseRecord, TrialRecord, fold
-from multistep.core.values.judging import metric_of
+from multistep.core.values.judging import loss_of, metric_of
 from multistep.core.values.units import Amount, Unit
 from multistep.engine.beside import base_of, baseline_of
 from multistep.engine.calibrated import findings
@@ -24,7 +25,6 @@ from multistep.engine.journal import read_entries
 from multistep.engine.result import shared_findings, sibling_control, trial_entry
 from multistep.engine.rundir import RunDirectory, goes_on_by
 from multistep.errors import RunDirectoryError
-from multistep.report.naming import form_of, metric_title
 from multistep.report.state import has_failed, state_of, where_it_stands
 from multistep.report.words import (
     clean,
@@ -68,9 +68,12 @@ def answer(record: Mapping[str, Any]) -> Answer | None:
     others = {str(name): float(value) for name, value in scores.items() if name != metric.name}
     name = clean(str(baseline["name"])) if rival else None
     standing: Standing = "unknown"
-    sentence = "No baseline was scored: whether the network earns its compute is not known."
+    sentence = "No baseline was scored, so whether the network earns its compute is not known."
     if rival is not None:
-        sentence = f"How much the network is better than the {name} baseline can be told by the run's own code alone."
+        sentence = (
+            f"How much better than the {name} baseline the network is cannot be worked out here: "
+            "only the process that trained has the function that measures it."
+        )
     if rival is not None and "gain" in baseline[split]:
         gain = {key: float(value) for key, value in baseline[split]["gain"].items()}
         standing, sentence = _compared(metric, gain, f"{name} baseline", split)
@@ -95,20 +98,18 @@ def _trained(metric: Metric, base: Mapping[str, Any], split: str) -> str:
     """What training brought over the model that it began with."""
     gain = base.get("gain")
     if gain is None:
-        return "Nothing that was trained is expected to be better than the model before training, which is the answer."
+        return "Nothing that was trained is expected to be better than the model before training, which was chosen."
     by, interval = _by(metric, gain)
     side = "better" if gain["improvement"] > 0 else "worse"
-    proof = "" if gain["low"] > 0 or gain["high"] < 0 else ", within noise"
-    return f"Training made the model {side} by {by} {interval}{proof} ({split})."
+    proof = "" if gain["low"] > 0 or gain["high"] < 0 else ", which is within noise"
+    return f"On the {split} split, training made the model {side} by {by} {interval}{proof}."
 
 
 def _by(metric: Metric, gain: Mapping[str, Any]) -> tuple[str, str]:
-    """A difference and its interval: `3.1 points of accuracy [+1.0, +5.2]`, `0.25 nats per token [+0.24, +0.26]`."""
-    low, high, size = (float(gain[key]) for key in ("low", "high", "improvement"))
-    if form_of(metric.name, metric.unit).percent:
-        of = metric_title(metric.name)
-        return f"{100 * abs(size):.3g} points of {of}", f"[{100 * low:+.3g}, {100 * high:+.3g}]"
-    return f"{abs(size):.3g} {'in perplexity' if metric.exponential else metric.unit}", f"[{low:+.3g}, {high:+.3g}]"
+    """A difference and its interval: `3.1 points of accuracy`, `(95% interval +1.0 to +5.2)`."""
+    form = form_of(metric)
+    within = form.within(gain)
+    return form.size_of(float(gain["improvement"])), f"(95% interval {within})" if within else "(interval not known)"
 
 
 def _compared(metric: Metric, gain: Mapping[str, float], baseline: str, split: str) -> tuple[Standing, str]:
@@ -120,21 +121,21 @@ def _compared(metric: Metric, gain: Mapping[str, float], baseline: str, split: s
         return "beats", f"The network beats the {baseline} by {by} {interval}."
     if gain["improvement"] > 0:
         return "unproven", (
-            f"The network is ahead of the {baseline} by {by} {interval}, within noise: "
-            f"this {split} split does not prove that the network earns its compute."
+            f"The network is ahead of the {baseline} by {by} {interval}, which is within "
+            f"noise: this {split} split does not prove that the network earns its compute."
         )
     if gain["high"] < 0:
         return "loses", (
-            f"The network LOSES to the {baseline} by {by} {interval}: "
+            f"The network is worse than the {baseline} by {by} {interval}: "
             f"the {other} model is the better choice at this budget."
         )
     if gain["improvement"] == 0:
         return "loses", (
-            f"The network is as good as the {baseline}, and no better {interval}: "
+            f"The network is as good as the {baseline}, and no better {interval}, so "
             f"the {other} model is the cheaper choice at this budget."
         )
     return "loses", (
-        f"The network does NOT beat the {baseline} (behind by {by} {interval}, within noise): "
+        f"The network does not beat the {baseline}: it is behind by {by} {interval}, which is within noise, and "
         f"the {other} model is the cheaper choice at this budget."
     )
 
@@ -208,10 +209,13 @@ def describe(directory: RunDirectory, entries: Iterable[Entry]) -> dict[str, Any
         record.update({key: written[key] for key in ("baseline", "base", "validation_optimism")})
     found = answer(record)
     trials = [trial for phase in record["phases"] for trial in phase["trials"]]
+    forms = {phase.started.phase: form_of(metric_of(phase.started)) for phase in history.phases}
+    form = forms[history.phase.started.phase] if forms else Form()
+    of_loss = form_of(loss_of(history.phase.started)) if forms else Form()
     said = {
-        "noise": noise_sentences(record["noise_between_seeds"], trials),
-        "overfitting": overfitting_sentences(record["overfitting"]),
-        "optimism": optimism_sentence(record["validation_optimism"], history.looks),
+        "noise": noise_sentences(record["noise_between_seeds"], trials, forms),
+        "overfitting": overfitting_sentences(record["overfitting"], of_loss),
+        "optimism": optimism_sentence(record["validation_optimism"], history.looks, form),
         "end": end_sentence(record),
     }
     return {

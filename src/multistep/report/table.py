@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from multistep.core.evidence.function_metric import metric_known_as
 from multistep.core.evidence.metric import METRICS, Interval, Metric
-from multistep.core.evidence.scores import between, full_score, metric_words, score_words, unit_words
+from multistep.core.evidence.scores import Form, between, form_of, full_score, metric_words, score_words, unit_words
 from multistep.core.values.events import ACCOUNTS
 from multistep.core.values.units import format_seconds
 from multistep.engine.cleaning import what_is_left
@@ -24,6 +24,7 @@ from multistep.report.words import (
     moves_ended_sentence,
     over_control,
     reused_sentence,
+    sentence,
     title,
     weighed_rows,
 )
@@ -35,9 +36,19 @@ FULL_WIDTH = 100  # columns, from which on a difference and its interval stand i
 LEAST_WIDTH = 72  # columns, below which the story tells the cost, and the table only what came of it
 TERMS = (
     "What was tried. The trunk trains at a constant learning rate; other trials start from its checkpoints (NAME@STEP) "
-    "and end with a cooldown, in which the rate goes to zero. Then they are judged on all of validation."
+    "and end with a cooldown, in which the learning rate goes to zero. The trunk with its own cooldown, and nothing "
+    "changed, is the plain run. Trials are scored on all of validation: 'better by' is the gain over the plain run "
+    "(95% interval in brackets), 'to prove' the gain that would have proved it."
 )
 SHOWN_ROWS, SHOWN_CHARACTERS = 6, 100  # of an exhibit
+VERDICT_WORDS = {"leads": "it led when it was judged", "behind": "it did not lead", "failed": "it failed"}
+CURVE_WORDS = {
+    "improving": "it was still improving at its end",
+    "stable": "it no longer improved",
+    "overfitting": "it overfitted",
+    "diverged": "it diverged",
+    "undecided": "its curve shows no clear trend",
+}
 VERDICT_STYLE = {"leads": "green", "behind": "dim", "failed": "red", None: ""}
 
 
@@ -51,7 +62,7 @@ def print_run(directory: RunDirectory, console: Console) -> None:
     print_answer(record, console)
     for index, phase in enumerate(record["phases"], start=1):
         console.print()
-        left = f"; ended since {stopped_words(phase['stopped'])}" if phase["stopped"] else ""
+        left = f"; ended: {stopped_words(phase['stopped'])}" if phase["stopped"] else ""
         title = f"Phase {index}, {phase['name']}: judged by {metric_words(phase['metric'])}{left}"
         _say(console, title, style="bold")
         if phase["understood"]:
@@ -62,21 +73,22 @@ def print_run(directory: RunDirectory, console: Console) -> None:
             _say(console, reused_sentence(f"{index}", reused["run"], reused["key"]))
         console.print()
         console.print(TERMS, style="dim", markup=False, highlight=False)
-        _print_trials(phase["trials"], metric_known_as(phase["metric"], record["goal"], record["unit"]), console)
+        metric = metric_known_as(phase["metric"], record["goal"], record["unit"])
+        _print_trials(phase["trials"], metric, console)
         console.print()
-        _print_stories(phase["trials"], console)
+        _print_stories(phase["trials"], metric, console)
         if phase["guard"]:
             _say(console, phase["guard"]["sentence"])
         if phase["moves_ended"]:
             _say(console, moves_ended_sentence(phase["moves_ended"]))
-        _print_decisions(phase, console)
+        _print_decisions(phase, metric, console)
         for trial in phase["trials"]:
             if trial["kind"] == "trunk" or trial["id"] == record["winner"]:
-                _print_curve(trial, metric_known_as(phase["metric"], record["goal"], record["unit"]), console)
+                _print_curve(trial, metric, console)
     said = record["said"]
-    for sentence in (*said["noise"], *said["overfitting"], said["optimism"]):
-        if sentence:
-            _say(console, sentence)
+    for about in (*said["noise"], *said["overfitting"], said["optimism"]):
+        if about:
+            _say(console, about)
     console.print()
     _print_budget(record, console)
 
@@ -94,7 +106,7 @@ def print_result(
     if exhibits:
         console.print()
         if result_record.get("ships") == "baseline":
-            _say(console, "Of the network, which does not ship:")
+            _say(console, "What the network gives, which does not ship:")
         _print_exhibit(exhibits[0], console)
     console.print()
     console.print(named_lines(_places(result_record, folder), console))
@@ -138,7 +150,7 @@ def print_answer(record: Mapping[str, Any], console: Console) -> None:
             return _say(console, "Nothing was scored yet.")
         metric = metric_known_as(str(name), record.get("goal"), record.get("unit"))
         seen = full_score(metric, float(last["score"]))
-        said = f"No model was judged on all of validation yet; on a sample of it: {seen} at step {last['step']:,}."
+        said = f"No model was scored on all of validation yet; on a sample of it, {seen} at step {last['step']:,}."
         return _say(console, said)
     if because := record.get("ships_because"):
         _say(console, because, style="bold")
@@ -184,25 +196,26 @@ def _print_trials(trials: Sequence[Mapping[str, Any]], metric: Metric, console: 
     from rich.table import Table
     from rich.text import Text
 
-    names = ["trial", "steps", "time", "score", "better by", "asked", "verdict"]
-    filled = {"better by": any(t["improvement"] for t in trials), "asked": any(t["demanded"] for t in trials)}
-    dropped = ("steps", "time", "asked") if console.width < LEAST_WIDTH else ()
+    names = ["trial", "steps", "time", "score", "better by", "to prove", "verdict"]
+    filled = {"better by": any(t["improvement"] for t in trials), "to prove": any(t["demanded"] for t in trials)}
+    dropped = ("steps", "time", "to prove") if console.width < LEAST_WIDTH else ()
     names = [name for name in names if filled.get(name, True) and name not in dropped]
     narrow = console.width < FULL_WIDTH
+    form = form_of(metric)
     gap = 0 if narrow else 1  # beside the one that the box draws
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, gap, 0, 0))
     for name in names:
         left = name in ("trial", "better by", "verdict")
         table.add_column(name, justify="left" if left else "right", no_wrap=name != "trial")
     for trial in trials:
-        better = difference(trial["improvement"]) if trial["improvement"] else ""
+        better = difference(trial["improvement"], form) if trial["improvement"] else ""
         cells = {
             "trial": trial["id"],
             "steps": str(trial["steps"]),
             "time": format_seconds(trial["seconds"]),
             "score": score_words(metric, trial["score"]) if trial["score"] is not None else "",
-            "better by": better.replace(" [", "\n[") if narrow else better,
-            "asked": asked(trial),
+            "better by": better.replace(" (", "\n(") if narrow else better,
+            "to prove": asked(trial, form),
             "verdict": trial["verdict"] or "",
         }
         table.add_row(
@@ -211,7 +224,7 @@ def _print_trials(trials: Sequence[Mapping[str, Any]], metric: Metric, console: 
     console.print(table)
 
 
-def _print_stories(trials: Sequence[Mapping[str, Any]], console: Console) -> None:
+def _print_stories(trials: Sequence[Mapping[str, Any]], metric: Metric, console: Console) -> None:
     """What each trial tried, from where, what it was held against, and why it was kept or not."""
     from rich.table import Table
     from rich.text import Text
@@ -221,11 +234,11 @@ def _print_stories(trials: Sequence[Mapping[str, Any]], console: Console) -> Non
     table.add_column(ratio=1, overflow="fold")
     for trial in trials:
         cost = f"{trial['steps']} steps in {format_seconds(trial['seconds'])}; " if console.width < LEAST_WIDTH else ""
-        table.add_row(Text(clean(trial["id"])), Text(clean(cost + story(trial))))
+        table.add_row(Text(clean(trial["id"])), Text(clean(cost + story(trial, form_of(metric)))))
     console.print(table)
 
 
-def _print_decisions(phase: Mapping[str, Any], console: Console) -> None:
+def _print_decisions(phase: Mapping[str, Any], metric: Metric, console: Console) -> None:
     """Why this, and not that: at each decision the candidates, with the one that was taken marked."""
     from rich import box
     from rich.table import Table
@@ -238,35 +251,36 @@ def _print_decisions(phase: Mapping[str, Any], console: Console) -> None:
         return
     console.print()
     said = (
-        "Why this and not that: by how much each candidate was expected to improve the score (in the metric's unit), "
+        "Why this and not that: by how much each candidate was expected to improve the score, with its standard "
+        "deviation; what it is worth to try it, if it is kept only where it turned out better; and its cost in seconds "
+        "or steps. What was taken (>) makes the rest of the budget worth most."
     )
-    _say(console, f"{said}what that was worth with its uncertainty, and its cost in seconds or steps.")
+    _say(console, said)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for name in ("candidate", "expected gain", "worth", "cost"):
+    unit = form_of(metric).unit
+    for name in ("candidate", f"expected gain{', ' if unit else ''}{unit}", "worth", "cost"):
         table.add_column(name, justify="left" if name == "candidate" else "right", no_wrap=name != "candidate")
     for before, weighed in decisions:
         table.add_row(Text(clean(f"before {before}:"), overflow="fold"), "", "", "")
-        for name, gain, worth, cost, chosen in weighed_rows(weighed):
+        for name, gain, worth, cost, chosen in weighed_rows(weighed, form_of(metric)):
             cells = (f"{'  > ' if chosen else '    '}{name}", gain, worth, cost)
             table.add_row(*(Text(clean(cell), overflow="fold") for cell in cells), style="bold" if chosen else "dim")
     console.print(table)
 
 
-def story(trial: Mapping[str, Any]) -> str:
-    """`move dropout-up, round 1: dropout 0 to 0.1; from 0.trunk@480, rate 0.02; why it was tried; leads: why`."""
+def story(trial: Mapping[str, Any], form: Form) -> str:
+    """`Move dropout-up, round 1: dropout 0 to 0.1, from 0.trunk@480 at a learning rate of 0.02.`, why, and what came of
+    it.
+    """
     what = ": ".join(part for part in (title(trial), changes(trial)) if part)
-    where = f"from {trial['start'] or 'the beginning'}, rate {trial['learning_rate']:.3g}"
-    parts = [
-        what,
-        where if trial["kind"] != "average" else "",
-        trial["reason"],
-        over_control(trial),
-    ]
+    if trial["kind"] not in ("average", "base"):
+        what += f", from {trial['start'] or 'the beginning'} at a learning rate of {trial['learning_rate']:.3g}"
+    parts = [what, trial["reason"], over_control(trial, form)]
     if trial["verdict"]:
-        parts.append(f"{trial['verdict']}: {trial['why']}")
+        parts.append(f"{VERDICT_WORDS[trial['verdict']]}: {trial['why']}")
     elif trial["stability"]:
-        parts.append(trial["stability"])
-    return "; ".join(part for part in parts if part)
+        parts.append(CURVE_WORDS[trial["stability"]])
+    return " ".join(sentence(part) for part in parts if part)
 
 
 def _print_curve(trial: Mapping[str, Any], metric: Metric, console: Console) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
 
+from multistep.core.evidence.scores import metric_words
 from multistep.core.values.events import ACCOUNTS, BaselineScored, Entry, Evaluated, TrialStarted, WindowDone
 from multistep.core.values.history import History, TrialRecord, fold
 from multistep.engine.journal import read_entries
@@ -63,12 +64,11 @@ def _scalars(entry: Entry, history: History, tracks: Tracks) -> Iterable[Scalars
                 {f"budget/{name}": history.spent.get(name, 0.0) for name in ACCOUNTS},
             )
         case Evaluated(split="test"):
-            yield WHOLE_RUN, history.steps, {f"test/{name}": score for name, score in event.scores.items()}
+            yield WHOLE_RUN, history.steps, _named("test", event.scores)
         case Evaluated():
             yield event.trial, _step(event, tracks), _looked(event, history.trial(event.trial))
         case BaselineScored():
-            scores = {f"baseline_{event.split}/{name}": score for name, score in event.scores.items()}
-            yield WHOLE_RUN, history.steps, scores
+            yield WHOLE_RUN, history.steps, _named(f"baseline_{event.split}", event.scores)
 
 
 def _on_the_way(entry: Entry, history: History, tracks: Tracks) -> Iterable[Scalars]:
@@ -99,7 +99,7 @@ def _fork(track: Track, tracks: Tracks) -> Iterable[Scalars]:
     if point is not None and point.loss is not None and track.points:
         scalars = {"train/loss": point.loss}
         if point.look:
-            scalars |= {f"validation/{name}": score for name, score in point.look.scores.items()}
+            scalars |= _named("validation", point.look.scores)
         yield track.id, round(track.begin.step), scalars
 
 
@@ -117,8 +117,12 @@ def _trained(event: WindowDone, trial: TrialRecord) -> Mapping[str, float]:
 
 def _looked(event: Evaluated, trial: TrialRecord) -> Mapping[str, float]:
     tag = "validation" if event.sample else "validation_full"
-    scores = {f"{tag}/{name}": score for name, score in event.scores.items()}
-    return {**scores, **(_gap(event, trial) if event.sample else {})}
+    return {**_named(tag, event.scores), **(_gap(event, trial) if event.sample else {})}
+
+
+def _named(group: str, scores: Mapping[str, float]) -> Mapping[str, float]:
+    """The scores by the tags that group them: `validation/macro F1`."""
+    return {f"{group}/{metric_words(name)}": score for name, score in scores.items()}
 
 
 def _gap(look: Evaluated, trial: TrialRecord) -> Mapping[str, float]:

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from multistep.report.naming import Form
-from multistep.report.words import WEIGHED_SHOWN, changes, title
+from multistep.core.evidence.scores import Form
+from multistep.report.words import WEIGHED_SHOWN, changes, sentence, title
 
 Fields = Mapping[str, Any]
 SHOWN = 12  # siblings of one fork that stand open; of more, those that led and the best of the others
@@ -47,14 +47,14 @@ class Node:
         return words[self.trial["verdict"]]
 
 
-def tree_of(trials: Sequence[Fields], winner: str | None, way: Sequence[str], form: Form, unit: str) -> list[Node]:
+def tree_of(trials: Sequence[Fields], winner: str | None, way: Sequence[str], form: Form) -> list[Node]:
     """The roots, in the order in which they were tried; `way` are the trials that led to the model."""
     nodes = {str(t["id"]): Node(t, title(t), t["id"] == winner, t["id"] in way) for t in trials}
     low, high = _limits(trials)
     roots: list[Node] = []
     for name, node in nodes.items():
         node.bar = _bar(node.trial, low, high)
-        node.said = story(node.trial, form, unit, {name: other.name for name, other in nodes.items()})
+        node.said = story(node.trial, form, {name: other.name for name, other in nodes.items()})
         froms = node.trial["of"] or [node.trial["start"]]
         parents = [str(start).rpartition("@")[0] for start in froms if start]
         parent = next((nodes[p] for p in parents if p in nodes and p != name), None)
@@ -121,30 +121,30 @@ def _bar(trial: Fields, low: float, high: float) -> Mapping[str, float | bool] |
 # The story ------------------------------------------------------------------------------------------
 
 
-def story(trial: Fields, form: Form, unit: str, names: Mapping[str, str]) -> list[tuple[str, str]]:
+def story(trial: Fields, form: Form, names: Mapping[str, str]) -> list[tuple[str, str]]:
     """What there is to say of a trial, as (question, answer)."""
-    said = [("Why it was tried", _sentence(trial["reason"]))]
+    said = [("Why it was tried", sentence(trial["reason"]))]
     rate = f"learning rate {trial['learning_rate']:.3g}" if trial["learning_rate"] else ""
     changed = changes(trial)
     if changed:
-        said.append(("What changed", _sentence(changed)))
+        said.append(("What changed", sentence(changed)))
     start = trial["start"]
     if not trial["of"]:
         where = f"checkpoint {start}" if start else "the beginning"
-        said.append(("It began at", _sentence(f"{where}{', ' if rate else ''}{rate}")))
+        said.append(("It began at", sentence(f"{where}{', ' if rate else ''}{rate}")))
     if trial["verdict"]:
         # What forgets cannot lead, however good it is: the verdict says so itself.
-        judged = "" if (trial.get("guard") or {}).get("forgets") else verdict_of(trial, form, unit, names)
+        judged = "" if (trial.get("guard") or {}).get("forgets") else verdict_of(trial, form, names)
         if judged or trial["why"]:
-            said.append(("Verdict", judged or _sentence(trial["why"])))
+            said.append(("Verdict", judged or sentence(trial["why"])))
     if trial["gain"]:
         control = names.get(str(trial["control"]), "its control")
-        within = form.within(trial["gain"])
+        within, gained = form.within(trial["gain"]), float(trial["gain"]["score"])
         said.append(
             (
                 "Against its control",
-                f"{form.gap(float(trial['gain']['score']))}{_in(within)} over {trial['control'] or control}, "
-                "with nothing changed.",
+                f"{form.size(gained)} {'better' if gained >= 0 else 'worse'}{_in(within)} than "
+                f"{trial['control'] or control}, in which nothing was changed.",
             )
         )
     guard = trial.get("guard")
@@ -158,25 +158,25 @@ def story(trial: Fields, form: Form, unit: str, names: Mapping[str, str]) -> lis
     return said
 
 
-def verdict_of(trial: Fields, form: Form, unit: str, names: Mapping[str, str]) -> str:
+def verdict_of(trial: Fields, form: Form, names: Mapping[str, str]) -> str:
     """The verdict in full sentences, with the numbers that it rests on; empty where there was nothing to compare."""
     expected, found, asked = trial["expected"], trial["improvement"], trial["demanded"]
     if not expected or not expected["over"]:
         return ""
     rival = f"{expected['over']} ({names[expected['over']]})" if expected["over"] in names else str(expected["over"])
     gain = float(expected["gain"])
-    unit = "" if form.percent else f" {unit}"
-    size = form.gap(abs(gain)).lstrip("+") + unit
+    size = form.size(gain)
     side = "better" if gain >= 0 else "worse"
     what = "It led from then on" if trial["leads"] else "It was rejected"
     said = f"{what}. All that was measured makes it {size} {side} than {rival}, the best plain run so far."
     if found:
-        measured = form.gap(float(found["score"]))
-        said += f" Measured by itself, it is {measured}{unit}{_in(form.within(found))}"
+        by = float(found["score"])
+        measured = f"{form.size(by)} {'better' if by >= 0 else 'worse'}"
+        said += f" Measured by itself, it is {measured}{_in(form.within(found))}"
         if asked and asked["improvement"] is not None:
             least = form.gap(float(asked["improvement"]))
-            proof = "so it is proven" if trial["proven"] else "so nothing is proven"
-            said += f"; a proof takes {least} at attempt {asked['attempt']}, {proof}"
+            proof = "so it is proven" if trial["proven"] else "so it is not proven"
+            said += f"; attempt {asked['attempt']} needs {least} for a proof, {proof}"
         said += "."
     return said
 
@@ -190,7 +190,7 @@ def weighed_lines(weighed: Sequence[Fields], form: Form, unit: str) -> list[tupl
     for index, c in enumerate(weighed):
         if index < WEIGHED_SHOWN or c["chosen"]:
             gain, worth = form.gap(float(c["mean"])), form.gap(float(c["worth"]))
-            spread = form.gap(float(c["spread"])).lstrip("+").removesuffix(" points")
+            gain, spread = gain.removesuffix(" points"), form.gap(float(c["spread"])).lstrip("+")
             name = f"{c['name']}{' (taken)' if c['chosen'] else ''}"
             cost = f"cost {c['cost']:,.0f} {unit}"
             line = f"{name}: expected gain {gain} \N{PLUS-MINUS SIGN} {spread}, worth {worth}, {cost}"
@@ -200,8 +200,3 @@ def weighed_lines(weighed: Sequence[Fields], form: Form, unit: str) -> list[tupl
 
 def _in(within: str) -> str:
     return f" (95% interval {within})" if within else ""
-
-
-def _sentence(text: str) -> str:
-    text = text.strip()
-    return f"{text[:1].upper()}{text[1:]}{'' if text.endswith(('.', '?', '!')) else '.'}" if text else ""

@@ -10,34 +10,17 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from multistep.core.evidence.metric import Interval
+from multistep.core.evidence.scores import Form
 from multistep.core.values.units import Unit, format_seconds
 from multistep.engine.result import LEAST_RERUNS
 
 Fields = Mapping[str, Any]
 
 
-def number(value: float) -> str:
-    """A score as people read it: `1.4321`, `5,012.3`."""
-    return f"{value:.4f}" if abs(value) < 100 else f"{value:,.1f}"
-
-
-def signed(value: float) -> str:
-    """A difference of scores: `+0.0312`."""
-    return f"{value:+.4f}" if abs(value) < 100 else f"{value:+,.1f}"
-
-
-def with_interval(score: Interval) -> str:
-    """`1.4321 [1.4100, 1.4542]`."""
-    return f"{number(score.score)} [{number(score.low)}, {number(score.high)}]"
-
-
-def difference(found: Fields) -> str:
-    """`+0.0312 [+0.0120, +0.0504]` of {score, low, high}; without bounds the difference alone."""
-    score = signed(float(found["score"]))
-    if found["low"] is None or found["high"] is None:
-        return score
-    return f"{score} [{signed(float(found['low']))}, {signed(float(found['high']))}]"
+def difference(found: Fields, form: Form) -> str:
+    """`+0.031 (+0.012 to +0.050)` of {score, low, high}; without bounds the difference alone."""
+    within = form.within(found)
+    return form.gap(float(found["score"])) + (f" ({within})" if within else "")
 
 
 def clean(text: str) -> str:
@@ -46,6 +29,12 @@ def clean(text: str) -> str:
     return "".join(
         c if c in "\n\t" or unicodedata.category(c) != "Cc" else "\N{REPLACEMENT CHARACTER}" for c in encodable
     )
+
+
+def sentence(text: str) -> str:
+    """A clause as a sentence of its own, with a capital and a full stop."""
+    text = text.strip()
+    return f"{text[:1].upper()}{text[1:]}{'' if text.endswith(('.', '?', '!')) else '.'}" if text else ""
 
 
 # A trial --------------------------------------------------------------------------------------------
@@ -96,33 +85,38 @@ def _setting(value: object) -> str:
             return "the default" if value is None else str(value)
 
 
-def asked(trial: Fields) -> str:
-    """What was demanded of an attempt: `+0.0150`; empty where nothing was."""
+def asked(trial: Fields, form: Form) -> str:
+    """What a proof would have taken: `+0.015`; empty where nothing was compared."""
     demanded = trial["demanded"]
     if not demanded:
         return ""
     least = demanded["improvement"]
-    return signed(float(least)) if least is not None else f"{demanded['standard_errors']:.3g} standard errors"
+    return form.gap(float(least)) if least is not None else "unknown"
 
 
-def over_control(trial: Fields) -> str:
-    """`over 0.control-2: +0.0210 [+0.0100, +0.0320]`; empty where there is no gain to tell of."""
+def over_control(trial: Fields, form: Form) -> str:
+    """`it is 0.020 nats a token better than 0.control-2, which changes nothing (95% interval ...)`; else empty."""
     if not trial["gain"]:
         return ""
-    seed = " of the same seed" if trial["kind"] == "rerun" else ""
-    return f"over {trial['control'] or 'the control'}{seed}: {difference(trial['gain'])}"
+    seed = " and has the same seed" if trial["kind"] == "rerun" else ""
+    within = form.within(trial["gain"])
+    by = float(trial["gain"]["score"])
+    side = "better" if by >= 0 else "worse"
+    control = trial["control"] or "the control"
+    about = f" (95% interval {within})" if within else ""
+    return f"it is {form.size(by)} {side} than {control}, which changes nothing{seed}{about}"
 
 
 WEIGHED_SHOWN = 6  # candidates of a decision, the chosen one always among them
 
 
-def weighed_rows(weighed: Sequence[Fields]) -> list[tuple[str, str, str, str, bool]]:
+def weighed_rows(weighed: Sequence[Fields], form: Form) -> list[tuple[str, str, str, str, bool]]:
     """The candidates of a decision, most valuable first: name, gain, worth, cost, whether it was taken."""
     rows = [
         (
             str(c["name"]),
-            f"{signed(c['mean'])} \N{PLUS-MINUS SIGN} {number(c['spread'])}",
-            signed(c["worth"]),
+            f"{form.gap(c['mean']).removesuffix(' points')} \N{PLUS-MINUS SIGN} {form.gap(c['spread']).lstrip('+')}",
+            form.gap(c["worth"]),
             f"{c['cost']:,.0f}",
             bool(c["chosen"]),
         )
@@ -134,87 +128,104 @@ def weighed_rows(weighed: Sequence[Fields]) -> list[tuple[str, str, str, str, bo
 # What is said of all trials together ----------------------------------------------------------------
 
 
-def noise_sentences(groups: Sequence[Fields], trials: Sequence[Fields]) -> list[str]:
-    """The noise between seeds, and what may be said of each move in general: the rerun ones, and the kept ones."""
+def noise_sentences(groups: Sequence[Fields], trials: Sequence[Fields], forms: Mapping[int, Form]) -> list[str]:
+    """The noise between seeds, and what may be said of each move in general: the rerun ones, and the kept ones.
+
+    `forms` are those of the phases' scores.
+    """
     said: list[str] = []
     rerun = {move["move"] for group in groups for move in group["moves"]}
     for group in groups:
         seeds, spread = len(group["seeds"]), group["standard_deviation"]
-        where = f"The control from {group['start'] or 'the beginning'}"
+        where = f"The control that starts from {group['start'] or 'the beginning'}"
+        form = forms[group["phase"]]
         if spread is None:
-            said.append(f"{where} was scored with {seeds} seed{'s' if seeds != 1 else ''}: its noise is not known.")
+            count = f"{seeds} seed{'s' if seeds != 1 else ''}"
+            said.append(f"{where} was scored with {count}, too few to know how much seeds differ.")
         else:
-            low, high = number(min(group["scores"])), number(max(group["scores"]))
+            low, high = form.apart(min(group["scores"]), max(group["scores"]))
             said.append(
-                f"{where}, with {seeds} seeds (A/A), scored {low} to {high}: "
-                f"noise between seeds {number(spread)} {group['unit']} (standard deviation)."
+                f"{where} was trained with {seeds} seeds and nothing else changed: it scored {low} to {high}, so the "
+                f"noise between seeds is {form.size(spread)} (standard deviation)."
             )
-        said += [_in_general(move, spread) for move in group["moves"]]
+        said += [_in_general(move, spread, form) for move in group["moves"]]
     kept = dict.fromkeys(t["move"] for t in trials if t["kind"] == "move" and t["leads"])
     for name in kept:
         if name not in rerun:
-            said.append(f"{name}: not shown to help in general, since it was not run again with other seeds.")
+            said.append(f"Whether {name} helps in general is not known: it was not run again with other seeds.")
     return said
 
 
-def _in_general(move: Fields, noise: float | None) -> str:
-    count = move["reruns"]
+def _in_general(move: Fields, noise: float | None, form: Form) -> str:
+    count, name = move["reruns"], move["move"]
     runs = f"{count} rerun{'s' if count != 1 else ''}"
     if count < LEAST_RERUNS:
-        return f"{move['move']}: not shown to help in general, fewer than three reruns ({count})."
+        return f"{name} is not shown to help in general: that takes at least {LEAST_RERUNS} reruns, and it had {count}."
     if not math.isfinite(float(move["mean"])):
-        return f"{move['move']}: not shown to help in general, since one of {runs} diverged."
-    gain = f"its mean gain over {runs} is {signed(move['mean'])}, at least {signed(move['low'])} (one-sided 95%)"
+        return f"{name} is not shown to help in general, since one of {runs} diverged."
+    gain = (
+        f"its mean gain over {runs} is {form.gap(move['mean'])}, and at least {form.gap(move['low'])} (one-sided 95%)"
+    )
     if move["helps"]:
-        return f"{move['move']}: this move helps; {gain}, beyond the noise between seeds."
+        return f"{name} helps in general: {gain}, which is beyond the noise between seeds."
     if move["low"] <= 0:
-        return f"{move['move']}: not shown to help in general; {gain}."
-    return f"{move['move']}: not shown to help in general; {gain}, within the noise between seeds."
+        return f"{name} is not shown to help in general: {gain}."
+    return f"{name} is not shown to help in general: {gain}, which is within the noise between seeds."
 
 
-def optimism_sentence(found: Fields | None, looks: int) -> str:
+def optimism_sentence(found: Fields | None, looks: int, form: Form) -> str:
     """Whether the winner's validation score flatters it; empty without a test split."""
     if not found:
         return ""
-    score, low = float(found["score"]), float(found["low"])
-    interval = f"[{signed(low)}, {signed(float(found['high']))}]"
+    by, low = float(found["score"]), float(found["low"])
+    within = form.within(found)
+    said = f"On validation the model scores {_beside(by, form)} on test"
+    said += f" (95% interval {within})" if within else ""
     if low > 0:
-        said = f"Validation was optimistic by {number(score)} {interval} against test"
+        said += ", so choosing it there flattered it"
     else:
-        said = f"No optimism of validation is shown: {signed(score)} {interval} against test"
+        said += ", which does not show that choosing it there flattered it"
     if (rival := found["baseline"]) is not None:
-        said += f" (the baseline, which was not chosen on it: {signed(float(rival))})"
-    return f"{said}. Validation was looked at {looks} times, test opened once."
+        said += f". The baseline, which was not chosen on validation, scores {_beside(float(rival), form)} on test"
+    return f"{said}. Validation was looked at {times(looks)}, the test split once."
 
 
-def overfitting_sentences(found: Sequence[Fields]) -> list[str]:
-    """The gap between training and validation with the kept move and without it."""
+def _beside(by: float, form: Form) -> str:
+    """`1.2 points better than`, or `the same as`."""
+    return f"{form.size(by)} {'better' if by > 0 else 'worse'} than" if by else "the same as"
+
+
+def times(count: int) -> str:
+    return "once" if count == 1 else f"{count:,} times"
+
+
+def overfitting_sentences(found: Sequence[Fields], form: Form) -> list[str]:
+    """The gap between training and validation with the kept move and without it; `form` is the loss's."""
     said = []
     for case in found:
-        said.append(f"{case['trial']} was left for overfitting: {case['reason']}.")
+        said.append(f"{case['trial']} was ended because it overfitted: {case['reason']}.")
         if case["without"] is None:
-            said[-1] += " No move was kept against it."
+            said[-1] += " No change that was tried against it was kept."
             continue
         said.append(
-            f"Without {case['move']} ({case['without']['trial']}) {_gap(case['without'])}; "
-            f"with it ({case['with']['trial']}) {_gap(case['with'])}."
+            f"Without {case['move']} ({case['without']['trial']}), {_gap(case['without'], form)}; "
+            f"with it ({case['with']['trial']}), {_gap(case['with'], form)}."
         )
     return said
 
 
-def _gap(found: Fields) -> str:
-    return (
-        f"training loss {number(found['training'])}, validation {number(found['validation'])}, "
-        f"gap {number(found['gap'])}"
-    )
+def _gap(found: Fields, form: Form) -> str:
+    training, validation = form.of(found["training"]), form.of(found["validation"])
+    side = "above" if found["gap"] >= 0 else "below"
+    return f"the validation loss was {validation}, {form.size(found['gap'])} {side} the training loss of {training}"
 
 
 def moves_ended_sentence(reason: str) -> str:
-    return f"No further move was tried: {reason.rstrip('.')}."
+    return f"Nothing more was tried: {reason.rstrip('.')}."
 
 
 def reused_sentence(name: str, run: str, key: str) -> str:
-    return f"phase {name} was taken from {run}, where recipe, data and code were the same ({key})"
+    return f"phase {name} was taken from the run {run}, which had done it with the same recipe, data and code ({key})"
 
 
 def end_sentence(record: Fields) -> str:
@@ -222,14 +233,16 @@ def end_sentence(record: Fields) -> str:
     said = []
     if end := record["end"]:
         share = float(end["real"]) / float(end["planned"])
-        now = "real end" if record["state"] == "finished" else "so far"
-        said.append(f"Planned end {record['budget']}, {now} {_amount(end['real'], Unit(end['unit']))} ({share:.0%}).")
+        used = "were used" if record["state"] == "finished" else "are used so far"
+        said.append(
+            f"Of the budget of {record['budget']}, {_amount(end['real'], Unit(end['unit']))} {used} ({share:.0%})."
+        )
     steps = record["steps_by_kind"]
     total = sum(steps.values())
     if total:
         shares = ", ".join(f"{name} {count / total:.0%}" for name, count in steps.items() if count)
-        led = f"; {record['steps_to_winner'] / total:.0%} led to the winner" if record["steps_to_winner"] else ""
-        said.append(f"Of {total:,} steps: {shares}{led}.")
+        led = f"; {record['steps_to_winner'] / total:.0%} led to the chosen model" if record["steps_to_winner"] else ""
+        said.append(f"The {total:,} steps went to: {shares}{led}.")
     return " ".join(said)
 
 

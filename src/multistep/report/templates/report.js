@@ -10,9 +10,10 @@ const seconds = s => s < 60 ? +s.toPrecision(3) + "s" : s < 3600
   : Math.floor(s / 3600) + "h" + String(Math.floor(s % 3600 / 60)).padStart(2, "0") + "m";
 const where = x => axis === "step" ? "step " + Math.round(x).toLocaleString("en")
   : axis === "epoch" ? "epoch " + +x.toFixed(2) : seconds(x) + (axis === "train" ? " of training" : " into the run");
-const score = (chart, v) => chart.percent ? (100 * v).toFixed(Math.max(1, chart.decimals)) + "%"
-  : chart.decimals === null ? String(+v.toPrecision(3)) : v.toLocaleString("en", {
-    minimumFractionDigits: Math.abs(v) < 100 ? chart.decimals : 1, maximumFractionDigits: Math.abs(v) < 100 ? chart.decimals : 1});
+const fixed = (v, digits) => v.toLocaleString("en", {minimumFractionDigits: digits, maximumFractionDigits: digits});
+const score = (chart, v) => chart.percent ? (100 * v).toFixed(1 + chart.finer) + "%"
+  : chart.digits || (v !== 0 && Math.abs(v) < 0.01 && !chart.bounded) ? String(+v.toPrecision(3 + chart.finer))
+  : fixed(v, (Math.abs(v) < 10 ? 3 : 1) + chart.finer);
 const share = x => data.axes[axis].end > 0 ? Math.min(1, x / data.axes[axis].end) : 0;
 const height = (chart, v) => (chart.high - v) / (chart.high - chart.low);
 const strong = line => line.k !== "faint" && line.k !== "probe";
