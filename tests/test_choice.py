@@ -71,7 +71,7 @@ def test_no_early_result_where_it_costs_more_than_it_can_bring(tmp_path: Path) -
 def test_a_trunk_is_left_when_what_could_follow_is_worth_more_and_not_before(tmp_path: Path) -> None:
     flat = iterate(tmp_path / "flat", FALLS_THEN_FLAT)
     cooled = flat.phase.of_kind("control")[1]
-    assert cooled.reason == "what could follow is worth more than going on"
+    assert cooled.reason == "other attempts are now expected to bring more than going on at a constant learning rate"
     assert 1200 < cooled.first_step < 6000, "of 12,000 steps: the curve is flat from about 2,000 on"
     assert cooled.forecast is not None
     assert cooled.forecast.name == "cool down now"
@@ -80,7 +80,10 @@ def test_a_trunk_is_left_when_what_could_follow_is_worth_more_and_not_before(tmp
     # Of twelve seeds one, 0, has a cooldown whose noise is taken for overfitting.
     for seed in (1, 2, 3):
         improving = iterate(tmp_path / f"improving-{seed}", POWER, budget="5m", seed=seed)
-        assert improving.phase.of_kind("control")[-1].reason == "what is left is just enough for the cooldown"
+        assert (
+            improving.phase.of_kind("control")[-1].reason
+            == "what is left of the budget is just enough for the cooldown"
+        )
 
 
 class Listening(SimulatedWorkshop):
@@ -169,7 +172,7 @@ def test_a_cooldown_that_rises_is_left_however_few_looks_there_were(tmp_path: Pa
         plan(budget="60s", recipe=RATE), tmp_path / "run", curve, clock=clock, machine=machine, workshop=None
     )
     controls = history.phase.of_kind("control")
-    rising = [t for t in controls if t.reading and "in the last looks of the cooldown" in t.reading.reason]
+    rising = [t for t in controls if t.reading and "in the last evaluations of the cooldown" in t.reading.reason]
     assert rising
     assert history.leader is not None
     assert history.leader.interval is not None

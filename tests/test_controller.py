@@ -142,7 +142,7 @@ def test_what_overfits_in_the_shorter_cooldown_too_is_evaluated_as_it_was(tmp_pa
     first, second, third = history.phase.of_kind("control")
     assert {first.reading.stability, second.reading.stability} == {Stability.OVERFITTING}  # type: ignore[union-attr]
     assert third.step == third.first_step < second.step
-    assert "as it was" in third.reason
+    assert "judged as it is" in third.reason
     assert third.verdict is not None
     assert third.verdict.leads
 
@@ -273,7 +273,7 @@ def test_a_loss_that_rises_while_the_metric_improves_only_warns(tmp_path: Path) 
     readings = history.phase.trials["0.trunk"].readings
     warned = [r for r in readings if r.loss is Stability.OVERFITTING]
     assert warned
-    assert "the calibrated loss is worse by" in warned[0].reason
+    assert "the validation calibrated loss got worse by" in warned[0].reason
     assert {r.stability for r in readings} <= {Stability.IMPROVING, Stability.UNDECIDED, Stability.STABLE}
 
 

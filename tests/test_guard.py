@@ -57,7 +57,7 @@ def test_what_forgets_is_rolled_back_to_the_phases_start(tmp_path: Path) -> None
     assert (forgot.forgets, forgot.leads, forgot.leader, forgot.at_most_worse) == (True, False, "1.base", 0.05)
     assert forgot.worse == pytest.approx(0.3)
     assert forgot.reason.startswith(
-        "forgets: on old.txt 0.3 nats per token worse than before the phase, at most 0.05 allowed; expected 0."
+        "it forgets too much: on old.txt it is 0.300 nats a token worse than before the phase, and at most 0.050 "
     )
     assert history.phase.finished is not None
     assert history.phase.finished.head == "1.base@0"
@@ -67,14 +67,15 @@ def test_what_forgets_is_rolled_back_to_the_phases_start(tmp_path: Path) -> None
     kept = json.loads((tmp_path / "run" / "model" / "state.json").read_text())
     assert kept[1] == 400, "the first phase's steps alone are shipped"
     assert record["leader"]["sentence"] == (
-        "Chosen: the model as it was before training; what went on from it forgets."
+        "Chosen: the model as it was before training, since the one attempt that went on from it forgot too much."
     )
     (guard,) = record["guards"]
     assert (guard["phase"], guard["before"], guard["after"], guard["forgot"]) == (1, 1.4, 1.4, ["1.control"])
     assert guard["sentence"] == (
-        "Guard of second: loss on old.txt was 1.4000 nats per token before the phase; at most 0.05 worse is allowed, "
-        "and 1 of 1 attempts forgot more. Nothing that was tried leads, so the phase's start is what the run goes on "
-        "from."
+        "Guard of second: the loss on old.txt was 1.400 nats a token before the phase; at most 0.050 nats a token "
+        "worse is allowed, and 1 of 1 attempts forgot more. Nothing that was tried was better, so the run goes on from "
+        "the "
+        "model that the phase began with."
     )
     entry = next(t for t in record["trials"] if t["id"] == "1.control")
     assert entry["guard"]["forgets"] is True
@@ -232,7 +233,7 @@ def test_a_guard_is_read_written_and_checked(tmp_path: Path, capsys: pytest.Capt
     print_check(found)
     said = " ".join(capsys.readouterr().out.split())
     assert "guard of on: perplexity on" in said
-    assert "may get worse by at most 2; what forgets more cannot lead" in said
+    assert "may get worse by at most 2; a trial that forgets more is ruled out" in said
     path.write_text(path.read_text().replace("a.txt, metric", "b.txt, metric"))
     with pytest.raises(PlanError, match=r"guard\.data: .*b\.txt: no such file or folder.*Did you mean 'a\.txt'\?"):
         check_plan(read_plan(path))
@@ -243,7 +244,10 @@ def test_a_guard_is_read_written_and_checked(tmp_path: Path, capsys: pytest.Capt
     [
         ({}, "'data' is missing; a guard needs 'data'"),
         ({"data": "x", "most": 1}, "unknown key 'most' in phases.0.guard; allowed: data, metric, at_most_worse."),
-        ({"data": "x", "metric": "accuracy"}, "guard.metric 'accuracy' says nothing of text-generation, as which the"),
+        (
+            {"data": "x", "metric": "accuracy"},
+            "guard.metric 'accuracy' cannot be measured for text-generation, as which the",
+        ),
         ({"data": "x", "metric": "los"}, "guard.unknown metric 'los'"),
         ({"data": "x", "at_most_worse": -1}, "guard.at_most_worse is -1; allowed: 0 or more, in the unit"),
         ({"data": "x", "at_most_worse": "much"}, "phases.0.guard.at_most_worse is 'much'; allowed: a number."),
@@ -258,7 +262,9 @@ def test_what_is_wrong_with_a_guard(guard: Any, message: str) -> None:
 
 
 def test_where_there_is_nothing_to_forget(tmp_path: Path) -> None:
-    with pytest.raises(PlanError, match=r"a guard is for phases of text, .* one of text-classification begins with"):
+    with pytest.raises(
+        PlanError, match=r"only phases of text can have a guard, .* a phase of text-classification begins with"
+    ):
         plan_from({"task": "text-classification", "data": "x", "phases": [{"guard": {"data": "y"}}]})
     with pytest.raises(PlanError, match="phase 'second' has a guard, but begins with a model that knows nothing yet"):
         run(plan(phases=[guarded(0.1, until="30 steps")]), tmp_path / "run")
@@ -306,5 +312,5 @@ def test_a_model_that_goes_on_with_another_text_forgets_the_first(
             "what ships knows the old text"
         )
     page = (found.folder / "report.html").read_text()
-    assert "Guard of new: loss on old.txt was" in page
-    assert ("orgets: on old.txt" in page) is (leads == "1.base")
+    assert "Guard of new: the loss on old.txt was" in page
+    assert ("orgets too much: on old.txt" in page) is (leads == "1.base")

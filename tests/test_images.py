@@ -214,7 +214,7 @@ def test_what_cannot_be_scored_is_said(folder: Path, tmp_path: Path, caplog: pyt
 
 
 def test_mistakes_in_a_plan_are_named(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(PlanError, match=r"no preset \(cnn, resnet-small, .*Did you mean 'resnet-18'"):
+    with pytest.raises(PlanError, match=r"is neither a preset \(cnn, resnet-small, .*Did you mean 'resnet-18'"):
         opened(folder, "resnet-19")
     with pytest.raises(PlanError, match=r"model.heads is for text; of resnet-small, width, layers or parameters"):
         opened(folder, {"name": "auto", "heads": 4})

@@ -76,7 +76,9 @@ def test_any_classifier_of_transformers_keeps_its_head_where_it_knows_the_classe
 
 def test_a_head_for_other_classes_begins_anew(folder: Path, tmp_path: Path) -> None:
     learner, ready = opened(folder, small_vit(tmp_path, ("cat", "dog")))
-    assert any("its classes are others than the data's, so its head begins anew" in n for n in ready.facts.notes)
+    assert any(
+        "its classes are not those of the data, so its last layer is trained anew" in n for n in ready.facts.notes
+    )
     learner.initial(ready.recipe, 0)
     learner.advance([1e-3] * 2)
     assert len(learner.evaluate("test", sample=False)) == 30
@@ -96,7 +98,7 @@ def test_a_head_that_begins_anew_is_drawn_from_the_seed(tmp_path: Path) -> None:
     assert drawn[0]["net.classifier.weight"].std() == pytest.approx(0.02, rel=0.3)
     weights = load_file(tmp_path / "model.safetensors")
     save_file({key: weights[key] for key in weights if "classifier" not in key}, tmp_path / "model.safetensors")
-    with pytest.raises(PlanError, match=r"the weights of classifier\.\w+ are missing, so it tells nothing yet"):
+    with pytest.raises(PlanError, match=r"the weights of classifier\.\w+ are missing, so it cannot classify yet"):
         load_model(name, None, None)
 
 

@@ -89,7 +89,7 @@ def test_a_run_is_judged_by_the_likeliest_of_a_few_answers(tmp_path: Path) -> No
     plain = tmp_path / "plain"
     plain.mkdir()
     with pytest.raises(
-        PlanError, match=r"'answer_accuracy' says nothing of text-generation on this data; allowed: loss"
+        PlanError, match=r"'answer_accuracy' cannot be measured for text-generation on this data; allowed: loss"
     ):
         run(plain, write_free(plain), "answer_accuracy")
 

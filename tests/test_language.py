@@ -235,11 +235,11 @@ def test_an_encoder_begins_other_tasks_with_new_heads(exported: Path, tmp_path: 
         load_encoder(model, 65)
     with pytest.raises(PlanError, match="holds no config"):
         load_encoder(str(tmp_path))
-    with pytest.raises(PlanError, match="no preset"):
+    with pytest.raises(PlanError, match="is neither a preset"):
         load_encoder("brt")
     data = DataSpec(source=str(exported / "test.csv"))
     plan = plan_from({"task": "text-classification", "data": data, "model": {"name": model, "layers": 3}})
-    with pytest.raises(PlanError, match=r"model\.layers: .* brings its own"):
+    with pytest.raises(PlanError, match=r"model\.layers: .* has its own, which cannot"):
         opened(plan)
 
 
@@ -338,8 +338,8 @@ def test_settings_that_mean_nothing_here_are_refused(exported: Path) -> None:
     data = DataSpec(source=str(exported / "train.csv"))
     for task, recipe, message in (
         ("text-classification", {"context": 32}, "how much of a text is read is model.context"),
-        ("text-classification", {"resolution": [32]}, "says nothing of text classification"),
-        ("fill-mask", {"augmentation": 0.5}, "says nothing of fill-mask"),
+        ("text-classification", {"resolution": [32]}, "has no meaning for text classification"),
+        ("fill-mask", {"augmentation": 0.5}, "has no meaning for fill-mask"),
     ):
         plan = plan_from({"task": task, "data": data, **SETTINGS, "recipe": recipe})
         learner, ready = opened(plan)

@@ -429,7 +429,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"metric": median_miss}, "metric 'median_miss': goal is missing"),
     ({"metric": median_miss, "goal": "up"}, "goal is 'up'; allowed: 'minimize' or 'maximize'"),
     ({"goal": "maximize"}, "leave goal out"),
-    ({"metric": "pearson"}, "metric 'pearson' says nothing of own-model on this data"),
+    ({"metric": "pearson"}, "metric 'pearson' cannot be measured for own-model on this data"),
     ({"train": (POINTS, LABELS[:5])}, "one row an example each"),
     ({"train": (POINTS, LABELS + 1)}, "label 3, but the model tells 3 classes apart"),
     ({"train": (POINTS[:, :5], LABELS)}, r"cannot be called with a batch of train, float32 \(4, 5\)"),

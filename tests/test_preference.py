@@ -383,7 +383,7 @@ def test_what_cannot_be_asked_for(tmp_path: Path) -> None:
     with pytest.raises(PlanError, match=r"recipe\.beta is for phases whose task is preference; leave it out"):
         plan_from({**content, "task": "text-generation", "recipe": {"beta": 0.1}})
     with pytest.raises(
-        PlanError, match="metric 'perplexity' says nothing of preference; allowed: preference_accuracy, m"
+        PlanError, match="metric 'perplexity' cannot be measured for preference; allowed: preference_accuracy, m"
     ):
         plan_from({**content, "metric": "perplexity"})
 

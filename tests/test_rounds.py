@@ -205,7 +205,7 @@ def test_the_budget_is_used_and_not_passed(tmp_path: Path) -> None:
 def test_a_trunk_that_still_improves_leaves_nothing_for_moves(tmp_path: Path) -> None:
     history = iterate(tmp_path / "run", POWER, NOISE, budget="5m", tolerance=None)
     assert not moves(history)
-    assert ended(history).startswith("no room for another attempt")
+    assert ended(history).startswith("there is no room for another attempt")
     plain = iterate(tmp_path / "plain", POWER, NOISE, budget="5m", tolerance=None, moves=[])
     assert plain.phase.moves_ended is None, "who wants no moves is told nothing of them"
     assert history.leader is not None
@@ -220,7 +220,7 @@ def test_a_split_too_small_to_tell_anything_apart_is_said(tmp_path: Path, monkey
     history = iterate(tmp_path / "run", OVERFITS, World())
     assert not moves(history)
     assert "4 independent examples, too few" in ended(history)
-    assert "at least 10, and about" in ended(history)
+    assert "at least 10 to compare any, and about" in ended(history)
 
 
 def test_noise_between_seeds_is_measured_and_what_helped_is_tried_again(tmp_path: Path) -> None:

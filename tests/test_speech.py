@@ -357,7 +357,7 @@ def test_a_head_that_a_model_lacks_is_drawn_from_the_seed_and_nothing_is_printed
     (tmp_path / "out").mkdir()
     maker.write(maker.build(0), tmp_path / "out")
     assert capfd.readouterr() == ("", "")
-    with pytest.raises(PlanError, match=r"the weights of lm_head\.bias are missing, so it writes nothing yet"):
+    with pytest.raises(PlanError, match=r"the weights of lm_head\.bias are missing, so it cannot transcribe yet"):
         load_model(str(source)).ready(())
 
 

@@ -29,7 +29,7 @@ def test_a_spike_is_passed_over_at_a_lower_rate(tmp_path: Path) -> None:
     first, second = history.phase.of_kind("trunk")[:2]
     start = next(c for c in first.checkpoints if c.id == second.trial.start)
     assert second.trial.skip_examples == (first.step - start.step) * 12
-    assert "past that window's data" in second.reason
+    assert "passes over the data that it diverged on" in second.reason
     assert len(history.phase.of_kind("trunk")) == 3, "two retries, no more"
 
 

@@ -291,7 +291,7 @@ def test_settings_that_a_text_model_cannot_obey_are_refused(tmp_path: Path) -> N
     def opening(**model: object) -> None:
         TextWorkshop().open(plan_from({"task": "text-generation", "data": data, "model": model}), 0, lambda: False)
 
-    with pytest.raises(PlanError, match=r"model\.tokenizer: '.*brings its own; leave it out"):
+    with pytest.raises(PlanError, match=r"model\.tokenizer: '.*has its own, which cannot be changed; leave it out"):
         opening(name=str(tmp_path), tokenizer="bpe")
     with pytest.raises(
         PlanError, match=r"model\.vocabulary is 300, but characters bring their own: the \d+ of the text"

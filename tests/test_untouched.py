@@ -54,7 +54,7 @@ def test_what_training_brought_stands_beside_the_baseline(tmp_path: Path, base: 
     assert gain["low"] > 0.5
     shown = multistep(tmp_path, "show", "run")
     assert "before training" in shown
-    assert "Training made the model better by" in shown
+    assert "split, training made the model better by" in shown
 
 
 def test_a_model_that_training_makes_worse_is_left_as_it_was(tmp_path: Path, base: Path) -> None:
@@ -167,7 +167,7 @@ def test_how_far_a_trunk_is_from_what_it_began_with_is_no_bet(tmp_path: Path) ->
     history = execute(wanted, tmp_path / "run", Guarded(), reuse=False)
     assert history.base is not None
     cooled = history.phase.of_kind("control")[0]
-    assert cooled.reason == "what could follow is worth more than going on"
+    assert cooled.reason == "other attempts are now expected to bring more than going on at a constant learning rate"
     gains = {w.name: (w.mean, w.spread) for w in cooled.weighed}
     assert gains["cool down now"] == (0.0, 0.0)
     assert 0 < gains["go on to the end"][1] < 0.01

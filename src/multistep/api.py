@@ -225,7 +225,7 @@ def _plan_of(plan: object, keywords: Mapping[str, Any]) -> tuple[Plan, list[Kept
     """The plan that is meant, with the keywords laid over it, and the objects to be kept with it. Raises PlanError."""
     over, kept = in_files(with_data(keywords), plan.get("task") if isinstance(plan, Mapping) else None)
     if isinstance(plan, Plan) and over:
-        raise PlanError(f"{next(iter(keywords))}: a plan is a value; make another with dataclasses.replace")
+        raise PlanError(f"{next(iter(keywords))}: a plan cannot be changed; make another with dataclasses.replace")
     settings: list[str] = []
     if plan is not None and not names_sources(over.get("data", "")):  # label_column= alone: of the plan's data
         settings = [f"data.{key}={json.dumps(value)}" for key, value in over.pop("data").items()]
@@ -491,7 +491,7 @@ def check(
         return check_plan(*read_with_origins(Path(plan), settings, over))
     if isinstance(plan, Plan):
         if settings or over:
-            raise PlanError("a plan is a value; make another with dataclasses.replace")
+            raise PlanError("a plan cannot be changed; make another with dataclasses.replace")
         return check_plan(plan)
     return check_plan(plan_from(plan, settings=settings, over=over))
 

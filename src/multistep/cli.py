@@ -75,7 +75,7 @@ def _known_elsewhere(error: Exception, words: list[str]) -> Exception | None:
 app = typer.Typer(
     name="multistep",
     cls=Verbs,
-    help="Train in measured phases; choose by expected value, claim by proof.",
+    help="Train a model within a time budget: measure, try changes, keep what helps, and say what of it is proven.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -83,10 +83,17 @@ app = typer.Typer(
 )
 
 Device = Annotated[
-    str | None, typer.Option(help="cpu, cuda, cuda:1, mps; default: the accelerator that is there. MULTISTEP_DEVICE.")
+    str | None,
+    typer.Option(
+        help="Where to train: cpu, cuda, cuda:1 or mps; by default the accelerator that is found. The environment "
+        "variable MULTISTEP_DEVICE sets it, too."
+    ),
 ]
-Out = Annotated[Path | None, typer.Option("--out", help="Run directory; default runs/<task>-<plan hash>.")]
-Set = Annotated[list[str] | None, typer.Option("--set", help="Override one value: recipe.learning_rate=1e-3.")]
+Out = Annotated[Path | None, typer.Option("--out", help="The run directory; by default runs/<task>-<plan hash>.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Set one value of the plan, such as recipe.learning_rate=1e-3; may be repeated."),
+]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")]
 PlanFile = Annotated[Path | None, typer.Argument(metavar="[PLAN]", help="A plan file (YAML).")]
 
@@ -101,7 +108,7 @@ def _show_version(asked: bool) -> None:
 
 @app.callback()
 def options(
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the full traceback of an error.")] = False,
     version: Annotated[
         bool, typer.Option("--version", help="Show the version and exit.", is_eager=True, callback=_show_version)
     ] = False,
@@ -134,43 +141,69 @@ def train(
     plan: PlanFile = None,
     task: Annotated[
         str | None,
-        typer.Option(help="text-generation, text-classification, ...: docs/reference/tasks.md."),
+        typer.Option(
+            help="What to train for: text-generation, text-classification, ...; docs/reference/tasks.md has them all."
+        ),
     ] = None,
-    data: Annotated[str | None, typer.Option(help="A file, a folder, or a data set id.")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="What to train on: a file, a folder, or the id of a data set on the hub.")
+    ] = None,
     model: Annotated[
         list[str] | None,
         typer.Option(
-            help="auto (the default): a pretrained model that can be had and tuned in time, else from nothing; "
-            "scratch: from nothing; a preset, a model folder, a hub id. Several (--model A --model B) are raced."
+            help="auto (the default): a pretrained model, if one is at hand and can be tuned within the budget, else a "
+            "new one; scratch: a new one; or a preset, a model folder or a hub id. Of several (--model A --model B), "
+            "the one that does best on your data is taken."
         ),
     ] = None,
-    metric: Annotated[str | None, typer.Option(help="What decides; default by task: loss, accuracy, wer, ...")] = None,
-    budget: Annotated[str | None, typer.Option(help="10m, 1h30m, 2000 steps, 3 epochs, 2M tokens.")] = None,
-    epochs: Annotated[float | None, typer.Option(help="--budget 'N epochs'.")] = None,
-    steps: Annotated[int | None, typer.Option(help="--budget 'N steps'.")] = None,
+    metric: Annotated[
+        str | None,
+        typer.Option(
+            help="The metric that models are judged by: loss, accuracy, wer, ...; the default depends on the task."
+        ),
+    ] = None,
+    budget: Annotated[
+        str | None, typer.Option(help="How long to train: 10m, '1h30m', '2000 steps', '3 epochs' or '2M tokens'.")
+    ] = None,
+    epochs: Annotated[float | None, typer.Option(help="The same as --budget 'N epochs'.")] = None,
+    steps: Annotated[int | None, typer.Option(help="The same as --budget 'N steps'.")] = None,
     lr: Annotated[
         float | None,
-        typer.Option("--lr", "--learning-rate", help="recipe.learning_rate; left open, it is found or probed."),
+        typer.Option(
+            "--lr",
+            "--learning-rate",
+            help="The learning rate (recipe.learning_rate); if it is not given, it is chosen for you.",
+        ),
     ] = None,
-    batch_size: Annotated[int | None, typer.Option(help="recipe.batch_size: examples per optimizer step.")] = None,
-    optimizer: Annotated[str | None, typer.Option(help="recipe.optimizer: adamw, sgd, muon, ...")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of weights and data order; default 0.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Examples per optimizer step (recipe.batch_size).")] = None,
+    optimizer: Annotated[
+        str | None, typer.Option(help="The optimizer (recipe.optimizer): adamw, sgd, muon, ...")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="The random seed of initial weights and data order; default 0.")
+    ] = None,
     ship: Annotated[
-        str | None, typer.Option(help="auto (the default): network or baseline, whichever leads; or network.")
+        str | None,
+        typer.Option(
+            help="What the run ends with: auto (the default) takes the network or the simple baseline, whichever "
+            "scores better; network always takes the network."
+        ),
     ] = None,
     device: Device = None,
     keep: Annotated[
-        str | None, typer.Option(help="model (the default): no checkpoints once the run has ended; or all.")
+        str | None, typer.Option(help="model (the default) removes checkpoints once the run has ended; all keeps them.")
     ] = None,
     out: Out = None,
     settings: Set = None,
     dry: Annotated[
         bool,
-        typer.Option("--dry-run", help="Read the data, build the model, say what was understood, and stop."),
+        typer.Option(
+            "--dry-run", help="Read the data, build the model, say what was understood, and stop before training."
+        ),
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Run a plan; the same command again resumes it."""
+    """Train a model: from a plan file, or from --task and --data. The same command again goes on with the run."""
     from multistep.engine.rundir import RunDirectory, default_folder
 
     _on_device(device)
@@ -203,9 +236,11 @@ def resume(
     run: RunFolder,
     data: Annotated[
         list[str] | None,
-        typer.Option(help="Where its data are now, if they were moved; OLD=NEW where it reads several."),
+        typer.Option(help="Where the run's data are now, if they were moved; OLD=NEW if the run reads several."),
     ] = None,
-    model: Annotated[str | None, typer.Option(help="Where its model's folder is now, if it was moved.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Where the folder of the model that the run began with is now, if it was moved.")
+    ] = None,
     device: Device = None,
     as_json: Json = False,
 ) -> None:
@@ -221,8 +256,10 @@ def resume(
 
 @app.command()
 def demo(
-    what: Annotated[str, typer.Argument(metavar="[text|language|image|speech]", help="Which demo.")] = "text",
-    budget: Annotated[str | None, typer.Option(help="Time to spend; default 3m for text, 100s for others.")] = None,
+    what: Annotated[str, typer.Argument(metavar="[text|language|image|speech]", help="Which demo to run.")] = "text",
+    budget: Annotated[
+        str | None, typer.Option(help="How long to train; by default 3m for text and 100s for the others.")
+    ] = None,
     device: Device = None,
     out: Out = None,
     as_json: Json = False,
@@ -265,7 +302,7 @@ def check(
     settings: Set = None,
     as_json: Json = False,
 ) -> None:
-    """Validate a plan and show it with its defaults and what it will cost."""
+    """Check a plan without running it, and show its defaults and what it is likely to cost."""
     from multistep.engine.planfile import read_with_origins
     from multistep.report.check import check_plan, print_check
 
@@ -280,12 +317,12 @@ def check(
 def simulate(
     plan: Annotated[Path, typer.Argument(metavar="PLAN", help="A plan file (YAML).")],
     settings: Set = None,
-    noise: Annotated[float, typer.Option(help="Standard deviation of a look at the validation score.")] = 0.01,
-    step_seconds: Annotated[float, typer.Option(help="What a step costs on the simulated machine.")] = 0.05,
-    seed: Annotated[int, typer.Option(min=0, help="Of the curves.")] = 0,
+    noise: Annotated[float, typer.Option(help="Standard deviation of the noise in each validation score.")] = 0.01,
+    step_seconds: Annotated[float, typer.Option(help="Seconds that a step takes on the simulated machine.")] = 0.05,
+    seed: Annotated[int, typer.Option(min=0, help="The random seed of the curves.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """Run a plan on simulated learning curves with a fake clock: what would it decide?"""
+    """Show what a plan would decide, on simulated learning curves and a simulated clock: seconds instead of hours."""
     from multistep.api import simulate as simulate_plan
     from multistep.report.check import print_outcomes
 
@@ -303,7 +340,7 @@ def simulate(
 
 @app.command()
 def show(run: RunFolder, as_json: Json = False) -> None:
-    """Print what a run did and where it stands."""
+    """Print what a run did, why, and where it stands."""
     from rich.console import Console
 
     from multistep.engine.rundir import RunDirectory
@@ -321,11 +358,12 @@ def show(run: RunFolder, as_json: Json = False) -> None:
 def report(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="A run directory, or several to compare.")],
     out: Annotated[
-        Path | None, typer.Option("--out", help="The page that compares several; default runs-compared.html.")
+        Path | None,
+        typer.Option("--out", help="Where to write the page that compares several runs; default runs-compared.html."),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Write a run's report.html and TensorBoard events anew; of several runs, one page that compares them."""
+    """Write a run's report.html and TensorBoard events again; for several runs, write one page that compares them."""
     from multistep.engine.rundir import RunDirectory
     from multistep.errors import PlanError
 
@@ -350,12 +388,15 @@ def report(
 def clean(
     run: RunFolder,
     all_but_model: Annotated[
-        bool, typer.Option("--all-but-model", help="Also what edited plans go on from, and TensorBoard's events.")
+        bool,
+        typer.Option(
+            "--all-but-model", help="Also remove what edited plans could go on from, and TensorBoard's events."
+        ),
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Remove nothing; say what would go.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Remove nothing; say what would be removed.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Remove what a finished run needs no more: its checkpoints, and nothing that it did not write."""
+    """Remove what a finished run no longer needs, above all its checkpoints; files that it did not write stay."""
     from multistep.api import clean as clean_run
     from multistep.engine.cleaning import sentences
 

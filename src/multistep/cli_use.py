@@ -10,10 +10,15 @@ from typing import Annotated, Any
 
 import typer
 
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output, all else on standard error.")]
-ModelFolder = Annotated[str, typer.Argument(metavar="MODEL", help="A model folder, as a run leaves in RUN/model.")]
-Temperature = Annotated[float, typer.Option(help="0 takes the likeliest token.")]
-Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of the draw.")]
+Json = Annotated[
+    bool,
+    typer.Option("--json", help="Print one JSON object on standard output, and everything else on standard error."),
+]
+ModelFolder = Annotated[
+    str, typer.Argument(metavar="MODEL", help="A model folder, or a run directory, whose model is used.")
+]
+Temperature = Annotated[float, typer.Option(help="How freely tokens are drawn; 0 always takes the likeliest.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="The random seed with which tokens are drawn.")]
 
 
 def require(holds: bool, otherwise: str) -> None:
@@ -31,13 +36,13 @@ def print_json(value: object) -> None:
 
 def evaluate(
     model: ModelFolder,
-    data: Annotated[str, typer.Option(help="What to score: a file, a folder, or a data set id.")],
+    data: Annotated[str, typer.Option(help="The data to score the model on: a file, a folder, or a data set id.")],
     text_column: Annotated[str | None, typer.Option(help="The column that holds the text.")] = None,
     label_column: Annotated[str | None, typer.Option(help="The column that holds the label.")] = None,
     path_column: Annotated[str | None, typer.Option(help="The column that names image or audio files.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Score a model on data, with intervals."""
+    """Score a model on data, each metric with its 95% interval."""
     from multistep.api import evaluate as evaluate_model
     from multistep.core.values.plan import DataSpec
 
@@ -57,27 +62,33 @@ def predict(
         list[str] | None,
         typer.Argument(
             metavar="[INPUT]...",
-            help="Tables, folders, image or audio files, texts or prompts; - for standard input.",
+            help="What to predict: tables, folders, image or audio files, texts or prompts; - for standard input.",
         ),
     ] = None,
-    source: Annotated[str | None, typer.Option("--input", help="A table or a folder; the same as to name it.")] = None,
+    source: Annotated[
+        str | None, typer.Option("--input", help="A table or a folder; the same as naming it without --input.")
+    ] = None,
     output: Annotated[
         str | None,
-        typer.Option(help="Where rows and answers go: a .csv, .tsv, .jsonl or .parquet file."),
+        typer.Option(help="Where to write the rows with their predictions: a .csv, .tsv, .jsonl or .parquet file."),
     ] = None,
-    top_k: Annotated[int | None, typer.Option(min=1, help="Tell so many classes with their probabilities.")] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Inputs that go through the model at once.")] = None,
+    top_k: Annotated[
+        int | None, typer.Option(min=1, help="How many classes to give for each input, with their probabilities.")
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="How many inputs go through the model at once.")] = None,
     threshold: Annotated[
         float | None,
-        typer.Option(min=0.0, max=1.0, help="Probability from which a label, or the second of two classes, is said."),
+        typer.Option(
+            min=0.0, max=1.0, help="The probability above which a label, or the second of two classes, is predicted."
+        ),
     ] = None,
     text_column: Annotated[str | None, typer.Option(help="The column that holds the text or the prompt.")] = None,
     second_text_column: Annotated[str | None, typer.Option(help="The column of the second text of a pair.")] = None,
     path_column: Annotated[str | None, typer.Option(help="The column that names image or audio files.")] = None,
-    tokens: Annotated[int, typer.Option(min=1, help="The most that an answer to a prompt has.")] = 256,
+    tokens: Annotated[int, typer.Option(min=1, help="The longest answer to a prompt, in tokens.")] = 256,
     as_json: Json = False,
 ) -> None:
-    """Say what a model makes of texts, images or sounds, given here, in tables or in folders."""
+    """Predict: classes, transcripts or answers for texts, images or sounds, given here, in tables or in folders."""
     from multistep import api
     from multistep.report.bar import progress_bar
     from multistep.report.check import print_predictions
@@ -107,16 +118,20 @@ def predict(
 
 def serve(
     model: ModelFolder,
-    host: Annotated[str, typer.Option(help="Where to listen; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any that is free.")] = 8000,
+    host: Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="The port to listen on; 0 takes any that is free.")
+    ] = 8000,
     threshold: Annotated[
         float | None,
-        typer.Option(min=0.0, max=1.0, help="Probability from which a label, or the second of two classes, is said."),
+        typer.Option(
+            min=0.0, max=1.0, help="The probability above which a label, or the second of two classes, is predicted."
+        ),
     ] = None,
-    tokens: Annotated[int, typer.Option(min=1, help="The most that an answer to a prompt has.")] = 256,
-    limit_mb: Annotated[float, typer.Option(min=0.001, help="How large a request may be, in megabytes.")] = 32.0,
+    tokens: Annotated[int, typer.Option(min=1, help="The longest answer to a prompt, in tokens.")] = 256,
+    limit_mb: Annotated[float, typer.Option(min=0.001, help="The largest request, in megabytes.")] = 32.0,
 ) -> None:
-    """Answer requests over HTTP by a model, until Ctrl-C: POST /predict, described under /docs."""
+    """Serve a model over HTTP until Ctrl-C: POST /predict answers, and /docs describes it."""
     from multistep.api import serve as serve_model
 
     serve_model(model, host=host, port=port, threshold=threshold, tokens=tokens, limit_mb=limit_mb)
@@ -124,7 +139,7 @@ def serve(
 
 def generate(
     model: ModelFolder,
-    prompt: Annotated[str, typer.Option(help="What the text begins with.")] = "",
+    prompt: Annotated[str, typer.Option(help="The text to go on from.")] = "",
     tokens: Annotated[int, typer.Option(min=1, help="How many tokens to write.")] = 200,
     temperature: Temperature = 0.8,
     seed: Seed = 0,
@@ -143,13 +158,18 @@ def generate(
 
 def chat(
     model: ModelFolder,
-    system: Annotated[str | None, typer.Option(help="What the model is told before the conversation begins.")] = None,
-    tokens: Annotated[int, typer.Option(min=1, help="The most that an answer has.")] = 512,
+    system: Annotated[
+        str | None,
+        typer.Option(help="The instructions that the model gets before the conversation begins (the system prompt)."),
+    ] = None,
+    tokens: Annotated[int, typer.Option(min=1, help="The longest answer, in tokens.")] = 512,
     temperature: Temperature = 0.7,
     seed: Seed = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object for each turn and its answer.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object for each turn and its answer.")
+    ] = False,
 ) -> None:
-    """Talk with a model: /reset begins anew, /quit or Ctrl-D ends. Lines from a pipe are a turn each."""
+    """Talk with a model; /reset starts over, /quit or Ctrl-D ends. From a pipe, each line is one turn."""
     from multistep.api import chat as talk_with
 
     _require_temperature(temperature)

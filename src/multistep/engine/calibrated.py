@@ -23,6 +23,7 @@ from multistep.core.evidence.calibration import (
     reliability,
 )
 from multistep.core.evidence.metric import METRICS, Evaluation
+from multistep.core.evidence.scores import metric_words, told_apart
 from multistep.core.values.history import History
 from multistep.core.values.judging import metric_of
 from multistep.core.values.plan import DataSpec
@@ -66,19 +67,27 @@ def _sentence(record: Mapping[str, Any]) -> str:
     """What a reader should know of it, with the numbers of the test split, or of validation where there is no test."""
     split = "test" if "test" in record else "validation"
     before, after = record[split]["before"], record[split]["after"]
+    own = "" if split == "test" else ", which is the split that they were calibrated on"
     said = (
-        f"Probabilities of the {record['of']}, at the temperature {record['temperature']:.3g} of the validation split: "
-        f"{split} calibration error {before['ece']:.3f} -> {after['ece']:.3f}, negative log-likelihood "
-        f"{before['nll']:.3f} -> {after['nll']:.3f}{'' if split == 'test' else ', on the split that chose it'}."
+        f"The {record['of']}'s probabilities were calibrated on the validation split (logits divided by a temperature "
+        f"of {record['temperature']:.3g}). On {split}, the calibration error, which is how far a probability is from "
+        f"how often it is right, went from {before['ece']:.3f} to {after['ece']:.3f}, and the negative log-likelihood "
+        f"from {before['nll']:.3f} to {after['nll']:.3f}{own}."
     )
     threshold = record["threshold"]
     if threshold is None or threshold["value"] == HALF:
         return said
-    metric, scores = threshold["by"].replace("_", " "), threshold[split]
-    numbers = f"{split} {metric} {scores['at_threshold']:.4f} instead of {scores['at_half']:.4f} at 0.5"
+    metric, scores, value = METRICS[threshold["by"]], threshold[split], f"{threshold['value']:.3g}"
+    there, half = told_apart(metric, scores["at_threshold"], scores["at_half"])
+    of = f"the {split} {metric_words(metric.name)}"
     if threshold["used"]:
-        return f"{said} Labels are said above {threshold['value']:.3g}, chosen on validation: {numbers}."
-    return f"{said} Above {threshold['value']:.3g}, the best on validation, there is {numbers}; 0.5 stays in use."
+        return (
+            f"{said} A label is predicted where its probability is above {value}, which was chosen on validation: {of} "
+            f"is {there}, and {half} with a threshold of 0.5."
+        )
+    return (
+        f"{said} With {value}, the best threshold on validation, {of} is {there}, and {half} with 0.5, which is used."
+    )
 
 
 def _tables(history: History, model: str) -> dict[str, str]:
@@ -116,7 +125,7 @@ def exhibit_of(record: Mapping[str, Any] | None) -> list[Exhibit]:
     title = f"Probabilities of the {record['of']}: temperature {record['temperature']:.3g}, found on validation"
     threshold = record["threshold"]
     if threshold is not None:
-        said = f"{threshold['by'].replace('_', ' ')} at 0.5 -> at {threshold['value']:.2f}"
+        said = f"{metric_words(threshold['by'])} at 0.5 -> at {threshold['value']:.2f}"
         said += " (used)" if threshold["used"] else " (not used)"
         pairs = [(threshold[split]["at_half"], threshold[split]["at_threshold"]) for split in splits]
         rows.append((said, *(f"{half:.4f} -> {there:.4f}" for half, there in pairs)))

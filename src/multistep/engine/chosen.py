@@ -49,13 +49,13 @@ def _forgot(phase: PhaseRecord) -> int:
 
 
 def _chosen(record: TrialRecord, verdict: VerdictGiven, found: Mapping[str, Any], forgot: int, metric: Metric) -> str:
-    """`Chosen: restart, expected 1.8 points better than the plain run; not proven (1.5 standard errors, a proof takes
-    1.9).`
+    """`Chosen: restart, expected to be 1.8 points better than the plain run; this is not proven (the measured gain is
+    1.5 standard errors, and a proof takes 1.9).`
     """
     trial = record.trial
     if trial.kind == "base" and forgot:
-        tried = f"{forgot} attempts that went on from it forget" if forgot > 1 else "what went on from it forgets"
-        return f"Chosen: {KINDS['base']}; {tried}."
+        tried = f"the {forgot} attempts" if forgot > 1 else "the one attempt"
+        return f"Chosen: {KINDS['base']}, since {tried} that went on from it forgot too much."
     plain = trial.kind == "control" and trial.length is None
     what = trial.move or (KINDS.get(trial.kind) or ("the plain run" if plain else "going on unchanged"))
     if found["over"] is None:
@@ -65,11 +65,12 @@ def _chosen(record: TrialRecord, verdict: VerdictGiven, found: Mapping[str, Any]
     if str(found["over"]).endswith(".base"):
         over = KINDS["base"]
     side = "better" if found["expected"] >= 0 else "worse"
-    said = f"Chosen: {what}, expected {difference_words(metric, found['expected'])} {side} than {over}"
+    said = f"Chosen: {what}, expected to be {difference_words(metric, found['expected'])} {side} than {over}"
     if abs(found["expected"]) < SAME * (verdict.interval.high - verdict.interval.low if verdict.interval else 0.0):
         said = f"Chosen: {what}, expected to be as good as {over}"
     if verdict.rival != found["over"] or verdict.critical is None or not verdict.standard_error:
-        return f"{said}; nothing is claimed."
+        return f"{said}; whether that is proven was not tested."
     errors = (verdict.improvement or 0.0) / verdict.standard_error
     sure = "proven" if verdict.proven else "not proven"
-    return f"{said}; {sure} ({errors:.1f} standard errors, a proof takes {verdict.critical:.1f})."
+    numbers = f"the measured gain is {errors:.1f} standard errors, and a proof takes {verdict.critical:.1f}"
+    return f"{said}; this is {sure} ({numbers})."

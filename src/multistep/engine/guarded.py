@@ -6,7 +6,9 @@ from dataclasses import asdict
 from typing import Any
 
 from multistep.core.choice.guards import at_most_worse, holds
+from multistep.core.evidence.scores import form_of, metric_words
 from multistep.core.values.history import PhaseRecord, TrialRecord
+from multistep.core.values.judging import guard_metric_of
 
 
 def guard_of(phase: PhaseRecord) -> dict[str, Any] | None:
@@ -24,16 +26,17 @@ def guard_of(phase: PhaseRecord) -> dict[str, Any] | None:
     forgot = [t.trial.id for t in phase.trials.values() if not holds(t)]
     judged = sum(t.guard is not None for t in phase.trials.values()) - 1
     after = ended.guard.interval.score if ended and ended.guard else None
-    said = (
-        f"Guard of {phase.started.name}: {guard.metric} on {guard.data} was {before:.4f} {guard.unit} before the phase"
-    )
+    metric = guard_metric_of(guard)
+    form = form_of(metric)
+    of, unit = metric_words(metric.name), f" {form.unit}" if form.unit else ""
+    said = f"Guard of {phase.started.name}: the {of} on {guard.data} was {form.of(before)}{unit} before the phase"
     if after is not None:
-        said += f" and is {after:.4f} with what the phase came to" if ended is not base else ""
-    said += f"; at most {allowed:.3g} worse is allowed"
+        said += f" and is {form.of(after)} with the model that it ended with" if ended is not base else ""
+    said += f"; at most {form.size(allowed)} worse is allowed"
     if judged > 0:
         said += f", and {len(forgot)} of {judged} attempts forgot more" if forgot else ", and no attempt forgot more"
     if ended is base:
-        said += ". Nothing that was tried leads, so the phase's start is what the run goes on from"
+        said += ". Nothing that was tried was better, so the run goes on from the model that the phase began with"
     return {
         "phase": phase.started.phase,
         **asdict(guard),

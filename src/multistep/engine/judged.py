@@ -23,7 +23,8 @@ def guard_of(phase: Phase, ready: Readiness, *, begins_trained: bool) -> Guarded
     metric = metric_named(guard.metric or ready.guard.metrics[0])
     if metric.name not in ready.guard.metrics:
         raise PlanError(
-            f"guard.metric '{metric.name}' says nothing of {guard.data}; allowed: {', '.join(ready.guard.metrics)}"
+            f"guard.metric '{metric.name}' cannot be measured on {guard.data}; allowed: "
+            f"{', '.join(ready.guard.metrics)}"
         )
     unit = ready.guard.loss_unit if metric.name == "loss" else metric.unit
     return Guarded(str(guard.data), metric.name, unit, guard.at_most_worse)
@@ -38,6 +39,6 @@ def metric_name(phase: Phase, ready: Readiness) -> str:
     name = metric_named(phase.metric).name
     if name not in ready.metrics:
         raise PlanError(
-            f"metric '{name}' says nothing of {phase.task} on this data; allowed: {', '.join(ready.metrics)}"
+            f"metric '{name}' cannot be measured for {phase.task} on this data; allowed: {', '.join(ready.metrics)}"
         )
     return name

@@ -249,7 +249,9 @@ def _check_phase(plan: Plan, index: int, origins: Origins) -> None:
         except PlanError as error:
             raise PlanError(f"{where}: {error}") from error
         if name not in JUDGED_BY.get(task, METRICS):
-            raise PlanError(f"{where}: metric '{name}' says nothing of {task}; allowed: {', '.join(JUDGED_BY[task])}")
+            raise PlanError(
+                f"{where}: metric '{name}' cannot be measured for {task}; allowed: {', '.join(JUDGED_BY[task])}"
+            )
     _check_moves(plan, index, origins)
     _check_guard(plan, index, origins)
     _check_beta(plan, index, origins)
@@ -294,8 +296,9 @@ def _check_guard(plan: Plan, index: int, origins: Origins) -> None:
     task = guarded_as(str(phase.task))
     if task is None:
         raise PlanError(
-            f"{origins.at(place)}: a guard is for phases of text, whose whole model goes on from one phase to the "
-            f"next; one of {phase.task} begins with parts of its own, of which nothing was known before: leave the "
+            f"{origins.at(place)}: only phases of text can have a guard, since their whole model goes on from one "
+            f"phase to the next; a phase of {phase.task} begins with new parts, which have nothing to forget: leave "
+            "the "
             "guard out"
         )
     _check_data(guard.data, origins.at((*place, "data")))
@@ -307,7 +310,8 @@ def _check_guard(plan: Plan, index: int, origins: Origins) -> None:
             raise PlanError(f"{where}: guard.{error}") from error
         if name not in JUDGED_BY[task]:
             raise PlanError(
-                f"{where}: guard.metric '{name}' says nothing of {task}, as which the guard's data is scored; allowed: "
+                f"{where}: guard.metric '{name}' cannot be measured for {task}, as which the guard's data is scored; "
+                "allowed: "
                 f"{', '.join(JUDGED_BY[task])}"
             )
     if guard.at_most_worse is not None and not 0 <= guard.at_most_worse < math.inf:

@@ -69,9 +69,11 @@ def _load(path: Path) -> tuple[dict[str, Any], dict[Place, int]]:
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
     if (path / "journal.jsonl").exists():
-        raise PlanError(f"{path}: is a run directory, no plan file; go on with it by `multistep resume {path}`")
+        raise PlanError(f"{path}: is a run directory, not a plan file; go on with the run by `multistep resume {path}`")
     if path.is_dir() or (path.suffix.lower() in OF_DATA and path.exists()):
-        raise PlanError(f"{path}: is no plan file (YAML); data is named by --data {path}, and what to do by --task")
+        raise PlanError(
+            f"{path}: is not a plan file (YAML); if it holds data, name it with --data {path}, and the task with --task"
+        )
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:

@@ -189,7 +189,7 @@ class RunDirectory:
                 f"so it cannot go on. Put it back from a copy, or begin anew with --out DIR; {self._still_there()}"
             )
         if len(self.resolved_phases()) < phases:
-            wrong = "says nothing of the phases that began" if self.resolved.exists() else "missing"
+            wrong = "without the phases that began" if self.resolved.exists() else "missing"
             raise self._unresolved(wrong)
 
     def _unresolved(self, wrong: str) -> RunDirectoryError:

@@ -27,7 +27,7 @@ def decided(plan: Plan, history: History, why_not: str) -> ShipDecided:
     """The decision and its reason; `why_not` says why a baseline that was wanted could not be written."""
     both = _scores(history)
     if both is None:
-        return ShipDecided("network", "The network ships: no baseline was scored beside it.")
+        return ShipDecided("network", "The network ships, since no baseline was scored beside it.")
     metric, baseline, network = both
     of = f"validation {metric_words(metric.name)}"
     theirs, own = told_apart(metric, baseline.interval.score, network)
@@ -35,7 +35,7 @@ def decided(plan: Plan, history: History, why_not: str) -> ShipDecided:
     if not _baseline_leads(history):
         return ShipDecided(
             "network",
-            f"The network ships: its expected {of} is {own}, that of the baseline ({baseline.name}) is {theirs}.",
+            f"The network ships: its expected {of} is {own}, and that of the baseline ({baseline.name}) is {theirs}.",
         )
     if plan.ship == "network":
         why_not = "the plan asks for the network"

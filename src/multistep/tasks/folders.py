@@ -85,7 +85,8 @@ def _architectures_on_hub(model: str) -> list[str]:
             config = AutoConfig.from_pretrained(model)
     except (OSError, ValueError, KeyError) as error:
         raise PlanError(
-            f"{model}: no such folder, and not to be had from the hub ({first_line(error)}); name a model folder, "
+            f"{model}: no such folder, and it could not be fetched from the hub ({first_line(error)}); name a model "
+            "folder, "
             "RUN/model of a finished run, or a hub id"
         ) from error
     return list(getattr(config, "architectures", None) or [])

@@ -78,7 +78,7 @@ def sibling_options(plan: Plan, history: History, left: Amount) -> list[Option]:
     done = {t.trial.move for t in tried}
     if None not in done and not _is_trunks(phase, base.start):
         gain = learned(known_gain(plan, history, ON), seen(history, None))
-        reason = f"from {_place(history)} with no change, for {length}"
+        reason = f"training goes on from {_place(history)} for {length} with nothing changed, to compare changes with"
         found.append(Option("go on unchanged", gain, cost, Proposal(control, reason)))
     for name in names_of(plan, history, base):
         if name not in done and (recipe := applied(plan, history, base, name)):
@@ -89,12 +89,18 @@ def sibling_options(plan: Plan, history: History, left: Amount) -> list[Option]:
         if name not in done and (recipe := applied(plan, history, base, name)):
             first = next(t for t in tried if t.trial.move == name.split("+")[0])
             gain = _another_dose(history, first, tried, known_gain(plan, history, name.split("+")[-1]))
-            reason = "better than its siblings, but no match for the leader: further in that direction"
+            reason = (
+                "this change did better than the others from the same checkpoint, though not than the best model so "
+                "far, so it is taken further"
+            )
             proposal = Proposal(moved(control, name, recipe), reason)
             found.append(Option(name, gain, cost, proposal))
     seeds = sum(t.trial.move == RESEED for t in tried)
     again = replace(moved(control, RESEED, base.recipe), id=f"{index}.round-{number}.{RESEED}-{seeds + 1}")
-    proposal = Proposal(replace(again, seed=plan.seed + seeds + 1), "the same with another seed: luck is a bet, too")
+    proposal = Proposal(
+        replace(again, seed=plan.seed + seeds + 1),
+        "the same training with another random seed, which may come out better by chance",
+    )
     gain = learned(known_gain(plan, history, RESEED), seen(history, RESEED))
     found.append(Option(RESEED, gain, cost, proposal))
     return found
@@ -152,7 +158,10 @@ def extensions(plan: Plan, history: History, left: Amount) -> list[Option]:
             move=EXTEND,
             carry="weights" if record.trial.kind in ("average", "base") else "all",
         )
-        reason = f"on from {_place(history)} for {length}, the rate raised to a half again and back to zero"
+        reason = (
+            f"training goes on from {_place(history)} for {length}: the learning rate rises to half of what it was and "
+            "falls to zero again"
+        )
         found.append(Option(EXTEND, gain, value + beside, Proposal(trial, reason), EXTEND))
     return found
 
@@ -195,8 +204,11 @@ def fresh_starts(plan: Plan, history: History, left: Amount) -> list[Option]:
             carry="weights",
         )
         gain = learned(known if name.startswith(MODEL) else known_gain(plan, history, name), [])
-        what = "another model" if name.startswith(MODEL) else name.replace("-", " ")
-        reason = f"{what} from the beginning, for {length}"
+        of_adapters = {
+            ADAPTER_ON: "an adapter is trained instead of all weights",
+            ADAPTER_OFF: "all weights are trained instead of an adapter",
+        }
+        reason = f"{of_adapters.get(name, 'another model is trained')}, from the beginning and for {length}"
         found.append(Option(name, gain, value + extra(history, left.unit), Proposal(trial, reason)))
     return found
 
@@ -235,10 +247,10 @@ def _place(history: History) -> str:
 
 def _why(history: History, name: str) -> str:
     words = {
-        "overfitting": "the plain run overfitted",
-        "answered": "the plain run overfitted, which the restart has answered",
-        "improving": "the plain run was still improving",
-        "pretrained": "the weights were trained before",
-        "plateau": "the plain run came to a plateau",
+        "overfitting": "the plain run overfitted, and this change may help",
+        "answered": "a restart at a lower learning rate ended the overfitting, and this change may bring more",
+        "improving": "the plain run was still improving, and this change may bring more",
+        "pretrained": "the model was pretrained, and this change may tune it better",
+        "plateau": "the plain run no longer improved, and this change may bring more",
     }[situation_of(history)]
-    return f"{words}{'; it was tried from another fork' if seen(history, name) else ''}"
+    return f"{words}{'; it was tried from another checkpoint before' if seen(history, name) else ''}"

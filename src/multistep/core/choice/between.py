@@ -48,5 +48,8 @@ def between(history: History) -> tuple[Proposal, Gain] | None:
         carry="weights",
         of=of,
     )
-    reason = f"halfway from {leader.trial.id}, which holds, to {partner.trial.id}, which is better but forgets"
+    reason = (
+        f"the mean of {leader.trial.id}, which forgets little enough, and {partner.trial.id}, which is better but "
+        "forgets too much"
+    )
     return Proposal(trial, reason), Gain(KEPT * ahead, KEPT * ahead)

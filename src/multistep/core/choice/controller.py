@@ -38,7 +38,7 @@ def propose(plan: Plan, history: History) -> Proposal | MovesEnded | None:
         return untouched(plan, phase)
     if trunk is None:
         return trunk_trial(
-            plan, phase, "a run begins at a constant learning rate, the recipe's own", start=phase.started.start
+            plan, phase, "every run begins with training at a constant learning rate", start=phase.started.start
         )
     if probes := phase.of_kind("probe"):
         return _after_probes(plan, history, probes, trunk)
@@ -76,7 +76,7 @@ def _after_judged(plan: Plan, history: History) -> Proposal | MovesEnded | None:
     if history.leader.trial not in phase.trials:
         if left is not None and (again := on_with_the_trunk(plan, history, left)):
             return again
-        reason = "the phase did not come up to the one before it, so there is nothing to go on from"
+        reason = "nothing in this phase is better than what the phase before it ended with, so it is not gone on with"
         return MovesEnded(index, reason, budget=False)
     judged = phase.trials[history.leader.trial].full
     if wanted != () and judged and judged.interval.blocks < LEAST_BLOCKS:
@@ -102,7 +102,9 @@ def _usual_fork(plan: Plan, history: History) -> Proposal | None:
     if len(plain_controls(history)) >= USUAL_FORKS or left_by_curve(plan, trunk) or trunk_forgets(phase):
         return None
     fork = next_fork(plan, history)
-    return trunk_trial(plan, phase, f"on to {fork.epochs:.3g} epochs", like=trunk) if fork else None
+    return (
+        trunk_trial(plan, phase, f"training goes on to {fork.epochs:.3g} epochs in all", like=trunk) if fork else None
+    )
 
 
 def _ended(index: int, choice: Choice, left: Amount, tolerance: float) -> MovesEnded:
@@ -111,10 +113,13 @@ def _ended(index: int, choice: Choice, left: Amount, tolerance: float) -> MovesE
     weighed = choice.weighed(tolerance)
     costs = [o.cost for o in choice.options]
     if not costs or min(costs) > left.value:
-        shortest = f"; the shortest candidate needs {min(costs):.0f}{unit}" if costs else ""
-        return MovesEnded(index, f"no room for another attempt: {many} are left{shortest}", True, weighed)
+        shortest = f", and the shortest needs {min(costs):.0f}{unit}" if costs else ""
+        return MovesEnded(index, f"there is no room for another attempt: {many} are left{shortest}", True, weighed)
     return MovesEnded(
-        index, f"of what could be tried in the {many} that are left, nothing promises anything", False, weighed
+        index,
+        f"nothing that could be tried in the {many} that are left is expected to improve the score",
+        False,
+        weighed,
     )
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from multistep.core.evidence.compare import compare
 from multistep.core.evidence.metric import Evaluation
+from multistep.core.evidence.scores import form_of
 from multistep.core.values.events import Guarded
 from multistep.core.values.history import PhaseRecord, TrialRecord
 from multistep.core.values.judging import guard_metric_of
@@ -48,9 +49,10 @@ def forgotten(guard: Guarded, new: Evaluation, start: Evaluation) -> Forgotten:
     found = Forgotten(-seen.improvement, -seen.high, -seen.low, allowed, "")
     if not found.forgets:
         return found
-    unit = f"in {metric.name}" if metric.exponential else metric.unit
+    form = form_of(metric)
     sentence = (
-        f"forgets: on {guard.data} {found.worse:.3g} {unit} worse than before the phase, at most {allowed:.3g} allowed"
+        f"it forgets too much: on {guard.data} it is {form.size_of(found.worse)} worse than before the phase, and at "
+        f"most {form.size(allowed)} is allowed"
     )
     return Forgotten(found.worse, found.low, found.high, allowed, sentence)
 

@@ -354,8 +354,10 @@ def check_moves(names: tuple[str, ...], given: Mapping[str, object], budget: Amo
             raise PlanError(f"the move '{name}' changes nothing under {optimizer}; leave it out")
         if budget and budget.unit in (Unit.EPOCHS, Unit.TOKENS) and {"batch_size", "context"} & set(touches):
             raise PlanError(
-                f"the move '{name}' changes how many examples a step has, and siblings are compared over equal steps: "
-                f"with a budget of {budget} they would not see equal data; leave it out, or give the budget in time"
+                f"the move '{name}' changes how many examples a step has, and trials are compared over equal numbers "
+                "of steps: "
+                f"with a budget of {budget} they would not see the same amount of data; leave it out, or give the "
+                "budget in time"
             )
 
 

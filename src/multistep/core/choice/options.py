@@ -151,7 +151,10 @@ def trunk_again(plan: Plan, history: History, unit: Unit) -> list[Option]:
     if seen is None or not trunk.trial.recipe.cooldown_fraction or trunk.last_checkpoint.step != trunk.step:
         return []
     found = _going_on(plan, history, trunk, seen, unit)
-    return [replace(o, proposal=trunk_trial(plan, phase, f"the trunk again: {o.name}", like=trunk)) for o in found]
+    return [
+        replace(o, proposal=trunk_trial(plan, phase, f"the trunk is taken up again, to {o.name}", like=trunk))
+        for o in found
+    ]
 
 
 def _best_look(plan: Plan, history: History, left: Amount) -> list[Option]:
@@ -176,8 +179,8 @@ def _best_look(plan: Plan, history: History, left: Amount) -> list[Option]:
     name, rate = f"{index}.control-{number}", origin.trial.learning_rate
     trial = Trial(name, index, "control", best.id, origin.trial.recipe, plan.seed, rate, cooldown)
     cost = cooldown * per_step + extra(history, left.unit)
-    reason = f"step {best.step} looked better than what was cooled down"
-    return [Option(f"cool step {best.step} down", gain, cost, Proposal(trial, reason), TRUNK, stacks=False)]
+    reason = f"step {best.step:,} scored better on the sample of validation than the step that was cooled down"
+    return [Option(f"cool down from step {best.step:,}", gain, cost, Proposal(trial, reason), TRUNK, stacks=False)]
 
 
 def _fork_option(plan: Plan, history: History, trunk: TrialRecord, fork: Fork, unit: Unit) -> Option:
@@ -191,11 +194,18 @@ def _fork_option(plan: Plan, history: History, trunk: TrialRecord, fork: Fork, u
         mean = (weights[0] * known.mean + weights[1] * seen.mean) / sum(weights)
         known = Gain(mean, sum(weights) ** -0.5)
     steps = max(0, fork.trunk_steps - trunk.step) + fork.cooldown_steps
-    name = f"on to {fork.epochs:.3g} epochs"
+    name = f"go on to {fork.epochs:.3g} epochs"
     cost = in_unit(history, steps, unit) + extra(history, unit)
     lead = lead_over(history, judged[-1]) if judged else 0.0
     # What is left was measured by the clock; a last fork that takes all of it fits by definition.
     left = remaining(plan, history)
     cost = min(cost, left.value) if left and cost <= 1.1 * left.value else cost
     gain = Gain(known.mean - lead, known.spread)
-    return Option(name, gain, cost, trunk_trial(plan, history.phase, name, like=trunk), TRUNK, stacks=False)
+    return Option(
+        name,
+        gain,
+        cost,
+        trunk_trial(plan, history.phase, f"training goes on to {fork.epochs:.3g} epochs in all", like=trunk),
+        TRUNK,
+        stacks=False,
+    )

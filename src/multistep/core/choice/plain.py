@@ -39,26 +39,29 @@ def after_trunk(plan: Plan, history: History, trunk: TrialRecord) -> Proposal | 
         case Stability.DIVERGED if _diverged(phase) <= RESTARTS:
             start = best.id if best else phase.started.start
             skip = _past_the_window(phase, trunk, best)
-            reason = f"diverged ({reason}); again from {_place(best)} at a third of the rate, past that window's data"
+            reason = (
+                f"training diverged ({reason}), so it begins again from {_place(best)} at a third of the learning rate "
+                "and passes over the data that it diverged on"
+            )
             return trunk_trial(plan, phase, reason, start=start, rate=rate / 3, skip=skip)
         case Stability.DIVERGED if best is None:
             return None  # nothing was ever good: the phase has failed
         case Stability.DIVERGED:
             skip = _past_the_window(phase, trunk, best)
-            again = f"diverged again ({reason}); cooling down {_place(best)}"
+            again = f"training diverged again ({reason}), so the learning rate goes to zero from {_place(best)} on"
             return _control(plan, history, trunk, best, again, skip=skip)
         case Stability.OVERFITTING if cooled_already(phase, best):
             return None
         case Stability.OVERFITTING:
-            return _control(plan, history, trunk, best, f"{reason}; back to {_place(best)}")
+            return _control(plan, history, trunk, best, f"{reason}, so the cooldown starts from {_place(best)}")
         case Stability.STABLE | Stability.UNDECIDED if _on_plateau(phase, trunk):
-            lower = f"{reason}; the rate goes down to {PLATEAU_FACTOR * rate:.3g}"
+            lower = f"{reason}; so the learning rate goes down to {PLATEAU_FACTOR * rate:.3g}"
             return trunk_trial(plan, phase, lower, start=_head(trunk), rate=PLATEAU_FACTOR * rate, warmup=False)
         case Stability.STABLE | Stability.UNDECIDED:
             return _control(plan, history, trunk, trunk.last_checkpoint, reason)
     if (fork := next_fork(plan, history)) and trunk.step >= FORK_REACHED * fork.trunk_steps:
-        epochs = f"{fork.epochs:.3g} epoch{'s' if fork.epochs > 1 else ''} with the cooldown"
-        reason = epochs if fork.pretrained else f"a first complete result, {epochs}"
+        epochs = f"after {fork.epochs:.3g} epoch{'s' if fork.epochs != 1 else ''}, the cooldown included"
+        reason = f"a {'' if fork.pretrained else 'first '}complete result {epochs}"
         return _control(plan, history, trunk, trunk.last_checkpoint, reason, cooldown=fork.cooldown_steps)
     left = allowance(plan, history, trunk).steps_left
     share = trunk.trial.recipe.cooldown_fraction
@@ -69,11 +72,13 @@ def after_trunk(plan: Plan, history: History, trunk: TrialRecord) -> Proposal | 
     ):
         # The clock asked for nothing yet, so going on was weighed and found worth less than what could follow.
         choice = leaves_trunk(plan, history, trunk)
-        reason = "what could follow is worth more than going on"
+        reason = "other attempts are now expected to bring more than going on at a constant learning rate"
         weighed = choice.weighed(tolerance_of(history)) if choice else ()
         found = _control(plan, history, trunk, trunk.last_checkpoint, reason, short=True)
         return replace(found, weighed=weighed)
-    proposal = _control(plan, history, trunk, trunk.last_checkpoint, "what is left is just enough for the cooldown")
+    proposal = _control(
+        plan, history, trunk, trunk.last_checkpoint, "what is left of the budget is just enough for the cooldown"
+    )
     return replace(proposal, weighed=_to_the_end(plan, history, trunk, proposal.trial))
 
 
@@ -112,7 +117,7 @@ def _head(trunk: TrialRecord) -> str | None:
 
 
 def _place(checkpoint: CheckpointSaved | None) -> str:
-    return f"step {checkpoint.step}" if checkpoint else "the beginning"
+    return f"step {checkpoint.step:,}" if checkpoint else "the beginning"
 
 
 def _control(
@@ -166,20 +171,20 @@ def begun_again(plan: Plan, history: History, control: TrialRecord) -> Proposal 
     origin = history.trial(best.trial)
     rate = origin.trial.learning_rate * rate_share(origin.trial.recipe.cooldown, cooldown_progress(origin, best.step))
     left = allowance(plan, history, replace(control, windows=(), first_step=best.step)).steps_left
-    found = control.reading.reason if control.reading else "overfitting"
+    found = control.reading.reason if control.reading else "the cooldown overfitted"
     overfits = left_by_curve(plan, control) is Stability.OVERFITTING and left != 0
     if control.verdict and control.verdict.failed and not again and rate > 0:
         # It held for so long; a third of that brings most of what a cooldown does.
         cooldown = (control.step - best.step) // SHORT_OF_DIVERGED
-        reason = f"the cooldown diverged; back to {_place(best)} and one that ends before"
+        reason = f"the cooldown diverged, so a shorter one starts from {_place(best)}"
     elif control.verdict and control.verdict.failed:
-        cooldown, reason = 0, f"the cooldown diverged; {_place(best)} as it was"
+        cooldown, reason = 0, f"the cooldown diverged, so the model of {_place(best)} is judged as it is"
     elif overfits and again:
-        cooldown, reason = 0, f"{found}; {_place(best)} as it was"
+        cooldown, reason = 0, f"{found}, so the model of {_place(best)} is judged as it is"
     elif overfits and rate > 0:
         wanted = max(1, round(STABLE_COOLDOWN * best.step))
         cooldown = wanted if left is None else min(wanted, left)
-        reason = f"{found}; back to {_place(best)} and a shorter cooldown"
+        reason = f"{found}, so a shorter cooldown starts from {_place(best)}"
     else:
         return None
     index = phase.started.phase

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 
 from multistep.core.choice.allowance import PROBE_FACTORS, PROBE_STEPS, expected_steps
 from multistep.core.evidence.metric import Metric
+from multistep.core.evidence.scores import form_of
 from multistep.core.values.history import History, TrialRecord
 from multistep.core.values.plan import Plan
 from multistep.core.values.trial import Proposal, Trial
@@ -37,7 +38,9 @@ def probe(plan: Plan, history: History, number: int) -> Proposal:
         steps, rate = PROBE_STEPS, stand_in(asked, expected_steps(plan, history))
     index = phase.started.phase
     trial = Trial(f"{index}.probe-{number + 1}", index, "probe", phase.started.start, recipe, plan.seed, rate, steps)
-    return Proposal(trial, f"is {asked:.3g} a better learning rate? Over {steps} steps {rate:.3g} stands for it")
+    return Proposal(
+        trial, f"to see whether {asked:.3g} is a better learning rate: over only {steps} steps, {rate:.3g} acts like it"
+    )
 
 
 def nearest_of_best(metric: Metric, preset: float, scores: Mapping[float, float], tolerance: float | None) -> float:
@@ -59,7 +62,9 @@ def chosen_rate(
     looks = [(rate, p.curve[-1].interval) for rate, p in zip(asked, probes, strict=True) if p.curve]
     finite = {rate: interval.score for rate, interval in looks if math.isfinite(interval.score)}
     if not finite:
-        return min(asked), "every probe diverged, so the lowest rate"
+        return min(asked), "every probe diverged, so the lowest learning rate is taken"
     chosen = nearest_of_best(metric, preset, finite, tolerance)
-    listed = ", ".join(f"{rate:.3g}: {score:.4f}" for rate, score in finite.items())
-    return chosen, f"learning rate {chosen:.3g}, of those that did not lose the nearest to the preset's ({listed})"
+    form = form_of(metric)
+    listed = ", ".join(f"{rate:.3g}: {form.of(score)}" for rate, score in finite.items())
+    why = "of those that scored best, within noise, it is nearest to the preset's"
+    return chosen, f"the learning rate {chosen:.3g} is taken, since {why} ({listed})"

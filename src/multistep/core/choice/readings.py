@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from multistep.core.choice.allowance import allowance
 from multistep.core.evidence.metric import OF_LOSS, Metric, beside
+from multistep.core.evidence.scores import difference_words, form_of, metric_words
 from multistep.core.evidence.stability import Reading, Stability, read_curve
 from multistep.core.values.events import Evaluated, StabilityRead
 from multistep.core.values.history import History, PhaseRecord, TrialRecord
@@ -49,7 +50,9 @@ def read_stability(plan: Plan, history: History, name: str) -> StabilityRead | N
     if left is not None and len(trial.trial.recipe.resolution) > 1 and trial.trial.kind == "trunk":
         return None  # scored at another size than it is trained at, a curve jumps; without an end, no trunk grows
     if rise := _rising_cooldown(plan, phase, trial, curve):
-        reason = f"worse by {rise:.4g} in the last looks of the cooldown"
+        metric = metric_of(phase.started)
+        by = f"by {difference_words(metric, rise)} in the last evaluations of the cooldown"
+        reason = f"the validation {metric_words(metric.name)} got worse {by}"
         tolerance = plan.tolerance or metric_of(phase.started).tolerance(curve[-1].interval.score)
         return StabilityRead(name, trial.step, Stability.OVERFITTING, -rise, -rise, tolerance, reason)
     if len(curve) < 5 or (left is not None and (trial.step + left) / spacing(curve) < LEAST_WINDOWS):
@@ -65,13 +68,14 @@ def read_stability(plan: Plan, history: History, name: str) -> StabilityRead | N
         tolerance=tolerance,
         maximize=metric.goal == "maximize",
         train_losses=train,
+        form=form_of(metric),
     )
     forecast, stability, reason = reading.forecast, reading.stability, reading.reason
     other = beside(metric, curve[-1].scores)
     of_loss = _loss_reading(other, curve, horizon, train) if other else None
     if other and of_loss and of_loss.stability is Stability.OVERFITTING:
         # Accuracy may still gain for epochs after that: what it is worth to go on is weighed, not forbidden.
-        reason += f"; the {other.name.replace('_', ' ')} is {of_loss.reason}"
+        reason += f"; {of_loss.reason}"
     if of_loss and of_loss.stability is Stability.IMPROVING and stability is Stability.STABLE:
         # Who knows nothing yet is wrong about everything for a while, and flat: speech above all.
         stability, reason = Stability.UNDECIDED, f"{reason}; the loss still falls, so this is no plateau yet"
@@ -114,7 +118,7 @@ def _loss_reading(
         return None
     tolerance = loss.tolerance(losses[-1])
     steps = [look.step for look in curve]
-    return read_curve(steps, losses, horizon_steps=horizon, tolerance=tolerance, train_losses=train)
+    return read_curve(steps, losses, horizon_steps=horizon, tolerance=tolerance, train_losses=train, form=form_of(loss))
 
 
 def lineage(phase: PhaseRecord, trial: TrialRecord) -> list[TrialRecord]:

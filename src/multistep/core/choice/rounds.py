@@ -53,7 +53,7 @@ def _new_round(plan: Plan, history: History, base: Base, left: Amount | None) ->
         assert left is not None
         unit = "s" if left.unit is Unit.SECONDS else " steps"
         reason = (
-            f"no room for a move and its control: {max(0.0, left.value):.0f}{unit} are left, "
+            f"there is no room for a move and its control: {max(0.0, left.value):.0f}{unit} are left, and "
             f"{math.ceil(least_room(history, left.unit, first))}{unit} are needed"
         )
         return _last(plan, history, reason, budget=True)
@@ -62,10 +62,9 @@ def _new_round(plan: Plan, history: History, base: Base, left: Amount | None) ->
         return _reruns(plan, history, left) or _last(plan, history, reason, budget=False)
     number = len(rounds_of(phase)) + 1
     alone = not fits(plan, history, left, length, 2)
-    what = "for what is left" if alone else "that moves are compared with"
-    return Proposal(
-        control_trial(plan, index, number, base, length), f"round {number}: the same recipe for {length}, {what}"
-    )
+    what = "since there is no room for more" if alone else "for the moves of this round to be compared with"
+    reason = f"round {number}: training goes on for {length} with nothing changed, {what}"
+    return Proposal(control_trial(plan, index, number, base, length), reason)
 
 
 def _in_round(plan: Plan, history: History, control: TrialRecord, left: Amount | None) -> Proposal | MovesEnded:
@@ -81,16 +80,16 @@ def _in_round(plan: Plan, history: History, control: TrialRecord, left: Amount |
     if best.start != base.start and (len(here) >= ROUND_MOVES or not names):
         return _new_round(plan, history, best, left)
     if not fits(plan, history, left, trial.length):
-        return _last(plan, history, "no room for another move", budget=True)
+        return _last(plan, history, "there is no room for another move", budget=True)
     if not phase.of_kind("rerun") and here and fits(plan, history, left, trial.length, EARLY_RERUN):
-        return _rerun(plan, control, 1, "the control with another seed: how much is noise between seeds?")
+        return _rerun(plan, control, 1, "the control again with another seed, to see how much scores differ by chance")
     if not names:
         return _reruns(plan, history, left) or _last(plan, history, "every move that applies was tried", budget=False)
     name = names[0]
     recipe = applied(plan, history, base, name)
     assert recipe is not None, "only moves that apply are named"
-    more = "better than the control, but no match for the leader: further in that direction"
-    return Proposal(moved(trial, name, recipe), more if "+" in name else "the plan names it")
+    more = "this move did better than its control, though not than the best model so far, so it is taken further"
+    return Proposal(moved(trial, name, recipe), more if "+" in name else "the plan names this move")
 
 
 def _rerun(plan: Plan, sibling: TrialRecord, number: int, reason: str) -> Proposal:
@@ -108,7 +107,9 @@ def _reruns(plan: Plan, history: History, left: Amount | None) -> Proposal | Non
     done = set(history.phase.trials)
     for number in range(1, RERUNS + 1):
         for record in (history.trial(best.verdict.control), best):
-            proposal = _rerun(plan, record, number, f"again with another seed: does {best.trial.move} help in general?")
+            proposal = _rerun(
+                plan, record, number, f"again with another seed, to see whether {best.trial.move} helps in general"
+            )
             if proposal.trial.id not in done:
                 return proposal
     return None

@@ -159,7 +159,7 @@ def average(history: History) -> Proposal | None:
         carry="weights",
         of=tuple(t.checkpoints[-1].id for t in soup),
     )
-    return Proposal(trial, f"the mean of the {len(soup)} best: {', '.join(t.trial.id for t in soup)}")
+    return Proposal(trial, f"the mean of the weights of the {len(soup)} best: {', '.join(t.trial.id for t in soup)}")
 
 
 def too_few(found: Interval) -> str:
@@ -171,8 +171,9 @@ def too_few(found: Interval) -> str:
     error = (found.high - found.low) / 2 / student_quantile(blocks) if blocks > 1 else math.inf
     difference = WORTH_SEEING * abs(found.score)
     wanted = blocks_needed(difference, error, 0, blocks)
-    many = f"about {max(wanted, LEAST_BLOCKS)}, or fewer," if wanted else "some hundreds"
+    many = f"about {max(wanted, LEAST_BLOCKS):,} or fewer" if wanted else "some hundreds"
     return (
         f"the validation split has {blocks} independent example{'s' if blocks != 1 else ''}, too few to tell two "
-        f"checkpoints apart; a verdict takes at least {LEAST_BLOCKS}, and {many} see a difference of {difference:.2g}"
+        f"checkpoints apart: it takes at least {LEAST_BLOCKS} to compare any, and {many} to see a difference of "
+        f"{difference:.2g}"
     )

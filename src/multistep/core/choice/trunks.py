@@ -58,7 +58,7 @@ def untouched(plan: Plan, phase: PhaseRecord) -> Proposal:
         plan.seed,
         started.recipe.learning_rate,
     )
-    return Proposal(trial, "what it can do before any training")
+    return Proposal(trial, "the model is scored before any training, to compare training with it")
 
 
 def scheduled(recipe: Recipe) -> Recipe:

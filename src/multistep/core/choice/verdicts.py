@@ -18,6 +18,7 @@ from multistep.core.choice.retained import standing
 from multistep.core.evidence.compare import Comparison, compare
 from multistep.core.evidence.expected import Expected, Gain, Judged, expected_gains
 from multistep.core.evidence.metric import BESIDE, METRICS, Evaluation, Floats, Metric, beside
+from multistep.core.evidence.scores import difference_words
 from multistep.core.evidence.spending import Attempt, critical_value
 from multistep.core.values.events import VerdictGiven
 from multistep.core.values.history import History, TrialRecord
@@ -84,14 +85,18 @@ def decide(
     metric = metric_of(history.phase.started)
     if new is None or not math.isfinite(metric.score(new)):
         leader = history.leader.trial if history.leader else None
-        return VerdictGiven(name, "the score is not finite", None, None, failed=True, leader=leader)
+        return VerdictGiven(name, "its score is not finite", None, None, failed=True, leader=leader)
     interval = metric.interval(new)
     guard = history.phase.started.guard
     lost = forgotten(guard, *guards) if guard and guards and trial.trial.kind != "base" else None
     before = judged_before(history)
     if not before:
         first = {name: 0.0}
-        reason = "as it was before training" if trial.trial.kind == "base" else "the first that was evaluated"
+        reason = (
+            "the model as it was before training"
+            if trial.trial.kind == "base"
+            else "the first model that was evaluated"
+        )
         return VerdictGiven(name, reason, checkpoint, interval, leads=True, leader=name, expected=first)
     records = [*before, trial]
     ids = [r.trial.id for r in records]
@@ -113,10 +118,12 @@ def decide(
         attempt = len(attempts(history)) + 1
         critical = critical_value(_earlier(history, tables), paired(metric, new, tables[rival.trial.id]))
         proven = seen.improvement > critical * seen.standard_error
-        asked = f"; {'proven' if proven else 'not proven'}: {_in_errors(seen)} of the {critical:.2f} that are asked"
+        if proven or ahead >= 0:
+            asked = f"; this is {'proven' if proven else 'not proven'}: {_in_errors(seen, critical)}"
     gain = compare(metric, new, control) if control is not None else None
     sibling = sibling_control(history, trial) if gain else None
-    said = f"expected {abs(ahead):.4f} {'better' if ahead >= 0 else 'worse'} than {rival.trial.id}{asked}"
+    by = difference_words(metric, ahead)
+    said = f"expected to be {by} {'better' if ahead >= 0 else 'worse'} than {rival.trial.id}{asked}"
     return VerdictGiven(
         name,
         f"{lost.sentence}; {said}" if lost and lost.forgets else said,
@@ -214,7 +221,9 @@ def _earlier(history: History, tables: Tables) -> list[Attempt]:
     return found
 
 
-def _in_errors(found: Comparison) -> str:
+def _in_errors(found: Comparison, critical: float) -> str:
+    """What was measured, beside what a proof takes."""
     if not 0 < found.standard_error < math.inf:
-        return "no standard error"
-    return f"{found.improvement / found.standard_error:+.2f} standard errors"
+        return "how much of the measured difference is chance is not known"
+    errors = found.improvement / found.standard_error
+    return f"the measured gain is {errors:+.2f} standard errors, and a proof takes {critical:.2f}"

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from multistep.core.evidence.noise import Floats, inflation, spikeless, student
 from multistep.core.evidence.rises import explosion, significant_rise
+from multistep.core.evidence.scores import Form, metric_words
 
 MIN_POINTS = 5
 MIN_STABLE_POINTS = 10  # with fewer, the noise itself is unknown
@@ -75,10 +76,12 @@ def read_curve(
     tolerance: float,
     maximize: bool = False,
     train_losses: Sequence[float] | None = None,
+    form: Form | None = None,
 ) -> Reading:
     """Read the validation points of a trunk at constant learning rate.
 
-    steps: ascending. scores: one per step, may hold NaN or inf. tolerance: in the score's unit, above 0.
+    steps: ascending. scores: one per step, may hold NaN or inf. tolerance: in the score's unit, above 0. form: how the
+    reason names the score and writes it.
     train_losses: one per step, if known; an explosion of the score that they do not share is no divergence.
     Raises ValueError for lengths that differ, steps that do not ascend, a tolerance or horizon out of range.
     """
@@ -86,50 +89,68 @@ def read_curve(
     loss = np.asarray(scores, dtype=np.float64) * (-1.0 if maximize else 1.0)
     train = None if train_losses is None else np.asarray(train_losses, dtype=np.float64)
     _check(at, loss, train, horizon_steps, tolerance)
+    form = form or Form("score")
+    name = f"the validation {metric_words(form.name)}"
 
     finite = np.isfinite(loss)
     kept = np.flatnonzero(finite)
     if not len(kept):
         stability = Stability.DIVERGED if len(loss) else Stability.UNDECIDED
-        return Reading(stability, None, "no finite score", 0)
+        return Reading(stability, None, f"{name} was never finite", 0)
     inner_best = _best_index(loss[kept])
     best = int(kept[inner_best])
     if not finite[-1] or (train is not None and not np.isfinite(train[-1])):
-        return Reading(Stability.DIVERGED, None, f"not finite at step {at[-1]:g}", best)
+        return Reading(Stability.DIVERGED, None, f"the loss was not finite at step {at[-1]:,.0f}", best)
     at, loss, train = at[kept], loss[kept], None if train is None else train[np.isfinite(train)]
     if len(at) < MIN_POINTS:
-        return Reading(Stability.UNDECIDED, None, f"{len(at)} points, needs {MIN_POINTS}", best)
+        return Reading(
+            Stability.UNDECIDED, None, f"{len(at)} evaluations are too few to tell, which takes {MIN_POINTS}", best
+        )
 
     if (rise := explosion(loss, tolerance)) > 0.0 and (train is None or explosion(train, 0.0) > 0.0):
-        return Reading(Stability.DIVERGED, None, f"score rose by {rise:.4g} at once and stayed there", best)
+        return Reading(
+            Stability.DIVERGED, None, f"{name} got worse by {form.size(rise)} at once and stayed there", best
+        )
     forecast, falling = _forecast(at, loss, horizon_steps)
     looks = range(len(at), len(at) - OVERFITTING_LOOKS, -1)
     if (rise := min(significant_rise(at[:look], loss[:look], inner_best) for look in looks)) > tolerance:
-        reason = f"worse by {rise:.4g} since step {at[inner_best]:g}, beyond noise"
+        reason = f"{name} got worse by {form.size(rise)} since step {at[inner_best]:,.0f}, which is beyond noise"
         return Reading(Stability.OVERFITTING, forecast, reason, best)
-    bounds = f"forecast {forecast.expected:.4g}, at most {forecast.high:.4g}; tolerance {tolerance:.4g}"
+    bounds = _bounds(forecast, tolerance, form)
     if forecast.high < tolerance:
         doubt = _doubt(at, loss, forecast, horizon_steps, tolerance)
         stability = Stability.UNDECIDED if doubt else Stability.STABLE
         return Reading(stability, forecast, f"{doubt}{bounds}", best)
     if falling:
         return Reading(Stability.IMPROVING, forecast, bounds, best)
-    reason = f"noise {forecast.noise:.4g} hides the trend: {bounds}"
+    reason = f"noise of {form.size(forecast.noise)} between evaluations hides the trend: {bounds}"
     return Reading(Stability.UNDECIDED, forecast, reason, best)
 
 
 def _doubt(at: Floats, loss: Floats, forecast: Forecast, horizon_steps: float, tolerance: float) -> str:
     """Why a bound below the tolerance is not yet believed; empty if it is."""
     if forecast.expected < -tolerance:
-        return "getting worse, not yet beyond doubt: "
+        return "it may be getting worse, which is not beyond doubt yet: "
     if len(at) < MIN_STABLE_POINTS:
-        return f"{len(at)} points, needs {MIN_STABLE_POINTS}: "
+        return f"{len(at)} evaluations are too few to tell, which takes {MIN_STABLE_POINTS}: "
     if at[-1] < MIN_STABLE_SHARE * (at[-1] + horizon_steps):
-        return "the horizon is too far for a curve this short: "
+        return "the curve is too short to tell for what is left of the run: "
     for back in range(1, STABLE_LOOKS):
         if _forecast(at[:-back], loss[:-back], horizon_steps)[0].high >= tolerance:
-            return "not yet confirmed: "
+            return "this is not confirmed yet: "
     return ""
+
+
+def _bounds(forecast: Forecast, tolerance: float, form: Form) -> str:
+    """What going on is expected to bring, beside what would be worth it."""
+    name = f"the validation {metric_words(form.name)}"
+    if forecast.high <= 0:
+        return f"going on is expected to make {name} worse"
+    expected = f"by {form.size(forecast.expected)} and" if forecast.expected > 0 else "no further, and"
+    return (
+        f"going on is expected to improve {name} {expected} by {form.size(forecast.high)} at most; what is worth going "
+        f"on for is {form.size(tolerance)}"
+    )
 
 
 def _check(at: Floats, loss: Floats, train: Floats | None, horizon_steps: float, tolerance: float) -> None:

@@ -73,8 +73,8 @@ def load_model(
     lacking = {*found["missing_keys"], *(entry[0] for entry in found["mismatched_keys"])}
     fresh = tuple(name for name, _ in net.named_parameters() if name in lacking)
     if fresh and classes is None:
-        raise PlanError(f"model '{name}': the weights of {fresh[0]} are missing, so it tells nothing yet; train it")
-    notes = [] if same else [f"{name}: its classes are others than the data's, so its head begins anew"]
+        raise PlanError(f"model '{name}': the weights of {fresh[0]} are missing, so it cannot classify yet; train it")
+    notes = [] if same else [f"{name}: its classes are not those of the data, so its last layer is trained anew"]
     return TransformersMaker(net, form, statistics, fresh, pretrained=True, name=name), notes
 
 
@@ -93,7 +93,7 @@ def _load_net(folder: Path, classes: Sequence[str] | None, form: Form) -> tuple[
     same = classes is None or set(own) == set(classes)
     mean, std = (tuple(weights.get_buffer(name).flatten().tolist()) for name in ("mean", "std"))
     kept = own if same or classes is None else list(classes)
-    notes = [] if same else [f"{folder}: its classes are others than the data's, so its head begins anew"]
+    notes = [] if same else [f"{folder}: its classes are not those of the data, so its last layer is trained anew"]
     return NetMaker(config, kept, form, Statistics(mean, std), weights), notes
 
 
@@ -134,6 +134,7 @@ def _processor(name: str) -> dict[str, Any]:
 
 def _not_to_be_had(name: str, error: Exception) -> PlanError:
     return PlanError(
-        f"model '{name}': no preset ({', '.join(PRESETS)}), no folder, and not to be had from the hub "
+        f"model '{name}' is neither a preset ({', '.join(PRESETS)}) nor a folder, and could not be fetched from the "
+        "hub "
         f"({why_not_had(name, error)}).{nearest(name, PRESETS)}"
     )

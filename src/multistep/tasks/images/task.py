@@ -271,7 +271,7 @@ def _loaded(plan: Plan, seen: Seen, given: Mapping[str, Setting]) -> tuple[Maker
     sizes = ("parameters", "layers", "width", "heads", "context", "vocabulary")
     for name in sizes:
         if getattr(plan.model, name) is not None:
-            raise PlanError(f"model.{name}: '{plan.model.name}' brings its own; leave it out")
+            raise PlanError(f"model.{name}: '{plan.model.name}' has its own, which cannot be changed; leave it out")
     name = lies_at(plan.model.name)
     form = _form(form_of_model(name), given)
     form = replace(form, white=form.white or seen.form.white)  # the model's own, if it has seen such images

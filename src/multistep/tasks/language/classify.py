@@ -101,7 +101,7 @@ class ClassifyDomain:
         if recipe.resolution or recipe.context:
             key = "context" if recipe.context else "resolution"
             instead = "; how much of a text is read is model.context" if recipe.context else ""
-            raise PlanError(f"recipe.{key} says nothing of text classification{instead}; leave it out")
+            raise PlanError(f"recipe.{key} has no meaning for text classification{instead}; leave it out")
         if recipe.label_smoothing and self.labels.kind == "number":
             raise PlanError(
                 f"recipe.label_smoothing is {recipe.label_smoothing:g}, but numbers have none; leave it out"

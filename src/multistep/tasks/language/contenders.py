@@ -55,9 +55,9 @@ def named_network(plan: Plan) -> str | None:
 def require_no_sizes(spec: ModelSpec) -> None:
     """What a folder or a hub id says to sizes. Raises PlanError."""
     if given := [name for name in SIZES if getattr(spec, name) is not None]:
-        raise PlanError(f"model.{given[0]}: '{spec.name}' brings its own; leave it out")
+        raise PlanError(f"model.{given[0]}: '{spec.name}' has its own, which cannot be changed; leave it out")
     if spec.tokenizer != "auto":
-        raise PlanError(f"model.tokenizer: '{spec.name}' brings its own; leave it out")
+        raise PlanError(f"model.tokenizer: '{spec.name}' has its own, which cannot be changed; leave it out")
 
 
 def _require_own_sizes(spec: ModelSpec, name: str) -> None:

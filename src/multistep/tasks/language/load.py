@@ -69,7 +69,8 @@ def load_encoder(name: str, context: int | None = None) -> Encoder:
                 f"model: {folder} cannot be loaded ({first_line(error)}); copy or export it again"
             ) from error
         raise PlanError(
-            f"model '{name}': no preset ({', '.join(PRESETS)}), no folder, and not to be had from the hub "
+            f"model '{name}' is neither a preset ({', '.join(PRESETS)}) nor a folder, and could not be fetched from "
+            "the hub "
             f"({why_not_had(name, error)}).{nearest(name, PRESETS)}"
         ) from error
     if tokenizer.vocab_size <= len(tokenizer.all_special_ids):  # what the library makes of a folder that has none
@@ -147,7 +148,7 @@ def masked_model(encoder: Encoder) -> Head:
             model = AutoModelForMaskedLM.from_config(copy.deepcopy(encoder.config))  # type: ignore[no-untyped-call]
         return Head(encoder, model, ())
     model, fresh = _loaded(AutoModelForMaskedLM, encoder, "fill-mask")
-    new = f"{encoder.source}: it has no head for hidden words, so a new one begins"
+    new = f"{encoder.source}: it has no last layer for hidden words, so a new one is trained"
     return Head(encoder, model, fresh, notes=(new,) if fresh else ())
 
 

@@ -61,7 +61,7 @@ class MaskDomain:
         for key in ("augmentation", "resolution", "context"):
             if getattr(recipe, key):
                 instead = "; how long spans are is model.context" if key == "context" else ""
-                raise PlanError(f"recipe.{key} says nothing of fill-mask{instead}; leave it out")
+                raise PlanError(f"recipe.{key} has no meaning for fill-mask{instead}; leave it out")
         self.head.configure(model, recipe)
         return 1
 

@@ -255,5 +255,5 @@ def load_network(model: str, labels: Labels, scale: Scale, *, pairs: bool) -> Sm
             f"{'pairs' if pairs else 'single texts'}; begin from nothing, or name the columns"
         )
     same = (task.get("labels"), tuple(task.get("names", ()))) == (labels.kind, labels.names)
-    notes = () if same else (f"{model}: its head was made for other labels, so a new one begins",)
+    notes = () if same else (f"{model}: its labels are not those of the data, so its last layer is trained anew",)
     return SmallNetwork(replace(config, outputs=labels.outputs), vocabulary, (), labels, scale, trained, notes)

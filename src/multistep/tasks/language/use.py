@@ -183,7 +183,8 @@ def _settled(model: str, labels: Labels, asked: Asked) -> Calibrated:
     if asked.threshold is not None and (labels.kind == "number" or (labels.kind == "class" and labels.outputs != 2)):
         what = "predicts numbers" if labels.kind == "number" else f"tells {labels.outputs} classes apart"
         raise PlanError(
-            f"threshold is {asked.threshold:g}, but {model} {what}; it is for two classes, or several labels"
+            f"threshold is {asked.threshold:g}, but {model} {what}; a threshold is for two classes, or for several "
+            "labels"
         )
     return Calibrated.read(model, asked.threshold)
 

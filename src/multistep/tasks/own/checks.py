@@ -204,7 +204,7 @@ def require_several_classes(wanted: Wanted, judge: Judge, layout: Layout, reader
         if len(classes) == 1:
             raise DataError(
                 f"{name}: all {len(wanted.splits[name]):,} examples are of class {int(classes[0])}, so that "
-                f"{wanted.named} says nothing of them; give a {name} split with both classes, or another metric"
+                f"{wanted.named} cannot be measured on them; give a {name} split with both classes, or another metric"
             )
 
 

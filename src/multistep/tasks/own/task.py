@@ -89,7 +89,7 @@ class OwnDomain:
             if getattr(recipe, key):
                 raise PlanError(f"recipe.{key}: a model of your own has none; leave it out")
         if recipe.label_smoothing and not self._loss.smooths:
-            raise PlanError(f"recipe.label_smoothing: {self._loss.name} knows none; use nn.CrossEntropyLoss()")
+            raise PlanError(f"recipe.label_smoothing: {self._loss.name} does not support it; use nn.CrossEntropyLoss()")
         own = self._opened.model
         if own.dropout is None and recipe.dropout:
             raise PlanError(f"recipe.dropout: {own.name} has no nn.Dropout; leave it out, or add one")
@@ -109,7 +109,7 @@ class OwnDomain:
                 self._layout.call(copy.deepcopy(model).train(), batch)
             except ValueError as error:
                 raise PlanError(
-                    f"recipe.batch_size is 1, of which batch normalisation in {self._opened.model.name} makes nothing "
+                    f"recipe.batch_size is 1, of which batch normalisation in {self._opened.model.name} cannot use "
                     f"({error}); take 2 or more"
                 ) from error
 
@@ -149,8 +149,8 @@ class OwnDomain:
         told = f"metric '{metric.name}' returned {score:g} of {len(table):,} examples whose outputs are finite numbers"
         if self._judge.classifies and np.ptp(labels := columns["label"]) == 0:
             raise DataError(
-                f"{told}: all {len(table):,} examples of {split} are of class {labels[0]:g}, so that it says nothing "
-                f"of them; give a {split} split with more than one class, or another metric"
+                f"{told}: all {len(table):,} examples of {split} are of class {labels[0]:g}, so it cannot be "
+                f"measured on them; give a {split} split with more than one class, or another metric"
             )
         if not self._scored:
             raise PlanError(f"{told}; it must give one too, whatever a model says")

@@ -142,7 +142,7 @@ class LoadedCTC:
         more: dict[str, Any] = {}
         if alphabet is None:
             if not texts:
-                raise PlanError(f"model '{self._name}' has no vocabulary, so it writes nothing yet; train it first")
+                raise PlanError(f"model '{self._name}' has no vocabulary, so it cannot transcribe yet; train it first")
             alphabet = Alphabet.of(texts)
             tokenizer = _tokenizer_of(alphabet)
             more = {"vocab_size": len(alphabet), "pad_token_id": alphabet.blank, "ignore_mismatched_sizes": True}
@@ -165,7 +165,7 @@ class LoadedCTC:
             lacking |= {"lm_head.weight", "lm_head.bias"}  # what it has is of another vocabulary
         fresh = tuple(sorted(name for name, _ in model.named_parameters() if name in lacking))
         if fresh and not texts:
-            raise PlanError(f"model '{self._name}': the weights of {fresh[0]} are missing, so it writes nothing yet")
+            raise PlanError(f"model '{self._name}': the weights of {fresh[0]} are missing, so it cannot transcribe yet")
         return CTCMaker(self._name, model, Processor(self._extractor, tokenizer), decoder, fresh=fresh)
 
 

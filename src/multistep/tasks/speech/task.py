@@ -277,7 +277,9 @@ class SpeechWorkshop:
         if plan.model.name not in ("auto", *PRESETS):
             given = [name for name in SIZES_OF_MODEL if getattr(plan.model, name) is not None]
             if given:
-                raise PlanError(f"model.{given[0]}: '{plan.model.name}' brings its own; leave it out")
+                raise PlanError(
+                    f"model.{given[0]}: '{plan.model.name}' has its own, which cannot be changed; leave it out"
+                )
             loaded = load_model(lies_at(plan.model.name))
         case: Case = loaded.alphabet.case if loaded and loaded.alphabet else "lower"
         sources = dict.fromkeys(_data_of(plan, i) for i in range(plan.phase_count))

@@ -256,7 +256,8 @@ def load_transformers(name: str, dtype: torch.dtype | Literal["auto"], *, whole:
         if Path(name).is_dir():
             raise _damaged(name, first_line(error)) from error
         raise PlanError(
-            f"model '{name}': no preset ({', '.join(PRESETS)}), no folder, and not to be had from the hub "
+            f"model '{name}' is neither a preset ({', '.join(PRESETS)}) nor a folder, and could not be fetched from "
+            "the hub "
             f"({why_not_had(name, error)}).{nearest(name, PRESETS)}"
         ) from error
     body = f"{model.base_model_prefix}."  # a head may be new, what is below it may not

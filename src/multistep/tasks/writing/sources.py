@@ -84,7 +84,7 @@ def make_model(plan: Plan, splits: TextSplits | ChatSplits | PairSplits | None) 
         given = [name for name in sizes if getattr(plan.model, name) is not None]
         given += ["tokenizer"] if plan.model.tokenizer != "auto" else []
         if given:
-            raise PlanError(f"model.{given[0]}: '{plan.model.name}' brings its own; leave it out")
+            raise PlanError(f"model.{given[0]}: '{plan.model.name}' has its own, which cannot be changed; leave it out")
         return load_model(lies_at(plan.model.name), plan.model.context)
     if splits is not None:
         parts = [splits]
