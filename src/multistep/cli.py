@@ -244,7 +244,7 @@ def resume(
     device: Device = None,
     as_json: Json = False,
 ) -> None:
-    """Go on with a run that was stopped or killed, here or on another machine."""
+    """Go on with a run that was stopped or killed. It may be on another machine than it began on."""
     from multistep.engine.moved import going_on
     from multistep.engine.rundir import RunDirectory
 
@@ -264,7 +264,7 @@ def demo(
     out: Out = None,
     as_json: Json = False,
 ) -> None:
-    """Train on data that needs no download: the Python manual, docstrings, handwritten digits, spoken words."""
+    """Train on data that needs no download. It is the Python manual, docstrings, handwritten digits or spoken words."""
     from multistep.core.values.tasks import DEMOS
     from multistep.engine.rundir import RunDirectory, default_folder
     from multistep.errors import PlanError, nearest
@@ -302,7 +302,7 @@ def check(
     settings: Set = None,
     as_json: Json = False,
 ) -> None:
-    """Check a plan without running it, and show its defaults and what it is likely to cost."""
+    """Check a plan without running it. Shows its defaults and what it is likely to cost."""
     from multistep.engine.planfile import read_with_origins
     from multistep.report.check import check_plan, print_check
 
@@ -322,7 +322,7 @@ def simulate(
     seed: Annotated[int, typer.Option(min=0, help="The random seed of the curves.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """Show what a plan would decide, on simulated learning curves and a simulated clock: seconds instead of hours."""
+    """Try a plan on simulated learning curves. Shows what it would decide, in seconds instead of hours."""
     from multistep.api import simulate as simulate_plan
     from multistep.report.check import print_outcomes
 
@@ -363,7 +363,7 @@ def report(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Write a run's report.html and TensorBoard events again; for several runs, write one page that compares them."""
+    """Write the report and TensorBoard events again. For several runs, write one page that compares them."""
     from multistep.engine.rundir import RunDirectory
     from multistep.errors import PlanError
 
@@ -396,7 +396,7 @@ def clean(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Remove nothing; say what would be removed.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Remove what a finished run no longer needs, above all its checkpoints; files that it did not write stay."""
+    """Remove what a finished run no longer needs. Those are its checkpoints above all; files of yours stay."""
     from multistep.api import clean as clean_run
     from multistep.engine.cleaning import sentences
 

@@ -88,7 +88,7 @@ def predict(
     tokens: Annotated[int, typer.Option(min=1, help="The longest answer to a prompt, in tokens.")] = 256,
     as_json: Json = False,
 ) -> None:
-    """Predict: classes, transcripts or answers for texts, images or sounds, given here, in tables or in folders."""
+    """Predict classes, transcripts or answers. Texts, images and sounds are given here, in tables or in folders."""
     from multistep import api
     from multistep.report.bar import progress_bar
     from multistep.report.check import print_predictions
@@ -131,7 +131,7 @@ def serve(
     tokens: Annotated[int, typer.Option(min=1, help="The longest answer to a prompt, in tokens.")] = 256,
     limit_mb: Annotated[float, typer.Option(min=0.001, help="The largest request, in megabytes.")] = 32.0,
 ) -> None:
-    """Serve a model over HTTP until Ctrl-C: POST /predict answers, and /docs describes it."""
+    """Serve a model over HTTP until Ctrl-C. POST /predict answers, and /docs describes it."""
     from multistep.api import serve as serve_model
 
     serve_model(model, host=host, port=port, threshold=threshold, tokens=tokens, limit_mb=limit_mb)
@@ -169,7 +169,7 @@ def chat(
         bool, typer.Option("--json", help="Print one JSON object for each turn and its answer.")
     ] = False,
 ) -> None:
-    """Talk with a model; /reset starts over, /quit or Ctrl-D ends. From a pipe, each line is one turn."""
+    """Talk with a model. /reset starts over, /quit or Ctrl-D ends; from a pipe, each line is one turn."""
     from multistep.api import chat as talk_with
 
     _require_temperature(temperature)
