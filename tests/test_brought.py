@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,12 @@ import pytest
 
 from multistep.core.values.plan import DataSpec
 from multistep.errors import DataError
+from multistep.tasks.chat.load import load_conversations
 from multistep.tasks.language.labels import Column, Labels, encode
 from multistep.tasks.language.splits import LabelledSplits, load_labelled
+from multistep.tasks.preference.load import load_pairs
 from multistep.tasks.text.splits import load_splits
+from multistep.tasks.writing.sources import read_splits
 
 TEXTS = [f"{'a fine film, really, number' if i % 2 else 'dull and far too long, this'} {i}" for i in range(80)]
 NAMES = ["pos" if i % 2 else "neg" for i in range(80)]
@@ -254,3 +258,86 @@ def test_the_text_is_the_long_column_and_no_number(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text("\n".join(rows))
     with pytest.raises(DataError, match=r"no column holds text; .*\('data': lists or objects, in which no text"):
         load_splits(str(tmp_path / "a.jsonl"))
+
+
+# JSON -----------------------------------------------------------------------------------------------
+
+
+def test_json_by_split_and_as_lists(tmp_path: Path) -> None:
+    pairs = [[text, name] for text, name in ROWS]
+    objects = [{"text": text, "label": name} for text, name in ROWS]
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps({"train": pairs[:60], "val": pairs[60:70], "test": pairs[70:], "oos_val": [["x", "y"]]}))
+    found = load(path)
+    assert (found.labels.names, len(found.train), len(found.test)) == (("neg", "pos"), 60, 10)
+    assert "left out, since their names are not those of splits: oos_val" in said(found)
+    assert len(load_splits(str(path)).test) == 10, "of running text, too"
+    path.write_text(json.dumps({"columns": ["text", "label"], "index": [*range(80)], "data": pairs}))
+    assert load(path).labels.names == ("neg", "pos")
+    path.write_text(json.dumps({"features": [{"name": "text"}], "rows": [{"row_idx": 0, "row": o} for o in objects]}))
+    assert load(path).labels.names == ("neg", "pos")
+
+
+# Turns and preferences ------------------------------------------------------------------------------
+
+ASKED = [(f"What is {text}?", f"It is {name}: {text}") for text, name in ROWS[:20]]
+
+
+def write_lines(path: Path, rows: Sequence[object]) -> DataSpec:
+    path.write_text("\n".join(map(json.dumps, rows)))
+    return DataSpec(source=str(path))
+
+
+@pytest.mark.parametrize(
+    ("row", "turns"),
+    [
+        (lambda q, a: {"system_prompt": "Be brief.", "question": q, "response": a}, ["system", "user", "assistant"]),
+        (lambda q, a: {"input": q, "output": a}, ["user", "assistant"]),
+        (lambda q, a: {"Context": q, "Response": a}, ["user", "assistant"]),
+        (lambda q, a: {"messages": str([{"role": "developer", "content": "Be brief."}, *turns_of(q, a)])}, None),
+    ],
+    ids=["system", "input", "context", "printed"],
+)
+def test_conversations_by_other_names(row: Any, turns: list[str] | None, tmp_path: Path) -> None:
+    """What the system says is no column to be dropped, and lists are read as Python prints them."""
+    splits = load_conversations(write_lines(tmp_path / "a.jsonl", [row(q, a) for q, a in ASKED]))
+    assert [turn.role for turn in splits.train[0].turns] == (turns or ["system", "user", "assistant"])
+    assert (splits.train[0].turns[-2].content, splits.train[0].turns[-1].content) in ASKED
+
+
+def turns_of(question: str, answer: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+
+
+def test_a_table_with_a_turn_a_row_is_no_running_text(tmp_path: Path) -> None:
+    rows = [{"message_id": i, "role": "prompter", "text": q} for i, (q, _) in enumerate(ASKED)]
+    data = write_lines(tmp_path / "a.jsonl", rows)
+    with pytest.raises(DataError, match=r"each row is one turn \(columns 'role' and 'text'\)"):
+        read_splits(data)
+    assert len(read_splits(replace(data, text_column="text")).train) == 16
+
+
+@pytest.mark.parametrize(
+    ("row", "prompt"),
+    [
+        (lambda q, a: {k: f"\n\nHuman: {q}\n\nAssistant: {x}" for k, x in (("chosen", a), ("rejected", "no"))}, "{}"),
+        (lambda q, a: {"instruction": q, "input": "Here.", "chosen": a, "rejected": "no"}, "{}\n\nHere."),
+        (lambda q, a: {"system": "Be brief.", "prompt": q, "chosen": a, "rejected": "no"}, "{}"),
+        (
+            lambda q, a: {
+                "conversations": [{"from": "human", "value": q}],
+                "chosen": {"from": "gpt", "value": a},
+                "rejected": {"from": "gpt", "value": "no"},
+            },
+            "{}",
+        ),
+    ],
+    ids=["spoken", "instruction", "system", "turns"],
+)
+def test_pairs_by_other_names(row: Any, prompt: str, tmp_path: Path) -> None:
+    splits = load_pairs(write_lines(tmp_path / "a.jsonl", [row(q, a) for q, a in ASKED]))
+    assert len(splits.train) == 16
+    asked = {prompt.format(question): answer for question, answer in ASKED}
+    for pair in splits.train:
+        assert pair.answers == (asked[pair.prompt[-1].content], "no")
+        assert (pair.prompt[0].role == "system") == ("system" in row("", ""))

@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from multistep.data.names import COLUMNS, splits_among
 from multistep.data.table import Table
+from multistep.data.walk import few
 from multistep.errors import DataError
 
 ALLOWED = "a list of objects, an object a line, or one of columns of equal length"
@@ -25,16 +27,28 @@ def table_in(path: Path, text: str) -> Table | None:
     """The table of a text that is one JSON value, or several that are an object a line; None of any other.
 
     A list of objects; {"data": [...]} or another single list of objects; lists of equal length by name; objects by
-    name, as pandas writes a table by its index. Raises DataError for a list of something else.
+    name, as pandas writes a table by its index; lists of rows by split. Raises DataError for a list of something else.
     """
     try:
         value = json.loads(text)
     except json.JSONDecodeError:
         return json_lines(path, text) if _begins_with_objects(text) else None
+    if isinstance(value, Mapping) and (parts := _by_split(value)):
+        rows = [{**row, COLUMNS[0]: name} for name, held in parts.items() for row in held]
+        left = [name for name in value if name not in parts]
+        table = _of_objects(path, rows, range(1, len(rows) + 1), "row")
+        return (
+            table.saying(f"{path}: left out, since their names are not those of splits: {few(left)}") if left else table
+        )
+    if isinstance(value, Mapping) and isinstance(value.get("columns"), list) and isinstance(value.get("data"), list):
+        value = [dict(zip(value["columns"], row, strict=False)) for row in value["data"] if isinstance(row, list)]
     if isinstance(value, Mapping):
         lists = [held for held in value.values() if isinstance(held, list) and held and isinstance(held[0], Mapping)]
+        viewed = value.get("rows")
         if len(lists) == 1:
             value = lists[0]
+        elif viewed in lists:
+            value = viewed
         elif value and all(isinstance(held, list) for held in value.values()) and len({*map(len, value.values())}) == 1:
             return _of_columns(path, value)
         elif value and all(isinstance(held, Mapping) for held in value.values()):
@@ -45,10 +59,30 @@ def table_in(path: Path, text: str) -> Table | None:
             return None
     if not isinstance(value, list):
         return None
+    value = _listed_rows(value)
     for number, row in enumerate(value, start=1):
         if not isinstance(row, dict):
             raise DataError(f'{path}: row {number}: not an object; each must be like {{"text": "..."}}')
     return _of_objects(path, value, range(1, len(value) + 1), "row")
+
+
+def _by_split(value: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """The rows of each split of {"train": [...], "test": [...]}, if it is that."""
+    known = splits_among(value)
+    if "train" not in known.values() or len(known) < 2:
+        return {}
+    parts = {name: _listed_rows(value[name]) for name in known if isinstance(value[name], list)}
+    told = all(isinstance(row, dict) for rows in parts.values() for row in rows) and all(parts.values())
+    return parts if told and len(parts) == len(known) else {}
+
+
+def _listed_rows(value: list[Any]) -> list[Any]:
+    """Rows as objects: lists of one length by the number of the column, and {"row": {...}} by what is in it."""
+    if value and all(isinstance(row, Mapping) and isinstance(row.get("row"), Mapping) for row in value):
+        return [row["row"] for row in value]  # as the hub's viewer hands them out
+    if value and all(isinstance(row, list) for row in value) and len({*map(len, value)}) == 1:
+        return [{f"column {i + 1}": cell for i, cell in enumerate(row)} for row in value]
+    return value
 
 
 def json_lines(path: Path, text: str, before: int = 0) -> Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -15,17 +16,20 @@ from multistep.tasks.chat.conversation import ROLES, Conversation, Turn, fault
 # Names of roles in the wild, ShareGPT's foremost -> ours.
 ROLE_NAMES: Mapping[str, str] = {
     **{role: role for role in ROLES},
+    "developer": "system",
     "human": "user",
     "prompter": "user",
     "gpt": "assistant",
     "chatgpt": "assistant",
     "bot": "assistant",
+    "ai": "assistant",
     "model": "assistant",
     "function": "tool",
     "observation": "tool",
     "function_response": "tool",
 }
 CALLS = ("tool_calls", "function_call")
+SYSTEM = ("system", "system_prompt", "system_message")  # columns of what stands before the first turn
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,10 @@ FORMATS = (
     Format("ShareGPT conversations", ("conversations", "conversation")),
     Format("prompt and completion", ("prompt",), ("completion", "response")),
     Format("instruction and output", ("instruction",), ("output", "response"), ("input", "context")),
-    Format("question and answer", ("question", "query"), ("answer", "response")),
+    Format("question and answer", ("question", "questions", "query"), ("answer", "answers", "response")),
+    Format("input and output", ("input",), ("output",)),
+    Format("user and assistant", ("user", "human"), ("assistant", "bot", "gpt")),
+    Format("context and response", ("context",), ("response",)),
 )
 
 
@@ -79,7 +86,8 @@ def read_conversations(table: Table) -> tuple[list[Conversation], list[str]]:
     columns = form.columns(table.names)
     assert columns is not None, "the form was found by its columns"
     more = form.beside(table.names)
-    taken = [*columns, *([more] if more else [])]
+    system = system_column(table.names)
+    taken = [*columns, *(name for name in (more, system) if name)]
     values = [table.column(name) for name in taken]
     found: list[Conversation] = []
     faults: dict[str, list[str]] = defaultdict(list)
@@ -87,6 +95,7 @@ def read_conversations(table: Table) -> tuple[list[Conversation], list[str]]:
     for row in range(len(table)):
         cells = Cells(table.place(row), {name: column[row] for name, column in zip(taken, values, strict=True)})
         turns, why = _turns(cells, columns, more)
+        turns = with_system(cells, system, turns)
         why = why or fault(turns)
         if why:
             faults[why].append(cells.where)
@@ -146,6 +155,12 @@ def _require_one_form(table: Table, form: Format) -> None:
             )
 
 
+def system_column(names: Sequence[str]) -> str | None:
+    """The column, if there is one, of what the system says before the first turn."""
+    known = {name.strip().lower(): name for name in names}
+    return next((known[name] for name in SYSTEM if name in known), None)
+
+
 @dataclass(frozen=True)
 class Cells:
     where: str
@@ -154,6 +169,19 @@ class Cells:
     def fail(self, name: str, value: object, wanted: str) -> DataError:
         said = "missing or null" if value is None else f"{str(value)[:40]!r}, a {type(value).__name__}"
         return DataError(f"{self.where}: {name} is {said}; allowed: {wanted}")
+
+
+def with_system(cells: Cells, column: str | None, turns: list[Turn]) -> list[Turn]:
+    """The turns behind what the row's column of the system says, unless they have a system's turn of their own."""
+    said = cells.values[column] if column else None
+    if (
+        said is None
+        or not turns
+        or turns[0].role == "system"
+        or not (text := text_of(cells, f"'{column}'", said)).strip()
+    ):
+        return turns
+    return [Turn("system", text), *turns]
 
 
 def _turns(cells: Cells, columns: Sequence[str], more: str | None) -> tuple[list[Turn], str]:
@@ -179,9 +207,11 @@ def listed_turns(cells: Cells, column: str) -> tuple[list[Turn], str]:
     wanted = 'a list of turns such as {"role": "user", "content": "..."}'
     if isinstance(value, str):  # in a table of texts the list is written out
         try:
-            value = json.loads(value)
+            value = written_out(value)
         except ValueError:
             raise cells.fail(f"'{column}'", value, wanted) from None
+    if isinstance(value, Mapping) and isinstance(value.get("role", value.get("from")), str):
+        value = [value]  # one turn, without its list
     value = turn_by_turn(value)
     if not isinstance(value, list | tuple):
         raise cells.fail(f"'{column}'", value, wanted)
@@ -199,6 +229,17 @@ def listed_turns(cells: Cells, column: str) -> tuple[list[Turn], str]:
             raise DataError(f"{cells.where}: {name} has the role {role!r}; allowed: {', '.join(ROLE_NAMES)}.{near}")
         turns.append(Turn(known, text_of(cells, name, item.get("content", item.get("value")))))
     return turns, ""
+
+
+def written_out(text: str) -> object:
+    """The list that a text spells out, as JSON or as Python prints it. Raises ValueError."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        try:
+            return ast.literal_eval(text)
+        except (SyntaxError, TypeError, MemoryError, RecursionError) as error:
+            raise ValueError(str(error)) from error
 
 
 def turn_by_turn(value: object) -> object:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,9 +10,12 @@ from dataclasses import dataclass
 from multistep.data.table import Table, quoted
 from multistep.errors import DataError
 from multistep.tasks.chat.conversation import Conversation, Turn, fault
-from multistep.tasks.chat.formats import Cells, listed_turns, text_of
+from multistep.tasks.chat.formats import Cells, listed_turns, system_column, text_of, with_system
 
-PROMPT, CHOSEN, REJECTED = ("prompt", "instruction", "question", "input"), "chosen", "rejected"
+PROMPT = ("prompt", "instruction", "question", "conversations", "messages", "input")
+CHOSEN, REJECTED = "chosen", "rejected"
+BESIDE = ("input", "context")  # of an instruction: the text below it
+_SPEAKER = re.compile(r"(?:^|\n\n)\s*(Human|Assistant):[ \n]?")  # as HH-RLHF writes turns into one text
 ALLOWED = (
     "allowed: 'prompt', 'chosen' and 'rejected' as texts or lists of turns; or 'chosen' and 'rejected' as lists of "
     "turns that begin alike"
@@ -58,13 +62,17 @@ def read_pairs(table: Table) -> tuple[list[Pair], list[str]]:
     if not len(table):
         raise DataError(f"{table.origin}: there is no row in it; name a source with pairs of answers")
     prompt = next((known[name] for name in PROMPT if name in known), None)
-    taken = [*([prompt] if prompt else []), known[CHOSEN], known[REJECTED]]
+    beside = (
+        next((known[name] for name in BESIDE if name in known), None) if prompt == known.get("instruction") else None
+    )
+    system = system_column(table.names)
+    taken = [name for name in (prompt, known[CHOSEN], known[REJECTED], beside, system) if name]
     columns = [table.column(name) for name in taken]
     found: list[Pair] = []
     faults: dict[str, list[str]] = defaultdict(list)
     for row in range(len(table)):
         cells = Cells(table.place(row), {name: column[row] for name, column in zip(taken, columns, strict=True)})
-        pair = _pair(cells, prompt, known[CHOSEN], known[REJECTED])
+        pair = _pair(cells, prompt, (known[CHOSEN], known[REJECTED]), beside, system)
         if isinstance(pair, str):
             faults[pair].append(cells.where)
         else:
@@ -80,24 +88,33 @@ def read_pairs(table: Table) -> tuple[list[Pair], list[str]]:
     return found, notes
 
 
-def _pair(cells: Cells, prompt: str | None, chosen: str, rejected: str) -> Pair | str:
+def _pair(
+    cells: Cells, prompt: str | None, answers: tuple[str, str], beside: str | None, system: str | None
+) -> Pair | str:
     """The pair of a row, or why it is left out."""
     before, plain = list[Turn](), False
     asked = cells.values[prompt] if prompt else None
     if prompt and asked is not None:
         plain = isinstance(asked, str) and not _is_list(asked)
         if plain:
-            before = [Turn("user", text_of(cells, f"'{prompt}'", asked))]
+            said = text_of(cells, f"'{prompt}'", asked)
+            more = cells.values[beside] if beside else None
+            added = "" if more is None else text_of(cells, f"'{beside}'", more)
+            before = [Turn("user", f"{said}\n\n{added}" if added.strip() else said)]
         else:
             before, why = listed_turns(cells, prompt)
             if why:
                 return why
         if not any(turn.content.strip() for turn in before):
             return "an empty prompt"
+        before = with_system(cells, system, before)
     whole = []
-    for name in (chosen, rejected):
+    for name in answers:
         value = cells.values[name]
-        if isinstance(value, str) and not _is_list(value):
+        spoken = _spoken(value) if isinstance(value, str) and not before else []
+        if spoken:
+            answer = spoken
+        elif isinstance(value, str) and not _is_list(value):
             answer = [Turn("assistant", text_of(cells, f"'{name}'", value))]
         else:
             plain = False
@@ -122,7 +139,16 @@ def _pair(cells: Cells, prompt: str | None, chosen: str, rejected: str) -> Pair 
 
 def _is_list(text: str) -> bool:
     """Whether a text is a list of turns written out, as tables of texts hold it."""
-    return text.lstrip().startswith('[{"')
+    return text.lstrip().startswith(('[{"', "[{'"))
+
+
+def _spoken(text: str) -> list[Turn]:
+    """The turns of a text such as "Human: ... Assistant: ...", a paragraph each; none of any other."""
+    first, *parts = _SPEAKER.split(text)
+    if first.strip() or len(parts) < 4:
+        return []
+    roles = {"Human": "user", "Assistant": "assistant"}
+    return [Turn(roles[who], said.strip()) for who, said in zip(parts[::2], parts[1::2], strict=True)]
 
 
 def _stripped(turn: Turn) -> tuple[str, str]:

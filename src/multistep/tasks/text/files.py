@@ -10,7 +10,7 @@ from pathlib import Path
 from multistep.core.values.plan import DataSpec
 from multistep.data.form import Form, Parts
 from multistep.data.objects import table_in
-from multistep.data.sources import rows_of_folder
+from multistep.data.sources import by_column, rows_of_folder
 from multistep.data.splits import held_out_table
 from multistep.data.table import Table, naming, of_columns, quoted
 from multistep.data.text import TABLES, kind_of, read_said
@@ -56,7 +56,7 @@ def _one_text(path: Path, data: DataSpec) -> Parts:
     text, notes = read_said(path, data.encoding)
     if kind_of(path) == ".json":
         if (table := table_in(path, text)) is not None:
-            return {"": table}
+            return by_column(table, data, FORM)
         notes = (*notes, f"{path}: holds no list of objects, so it is read as running text")
     return {"": of_columns(str(path), {"text": [text]}, [str(path)], notes=notes)}
 

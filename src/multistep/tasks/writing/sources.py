@@ -8,6 +8,7 @@ from dataclasses import replace
 from multistep.backends.torch.learner import pick_device
 from multistep.core.values.plan import DataSpec, Plan
 from multistep.core.values.understood import Part
+from multistep.data.peek import first_columns
 from multistep.errors import DataError, PlanError
 from multistep.tasks.begun import lies_at, planned_cores, planned_device
 from multistep.tasks.chat.conversation import ROLES, Conversation
@@ -18,6 +19,7 @@ from multistep.tasks.preference.task import TASK as PREFERENCE
 from multistep.tasks.pretrained.choose import Need
 from multistep.tasks.pretrained.script import kind_of
 from multistep.tasks.pretrained.settle import operations, seconds_of
+from multistep.tasks.text.files import FORM
 from multistep.tasks.text.models import Maker, load_model, make_preset
 from multistep.tasks.text.preset import PRESETS, TextFacts, choose_preset
 from multistep.tasks.text.splits import TextSplits, load_splits
@@ -38,10 +40,24 @@ def read_splits(data: DataSpec, task: str = "text-generation") -> TextSplits | C
             f"{data}: these are pairs of a chosen and a rejected answer; learn from them by task: preference, or name "
             "a column of running text with data.text_column"
         )
+    if data.text_column is None:
+        _refuse_lone_turns(data)
     splits = load_splits(data)
     if not splits.validation:
         raise DataError(f"{data}: the validation split is empty; give more text")
     return splits
+
+
+def _refuse_lone_turns(data: DataSpec) -> None:
+    """Raises DataError for a table with a turn a row, such as exports of chats: which follow which it does not say."""
+    names = {name.strip().lower(): name for name in first_columns(data, FORM)}
+    said = next((names[name] for name in ("content", "text", "value") if name in names), None)
+    if "role" in names and said is not None:
+        raise DataError(
+            f"{data}: each row is one turn (columns '{names['role']}' and '{said}'), so nothing says which belong to "
+            'one conversation; write a conversation a row, {"messages": [{"role": "user", "content": "..."}, ...]}, or '
+            f"read them as running text with --set data.text_column={said}"
+        )
 
 
 def earlier_turns(plan: Plan, phase: int) -> tuple[Conversation, ...]:
