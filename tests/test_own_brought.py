@@ -500,6 +500,18 @@ def test_data_of_other_types_is_read(name: str, tmp_path: Path) -> None:
     assert result.score > 0.7
 
 
+class Lightning(nn.Linear):
+    """What makes a module one of Lightning's."""
+
+    def __init__(self) -> None:
+        super().__init__(8, 2)
+
+    def training_step(self, batch: Any, index: int) -> Tensor:
+        raise AssertionError("is not called here")
+
+    def configure_optimizers(self) -> None: ...
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
@@ -517,9 +529,29 @@ def test_data_of_other_types_is_read(name: str, tmp_path: Path) -> None:
         ({"train": (X, YES), "validation": 20}, r"validation is 20; .*the share of train between 0 and 1"),
         ({"train": (X, YES), "model": torch.jit.ScriptModule()}, "the model is scripted"),
         ({"train": (X, YES), "standardize": "yes"}, "standardize is 'yes'; allowed: True or False"),
+        ({"train": X}, r"where the input is its own target, as for an autoencoder, give it twice: \(x, x\)"),
+        ({"train": [(int(y), x, x) for x, y in zip(X, YES, strict=True)]}, "put the label last"),
+        ({"train": (X, YES), "model": (net(), net())}, "model is a tuple of 2 modules; one module is trained"),
+        (
+            {"train": (torch.zeros(20, 8, 8, 3, dtype=torch.uint8), YES[:20]), "model": nn.Conv2d(3, 2, 3)},
+            r"images are \(channels, height, width\), as floats, to most modules: x.permute",
+        ),
+        (
+            {"train": (X, (YES * 255)[:, None].byte()), "model": net(1), "loss": nn.BCEWithLogitsLoss()},
+            "target 255, but BCEWithLogitsLoss takes shares from 0 to 1: divide masks by 255",
+        ),
+        ({"train": (X, YES), "loss": lambda o, t: {"loss": o.sum()}}, "returned a dict; .* their sum for instance"),
+        ({"train": (X, YES), "model": Lightning(), "loss": None}, "give loss= what Lightning.training_step computes"),
     ],
 )
 def test_common_mistakes_are_told_in_plain_words(given: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=message):
         train(tmp_path, **{"model": net(), "loss": nn.CrossEntropyLoss(), **given})
     assert not (tmp_path / "run").exists()
+
+
+def test_a_softmax_before_cross_entropy_is_said(tmp_path: Path) -> None:
+    given: dict[str, Any] = {"loss": nn.CrossEntropyLoss(), "train": (X, YES)}
+    result = train(tmp_path, model=nn.Sequential(net(), nn.Softmax(1)), **given)
+    assert "CrossEntropyLoss takes the softmax of them again" in notes_of(result)
+    assert "softmax" not in notes_of(train(tmp_path / "right", model=net(), **given))

@@ -24,6 +24,7 @@ from multistep.tasks.own.randomness import as_at
 from multistep.tasks.own.reader import Reader
 from multistep.tasks.own.reading import main_tensor
 from multistep.tasks.own.rebound import foreign_parameters
+from multistep.tasks.own.squashed import require_shares, squashed_twice
 from multistep.tasks.own.trying import CLEAR, shapes, try_out
 
 MEANT = 2000  # examples whose targets the baseline, and the scale of targets, are told by
@@ -72,6 +73,7 @@ def _try_loss(own: OwnModel, tried: Tried, target: Any) -> list[str]:
         value, _ = loss.summed(output, target, tried.size, 0.0)
     if not value.requires_grad:
         raise PlanError(f"the loss {loss.name} has no gradient with respect to the model's parameters")
+    notes += squashed_twice(loss, *loss.read(output, target))
     if loss.standard:
         return notes
     given = {id(parameter) for parameter in own.given.parameters()}
@@ -181,6 +183,7 @@ def _require_one_shape(output: Any, target: Any, loss: OwnLoss, split: str) -> N
 
 def check_labels(judge: Judge, split: str, target: Any) -> None:
     """Raises DataError for a label outside the classes; of an unknown loss, labels of train may mean anything."""
+    require_shares(judge.loss, split, target)
     torch_loss = isinstance(judge.loss.given, CLASS_LOSSES)
     if judge.kind not in ("classes", "places") or (not torch_loss and (split == "train" or judge.kind == "places")):
         return

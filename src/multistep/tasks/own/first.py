@@ -139,8 +139,21 @@ def call_model(model: nn.Module, layout: Layout, batch: tuple[Tensor, ...], spli
         names = f" named {', '.join(layout.keys)}" if layout.keys else ""
         raise PlanError(
             f"the model {type(model).__name__} cannot be called with a batch of {split}, {inputs}{names} "
-            f"({type(error).__name__}: {error})"
+            f"({type(error).__name__}: {error}){_how_read(layout, batch)}"
         ) from error
+
+
+def _how_read(layout: Layout, batch: tuple[Tensor, ...]) -> str:
+    """What may be wrong with how items were taken apart, or with how images are laid out."""
+    inputs = batch[: layout.inputs]
+    if any(t.ndim == 4 and t.shape[3] in (1, 3, 4) and t.shape[1] not in (1, 3, 4) for t in inputs):
+        return "; images are (channels, height, width), as floats, to most modules: x.permute(0, 3, 1, 2) / 255"
+    if layout.keys or len(inputs) < 2:
+        return "; items are (input, target): an input of several parts is (input, ..., target), or a dict by name"
+    return (
+        f"; the first {len(inputs)} parts of an item were taken for the model's inputs, the last for the target: put "
+        "the label last, and several targets into one tuple, (input, (target, target))"
+    )
 
 
 def is_ragged(train: Split, tried: Tried, seed: int) -> bool:

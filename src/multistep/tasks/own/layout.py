@@ -97,9 +97,11 @@ class Layout:
             if target is not None:
                 raise PlanError(f"target='{target}' names a key, but items are no dicts; their last part is the target")
             if not isinstance(batch, tuple | list) or len(batch) < 2:
+                several = f" of {len(batch)}" if isinstance(batch, tuple | list) else ""
                 raise DataError(
-                    f"an item must be (input, target), (input, ..., target) or a dict; a batch of them is a "
-                    f"{type(batch).__name__}{f' of {len(batch)}' if isinstance(batch, tuple | list) else ''}"
+                    "an item must be (input, target), (input, ..., target) or a dict; a batch of them is a "
+                    f"{type(batch).__name__}{several}; where the input is its own target, as for an autoencoder, give "
+                    "it twice: (x, x)"
                 )
             key, keys = None, ()
         inputs, wanted = _parts(batch, key, keys)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -177,7 +178,8 @@ class OwnLoss:
         else:
             value = function(output, target)
         if not isinstance(value, Tensor):
-            raise PlanError(f"the loss {self.name} returned a {type(value).__name__}; it must return a tensor")
+            advice = ", their sum for instance" if isinstance(value, tuple | list | Mapping) else ""
+            raise PlanError(f"the loss {self.name} returned a {type(value).__name__}; it must return a tensor{advice}")
         return value.float()
 
     def _by_example(self, value: Tensor, target: Any) -> tuple[Tensor, Tensor]:

@@ -21,7 +21,7 @@ from multistep.tasks.own.cutting import read_splits
 from multistep.tasks.own.data import joined
 from multistep.tasks.own.first import Wanted
 from multistep.tasks.own.functions import OwnMetric, own_metric, same_as_ours
-from multistep.tasks.own.model import OwnModel
+from multistep.tasks.own.model import OwnModel, unwrapped
 from multistep.tasks.own.randomness import as_at
 from multistep.tasks.own.task import OwnWorkshop
 
@@ -75,20 +75,46 @@ def read_request(plan: object, given: Mapping[str, Any]) -> Request:
     return Request(plan_from(content, over=short), workshop, metric.metric if metric else None)
 
 
+_OF_LIGHTNING = ("training_step", "configure_optimizers")
+
+
 def _module(plan: object, given: Mapping[str, Any]) -> nn.Module:
     model = given.get("model")
     if isinstance(model, type) and issubclass(model, nn.Module):
         raise PlanError(f"model is the class {model.__name__}; give an instance: model={model.__name__}(...)")
     if not isinstance(model, nn.Module):
+        if several := [each for each in _parts_of(model) if isinstance(each, nn.Module)]:
+            raise PlanError(
+                f"model is a {type(model).__name__} of {len(several)} modules; one module is trained by one loss here: "
+                "make them parts of one (two that are trained against each other, as in a GAN, cannot be)"
+            )
         key = next(key for key in OWN if key != "model" and key in given)
         what = "is missing" if model is None else f"is {model!r}"
         raise PlanError(
             f"{key}= belongs to a model of your own, but model {what}; give model=a torch.nn.Module, or task= and "
             "data= for a model by name"
         )
+    _require_loss_of_lightning(model, given)
     if plan is not None:
         raise PlanError("a plan names its model; give either a plan, or model= with train=")
     return model
+
+
+def _parts_of(model: object) -> list[object]:
+    if isinstance(model, Mapping):
+        return list(model.values())
+    return list(model) if isinstance(model, list | tuple) else []
+
+
+def _require_loss_of_lightning(model: nn.Module, given: Mapping[str, Any]) -> None:
+    """Raises PlanError where a loss would be guessed although the module has one, in what is never called here."""
+    inner, _ = unwrapped(model)
+    if given.get("loss") is None and all(callable(getattr(inner, name, None)) for name in _OF_LIGHTNING):
+        raise PlanError(
+            "model is a Lightning module, whose training_step is not called here: give loss= what "
+            f"{type(inner).__name__}.training_step computes from forward's output, and recipe= what its "
+            "configure_optimizers sets"
+        )
 
 
 def _require_known(model: nn.Module, given: Mapping[str, Any]) -> None:
