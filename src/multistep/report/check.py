@@ -24,7 +24,7 @@ from multistep.engine.plancheck import place_of
 from multistep.engine.planfile import to_yaml
 from multistep.engine.rundir import default_folder, plan_hash
 from multistep.errors import PlanError
-from multistep.report.words import clean
+from multistep.report.words import below_one_folder, clean
 
 if TYPE_CHECKING:
     from multistep.engine.simulate import Outcome
@@ -251,10 +251,11 @@ def print_scores(scores: Mapping[str, Any]) -> None:
 
 def print_predictions(predictions: Sequence[Any], top_k: int | None = None) -> None:
     """Each input with what the model says of it, as `predict` gives them, and so many classes in all (None: three)."""
-    table = Table("input", "output", "probability", "others")
-    for found in predictions:
+    folder, names = below_one_folder([str(found.input) for found in predictions])
+    table = Table(f"input, below {folder}" if folder else "input", "output", "probability", "others")
+    for found, name in zip(predictions, names, strict=True):
         likely = sorted(found.others.items(), key=lambda pair: -pair[1])
         others = ", ".join(f"{name} {share:.3f}" for name, share in likely[: top_k or 3] if name != found.output)
         probability = "" if found.probability is None else f"{found.probability:.3f}"
-        table.add_row(*_plainly(found.input, found.output, probability, others))
+        table.add_row(*_plainly(name, found.output, probability, others))
     Console().print(table)

@@ -18,6 +18,7 @@ from multistep.report.state import stopped_words
 from multistep.report.summary import answer, summary
 from multistep.report.words import (
     asked,
+    below_one_folder,
     changes,
     clean,
     difference,
@@ -136,7 +137,9 @@ def _print_exhibit(exhibit: Mapping[str, Any], console: Console) -> None:
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
         for name in exhibit["columns"]:
             table.add_column(clean(name), overflow="fold")
-        for row in exhibit["rows"][:SHOWN_ROWS]:
+        shown = exhibit["rows"][:SHOWN_ROWS]
+        columns = [below_one_folder([str(cell) for cell in column])[1] for column in zip(*shown, strict=True)]
+        for row in zip(*columns, strict=True):
             table.add_row(*(Text(clean(cell)[:SHOWN_CHARACTERS]) for cell in row))
         console.print(table)
 

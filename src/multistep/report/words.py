@@ -6,6 +6,7 @@ Trials are given as `engine.result.trial_entry` makes them, everything else as `
 from __future__ import annotations
 
 import math
+import os
 import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -248,3 +249,14 @@ def end_sentence(record: Fields) -> str:
 
 def _amount(value: float, unit: Unit) -> str:
     return format_seconds(value) if unit is Unit.SECONDS else f"{value:,.6g} {unit.value}"
+
+
+def below_one_folder(names: Sequence[str]) -> tuple[str, list[str]]:
+    """The folder that all of several absolute paths lie in, and what is left of each; "" where there is none.
+
+    A narrow table cuts paths at their ends, where they differ.
+    """
+    if not names or not all(name.startswith("/") and "\n" not in name for name in names):
+        return "", list(names)
+    folder = os.path.commonpath([os.path.dirname(name) for name in names])  # noqa: PTH120  # as they are written
+    return ("", list(names)) if folder == "/" else (folder, [name[len(folder) + 1 :] for name in names])

@@ -54,6 +54,8 @@ def read_header(sound: Path | bytes, start: float = 0.0, seconds: float | None =
     soundfile = _soundfile()
     if isinstance(sound, Path) and not sound.is_file():
         raise Unusable(NO_FILE)
+    if (sound.stat().st_size if isinstance(sound, Path) else len(sound)) == 0:
+        raise Unusable("empty: the file holds no bytes")
     try:
         info = soundfile.info(_opened(sound))
     except (soundfile.SoundFileError, OSError, TypeError) as error:
