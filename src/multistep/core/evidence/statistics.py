@@ -99,7 +99,7 @@ def _over_classes(columns: Columns, share_predicted: float, weighted: bool = Fal
 
     A share of 1 gives precision, 0 recall, 0.5 F1. A class without an example in the split is left out:
     nothing is known about it, and predicting it costs another class's recall already. scikit-learn counts it as
-    0 from the first prediction on, a jump that no influence tells of: docs/how-to/classification.md.
+    0 from the first prediction on, a jump that no influence tells of: docs/appendix/measured-tasks.md.
     """
     label, prediction, labelled_K, predicted_K, hits_K = _confusion(columns)
     hit = label == prediction

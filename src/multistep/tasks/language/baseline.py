@@ -25,7 +25,7 @@ from multistep.tasks.language.splits import NOTHING, Examples
 
 MOST_TEXTS = 50_000  # drawn by lot
 MOST_FEATURES = 300_000  # the most frequent n-grams
-PENALTY = 10.0  # scikit-learn's C; 1 is worth 0.03 less on SST-2, docs/how-to/classification.md
+PENALTY = 10.0  # scikit-learn's C; 1 is worth 0.03 less on SST-2, docs/appendix/measured-tasks.md
 RIDGE = 1.0
 ITERATIONS = 200
 SPACELESS = re.compile("[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\u0e00-\u0eff]")  # Han, kana, Thai, Lao

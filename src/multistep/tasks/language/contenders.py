@@ -71,7 +71,7 @@ def _require_own_sizes(spec: ModelSpec, name: str) -> None:
 def open_order(plan: Plan, examples: int, epochs: float) -> tuple[str, ...]:
     """The networks of a plan that names none, the first choice first; `epochs` are what a BERT would have.
 
-    Up to a hundred thousand examples the bag leads by what was measured (docs/how-to/classification.md); that a BERT
+    Up to a hundred thousand examples the bag leads by what was measured (docs/appendix/measured-tasks.md); that a BERT
     takes over beyond them, if there is time to read them twice, was not.
     """
     if examples > MANY_EXAMPLES and epochs >= ENOUGH_EPOCHS:

@@ -1,6 +1,6 @@
 """What to train when the plan leaves it open: tokenizer, shape and recipe, by rule from data and budget.
 
-docs/how-to/classification.md has the measurements behind the numbers.
+docs/appendix/measured-tasks.md has the measurements behind the numbers.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ OPERATIONS = {"cpu": 2.5e10, "mps": 1e12, "cuda": 5e13}  # a second; of a CPU, e
 USUAL_SECONDS = 300.0  # where a plan names no time
 EPOCHS = 8.0  # that a model from nothing should see within its time
 PER_PARAMETER_AND_TOKEN = 12.0  # operations: six, and six more of a sharpness-aware step
-# Against overfitting, where a text is read several times; each was worth it on SST-2: docs/how-to/classification.md.
+# Against overfitting, where a text is read several times; each was worth it on SST-2: docs/appendix/measured-tasks.md.
 DROPOUT, WORD_DROPOUT, SHARPNESS = 0.3, 0.6, 0.05
 # A bag without it tells rare n-grams of the training split by heart: bench/explore_language.py.
 OF_SMALL: Mapping[str, Mapping[str, Setting]] = {

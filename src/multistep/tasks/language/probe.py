@@ -26,7 +26,7 @@ from multistep.tasks.pretrained.settle import operations
 
 SHARE = 0.05  # of the budget's seconds may go to a probe's features
 MOST_TEXTS, LEAST_TEXTS = 2000, 200  # of train; with fewer, a probe says nothing of the encoder
-# scikit-learn's C, divided by the number of texts; of 1 to 1000, the best on SST-2: docs/how-to/pretrained.md
+# scikit-learn's C, divided by the number of texts; of 1 to 1000, the best on SST-2: docs/appendix/measured-tasks.md
 PENALTY = 10.0
 PER_PARAMETER_AND_TOKEN = 2.0  # operations, forward alone
 ITERATIONS = 300

@@ -1,4 +1,4 @@
-"""What preference training asks for when the plan leaves it open; docs/how-to/preferences.md has what was measured."""
+"""What preference training asks for when the plan leaves it open; measured: docs/appendix/measured-tasks.md."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from multistep.tasks.recipes import lengths_of
 AUTO, SCRATCH = "auto", "scratch"
 SIZES = ("parameters", "layers", "width", "heads", "vocabulary")
 OPERATIONS = {"mps": 1e12, "cuda": 5e13}  # a second, in training
-OF_A_CORE = 6e10  # MiniLM on one core, docs/how-to/pretrained.md; larger matrices do better
+OF_A_CORE = 6e10  # MiniLM on one core, docs/appendix/measured-tasks.md; larger matrices do better
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """What to train when the plan leaves it open: architecture, sizes and recipe, by rule from data and budget.
 
-The numbers come from runs on spoken digits; docs/how-to/speech.md has the tables.
+The numbers come from runs on spoken digits; docs/appendix/measured-tasks.md has the tables.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from multistep.errors import PlanError
 from multistep.tasks.recipes import beside, epochs_of, fill_in, lengths_of, measured_rate
 from multistep.tasks.speech.nets import Kind
 
-DEFAULT: Kind = "deepspeech"  # measured beside wavenet: docs/how-to/speech.md
+DEFAULT: Kind = "deepspeech"  # measured beside wavenet: docs/appendix/measured-tasks.md
 LARGEST_BATCH, SMALLEST_BATCH = 32, 4  # utterances
 FINE_TUNING_BATCH = 8
 # What a step hears: CTC leaves its blanks after so many steps, however much is in each, so on little sound steps are
