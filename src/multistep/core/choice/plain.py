@@ -10,7 +10,7 @@ from multistep.core.choice.known import noise_of, tolerance_of
 from multistep.core.choice.options import leaves_trunk
 from multistep.core.choice.outlook import BEGINNING, outlook
 from multistep.core.choice.retained import best_checkpoint, cooled_already
-from multistep.core.choice.room import in_unit
+from multistep.core.choice.room import extra, in_unit, remaining
 from multistep.core.choice.trunks import trunk_trial
 from multistep.core.choice.weighing import Choice, Option
 from multistep.core.choice.windows import cooldown_progress, left_by_curve
@@ -88,7 +88,9 @@ def _to_the_end(plan: Plan, history: History, trunk: TrialRecord, trial: Trial) 
     if history.leader is None or history.untrained_leads or seen is None:
         return ()
     gain = seen.gain(0.0, trial.cooldown_steps) if seen.told else BEGINNING
-    only = Option("cool down to the end", gain, in_unit(history, trial.cooldown_steps, Unit.STEPS))
+    left = remaining(plan, history)
+    unit = left.unit if left else Unit.STEPS
+    only = Option("cool down to the end", gain, in_unit(history, trial.cooldown_steps, unit) + extra(history, unit))
     return Choice(only, (only,), noise_of(history)).weighed(tolerance_of(history))
 
 
