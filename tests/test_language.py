@@ -29,6 +29,7 @@ from multistep.engine.learner import Readiness
 from multistep.engine.planfile import plan_from
 from multistep.errors import DataError, PlanError
 from multistep.tasks.language.baseline import Baseline, is_spaceless, majority_note
+from multistep.tasks.language.classify import logits_of, scale_of, targets
 from multistep.tasks.language.encode import encode_texts
 from multistep.tasks.language.first_token import reads_first_token
 from multistep.tasks.language.labels import Labels
@@ -433,6 +434,20 @@ def test_what_is_scored_is_read_as_in_training(tmp_path: Path, caplog: pytest.Lo
         frame = {name: held[:1] + held[-3:] for name, held in frame.items()}
         found = api.evaluate(tmp_path / hot / "model", frame)
         assert found["examples"] == 4, hot
+
+
+def test_a_bag_for_numbers_begins_within_their_range() -> None:
+    """What n-grams say of a number is averaged; added up, a text of many was many deviations off."""
+    some = opinions(200, 3)
+    texts = [text for text, _ in some]
+    train = Examples(tuple(texts), None, np.array([100.0 + 20.0 * good for _, good in some]))
+    labels = Labels("number")
+    network = new_network("bag", texts, train, labels, scale_of(train, labels), longest=4096)
+    encoded = network.encode(texts, None)
+    said = logits_of(network, network.build(0).eval(), encoded, np.arange(200), torch.device("cpu"))[:, 0]
+    wanted = targets(train.labels, labels, scale_of(train, labels))
+    assert said.abs().max() < 1.2 * np.abs(wanted).max()
+    assert float(((said.detach().numpy() - wanted) ** 2).mean()) < 1.0, "better than the mean"
 
 
 def test_always_saying_the_same_is_told_of_every_kind_of_labels() -> None:

@@ -214,6 +214,10 @@ def leanings_of(network: SmallNetwork, train: Examples, labels: Labels) -> Tenso
             outside_V = total_V - inside_V + 2.0
             found[:, k] = np.log(inside_V / inside_V.sum()) - np.log(outside_V / outside_V.sum())
     found[: UNKNOWN + 1] = 0.0
+    if labels.kind == "number":
+        # Evidence for a class adds up, deviations do not: they are to be averaged, where the bags, each of length one,
+        # sum them with weights of one over the root of how many n-grams a text has.
+        found /= 2.0 * math.sqrt(max(1.0, 0.5 * float(np.mean(encoded.lengths))))
     return torch.from_numpy(found).float()
 
 
