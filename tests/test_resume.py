@@ -583,3 +583,16 @@ def test_scores_on_what_a_run_was_trained_on_are_told(tmp_path: Path, monkeypatc
         assert ("chose its model by this data" in str(chose)) == ("validation" in data)
         monkeypatch.chdir(tmp_path)
     assert seen_in_training(tmp_path / "no-run", "all.csv", None) is None
+
+
+def test_a_test_split_of_the_run_is_not_called_trained_on(tmp_path: Path) -> None:
+    """Of a folder of splits, the folder called test was said to be remembered."""
+    for split in ("train", "test"):
+        for i in range(4):
+            file = tmp_path / "data" / split / "cat" / f"{i}.txt"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(f"{split} {i}")
+    folder = tmp_path / "run"
+    go(plan(data={"source": str(tmp_path / "data")}, budget="30 steps"), folder)
+    assert "4 of its 4 files are also in" in str(seen_in_training(folder, str(tmp_path / "data" / "train"), None))
+    assert seen_in_training(folder, str(tmp_path / "data" / "test"), None) is None

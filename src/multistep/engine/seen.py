@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ LINES_OF = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".txt", ".md")
 LEAST_CHARACTERS = 20  # of a line that says something by being there twice
 LEAST_LINES, LEAST_SHARE = 3, 0.01  # that are worth a word
 MOST_FILES, MOST_BYTES = 5_000, 200 * 2**20  # that are looked into
+_TEST = re.compile(r"(.*[-_. ])?test(ing)?([-_. ].*)?")  # what folders and files of a test split are called
 LIKE_NEW = "so the scores tell how well that is remembered, not how well the model does on anything new"
 
 
@@ -72,7 +74,7 @@ def _sources_of(model: Path) -> Iterator[_Trained]:
 def _told(here: Path, trained: _Trained) -> str | None:
     """What of other files is the same; None where little is, or nobody can tell."""
     try:
-        shared, total, what = _shared(here, trained.path)
+        shared, total, what = _shared(here, trained.path, trained.whole)
     except (OSError, ValueError):
         return None
     if shared < LEAST_LINES or shared < LEAST_SHARE * total:
@@ -83,8 +85,11 @@ def _told(here: Path, trained: _Trained) -> str | None:
     )
 
 
-def _shared(here: Path, there: Path) -> tuple[int, int, str]:
-    """How many lines of one file, or files of one folder, are in the other, and of how many."""
+def _shared(here: Path, there: Path, splits: bool) -> tuple[int, int, str]:
+    """How many lines of one file, or files of one folder, are in the other, and of how many.
+
+    Of a folder with splits, what is called test has never been trained on.
+    """
     if here.is_file() and here.suffix.lower() in LINES_OF and there.is_file() and there.suffix.lower() in LINES_OF:
         if here.stat().st_size + there.stat().st_size > MOST_BYTES:
             return 0, 0, "lines"
@@ -93,6 +98,8 @@ def _shared(here: Path, there: Path) -> tuple[int, int, str]:
         return sum(line in known for line in own), len(own), "lines"
     by_size: dict[int, list[Path]] = defaultdict(list)
     for path in _files(there):
+        if splits and any(_TEST.fullmatch(Path(part).stem.lower()) for part in path.relative_to(there).parts):
+            continue
         by_size[path.stat().st_size].append(path)
     own_files = list(_files(here))
     digests: dict[int, set[bytes]] = {}
