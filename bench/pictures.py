@@ -5,7 +5,7 @@
 FOLDER holds the runs of docs/gallery.md, each under the name that it has there; that page has their commands. In the
 copies the folder of the runs is called /home/you/runs, and other paths as `--call` says; nothing else is changed. A
 picture shows the sections of a report that are named below, one under the other as they stand there, and of its charts
-those of that name.
+those whose names begin so.
 """
 
 import argparse
@@ -20,7 +20,6 @@ from PIL import Image, ImageChops
 DOCS = Path(__file__).parents[1] / "docs"
 HOME = "/home/you/runs"
 ANSWER, SHORT, CURVES, TRIED = "The answer", "In short", "Training", "What was tried"
-LOSS = "Loss, nats per token"
 PICTURES = {  # picture -> its run, the sections, the charts
     "report": ("reviews", (ANSWER, SHORT), ()),
     "text": ("text", (ANSWER,), ()),
@@ -29,7 +28,7 @@ PICTURES = {  # picture -> its run, the sections, the charts
     "speech": ("speech", (ANSWER,), ()),
     "own": ("own", (ANSWER,), ()),
     "baseline": ("baseline", (ANSWER, SHORT), ()),
-    "proven": ("proven", (ANSWER, CURVES, TRIED), (LOSS,)),
+    "proven": ("proven", (ANSWER, CURVES, TRIED), ("Loss,",)),
 }
 # What is not in the picture is taken out of the page once its own script has run.
 CUT = """<script>addEventListener("load", () => {
@@ -39,7 +38,7 @@ CUT = """<script>addEventListener("load", () => {
     if (!sections.includes(section.getAttribute("aria-label") || heading.textContent.trim())) section.remove()
   }
   for (const chart of document.querySelectorAll("main figure"))
-    if (!charts.includes(chart.querySelector("h3").textContent.trim())) chart.remove()
+    if (!charts.some(name => chart.querySelector("h3").textContent.trim().startsWith(name))) chart.remove()
 })</script></body>"""
 WIDTH, TALLEST = 900, 4000  # CSS pixels; a picture ends where the page does
 SCALE = 1.2
