@@ -165,7 +165,7 @@ def test_the_folder_of_a_run_says_calibrated_probabilities_and_labels_at_the_thr
     assert (about["temperature"], about["folded"]) == (found["temperature"], True)
     assert found["threshold"]["used"]
     assert found["test"]["after"]["nll"] < found["test"]["before"]["nll"]
-    assert found["sentence"].endswith("at 0.5.")
+    assert found["sentence"].endswith("with a threshold of 0.5.")
     with Path(data).open(encoding="utf-8", newline="") as file:
         texts = [row["remark"] for row in csv.DictReader(file)][:40]
     said = api.predict(result.model, texts)
