@@ -260,6 +260,26 @@ def test_the_text_is_the_long_column_and_no_number(tmp_path: Path) -> None:
         load_splits(str(tmp_path / "a.jsonl"))
 
 
+def test_a_column_may_be_called_like_a_label_where_names_are_no_line(tmp_path: Path) -> None:
+    """A data frame without names has the columns 0 and 1; of a .csv it would mean that the header is missing."""
+    frame = [{"0": text, "1": str(i % 2)} for i, text in enumerate(TEXTS)]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, frame)))
+    assert load(tmp_path / "a.jsonl").columns == {"text_column": "0", "label_column": "1"}
+    put(tmp_path / "a.tsv", [("text", "pos"), *ROWS])
+    with pytest.raises(DataError, match=r"say --set data\.header=false"):
+        load(tmp_path / "a.tsv")
+
+
+@pytest.mark.parametrize(
+    ("encoding", "text"), [("cp932", "この映画はとても良かった"), ("euc_kr", "이 영화는 정말 좋았다")]
+)
+def test_few_letters_that_tell_their_encoding(encoding: str, text: str, tmp_path: Path) -> None:
+    """A statistic of letters says nothing of so little; it was read as Western European."""
+    rows = [("text", "label"), *((f"{text} {i}", name) for i, (_, name) in enumerate(ROWS))]
+    (tmp_path / "a.tsv").write_bytes("".join("\t".join(row) + "\n" for row in rows).encode(encoding))
+    assert load(tmp_path / "a.tsv").train.texts[0].startswith(text)
+
+
 # JSON -----------------------------------------------------------------------------------------------
 
 

@@ -17,6 +17,11 @@ _MARKS = (
 # does (a page of French passes for Polish), so that these two are told apart here.
 _TOLD = ["gb18030", "big5", "cp932", "euc_jp", "euc_kr", "cp1251", "koi8_r", "cp1253", "cp1255", "cp1256", "cp874"]
 _LATIN = ("cp1252", "cp1250")
+_LETTERS = (
+    ("cp932", re.compile("[\u3040-\u30ff]")),
+    ("euc_jp", re.compile("[\u3040-\u30ff]")),
+    ("euc_kr", re.compile("[\uac00-\ud7af]")),
+)
 _BETWEEN = "’‘–—·"  # signs that stand between letters in words
 _KINDS = (
     (b"version https://git-lfs", "a pointer of Git LFS to the data; fetch them with `git lfs pull`"),
@@ -51,11 +56,25 @@ def find_encoding(data: bytes) -> tuple[str, bool] | None:
         return "utf-8", False
     from charset_normalizer import from_bytes
 
-    if (best := from_bytes(seen, cp_isolation=_TOLD).best()) is not None and not _is_latin(seen):
+    latin = _is_latin(seen)
+    if (best := from_bytes(seen, cp_isolation=_TOLD).best()) is not None and not latin:
         return best.encoding, True
+    if not latin and (by_letters := _by_letters(seen)) is not None:  # too little, or too alike, for a statistic
+        return by_letters, True
     signs = {encoding: _signs_in_words(seen, encoding) for encoding in _LATIN}
     known = {encoding: count for encoding, count in signs.items() if count is not None}
     return (min(known, key=lambda encoding: known[encoding]), True) if known else None
+
+
+def _by_letters(data: bytes) -> str | None:
+    """The encoding in which most signs are kana or hangul, which no other reading of the bytes gives."""
+    for encoding, letters in _LETTERS:
+        text = data.decode(encoding, "ignore")
+        others = [sign for sign in text if sign > "\x7f"]
+        undecoded = len(data) - len(text.encode(encoding, "ignore"))
+        if others and undecoded <= 2 and sum(bool(letters.match(sign)) for sign in others) > 0.5 * len(others):
+            return encoding
+    return None
 
 
 def what_it_is(data: bytes) -> str | None:

@@ -6,10 +6,13 @@ import re
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from multistep.core.values.plan import DataSpec
+from multistep.data.files import SEPARATED
 from multistep.data.onehot import hot_columns, with_one_label
 from multistep.data.table import Table, naming, quoted
+from multistep.data.text import kind_of
 from multistep.errors import DataError
 from multistep.tasks.language.numerals import is_decorated, numbers_in
 
@@ -83,10 +86,11 @@ def find_columns(table: Table, data: DataSpec, *, labelled: bool) -> Columns:
         raise DataError(f"{table.origin}: {which} columns: {of}; name it with {naming('label_column')}")
     if len({text, second, label} - {None}) < 1 + (second is not None) + (label is not None):
         raise DataError(f"{table.origin}: text and label are both column '{label or text}'; name two columns")
-    if label is not None and label in map(str, _some(table, label)):
+    separated = kind_of(Path(table.origin)) in (*SEPARATED, ".txt", "")  # others say themselves what columns are called
+    if label is not None and separated and label in map(str, _some(table, label)):
         raise DataError(
             f"{table.origin}:1: the first line names a column '{label}', which is also a label in it, so the file "
-            "seems to have no line with the names of its columns; add one, such as text and label"
+            "seems to have no line with the names of its columns; say --set data.header=false, or add one"
         )
     made = {"text", "label"} <= set(table.roles)  # by whoever knows what its columns are
     guessed = not made and (data.text_column is None or (labelled and data.label_column is None))
