@@ -452,6 +452,10 @@ def test_one_column_a_class(tmp_path: Path) -> None:
     (tmp_path / "onehot.csv").write_text("\n".join(["image_id,healthy,rust", "0.png,1,1", *rows]))
     with pytest.raises(DataError, match=r"onehot.csv:2: its image is of 2 classes \('healthy', 'rust'\)"):
         read(tmp_path / "onehot.csv")
+    # Columns that merely hold a one somewhere are no classes.
+    (tmp_path / "other.csv").write_text("image_id,visits,finding\n0.png,1,x\n1.png,2,y\n2.png,1,x\n")
+    with pytest.raises(DataError, match=r"which column names the labels\? columns: 'image_id', 'visits', 'finding'"):
+        read(tmp_path / "other.csv")
 
 
 @pytest.mark.parametrize("header", [True, False])

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from multistep.core.values.plan import DataSpec
-from multistep.data.onehot import with_one_label
+from multistep.data.onehot import hot_columns, with_one_label
 from multistep.data.table import Table, quoted
 from multistep.data.walk import visible
 from multistep.errors import DataError
@@ -41,8 +41,8 @@ def labels_of(table: Table, image: str, data: DataSpec) -> Labels:
     """The labels of a table. Raises DataError, which lists the columns, where it is not clear which they are."""
     rest = rest_of(table, image, data)
     label = data.label_column or table.roles.get("label") or guess(rest, LABELS)
-    if label is None and len(rest) > 1 and (made := with_one_label(table, rest)) is not None:
-        return _one_hot(made)
+    if label is None and len(hot := hot_columns(table, rest)) > 1:
+        return _one_hot(with_one_label(table, hot))
     label = require(table, label or (rest[0] if len(rest) == 1 else None), "label_column", "the labels")
     return Labels(table.column(label), label, f"'{label}'", table.class_names.get(label, ()))
 
