@@ -52,7 +52,8 @@ def read_file(path: Path, data: DataSpec, form: Form) -> Parts:
         return form.own_table(path, data) or by_column(read_table(path, Reading.of(data)), data, form)
     parts = form.read_file(path, data)
     if parts is None:
-        what = what_else(path)
+        # What lies beside tables of images or sounds are arrays of these, not a table to be saved.
+        what = "" if form.describes and strangers(path) else what_else(path)
         said = f"not a source of {form.what} but {what}" if what else f"not a source of {form.what}"
         raise DataError(f"{path}: {said}; allowed: {form.allowed}{'' if what else strangers(path)}")
     return parts
