@@ -148,6 +148,21 @@ def test_lists_without_a_header_name_images_and_labels(tmp_path: Path) -> None:
         read(tmp_path / "tiny")
 
 
+def test_labels_in_files_beside_images_as_of_webdataset(tmp_path: Path) -> None:
+    for shard in range(2):
+        for i in range(4):
+            draw(tmp_path / "made" / f"{shard}" / f"{i:06d}.png", 4 * shard + i)
+            (tmp_path / "made" / f"{shard}" / f"{i:06d}.cls").write_text(f"{i % 2}\n")
+        (tmp_path / "shards").mkdir(exist_ok=True)
+        with tarfile.open(tmp_path / "shards" / f"set-{shard:06d}.tar", "w") as shards:
+            for file in sorted((tmp_path / "made" / f"{shard}").iterdir()):
+                shards.add(file, file.name)
+    for source, each in ((tmp_path / "made" / "0", 2), (tmp_path / "shards", 4)):
+        parts, said = read(source)
+        assert told(parts["train"]) == {"0": each, "1": each}
+        assert "the label of each is in the .cls file beside it" in said
+
+
 def test_names_of_classes_beside_folders_are_no_table(tmp_path: Path) -> None:
     """A .json of names made the folder of the splits the one class that there is, or was read as the table."""
     for split in ("train", "valid"):
@@ -192,6 +207,8 @@ def test_what_is_not_read_is_named_with_what_to_do(tmp_path: Path) -> None:
         (folder / "inside" / name).write_bytes(content)
         with pytest.raises(DataError, match=rf"no class folders of images.*it holds inside/{re.escape(why)}"):
             read(folder)
+    with pytest.raises(DataError, match=r"x.mat: not a source of images; .*; it is of MATLAB, read by scipy.io.load"):
+        read(tmp_path / "x" / "inside" / "x.mat")
     (tmp_path / "links" / "cats").mkdir(parents=True)
     (tmp_path / "links" / "cats" / "1.png").symlink_to(tmp_path / "nowhere.png")
     with pytest.raises(DataError, match=r"it holds cats/1.png, a link to a file that is not there"):

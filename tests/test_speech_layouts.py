@@ -215,6 +215,8 @@ def test_lists_with_fields_and_lists_of_splits(tmp_path: Path) -> None:
     assert [row.text for row in splits.validation] == ["well, 2 of them"]
     write(tmp_path / "korean", {"a/K1.wav": None, "a/K2.wav": None, "train.trn": "a/K1.wav :: 아\na/K2.wav :: 몬\n"})
     assert [text for _, text, _ in told(tmp_path / "korean", tmp_path)] == ["아", "몬"]
+    write(tmp_path / "jsut", {"wav/B_1.wav": None, "wav/B_2.wav": None, "transcript.txt": "B_1:水を\nB_2:木の 葉\n"})
+    assert [text for _, text, _ in told(tmp_path / "jsut", tmp_path)] == ["水を", "木の 葉"]
 
 
 def test_kaldi_in_data_beside_its_sounds(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from multistep.data.names import NAMES, begins_with_split
 from multistep.data.strangers import by_suffix, strangers
 from multistep.data.table import Table, of_columns
-from multistep.data.text import read_said
+from multistep.data.text import read_said, read_text
 from multistep.data.walk import few, hidden_note, seen_below, visible
 from multistep.errors import DataError
 
@@ -113,6 +113,20 @@ def _of_loose(folder: Path, loose: Sequence[Path], what: str, allowed: str) -> T
         note = f"{folder}: labels are from the names of the files, such as {loose[0].name}: {listed}"
         return of_columns(str(folder), {"file": files, "label": names}, files, notes=(note,))
     return of_columns(str(folder), {"file": files}, files)
+
+
+def labels_beside(folder: Path, suffixes: Sequence[str]) -> Table | None:
+    """The columns `file` and `label` of files with a .cls of the same name beside each, as in a WebDataset's archive.
+
+    None where there are none, or some lack theirs.
+    """
+    files = [path for path in visible(folder) if path.suffix.lower() in suffixes and path.is_file()]
+    if not files or not all(path.with_suffix(".cls").is_file() for path in files):
+        return None
+    labels = [read_text(path.with_suffix(".cls")).strip() for path in files]
+    names = list(map(str, files))
+    note = f"{folder}: the label of each is in the .cls file beside it"
+    return of_columns(str(folder), {"file": names, "label": labels}, names, notes=(note,))
 
 
 def text_classes(folder: Path, encoding: str | None = None) -> Table | None:

@@ -224,5 +224,6 @@ def _sound_of(name: str, by_name: Mapping[str, Path]) -> Path | None:
 
 def _first(line: str) -> tuple[str, str]:
     """What a line begins with, up to a tab or space, and the rest, behind the :: that some lists have."""
-    name, _, rest = line.strip().partition("\t" if "\t" in line else " ")
+    line = re.sub(r"^([^\s:/\\]{2,}):(?=[^\s:/\\])", r"\1\t", line.strip())  # as of JSUT: id:text
+    name, _, rest = line.partition("\t" if "\t" in line else " ")
     return name, rest.strip().removeprefix("::").strip()

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from multistep.core.values.plan import DataSpec
+from multistep.data.archives import is_archive, stem_of_archive, unpacked
 from multistep.data.arrays import DIGITS, digits, idx_parts, npz_parts, pixel_table, pixels_of
-from multistep.data.classes import SPLIT, class_folders
+from multistep.data.classes import SPLIT, class_folders, labels_beside
 from multistep.data.dialect import Reading
 from multistep.data.files import read_table
 from multistep.data.folders import LISTS, is_submission, stem_of
@@ -20,7 +21,7 @@ from multistep.data.names import COLUMNS
 from multistep.data.paths import files_of, naming_column
 from multistep.data.sources import by_column, read_file, rows_of_folder
 from multistep.data.splits import given_splits
-from multistep.data.table import Table, quoted
+from multistep.data.table import Table, joined, quoted
 from multistep.data.text import COLUMNAR, existing_file, kind_of
 from multistep.data.walk import visible
 from multistep.errors import DataError
@@ -84,8 +85,19 @@ def _read_folder(folder: Path, data: DataSpec, form: Form) -> Parts:
     listing = [path for path in entries if _names_images(path)]
     if len(listing) == 1:
         return read_file(listing[0], data, form)
+    if (table := _of_webdataset(folder, entries)) is not None:
+        return {"": table}
     table = class_folders(folder, SUFFIXES, "images", form.allowed)
     return by_column(table, data, form) if SPLIT in table.names else {"": table}
+
+
+def _of_webdataset(folder: Path, entries: list[Path]) -> Table | None:
+    """Images with a .cls beside each, in the folder or in the numbered archives that it holds; None without such."""
+    shards = [path for path in entries if is_archive(path) and stem_of_archive(path)[-1:].isdigit()]
+    if len(shards) < 2:
+        return labels_beside(folder, SUFFIXES)
+    tables = [table for path in shards if (table := labels_beside(unpacked(path), SUFFIXES)) is not None]
+    return joined(str(folder), tables) if len(tables) == len(shards) else None
 
 
 def _names_files(path: Path, data: DataSpec) -> bool:
