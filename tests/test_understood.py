@@ -64,6 +64,7 @@ def test_notes_are_sorted_by_what_they_are_about() -> None:
         "left_out": [
             "a.csv: rows left out because they have no text: 1 (a.csv:4)",
             "train: 1 of 8 rows cannot be used: 1 no such file (first: a.csv:4: x.wav)",
+            "test: test.csv has no column of labels beside 'id', so it is left aside",
         ],
         "notes": ["always saying '1', the most frequent class of train, is right 50.9% of validation"],
     }
@@ -77,8 +78,10 @@ def test_of_many_classes_the_largest_and_the_smallest_are_named() -> None:
     assert classes_in_words(counts) == (
         "40 in training; the largest: class 0 100, class 1 99, class 2 98; the smallest: class 38 62, class 39 61"
     )
-    lines = dict(Understood(model="net", splits=(Part("train", 1, "examples"),)).lines())
+    aside = ("left out, since their names are not those of splits: submission.csv",)
+    lines = dict(Understood(model="net", splits=(Part("train", 1, "examples"),), left_out=aside).lines())
     assert lines["splits"] == "train 1 example"
+    assert lines["left out"] == "since their names are not those of splits: submission.csv"
     assert NO_TEST not in lines.values()
 
 

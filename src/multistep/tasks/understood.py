@@ -24,7 +24,7 @@ from multistep.tasks.pretrained.settle import SCRATCH
 TOPICS: Mapping[str, re.Pattern[str]] = {
     "duplicates": re.compile(r"measures memory|word for word in train|repeat another"),
     "cut": re.compile(r"\bcut (by .*)?into |splits from column|splits are in column|no validation was given|make up "),
-    "left_out": re.compile(r"left out|dropped|skipped|cannot be used"),
+    "left_out": re.compile(r"left out|left aside|dropped|skipped|cannot be used"),
     "columns": re.compile(
         r"data\.(delimiter|header|encoding|root)\b|(from|in|is|are) columns? '|(from|as) '[^']+'|"
         "conversations from|pairs from"

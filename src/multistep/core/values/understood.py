@@ -64,7 +64,7 @@ class Understood:
             ("labels", self.labels),
             ("splits", "; ".join(part for part in (parts, *self.cut) if part)),
             ("duplicates", "; ".join(self.duplicates) or duplicates),
-            ("left out", "; ".join(self.left_out) or "nothing"),
+            ("left out", "; ".join(said.removeprefix("left out, ") for said in self.left_out) or "nothing"),
             ("language", self.language),
             ("model", f"{self.model}; {self.parameters:,} parameters"),
             ("weights", self.weights),
