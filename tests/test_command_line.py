@@ -94,7 +94,7 @@ def test_the_run_directory_holds_what_the_design_says(run: Path) -> None:
     expected = {"plan.yaml", "resolved.json", "journal.jsonl", "evaluations", "checkpoints", "model", "result.json"}
     assert expected | {"report.html", "events"} <= names
     page = (run / "run" / "report.html").read_text(encoding="utf-8")
-    assert f"{result(run)['test']['score']:.4f}" in page
+    assert f"{result(run)['test']['score']:.3f}" in page
 
 
 def test_the_model_loads_in_stock_transformers_and_scores_the_same(run: Path) -> None:
