@@ -182,6 +182,7 @@ def test_lists_of_ids_and_stm(tmp_path: Path) -> None:
     said = "".join(f"B{i} 而 对 {i}\n" for i in range(3))
     write(tmp_path / "aishell", {**aishell, "transcript/aishell.txt": said})
     splits = read_splits(DataSpec(source=str(tmp_path / "aishell")))  # which are the folders of the sounds
+    assert any(note.endswith("splits are the folders of the sounds: train, dev, test") for note in splits.notes)
     assert [[row.text for row in splits.of(s)] for s in ("train", "validation", "test")] == [
         ["而 对 0"],
         ["而 对 1"],

@@ -57,7 +57,8 @@ def _by_split_folders(folder: Path, table: Table) -> Table:
         names = [parts[depth] for parts in steps]
         known = splits_among(dict.fromkeys(names))
         if set(names) <= known.keys() and "train" in known.values() and len(set(known.values())) > 1:
-            return _with_column(table, "split", names)
+            said = f"{folder}: splits are the folders of the sounds: {', '.join(dict.fromkeys(names))}"
+            return _with_column(table, "split", names).saying(said)
     return table
 
 

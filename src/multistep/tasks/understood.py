@@ -23,7 +23,9 @@ from multistep.tasks.pretrained.settle import SCRATCH
 # What a note of the readers is about, by what all notes of its kind say; the first that fits. The rest stay notes.
 TOPICS: Mapping[str, re.Pattern[str]] = {
     "duplicates": re.compile(r"measures memory|word for word in train|repeat another"),
-    "cut": re.compile(r"\bcut (by .*)?into |splits from column|splits are in column|no validation was given|make up "),
+    "cut": re.compile(
+        r"\bcut (by .*)?into |splits from column|splits are (in column|the folders)|no validation was given|make up "
+    ),
     "left_out": re.compile(r"left out|left aside|dropped|skipped|cannot be used"),
     "columns": re.compile(
         r"data\.(delimiter|header|encoding|root)\b|(from|in|is|are) columns? '|(from|as) '[^']+'|"
