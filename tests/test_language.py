@@ -230,7 +230,7 @@ def test_an_encoder_begins_other_tasks_with_new_heads(exported: Path, tmp_path: 
         renamed.build(0).state_dict()["classifier.weight"], renamed.build(1).state_dict()["classifier.weight"]
     )
     masked = masked_model(loaded)
-    assert "no head for hidden words" in " ".join(masked.notes)
+    assert "it has no last layer for hidden words" in " ".join(masked.notes)
     assert torch.isfinite(masked.build(0).state_dict()["cls.predictions.transform.dense.weight"]).all()
     with pytest.raises(PlanError, match="reads at most 64 tokens"):
         load_encoder(model, 65)
@@ -507,7 +507,8 @@ def test_pairs_are_written_in_two_ways(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="trained on pairs of texts; write 'first ||| second'".replace("|", r"\|")):
         api.predict(result.model, ["what a joy"])
     exhibits = json.loads((tmp_path / "run" / "exhibits.json").read_text(encoding="utf-8"))
-    assert [exhibit["title"] for exhibit in exhibits] == ["A few predictions", "The worst mistakes", "By class"]
+    titles = [exhibit["title"] for exhibit in exhibits]
+    assert titles[:3] == ["A few predictions", "The worst mistakes", "By class"]
 
 
 def test_hidden_words_are_filled_in(tmp_path: Path) -> None:
