@@ -102,7 +102,7 @@ def test_a_run_judged_by_a_function_is_shown_where_the_function_is_not(tmp_path:
     (result.folder / "report.html").unlink()
     done = command("report", result.folder)
     assert done.returncode == 0, done.stderr
-    assert "median miss" in (result.folder / "report.html").read_text(encoding="utf-8")
+    assert "median_miss" in (result.folder / "report.html").read_text(encoding="utf-8")
 
 
 def test_the_command_line_says_where_an_unfinished_run_goes_on(tmp_path: Path) -> None:
@@ -460,7 +460,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"test": (POINTS, LABELS + 1)}, "test: there is a label 3, but the model tells 3 classes apart"),
     (
         {"model": NORMED, "recipe": {"batch_size": 1}},
-        "batch_size is 1, of which batch normalisation in Sequential makes",
+        "batch_size is 1, with which batch normalisation in Sequential cannot train",
     ),
     (
         {"metric": lambda targets, predictions: float("nan"), "goal": "maximize"},

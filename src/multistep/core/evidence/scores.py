@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from multistep.core.evidence.metric import Goal, Interval, Metric
+from multistep.core.evidence.metric import METRICS, Goal, Interval, Metric
 
 NAMES: Mapping[str, str] = {
     "top5_accuracy": "top-5 accuracy",
@@ -55,7 +55,7 @@ NARROW = 0.004  # width of an interval, from which downwards one digit more is w
 
 def metric_words(name: str) -> str:
     """`macro F1` of `macro_f1`; a user's own function keeps its name."""
-    return NAMES.get(name, name.replace("_", " "))
+    return NAMES.get(name, name.replace("_", " ") if name in METRICS else name)
 
 
 def rank(name: str) -> tuple[int, str]:

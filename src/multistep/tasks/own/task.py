@@ -109,7 +109,7 @@ class OwnDomain:
                 self._layout.call(copy.deepcopy(model).train(), batch)
             except ValueError as error:
                 raise PlanError(
-                    f"recipe.batch_size is 1, of which batch normalisation in {self._opened.model.name} cannot use "
+                    f"recipe.batch_size is 1, with which batch normalisation in {self._opened.model.name} cannot train "
                     f"({error}); take 2 or more"
                 ) from error
 
