@@ -50,7 +50,7 @@ def test_train_spells_its_keywords_out_and_tells_of_each() -> None:
     whole = inspect.signature(multistep.train)
     assert not any(p.kind in (p.VAR_KEYWORD, p.VAR_POSITIONAL) for p in whole.parameters.values())
     uses = [inspect.signature(use) for use in typing.get_overloads(inspect.unwrap(api.train))]
-    assert [len(use.parameters) for use in uses] == [31, 27]
+    assert [len(use.parameters) for use in uses] == [31, 28]
     assert {name for use in uses for name in use.parameters} == set(whole.parameters)
     told = inspect.getdoc(multistep.train) or ""
     for name in whole.parameters:
@@ -165,8 +165,10 @@ def test_without_matplotlib_the_plot_says_how_to_get_it(
 def test_what_is_no_input_is_refused(finished: multistep.Result) -> None:
     import pandas
 
-    with pytest.raises(ValueError, match=r"inputs is a DataFrame.*inputs\['text'\]"):
+    with pytest.raises(ValueError, match="holds no model"):
         multistep.predict(finished.folder, pandas.DataFrame({"text": ["a"]}))
+    with pytest.raises(ValueError, match="inputs is a int; allowed: a text, a path, or a list of such"):
+        multistep.predict(finished.folder, 3)
 
 
 def test_an_export_is_a_whole_copy_of_what_ships(tmp_path: Path) -> None:

@@ -768,5 +768,5 @@ def test_the_result_ends_with_model_and_report_and_disarms_the_sample(tmp_path: 
     printed = out.getvalue()
     assert "[bold]从前" in printed
     assert "\x1b" not in printed
-    assert printed.index("beats the 6-gram") < printed.index("从前") < printed.index(str(tmp_path / "model"))
+    assert printed.index("从前") < printed.index("beats the 6-gram") < printed.index(str(tmp_path / "model"))
     assert str(tmp_path / "report.html") in printed

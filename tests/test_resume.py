@@ -550,7 +550,8 @@ def test_the_model_card_tells_of_every_phase(tmp_path: Path) -> None:
     assert f"{one}batch_size 12, learning_rate 0.02\n" in card
     assert "2. fine: text-generation on books.txt\n    - until: 300 steps; ended: length\n    - recipe: " in card
     assert "learning_rate 0.01, frozen ('embedding*',), optimizer muon, batch_size 12\n" in card
-    assert f"{result.validation.score:.4f} [{result.validation.low:.4f}, {result.validation.high:.4f}]" in card
+    seen = result.validation
+    assert f"| validation | {seen.score:.3f} ({seen.low:.3f} to {seen.high:.3f})" in card
     assert "- name: broad\n" in card
 
 

@@ -28,6 +28,9 @@ def going_on(directory: RunDirectory, data: Sequence[str] = (), model: str | Non
     """
     directory.require_plan()
     plan = read_plan(directory.plan_file)
+    if directory.result.exists():  # which needs its data no more
+        yield plan
+        return
     given = {**_given_data(plan, data), **_given_model(plan, directory, model)}
     directory.places = {**directory.places, **given}
     with contextlib.chdir(_home(directory, plan)):

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from multistep.core.choice.moves import check_moves
-from multistep.core.evidence.metric import METRICS, metric_named
+from multistep.core.evidence.metric import METRICS, OF_NUMBERS, metric_named
 from multistep.core.values.plan import DataSpec, Guard, Phase, Plan
 from multistep.core.values.recipe import RECIPE_KEYS, Recipe
 from multistep.core.values.tasks import OWN_MODEL, TASKS, family_of, guarded_as, task_named
@@ -25,15 +25,7 @@ _OF_TOKENS = ("loss", "perplexity", "bits_per_byte")
 _OF_ANSWERS = ("exact_match", "token_f1", "rouge_l", "answer_accuracy")  # where the texts are conversations
 _OF_SPEECH = ("loss", "wer", "cer")
 _OF_PAIRS = ("preference_accuracy", "margin", "loss")
-_OF_NUMBERS = (
-    "mean_squared_error",
-    "root_mean_squared_error",
-    "mean_absolute_error",
-    "mean_absolute_percentage_error",
-    "r2",
-    "pearson",
-    "spearman",
-)
+_OF_NUMBERS = (*OF_NUMBERS, "pearson", "spearman")
 _OF_PLACES = ("pixel_accuracy", "token_accuracy", "mean_iou", "dice")
 _OF_OTHERS = (*_OF_TOKENS[1:], *_OF_ANSWERS, *_OF_SPEECH[1:], *_OF_PAIRS[:-1], *_OF_NUMBERS, *_OF_PLACES)
 _OF_CLASSES = tuple(name for name in METRICS if name not in _OF_OTHERS)

@@ -275,7 +275,12 @@ class RunDirectory:
         """Where data and models lie now that lie elsewhere than the plan says, by its names for them."""
         if self._places is None:
             ours = self.exists and self.resolved.exists()
-            self._places = dict(self.read_resolved().get("places", {})) if ours else {}
+            try:
+                self._places = dict(self.read_resolved().get("places", {})) if ours else {}
+            except RunDirectoryError:
+                if not self.result.exists():  # a finished run goes nowhere
+                    raise
+                self._places = {}
         return self._places
 
     @places.setter

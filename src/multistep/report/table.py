@@ -102,13 +102,16 @@ def _notes(phase: Mapping[str, Any]) -> list[tuple[str, str]]:
 def print_result(
     result_record: Mapping[str, Any], folder: Path, exhibits: Sequence[Mapping[str, Any]], console: Console
 ) -> None:
-    """Print what `train` came to: the answer, a look at its outputs, and where the model and the report are."""
-    print_answer(result_record, console)
+    """Print what `train` came to: a look at its outputs, the answer, and where the model and the report are.
+
+    The answer comes behind the outputs, which may be long: on a low screen the end is what stays in sight.
+    """
     if exhibits:
-        console.print()
         if result_record.get("ships") == "baseline":
             _say(console, "What the network gives, which does not ship:")
         _print_exhibit(exhibits[0], console)
+        console.print()
+    print_answer(result_record, console)
     console.print()
     console.print(named_lines(_places(result_record, folder), console))
     if left := result_record.get("checkpoints"):

@@ -328,6 +328,13 @@ _ALL: tuple[Metric, ...] = (
         from_zero="counts",
     ),
 )
+OF_NUMBERS = (
+    "mean_squared_error",
+    "root_mean_squared_error",
+    "mean_absolute_error",
+    "mean_absolute_percentage_error",
+    "r2",
+)  # metrics of one number an example, or several
 METRICS: Mapping[str, Metric] = {metric.name: metric for metric in _ALL}
 ALIASES: Mapping[str, str] = {
     "ppl": "perplexity",

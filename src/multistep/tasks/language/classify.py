@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from multistep.backends.torch.adapters import Origin
 from multistep.backends.torch.learner import Batch
-from multistep.core.evidence.metric import Evaluation
+from multistep.core.evidence.metric import OF_NUMBERS, Evaluation
 from multistep.core.values.recipe import Recipe
 from multistep.engine.learner import Exhibit, Split
 from multistep.errors import PlanError, nearest
@@ -37,15 +37,7 @@ TASK = "text-classification"
 MOST_SAMPLED, MOST_SAMPLED_PRETRAINED = 500, 128  # examples of the validation split that each look scores
 SEVERAL_METRICS = ("micro_f1", "macro_f1", "loss")
 FOLDED_ON = 8  # examples that show whether the logits follow their last layer
-NUMBER_METRICS = (
-    "mean_squared_error",
-    "root_mean_squared_error",
-    "mean_absolute_error",
-    "mean_absolute_percentage_error",
-    "r2",
-    "pearson",
-    "spearman",
-)
+NUMBER_METRICS = (*OF_NUMBERS, "pearson", "spearman")
 
 
 class ClassifyDomain:

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from multistep.core.evidence.metric import Evaluation, Floats
+from multistep.core.evidence.metric import OF_NUMBERS, Evaluation, Floats
 from multistep.errors import DataError
 from multistep.tasks.classes import class_metrics, class_rows, logit_rows, small_enough
 from multistep.tasks.own.losses import YES_NO_LOSSES, OwnLoss
@@ -22,13 +22,6 @@ from multistep.tasks.own.losses import YES_NO_LOSSES, OwnLoss
 # mask: yes or no at each place; other: only the loss is known.
 Kind = Literal["classes", "shares", "yes-no", "labels", "number", "numbers", "places", "mask", "other"]
 MOST_OUTPUTS = 64  # numbers of an example's output that a table holds
-OF_NUMBERS = (
-    "mean_squared_error",
-    "root_mean_squared_error",
-    "mean_absolute_error",
-    "mean_absolute_percentage_error",
-    "r2",
-)
 
 
 def kind_of(output: Any, target: Any, loss: OwnLoss, size: int) -> Kind:
