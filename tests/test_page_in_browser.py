@@ -137,8 +137,8 @@ def test_pointer_and_keys_show_values_and_the_axis_can_be_changed(tmp_path: Path
     found = browse(page, script, tmp_path)
     assert found["steps"][:3] == ["0", "200", "400"]
     assert found["hover"].startswith("step 160\n")  # the look that is nearest to a quarter of 720
-    assert re.search(r"validation, sample \d\.\d{4} \(\d\.\d{4} to \d\.\d{4}\)", found["hover"])
-    assert "baseline 1.9000" in found["hover"]
+    assert re.search(r"validation, sample \d\.\d{3} \(\d\.\d{3} to \d\.\d{3}\)", found["hover"])
+    assert "baseline 1.900" in found["hover"]
     assert found["hidden"]
     assert found["key"].startswith("step 600")  # the last look on the way to the model
     assert found["clock"][:2] == ["0s", "30s"]
