@@ -1,0 +1,200 @@
+"""A plan and a run directory -> a result: the run as a whole, and what is read and written where it ends."""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, closing, nullcontext, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from multistep.core.values.events import RunInterrupted, RunStarted
+from multistep.core.values.plan import Plan
+from multistep.engine.cleaning import clean as clean_directory
+from multistep.engine.clock import BudgetClock
+from multistep.engine.costs import cost_of, remember, require_time_to_start
+from multistep.engine.journal import Journal
+from multistep.engine.kept import require_kept, spoken
+from multistep.engine.learner import Interrupted, Workshop
+from multistep.engine.loop import Run
+from multistep.engine.moved import placed
+from multistep.engine.rundir import RunDirectory, full_disk_told, goes_on_by, plan_hash, writing
+from multistep.engine.signals import Stop, stopping
+from multistep.engine.sources import changed_sources
+from multistep.errors import RunDirectoryError, RunFailed, Stopped, UserError
+from multistep.interface.result import Result
+from multistep.interface.view import OnEntry
+from multistep.report.summary import interval_of
+
+if TYPE_CHECKING:
+    from multistep.data.memory import Kept
+
+
+def run(
+    plan: Plan,
+    directory: RunDirectory,
+    *,
+    clock: BudgetClock,
+    on_entry: OnEntry | None = None,
+    workshop: Workshop | None = None,
+    kept: Sequence[Kept] = (),
+) -> Result:
+    """Run or resume a plan in a directory, where `kept` are written first."""
+    if directory.result.exists() and directory.exists:
+        return _finished_before(plan, directory)
+    from multistep.tasks.reach import names_of_plan, within_reach
+
+    begun = directory.exists or directory.resolved.exists()
+    if not begun and not clock.injected and workshop is None:
+        require_time_to_start(plan)
+    models = [directory.places.get(name, name) for name in plan.model.names]
+    here = replace(placed(plan, directory.places), model=plan.model.named(*models))
+    with within_reach(names_of_plan(here) if workshop is None else (), begun=begun):
+        return _run(plan, directory, clock, on_entry, workshop, kept)
+
+
+def _run(
+    plan: Plan,
+    directory: RunDirectory,
+    clock: BudgetClock,
+    on_entry: OnEntry | None,
+    workshop: Workshop | None,
+    kept: Sequence[Kept],
+) -> Result:
+    again = goes_on_by(plan.task, directory.folder)
+    directory.create()
+    with directory.locked(), stopping() as stop, full_disk_told(directory.folder, again):
+        try:
+            _execute(plan, directory, clock, on_entry, workshop, kept, stop)
+        except (Interrupted, KeyboardInterrupt):
+            if not stop.asked():
+                raise
+            name = signal.Signals(stop.number).name
+            _note_interruption(directory, clock, name, on_entry)
+            how = "stopped at once" if stop.at_once else "stopped"
+            raise Stopped(f"{how} by {name}; go on with `{again}`", stop.number) from None
+    return read_result(directory)
+
+
+def _execute(
+    plan: Plan,
+    directory: RunDirectory,
+    clock: BudgetClock,
+    on_entry: OnEntry | None,
+    workshop: Workshop | None,
+    kept: Sequence[Kept],
+    stop: Stop,
+) -> None:
+    """Take the run to its end, its result and its report."""
+    execution: Run | None = None
+    try:
+        for each in kept:
+            each.put(directory.data)
+        directory.keep_plan(plan)
+        require_kept(plan, directory.folder)
+        if workshop is None:
+            from multistep.tasks import workshop_for
+
+            workshop = workshop_for(plan)
+        execution = Run(plan, directory, workshop, clock, stop.asked)
+        with _as_begun(directory), closing(execution.entries()) as entries:
+            for entry in entries:
+                if on_entry:
+                    on_entry(entry, execution.history)
+    except UserError as error:
+        if execution is None or not execution.history.leader:
+            directory.discard()  # nothing was won; the mended command may use the same folder
+        if (said := spoken(str(error), plan, directory.folder)) != str(error):
+            raise type(error)(said) from error
+        raise
+    except RunFailed as error:
+        directory.heartbeat.unlink(missing_ok=True)  # all is journaled, and nobody is at work any more
+        with suppress(OSError, RunDirectoryError):
+            raise RunFailed(f"{error}; {write_report(directory)} shows what happened") from error
+        raise
+    remember(cost_of(plan, execution.history))
+    write_report(directory)
+    if plan.keep == "model":
+        clean_directory(directory, execution.history)
+
+
+def _as_begun(directory: RunDirectory) -> AbstractContextManager[None]:
+    """Where a run has begun elsewhere, its sizes are those that were chosen there."""
+    if not directory.began_on:
+        return nullcontext()
+    from multistep.tasks.begun import as_begun
+
+    return as_begun(directory.began_on, directory.places)
+
+
+def _note_interruption(directory: RunDirectory, clock: BudgetClock, name: str, on_entry: OnEntry | None) -> None:
+    journal = Journal(directory.journal, clock)
+    if journal.history.plan is not None:  # else it never began
+        entry = journal.append(RunInterrupted(name))
+        if on_entry:
+            on_entry(entry, journal.history)
+    journal.close()
+    directory.heartbeat.unlink(missing_ok=True)  # what was spent stands in the journal now
+
+
+def _finished_before(plan: Plan, directory: RunDirectory) -> Result:
+    """The result of a run that is not run again; says so, and whether its data is another by now."""
+    from multistep.engine.journal import read_entries
+
+    entries = list(read_entries(directory.journal))
+    begun = next((entry.event.plan for entry in entries if isinstance(entry.event, RunStarted)), None)
+    if begun not in (None, plan_hash(plan)):
+        raise RunDirectoryError(
+            f"{directory.folder}: holds the finished run of another plan; name another folder with --out DIR"
+        )
+    when = f" on {entries[-1].at[:16].replace('T', ' at ')} UTC" if entries and entries[-1].at else " before"
+    said = f"{directory.folder}: this run finished{when}; what is shown is its result."
+    if changed := changed_sources(placed(plan, directory.places), directory):
+        said += f" Since then {', '.join(changed)} changed: to train on it as it is now, name a new folder (--out DIR)."
+    logging.getLogger("multistep").warning(said)
+    if not directory.report.exists():
+        write_report(directory)
+    return read_result(directory)
+
+
+def read_result(directory: RunDirectory) -> Result:
+    """The result of a finished run."""
+    from multistep.core.values.history import fold
+    from multistep.engine.journal import read_entries
+
+    try:
+        record = json.loads(directory.result.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise RunDirectoryError(
+            f"{directory.result}: damaged, not JSON ({error}); delete it, and `multistep resume {directory.folder}` "
+            "writes it anew from the journal"
+        ) from error
+    history = fold(read_entries(directory.journal))
+    return Result(
+        metric=record["metric"],
+        validation=interval_of(record["validation"]),
+        test=interval_of(record["test"]) if record["test"] else None,
+        baseline=record["baseline"],
+        model=directory.folder / record["model"],
+        folder=directory.folder,
+        stopped=record["stopped"],
+        verdicts=history.verdicts,
+        record=record,
+    )
+
+
+def write_report(run: RunDirectory | str | Path) -> Path:
+    """Write report.html and the TensorBoard events of a run, finished or not; returns the report's path.
+
+    Raises RunDirectoryError where there is no run, or writing is not allowed.
+    """
+    from multistep.report.page import write_page
+    from multistep.report.tensorboard import write_events
+
+    directory = run if isinstance(run, RunDirectory) else RunDirectory(Path(run)).require()
+    with writing(directory.folder):
+        write_events(directory)
+        return write_page(directory)
