@@ -167,7 +167,7 @@ def items_of(table: Table, data: DataSpec) -> tuple[list[Item], list[str]]:
     of = "images" if image in known or not any(isinstance(item.content, Path) for item in items) else "image files"
     group_said = f", groups (each kept in one split) from '{group}'" if group else ""
     named = f"; their names are from {names.origin}" if isinstance(names, Beside) else ""
-    return items, [f"{table.origin}: {of} from '{image}', labels from {labels.said}{named}{group_said}", *said]
+    return items, [f"{of} from '{image}', labels from {labels.said}{named}{group_said}", *said]
 
 
 def _contents(table: Table, column: str, data: DataSpec) -> tuple[list[Content], list[str]]:

@@ -153,7 +153,7 @@ def listing_of(table: Table, data: DataSpec) -> Listing:
     texts = _pick(table, data.text_column, "text", _TEXTS, "text_column", notes)
     speakers, offsets, durations = (_known(table, usual) for usual in (_SPEAKERS, _OFFSETS, _DURATIONS))
     if any(speakers) and "speaker" not in table.roles:
-        notes.append(f"{table.origin}: speakers are in column '{_usual(table, _SPEAKERS)[0]}'")
+        notes.append(f"speakers are in column '{_usual(table, _SPEAKERS)[0]}'")
     made = table.values("samples") if "samples" in table.roles else [None] * len(table)
     found = [_cell(cell, table, index, sounds) for index, cell in enumerate(table.column(sounds))]
     names = {index: cell for index, cell in enumerate(found) if isinstance(cell, str)}
@@ -261,7 +261,7 @@ def _pick(table: Table, wanted: str | None, role: str, usual: Sequence[str], set
         raise DataError(
             f"{table.origin}: which column holds the {what}? Say data.{setting}; columns: {quoted(table.names)}"
         )
-    notes.append(f"{table.origin}: {what} are in column '{found[0]}'")
+    notes.append(f"{what} are in column '{found[0]}'")
     return found[0]
 
 
