@@ -14,6 +14,7 @@ import pytest
 from huggingface_hub import constants
 
 from multistep import api
+from multistep.core.values.plan import DataSpec
 from multistep.core.values.tasks import TASKS
 from multistep.errors import DataError, PlanError, UserError
 from multistep.tasks import reach
@@ -147,3 +148,23 @@ def test_what_the_hub_refuses_is_told_and_what_it_has_is_left_to_the_loader(
         with within_reach([Named("someone/there", "model")]):
             assert not constants.is_offline_mode()
         server.shutdown()
+
+
+def test_data_that_need_no_file_are_not_asked_of_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the hub may be asked, each look-up of a name that it does not have would take a minute."""
+    import datasets
+
+    from multistep.tasks.chat.load import holds_conversations
+    from multistep.tasks.language.rows import is_table
+    from multistep.tasks.preference.load import holds_pairs
+    from multistep.tasks.writing.sources import read_splits
+
+    def asked(name: str, *_: object) -> None:
+        raise AssertionError(name)
+
+    monkeypatch.setattr(datasets, "load_dataset", asked)
+    manual = DataSpec(source="python-manual")
+    assert not holds_conversations(manual)
+    assert not holds_pairs(manual)
+    assert not is_table("python-manual")
+    assert read_splits(manual).train

@@ -28,7 +28,6 @@ _IDX_SPLITS = {**NAMES, "t10k": "test"}
 _PIXEL = re.compile(r"(?:pixel|pix|px|p|x|v|f)?[ ._-]?\d+(?:x\d+)?", re.IGNORECASE)
 _LONGEST_HEADER = 2**22  # bytes: of 512 x 512 pixels
 Pixels: TypeAlias = NDArray[np.uint8]
-Labelled = tuple[Pixels, list[str]]
 
 
 def digits() -> Parts:

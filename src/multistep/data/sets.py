@@ -7,13 +7,10 @@ import re
 from pathlib import Path
 from typing import Any
 
-from multistep.data.archives import is_archive
 from multistep.data.table import Table
-from multistep.data.text import TABLES, kind_of, names_in
+from multistep.data.text import names_in
+from multistep.engine.names import may_be_hub_id
 from multistep.errors import DataError, nearest
-
-# Endings that no hub id has: whoever writes one means a file.
-_FILES = (*TABLES, ".txt", ".md", ".json", ".npz", ".jpg", ".jpeg", ".png", ".wav", ".flac", ".mp3")
 
 
 def named_tables(source: str) -> dict[str, Table] | None:
@@ -27,7 +24,7 @@ def named_tables(source: str) -> dict[str, Table] | None:
     name, _, configuration = source.rpartition(":") if ":" in source else (source, "", "")
     cloned = is_hub_folder(folder := Path(name).expanduser()) and not (configuration and path.exists())
     saved = is_saved_set(path)
-    if not saved and not cloned and (path.exists() or not _may_be_hub_id(path, source)):
+    if not saved and not cloned and (path.exists() or not may_be_hub_id(source)):
         return None
     import datasets
 
@@ -101,10 +98,3 @@ def _of_set(origin: str, part: Any) -> Table:
             part = part.cast_column(column, type(kind)(decode=False))
     only = {role: columns[0] for role, columns in roles.items() if len(columns) == 1}
     return Table(origin, is_text, range(1, len(part) + 1), "row", lambda name: list(part[name][:]), names, roles=only)
-
-
-def _may_be_hub_id(path: Path, source: str) -> bool:
-    shaped = re.fullmatch(r"[\w.-]+(/[\w.-]+)?(:[\w.-]+)?", source) is not None
-    is_file_name = kind_of(path) in _FILES or path.suffix.lower() == ".gz" or is_archive(path)
-    in_a_folder_here = "/" in source and path.parent.is_dir()
-    return shaped and not source.startswith(".") and not is_file_name and not in_a_folder_here

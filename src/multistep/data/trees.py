@@ -10,6 +10,7 @@ from pathlib import Path
 
 from multistep.data.table import Table, of_columns
 from multistep.data.text import kind_of, read_said
+from multistep.data.walk import is_hidden
 from multistep.errors import DataError
 
 SPOKEN = (".srt", ".vtt", ".lrc", ".log", ".tokens")  # subtitles, logs, and what WikiText is called
@@ -115,7 +116,7 @@ def _walk(folder: Path, tree: _Tree) -> None:
     entries = sorted(folder.iterdir())
     made = any(path.name in _SOURCES for path in entries)
     for path in entries:
-        if path.name.startswith((".", "__pycache__")):
+        if is_hidden(path.name):
             tree.hidden += sum(1 for _ in _files_in(path))
         elif path.is_dir():
             if path.name in VENDORED or path.name.endswith(".egg-info") or (made and path.name in _MADE):

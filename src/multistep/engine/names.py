@@ -8,6 +8,8 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import Path
 
+from multistep.core.values.tasks import BUILT_IN
+
 CLOSE = 0.8  # as like as this, a name here is meant rather than one on the hub
 ROUGHLY = 0.6
 MOST_NAMES = 5_000  # of a folder that are looked at
@@ -31,7 +33,12 @@ def is_here(name: str) -> bool:
 
 
 def may_be_hub_id(name: str) -> bool:
-    """Whether a name that is of nothing here may be the hub's: "name", "owner/name", "owner/name:configuration"."""
+    """Whether a name that is of nothing here may be the hub's: "name", "owner/name", "owner/name:configuration".
+
+    What needs no file, such as python-manual, is none of the hub's.
+    """
+    if name in BUILT_IN:
+        return False
     path = Path(name)
     in_a_folder_here = "/" in name and path.parent.is_dir()
     return bool(_HUB_ID.fullmatch(name)) and path.suffix.lower() not in FILE_ENDINGS and not in_a_folder_here

@@ -261,15 +261,6 @@ class RunDirectory:
         finally:
             lock.release()
 
-    @contextmanager
-    def where_it_began(self) -> Iterator[None]:
-        """The working folder in which the run was started, since its plan's paths are relative to that."""
-        folder = Path()
-        with contextlib.suppress(FileNotFoundError, RunDirectoryError):  # what is wrong is said where it is needed
-            folder = Path(str(self.read_resolved().get("folder", ".")))
-        with contextlib.chdir(folder if folder.is_dir() else Path()):
-            yield
-
     @property
     def places(self) -> Mapping[str, str]:
         """Where data and models lie now that lie elsewhere than the plan says, by its names for them."""

@@ -12,7 +12,6 @@ from multistep.report.summary import Answer
 from multistep.report.words import moves_ended_sentence, times, title
 
 Record = Mapping[str, Any]
-MOST_TOLD = 2  # trials that overfitted, one by one
 
 
 def questions(record: Record, found: Answer | None, form: Form) -> list[tuple[str, list[str]]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from multistep.data.dialect import Reading
 from multistep.data.pieces import ALLOWED, STDIN, TEXT, read_pieces
 from multistep.data.table import Table, quoted
 from multistep.data.text import TABLES, existing_file, kind_of, read_text
+from multistep.data.walk import files_below
 from multistep.errors import DataError
 from multistep.tasks.notes import say
 from multistep.tasks.prediction import Predictor
@@ -105,7 +105,7 @@ def _rows_in(source: str, predictor: Predictor, reading: Reading) -> Iterator[Pa
 
 def _of_folder(folder: Path, predictor: Predictor, reading: Reading) -> Iterator[Part]:
     """Each file of the kind that is asked for as a row, at any depth; else the tables in it, one after the other."""
-    files = sorted(_visible_files(folder))
+    files = [path for path, hidden in files_below(folder) if not hidden]
     suffixes = predictor.files or DOCUMENTS
     chosen = [path for path in files if path.suffix.lower() in suffixes]
     tables = [path for path in files if kind_of(path) in TABLES]
@@ -126,12 +126,6 @@ def _of_folder(folder: Path, predictor: Predictor, reading: Reading) -> Iterator
     for start in range(0, len(chosen), predictor.at_once):
         some = chosen[start : start + predictor.at_once]
         yield _of_files(folder, some, start, predictor, (start + len(some)) / len(chosen))
-
-
-def _visible_files(folder: Path) -> Iterator[Path]:
-    for here, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith((".", "__MACOSX"))]
-        yield from (Path(here) / name for name in names if not name.startswith("."))
 
 
 def _of_files(folder: Path, some: Sequence[Path], before: int, predictor: Predictor, read: float) -> Part:
