@@ -159,12 +159,11 @@ def test_data_that_need_no_file_are_not_asked_of_the_hub(monkeypatch: pytest.Mon
     from multistep.tasks.preference.load import holds_pairs
     from multistep.tasks.writing.sources import read_splits
 
-    def asked(name: str, *_: object) -> None:
-        raise AssertionError(name)
-
-    monkeypatch.setattr(datasets, "load_dataset", asked)
+    asked: list[str] = []
+    monkeypatch.setattr(datasets, "load_dataset", lambda name, *_: asked.append(name))
     manual = DataSpec(source="python-manual")
     assert not holds_conversations(manual)
     assert not holds_pairs(manual)
     assert not is_table("python-manual")
     assert read_splits(manual).train
+    assert asked == []
