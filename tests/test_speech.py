@@ -204,16 +204,16 @@ def test_an_utterance_comes_out_the_same_in_any_batch(kind: Kind) -> None:
 
 def test_sizes_follow_data_and_budget() -> None:
     plan = plan_from({"task": "speech-recognition", "data": "x", "budget": "5m"})
-    small = choose_shape(plan.model, SpeechFacts(900, 2000), plan, device="cpu", cores=2)
-    large = choose_shape(plan.model, SpeechFacts(360_000, 30_000), plan, device="cpu", cores=2)
+    small = choose_shape(plan.model, SpeechFacts(900, 2000), plan, rate=5e10)
+    large = choose_shape(plan.model, SpeechFacts(360_000, 30_000), plan, rate=5e10)
     assert small == large, "a hundred hours want more than five minutes on two cores"
     hours = plan_from({"task": "speech-recognition", "data": "x", "budget": "20h", "model": {"name": "deepspeech"}})
-    grown = choose_shape(hours.model, SpeechFacts(360_000, 30_000), hours, device="cuda", cores=2)
+    grown = choose_shape(hours.model, SpeechFacts(360_000, 30_000), hours, rate=2e13)
     assert grown.kind == "deepspeech"
     assert grown.width > small.width
     wanted = plan_from({"task": "speech-recognition", "data": "x", "model": {"context": 64}})
     with pytest.raises(PlanError, match=r"model\.context"):
-        choose_shape(wanted.model, SpeechFacts(900, 2000), wanted, device="cpu", cores=2)
+        choose_shape(wanted.model, SpeechFacts(900, 2000), wanted, rate=5e10)
 
 
 @pytest.mark.parametrize(

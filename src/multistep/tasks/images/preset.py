@@ -17,11 +17,11 @@ from multistep.errors import PlanError
 from multistep.tasks.images.decode import Form
 from multistep.tasks.images.nets import CNN, RESNET, NetConfig
 from multistep.tasks.recipes import epochs_of, fill_in, fine_tuning_rate, lengths_of, measured_rate
+from multistep.tasks.speeds import Work
 
 STANDARD_COST = {"resnet-18": 1.8e9, "resnet-34": 3.6e9, "resnet-50": 4.1e9}  # products, of 224 x 224 pixels
 PRESETS = (CNN, RESNET, *STANDARD_COST)
-DEVICE_RATES = {"cpu": 9e10, "mps": 1e12, "cuda": 2e13}  # operations a second; of a CPU, one core's, as measured
-SECOND_CORE = 0.56  # what each further core adds
+WORK = Work("convolutions", a_core=9e10, further=0.56, rates={"mps": 1e12, "cuda": 2e13})
 BATCH_SIZE = 128
 LARGEST_SIDE = {"cpu": 64}  # of images that a net from nothing reads; elsewhere 128
 SMALL_SIDE = 40  # up to it, every pixel counts; of larger images the first convolution takes every second
@@ -56,8 +56,11 @@ class Choice:
     epochs: float
 
 
-def choose(plan: Plan, facts: ImageFacts, given: Mapping[str, Setting], device: str, cores: int) -> Choice:
-    """Fill in what the plan leaves open. Raises PlanError for sizes that only other models have."""
+def choose(plan: Plan, facts: ImageFacts, given: Mapping[str, Setting], device: str, rate: float) -> Choice:
+    """Fill in what the plan leaves open, at `rate` operations a second.
+
+    Raises PlanError for sizes that only other models have.
+    """
     spec = plan.model
     name = RESNET if spec.name == "auto" else spec.name
     for size in ("heads", "context", "vocabulary"):
@@ -69,9 +72,9 @@ def choose(plan: Plan, facts: ImageFacts, given: Mapping[str, Setting], device: 
             if getattr(spec, size) is not None:
                 raise PlanError(f"model.{size}: {name} has a standard form; leave it out, or take {RESNET}")
         cost = STANDARD_COST[name] * form.height * form.width / 224**2
-        return Choice(name, form, None, _epochs(plan, facts, cost, device, cores))
-    net = _net(spec, name, facts, form, plan, device, cores)
-    return Choice(name, form, net, _epochs(plan, facts, products(net, form), device, cores))
+        return Choice(name, form, None, _epochs(plan, facts, cost, rate))
+    net = _net(spec, name, facts, form, plan, rate)
+    return Choice(name, form, net, _epochs(plan, facts, products(net, form), rate))
 
 
 def _form(form: Form, given: Mapping[str, Setting], device: str) -> Form:
@@ -81,7 +84,7 @@ def _form(form: Form, given: Mapping[str, Setting], device: str) -> Form:
     return form.sized(min(max(form.height, form.width), LARGEST_SIDE.get(device, 128)))
 
 
-def _net(spec: ModelSpec, kind: str, facts: ImageFacts, form: Form, plan: Plan, device: str, cores: int) -> NetConfig:
+def _net(spec: ModelSpec, kind: str, facts: ImageFacts, form: Form, plan: Plan, rate: float) -> NetConfig:
     stride = 1 if max(form.height, form.width) <= SMALL_SIDE else 2
     shorter = min(form.height, form.width)  # halved in each stage, to some three pixels
     stages = max(1, min(4, math.floor(math.log2(max(2, shorter / stride / 3)))))
@@ -96,17 +99,15 @@ def _net(spec: ModelSpec, kind: str, facts: ImageFacts, form: Form, plan: Plan, 
         # Of a net's parameters nearly all grow with the square of its width.
         return at(max(4, round(16 * math.sqrt(spec.parameters / parameters(at(16))))))
     wanted = LEAST_EPOCHS * max(1.0, MOST_IMAGES / facts.images) ** FEWER_IMAGES
-    bearable = [w for w in WIDTHS if _epochs(plan, facts, products(at(w), form), device, cores) >= wanted]
+    bearable = [w for w in WIDTHS if _epochs(plan, facts, products(at(w), form), rate) >= wanted]
     return at(max(bearable, default=WIDTHS[0]))
 
 
-def _epochs(plan: Plan, facts: ImageFacts, cost: float, device: str, cores: int) -> float:
-    """About how often a plan's budget reads the training images; by rule, nothing is measured.
+def _epochs(plan: Plan, facts: ImageFacts, cost: float, rate: float) -> float:
+    """About how often a plan's budget reads the training images.
 
     `cost` is in products an image; training takes six operations for each.
     """
-    rate = DEVICE_RATES.get(device, DEVICE_RATES["cpu"])
-    rate *= 1 + SECOND_CORE * (cores - 1) if device == "cpu" else 1
     per_epoch = {
         Unit.EPOCHS: 1.0,
         Unit.TOKENS: float(facts.images),

@@ -25,7 +25,7 @@ from multistep.core.values.understood import Part
 from multistep.data.names import SPLITS
 from multistep.engine.learner import Exhibit, Learner, Readiness, Split
 from multistep.errors import PlanError
-from multistep.tasks.begun import lies_at, planned_cores, planned_device
+from multistep.tasks.begun import lies_at, planned_device
 from multistep.tasks.calibrated import fold
 from multistep.tasks.classes import class_metrics, class_rows, class_table
 from multistep.tasks.hub import first_line, weights_hash
@@ -36,13 +36,14 @@ from multistep.tasks.images.exhibits import exhibits_of
 from multistep.tasks.images.load import form_of_model, load_model, own_classes
 from multistep.tasks.images.mirror import mirroring_helps
 from multistep.tasks.images.models import Maker, NetMaker, Statistics, make_standard
-from multistep.tasks.images.preset import PRESETS, Choice, ImageFacts, choose, default_recipe
+from multistep.tasks.images.preset import PRESETS, WORK, Choice, ImageFacts, choose, default_recipe
 from multistep.tasks.images.splits import ImageSet, ImageSplits, Seen, load_splits, look_through
 from multistep.tasks.machine import device_name, versions_of
 from multistep.tasks.order import ShuffledOrder, sample_of
 from multistep.tasks.pretrained.choose import Need
-from multistep.tasks.pretrained.settle import Settled, operations, seconds_of, settle
+from multistep.tasks.pretrained.settle import TUNING, Settled, seconds_of, settle
 from multistep.tasks.recipes import refuse_model
+from multistep.tasks.speeds import operations
 from multistep.tasks.understood import counted, told
 
 SAMPLE = 3_000  # images of the validation split that are looked at after each window
@@ -211,7 +212,7 @@ class ImageWorkshop:
             choice = None
         else:
             about = ImageFacts(seen.train_images, seen.form, len(seen.classes))
-            self._choice = choice = self._choice or choose(plan, about, given, planned_device(device), planned_cores())
+            self._choice = choice = self._choice or choose(plan, about, given, planned_device(device), operations(WORK))
             splits = load_splits(seen, _form(choice.form, given))
             maker, notes = _made(choice, splits), []
         mirror, said = mirroring_helps(splits.train)
@@ -255,14 +256,13 @@ class ImageWorkshop:
 def _need(plan: Plan, seen: Seen) -> Need:
     """What a run has to offer a model of photographs; small pictures are none, and our own nets read those as well."""
     photographs = max(seen.form.height, seen.form.width) >= PHOTOGRAPH_SIDE and seen.form.channels == COLOURS
-    device, cores = planned_device(pick_device()), planned_cores()
     return Need(
         plan.task,
         "photographs" if photographs else "small pictures",
         seen.train_images,
         1.0,
         seconds_of(plan),
-        operations(device, cores),
+        operations(TUNING),
     )
 
 

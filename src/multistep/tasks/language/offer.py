@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from multistep.backends.torch.learner import pick_device
 from multistep.core.values.plan import Plan
 from multistep.core.values.recipe import Recipe
 from multistep.errors import PlanError
-from multistep.tasks.begun import planned_cores, planned_device
 from multistep.tasks.language.network import Network
 from multistep.tasks.language.preset import MOST_CONTEXT
 from multistep.tasks.pretrained.choose import Need, label_of
 from multistep.tasks.pretrained.script import kind_of
-from multistep.tasks.pretrained.settle import operations, seconds_of
+from multistep.tasks.pretrained.settle import TUNING, seconds_of
+from multistep.tasks.speeds import operations
 
 CHARACTERS_A_TOKEN = 4.0  # about; Chinese is read by the character
 SPECIAL_TOKENS = 2.0  # around a text
@@ -33,7 +32,7 @@ def need_of(plan: Plan, texts: Sequence[str]) -> Need:
         len(texts),
         read / max(1, len(texts)) / characters + SPECIAL_TOKENS,
         seconds_of(plan),
-        operations(planned_device(pick_device()), planned_cores()),
+        operations(TUNING),
     )
 
 

@@ -19,11 +19,12 @@ from multistep.tasks.language.load import PRESETS
 from multistep.tasks.language.nets import BAG, CNN
 from multistep.tasks.language.tokenizer import Kind
 from multistep.tasks.recipes import WEIGHT_DECAY, epochs_of, fill_in, fine_tuning_rate, lengths_of
+from multistep.tasks.speeds import Work
 
 BATCH_SIZE, FINE_TUNING_BATCH = 64, 32
 MOST_BATCH_TOKENS, LEAST_BATCH = 4096, 16  # long texts come in smaller batches
 LEAST_CONTEXT, MOST_CONTEXT = 64, 256  # tokens of a text that are read unless the plan says otherwise
-OPERATIONS = {"cpu": 2.5e10, "mps": 1e12, "cuda": 5e13}  # a second; of a CPU, each core's
+WORK = Work("encoder", a_core=2.5e10)
 USUAL_SECONDS = 300.0  # where a plan names no time
 EPOCHS = 8.0  # that a model from nothing should see within its time
 PER_PARAMETER_AND_TOKEN = 12.0  # operations: six, and six more of a sharpness-aware step
@@ -58,9 +59,11 @@ def choose_tokenizer(spec: ModelSpec, characters: int) -> tuple[Kind, int]:
     return kind, spec.vocabulary or max(1000, min(16_000, characters // 90))
 
 
-def choose_shape(spec: ModelSpec, plan: Plan, *, tokens: int, vocabulary: int, device: str, cores: int) -> Shape:
-    """Sizes that `tokens` of training text can fill, and that read them eight times within the plan's time."""
-    by_time = seconds_of(plan) * operations(device, cores) / (PER_PARAMETER_AND_TOKEN * tokens * EPOCHS)
+def choose_shape(spec: ModelSpec, plan: Plan, *, tokens: int, vocabulary: int, rate: float) -> Shape:
+    """Sizes that `tokens` of training text can fill, and that read them eight times within the plan's time, at `rate`
+    operations a second.
+    """
+    by_time = seconds_of(plan) * rate / (PER_PARAMETER_AND_TOKEN * tokens * EPOCHS)
     blocks = min(max(by_time, 3e4), 2e4 + 2.0 * tokens, 1e8)
     if spec.parameters:
         # The plan counts all parameters; the embedding takes its share first, at about the width to come.
@@ -70,11 +73,6 @@ def choose_shape(spec: ModelSpec, plan: Plan, *, tokens: int, vocabulary: int, d
     width = spec.width or max(32, round(math.sqrt(blocks / (12 * layers)) / 16) * 16)
     heads = spec.heads or max((h for h in range(1, max(2, width // 32 + 1)) if width % h == 0), default=1)
     return Shape(layers, int(width), heads)
-
-
-def operations(device: str, cores: int) -> float:
-    """About how many a second such a device does in training."""
-    return OPERATIONS["cpu"] * cores if device not in OPERATIONS or device == "cpu" else OPERATIONS[device]
 
 
 def seconds_of(plan: Plan) -> float:
@@ -134,12 +132,11 @@ def small_recipe(given: Mapping[str, Setting], kind: str, *, pretrained: bool) -
     return fill_in(given, base)
 
 
-def expected_epochs(plan: Plan, *, blocks: int, tokens: int, examples: int, device: str, cores: int) -> float:
-    """About how often a plan's length reads a training split of so many tokens; by rule, nothing is measured.
+def expected_epochs(plan: Plan, *, blocks: int, tokens: int, examples: int, rate: float) -> float:
+    """About how often a plan's length reads a training split of so many tokens, at `rate` operations a second.
 
     `blocks` are parameters without embeddings: looking a word up costs next to nothing.
     """
-    rate = operations(device, cores)
     per_epoch = {
         Unit.EPOCHS: 1.0,
         Unit.TOKENS: float(examples),

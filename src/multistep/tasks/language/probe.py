@@ -15,14 +15,14 @@ from torch import Tensor, nn
 
 from multistep.backends.torch.learner import pick_device
 from multistep.core.evidence.metric import Evaluation, Floats, metric_named
-from multistep.tasks.begun import planned_cores, planned_device
 from multistep.tasks.classes import table_of_probabilities
 from multistep.tasks.language.encode import Encoded, Ints
 from multistep.tasks.language.models import Head
 from multistep.tasks.language.network import Prepared
 from multistep.tasks.language.reading import Padded, in_order, scoring_batches
 from multistep.tasks.language.splits import LabelledSplits
-from multistep.tasks.pretrained.settle import operations
+from multistep.tasks.pretrained.settle import TUNING
+from multistep.tasks.speeds import operations
 
 SHARE = 0.05  # of the budget's seconds may go to a probe's features
 MOST_TEXTS, LEAST_TEXTS = 2000, 200  # of train; with fewer, a probe says nothing of the encoder
@@ -100,7 +100,7 @@ def affordable(head: Head, train: Encoded, validation: int, seconds: float | Non
         return most
     active = sum(p.numel() for name, p in head.model.named_parameters() if "embeddings" not in name)
     per_text = PER_PARAMETER_AND_TOKEN * active * float(train.lengths.mean())
-    per_text /= operations(planned_device(pick_device()), planned_cores())
+    per_text /= operations(TUNING)
     return max(0, min(most, int(SHARE * seconds / per_text) - validation))
 
 

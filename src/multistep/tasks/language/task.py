@@ -18,7 +18,7 @@ from multistep.core.values.trial import Facts
 from multistep.core.values.understood import Part
 from multistep.data.names import SPLITS
 from multistep.engine.learner import Learner, Readiness
-from multistep.tasks.begun import lies_at, planned_cores, planned_device
+from multistep.tasks.begun import lies_at
 from multistep.tasks.language.baseline import majority_note
 from multistep.tasks.language.classify import TASK as CLASSIFY
 from multistep.tasks.language.classify import ClassifyDomain, scale_of
@@ -34,6 +34,7 @@ from multistep.tasks.language.offer import CHARACTERS_A_TOKEN, need_of, told_apa
 from multistep.tasks.language.preset import (
     LEAST_CONTEXT,
     MOST_CONTEXT,
+    WORK,
     choose_shape,
     choose_tokenizer,
     default_recipe,
@@ -53,6 +54,7 @@ from multistep.tasks.language.splits import (
 from multistep.tasks.language.tokenizer import make_tokenizer
 from multistep.tasks.machine import device_name, versions_of
 from multistep.tasks.pretrained.settle import Settled, seconds_of, settle, starting_from
+from multistep.tasks.speeds import operations
 from multistep.tasks.understood import told
 
 if TYPE_CHECKING:
@@ -255,8 +257,7 @@ class LanguageWorkshop:
             plan,
             tokens=self._tokens,
             vocabulary=tokenizer.get_vocab_size(),
-            device=planned_device(pick_device()),
-            cores=planned_cores(),
+            rate=operations(WORK),
         )
         context = spec.context or max(_usual(lengths) for lengths, _ in found)
         return new_encoder(tokenizer, layers=shape.layers, width=shape.width, heads=shape.heads, context=context)
@@ -277,14 +278,7 @@ class LanguageWorkshop:
         return replace(recipe, model=recipe.model or head.name) if classify and not head.pretrained else recipe
 
     def _epochs(self, plan: Plan, blocks: int, tokens: int, examples: int) -> float:
-        return expected_epochs(
-            plan,
-            blocks=blocks,
-            tokens=tokens,
-            examples=examples,
-            device=planned_device(pick_device()),
-            cores=planned_cores(),
-        )
+        return expected_epochs(plan, blocks=blocks, tokens=tokens, examples=examples, rate=operations(WORK))
 
     def _by_phase(self, plan: Plan) -> list[tuple[str, ...]]:
         """The training texts of each of a plan's data sets."""

@@ -10,11 +10,12 @@ from multistep.core.values.units import Unit
 from multistep.errors import PlanError
 from multistep.tasks.pretrained.choose import Chosen, Need, choose
 from multistep.tasks.recipes import lengths_of
+from multistep.tasks.speeds import Work
 
 AUTO, SCRATCH = "auto", "scratch"
 SIZES = ("parameters", "layers", "width", "heads", "vocabulary")
-OPERATIONS = {"mps": 1e12, "cuda": 5e13}  # a second, in training
-OF_A_CORE = 6e10  # MiniLM on one core, docs/appendix/measured-tasks.md; larger matrices do better
+# MiniLM on one core (docs/appendix/measured-tasks.md); a Llama of 135 million parameters took 8 ms a token there.
+TUNING = Work("tuning", a_core=6e10)
 
 
 @dataclass(frozen=True)
@@ -67,8 +68,3 @@ def seconds_of(plan: Plan) -> float | None:
     """The time that a plan gives to training; None where it is not told in time."""
     seconds = [amount.value for amount in lengths_of(plan) if amount.unit is Unit.SECONDS]
     return sum(seconds) if seconds else None
-
-
-def operations(device: str, cores: int) -> float:
-    """About how many a second a device does in tuning pretrained weights."""
-    return OPERATIONS.get(device, OF_A_CORE * cores)

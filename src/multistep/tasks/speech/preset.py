@@ -17,6 +17,7 @@ from multistep.core.values.units import Unit
 from multistep.errors import PlanError
 from multistep.tasks.recipes import beside, epochs_of, fill_in, lengths_of, measured_rate
 from multistep.tasks.speech.nets import Kind
+from multistep.tasks.speeds import Work
 
 DEFAULT: Kind = "deepspeech"  # measured beside wavenet: docs/appendix/measured-tasks.md
 LARGEST_BATCH, SMALLEST_BATCH = 32, 4  # utterances
@@ -38,7 +39,7 @@ SIZES: Mapping[Kind, tuple[tuple[int, int, float], ...]] = {
 HOURS = (0.0, 1.0, 10.0, 100.0)  # of training sound from which a size may be taken
 FEWEST_EPOCHS = 15.0  # that a larger size must leave time for
 USUAL_EPOCHS = 30.0  # of a plan without any length
-DEVICE_RATES = {"cpu": 2.5e10, "mps": 1e12, "cuda": 2e13}  # operations a second; of a CPU, each core's
+WORK = Work("speech", a_core=2.5e10, rates={"mps": 1e12, "cuda": 2e13})
 STEPS_PER_SECOND = 50.0  # of the output, for each second of sound
 RATES: Mapping[OptimizerName, float] = {"muon": 0.02, "adamw": 2e-3, "adam": 2e-3}  # others follow the first
 FINE_TUNING_RATE = 1e-4  # AdamW's, of a pretrained encoder: arXiv 2006.11477
@@ -71,8 +72,11 @@ class Shape:
     width: int
 
 
-def choose_shape(spec: ModelSpec, facts: SpeechFacts, plan: Plan, *, device: str, cores: int) -> Shape:
-    """Fill in what the plan leaves open. Raises PlanError for what these nets do not have."""
+def choose_shape(spec: ModelSpec, facts: SpeechFacts, plan: Plan, *, rate: float) -> Shape:
+    """Fill in what the plan leaves open, at `rate` operations a second.
+
+    Raises PlanError for what these nets do not have.
+    """
     for name in ("heads", "context", "vocabulary"):
         if getattr(spec, name) is not None:
             raise PlanError(f"model.{name}: a net for speech has none; allowed: name, layers, width, parameters")
@@ -86,17 +90,16 @@ def choose_shape(spec: ModelSpec, facts: SpeechFacts, plan: Plan, *, device: str
         width = max(16, round(width * math.sqrt(spec.parameters / parameters) / 8) * 8)
     else:
         allowed = [i for i, hours in enumerate(HOURS) if facts.seconds / 3600 >= hours]
-        enough = [i for i in allowed if expected_epochs(plan, sizes[i][2], facts, device, cores) >= FEWEST_EPOCHS]
+        enough = [i for i in allowed if expected_epochs(plan, sizes[i][2], facts, rate) >= FEWEST_EPOCHS]
         layers, width, _ = sizes[max(enough, default=0)]
     return Shape(kind, spec.layers or layers, spec.width or width)
 
 
-def expected_epochs(plan: Plan, parameters: float, facts: SpeechFacts, device: str, cores: int) -> float:
-    """About how often a plan's budget hears a training split; by rule, nothing is measured.
+def expected_epochs(plan: Plan, parameters: float, facts: SpeechFacts, rate: float) -> float:
+    """About how often a plan's budget hears a training split, at `rate` operations a second.
 
     Six operations per parameter and step of the output. Without any length, thirty times.
     """
-    rate = DEVICE_RATES.get(device, DEVICE_RATES["cpu"] * cores)
     per_epoch = {
         Unit.EPOCHS: 1.0,
         Unit.TOKENS: 12.0 * facts.seconds,  # characters that are said in a second, or thereabouts

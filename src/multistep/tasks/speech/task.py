@@ -26,12 +26,12 @@ from multistep.data.names import SPLITS
 from multistep.engine.checkpoints import sha256
 from multistep.engine.learner import NO_FORM, Exhibit, Learner, Readiness, Split
 from multistep.errors import PlanError
-from multistep.tasks.begun import lies_at, planned_cores, planned_device
+from multistep.tasks.begun import lies_at
 from multistep.tasks.machine import device_name, versions_of
 from multistep.tasks.order import LengthOrder, sample_of
 from multistep.tasks.pretrained.choose import Need
 from multistep.tasks.pretrained.script import kind_of
-from multistep.tasks.pretrained.settle import Settled, operations, seconds_of, settle
+from multistep.tasks.pretrained.settle import TUNING, Settled, seconds_of, settle
 from multistep.tasks.recipes import refuse_model
 from multistep.tasks.speech.alphabet import Alphabet, Case, frames_needed, has_spaces
 from multistep.tasks.speech.audio import commonest_rate
@@ -46,9 +46,10 @@ from multistep.tasks.speech.language import CharacterModel
 from multistep.tasks.speech.load import load_model
 from multistep.tasks.speech.models import PRESETS, Maker, NetMaker
 from multistep.tasks.speech.nets import NetConfig
-from multistep.tasks.speech.preset import SpeechFacts, choose_shape, default_recipe, gentle_steps
+from multistep.tasks.speech.preset import WORK, SpeechFacts, choose_shape, default_recipe, gentle_steps
 from multistep.tasks.speech.score import listen, summed_loss, table_of
 from multistep.tasks.speech.splits import read_splits
+from multistep.tasks.speeds import operations
 from multistep.tasks.understood import LOOKED_AT, told
 
 MOST_SAMPLED = 400  # utterances of the validation split that each look scores
@@ -268,7 +269,7 @@ class SpeechWorkshop:
         ]
         texts = [text for one in found for text in one.texts]
         frames = FRAMES_A_SECOND * sum(one.seconds for one in found) / max(1, len(texts))
-        rate = operations(planned_device(device), planned_cores())
+        rate = operations(TUNING)
         return Need(plan.task, kind_of(texts), len(texts), frames, seconds_of(plan), rate)
 
     def _make(self, plan: Plan, device: torch.device) -> Maker:
@@ -288,7 +289,7 @@ class SpeechWorkshop:
         if loaded:
             return loaded.ready(texts)
         features = default_features(commonest_rate(rate for one in found for rate in one.rates))
-        shape = choose_shape(plan.model, _facts(found), plan, device=planned_device(device), cores=planned_cores())
+        shape = choose_shape(plan.model, _facts(found), plan, rate=operations(WORK))
         decoder = Decoder(Alphabet.of(texts), CharacterModel.of(texts))
         config = NetConfig(shape.kind, features.mels, len(decoder.alphabet), shape.layers, shape.width)
         return NetMaker(config, features, decoder)

@@ -16,11 +16,12 @@ from multistep.core.values.recipe import OptimizerName, Recipe, Setting
 from multistep.core.values.units import Amount, Unit
 from multistep.errors import PlanError
 from multistep.tasks.recipes import epochs_of, fill_in, lengths_of
+from multistep.tasks.speeds import Work
 from multistep.tasks.text.tuning import BATCH_SIZE, WEIGHT_DECAY
 
 PRESETS = ("nanochat", "gpt2", "qwen3", "llama")
 MANY_TOKENS = 512  # of a vocabulary: with as many, Muon wants less than half the rate (docs/appendix/experiments.md)
-DEVICE_RATES = {"cpu": 2.5e10, "mps": 1e12, "cuda": 5e13}  # operations a second; of a CPU, each core's
+WORK = Work("text", a_core=2.5e10)
 TokenizerKind = Literal["characters", "bpe"]
 
 
@@ -102,12 +103,11 @@ def _shape(spec: ModelSpec, blocks: float) -> Shape:
     return Shape(layers, width, heads, spec.context or 64)
 
 
-def expected_epochs(plan: Plan, *, parameters: int, tokens: int, device: str, cores: int) -> float:
-    """About how often a plan's budget reads a training split of so many tokens; by rule, nothing is measured.
+def expected_epochs(plan: Plan, *, parameters: int, tokens: int, rate: float) -> float:
+    """About how often a plan's budget reads a training split of so many tokens, at `rate` operations a second.
 
-    Six operations per parameter and token (arXiv 2001.08361), at what such devices were seen to reach.
+    Six operations per parameter and token: arXiv 2001.08361.
     """
-    rate = DEVICE_RATES.get(device, DEVICE_RATES["cpu"] * cores)
     per_epoch = {
         Unit.EPOCHS: 1.0,
         Unit.TOKENS: float(tokens),

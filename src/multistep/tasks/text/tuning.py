@@ -13,9 +13,11 @@ from multistep.backends.torch.adapters import Origin
 from multistep.core.values.plan import Plan
 from multistep.core.values.recipe import OptimizerName, Precision, Recipe, Setting
 from multistep.core.values.units import Unit
-from multistep.tasks.begun import planned_cores, planned_device
+from multistep.tasks.begun import planned_device
 from multistep.tasks.machine import total_memory
+from multistep.tasks.pretrained.settle import TUNING
 from multistep.tasks.recipes import fill_in, fine_tuning_rate, lengths_of
+from multistep.tasks.speeds import operations
 
 BATCH_SIZE = 12  # contexts a step; of pretrained weights, at most
 STEPS = 150  # that a budget should hold; a third of them is the least that fine-tuning was seen to be worth
@@ -27,8 +29,6 @@ WARMUP_STEPS, WARMUP_SHARE = 100, 0.1
 SCORED_SHARE = {"validation": 0.02, "test": 0.03}
 SCORING_CORES, LEAST_SCORED = 2, 4000  # tokens
 OF_SCORING = 2.0  # operations a parameter and token
-# Operations a second in training: a Llama of 135 million parameters took 8 ms a token on one CPU core.
-OPERATIONS = {"cpu": 6e10, "mps": 1e12, "cuda": 5e13}  # of a CPU, each core's
 PER_PARAMETER_AND_TOKEN = {"none": 6.0}  # operations; of adapters, whose base needs no gradients, four
 OF_ADAPTERS = 4.0
 # Parameters from which on a model is given adapters: a third of the memory, and two thirds of a step's operations.
@@ -89,9 +89,8 @@ def most_scored(plan: Plan, split: str, *, parameters: int, device: torch.device
     seconds = sum(amount.value for amount in lengths_of(plan) if amount.unit is Unit.SECONDS)
     if not seconds:
         return None
-    cores = SCORING_CORES if (kind := planned_device(device)) not in OPERATIONS or kind == "cpu" else 1
-    operations = OPERATIONS.get(kind, OPERATIONS["cpu"]) * cores
-    return max(LEAST_SCORED, int(SCORED_SHARE[split] * seconds * operations / (OF_SCORING * parameters)))
+    rate = TUNING.by_rule(planned_device(device), SCORING_CORES)
+    return max(LEAST_SCORED, int(SCORED_SHARE[split] * seconds * rate / (OF_SCORING * parameters)))
 
 
 def bears_all(parameters: int, device: torch.device) -> bool:
@@ -103,8 +102,7 @@ def expected_tokens(
     plan: Plan, *, parameters: int, adapter: str, train_tokens: int, device: torch.device
 ) -> float | None:
     """About how many tokens a plan's budget trains on; by rule, nothing is measured. None where it is in steps."""
-    cores = planned_cores() if (kind := planned_device(device)) == "cpu" else 1
-    operations = OPERATIONS.get(kind, OPERATIONS["cpu"]) * cores
+    rate = operations(TUNING)
     each = parameters * PER_PARAMETER_AND_TOKEN.get(adapter, OF_ADAPTERS)
     total = 0.0
     for amount in lengths_of(plan):
@@ -112,7 +110,7 @@ def expected_tokens(
             case Unit.STEPS:
                 return None
             case Unit.SECONDS:
-                total += amount.value * operations / each
+                total += amount.value * rate / each
             case Unit.EPOCHS:
                 total += amount.value * train_tokens
             case Unit.TOKENS:

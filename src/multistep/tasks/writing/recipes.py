@@ -8,11 +8,11 @@ import torch
 
 from multistep.core.values.plan import Plan
 from multistep.core.values.recipe import Recipe
-from multistep.tasks.begun import planned_cores, planned_device
 from multistep.tasks.preference.preset import preference_recipe
 from multistep.tasks.preference.task import PreferenceDomain
+from multistep.tasks.speeds import operations
 from multistep.tasks.text.models import Maker
-from multistep.tasks.text.preset import default_recipe, expected_epochs
+from multistep.tasks.text.preset import WORK, default_recipe, expected_epochs
 from multistep.tasks.text.tuning import adapts, bears_all, tuned_recipe
 from multistep.tasks.writing.opened import Opened
 
@@ -43,9 +43,6 @@ def recipe_of(plan: Plan, opened: Opened, maker: Maker, parameters: int, device:
             most_examples=opened.most_examples,
         )
         return preference_recipe(tuned, opened.given) if prefers else tuned
-    cores = planned_cores()
-    epochs = expected_epochs(
-        plan, parameters=parameters, tokens=opened.tokens, device=planned_device(device), cores=cores
-    )
+    epochs = expected_epochs(plan, parameters=parameters, tokens=opened.tokens, rate=operations(WORK))
     given = {"batch_size": opened.most_examples, **opened.given}
     return default_recipe(given, architecture=maker.architecture, epochs=epochs, vocabulary=maker.vocabulary)

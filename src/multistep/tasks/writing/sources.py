@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from multistep.backends.torch.learner import pick_device
 from multistep.core.values.plan import DataSpec, Plan
 from multistep.core.values.understood import Part
 from multistep.data.peek import first_columns
 from multistep.errors import DataError, PlanError
-from multistep.tasks.begun import lies_at, planned_cores, planned_device
+from multistep.tasks.begun import lies_at
 from multistep.tasks.chat.conversation import ROLES, Conversation
 from multistep.tasks.chat.load import ChatSplits, holds_conversations, load_conversations
 from multistep.tasks.chat.template import MARKS
@@ -18,7 +17,8 @@ from multistep.tasks.preference.load import PairSplits, holds_pairs, load_pairs
 from multistep.tasks.preference.task import TASK as PREFERENCE
 from multistep.tasks.pretrained.choose import Need
 from multistep.tasks.pretrained.script import kind_of
-from multistep.tasks.pretrained.settle import operations, seconds_of
+from multistep.tasks.pretrained.settle import TUNING, seconds_of
+from multistep.tasks.speeds import operations
 from multistep.tasks.text.files import FORM
 from multistep.tasks.text.models import Maker, load_model, make_preset
 from multistep.tasks.text.preset import PRESETS, TextFacts, choose_preset
@@ -87,7 +87,7 @@ def need(plan: Plan, splits: TextSplits | ChatSplits | PairSplits) -> Need:
         round(sum(map(len, texts)) / CHARACTERS_A_TOKEN),
         1.0,
         seconds_of(plan),
-        operations(planned_device(pick_device()), planned_cores()),
+        operations(TUNING),
         chat=isinstance(splits, ChatSplits | PairSplits),
         least_examples=LEAST_TOKENS,
     )
