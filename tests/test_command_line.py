@@ -25,7 +25,8 @@ from multistep.engine.rundir import FULL_DISK
 from multistep.engine.simulate import FakeClock
 from multistep.errors import PlanError
 from multistep.tasks.text.models import Maker, make_preset
-from multistep.tasks.text.preset import Preset, Shape
+from multistep.tasks.text.preset import Preset
+from multistep.tasks.text.sizes import Shape
 
 SMALL = ["--set", "model.layers=2", "--set", "model.width=32", "--set", "model.context=32"]
 PLAN = """

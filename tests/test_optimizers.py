@@ -264,7 +264,7 @@ def test_rates_are_told_in_another_optimizers_terms() -> None:
     for name in NAMES:
         assert convert_rate(TYPICAL_RATE["adamw"], "adamw", name) == pytest.approx(TYPICAL_RATE[name])
         assert convert_rate(0.7, "prodigy", name) == TYPICAL_RATE[name]
-        recipe = default_recipe({"optimizer": name}, architecture="nanochat", vocabulary=1024)
+        recipe = default_recipe({"optimizer": name}, architecture="nanochat", rows=12, vocabulary=1024)
         assert recipe.learning_rate == TYPICAL_RATE[name]
         tuned = tuned_for(110 * 10**6, {"optimizer": name})
         assert tuned.learning_rate == pytest.approx(convert_rate(5e-5, "adamw", name))
@@ -278,7 +278,7 @@ def test_rates_are_told_in_another_optimizers_terms() -> None:
     assert scaled_rate(0.1, "adamw", 4) == 0.2
     assert scaled_rate(1.0, "prodigy", 4) == 1.0
     given: dict[str, Setting] = {"optimizer": "schedule-free", "cooldown_fraction": 0.2}
-    assert default_recipe(given, architecture="nanochat").cooldown_fraction == 0.2
+    assert default_recipe(given, architecture="nanochat", rows=12).cooldown_fraction == 0.2
 
 
 def tuned_for(
@@ -298,7 +298,7 @@ def tuned_for(
 
 
 def test_pretrained_weights_keep_their_own_dropout_however_often_the_budget_could_read_the_text() -> None:
-    assert default_recipe({}, architecture="gpt2", epochs=48.0).dropout == 0.3
+    assert default_recipe({}, architecture="gpt2", rows=12, epochs=48.0).dropout == 0.3
     assert tuned_for(10**6, {}, "48 epochs").dropout == 0.1
 
 

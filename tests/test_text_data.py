@@ -298,7 +298,7 @@ def test_settings_that_a_text_model_cannot_obey_are_refused(tmp_path: Path) -> N
     ):
         opening(tokenizer="characters", vocabulary=300)
     plan = plan_from({"task": "text-generation", "data": data, "model": {"vocabulary": 300}})
-    preset = choose_preset(plan.model, TextFacts(len("".join(POEMS)), 40), plan)
+    preset = choose_preset(plan.model, TextFacts(len("".join(POEMS)), 40), plan, 5e10)
     assert (preset.tokenizer, preset.vocabulary) == ("bpe", 300), "whoever names a vocabulary wants one learnt"
 
 

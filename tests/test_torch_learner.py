@@ -28,7 +28,8 @@ from multistep.engine.learner import Interrupted
 from multistep.errors import DataError, PlanError
 from multistep.tasks.text.causal import TransformersMaker
 from multistep.tasks.text.models import make_preset
-from multistep.tasks.text.preset import Preset, Shape
+from multistep.tasks.text.preset import Preset
+from multistep.tasks.text.sizes import Shape
 from multistep.tasks.text.splits import TextSplits
 from multistep.tasks.text.stream import ReadingOrder, read_stream
 from multistep.tasks.text.task import TextDomain

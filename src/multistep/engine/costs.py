@@ -66,13 +66,7 @@ def remember(cost: Cost | None) -> None:
     """Add a run's cost to this machine's record."""
     if cost is None:
         return
-    path = _path()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        costs = [*(asdict(known) for known in recall()), asdict(cost)][-KEPT:]
-        write_atomically(path, json.dumps(costs, indent=1))
-    except OSError:
-        return  # a home that cannot be written is no reason to fail a finished run
+    _write("costs", [*(asdict(known) for known in recall()), asdict(cost)][-KEPT:])
 
 
 def recall() -> list[Cost]:
@@ -87,15 +81,28 @@ def remember_start(task: str, seconds: float) -> None:
     """Add to this machine's record what starting a run of a task took: libraries, data and model."""
     known = _starts()
     known[task] = [*known.get(task, []), round(seconds, 2)][-STARTS_KEPT:]
-    path = _path("starts")
-    with contextlib.suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, json.dumps(known))
+    _write("starts", known)
 
 
 def start_seconds(task: str) -> float:
     """What starting a run of a task takes on this machine at least, as far as its last runs tell."""
     return max(LEAST_START, FASTER * min(_starts().get(task) or [0.0]))
+
+
+def steady_speed(work: str, machine: str, measured: float, near: float) -> float:
+    """The operations a second that this machine is known for, where what was measured now is `near` (a difference of
+    logarithms); else what was measured, by which it is known from now on.
+    """
+    try:
+        known = {str(key): float(rate) for key, rate in json.loads(_path("speeds").read_text(encoding="utf-8")).items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        known = {}
+    key = f"{work}: {machine}"
+    before = known.get(key, 0.0)
+    if before > 0 and abs(math.log(measured / before)) < near:
+        return before
+    _write("speeds", known | {key: measured})
+    return measured
 
 
 def require_time_to_start(plan: Plan) -> None:
@@ -115,6 +122,13 @@ def _starts() -> dict[str, list[float]]:
         return {str(task): [float(s) for s in seconds] for task, seconds in found.items()}
     except (OSError, ValueError, TypeError, AttributeError):
         return {}
+
+
+def _write(name: str, content: object) -> None:
+    path = _path(name)
+    with contextlib.suppress(OSError):  # a home that cannot be written is no reason to fail a run
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, json.dumps(content, indent=1))
 
 
 def _path(name: str = "costs") -> Path:

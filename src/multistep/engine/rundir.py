@@ -284,6 +284,12 @@ class RunDirectory:
         record = self.read_resolved() if self.resolved.exists() else {}
         return dict(record.get("began_on") or record.get("versions", {}))
 
+    @property
+    def speeds(self) -> Mapping[str, float]:
+        """Operations a second that the device was measured to do where a phase began, by the kind of work."""
+        phases = self.resolved_phases() if self.resolved.exists() else []
+        return {work: rate for phase in phases for work, rate in phase["facts"].get("speeds", {}).items()}
+
     def siblings(self) -> list[RunDirectory]:
         """The other run directories in the same folder, the one that was written to last first."""
         own = self.folder.resolve()

@@ -6,7 +6,7 @@ import json
 import logging
 import signal
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, closing, nullcontext, suppress
+from contextlib import AbstractContextManager, closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -100,7 +100,7 @@ def _execute(
 
             workshop = workshop_for(plan)
         execution = Run(plan, directory, workshop, clock, stop.asked)
-        with _as_begun(directory), closing(execution.entries()) as entries:
+        with _as_begun(directory, may_measure=not clock.injected), closing(execution.entries()) as entries:
             for entry in entries:
                 if on_entry:
                     on_entry(entry, execution.history)
@@ -121,13 +121,11 @@ def _execute(
         clean_directory(directory, execution.history)
 
 
-def _as_begun(directory: RunDirectory) -> AbstractContextManager[None]:
-    """Where a run has begun elsewhere, its sizes are those that were chosen there."""
-    if not directory.began_on:
-        return nullcontext()
+def _as_begun(directory: RunDirectory, *, may_measure: bool) -> AbstractContextManager[None]:
+    """Where a run has begun before, its sizes are those that were chosen then, perhaps elsewhere."""
     from multistep.tasks.begun import as_begun
 
-    return as_begun(directory.began_on, directory.places)
+    return as_begun(directory.began_on, directory.places, directory.speeds, may_measure=may_measure)
 
 
 def _note_interruption(directory: RunDirectory, clock: BudgetClock, name: str, on_entry: OnEntry | None) -> None:

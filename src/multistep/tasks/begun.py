@@ -18,6 +18,8 @@ import torch
 class Begun:
     device: str | None = None  # None: this machine's
     threads: int | None = None
+    speeds: dict[str, float] = field(default_factory=dict)  # operations a second by the kind of work, as measured
+    measures: bool = False  # whether speeds that are missing may be measured
     moved: Mapping[str, str] = field(default_factory=dict)  # names of model folders -> where they lie now
 
 
@@ -25,10 +27,20 @@ _BEGUN: ContextVar[Begun] = ContextVar("begun", default=Begun())  # noqa: B039
 
 
 @contextmanager
-def as_begun(machine: Mapping[str, str], moved: Mapping[str, str]) -> Iterator[None]:
-    """Choose as on that machine (`device_type` and `threads`, as `versions_of` tells them) while this lasts."""
-    threads = machine.get("threads", "")
-    token = _BEGUN.set(Begun(machine.get("device_type"), int(threads) if threads.isdecimal() else None, moved))
+def as_begun(
+    machine: Mapping[str, str],
+    moved: Mapping[str, str],
+    speeds: Mapping[str, float] | None = None,
+    *,
+    may_measure: bool = False,
+) -> Iterator[None]:
+    """Choose as on that machine (`device_type` and `threads`, as `versions_of` tells them) while this lasts.
+
+    `speeds` were measured there; `may_measure` tells that others may be measured here.
+    """
+    named = machine.get("threads", "")
+    threads = int(named) if named.isdecimal() else None
+    token = _BEGUN.set(Begun(machine.get("device_type"), threads, dict(speeds or {}), may_measure, moved))
     try:
         yield
     finally:
@@ -43,6 +55,25 @@ def planned_device(device: torch.device) -> str:
 def planned_cores() -> int:
     """The threads that sizes are chosen for."""
     return _BEGUN.get().threads or torch.get_num_threads()
+
+
+def measures() -> bool:
+    return _BEGUN.get().measures
+
+
+def speed_then(work: str) -> float | None:
+    """Operations a second of that kind of work as this run has measured them; None if it has not."""
+    return _BEGUN.get().speeds.get(work)
+
+
+def note_speed(work: str, operations: float) -> None:
+    """Have the run keep what it has measured."""
+    _BEGUN.get().speeds[work] = operations
+
+
+def speeds_then() -> Mapping[str, float]:
+    """All that this run has measured so far."""
+    return dict(_BEGUN.get().speeds)
 
 
 def lies_at(name: str) -> str:

@@ -1,12 +1,30 @@
-"""How fast this device trains, which decides what size of a model a plan's time bears."""
+"""How fast this device trains, which decides what size of a model a plan's time bears.
+
+Where a plan has a time, it is measured: a few steps of what the sizes come to. A run that goes on has the speeds that
+it began with, wherever it goes on, and a plan that is not timed has those that such devices usually reach.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+import torch
+
 from multistep.backends.torch.learner import pick_device
-from multistep.tasks.begun import planned_cores, planned_device
+from multistep.core.values.plan import Plan
+from multistep.core.values.units import Unit
+from multistep.engine.costs import steady_speed
+from multistep.tasks.begun import measures, note_speed, planned_cores, planned_device, speed_then
+from multistep.tasks.machine import device_name
+from multistep.tasks.recipes import lengths_of
+
+SHARE, ROUNDS = 0.02, 3  # of a plan's time that measuring may take, in up to so many rounds
+NEAR = math.log(1.25)  # between a speed and the one before: their sizes are the same, or nearly
+
+# `rate`, `seconds` -> the operations a second of what is trained where the device does `rate`, in so many seconds.
+Measure = Callable[[float, float], float]
 
 
 @dataclass(frozen=True)
@@ -27,6 +45,24 @@ class Work:
         return self.rates.get(device, self.a_core * (1 + self.further * (cores - 1)))
 
 
-def operations(work: Work) -> float:
-    """Operations a second, in training, of the device that sizes are chosen for."""
-    return work.by_rule(planned_device(pick_device()), planned_cores())
+def operations(work: Work, plan: Plan | None = None, measure: Measure | None = None) -> float:
+    """Operations a second, in training, of the device that sizes are chosen for.
+
+    Measured the first time that a run with a time asks with `measure`; what was measured stays for the run.
+    """
+    if (then := speed_then(work.name)) is not None:
+        return then
+    rate = work.by_rule(planned_device(pick_device()), planned_cores())
+    seconds = sum(a.value for a in lengths_of(plan) if a.unit is Unit.SECONDS) if plan else 0.0
+    if measure is None or not seconds or not measures():
+        return rate
+    for _ in range(ROUNDS):
+        before, rate = rate, measure(rate, SHARE * seconds / ROUNDS)
+        if abs(math.log(rate / before)) < NEAR:
+            break
+    # Remembered, so that a plan that is run again comes to the same sizes, and its phases can be taken over.
+    device = pick_device()
+    machine = f"{device_name(device)}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    rate = steady_speed(work.name, machine, float(f"{rate:.3g}"), NEAR)
+    note_speed(work.name, rate)
+    return rate

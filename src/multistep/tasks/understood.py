@@ -16,6 +16,7 @@ from multistep.core.values.recipe import Recipe
 from multistep.core.values.trial import Facts
 from multistep.core.values.understood import Part, Understood, one_or_many
 from multistep.data.names import NO_TEST
+from multistep.tasks.begun import speeds_then
 from multistep.tasks.pretrained.choose import label_of, licence_of
 from multistep.tasks.pretrained.script import kind_of
 from multistep.tasks.pretrained.settle import SCRATCH
@@ -85,7 +86,7 @@ def told(
         budget=_budget(plan, phase),
         notes=sorted_notes["notes"],
     )
-    return replace(facts, understood=understood)
+    return replace(facts, understood=understood, speeds=speeds_then())
 
 
 def by_topic(notes: Iterable[str]) -> dict[str, tuple[str, ...]]:

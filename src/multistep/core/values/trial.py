@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -115,7 +116,8 @@ class Facts:
     Python that loads the exported model, with {model} for its folder. `longest_context` is the most tokens that the
     model can read (None: no such limit). `loss_unit` is what the loss is counted in. `rivals` are complete recipes of
     the task's other networks that are worth a trial from nothing, best first; none where the user named a model.
-    `understood` is what people are told of all this.
+    `understood` is what people are told of all this. `speeds` are the operations a second that the device was measured
+    to do, by the kind of work; none where nothing was chosen by them.
     """
 
     parameters: int
@@ -136,6 +138,7 @@ class Facts:
     rivals: tuple[Recipe, ...] = ()
     able: bool = False
     understood: Understood = field(default_factory=Understood)
+    speeds: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def counted(self) -> str:

@@ -23,6 +23,7 @@ STANDARD_COST = {"resnet-18": 1.8e9, "resnet-34": 3.6e9, "resnet-50": 4.1e9}  # 
 PRESETS = (CNN, RESNET, *STANDARD_COST)
 WORK = Work("convolutions", a_core=9e10, further=0.56, rates={"mps": 1e12, "cuda": 2e13})
 BATCH_SIZE = 128
+PER_PRODUCT = 6.0  # operations in training: two each forward, and twice backward
 LARGEST_SIDE = {"cpu": 64}  # of images that a net from nothing reads; elsewhere 128
 SMALL_SIDE = 40  # up to it, every pixel counts; of larger images the first convolution takes every second
 WIDTHS = (16, 24, 32, 48, 64, 96, 128)
@@ -112,7 +113,7 @@ def _epochs(plan: Plan, facts: ImageFacts, cost: float, rate: float) -> float:
         Unit.EPOCHS: 1.0,
         Unit.TOKENS: float(facts.images),
         Unit.STEPS: facts.images / BATCH_SIZE,
-        Unit.SECONDS: 6.0 * cost * facts.images / rate,
+        Unit.SECONDS: PER_PRODUCT * cost * facts.images / rate,
     }
     return epochs_of(plan, per_epoch) if lengths_of(plan) else USUAL_EPOCHS
 

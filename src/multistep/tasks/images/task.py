@@ -38,10 +38,12 @@ from multistep.tasks.images.mirror import mirroring_helps
 from multistep.tasks.images.models import Maker, NetMaker, Statistics, make_standard
 from multistep.tasks.images.preset import PRESETS, WORK, Choice, ImageFacts, choose, default_recipe
 from multistep.tasks.images.splits import ImageSet, ImageSplits, Seen, load_splits, look_through
+from multistep.tasks.images.timed import net_speed
 from multistep.tasks.machine import device_name, versions_of
 from multistep.tasks.order import ShuffledOrder, sample_of
 from multistep.tasks.pretrained.choose import Need
-from multistep.tasks.pretrained.settle import TUNING, Settled, seconds_of, settle
+from multistep.tasks.pretrained.settle import Settled, seconds_of, settle
+from multistep.tasks.pretrained.timed import tuning_speed
 from multistep.tasks.recipes import refuse_model
 from multistep.tasks.speeds import operations
 from multistep.tasks.understood import counted, told
@@ -212,7 +214,9 @@ class ImageWorkshop:
             choice = None
         else:
             about = ImageFacts(seen.train_images, seen.form, len(seen.classes))
-            self._choice = choice = self._choice or choose(plan, about, given, planned_device(device), operations(WORK))
+            if self._choice is None:
+                self._choice = _chosen(plan, about, given, planned_device(device))
+            choice = self._choice
             splits = load_splits(seen, _form(choice.form, given))
             maker, notes = _made(choice, splits), []
         mirror, said = mirroring_helps(splits.train)
@@ -253,6 +257,16 @@ class ImageWorkshop:
         return versions_of("multistep", "torch", "safetensors", "numpy", "pillow", "scikit-learn", "transformers")
 
 
+def _chosen(plan: Plan, about: ImageFacts, given: Mapping[str, Setting], device: str) -> Choice:
+    """What the preset comes to at the speed of this device, which is that of the nets that it comes to."""
+
+    def measured(rate: float, seconds: float) -> float:
+        choice = choose(plan, about, given, device, rate)
+        return net_speed(choice.net, choice.form, seconds) if choice.net else rate
+
+    return choose(plan, about, given, device, operations(WORK, plan, measured))
+
+
 def _need(plan: Plan, seen: Seen) -> Need:
     """What a run has to offer a model of photographs; small pictures are none, and our own nets read those as well."""
     photographs = max(seen.form.height, seen.form.width) >= PHOTOGRAPH_SIDE and seen.form.channels == COLOURS
@@ -262,7 +276,7 @@ def _need(plan: Plan, seen: Seen) -> Need:
         seen.train_images,
         1.0,
         seconds_of(plan),
-        operations(TUNING),
+        tuning_speed(plan),
     )
 
 

@@ -12,8 +12,8 @@ from multistep.tasks.language.network import Network
 from multistep.tasks.language.preset import MOST_CONTEXT
 from multistep.tasks.pretrained.choose import Need, label_of
 from multistep.tasks.pretrained.script import kind_of
-from multistep.tasks.pretrained.settle import TUNING, seconds_of
-from multistep.tasks.speeds import operations
+from multistep.tasks.pretrained.settle import seconds_of
+from multistep.tasks.pretrained.timed import tuning_speed
 
 CHARACTERS_A_TOKEN = 4.0  # about; Chinese is read by the character
 SPECIAL_TOKENS = 2.0  # around a text
@@ -32,7 +32,7 @@ def need_of(plan: Plan, texts: Sequence[str]) -> Need:
         len(texts),
         read / max(1, len(texts)) / characters + SPECIAL_TOKENS,
         seconds_of(plan),
-        operations(TUNING),
+        tuning_speed(plan),
     )
 
 

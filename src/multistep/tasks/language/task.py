@@ -32,9 +32,11 @@ from multistep.tasks.language.nets import BAG, CNN
 from multistep.tasks.language.network import Network, Prepared
 from multistep.tasks.language.offer import CHARACTERS_A_TOKEN, need_of, told_apart
 from multistep.tasks.language.preset import (
+    BATCH_SIZE,
     LEAST_CONTEXT,
     MOST_CONTEXT,
     WORK,
+    Shape,
     choose_shape,
     choose_tokenizer,
     default_recipe,
@@ -54,6 +56,7 @@ from multistep.tasks.language.splits import (
 from multistep.tasks.language.tokenizer import make_tokenizer
 from multistep.tasks.machine import device_name, versions_of
 from multistep.tasks.pretrained.settle import Settled, seconds_of, settle, starting_from
+from multistep.tasks.pretrained.timed import Sizes, transformer_speed
 from multistep.tasks.speeds import operations
 from multistep.tasks.understood import told
 
@@ -252,14 +255,19 @@ class LanguageWorkshop:
         tokenizer = make_tokenizer(everything, *choose_tokenizer(spec, sum(map(len, everything))))
         found = [_lengths(tokenizer, some) for some in texts]
         self._tokens = max(1, *(tokens for _, tokens in found))
-        shape = choose_shape(
-            spec,
-            plan,
-            tokens=self._tokens,
-            vocabulary=tokenizer.get_vocab_size(),
-            rate=operations(WORK),
-        )
         context = spec.context or max(_usual(lengths) for lengths, _ in found)
+        vocabulary = tokenizer.get_vocab_size()
+        # Read on average; a batch holds texts of about one length.
+        length = round(self._tokens / max(1, max(map(len, texts))))
+
+        def shaped(rate: float) -> Shape:
+            return choose_shape(spec, plan, tokens=self._tokens, vocabulary=vocabulary, rate=rate)
+
+        def measured(rate: float, seconds: float) -> float:
+            shape = shaped(rate)
+            return transformer_speed(Sizes(shape.layers, shape.width, BATCH_SIZE, min(length, context)), seconds)
+
+        shape = shaped(operations(WORK, plan, measured))
         return new_encoder(tokenizer, layers=shape.layers, width=shape.width, heads=shape.heads, context=context)
 
     def _recipe(self, plan: Plan, phase: int, head: Head, length: float, examples: int) -> Recipe:

@@ -40,6 +40,7 @@ HOURS = (0.0, 1.0, 10.0, 100.0)  # of training sound from which a size may be ta
 FEWEST_EPOCHS = 15.0  # that a larger size must leave time for
 USUAL_EPOCHS = 30.0  # of a plan without any length
 WORK = Work("speech", a_core=2.5e10, rates={"mps": 1e12, "cuda": 2e13})
+PER_PARAMETER_AND_STEP = 6.0  # operations: arXiv 2001.08361
 STEPS_PER_SECOND = 50.0  # of the output, for each second of sound
 RATES: Mapping[OptimizerName, float] = {"muon": 0.02, "adamw": 2e-3, "adam": 2e-3}  # others follow the first
 FINE_TUNING_RATE = 1e-4  # AdamW's, of a pretrained encoder: arXiv 2006.11477
@@ -98,13 +99,13 @@ def choose_shape(spec: ModelSpec, facts: SpeechFacts, plan: Plan, *, rate: float
 def expected_epochs(plan: Plan, parameters: float, facts: SpeechFacts, rate: float) -> float:
     """About how often a plan's budget hears a training split, at `rate` operations a second.
 
-    Six operations per parameter and step of the output. Without any length, thirty times.
+    Without any length, thirty times.
     """
     per_epoch = {
         Unit.EPOCHS: 1.0,
         Unit.TOKENS: 12.0 * facts.seconds,  # characters that are said in a second, or thereabouts
         Unit.STEPS: facts.utterances / batch_size(facts),
-        Unit.SECONDS: 6.0 * parameters * STEPS_PER_SECOND * facts.seconds / rate,
+        Unit.SECONDS: PER_PARAMETER_AND_STEP * parameters * STEPS_PER_SECOND * facts.seconds / rate,
     }
     return epochs_of(plan, per_epoch) if lengths_of(plan) else USUAL_EPOCHS
 

@@ -31,7 +31,8 @@ from multistep.tasks.machine import device_name, versions_of
 from multistep.tasks.order import LengthOrder, sample_of
 from multistep.tasks.pretrained.choose import Need
 from multistep.tasks.pretrained.script import kind_of
-from multistep.tasks.pretrained.settle import TUNING, Settled, seconds_of, settle
+from multistep.tasks.pretrained.settle import Settled, seconds_of, settle
+from multistep.tasks.pretrained.timed import tuning_speed
 from multistep.tasks.recipes import refuse_model
 from multistep.tasks.speech.alphabet import Alphabet, Case, frames_needed, has_spaces
 from multistep.tasks.speech.audio import commonest_rate
@@ -46,9 +47,10 @@ from multistep.tasks.speech.language import CharacterModel
 from multistep.tasks.speech.load import load_model
 from multistep.tasks.speech.models import PRESETS, Maker, NetMaker
 from multistep.tasks.speech.nets import NetConfig
-from multistep.tasks.speech.preset import WORK, SpeechFacts, choose_shape, default_recipe, gentle_steps
+from multistep.tasks.speech.preset import WORK, SpeechFacts, batch_size, choose_shape, default_recipe, gentle_steps
 from multistep.tasks.speech.score import listen, summed_loss, table_of
 from multistep.tasks.speech.splits import read_splits
+from multistep.tasks.speech.timed import net_speed
 from multistep.tasks.speeds import operations
 from multistep.tasks.understood import LOOKED_AT, told
 
@@ -269,7 +271,7 @@ class SpeechWorkshop:
         ]
         texts = [text for one in found for text in one.texts]
         frames = FRAMES_A_SECOND * sum(one.seconds for one in found) / max(1, len(texts))
-        rate = operations(TUNING)
+        rate = tuning_speed(plan)
         return Need(plan.task, kind_of(texts), len(texts), frames, seconds_of(plan), rate)
 
     def _make(self, plan: Plan, device: torch.device) -> Maker:
@@ -289,10 +291,17 @@ class SpeechWorkshop:
         if loaded:
             return loaded.ready(texts)
         features = default_features(commonest_rate(rate for one in found for rate in one.rates))
-        shape = choose_shape(plan.model, _facts(found), plan, rate=operations(WORK))
         decoder = Decoder(Alphabet.of(texts), CharacterModel.of(texts))
-        config = NetConfig(shape.kind, features.mels, len(decoder.alphabet), shape.layers, shape.width)
-        return NetMaker(config, features, decoder)
+        heard = _facts(found)
+
+        def sized(rate: float) -> NetConfig:
+            shape = choose_shape(plan.model, heard, plan, rate=rate)
+            return NetConfig(shape.kind, features.mels, len(decoder.alphabet), shape.layers, shape.width)
+
+        def measured(rate: float, seconds: float) -> float:
+            return net_speed(sized(rate), batch_size(heard), heard.seconds / max(1, heard.utterances), seconds)
+
+        return NetMaker(sized(operations(WORK, plan, measured)), features, decoder)
 
     def versions(self) -> Mapping[str, str]:
         return versions_of("multistep", "torch", "safetensors", "numpy", "soundfile", "soxr", "jiwer")

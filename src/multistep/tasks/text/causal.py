@@ -53,6 +53,9 @@ class TransformersMaker:
         self.longest_context: int | None = own
         self.context = min(context or getattr(model.config, TRAINED_CONTEXT, None) or min(own, 512), own)
         self.vocabulary = int(config.vocab_size)
+        table = model.get_input_embeddings().weight
+        head = model.get_output_embeddings()
+        self.looked_up = 0 if head is not None and head.weight is table else table.numel()
         end = getattr(tokenizer, "eos_token_id", None)
         self.end = int(end if end is not None else self.tokenizer.token_to_id(END_OF_TEXT) or 0)
         self.pretrained = pretrained

@@ -51,6 +51,7 @@ class Maker(Protocol):
     settings: tuple[str, ...]  # of dropout and context, those that can be raised
     own_dropout: float  # what pretrained weights were trained with, as far as they say
     longest_context: int | None
+    looked_up: int  # parameters that only stand in tables: looking one up costs next to nothing
 
     @property
     def hub_tokenizer(self) -> Any:
@@ -100,6 +101,7 @@ class LeanMaker:
         self.own_dropout = 0.0  # an export is of a model that is used
         self.longest_context = None if config.architecture == "nanochat" else config.context
         self.architecture: str = config.architecture
+        self.looked_up = config.vocabulary * config.width if config.architecture == "nanochat" else 0
         self.settings: tuple[str, ...] = ("dropout", "context") if config.architecture == "nanochat" else ("dropout",)
         self.description = (
             f"{config.architecture}, {config.layers} layers of width {config.width} with {config.heads} heads, "

@@ -6,22 +6,37 @@ The numbers come from bench/explore_text.py; docs/appendix/experiments.md has th
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, cast
 
 from multistep.core.values.optimizers import TYPICAL_RATE
 from multistep.core.values.plan import ModelSpec, Plan
 from multistep.core.values.recipe import OptimizerName, Recipe, Setting
-from multistep.core.values.units import Amount, Unit
+from multistep.core.values.units import Unit
 from multistep.errors import PlanError
 from multistep.tasks.recipes import epochs_of, fill_in, lengths_of
 from multistep.tasks.speeds import Work
-from multistep.tasks.text.tuning import BATCH_SIZE, WEIGHT_DECAY
+from multistep.tasks.text.sizes import Bearable, Shape, all_parameters, best_shape, ladder
+from multistep.tasks.text.tuning import WEIGHT_DECAY
 
+MANY_CHARACTERS = 2000  # of an alphabet: Chinese
 PRESETS = ("nanochat", "gpt2", "qwen3", "llama")
 MANY_TOKENS = 512  # of a vocabulary: with as many, Muon wants less than half the rate (docs/appendix/experiments.md)
-WORK = Work("text", a_core=2.5e10)
+WORK = Work("text", a_core=5e10)
+USUAL_SECONDS = 300.0  # of a plan that names no time
+TRAINED_SHARE = 0.7  # of the time, that goes into the weights which come out: the rest looks, and tries moves
+# Contexts grow with compute, so that attention to what is far is paid for by who can: 64 tokens up to so many
+# operations, twice as many for each eightfold.
+SHORT_CONTEXT, MOST_CONTEXT, SHORT_COMPUTE = 64, 2048, 1e13
+# By the characters of the text, and so many tokens at the least compute: more of them (a head that costs more, in fewer
+# tokens of more text each) with its power 0.4, after arXiv 2407.13623.
+VOCABULARIES = ((300e6, 32_768), (50e6, 16_384), (2e6, 4096), (0, 1024))
+LEAST_VOCABULARY, LEAST_COMPUTE = 1024, 1e11
+# Tokens a step grow with the root of all that are read, as the critical batch size does (arXiv 2410.21676, 2505.13738):
+# so many at a million. A device that is slow with little to do takes more, since they cost it little.
+BATCH_TOKENS, AT_TOKENS = 768, 1e6
+FULLER: Mapping[str, float] = {"cuda": 4.0, "mps": 2.0}
 TokenizerKind = Literal["characters", "bpe"]
 
 
@@ -34,16 +49,6 @@ class TextFacts:
 
 
 @dataclass(frozen=True)
-class Shape:
-    """A model's sizes; the feed-forward layer is four widths wide."""
-
-    layers: int
-    width: int
-    heads: int
-    context: int
-
-
-@dataclass(frozen=True)
 class Preset:
     architecture: str
     tokenizer: TokenizerKind
@@ -51,20 +56,46 @@ class Preset:
     shape: Shape
 
 
-def choose_preset(spec: ModelSpec, facts: TextFacts, plan: Plan) -> Preset:
-    """Fill in what the plan leaves open."""
+def choose_preset(spec: ModelSpec, facts: TextFacts, plan: Plan, rate: float, memory: float = math.inf) -> Preset:
+    """Fill in what the plan leaves open, at `rate` operations a second on a device with so many bytes."""
     architecture = "nanochat" if spec.name == "auto" else spec.name
-    tokenizer, vocabulary = _tokenizer(spec, facts)
-    blocks = _parameters(facts, lengths_of(plan))
+    compute = TRAINED_SHARE * _seconds(plan) * rate
+    tokenizer, vocabulary = _tokenizer(spec, facts, compute)
+    tokens = vocabulary or facts.alphabet
+    context = spec.context or _context(compute)
+    sizes = list(ladder(context, layers=spec.layers, width=spec.width, heads=spec.heads))
     if spec.parameters:
-        # The plan counts all parameters; embedding and head take theirs first, at about the width to come.
-        width = math.sqrt(spec.parameters / 24)
-        tokens = vocabulary or facts.alphabet
-        blocks = max(0.2 * spec.parameters, spec.parameters - (1 if architecture == "gpt2" else 2) * tokens * width)
-    return Preset(architecture, tokenizer, vocabulary, _shape(spec, blocks))
+        wanted = math.log(spec.parameters)
+        shape = min(sizes, key=lambda shape: abs(math.log(all_parameters(shape, tokens)) - wanted))
+    else:
+        text = facts.characters / characters_a_token(facts, vocabulary)
+        shape = best_shape(sizes, Bearable(compute, text, memory), tokens)
+    return Preset(architecture, tokenizer, vocabulary, shape)
 
 
-def _tokenizer(spec: ModelSpec, facts: TextFacts) -> tuple[TokenizerKind, int | None]:
+def _seconds(plan: Plan) -> float:
+    return sum(amount.value for amount in lengths_of(plan) if amount.unit is Unit.SECONDS) or USUAL_SECONDS
+
+
+def _context(compute: float) -> int:
+    doublings = math.ceil(math.log(max(1.0, compute / SHORT_COMPUTE), 8))
+    return int(min(MOST_CONTEXT, SHORT_CONTEXT * 2**doublings))
+
+
+def batch_size(tokens: float, context: int, device: str) -> int:
+    """Rows of `context` tokens a step, where `tokens` are read in all."""
+    a_step = FULLER.get(device, 1.0) * BATCH_TOKENS * math.sqrt(max(1.0, tokens / AT_TOKENS))
+    return max(1, round(a_step / context))
+
+
+def characters_a_token(facts: TextFacts, vocabulary: int | None) -> float:
+    """About how many characters of a text one of its tokens stands for."""
+    if vocabulary is None:
+        return 1.0
+    return 1.25 if facts.alphabet > MANY_CHARACTERS else 2.5 + 0.4 * math.log2(vocabulary / 1024)
+
+
+def _tokenizer(spec: ModelSpec, facts: TextFacts, compute: float) -> tuple[TokenizerKind, int | None]:
     """Byte-level BPE: it reads twice as far and as fast as characters, in any script.
 
     A text too short to learn merges from stays with characters, if it has few of them.
@@ -83,38 +114,30 @@ def _tokenizer(spec: ModelSpec, facts: TextFacts) -> tuple[TokenizerKind, int | 
                 "text; leave it out, or set model.tokenizer to bpe"
             )
         return kind, None
+    return kind, spec.vocabulary or _vocabulary(facts, compute)
+
+
+def _vocabulary(facts: TextFacts, compute: float) -> int:
+    """What the text has enough examples for, and what the head may take of the compute: a power of two."""
     # Chinese has thousands of characters, of three bytes each: they need tokens of their own.
-    size = 1024 if facts.characters < 5_000_000 else 4096
-    return kind, spec.vocabulary or (8192 if facts.alphabet > 2000 else size)
+    by_text = (
+        8192 if facts.alphabet > MANY_CHARACTERS else next(v for least, v in VOCABULARIES if facts.characters >= least)
+    )
+    by_compute = LEAST_VOCABULARY * math.pow(max(1.0, compute / LEAST_COMPUTE), 0.4)
+    return min(by_text, 1 << round(math.log2(by_compute)))
 
 
-def _parameters(facts: TextFacts, lengths: Sequence[Amount]) -> float:
-    """Of the blocks. More time bears a larger model, and little text a smaller one."""
-    seconds = sum(amount.value for amount in lengths if amount.unit is Unit.SECONDS) or 300.0
-    by_time = 0.75e6 * math.sqrt(max(1.0, seconds / 60.0))
-    return min(max(by_time, 2e5), 1e5 + 2.0 * facts.characters, 1e8)
-
-
-def _shape(spec: ModelSpec, blocks: float) -> Shape:
-    """Wide and shallow: two layers train faster than four at the same size, up to a million parameters."""
-    layers = spec.layers or max(2, min(12, round(2 * (blocks / 8e5) ** 0.4)))
-    width = spec.width or max(32, round(math.sqrt(blocks / (12 * layers)) / 16) * 16)
-    heads = spec.heads or max((h for h in range(1, max(2, width // 32 + 1)) if width % (2 * h) == 0), default=1)
-    return Shape(layers, width, heads, spec.context or 64)
-
-
-def expected_epochs(plan: Plan, *, parameters: int, tokens: int, rate: float) -> float:
-    """About how often a plan's budget reads a training split of so many tokens, at `rate` operations a second.
-
-    Six operations per parameter and token: arXiv 2001.08361.
+def expected_tokens(plan: Plan, *, a_token: float, tokens: float, rate: float) -> float:
+    """About how many a plan's budget reads of a training split with `tokens`, at `rate` operations a second of which
+    each takes `a_token`.
     """
     per_epoch = {
         Unit.EPOCHS: 1.0,
-        Unit.TOKENS: float(tokens),
-        Unit.STEPS: tokens / (BATCH_SIZE * 64),
-        Unit.SECONDS: 6.0 * parameters * tokens / rate,
+        Unit.TOKENS: tokens,
+        Unit.STEPS: tokens / BATCH_TOKENS,
+        Unit.SECONDS: a_token * tokens / (TRAINED_SHARE * rate),
     }
-    return epochs_of(plan, per_epoch)
+    return tokens * epochs_of(plan, per_epoch)
 
 
 def default_dropout(epochs: float) -> float:
@@ -129,14 +152,17 @@ def _rate(optimizer: OptimizerName, architecture: str, vocabulary: int) -> float
 
 
 def default_recipe(
-    given: Mapping[str, Setting], *, architecture: str, epochs: float = 0.0, vocabulary: int = 64
+    given: Mapping[str, Setting], *, architecture: str, rows: int, epochs: float = 0.0, vocabulary: int = 64
 ) -> Recipe:
-    """The recipe with every setting that the plan leaves open, from nothing; `epochs` as `expected_epochs` says."""
+    """The recipe with every setting that the plan leaves open, from nothing.
+
+    `rows` a step, and about so many `epochs`.
+    """
     optimizer = cast(OptimizerName, given.get("optimizer", "muon"))
     base: dict[str, Setting] = {
         "optimizer": optimizer,
         "learning_rate": _rate(optimizer, architecture, vocabulary),
-        "batch_size": BATCH_SIZE,
+        "batch_size": rows,
         "weight_decay": WEIGHT_DECAY.get(optimizer, 0.0),
         "warmup_steps": 10,
         "dropout": default_dropout(epochs) if architecture in ("nanochat", "gpt2") else 0.0,

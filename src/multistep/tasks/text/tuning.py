@@ -16,8 +16,8 @@ from multistep.core.values.units import Unit
 from multistep.tasks.begun import planned_device
 from multistep.tasks.machine import total_memory
 from multistep.tasks.pretrained.settle import TUNING
+from multistep.tasks.pretrained.timed import tuning_speed
 from multistep.tasks.recipes import fill_in, fine_tuning_rate, lengths_of
-from multistep.tasks.speeds import operations
 
 BATCH_SIZE = 12  # contexts a step; of pretrained weights, at most
 STEPS = 150  # that a budget should hold; a third of them is the least that fine-tuning was seen to be worth
@@ -102,7 +102,7 @@ def expected_tokens(
     plan: Plan, *, parameters: int, adapter: str, train_tokens: int, device: torch.device
 ) -> float | None:
     """About how many tokens a plan's budget trains on; by rule, nothing is measured. None where it is in steps."""
-    rate = operations(TUNING)
+    rate = tuning_speed(plan)
     each = parameters * PER_PARAMETER_AND_TOKEN.get(adapter, OF_ADAPTERS)
     total = 0.0
     for amount in lengths_of(plan):

@@ -8,13 +8,15 @@ import torch
 
 from multistep.core.values.plan import Plan
 from multistep.core.values.recipe import Recipe
+from multistep.tasks.begun import planned_device
 from multistep.tasks.preference.preset import preference_recipe
 from multistep.tasks.preference.task import PreferenceDomain
 from multistep.tasks.speeds import operations
 from multistep.tasks.text.models import Maker
-from multistep.tasks.text.preset import WORK, default_recipe, expected_epochs
+from multistep.tasks.text.preset import WORK, batch_size, default_recipe, expected_tokens
+from multistep.tasks.text.sizes import PER_PARAMETER
 from multistep.tasks.text.tuning import adapts, bears_all, tuned_recipe
-from multistep.tasks.writing.opened import Opened
+from multistep.tasks.writing.opened import LEAST_STEPS, Opened
 
 
 def rivals_of(
@@ -43,6 +45,12 @@ def recipe_of(plan: Plan, opened: Opened, maker: Maker, parameters: int, device:
             most_examples=opened.most_examples,
         )
         return preference_recipe(tuned, opened.given) if prefers else tuned
-    epochs = expected_epochs(plan, parameters=parameters, tokens=opened.tokens, rate=operations(WORK))
-    given = {"batch_size": opened.most_examples, **opened.given}
-    return default_recipe(given, architecture=maker.architecture, epochs=epochs, vocabulary=maker.vocabulary)
+    a_token = PER_PARAMETER * (parameters - maker.looked_up)
+    tokens = expected_tokens(plan, a_token=a_token, tokens=opened.tokens, rate=operations(WORK))
+    # A step must not take all that there is.
+    most = max(1, opened.examples // LEAST_STEPS)
+    rows = min(most, batch_size(tokens, opened.tokens_per_example, planned_device(device)))
+    epochs = tokens / opened.tokens
+    return default_recipe(
+        opened.given, architecture=maker.architecture, rows=rows, epochs=epochs, vocabulary=maker.vocabulary
+    )

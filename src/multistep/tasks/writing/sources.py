@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from multistep.backends.torch.learner import pick_device
 from multistep.core.values.plan import DataSpec, Plan
 from multistep.core.values.understood import Part
 from multistep.data.peek import first_columns
@@ -13,16 +14,28 @@ from multistep.tasks.begun import lies_at
 from multistep.tasks.chat.conversation import ROLES, Conversation
 from multistep.tasks.chat.load import ChatSplits, holds_conversations, load_conversations
 from multistep.tasks.chat.template import MARKS
+from multistep.tasks.machine import total_memory
 from multistep.tasks.preference.load import PairSplits, holds_pairs, load_pairs
 from multistep.tasks.preference.task import TASK as PREFERENCE
 from multistep.tasks.pretrained.choose import Need
 from multistep.tasks.pretrained.script import kind_of
-from multistep.tasks.pretrained.settle import TUNING, seconds_of
+from multistep.tasks.pretrained.settle import seconds_of
+from multistep.tasks.pretrained.timed import tuning_speed
 from multistep.tasks.speeds import operations
 from multistep.tasks.text.files import FORM
 from multistep.tasks.text.models import Maker, load_model, make_preset
-from multistep.tasks.text.preset import PRESETS, TextFacts, choose_preset
+from multistep.tasks.text.preset import (
+    PRESETS,
+    WORK,
+    TextFacts,
+    batch_size,
+    characters_a_token,
+    choose_preset,
+    expected_tokens,
+)
+from multistep.tasks.text.sizes import operations_per_token
 from multistep.tasks.text.splits import TextSplits, load_splits
+from multistep.tasks.text.timed import preset_speed
 
 CHARACTERS_A_TOKEN = 4.0  # about
 LEAST_TOKENS = 25_000  # that tuning a language model must be able to read: some fifty steps of 512
@@ -87,7 +100,7 @@ def need(plan: Plan, splits: TextSplits | ChatSplits | PairSplits) -> Need:
         round(sum(map(len, texts)) / CHARACTERS_A_TOKEN),
         1.0,
         seconds_of(plan),
-        operations(TUNING),
+        tuning_speed(plan),
         chat=isinstance(splits, ChatSplits | PairSplits),
         least_examples=LEAST_TOKENS,
     )
@@ -112,7 +125,18 @@ def make_model(plan: Plan, splits: TextSplits | ChatSplits | PairSplits | None) 
     if any(isinstance(part, ChatSplits | PairSplits) for part in parts):
         spec, marks = replace(spec, context=spec.context or CHAT_CONTEXT), MARKS
     facts = TextFacts(sum(map(len, texts)), len(set().union(*texts)))
-    return make_preset(choose_preset(spec, facts, plan), texts, marks)
+    device = pick_device()
+    memory = total_memory(device)
+
+    def measured(rate: float, seconds: float) -> float:
+        preset = choose_preset(spec, facts, plan, rate, memory)
+        vocabulary = preset.vocabulary or facts.alphabet
+        a_token = operations_per_token(preset.shape, vocabulary)
+        text = facts.characters / characters_a_token(facts, preset.vocabulary)
+        tokens = expected_tokens(plan, a_token=a_token, tokens=text, rate=rate)
+        return preset_speed(preset, vocabulary, batch_size(tokens, preset.shape.context, device.type), seconds)
+
+    return make_preset(choose_preset(spec, facts, plan, operations(WORK, plan, measured), memory), texts, marks)
 
 
 def texts_of(splits: TextSplits | ChatSplits | PairSplits) -> tuple[str, ...]:

@@ -1,0 +1,110 @@
+"""How large a language model from nothing should be for the compute and the text that there are.
+
+The law of Hoffmann et al. (arXiv 2203.15556, their third approach) foresees the loss of a model by its parameters and
+the tokens that it is trained on; that of Muennighoff et al. (arXiv 2305.16264) what tokens are worth that are read
+again. Among the models of one compute, the one with the lowest loss is taken. bench/sizes.py holds that against what
+was measured, from a minute on one core on.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+# Loss above what no model can know, in nats a token: A / parameters**alpha + B / tokens**beta.
+OF_PARAMETERS, ALPHA, OF_TOKENS, BETA = 406.4, 0.34, 410.7, 0.28
+# Of text that is read again, and of parameters beyond those that it asks for, all is worth that many times it at most.
+WORTH_OF_TOKENS, WORTH_OF_PARAMETERS = 15.39, 5.31
+PER_PARAMETER = 6.0  # operations in training, for each token: arXiv 2001.08361
+STEPS = ((1024, 128), (512, 64), (256, 32), (0, 16))  # from one width to the next, from so wide on
+NARROWEST, WIDEST, MOST_LAYERS = 32, 4096, 32
+HEAD_WIDTHS = ((320, 64), (0, 32))  # of models from so wide on
+# Bytes a parameter: weights, gradients, the optimizer's moments, averaged weights, and half of them for a look.
+BYTES_A_PARAMETER, SHARE_OF_MEMORY = 24, 0.5
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A model's sizes; the feed-forward layer is four widths wide."""
+
+    layers: int
+    width: int
+    heads: int
+    context: int
+
+
+@dataclass(frozen=True)
+class Bearable:
+    """What a model is chosen for: operations in training, tokens of training text, bytes of memory."""
+
+    operations: float
+    tokens: float
+    memory: float = math.inf
+
+
+def of_blocks(shape: Shape) -> int:
+    """Parameters of the blocks, which are what the law is about: a table of more tokens is no larger model."""
+    return 12 * shape.layers * shape.width**2
+
+
+def operations_per_token(shape: Shape, vocabulary: int) -> float:
+    """In training, with what attention takes."""
+    head, attention = vocabulary * shape.width, shape.layers * shape.width * shape.context
+    return PER_PARAMETER * (of_blocks(shape) + head + attention)  # looking a token up costs next to nothing
+
+
+def worth(amount: float, enough: float, most: float) -> float:
+    """What `amount` is worth where `enough` of it is new or needed: arXiv 2305.16264, equations 5 and 6."""
+    if amount <= enough:
+        return amount
+    return enough * (1 + most * (1 - math.exp(-(amount / enough - 1) / most)))
+
+
+def asked_for(tokens: float) -> float:
+    """The parameters that so many tokens ask for, where both are chosen for one compute."""
+    return math.pow(ALPHA * OF_PARAMETERS / (BETA * OF_TOKENS) * math.pow(tokens, BETA), 1 / ALPHA)
+
+
+def foreseen(parameters: float, tokens: float) -> float:
+    """The loss that a model is expected to have above the least possible, in nats a token of a text of the web."""
+    return OF_PARAMETERS * math.pow(parameters, -ALPHA) + OF_TOKENS * math.pow(max(1.0, tokens), -BETA)
+
+
+def best_shape(shapes: Sequence[Shape], bearable: Bearable, vocabulary: int) -> Shape:
+    """The one of the lowest foreseen loss; the first if memory bears none."""
+
+    def loss(shape: Shape) -> float:
+        tokens = bearable.operations / operations_per_token(shape, vocabulary)
+        return foreseen(
+            worth(of_blocks(shape), asked_for(bearable.tokens), WORTH_OF_PARAMETERS),
+            worth(tokens, bearable.tokens, WORTH_OF_TOKENS),
+        )
+
+    most = SHARE_OF_MEMORY * bearable.memory / BYTES_A_PARAMETER
+    return min([s for s in shapes if all_parameters(s, vocabulary) <= most] or shapes[:1], key=loss)
+
+
+def all_parameters(shape: Shape, vocabulary: int) -> int:
+    return of_blocks(shape) + 2 * vocabulary * shape.width
+
+
+def ladder(
+    context: int, *, layers: int | None = None, width: int | None = None, heads: int | None = None
+) -> Iterator[Shape]:
+    """Shapes from small to large, with what is given as it is."""
+    wide = width or NARROWEST
+    while wide <= (width or WIDEST):
+        yield Shape(layers or layers_for(wide), wide, heads or heads_for(wide), context)
+        wide += next(step for least, step in STEPS if wide >= least)
+
+
+def layers_for(width: int) -> int:
+    """Wide and shallow where small: two layers train faster than four at the same size, up to a million parameters."""
+    return max(2, min(MOST_LAYERS, round(math.pow(2 * math.pow(12 * width**2 / 8e5, 0.4), 1 / 0.6))))
+
+
+def heads_for(width: int) -> int:
+    """As many as divide the width into even parts of the usual size or more."""
+    usual = next(size for least, size in HEAD_WIDTHS if width >= least)
+    return max((h for h in range(1, max(2, width // usual + 1)) if width % (2 * h) == 0), default=1)
