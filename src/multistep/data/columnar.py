@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from multistep.data.arrow import said_of_columns, texts_of
-from multistep.data.others import what_else
+from multistep.data.strangers import what_else
 from multistep.data.table import Table
 from multistep.errors import DataError
 

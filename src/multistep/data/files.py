@@ -10,9 +10,9 @@ from multistep.data.arrow import read_arrow
 from multistep.data.columnar import read_parquet
 from multistep.data.dialect import Reading
 from multistep.data.objects import json_lines, read_objects
-from multistep.data.others import refuse_pages
 from multistep.data.separated import read_separated
 from multistep.data.spreadsheets import read_sheet
+from multistep.data.strangers import refuse_pages
 from multistep.data.table import Table, of_columns
 from multistep.data.text import TABLES, existing_file, kind_of, read_said
 from multistep.errors import DataError

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from multistep.data.dialect import HEAD, Dialect, Reading, dialect_of, is_number, is_row
-from multistep.data.others import tagged_words
+from multistep.data.strangers import tagged_words
 from multistep.data.table import Table
 from multistep.errors import DataError
 

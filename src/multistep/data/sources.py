@@ -13,9 +13,8 @@ from multistep.data.files import read_table
 from multistep.data.form import Form, Parts
 from multistep.data.names import ALLOWED, NAMES
 from multistep.data.opening import opened
-from multistep.data.others import what_else
 from multistep.data.sets import named_tables
-from multistep.data.strangers import strangers
+from multistep.data.strangers import strangers, what_else
 from multistep.data.table import Table, joined, quoted
 from multistep.data.text import existing_file, kind_of
 from multistep.data.walk import SHOWN, few, visible

@@ -1,43 +1,124 @@
-"""What a source holds that is not read here, and what to do with it: the end of a message that nothing was found."""
+"""Kinds of files that are not read here: what they are, and what to do with them, which is the end of many messages."""
 
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from multistep.data.encodings import what_it_is
 from multistep.data.walk import files_below
+from multistep.errors import DataError
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """What is said of a kind of file to whoever brings tables or texts, and to whoever brings images or sounds."""
+
+    rows: str = ""
+    media: str = ""
+
 
 _ARRAYS = "give its arrays to multistep.train in Python, or write them by numpy.savez(FILE, images=..., labels=...)"
-_PICKLE = f"a pickle, which can run any code when it is opened, so none is: open it in Python yourself and {_ARRAYS}"
+_PICKLE = _Kind(
+    "a pickle, which could run anything when it is opened; save it anew by pandas: frame.to_parquet(...)",
+    f"a pickle, which can run any code when it is opened, so none is: open it in Python yourself and {_ARRAYS}",
+)
+_HDF5 = _Kind("an HDF5 file; save its table as .parquet or .csv", f"HDF5, read by h5py: {_ARRAYS}")
+_DATABASE = _Kind("a database; export the table as .csv")
+_YAML = _Kind("YAML; make a table with a row a text of it")
+_WEIGHTS = _Kind(media=_PICKLE.media)
+_OF_TENSORFLOW = _Kind(media=f"of TensorFlow: {_ARRAYS}")
+# What is told by its name.
 _KINDS = {
-    ".mat": f"of MATLAB, read by scipy.io.loadmat: {_ARRAYS}",
-    ".npy": f"an array without a name: {_ARRAYS}",
-    ".npz": f"arrays under other names than images and labels: {_ARRAYS}",
-    ".h5": f"HDF5, read by h5py: {_ARRAYS}",
-    ".hdf5": f"HDF5, read by h5py: {_ARRAYS}",
-    ".tfrec": f"of TensorFlow: {_ARRAYS}",
-    ".tfrecord": f"of TensorFlow: {_ARRAYS}",
-    ".bin": f"bytes whose form it does not tell: {_ARRAYS}",
+    ".xls": _Kind("an old Excel file; save it as .xlsx or .csv"),
+    ".ods": _Kind("an OpenDocument spreadsheet; save it as .xlsx or .csv"),
+    ".numbers": _Kind("a spreadsheet of Numbers; export it as .csv"),
+    ".docx": _Kind("a Word document; save its text as .txt"),
+    ".doc": _Kind("a Word document; save its text as .txt"),
+    ".odt": _Kind("an OpenDocument text; save it as .txt"),
+    ".rtf": _Kind("a rich text; save it as .txt"),
+    ".epub": _Kind("an e-book; convert it to .txt"),
+    ".mobi": _Kind("an e-book; convert it to .txt"),
     ".pkl": _PICKLE,
     ".pickle": _PICKLE,
-    ".pt": _PICKLE,
-    ".pth": _PICKLE,
+    ".pt": _WEIGHTS,
+    ".pth": _WEIGHTS,
+    ".h5": _HDF5,
+    ".hdf5": _HDF5,
+    ".mat": _Kind("a MATLAB file; save its table as .csv", f"of MATLAB, read by scipy.io.loadmat: {_ARRAYS}"),
+    ".npy": _Kind(media=f"an array without a name: {_ARRAYS}"),
+    ".npz": _Kind(media=f"arrays under other names than images and labels: {_ARRAYS}"),
+    ".bin": _Kind(media=f"bytes whose form it does not tell: {_ARRAYS}"),
+    ".tfrec": _OF_TENSORFLOW,
+    ".tfrecord": _OF_TENSORFLOW,
+    ".rds": _Kind("an R object; save its table as .csv"),
+    ".rdata": _Kind("R objects; save the table as .csv"),
+    ".sav": _Kind("an SPSS file; save its table as .csv"),
+    ".dta": _Kind("a Stata file; save its table as .csv"),
+    ".db": _DATABASE,
+    ".sqlite": _DATABASE,
+    ".xml": _Kind("XML; make a table with a row a text of it"),
+    ".html": _Kind("a web page; make a table with a row a text of it"),
+    ".yml": _YAML,
+    ".yaml": _YAML,
+    ".conllu": _Kind("sentences of tagged words (CoNLL-U); make a table with a row a sentence of it"),
 }
+# What images and sounds without a suffix are told by; tables and texts by what `encodings` knows.
 _BEGINNINGS = {
-    b"\x80\x02}": _PICKLE,
-    b"\x80\x03}": _PICKLE,
-    b"\x80\x04\x95": _PICKLE,
-    b"\x80\x05\x95": _PICKLE,
+    b"\x80\x02}": _PICKLE.media,
+    b"\x80\x03}": _PICKLE.media,
+    b"\x80\x04\x95": _PICKLE.media,
+    b"\x80\x05\x95": _PICKLE.media,
     b"\xff\xd8\xff": "a JPEG by its content: give it the suffix .jpg",
     b"\x89PNG": "a PNG by its content: give it the suffix .png",
     b"RIFF": "a WAV file by its content: give it the suffix .wav",
     b"version https://git-lfs": "a pointer of Git LFS: `git lfs pull` fetches the file",
 }
+_TAG = re.compile(r"O|[BIESLU]-\S+")
+_LOOKED_AT = 200  # lines
 _SHOWN = 4  # suffixes
 _MOST = 10_000  # files that are looked at
+
+
+# Tables and texts -----------------------------------------------------------------------------------
+
+
+def what_else(path: Path) -> str | None:
+    """What a file is that we do not read, and what to do with it; None where that is not known."""
+    if (known := _KINDS.get(path.suffix.lower())) is not None and known.rows:
+        return known.rows
+    with path.open("rb") as file:
+        return what_it_is(file.read(64))
+
+
+def refuse_pages(path: Path, text: str) -> None:
+    """Raises DataError for a web page under the name of a table, as a click on "save" leaves it."""
+    if text[:200].lstrip().lower().startswith(("<!doctype html", "<html")):
+        raise DataError(f'{path}: a web page (HTML), not a table; download the file itself (on GitHub: "Raw")')
+
+
+def tagged_words(text: str) -> str | None:
+    """That a text is one tagged word a line, as of CoNLL, if it is."""
+    lines = [line.split() for line in text.split("\n")[:_LOOKED_AT]]
+    words = [line for line in lines if line]
+    if (
+        len(words) < len(lines)
+        and words
+        and sum(len(w) > 1 and bool(_TAG.fullmatch(w[-1])) for w in words) > 0.8 * len(words)
+    ):
+        return (
+            "a tagged word a line, as CoNLL files have it; labels here are of whole texts: make a table with a row a "
+            "sentence and a column for its label"
+        )
+    return None
+
+
+# Images and sounds ---------------------------------------------------------------------------------
 
 
 def strangers(source: Path) -> str:
@@ -66,8 +147,8 @@ def by_suffix(names: Iterable[str]) -> str:
 
 
 def _told(path: Path) -> str:
-    if said := _KINDS.get(path.suffix.lower()):
-        return said
+    if (known := _KINDS.get(path.suffix.lower())) is not None and known.media:
+        return known.media
     if path.suffix:
         return ""
     try:

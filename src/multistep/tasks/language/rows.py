@@ -14,10 +14,10 @@ from multistep.data.dialect import Reading, is_number
 from multistep.data.folders import split_paths
 from multistep.data.form import Form, Parts
 from multistep.data.opening import ABOUT, opened
-from multistep.data.others import what_else
 from multistep.data.separated import read_separated
 from multistep.data.sets import is_hub_folder, is_saved_set
 from multistep.data.sources import by_column, rows_of_files, rows_of_folder
+from multistep.data.strangers import what_else
 from multistep.data.table import Table, naming, of_columns, quoted
 from multistep.data.text import TABLES, kind_of, read_said
 from multistep.data.walk import visible
