@@ -113,14 +113,21 @@ def no_header_note(path: Path, first: Sequence[str]) -> str:
 
 def _delimiter(head: str, usual: str) -> str:
     """The character that cuts all first rows into as many fields, two or more; else the usual one."""
+    if (alike := cutting_alike(head, usual)) is not None:
+        return alike
+    # Where none does, the first row may say more than the rest: its names hold no commas of their own.
+    first = head.lstrip().split("\n", 1)[0]
+    return usual if usual in first else next((c for c in (",", ";", "\t", "|") if c in first), usual)
+
+
+def cutting_alike(head: str, usual: str = ",") -> str | None:
+    """The character, the usual one first, that cuts all first rows into as many fields, two or more."""
     for candidate in dict.fromkeys((usual, ",", ";", "\t", "|")):
         rows = _first_rows(_quoted(Dialect(candidate), head, plain=candidate == "\t"), head)
         widths = {len(row) for row in rows}
         if len(widths) == 1 and min(widths) > 1:
             return candidate
-    # Where none does, the first row may say more than the rest: its names hold no commas of their own.
-    first = head.lstrip().split("\n", 1)[0]
-    return usual if usual in first else next((c for c in (",", ";", "\t", "|") if c in first), usual)
+    return None
 
 
 def _quoted(dialect: Dialect, head: str, *, plain: bool) -> Dialect:

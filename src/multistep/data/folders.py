@@ -27,7 +27,7 @@ def split_paths(source: str, form: Form) -> tuple[dict[str, list[str]], list[str
     """
     source, said = opened(source, form)
     folder = Path(source).expanduser()
-    if not folder.is_dir() or is_saved_set(folder) or is_hub_folder(folder):
+    if not folder.is_dir() or is_saved_set(folder) or is_hub_folder(folder) or form.by_class(folder):
         return {}, []
     entries = _without_twins(visible(folder))
     if form.describes:

@@ -25,7 +25,8 @@ class Form:
     is no table, `own_table` a table in a form that the task alone knows (None: it is in no such form); `made` are
     sources by name that no file holds. `describes` says that a table lists the files beside it; `loose` that a split's
     name may go on, as in train-clean-100; `tree` that folders inside folders are read, so that one called test may be
-    no split. `names_items` tells whether a text file without a header is a list of items and what they are.
+    no split. `names_items` tells whether a text file without a header is a list of items and what they are, `by_class`
+    whether a folder's files are of one class each, whatever splits their names tell.
     """
 
     what: str
@@ -42,6 +43,7 @@ class Form:
     tree: bool = False
     split_columns: tuple[str, ...] = COLUMNS
     names_items: Callable[[Path], bool] = lambda _: False
+    by_class: Callable[[Path], bool] = lambda _: False
 
     def takes(self, path: Path) -> bool:
         """Whether a file may hold data, by its name."""

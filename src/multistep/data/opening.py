@@ -10,9 +10,8 @@ from multistep.data.classes import is_no_class
 from multistep.data.form import Form
 from multistep.data.lists import is_kaldi
 from multistep.data.sets import is_hub_folder, is_saved_set
-from multistep.data.walk import few, files_below, visible
+from multistep.data.walk import few, files_below, is_about, visible
 
-ABOUT = frozenset({"readme", "license", "licence", "changelog", "citation", "notice"})  # files about the data
 # What folders are called that hold data of all classes.
 _ALL = frozenset({"images", "image", "imgs", "img", "photos", "pictures", "jpg", "jpegs", "jpegimages", "data"})
 DEEPEST = 8  # folders that hold nothing but a folder
@@ -57,10 +56,10 @@ def _size(count: int) -> str:
 
 def _only_one(folder: Path, form: Form) -> Path | None:
     """The one folder or archive of a folder that holds its data; None where that is for the folder itself to say."""
-    if not folder.is_dir() or is_saved_set(folder) or is_hub_folder(folder):
+    if not folder.is_dir() or is_saved_set(folder) or is_hub_folder(folder) or form.by_class(folder):
         return None
     entries = visible(folder)
-    files = [path for path in entries if path.is_file() and path.stem.lower() not in ABOUT]
+    files = [path for path in entries if path.is_file() and not is_about(path)]
     if form.splits_among(path.name if path.is_dir() else stem_of_archive(path) for path in entries):
         return None
     lists = [path for path in files if form.lists(path) or form.names_items(path)]
@@ -83,6 +82,8 @@ def _only_one(folder: Path, form: Form) -> Path | None:
         return only
     if form.tree:  # which is read at any depth anyway
         return None
+    if form.by_class(only):
+        return only
     return only if any(path.is_dir() or form.lists(path) or is_archive(path) for path in visible(only)) else None
 
 
@@ -109,7 +110,7 @@ def _holds_kaldi(folder: Path) -> bool:
 
 
 def _holds_data(folder: Path, form: Form) -> bool:
-    return any(
+    return form.by_class(folder) or any(
         not hidden and (is_archive(path) or (form.takes(path) and not _may_name_classes(path, form)))
         for path, hidden in files_below(folder)
     )

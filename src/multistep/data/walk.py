@@ -9,6 +9,7 @@ from pathlib import Path
 
 # Beside what begins with a point: of archives, of Python, of network drives, and of desktops.
 _HIDDEN = frozenset({"__macosx", "__pycache__", "@eadir", "thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin"})
+_ABOUT = frozenset({"readme", "license", "licence", "changelog", "citation", "notice"})
 SHOWN = 5  # names in a note
 
 
@@ -27,6 +28,11 @@ class Seen:
 def is_hidden(name: str) -> bool:
     """Whether a name is of a file or folder that nobody put there as data: .git, ._x, __MACOSX, Thumbs.db."""
     return name.startswith(".") or name.lower() in _HIDDEN
+
+
+def is_about(path: Path) -> bool:
+    """Whether a file is about the data: README.md, LICENSE, rt-polaritydata.README.1.0.txt."""
+    return path.stem.lower() in _ABOUT or "readme" in path.name.lower().split(".")
 
 
 def visible(folder: Path) -> list[Path]:

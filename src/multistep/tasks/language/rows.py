@@ -9,18 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from multistep.core.values.plan import DataSpec
+from multistep.data.class_files import class_files, holds_class_files, may_be_table
 from multistep.data.classes import SPLIT, TEXTS, text_classes
 from multistep.data.dialect import Reading, is_number
 from multistep.data.folders import split_paths
 from multistep.data.form import Form, Parts
-from multistep.data.opening import ABOUT, opened
+from multistep.data.opening import opened
 from multistep.data.separated import read_separated
 from multistep.data.sets import is_hub_folder, is_saved_set
 from multistep.data.sources import by_column, rows_of_files, rows_of_folder
 from multistep.data.strangers import what_else
 from multistep.data.table import Table, naming, of_columns, quoted
 from multistep.data.text import TABLES, kind_of, read_said
-from multistep.data.walk import visible
+from multistep.data.walk import few, is_about, visible
 from multistep.errors import DataError
 from multistep.tasks.language.columns import Columns, find_columns, with_label
 from multistep.tasks.language.docstrings import DOCSTRINGS, python_docstrings
@@ -42,17 +43,25 @@ def _docstrings() -> Parts:
 
 
 def _read_folder(folder: Path, data: DataSpec, form: Form) -> Parts:
-    """Folders that are named for classes, or else tables."""
-    table = text_classes(folder, data.encoding)
+    """Files or folders that are named for classes, or else tables."""
+    if (table := class_files(folder, data.encoding)) is None:
+        table = text_classes(folder, data.encoding)
     if table is not None:
         return by_column(table, data, form) if SPLIT in table.names else {"": table}
-    files = [path for path in visible(folder) if path.is_file() and path.stem.lower() not in ABOUT]
+    files = [path for path in visible(folder) if path.is_file() and not is_about(path)]
     if any(kind_of(path) in TABLES for path in files):
         return rows_of_folder(folder, data, form)
     kind = next((kind for kind in (".txt", "") if any(kind_of(path) == kind for path in files)), None)
     if kind is None:
         return rows_of_folder(folder, data, form)  # which says what there is
-    return rows_of_files(folder, [path for path in files if kind_of(path) == kind], data, form)
+    chosen = [path for path in files if kind_of(path) == kind]
+    if data.delimiter is None and not any(map(may_be_table, chosen)):
+        raise DataError(
+            f"{folder}: holds files of text ({few(path.name for path in chosen)}), none of them a table, and nothing "
+            "says which class a text is of; allowed: a folder for each class, with a text a file; a file for each "
+            "class, called like it, with a text a line (pos.txt, neg.txt); a table with a column of labels"
+        )
+    return rows_of_files(folder, chosen, data, form)
 
 
 def _read_other(path: Path, data: DataSpec) -> Parts | None:
@@ -66,12 +75,14 @@ def _read_other(path: Path, data: DataSpec) -> Parts | None:
 
 FORM = Form(
     "labelled texts",
-    f"{', '.join(TABLES)}, a .txt file with a separator in each line, a folder of them, or class folders of texts",
+    f"{', '.join(TABLES)}, a .txt file with a separator in each line, a folder of them, class folders of texts, or "
+    "a file for each class with a text a line",
     tables=(*TABLES, ".txt"),
     items=tuple(suffix for suffix in TEXTS if suffix),
     made={DOCSTRINGS: _docstrings},
     read_file=_read_other,
     folder=_read_folder,
+    by_class=holds_class_files,
 )
 
 
@@ -147,6 +158,9 @@ def rows_of(table: Table, data: DataSpec, *, labelled: bool, like: Sequence[str]
         if labelled:
             labels = tuple([None] * len(table))
     several = data.labels == "classes"
+    alone = not several and labels is not None and _are_alone(labels)
+    if alone:
+        labels = [label[0] if isinstance(label, list | tuple) else label for label in labels or ()]
     kept, empty, unlabelled = [], [], []
     for i, text in enumerate(texts):
         if not text.strip() or (seconds and not seconds[i].strip()):
@@ -156,6 +170,9 @@ def rows_of(table: Table, data: DataSpec, *, labelled: bool, like: Sequence[str]
         else:
             kept.append(i)
     notes = [*table.notes, *columns.notes]
+    if alone:
+        said = "the lists of labels hold one each, so a row has one class (else data.labels: classes)"
+        notes.append(f"{table.origin}: {said}")
     if empty:
         notes.append(f"{table.origin}: rows left out because they have no text: {len(empty)} ({table.place(empty[0])})")
     if unlabelled and kept:
@@ -175,6 +192,13 @@ def rows_of(table: Table, data: DataSpec, *, labelled: bool, like: Sequence[str]
         replace(columns, hot=hot),
     )
     return everything.take(kept)
+
+
+def _are_alone(labels: Sequence[object]) -> bool:
+    """Whether labels are lists of a single name each, as tools for labelling write them."""
+    lists = [label for label in labels if isinstance(label, list | tuple)]
+    named = all(len(held) == 1 and isinstance(held[0], str) for held in lists)
+    return bool(lists) and named and all(isinstance(v, list | tuple) or is_missing(v) for v in labels)
 
 
 def columns_like(data: DataSpec, columns: Mapping[str, str], table: Table) -> DataSpec:
