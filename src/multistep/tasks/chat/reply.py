@@ -11,8 +11,9 @@ from typing import Any
 from multistep.core.values.plan import DataSpec
 from multistep.data.table import Table, quoted
 from multistep.errors import DataError
-from multistep.tasks.chat.formats import ROLE_NAMES, format_of, parts_together, turn_by_turn
+from multistep.tasks.chat.formats import format_of
 from multistep.tasks.chat.talk import Writer
+from multistep.tasks.chat.turns import ROLE_NAMES, parts_together, turn_by_turn
 from multistep.tasks.prediction import Asked, Prediction, Predictor
 
 LIST = re.compile(r"\s*\[\s*\{")  # how a list of turns begins

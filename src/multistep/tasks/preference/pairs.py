@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from multistep.data.table import Table, quoted
 from multistep.errors import DataError
 from multistep.tasks.chat.conversation import Conversation, Turn, fault
-from multistep.tasks.chat.formats import Cells, listed_turns, system_column, text_of, with_system
+from multistep.tasks.chat.formats import system_column, with_system
+from multistep.tasks.chat.turns import Cells, listed_turns, text_of
 
 PROMPT = ("prompt", "instruction", "question", "conversations", "messages", "input")
 CHOSEN, REJECTED = "chosen", "rejected"

@@ -1,0 +1,107 @@
+"""A cell of a table -> turns: lists of them in whichever form they are written, and their contents."""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from multistep.errors import DataError, nearest
+from multistep.tasks.chat.conversation import ROLES, Turn
+
+# Names of roles in the wild, ShareGPT's foremost -> ours.
+ROLE_NAMES: Mapping[str, str] = {
+    **{role: role for role in ROLES},
+    "developer": "system",
+    "human": "user",
+    "prompter": "user",
+    "gpt": "assistant",
+    "chatgpt": "assistant",
+    "bot": "assistant",
+    "ai": "assistant",
+    "model": "assistant",
+    "function": "tool",
+    "observation": "tool",
+    "function_response": "tool",
+}
+CALLS = ("tool_calls", "function_call")
+
+
+@dataclass(frozen=True)
+class Cells:
+    where: str
+    values: Mapping[str, Any]
+
+    def fail(self, name: str, value: object, wanted: str) -> DataError:
+        said = "missing or null" if value is None else f"{str(value)[:40]!r}, a {type(value).__name__}"
+        return DataError(f"{self.where}: {name} is {said}; allowed: {wanted}")
+
+
+def listed_turns(cells: Cells, column: str) -> tuple[list[Turn], str]:
+    """A list of turns, each {"role": ..., "content": ...} or {"from": ..., "value": ...}."""
+    value = cells.values[column]
+    wanted = 'a list of turns such as {"role": "user", "content": "..."}'
+    if isinstance(value, str):  # in a table of texts the list is written out
+        try:
+            value = written_out(value)
+        except ValueError:
+            raise cells.fail(f"'{column}'", value, wanted) from None
+    if isinstance(value, Mapping) and isinstance(value.get("role", value.get("from")), str):
+        value = [value]  # one turn, without its list
+    value = turn_by_turn(value)
+    if not isinstance(value, list | tuple):
+        raise cells.fail(f"'{column}'", value, wanted)
+    turns = []
+    for number, item in enumerate(value, start=1):
+        name = f"turn {number} of '{column}'"
+        if not isinstance(item, Mapping):
+            raise cells.fail(name, item, wanted)
+        if any(item.get(key) for key in CALLS):
+            return [], "calls of tools, which are not read"
+        role = item.get("role", item.get("from"))
+        known = ROLE_NAMES.get(str(role).strip().lower()) if isinstance(role, str) else None
+        if known is None:
+            near = nearest(str(role).lower(), ROLE_NAMES)
+            raise DataError(f"{cells.where}: {name} has the role {role!r}; allowed: {', '.join(ROLE_NAMES)}.{near}")
+        turns.append(Turn(known, text_of(cells, name, item.get("content", item.get("value")))))
+    return turns, ""
+
+
+def written_out(text: str) -> object:
+    """The list that a text spells out, as JSON or as Python prints it. Raises ValueError."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        try:
+            return ast.literal_eval(text)
+        except (SyntaxError, TypeError, MemoryError, RecursionError) as error:
+            raise ValueError(str(error)) from error
+
+
+def turn_by_turn(value: object) -> object:
+    """A list of turns that older data sets keep as lists of roles and of contents; all else as it is."""
+    if isinstance(value, Mapping) and value and all(isinstance(part, list | tuple) for part in value.values()):
+        return [dict(zip(value, parts, strict=False)) for parts in zip(*value.values(), strict=False)]
+    return value
+
+
+def parts_together(value: object) -> object:
+    """The text of a content that is a list of parts, all of them texts; all else as it is."""
+    if isinstance(value, list | tuple) and value:
+        typed = [part for part in value if isinstance(part, Mapping) and part.get("type") == "text"]
+        parts = [part.get("text") for part in typed]
+        if len(parts) == len(value) and all(isinstance(part, str) for part in parts):
+            return "".join(str(part) for part in parts)
+    return value
+
+
+def text_of(cells: Cells, name: str, value: object) -> str:
+    """A content: a text, or a list of parts that are texts."""
+    value = parts_together(value)
+    if not isinstance(value, str):
+        raise cells.fail(name, value, "a text")
+    if not value.isascii() and any("\ud800" <= sign <= "\udfff" for sign in value):
+        raise DataError(f"{cells.where}: {name} holds half a surrogate pair (\\ud800 to \\udfff)")
+    return value.replace("\r\n", "\n")
