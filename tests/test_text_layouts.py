@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
+import io
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cases_language import opinions
+from PIL import Image
 
 from multistep.core.values.plan import DataSpec
 from multistep.data.names import splits_among
 from multistep.errors import DataError
+from multistep.tasks.chat.load import ChatSplits
+from multistep.tasks.images.files import read_items
 from multistep.tasks.language.splits import LabelledSplits, load_labelled
 from multistep.tasks.text.files import read_documents
+from multistep.tasks.writing.sources import read_splits
 
 OPINIONS = opinions(200, 0)
 TEXTS = {
@@ -102,3 +109,220 @@ def test_names_of_splits_that_go_on() -> None:
     assert splits_among(["train", "held_out"]) == {"train": "train", "held_out": "test"}
     assert splits_among(["train2017", "val2017"]) == {"train2017": "train", "val2017": "validation"}
     assert splits_among(["train_station", "test_tube", "train99", "MNIST2019"]) == {}
+
+
+# Exports of tools for labelling ---------------------------------------------------------------------
+
+LABELLED = [(text, name) for name in ("good", "bad") for text in TEXTS[name][:40]]
+
+
+def chosen(label: str | list[str], kind: str = "choices", **more: Any) -> dict[str, Any]:
+    """What an annotator said, as Label Studio writes it."""
+    value = {kind: label if isinstance(label, list) else [label], **more}
+    return {"result": [{"from_name": "mood", "type": kind, "value": value}], "was_cancelled": False, "lead_time": 2.5}
+
+
+def label_studio(text: str, label: str) -> dict[str, Any]:
+    cancelled = {**chosen("unsure"), "was_cancelled": True}
+    return {"id": 1, "data": {"text": text}, "annotations": [cancelled, chosen(label)], "predictions": []}
+
+
+def label_studio_min(text: str, label: str) -> dict[str, Any]:
+    about = {"id": 1, "annotator": 1, "annotation_id": 1, "created_at": "2026", "updated_at": "2026", "lead_time": 2.5}
+    return {"text": text, "sentiment": label, **about}
+
+
+def doccano(text: str, label: str) -> dict[str, Any]:
+    return {"id": 1, "text": text, "label": [label], "Comments": []}
+
+
+def prodigy(text: str, label: str) -> dict[str, Any]:
+    options = [{"id": "good", "text": "Good"}, {"id": "bad", "text": "Bad"}]
+    return {"text": text, "_input_hash": 1, "_task_hash": 2, "options": options, "accept": [label], "answer": "accept"}
+
+
+@pytest.mark.parametrize("tool", [label_studio, label_studio_min, doccano, prodigy])
+def test_exports_of_tools_for_labelling(tool: Any, tmp_path: Path) -> None:
+    rows = [tool(text, label) for text, label in LABELLED]
+    name = "a.json" if tool in (label_studio, label_studio_min) else "a.jsonl"
+    content = json.dumps(rows, indent=1) if name == "a.json" else "\n".join(map(json.dumps, rows))
+    found = load(write(tmp_path, {name: content}) / name)
+    assert (found.labels.kind, told(found)) == ("class", dict(LABELLED))
+    assert any("an export of" in note or "annotations of Prodigy" in note for note in found.notes)
+
+
+def test_what_nobody_chose_and_what_several_are(tmp_path: Path) -> None:
+    rows = [{**prodigy(t, n), "answer": "ignore" if i == 3 else "accept"} for i, (t, n) in enumerate(LABELLED)]
+    found = load(write(tmp_path, {"a.jsonl": "\n".join(map(json.dumps, rows))}) / "a.jsonl")
+    assert set(told(found)) == {text for i, (text, _) in enumerate(LABELLED) if i != 3}
+    assert "rows left out, ignored by whoever labelled them: 1" in " ".join(found.notes)
+    asked = [
+        {"text": t, "label": "GOOD", "_task_hash": 1, "answer": "accept" if n == "good" else "reject"}
+        for t, n in LABELLED
+    ]
+    found = load(write(tmp_path, {"b.jsonl": "\n".join(map(json.dumps, asked))}) / "b.jsonl")
+    assert told(found) == {t: "GOOD" if n == "good" else "not GOOD" for t, n in LABELLED}
+    several = [{**doccano(t, n), "label": [n, "long"] if i % 3 else [n]} for i, (t, n) in enumerate(LABELLED)]
+    found = load(write(tmp_path, {"c.jsonl": "\n".join(map(json.dumps, several))}) / "c.jsonl")
+    assert (found.labels.kind, found.labels.names) == ("classes", ("bad", "good", "long"))
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"id": 1, "text": "Ann left.", "label": [[0, 3, "PERSON"]], "Comments": []},
+        {
+            "id": 1,
+            "text": "Ann left.",
+            "entities": [{"label": "P", "start_offset": 0, "end_offset": 3}],
+            "Comments": [],
+        },
+        {"text": "Ann left.", "_task_hash": 1, "answer": "accept", "spans": [{"start": 0, "end": 3, "label": "P"}]},
+        {"data": {"text": "Ann left."}, "annotations": [chosen("P", "labels", start=0, end=3)]},
+    ],
+)
+def test_marks_of_parts_are_no_labels_of_texts(row: dict[str, Any], tmp_path: Path) -> None:
+    path = write(tmp_path, {"a.jsonl": "\n".join([json.dumps(row)] * 20)}) / "a.jsonl"
+    with pytest.raises(
+        DataError, match=r"a.jsonl:1: 'label' marks parts of the text \(.*labels here are of whole texts"
+    ):
+        load(path)
+
+
+def test_images_in_exports(tmp_path: Path) -> None:
+    """Uploaded files have a hash before their names, local ones a query before their paths, Prodigy's are base64."""
+    held = io.BytesIO()
+    Image.new("RGB", (4, 4), (200, 0, 0)).save(held, "PNG")
+    write(tmp_path, {f"photos/{i}.png": held.getvalue() for i in range(6)})
+    colours = ["red", "blue"] * 3
+
+    def items(name: str, rows: list[dict[str, Any]]) -> list[tuple[str, Any]]:
+        (tmp_path / name).write_text("\n".join(map(json.dumps, rows)))
+        found, _ = read_items(DataSpec(source=str(tmp_path / name)))
+        return [(item.label, item.content) for item in found["train"]]
+
+    for form in ("/data/upload/7/0a1b2c3d-{}.png", "/data/local-files/?d=photos/{}.png"):
+        rows = [{"data": {"image": form.format(i)}, "annotations": [chosen(c)]} for i, c in enumerate(colours)]
+        assert items("a.jsonl", rows) == [(c, tmp_path / f"photos/{i}.png") for i, c in enumerate(colours)]
+    image = f"data:image/png;base64,{base64.b64encode(held.getvalue()).decode()}"
+    asked = [{"image": image, "_task_hash": 1, "accept": [c], "answer": "accept"} for c in colours]
+    assert items("b.jsonl", asked) == [(c, held.getvalue()) for c in colours]
+
+
+# Questions, trees and turns -------------------------------------------------------------------------
+
+ASKED = [(f"What is {i} plus {i}?", f"It is {2 * i}.") for i in range(20)]
+
+
+def chats(path: Path) -> tuple[dict[str, list[str]], str]:
+    """The turns of each conversation by its first prompt, and all notes."""
+    found = read_splits(DataSpec(source=str(path)))
+    assert isinstance(found, ChatSplits)
+    everything = (*found.train, *found.validation, *found.test)
+    return {c.turns[0].content: [turn.content for turn in c.turns[1:]] for c in everything}, " ".join(found.notes)
+
+
+def test_squad_is_learnt_as_questions_on_a_context_and_is_no_classification(tmp_path: Path) -> None:
+    qas = [
+        [
+            {"question": q, "id": "1", "answers": [{"text": a, "answer_start": 0}], "is_impossible": False},
+            {"question": f"{q}?", "id": "2", "answers": [], "is_impossible": True},
+        ]
+        for q, a in ASKED
+    ]
+    paragraphs = [{"context": f"Sums, {i}.", "qas": held} for i, held in enumerate(qas)]
+    data = {"version": "v2.0", "data": [{"title": "Sums", "paragraphs": paragraphs}]}
+    path = write(tmp_path, {"train-v2.0.json": json.dumps(data)}) / "train-v2.0.json"
+    found, said = chats(path)
+    assert found == {f"Sums, {i}.\n\n{q}": [a] for i, (q, a) in enumerate(ASKED)}
+    assert "rows left out, no answer to it: 20 of 40" in said
+    with pytest.raises(DataError, match=r"answers out of a context \(SQuAD\), which are no classes; --task text-gener"):
+        load(path)
+    assert load(path, label_column="is_impossible").labels.names == ("false", "true")
+
+
+def message(text: str, role: str, key: str, rank: int | None = None, **more: Any) -> dict[str, Any]:
+    return {"message_id": key, "text": text, "role": role, "rank": rank, "deleted": False, **more}
+
+
+def tree(number: int, question: str, answer: str) -> list[dict[str, Any]]:
+    """A tree of OpenAssistant, its messages in a row: of two answers the better is asked on."""
+    more = [
+        message("Worse.", "assistant", f"{number}b", 1, parent_id=f"{number}a"),
+        message(answer, "assistant", f"{number}c", 0, parent_id=f"{number}a"),
+        message("Gone.", "assistant", f"{number}d", -1, parent_id=f"{number}a", deleted=True),
+        message("Sure?", "prompter", f"{number}e", parent_id=f"{number}c"),
+        message("Yes.", "assistant", f"{number}f", parent_id=f"{number}e"),
+        message("And?", "prompter", f"{number}g", parent_id=f"{number}c"),
+    ]
+    return [message(question, "prompter", f"{number}a", message_tree_id=f"{number}a"), *more]
+
+
+def nested(rows: list[dict[str, Any]], at: dict[str, Any]) -> dict[str, Any]:
+    return {**at, "replies": [nested(rows, row) for row in rows if row.get("parent_id") == at["message_id"]]}
+
+
+@pytest.mark.parametrize("form", ["trees.jsonl.gz", "flat.jsonl", "flat.csv"])
+def test_trees_of_openassistant_give_the_best_answers(form: str, tmp_path: Path) -> None:
+    import pandas
+
+    trees = [tree(i, q, a) for i, (q, a) in enumerate(ASKED)]
+    rows: list[dict[str, Any]] = [row for each in trees for row in each]
+    if form == "trees.jsonl.gz":
+        rows = [{"message_tree_id": each[0]["message_id"], "prompt": nested(each, each[0])} for each in trees]
+    content = pandas.DataFrame(rows).to_csv(index=False) if form == "flat.csv" else "\n".join(map(json.dumps, rows))
+    found, said = chats(write(tmp_path, {form: content}) / form)
+    assert found == {q: [a, "Sure?", "Yes."] for q, a in ASKED}
+    assert "20 conversations from 20 prompts; of several answers the best ranked counts, 20 others are left out" in said
+
+
+def test_an_export_of_chatgpt_gives_the_branch_that_was_seen_last(tmp_path: Path) -> None:
+    def node(parent: str | None, role: str, *texts: str, kind: str = "text") -> dict[str, Any]:
+        content = {"content_type": kind, "parts": list(texts)}
+        return {"parent": parent, "message": {"author": {"role": role}, "content": content, "recipient": "all"}}
+
+    def talk(question: str, answer: str) -> dict[str, Any]:
+        nodes = {
+            "root": {"parent": None, "message": None},
+            "system": node("root", "system", ""),
+            "user": node("system", "user", question),
+            "old": node("user", "assistant", "Another."),
+            "new": node("user", "assistant", "One moment."),
+            "tool": node("new", "tool", "4", kind="execution_output"),
+            "end": node("tool", "assistant", answer),
+        }
+        return {"title": "Sums", "create_time": 1.0, "mapping": nodes, "current_node": "end"}
+
+    content = json.dumps([talk(*each) for each in ASKED])
+    found, said = chats(write(tmp_path, {"conversations.json": content}) / "conversations.json")
+    assert found == {q: [f"One moment.\n\n{a}"] for q, a in ASKED}
+    assert "read as an export of ChatGPT" in said
+
+
+def test_turns_that_stand_in_rows_of_their_own_or_in_other_lists(tmp_path: Path) -> None:
+    rows = [
+        (i, turn, ("customer", "agent")[turn], text) for i, each in enumerate(ASKED) for turn, text in enumerate(each)
+    ]
+    lines = [json.dumps(dict(zip(("session_id", "turn", "role", "text"), row, strict=True))) for row in rows[::-1]]
+    expected = {q: [a] for q, a in ASKED}
+    assert chats(write(tmp_path, {"a.jsonl": "\n".join(lines)}) / "a.jsonl")[0] == expected
+    forms: dict[str, Any] = {
+        "pairs": lambda q, a: {"conversation": [{"human": q, "assistant": a}]},
+        "texts": lambda q, a: {"dialog": [q, a], "act": [1, 2]},
+        "parts": lambda q, a: {
+            "contents": [{"role": n, "parts": [{"text": t}]} for n, t in (("user", q), ("model", a))]
+        },
+        "several": lambda q, a: {"question": q, "answer": [a, "or so"]},
+    }
+    for name, form in forms.items():
+        content = "\n".join(json.dumps(form(*each)) for each in ASKED)
+        assert chats(write(tmp_path, {f"{name}.jsonl": content}) / f"{name}.jsonl")[0] == expected, name
+    content = "\n".join(
+        json.dumps({"instruction": q, "output": a, "history": [[f"{q} Please.", "Wait."]]}) for q, a in ASKED
+    )
+    read = read_splits(DataSpec(source=str(write(tmp_path, {"h.jsonl": content}) / "h.jsonl")))
+    assert isinstance(read, ChatSplits)
+    assert [turn.content for turn in read.train[0].turns] == [f"{ASKED[0][0]} Please.", "Wait.", *ASKED[0]]
+    summaries = "\n".join(json.dumps({"dialogue": f"{q} {a} " * 20, "summary": "Sums."}) for q, a in ASKED)
+    texts = read_splits(DataSpec(source=str(write(tmp_path, {"s.jsonl": summaries}) / "s.jsonl")))
+    assert not isinstance(texts, ChatSplits), "a dialogue as one text is running text"

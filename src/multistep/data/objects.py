@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from multistep.data.exports import flattened
 from multistep.data.names import COLUMNS, splits_among
 from multistep.data.table import Table
 from multistep.data.walk import few
@@ -129,7 +130,10 @@ def _of_columns(path: Path, value: Mapping[str, list[Any]]) -> Table:
 
 
 def _of_objects(path: Path, rows: Sequence[Mapping[str, Any]], numbers: Sequence[int], unit: str) -> Table:
+    notes: tuple[str, ...] = ()
+    if (flat := flattened(path, rows)) is not None:
+        rows, numbers, notes = flat.rows, [numbers[i] for i in flat.origins], flat.notes
     columns = dict.fromkeys(key for row in rows for key in row)
     # A column that mixes text with something else still counts: the error then names the row.
     is_text = {key: any(isinstance(row.get(key), str) for row in rows) for key in columns}
-    return Table(str(path), is_text, numbers, unit, lambda name: [row.get(name) for row in rows])
+    return Table(str(path), is_text, numbers, unit, lambda name: [row.get(name) for row in rows], notes=notes)

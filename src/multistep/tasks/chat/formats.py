@@ -9,19 +9,26 @@ from dataclasses import dataclass
 from multistep.data.table import Table, quoted
 from multistep.errors import DataError
 from multistep.tasks.chat.conversation import Conversation, Turn, fault
-from multistep.tasks.chat.turns import Cells, listed_turns, text_of
+from multistep.tasks.chat.threads import threaded
+from multistep.tasks.chat.turns import Cells, first_answer, listed_turns, text_of
 
+LISTED = ("dialog", "dialogue", "turns", "contents")  # columns of turns where they hold lists, else of running text
+HISTORY = "history"  # the column of earlier questions with their answers
 SYSTEM = ("system", "system_prompt", "system_message")  # columns of what stands before the first turn
 
 
 @dataclass(frozen=True)
 class Format:
-    """A form of rows: the columns that it needs, the first of each group that there is, and those it may have."""
+    """A form of rows: the columns that it needs, the first of each group that there is, and those it may have.
+
+    The text of `more` stands below the prompt, that of `above` before it, as what a question is about.
+    """
 
     name: str
     prompt: tuple[str, ...]  # of a list of turns: the column of the list
     answer: tuple[str, ...] = ()  # empty: a list of turns
     more: tuple[str, ...] = ()
+    above: tuple[str, ...] = ()
 
     def columns(self, names: Sequence[str]) -> tuple[str, ...] | None:
         """The columns of a table that this form needs; None where one is missing."""
@@ -29,20 +36,28 @@ class Format:
         chosen = [next((known[n] for n in group if n in known), None) for group in (self.prompt, self.answer) if group]
         return None if None in chosen else tuple(name for name in chosen if name is not None)
 
-    def beside(self, names: Sequence[str]) -> str | None:
-        """The column of a table, if it has one, whose text stands below the prompt."""
+    def beside(self, names: Sequence[str]) -> tuple[str | None, bool]:
+        """The column of a table, if it has one, whose text stands with the prompt, and whether that is above it."""
         known = {name.strip().lower(): name for name in names}
-        return next((known[name] for name in self.more if name in known), None)
+        found = next((known[name] for name in (*self.more, *self.above) if name in known), None)
+        return found, found is not None and found.strip().lower() in self.above
 
 
 # The most telling first: sets of conversations often repeat their first turn in a column 'prompt'.
 FORMATS = (
     Format("messages", ("messages",)),
     Format("ShareGPT conversations", ("conversations", "conversation")),
-    Format("prompt and completion", ("prompt",), ("completion", "response")),
-    Format("instruction and output", ("instruction",), ("output", "response"), ("input", "context")),
-    Format("question and answer", ("question", "questions", "query"), ("answer", "answers", "response")),
+    Format("turns", LISTED),
+    Format("prompt and completion", ("prompt",), ("completion", "response", "answer", "output")),
+    Format("instruction and output", ("instruction",), ("output", "response", "answer"), ("input", "context")),
+    Format(
+        "question and answer",
+        ("question", "questions", "query"),
+        ("answer", "answers", "response"),
+        above=("context", "passage"),
+    ),
     Format("input and output", ("input",), ("output",)),
+    Format("inputs and targets", ("inputs",), ("targets",)),
     Format("user and assistant", ("user", "human"), ("assistant", "bot", "gpt")),
     Format("context and response", ("context",), ("response",)),
 )
@@ -53,12 +68,25 @@ def format_of(names: Sequence[str]) -> Format | None:
     return next((form for form in FORMATS if form.columns(names)), None)
 
 
+def form_of_prompt(column: str) -> Format | None:
+    """The form in which a prompt from this column is written, with or without an answer beside it."""
+    wanted = column.strip().lower()
+    return next((form for form in FORMATS if form.answer and wanted in form.prompt), None)
+
+
+def is_in_doubt(names: Sequence[str]) -> bool:
+    """Whether columns are of conversations by a name alone that running text has, too."""
+    form = format_of(names)
+    return form is not None and form.prompt == LISTED
+
+
 def read_conversations(table: Table) -> tuple[list[Conversation], list[str]]:
     """The conversations of a table, in order, and what is to be said of them.
 
     Rows whose turns are in no order, empty, or without an assistant are left out and counted. Raises DataError, with
     the row, for what is no text, an unknown role, and two forms in one table; and where no row is left.
     """
+    table = threaded(table)
     form = format_of(table.names)
     if form is None:
         raise DataError(f"{table.origin}: no conversations in columns {quoted(table.names)}; {ALLOWED}")
@@ -67,16 +95,18 @@ def read_conversations(table: Table) -> tuple[list[Conversation], list[str]]:
     _require_one_form(table, form)
     columns = form.columns(table.names)
     assert columns is not None, "the form was found by its columns"
-    more = form.beside(table.names)
+    more = form.beside(table.names)[0]
     system = system_column(table.names)
-    taken = [*columns, *(name for name in (more, system) if name)]
+    history = next((n for n in table.names if n.strip().lower() == HISTORY and len(columns) == 2), None)
+    taken = [*columns, *(name for name in (more, system, history) if name)]
     values = [table.column(name) for name in taken]
     found: list[Conversation] = []
     faults: dict[str, list[str]] = defaultdict(list)
     unanswered: list[str] = []
     for row in range(len(table)):
         cells = Cells(table.place(row), {name: column[row] for name, column in zip(taken, values, strict=True)})
-        turns, why = _turns(cells, columns, more)
+        turns, why = _turns(cells, columns, form)
+        turns = with_history(cells, history, turns)
         turns = with_system(cells, system, turns)
         why = why or fault(turns)
         if why:
@@ -87,7 +117,8 @@ def read_conversations(table: Table) -> tuple[list[Conversation], list[str]]:
             turns = turns[: 1 + max(i for i, turn in enumerate(turns) if turn.role == "assistant")]
         if turns[0].role == "system" and not turns[0].content.strip():
             turns = turns[1:]
-        plain = len(columns) == 2 and not any(isinstance(cells.values[name], list | tuple) for name in columns)
+        alone = sum(turn.role != "system" for turn in turns) == 2
+        plain = alone and len(columns) == 2 and isinstance(cells.values[columns[0]], str)
         found.append(Conversation(tuple(turns), completion=plain, where=cells.where))
     notes = [*table.notes, f"{table.origin}: conversations from {quoted(taken)}, as {form.name} ({_override(table)})"]
     notes += [
@@ -156,18 +187,30 @@ def with_system(cells: Cells, column: str | None, turns: list[Turn]) -> list[Tur
     return [Turn("system", text), *turns]
 
 
-def _turns(cells: Cells, columns: Sequence[str], more: str | None) -> tuple[list[Turn], str]:
+def with_history(cells: Cells, column: str | None, turns: list[Turn]) -> list[Turn]:
+    """The turns behind the earlier ones, which LLaMA-Factory keeps as lists of a question and its answer."""
+    pairs = cells.values[column] if column else None
+    if not turns or not isinstance(pairs, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in pairs):
+        return turns
+    said = [(role, each) for pair in pairs for role, each in zip(("user", "assistant"), pair, strict=True)]
+    return [*(Turn(role, text_of(cells, f"'{column}'", each)) for role, each in said), *turns]
+
+
+def _turns(cells: Cells, columns: Sequence[str], form: Format) -> tuple[list[Turn], str]:
     """The turns of a row; or none, and why it is left out."""
     if len(columns) == 1:
         return listed_turns(cells, columns[0])
-    prompt, answer = (cells.values[name] for name in columns)
+    prompt, answer = cells.values[columns[0]], first_answer(cells.values[columns[1]])
+    if answer == []:
+        return [], "no answer to it"
     if any(isinstance(value, list | tuple) for value in (prompt, answer)):
         before, why = listed_turns(cells, columns[0]) if not isinstance(prompt, str) else ([Turn("user", prompt)], "")
         said = [Turn("assistant", answer)] if isinstance(answer, str) else []
         after, other = (said, "") if said else listed_turns(cells, columns[1])
         return [*before, *after], why or other
-    asked, answered = (text_of(cells, f"'{name}'", cells.values[name]) for name in columns)
+    asked, answered = (text_of(cells, f"'{n}'", value) for n, value in zip(columns, (prompt, answer), strict=True))
+    more, above = form.beside(tuple(cells.values))
     beside = cells.values[more] if more else None
     if beside is not None and (added := text_of(cells, f"'{more}'", beside)).strip():
-        asked = f"{asked}\n\n{added}"
+        asked = f"{added}\n\n{asked}" if above else f"{asked}\n\n{added}"
     return [Turn("user", asked), Turn("assistant", answered)], ""

@@ -19,10 +19,12 @@ from multistep.data.table import Table
 from multistep.data.text import TABLES
 from multistep.errors import DataError
 from multistep.tasks.chat.conversation import Conversation
-from multistep.tasks.chat.formats import format_of, read_conversations
+from multistep.tasks.chat.formats import LISTED, format_of, is_in_doubt, read_conversations
+from multistep.tasks.chat.threads import is_threaded
 
 KINDS = TABLES  # a folder is read by the first kind that it holds
 FORM = Form("conversations", f"{', '.join(KINDS)}, or a folder of them", tables=KINDS, kinds=KINDS)
+LOOKED_AT = 100  # rows, where a column's name does not tell
 LEAST_TRAIN, LEAST_HELD_OUT = 4, 2
 ENOUGH = 20_000  # conversations; a smaller set gives more of itself, or its intervals would prove nothing
 SHARE, SMALL_SHARE = 0.05, 0.1  # of validation, and of test
@@ -65,7 +67,19 @@ def holds_conversations(data: DataSpec) -> bool:
 
     A text column that is named means running text. What cannot be read is said by whoever reads it.
     """
-    return data.text_column is None and format_of(first_columns(data, FORM)) is not None
+    if data.text_column is not None:
+        return False
+    names = first_columns(data, FORM)
+    if is_threaded(names):
+        return True
+    return _holds_lists(data, names) if is_in_doubt(names) else format_of(names) is not None
+
+
+def _holds_lists(data: DataSpec, names: Sequence[str]) -> bool:
+    """Whether the column that may be of turns holds lists."""
+    table = held_out_table(data, FORM)
+    column = next(name for name in names if name.strip().lower() in LISTED)
+    return any(isinstance(value, list | tuple) for value in table.column(column)[:LOOKED_AT])
 
 
 # Read -----------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from typing import Any
 from multistep.core.values.plan import DataSpec
 from multistep.data.table import Table, quoted
 from multistep.errors import DataError
-from multistep.tasks.chat.formats import format_of
+from multistep.tasks.chat.formats import form_of_prompt, format_of
 from multistep.tasks.chat.talk import Writer
 from multistep.tasks.chat.turns import ROLE_NAMES, parts_together, turn_by_turn
 from multistep.tasks.prediction import Asked, Prediction, Predictor
@@ -19,7 +19,6 @@ from multistep.tasks.prediction import Asked, Prediction, Predictor
 LIST = re.compile(r"\s*\[\s*\{")  # how a list of turns begins
 LISTS = ("messages", "conversations", "conversation")  # of turns
 PROMPTS = ("prompt", "instruction", "question", "query", "text")
-BESIDE = ("input", "context")  # what an instruction is about
 AT_ONCE = 64  # rows between two looks at how far it is
 
 
@@ -69,8 +68,8 @@ def _columns(table: Table, data: DataSpec) -> tuple[str, ...]:
         raise DataError(
             f"{table.origin}: which column is the prompt? columns: {quoted(table.names)}; name it with --text-column"
         )
-    more = next((names[name] for name in BESIDE if name in names), None)
-    return (found, more) if more and found.strip().lower() == "instruction" else (found,)
+    more, above = asked.beside(table.names) if (asked := form_of_prompt(found)) else (None, False)
+    return (found,) if more is None else (more, found) if above else (found, more)
 
 
 def _joined(values: Sequence[object], _folder: Path) -> str:
@@ -90,7 +89,7 @@ def _joined(values: Sequence[object], _folder: Path) -> str:
             del turns[0]
         return json.dumps(turns, ensure_ascii=False) if turns else ""
     parts = [str(part) for part in values if part is not None and str(part).strip()]
-    return "\n\n".join(parts).replace("\r\n", "\n") if value is not None and str(value).strip() else ""
+    return "\n\n".join(parts).replace("\r\n", "\n")
 
 
 def _turn(item: Any) -> dict[str, str]:

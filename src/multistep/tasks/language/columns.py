@@ -32,6 +32,7 @@ PAIRS = (
     ("question", "answer"),
     ("query", "passage"),
     ("query", "document"),
+    ("question", "context"),
 )
 TEXTS = (
     ("text",),

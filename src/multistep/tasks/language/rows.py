@@ -26,6 +26,7 @@ from multistep.errors import DataError
 from multistep.tasks.language.columns import Columns, find_columns, with_label
 from multistep.tasks.language.docstrings import DOCSTRINGS, python_docstrings
 from multistep.tasks.language.labels import is_missing
+from multistep.tasks.language.refused import refuse_parts, refuse_questions
 from multistep.tasks.text.manual import MANUAL
 
 NAMES_HIDDEN = (
@@ -145,6 +146,8 @@ def rows_of(table: Table, data: DataSpec, *, labelled: bool, like: Sequence[str]
     """
     if not len(table):
         raise DataError(f"{table.origin}: there is no row below the names of the columns")
+    if labelled:
+        refuse_questions(table, data)
     table, hot = with_label(table, data, like)
     columns = find_columns(table, data, labelled=labelled)
     texts = _texts(table, columns.text)
@@ -157,6 +160,8 @@ def rows_of(table: Table, data: DataSpec, *, labelled: bool, like: Sequence[str]
         labels = None  # a test split whose labels are kept secret
         if labelled:
             labels = tuple([None] * len(table))
+    if labelled and labels is not None and columns.label is not None:
+        refuse_parts(table, labels, columns.label)
     several = data.labels == "classes"
     alone = not several and labels is not None and _are_alone(labels)
     if alone:
