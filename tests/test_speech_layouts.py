@@ -176,7 +176,8 @@ def test_lists_of_ids_and_stm(tmp_path: Path) -> None:
         (f"audio/10/7/10_{i}.flac", f"said in {i}", None) for i in range(3)
     ]
     assert any(
-        "lines left out, since no sound has their name: 1 (first: line 4)" in n for n in listing(tmp_path / "mls").notes
+        "lines left out, since no sound, or several, have their name: 1 (first: line 4)" in n
+        for n in listing(tmp_path / "mls").notes
     )
     aishell = {f"wav/{split}/S{i}/B{i}.wav": None for i, split in enumerate(("train", "dev", "test"))}
     said = "".join(f"B{i} 而 对 {i}\n" for i in range(3))
@@ -218,6 +219,70 @@ def test_lists_with_fields_and_lists_of_splits(tmp_path: Path) -> None:
     assert [text for _, text, _ in told(tmp_path / "korean", tmp_path)] == ["아", "몬"]
     write(tmp_path / "jsut", {"wav/B_1.wav": None, "wav/B_2.wav": None, "transcript.txt": "B_1:水を\nB_2:木の 葉\n"})
     assert [text for _, text, _ in told(tmp_path / "jsut", tmp_path)] == ["水を", "木の 葉"]
+
+
+def test_thchs_has_three_lines_for_each_sound_and_names_of_files_in_its_splits(tmp_path: Path) -> None:
+    for split, speaker in (("train", "A2"), ("dev", "B3"), ("test", "C4")):
+        said = f"绿 是 {speaker}\nlv4 shi4\nl v4 sh ix4\n"
+        write(tmp_path, {f"data/{speaker}_0.wav.trn": said, f"{split}/{speaker}_0.wav": None})
+        write(tmp_path, {f"{split}/{speaker}_0.wav.trn": f"../data/{speaker}_0.wav.trn\n"})
+    splits = read_splits(DataSpec(source=str(tmp_path)))
+    found = [(row.text, row.speaker) for name in ("train", "validation", "test") for row in splits.of(name)]
+    assert found == [("绿 是 A2", "A2"), ("绿 是 B3", "B3"), ("绿 是 C4", "C4")]
+    assert any("of a .trn the first line is what is said (1 files)" in note for note in splits.notes)
+
+
+def test_lists_mean_the_sounds_nearest_to_them(tmp_path: Path) -> None:
+    """Sounds of one name lie in each submission to VoxForge; another one's was taken for it."""
+    for who in ("anon-2008-abc", "bob-2009-xyz"):
+        prompts = "".join(f"{who}/mfc/a{i} WORDS {i} OF {who[:3]}\n" for i in range(3))
+        write(tmp_path / "vox" / who, {"etc/PROMPTS": prompts, **{f"wav/a{i}.wav": None for i in range(3)}})
+    assert told(tmp_path / "vox", tmp_path / "vox") == [
+        (f"{who}/wav/a{i}.wav", f"WORDS {i} OF {who[:3]}", speaker)
+        for who, speaker in (("anon-2008-abc", "anon-2008-abc"), ("bob-2009-xyz", "bob"))
+        for i in range(3)
+    ]
+    for who in "ab":
+        lines = "".join(f"{i}.wav\tsaid by {who}, {i}\n" for i in range(3))
+        write(tmp_path / "each" / who, {"list.txt": lines, **{f"{i}.wav": None for i in range(3)}})
+    assert [(file, text) for file, text, _ in told(tmp_path / "each", tmp_path / "each")] == [
+        (f"{who}/{i}.wav", f"said by {who}, {i}") for who in "ab" for i in range(3)
+    ]
+
+
+def test_lists_of_festival_and_sphinx_and_what_is_no_transcript(tmp_path: Path) -> None:
+    lines = "".join(f'( arctic_{i} "Author, {i}." )\n' for i in range(3))
+    write(tmp_path / "arctic", {"etc/txt.done.data": lines, **{f"wav/arctic_{i}.wav": None for i in range(3)}})
+    assert [text for _, text, _ in told(tmp_path / "arctic", tmp_path)] == [f"Author, {i}." for i in range(3)]
+    for split in ("train", "test"):
+        lines = "".join(f"<s> GO {i} </s> (an{i}-{split}-b)\n" for i in range(4))
+        sounds: dict[str, str | None] = {f"an4/wav/an4_clstk/{split}/an{i}-{split}-b.wav": None for i in range(4)}
+        write(tmp_path, {f"an4/etc/an4_{split}.transcription": lines, **sounds})
+    splits = read_splits(DataSpec(source=str(tmp_path / "an4")))
+    assert sorted(row.text for row in splits.test) == [f"GO {i}" for i in range(4)]
+    assert all("train" in row.path.name for row in splits.train)
+    times = "".join(f"10_{i}\thttp://x/{i}\t1.5\t2.5\n" for i in range(3))  # as of MLS
+    lines = "".join(f"10_{i}\tsaid {i}\n" for i in range(3))
+    write(tmp_path / "mls", {"segments.txt": times, "transcripts.txt": lines})
+    write(tmp_path / "mls", {f"audio/10_{i}.flac": None for i in range(3)})
+    assert [text for _, text, _ in told(tmp_path / "mls", tmp_path)] == [f"said {i}" for i in range(3)]
+    ids = "".join(f"106_003_{i} said {i}\n" for i in range(3))  # of Zeroth, whose ids have no hyphens
+    write(tmp_path / "zeroth", {"106_003.trans.txt": ids, **{f"106_003_{i}.flac": None for i in range(3)}})
+    assert {speaker for _, _, speaker in told(tmp_path / "zeroth", tmp_path)} == {"106"}
+
+
+def test_subtitles_and_json_beside_sounds(tmp_path: Path) -> None:
+    cues = "1\n00:00:00,000 --> 00:00:00,200\n<i>Well</i>\nthen\n\n2\n00:00:00,200 --> 00:00:00,350\nyes\n"
+    write(tmp_path / "srt", {"0.wav": None, "0.srt": cues, "1.wav": None})
+    rows = listing(tmp_path / "srt").rows
+    assert [(row.path.name, row.text, row.start) for row in rows] == [
+        ("0.wav", "Well then", 0.0),
+        ("0.wav", "yes", 0.2),
+    ]
+    assert [row.seconds for row in rows] == pytest.approx([0.2, 0.15])
+    about = json.dumps({"speaker": "ann", "text": "well then", "length": 3})
+    write(tmp_path / "json", {"0.wav": None, "0.json": about, "1.wav": None, "1.json": about})
+    assert told(tmp_path / "json", tmp_path / "json") == [(f"{i}.wav", "well then", "ann") for i in range(2)]
 
 
 def test_kaldi_in_data_beside_its_sounds(tmp_path: Path) -> None:

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from multistep.data.captions import captions
 from multistep.data.names import splits_among
+from multistep.data.saying import by_lists, stem_of_sound
 from multistep.data.table import Table, joined, of_columns
 from multistep.data.text import TABLES, read_text
 from multistep.data.walk import Seen, few, files_below, seen_below
 from multistep.errors import DataError
 
 LIBRISPEECH = ".trans.txt"
-_LISTS = (".txt", ".tsv", ".lst", ".trn")  # that may name a sound a line
-_TEXTS = (".normalized.txt", ".txt", ".lab", ".trn")  # of one sound, the better first
+_OF_THCHS = ".wav.trn"  # three lines: words, syllables with their tones, phones
+_TEXTS = (".normalized.txt", _OF_THCHS, ".txt", ".lab", ".trn")  # of one sound, the better first
 _TIMIT = re.compile(r"\s*\d+\s+\d+\s+")  # the first and last sample, before what is said between them
 _SECOND_MICROPHONE = re.compile(r"(.+)_mic[2-9]")
 _COMMAND = "_nohash_"  # in the names of Speech Commands, behind the speaker
-_FEW_LINES, _MOST_LINES = 2, 200  # of a list: fewer are none, more need not be looked at
 
 
 def recordings(folder: Path, sounds: Sequence[str]) -> Table:
@@ -35,13 +36,14 @@ def recordings(folder: Path, sounds: Sequence[str]) -> Table:
         return joined(str(folder), [_librispeech(path) for path in listed], *notes)
     heard = [path for path in seen.files if path.suffix.lower() in sounds]
     table = _by_name(folder, seen, heard) if heard else None
-    table = table or _by_lists(folder, seen, heard)
+    table = table or by_lists(folder, seen, heard) or captions(folder, seen, heard)
     if table is None:
         what = f"{len(heard)} sounds, none with a transcript beside it" if heard else "no sounds"
         raise DataError(
             f"{folder}: holds {what}; allowed: a manifest ({', '.join(TABLES)}), x.wav with x.txt beside it or in a "
             f"tree of the same folders, the LibriSpeech layout (*{LIBRISPEECH}), Kaldi's (wav.scp and text), "
-            "LJSpeech's (metadata.csv and wavs/), or a text file whose lines begin with the names of the sounds"
+            "LJSpeech's (metadata.csv and wavs/), subtitles beside sounds, or a text file whose lines begin with the "
+            "names of the sounds"
         )
     return _by_split_folders(folder, table.saying(*notes))
 
@@ -107,7 +109,7 @@ def _librispeech(path: Path) -> Table:
         sound = next((p for s in (".flac", ".wav") if (p := path.with_name(name + s)).is_file()), None)
         files.append(str(sound or path.with_name(f"{name}.flac")))
         texts.append(text)
-        speakers.append(name.partition("-")[0])
+        speakers.append(re.split("[-_]", name)[0])
         places.append(f"{path}:{number}")
     return of_columns(str(path), {"file": files, "text": texts, "speaker": speakers}, places)
 
@@ -127,7 +129,7 @@ def _by_name(folder: Path, seen: Seen, sounds: Sequence[Path]) -> Table | None:
     files, texts, speakers, places = [], [], list[str | None](), []
     bare, others = [], []
     for sound in sounds:
-        stem = _stem(sound)
+        stem = stem_of_sound(sound)
         if (second := _SECOND_MICROPHONE.fullmatch(stem)) and f"{second[1]}_mic1{sound.suffix}".lower() in names:
             others.append(sound)
             continue
@@ -139,7 +141,9 @@ def _by_name(folder: Path, seen: Seen, sounds: Sequence[Path]) -> Table | None:
             bare.append(sound)
             continue
         # An empty one is a row without a transcript, which is counted with the others.
-        said = read_text(text) if text.read_bytes().strip() else ""
+        said = _said_in(text) if text.read_bytes().strip() else ""
+        if text.name.lower().endswith(_OF_THCHS):
+            speaker = sound.stem.partition("_")[0]
         if (sound.parent, stem) in timed:
             said, speaker = _TIMIT.sub("", said, count=1), sound.parent.name
         files.append(str(sound))
@@ -151,80 +155,21 @@ def _by_name(folder: Path, seen: Seen, sounds: Sequence[Path]) -> Table | None:
     notes = [f"{folder}: sounds left out that have no transcript: {len(bare)} (first: {bare[0]})"] if bare else []
     notes += [f"{folder}: sounds of a second microphone left out: {len(others):,}"] if others else []
     columns: dict[str, Sequence[object]] = {"file": files, "text": texts}
+    of_thchs = [place for place in places if place.lower().endswith(_OF_THCHS)]
+    notes += [f"{folder}: of a .trn the first line is what is said ({len(of_thchs):,} files)"] if of_thchs else []
     if None not in speakers:
         columns["speaker"] = speakers
-        notes.append(f"{folder}: speakers are the folders of the sounds: {len(set(speakers)):,}")
+        called = "begin the names of the sounds" if of_thchs else "are the folders of the sounds"
+        notes.append(f"{folder}: speakers {called}: {len(set(speakers)):,}")
     return of_columns(str(folder), columns, places, notes=tuple(notes))
 
 
-def _stem(sound: Path) -> str:
-    """A sound's name in small letters without its suffix, also a second one, as in SA1.WAV.wav."""
-    stem = sound.stem.lower()
-    return stem[:-4] if stem.endswith((".wav", ".sph")) else stem
-
-
-def _by_lists(folder: Path, seen: Seen, sounds: Sequence[Path]) -> Table | None:
-    """Text files whose lines begin with the name of a sound: as of Multilingual LibriSpeech and AISHELL."""
-    by_name = _names_of(sounds)
-    lists = [path for path in seen.files if path.suffix.lower() in _LISTS] if sounds else []
-    tables = [table for path in lists if (table := _of_lines(path, by_name)) is not None]
-    return joined(str(folder), tables) if tables else None
-
-
-def one_list(path: Path, sounds: Sequence[str]) -> Table | None:
-    """A text file whose lines begin with the names of sounds below its folder; None where it is no such list."""
-    if path.suffix.lower() not in _LISTS:
-        return None
-    return _of_lines(path, _names_of([p for p in seen_below(path.parent).files if p.suffix.lower() in sounds]))
-
-
-def _names_of(sounds: Sequence[Path]) -> dict[str, Path]:
-    return {name: sound for sound in sounds for name in (sound.name.lower(), _stem(sound))}
-
-
-def _of_lines(path: Path, by_name: Mapping[str, Path]) -> Table | None:
-    """The columns `file`, `text` and perhaps `speaker`; None unless most lines begin with the name of a sound.
-
-    Of three or more fields between tabs the last is what is said, as in the TRANS.txt of MAGICDATA.
-    """
-    try:
-        lines = read_text(path).split("\n") if path.stat().st_size else []
-    except DataError:  # whatever else lies there as .txt
-        return None
-    found, lost = list[tuple[int, Path, list[str]]](), list[int]()
-    sample = [line for line in lines if line.strip()][:_MOST_LINES]
-    known = sum(_sound_of(_first(line)[0], by_name) is not None for line in sample)
-    if len(sample) < _FEW_LINES or known <= len(sample) / 2:
-        return None
-    for number, line in enumerate(lines, start=1):
-        name, text = _first(line)
-        if (sound := _sound_of(name, by_name)) is not None:
-            found.append((number, sound, text.split("\t")))
-        elif name:
-            lost.append(number)
-    said = f"{path}: lines left out, since no sound has their name: {len(lost)} (first: line {lost[0]})" if lost else ""
-    note = f"{path}: each line is the name of a sound and what is said in it"
-    texts = ["\t".join(fields) for _, _, fields in found]
-    columns: dict[str, Sequence[object]] = {"file": [str(sound) for _, sound, _ in found], "text": texts}
-    width = len(found[0][2])
-    if width > 1 and all(len(fields) == width for _, _, fields in found):
-        columns["text"] = [fields[-1].strip() for _, _, fields in found]
-        note = f"{path}: each line is the name of a sound and, in field {width + 1} of {width + 1}, what is said in it"
-        speakers = [fields[0].strip() for _, _, fields in found]
-        if all(speakers) and len(set(speakers)) < len(speakers):
-            columns["speaker"] = speakers
-            note += "; the speaker is in field 2"
-    places = [f"{path}:{number}" for number, _, _ in found]
-    return of_columns(str(path), columns, places, notes=(note, *([said] if said else [])))
-
-
-def _sound_of(name: str, by_name: Mapping[str, Path]) -> Path | None:
-    """The sound of that name, or of the name at the end of that path."""
-    return by_name.get(name.lower()) or by_name.get(re.split(r"[/\\]", name)[-1].lower())
-
-
-def _first(line: str) -> tuple[str, str]:
-    """What a line begins with, up to a tab or space, and the rest, behind the :: that some lists have."""
-    line = re.sub(r"^([^\s:/\\]{2,}):(?=[^\s:/\\])", r"\1\t", line.strip())  # as of JSUT: id:text
-    name, _, rest = line.partition("\t" if "\t" in line else " ")
-    return name, rest.strip().removeprefix("::").strip()
+def _said_in(path: Path) -> str:
+    """A transcript. Of THCHS-30's .trn the first of three lines; one that names another file is that file's."""
+    text = read_text(path)
+    if path.suffix.lower() != ".trn":
+        return text
+    lines = [line.strip() for line in text.split("\n") if line.strip()]
+    if len(lines) == 1 and lines[0].endswith(path.suffix) and (other := path.parent / lines[0]).is_file():
+        return _said_in(other) if other.resolve() != path.resolve() else text
+    return lines[0] if path.name.lower().endswith(_OF_THCHS) and len(lines) > 1 else text

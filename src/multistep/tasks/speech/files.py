@@ -16,7 +16,9 @@ from multistep.data.folders import stem_of
 from multistep.data.form import Form, Parts
 from multistep.data.lists import is_kaldi, kaldi, piped, stm
 from multistep.data.paths import files_of
-from multistep.data.recordings import commands, one_list, recordings
+from multistep.data.recordings import LIBRISPEECH, commands, recordings
+from multistep.data.saying import LISTS as SAYING
+from multistep.data.saying import PROMPTS, one_list
 from multistep.data.sources import by_column, read_file, rows_of_folder
 from multistep.data.table import Table, joined, of_columns, quoted
 from multistep.data.text import COLUMNAR, TABLES, existing_file, kind_of
@@ -29,7 +31,8 @@ _PATHS = ("audio_filepath", "path", "file_name", "filename", "file", "audio", "a
 _TEXTS = ("text", "transcript", "transcription", "sentence", "normalized_text", "words", "word", "wrd")
 _SPEAKERS = ("speaker", "speaker_id", "client_id", "spk", "spk_id")
 PIPED = (".csv", ".txt", ".lst")  # lists without a header, with fields between pipes
-LISTS = (".stm", ".trn", *PIPED)
+LISTS = (".stm", *SAYING, *PIPED)
+_OF_LIBRITTS = (".trans.tsv", ".book.tsv")  # beside sounds with a transcript each
 _OFFSETS, _DURATIONS = ("offset",), ("duration",)
 
 
@@ -68,7 +71,9 @@ def _read_folder(folder: Path, data: DataSpec, form: Form) -> Parts:
     if (words := commands(folder, SOUNDS)) is not None:
         return by_column(words, data, form)
     files = [path for path in visible(folder) if path.is_file()]
-    manifests = [path for path in files if kind_of(path) in TABLES]
+    manifests = [path for path in files if kind_of(path) in TABLES and not path.name.lower().endswith(_OF_LIBRITTS)]
+    sounds = {path.stem.lower() for path in files if path.suffix.lower() in SOUNDS}
+    manifests = [path for path in manifests if kind_of(path) != ".json" or path.stem.lower() not in sounds]
     manifests = [path for path in manifests if kind_of(path) != ".json"] or manifests
     if len(manifests) > 1 and {kind_of(path) for path in manifests} <= COLUMNAR:
         return rows_of_folder(folder, data, form)  # shards
@@ -82,7 +87,8 @@ def _read_folder(folder: Path, data: DataSpec, form: Form) -> Parts:
     if manifests:
         return read_file(manifests[0], data, form)
     # Lists without a header are tried after what says what it is.
-    lists = [table for path in files if kind_of(path) in LISTS and (table := _list_of(path, data))]
+    listing = [path for path in files if kind_of(path) in LISTS and not path.name.lower().endswith(LIBRISPEECH)]
+    lists = [table for path in listing if (table := _list_of(path, data))]
     if len(lists) == 1:
         return lists[0]
     if found := [path for path, hidden in files_below(folder) if path.suffix.lower() == ".stm" and not hidden]:
@@ -129,7 +135,7 @@ FORM = Form(
     "recordings",
     f"a manifest of recordings ({', '.join(TABLES)}) with a path and a transcript a row, or a folder of sounds with "
     "transcripts beside them",
-    items=(*SOUNDS, *LISTS, ".scp"),
+    items=(*SOUNDS, *LISTS, ".scp", PROMPTS),
     made={WORDS_ID: _made_words},
     read_file=_list_of,
     own_table=_piped_of,
