@@ -169,8 +169,8 @@ def test_names_of_classes_beside_folders_are_no_table(tmp_path: Path) -> None:
         draw_classes(tmp_path / "flowers" / "data" / split, classes=("1", "2"))
     (tmp_path / "flowers" / "cat_to_name.json").write_text('{"1": "rose", "2": "tulip"}')
     assert {split: told(items) for split, items in read(tmp_path / "flowers")[0].items()} == {
-        "train": {"1": 3, "2": 3},
-        "validation": {"1": 3, "2": 3},
+        "train": {"rose": 3, "tulip": 3},
+        "validation": {"rose": 3, "tulip": 3},
     }
     draw_classes(tmp_path / "food" / "images")
     (tmp_path / "food" / "meta").mkdir()
@@ -184,6 +184,84 @@ def test_names_of_classes_beside_folders_are_no_table(tmp_path: Path) -> None:
     (tmp_path / "parts" / "Labels.json").write_text('{"n01": "tench"}')
     with pytest.raises(DataError, match=r"parts of splits by their names \(train.X1, train.X2, val.X\), not classes"):
         read(tmp_path / "parts")
+
+
+WORDNET = ("n01440764", "n02012849", "n03126707")
+NAMED = ("tench", "crane (n02012849)", "crane (n03126707)")  # two kinds of crane are told apart
+SYNSETS = "n01440764 tench, Tinca tinca\nn02012849 crane\nn03126707 crane\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "classes", "called"),
+    [
+        ("LOC_synset_mapping.txt", SYNSETS, WORDNET, NAMED),
+        ("map_clsloc.txt", "n01440764 1 tench\nn02012849 2 crane\nn03126707 3 crane\n", WORDNET, NAMED),
+        (
+            "imagenet_class_index.json",
+            json.dumps(
+                {str(i): [key, name.split(" ")[0]] for i, (key, name) in enumerate(zip(WORDNET, NAMED, strict=True))}
+            ),
+            WORDNET,
+            NAMED,
+        ),
+        ("classes.txt", "cat\ndog\nfox\n", ("0", "1", "2"), ("cat", "dog", "fox")),
+        ("labels.txt", "0: stop\n1: go\n2: wait\n", ("00000", "00001"), ("stop", "go")),
+        ("labels.csv", "ClassId,Name\n0,stop\n1,go\n", ("0", "1"), ("stop", "go")),
+        ("data.yaml", "train: ../train\nnames: ['cat', 'dog']\n", ("0", "1"), ("cat", "dog")),
+        ("classes.txt", "cat\ndog\nfox\n", ("1", "2"), ("1", "2")),  # of which number the first is, nothing says
+        ("classes.txt", "feline\ncanine\n", ("cat", "dog"), ("cat", "dog")),
+    ],
+)
+def test_classes_are_called_as_a_file_beside_says(
+    name: str, content: str, classes: Sequence[str], called: Sequence[str], tmp_path: Path
+) -> None:
+    for split in ("train", "val"):
+        draw_classes(tmp_path / split, classes=classes)
+    (tmp_path / name).write_text(content)
+    parts, said = read(tmp_path)
+    assert {split: told(items) for split, items in parts.items()} == {
+        split: dict.fromkeys(called, 3) for split in ("train", "validation")
+    }
+    assert (f"classes are called as {tmp_path / name} says: {min(classes)} is {called[0]}" in said) == (
+        called != classes
+    )
+
+
+def test_a_list_of_wordnets_ids_is_named_as_the_folders_are(tmp_path: Path) -> None:
+    draw_classes(tmp_path / "train", classes=WORDNET)  # as Tiny ImageNet
+    for i in range(6):
+        draw(tmp_path / "val" / "images" / f"val_{i}.png", 50 + i)
+    rows = [f"val_{i}.png\t{WORDNET[i % 3]}\t0\t0\t9\t9\n" for i in range(6)]
+    (tmp_path / "val" / "val_annotations.txt").write_text("".join(rows))
+    (tmp_path / "words.txt").write_text(SYNSETS.replace(" ", "\t", 1).replace("9 ", "9\t").replace("7 ", "7\t"))
+    parts, _ = read(tmp_path)
+    assert (told(parts["train"]), told(parts["validation"])) == (dict.fromkeys(NAMED, 3), dict.fromkeys(NAMED, 2))
+
+
+def test_annotations_of_whole_images_are_classes_and_boxes_are_not(tmp_path: Path) -> None:
+    for i in range(8):
+        draw(tmp_path / "herbarium" / "images" / f"{i}.png", i)
+    marks: list[dict[str, Any]] = [{"id": i, "image_id": i, "category_id": i % 2} for i in range(8)]
+    coco = {
+        "images": [{"id": i, "file_name": f"images/{i}.png"} for i in range(8)],
+        "annotations": marks,
+        "categories": [{"id": 0, "name": "oak"}, {"id": 1, "name": "elm"}],
+    }
+    (tmp_path / "herbarium" / "metadata.json").write_text(json.dumps(coco))
+    assert told(read(tmp_path / "herbarium")[0]["train"]) == {"oak": 4, "elm": 4}
+    (tmp_path / "herbarium" / "metadata.json").write_text(
+        json.dumps({**coco, "annotations": [{**mark, "bbox": [0, 0, 4, 4]} for mark in marks]})
+    )
+    with pytest.raises(DataError, match=r"metadata.json: boxes or outlines in images \(COCO\), as for a detector"):
+        read(tmp_path / "herbarium")
+    for i in range(4):  # as of YOLO
+        draw(tmp_path / "yolo" / "images" / "train" / f"{i}.png", i)
+        (tmp_path / "yolo" / "labels" / "train").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "yolo" / "labels" / "train" / f"{i}.txt").write_text("0 0.5 0.5 0.1 0.1\n")
+    with pytest.raises(
+        DataError, match=r"no class folders; .*labels/train/0.txt and its kin hold boxes, as for a detec"
+    ):
+        read(tmp_path / "yolo")
 
 
 def test_what_is_not_read_is_named_with_what_to_do(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from multistep.data.class_names import with_class_names
 from multistep.data.names import NAMES, begins_with_split
 from multistep.data.strangers import by_suffix, strangers
 from multistep.data.table import Table, of_columns
@@ -92,7 +93,7 @@ def class_folders(folder: Path, suffixes: Sequence[str], what: str, allowed: str
             f"classes apart ({few(sorted(within))})"
         )
     roles = {name: name for name in ("file", "label")}
-    return of_columns(str(folder), columns, files, notes=tuple(notes), roles=roles)
+    return with_class_names(of_columns(str(folder), columns, files, notes=tuple(notes), roles=roles), folder)
 
 
 def _of_loose(folder: Path, loose: Sequence[Path], what: str, allowed: str) -> Table:

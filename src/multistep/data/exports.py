@@ -14,6 +14,7 @@ from urllib.parse import unquote
 
 from multistep.data.table import quoted
 from multistep.data.walk import few, files_below
+from multistep.errors import DataError
 
 Row: TypeAlias = Mapping[str, Any]
 
@@ -220,6 +221,30 @@ def _of_articles(path: Path, rows: Sequence[Row]) -> Flat:
                 origins.append(i)
     note = f"{path}: read as articles with paragraphs, and questions on these (SQuAD): {len(flat):,} questions"
     return Flat(flat, origins, (note,))
+
+
+# COCO -----------------------------------------------------------------------------------------------
+
+
+def is_of_coco(value: Row) -> bool:
+    """Whether one object holds lists of images, annotations and categories."""
+    return all(isinstance(value.get(name), list) for name in ("images", "annotations", "categories"))
+
+
+def rows_of_coco(path: Path, value: Row) -> list[dict[str, Any]]:
+    """The file and the category of each annotated image, as iNaturalist and Herbarium have them.
+
+    Raises DataError for boxes and outlines: a category of a part is none of the image.
+    """
+    if any("bbox" in each or "segmentation" in each for each in value["annotations"]):
+        raise DataError(
+            f"{path}: boxes or outlines in images (COCO), as for a detector: none is trained here, where images have "
+            "classes as a whole; give a table with an image and its class a row"
+        )
+    names = {each.get("id"): each.get("name") for each in value["categories"]}
+    files = {each.get("id"): each.get("file_name") for each in value["images"]}
+    annotated = [each for each in value["annotations"] if each.get("image_id") in files]
+    return [{"file_name": files[each["image_id"]], "label": names.get(each.get("category_id"))} for each in annotated]
 
 
 # All ------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from multistep.data.archives import is_archive, stem_of_archive, unpacked
+from multistep.data.class_names import is_class_list
 from multistep.data.form import Form
 from multistep.data.names import NAMES
 from multistep.data.opening import opened
@@ -59,8 +60,9 @@ def _listed_or_named(entries: list[Path], form: Form) -> list[Path]:
     """Of a folder with tables and other things those that may be splits: tables where they are named for all."""
     tables = [path for path in entries if not path.is_dir() and _kind_of(path) in form.tables]
     # A .json beside images or sounds is more often a list of names than a table, unless a split is called so.
-    tables = [path for path in tables if not is_submission(path)]
-    tables = [path for path in tables if _kind_of(path) != ".json" or form.splits_among([stem_of(path)])]
+    tables = [path for path in tables if not is_submission(path) and not is_class_list(path)]
+    splits = form.splits_among(map(stem_of, tables))
+    tables = [path for path in tables if _kind_of(path) != ".json" or stem_of(path) in splits]
     folders = [path for path in entries if _is_folder(path)]
     named, among = (form.splits_among(map(stem_of, paths)) for paths in (tables, folders))
     if "train" in named.values() or (named and not among):

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from multistep.data.class_names import with_class_names
 from multistep.data.table import Table, of_columns
 from multistep.data.text import read_text
 from multistep.errors import DataError
@@ -44,7 +45,8 @@ def labelled(path: Path, suffixes: Sequence[str]) -> Table | None:
         places.append(f"{path}:{number}")
     note = f"{path}: each line is a file and its label"
     columns = {"file": files, "label": labels}
-    return of_columns(str(path), columns, places, notes=(note,), roles={}, folder=path.parent)
+    table = of_columns(str(path), columns, places, notes=(note,), roles={}, folder=path.parent)
+    return with_class_names(table, path.parent)
 
 
 def _parted(line: str, suffixes: Sequence[str]) -> tuple[str, str] | None:

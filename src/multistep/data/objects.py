@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from multistep.data.exports import flattened
+from multistep.data.exports import flattened, is_of_coco, rows_of_coco
 from multistep.data.names import COLUMNS, splits_among
 from multistep.data.table import Table
 from multistep.data.walk import few
@@ -41,6 +41,8 @@ def table_in(path: Path, text: str) -> Table | None:
         return (
             table.saying(f"{path}: left out, since their names are not those of splits: {few(left)}") if left else table
         )
+    if isinstance(value, Mapping) and is_of_coco(value):
+        value = rows_of_coco(path, value)
     if isinstance(value, Mapping) and isinstance(value.get("columns"), list) and isinstance(value.get("data"), list):
         value = [dict(zip(value["columns"], row, strict=False)) for row in value["data"] if isinstance(row, list)]
     if isinstance(value, Mapping):

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from multistep.data.archives import is_archive, stem_of_archive, unpacked
+from multistep.data.class_names import is_class_list
 from multistep.data.classes import is_no_class
 from multistep.data.form import Form
 from multistep.data.lists import is_kaldi
@@ -62,7 +63,7 @@ def _only_one(folder: Path, form: Form) -> Path | None:
     files = [path for path in entries if path.is_file() and not is_about(path)]
     if form.splits_among(path.name if path.is_dir() else stem_of_archive(path) for path in entries):
         return None
-    lists = [path for path in files if form.lists(path) or form.names_items(path)]
+    lists = [path for path in files if (form.lists(path) and not is_class_list(path)) or form.names_items(path)]
     if any(not _may_name_classes(path, form) for path in lists):
         return None
     holding = [path for path in entries if path.is_dir() and not is_no_class(path) and _holds_data(path, form)]
@@ -72,7 +73,7 @@ def _only_one(folder: Path, form: Form) -> Path | None:
         return split[0]
     if lists:
         return None
-    if len(holding) > 1 or any(form.takes(path) for path in files):
+    if len(holding) > 1 or any(form.takes(path) and not is_class_list(path) for path in files):
         return None
     if not holding:
         packed = [path for path in files if is_archive(path)]
@@ -102,7 +103,7 @@ def _has_splits(folder: Path, form: Form) -> bool:
 
 def _may_name_classes(path: Path, form: Form) -> bool:
     """Whether a file is of a kind that, beside folders of images, is more often names of classes than a table."""
-    return form.describes and not form.loose and path.suffix.lower() == ".json"
+    return form.describes and not form.loose and (path.suffix.lower() == ".json" or is_class_list(path))
 
 
 def _holds_kaldi(folder: Path) -> bool:

@@ -32,7 +32,7 @@ def unnamed(columns: int) -> list[str]:
 def names_of(path: Path, header: Sequence[str], dialect: Dialect) -> list[str]:
     """The names of the columns as the first row gives them; a second empty one is called by its number."""
     names: list[str] = []
-    for i, name in enumerate(header):
+    for i, name in enumerate(map(str.strip, header)):
         if name in names and name.strip():
             raise DataError(f"{path}:{dialect.skip + 1}: two columns are called '{name}'; rename one")
         names.append(f"column {i + 1}" if name in names else name)

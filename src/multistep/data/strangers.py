@@ -11,7 +11,8 @@ from itertools import islice
 from pathlib import Path
 
 from multistep.data.encodings import what_it_is
-from multistep.data.walk import files_below
+from multistep.data.table import Table
+from multistep.data.walk import files_below, visible
 from multistep.errors import DataError
 
 
@@ -137,6 +138,24 @@ def strangers(source: Path) -> str:
     said, paths = max(found.items(), key=lambda item: len(item[1]))
     first = paths[0].relative_to(source)
     return f"; it holds {first}, {said}" + (f" ({len(paths):,} such files)" if len(paths) > 1 else "")
+
+
+_BOXES = {"labels": (".txt",), "annotations": (".xml", ".json"), "label_txt": (".txt",)}  # of YOLO, VOC and COCO
+
+
+def boxes_beside(table: Table) -> str:
+    """Empty, or that boxes for a detector lie beside the images of a folder, or beside that."""
+    folder = Path(table.origin)
+    for place in [folder, *folder.parents][:3]:
+        for each in visible(place) if place.is_dir() else ():
+            endings = _BOXES.get(each.name.lower()) if each.is_dir() else None
+            found = endings and next((path for path, _ in files_below(each, 1) if path.name.endswith(endings)), None)
+            if found:
+                return (
+                    f"; {found} and its kin hold boxes, as for a detector: none is trained here, where images have "
+                    "classes as a whole"
+                )
+    return ""
 
 
 def by_suffix(names: Iterable[str]) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 from multistep.core.values.plan import DataSpec
 from multistep.data.archives import is_archive, stem_of_archive, unpacked
 from multistep.data.arrays import DIGITS, digits, idx_parts, npz_parts, pixel_table, pixels_of
+from multistep.data.class_names import is_class_list
 from multistep.data.classes import SPLIT, class_folders, labels_beside
 from multistep.data.dialect import Reading
 from multistep.data.files import read_table
@@ -21,6 +22,7 @@ from multistep.data.names import COLUMNS
 from multistep.data.paths import files_of, naming_column
 from multistep.data.sources import by_column, read_file, rows_of_folder
 from multistep.data.splits import given_splits
+from multistep.data.strangers import boxes_beside
 from multistep.data.table import Table, joined, quoted
 from multistep.data.text import COLUMNAR, existing_file, kind_of
 from multistep.data.walk import visible
@@ -65,7 +67,7 @@ def _read_folder(folder: Path, data: DataSpec, form: Form) -> Parts:
         return parts
     entries = visible(folder)
     lists = [path for path in entries if path.is_file() and kind_of(path) in (*form.tables, ".npz")]
-    lists = [path for path in lists if not is_submission(path)]
+    lists = [path for path in lists if not is_submission(path) and not is_class_list(path)]
     lists = [path for path in lists if kind_of(path) != ".json"] or [p for p in lists if not names_classes(p)]
     named = [path for path in lists if stem_of(path).lower() in LISTS and kind_of(path) in form.tables]
     if len(named) == 1:
@@ -147,7 +149,8 @@ def items_of(table: Table, data: DataSpec) -> tuple[list[Item], list[str]]:
     if not len(table):
         raise DataError(f"{table.origin}: no rows; each must name an image file and its label")
     if table.names == ("file",):
-        raise DataError(f"{table.origin}: {len(table):,} images but no class folders; allowed: {ALLOWED}")
+        where = f"{table.origin}: {len(table):,} images but no class folders"
+        raise DataError(f"{where}; allowed: {ALLOWED}{boxes_beside(table)}")
     image = image_column_of(table, data)
     labels, group = labels_of(table, image, data), group_column_of(table, image, data)
     known = set(table.roles.values())
