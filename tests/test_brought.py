@@ -13,7 +13,7 @@ import pytest
 from multistep.core.values.plan import DataSpec
 from multistep.errors import DataError
 from multistep.tasks.chat.load import load_conversations
-from multistep.tasks.language.labels import Column, Labels, encode
+from multistep.tasks.labelled.labels import Column, Labels, encode
 from multistep.tasks.language.splits import LabelledSplits, load_labelled
 from multistep.tasks.preference.load import load_pairs
 from multistep.tasks.text.splits import load_splits

@@ -30,7 +30,7 @@ from multistep.engine.simulate import FakeClock
 from multistep.errors import PlanError
 from multistep.tasks.calibrated import fold
 from multistep.tasks.classes import class_rows, class_table
-from multistep.tasks.language.score import several_table
+from multistep.tasks.labelled.score import several_table
 
 Spread = Callable[[int, int], Evaluation]
 

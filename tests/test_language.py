@@ -28,15 +28,18 @@ from multistep.core.values.recipe import OptimizerName, Recipe
 from multistep.engine.learner import Readiness
 from multistep.engine.planfile import plan_from
 from multistep.errors import DataError, PlanError
-from multistep.tasks.language.baseline import Baseline, is_spaceless, majority_note
-from multistep.tasks.language.classify import logits_of, scale_of, targets
+from multistep.tasks.labelled.counted import majority_note
+from multistep.tasks.labelled.labels import Labels
+from multistep.tasks.labelled.loss import targets
+from multistep.tasks.labelled.scale import Scale, scale_of
+from multistep.tasks.language.baseline import Baseline, is_spaceless
+from multistep.tasks.language.classify import logits_of
 from multistep.tasks.language.encode import encode_texts
 from multistep.tasks.language.first_token import reads_first_token
-from multistep.tasks.language.labels import Labels
 from multistep.tasks.language.load import classifier, load_encoder, masked_model, new_encoder
 from multistep.tasks.language.mask import masker_for
 from multistep.tasks.language.masking import NO_LABEL, drop_words
-from multistep.tasks.language.models import Encoder, Scale
+from multistep.tasks.language.models import Encoder
 from multistep.tasks.language.nets import ngrams_of, words_of
 from multistep.tasks.language.small import new_network
 from multistep.tasks.language.spans import Texts, read_spans, word_bytes
@@ -442,10 +445,10 @@ def test_a_bag_for_numbers_begins_within_their_range() -> None:
     texts = [text for text, _ in some]
     train = Examples(tuple(texts), None, np.array([100.0 + 20.0 * good for _, good in some]))
     labels = Labels("number")
-    network = new_network("bag", texts, train, labels, scale_of(train, labels), longest=4096)
+    network = new_network("bag", texts, train, labels, scale_of(train.labels, labels), longest=4096)
     encoded = network.encode(texts, None)
     said = logits_of(network, network.build(0).eval(), encoded, np.arange(200), torch.device("cpu"))[:, 0]
-    wanted = targets(train.labels, labels, scale_of(train, labels))
+    wanted = targets(train.labels, labels, scale_of(train.labels, labels))
     assert said.abs().max() < 1.2 * np.abs(wanted).max()
     assert float(((said.detach().numpy() - wanted) ** 2).mean()) < 1.0, "better than the mean"
 
@@ -453,7 +456,7 @@ def test_a_bag_for_numbers_begins_within_their_range() -> None:
 def test_always_saying_the_same_is_told_of_every_kind_of_labels() -> None:
     def note(labels: Labels, train: Any, validation: Any) -> str:
         parts = [Examples(tuple("ab" * len(rows)), None, np.array(rows)) for rows in (train, validation)]
-        return majority_note(parts[0], parts[1], labels)
+        return majority_note(parts[0].labels, parts[1].labels, labels)
 
     assert note(TWO, [0, 1, 1], [1, 0, 0, 1]) == (
         "always saying 'good', the most frequent class of train, is right 50.0% of validation"

@@ -12,15 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from multistep.core.evidence.metric import Evaluation, Floats, metric_named
-from multistep.data.table import quoted
+from multistep.core.evidence.metric import Evaluation, Floats
 from multistep.errors import PlanError
 from multistep.tasks.baselines import CONSTANT, KEY, about, read_fitted, write_fitted
-from multistep.tasks.classes import majority, table_of_probabilities
-from multistep.tasks.language.labels import Labels
-from multistep.tasks.language.score import number_table, several_table
+from multistep.tasks.labelled.labels import Labels
+from multistep.tasks.labelled.score import constant_table, table_of_said
 from multistep.tasks.language.splits import NOTHING, Examples
 
 MOST_TEXTS = 50_000  # drawn by lot
@@ -83,17 +80,7 @@ class Baseline:
         """The evaluation of a split, in the columns of the network's own."""
         labels, truth = self.labels, examples.labels
         said = self.says(joined(examples)) if self.model is not None else None
-        if labels.kind == "number":
-            if said is None:
-                mean = float(self.train.labels.mean())
-                # Labels and predictions that are all whole would look like classes.
-                return number_table(truth, np.full(len(truth), mean + 1e-9 * (1.0 + abs(mean))))
-            return number_table(truth, said)
-        if labels.kind == "classes":
-            return self._several(truth.astype(np.float64), said)
-        if said is None:
-            return majority(self.train.labels.astype(np.int64), truth.astype(np.int64), len(labels.names))
-        return table_of_probabilities(said, truth.astype(np.int64))
+        return constant_table(self.train.labels, truth, labels) if said is None else table_of_said(said, truth, labels)
 
     def says(self, texts: Sequence[str]) -> Floats:
         """What the model makes of texts as `joined` gives them: numbers (N,), or probabilities (N, classes)."""
@@ -151,15 +138,6 @@ class Baseline:
         fitted["vectorizer"].vocabulary_ = _terms(Path(model) / TERMS, len(fitted["vectorizer"].idf_))
         return cls(str(said[KEY]), NOTHING, labels, fitted["vectorizer"], fitted["model"])
 
-    def _several(self, truth: Floats, said: Floats | None) -> Evaluation:
-        probability = said
-        if probability is None:
-            probability = np.tile((self.train.labels.sum(0) + 1.0) / (len(self.train) + 2.0), (len(truth), 1))
-        likely = np.clip(probability, 1e-12, 1 - 1e-12)
-        losses = -(truth * np.log(likely) + (1 - truth) * np.log1p(-likely)).sum(1)
-        log_odds = torch.from_numpy(np.log(likely) - np.log1p(-likely))
-        return several_table(truth, (probability > 0.5).astype(np.float64), losses, log_odds)
-
 
 def _terms(path: Path, count: int) -> dict[str, int]:
     """The column of each n-gram. Raises PlanError for a file that is damaged or another baseline's."""
@@ -184,23 +162,3 @@ def is_spaceless(texts: Sequence[str]) -> bool:
     """Whether these texts are mostly in a script that puts no spaces between words."""
     some = "".join(text[:200] for text in texts[:500])
     return len(SPACELESS.findall(some)) > SPACELESS_SHARE * max(1, len(some))
-
-
-def majority_note(train: Examples, validation: Examples, labels: Labels) -> str:
-    """What always saying the same scores on the validation split: the most frequent class or classes, or the mean."""
-    if labels.kind == "number":
-        mean = float(train.labels.mean())
-        error = float(np.square(validation.labels - mean).mean())
-        return f"always saying {mean:.4g}, the mean of train, has a mean squared error of {error:.4g} on validation"
-    if labels.kind == "class":
-        most = int(np.bincount(train.labels.astype(np.int64), minlength=len(labels.names)).argmax())
-        share = float((validation.labels == most).mean())
-        name = labels.names[most]
-        return f"always saying '{name}', the most frequent class of train, is right {share:.1%} of validation"
-    shares = train.labels.mean(0)
-    usual = shares > 0.5 if (shares > 0.5).any() else np.arange(len(shares)) == shares.argmax()
-    truth = validation.labels.astype(np.float64)
-    said = np.tile(usual.astype(np.float64), (len(truth), 1))
-    score = metric_named("micro_f1").score(several_table(truth, said, np.zeros(len(truth))))
-    names = quoted(name for name, there in zip(labels.names, usual.tolist(), strict=True) if there)
-    return f"always saying {names}, what is most frequent in train, has a micro F1 of {score:.3f} on validation"

@@ -8,36 +8,31 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from multistep.backends.torch.adapters import Origin
 from multistep.backends.torch.learner import Batch
-from multistep.core.evidence.metric import OF_NUMBERS, Evaluation
+from multistep.core.evidence.metric import Evaluation
 from multistep.core.values.recipe import Recipe
 from multistep.engine.learner import Exhibit, Split
 from multistep.errors import PlanError, nearest
 from multistep.tasks.calibrated import fold
-from multistep.tasks.classes import class_metrics
 from multistep.tasks.folders import write_task
 from multistep.tasks.hub import weights_hash
+from multistep.tasks.labelled.loss import loss_of, loss_unit, metrics_of, targets
+from multistep.tasks.labelled.score import table_of
 from multistep.tasks.language.baseline import Baseline
 from multistep.tasks.language.encode import Encoded, Ints
 from multistep.tasks.language.exhibits import exhibits_of
-from multistep.tasks.language.labels import Array, Labels
 from multistep.tasks.language.masking import drop_words
-from multistep.tasks.language.models import Scale
 from multistep.tasks.language.network import Network, Prepared
 from multistep.tasks.language.reading import Padded, in_order, on, scoring_batches
-from multistep.tasks.language.score import table_of
 from multistep.tasks.language.splits import Examples, LabelledSplits
 from multistep.tasks.order import sample_of
 
 TASK = "text-classification"
 MOST_SAMPLED, MOST_SAMPLED_PRETRAINED = 500, 128  # examples of the validation split that each look scores
-SEVERAL_METRICS = ("micro_f1", "macro_f1", "loss")
 FOLDED_ON = 8  # examples that show whether the logits follow their last layer
-NUMBER_METRICS = (*OF_NUMBERS, "pearson", "spearman")
 
 
 class ClassifyDomain:
@@ -120,13 +115,7 @@ class ClassifyDomain:
         tokens_BT, inside_BT, types_BT, targets_B = batch
         logits_BC = self.network.logits(model, tokens_BT, inside_BT, types_BT).float()
         weights = None if self._weights is None else self._weights.to(logits_BC.device)
-        if self.labels.kind == "class":
-            total = F.cross_entropy(logits_BC, targets_B, weights, reduction="sum", label_smoothing=label_smoothing)
-        elif self.labels.kind == "classes":
-            smooth = targets_B * (1.0 - label_smoothing) + 0.5 * label_smoothing
-            total = F.binary_cross_entropy_with_logits(logits_BC, smooth, reduction="sum", pos_weight=weights)
-        else:
-            total = (logits_BC[:, 0] - targets_B).square().sum()
+        total = loss_of(logits_BC, targets_B, self.labels.kind, weights, label_smoothing, "sum")
         return total, torch.tensor(len(tokens_BT), device=total.device)
 
     # Scores -----------------------------------------------------------------------------------------
@@ -134,13 +123,11 @@ class ClassifyDomain:
     @property
     def metrics(self) -> tuple[str, ...]:
         """Those that these labels can be judged by, the default first."""
-        if self.labels.kind == "class":
-            return class_metrics(len(self.labels.names))
-        return SEVERAL_METRICS if self.labels.kind == "classes" else NUMBER_METRICS
+        return metrics_of(self.labels)
 
     @property
     def loss_unit(self) -> str:
-        return "squared deviations" if self.labels.kind == "number" else "nats per example"
+        return loss_unit(self.labels)
 
     def sample(self, split: Split) -> Ints:
         # A pretrained encoder has ten looks on its way to the first fork, and each costs seconds.
@@ -206,20 +193,6 @@ class ClassifyDomain:
 def _both(examples: Examples, row: int) -> str:
     assert examples.seconds is not None
     return f"{examples.texts[row]} ||| {examples.seconds[row]}"
-
-
-def targets(labels: Array, of: Labels, scale: Scale) -> Array:
-    """What the loss compares logits with: class numbers, zeros and ones, or deviations from the mean."""
-    if of.kind == "class":
-        return labels.astype(np.int64)
-    return ((labels - scale.mean) / scale.deviation).astype(np.float32)  # type: ignore[return-value]
-
-
-def scale_of(train: Examples, labels: Labels) -> Scale:
-    """Mean and deviation of numbers; of classes nothing."""
-    if labels.kind != "number":
-        return Scale()
-    return Scale(float(train.labels.mean()), float(train.labels.std()) or 1.0)
 
 
 def logits_of(network: Network, model: nn.Module, encoded: Encoded, rows: Ints, device: torch.device) -> Tensor:

@@ -14,7 +14,7 @@ from multistep.data.onehot import hot_columns, with_one_label
 from multistep.data.table import Table, naming, quoted
 from multistep.data.text import kind_of
 from multistep.errors import DataError
-from multistep.tasks.language.numerals import is_decorated, numbers_in
+from multistep.tasks.labelled.numerals import is_decorated, numbers_in
 
 PAIRS = (
     ("sentence1", "sentence2"),

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from multistep.core.evidence.metric import Evaluation, Floats
+from multistep.core.evidence.metric import Evaluation
 from multistep.engine.learner import Exhibit
 from multistep.tasks.classes import confusion, per_class, worst_first
-from multistep.tasks.language.labels import Labels
+from multistep.tasks.labelled.exhibits import by_label, farthest_off, label_words, labels_and_said
+from multistep.tasks.labelled.labels import Labels
 
 FEW, MISTAKES = 8, 8
 SHOWN = 200  # characters of a text
@@ -51,7 +52,7 @@ def _examples(
 
 def _of_numbers(table: Evaluation, texts: Sequence[str]) -> list[Exhibit]:
     label, prediction = table.columns["label"], table.columns["prediction"]
-    worst = np.argsort(-np.abs(label - prediction), kind="stable")[:MISTAKES]
+    worst = farthest_off(table, MISTAKES)
 
     def rows(of: Sequence[int]) -> tuple[tuple[str, ...], ...]:
         return tuple((f"{label[i]:.4g}", f"{prediction[i]:.4g}", short(texts[i])) for i in of)
@@ -64,28 +65,18 @@ def _of_numbers(table: Evaluation, texts: Sequence[str]) -> list[Exhibit]:
 
 
 def _of_several(table: Evaluation, texts: Sequence[str], labels: Labels) -> list[Exhibit]:
-    truth = np.stack([table.columns[f"label_{k}"] for k in range(len(labels.names))], 1)
-    said = np.stack([table.columns[f"prediction_{k}"] for k in range(len(labels.names))], 1)
-    worst = np.argsort(-table.columns["loss"], kind="stable")[:MISTAKES]
-
-    def words(row: Floats) -> str:
-        return ", ".join(name for name, there in zip(labels.names, row, strict=True) if there) or "(none)"
+    (truth, said), worst = labels_and_said(table, labels.names), farthest_off(table, MISTAKES)
 
     def rows(of: Sequence[int]) -> tuple[tuple[str, ...], ...]:
-        return tuple((words(truth[i]), words(said[i]), short(texts[i])) for i in of)
+        return tuple(
+            (label_words(truth[i], labels.names), label_words(said[i], labels.names), short(texts[i])) for i in of
+        )
 
     names = ("labels", "prediction", "text")
-    by_class = []
-    for k, name in enumerate(labels.names):
-        right = float((truth[:, k] * said[:, k]).sum())
-        there, predicted = float(truth[:, k].sum()), float(said[:, k].sum())
-        f1 = 2 * right / max(1.0, there + predicted)
-        numbers = (right / max(1.0, predicted), right / max(1.0, there), f1)
-        by_class.append((name, *(f"{value:.3f}" for value in numbers), str(int(there))))
     return [
         Exhibit("A few predictions", columns=names, rows=rows(_spread(len(texts), FEW).tolist())),
         Exhibit("The worst mistakes", columns=names, rows=rows(worst.tolist())),
-        Exhibit("By class", columns=("class", "precision", "recall", "F1", "examples"), rows=tuple(by_class)),
+        by_label(table, labels.names),
     ]
 
 

@@ -10,8 +10,9 @@ import torch
 
 from multistep.errors import PlanError, nearest
 from multistep.tasks.hub import first_line, quietly, why_not_had
-from multistep.tasks.language.labels import Labels
-from multistep.tasks.language.models import Encoder, Head, Scale, last_linear
+from multistep.tasks.labelled.labels import Labels
+from multistep.tasks.labelled.scale import Scale, last_linear
+from multistep.tasks.language.models import Encoder, Head
 from multistep.tasks.language.tokenizer import SPECIAL
 from multistep.tasks.pretrained.choose import label_of
 

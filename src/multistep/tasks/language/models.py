@@ -16,6 +16,7 @@ from multistep.backends.torch.weights import as_os_errors
 from multistep.core.values.recipe import Recipe
 from multistep.errors import PlanError
 from multistep.tasks.hub import draw_fresh, quietly
+from multistep.tasks.labelled.scale import Scale, rescale
 from multistep.tasks.language.encode import Encoded, encode_texts
 from multistep.tasks.language.first_token import first_token_logits, reads_first_token
 from multistep.tasks.language.tokenizer import save_tokenizer
@@ -25,14 +26,6 @@ if TYPE_CHECKING:
 
 
 STRONGEST = 0.5  # of the words are dropped at full augmentation
-
-
-@dataclass(frozen=True)
-class Scale:
-    """Numbers are predicted in deviations from their mean; a folder's head gives them in their own unit."""
-
-    mean: float = 0.0
-    deviation: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -144,7 +137,7 @@ class Head:
         module: nn.Module = copy.deepcopy(self.model)
         draw_fresh(module, self.fresh, seed)
         with torch.no_grad():
-            rescale(module, Scale(-self.scale.mean / self.scale.deviation, 1.0 / self.scale.deviation), self.fresh)
+            rescale(module, self.scale.undone, self.fresh)
         return module
 
     def configure(self, model: nn.Module, recipe: Recipe) -> None:
@@ -208,23 +201,6 @@ def _spread_embeddings(model: Any, spread: float) -> None:
     for module in model.modules():
         if isinstance(module, nn.Embedding):
             nn.init.normal_(module.weight, 0.0, spread if module is words else spread / 3)
-
-
-def last_linear(model: nn.Module) -> str:
-    """The name of the layer that gives the logits."""
-    names = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
-    return str(names[-1])
-
-
-def rescale(model: nn.Module, scale: Scale, fresh: Sequence[str]) -> None:
-    """Multiply and shift what the head gives, by its last layer; a layer that is `fresh` is left as it is."""
-    name = last_linear(model)
-    if scale == Scale() or f"{name}.weight" in fresh:
-        return
-    layer = model.get_submodule(name)
-    assert isinstance(layer, nn.Linear)
-    layer.weight.mul_(scale.deviation)
-    layer.bias.mul_(scale.deviation).add_(scale.mean)
 
 
 def _dropouts(model: nn.Module) -> list[nn.Dropout]:

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from multistep.backends.torch.adapters import Origin
 from multistep.core.values.recipe import Recipe
+from multistep.tasks.labelled.scale import Scale
 from multistep.tasks.language.encode import Encoded
-from multistep.tasks.language.models import Scale
 from multistep.tasks.language.splits import LabelledSplits
 from multistep.tasks.order import LengthOrder
 

@@ -6,7 +6,7 @@ from collections import defaultdict
 
 import numpy as np
 
-from multistep.tasks.language.labels import Array, Labels
+from multistep.tasks.labelled.labels import Array, Labels
 from multistep.tasks.language.rows import Rows
 
 SHOWN = 3  # groups of classes in a note

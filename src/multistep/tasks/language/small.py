@@ -20,11 +20,11 @@ from multistep.backends.torch.weights import as_os_errors
 from multistep.core.values.recipe import Recipe
 from multistep.errors import PlanError
 from multistep.tasks.folders import read_task
+from multistep.tasks.labelled.labels import Labels
+from multistep.tasks.labelled.scale import Scale, rescale
 from multistep.tasks.language import nets
 from multistep.tasks.language.baseline import is_spaceless
 from multistep.tasks.language.encode import Encoded
-from multistep.tasks.language.labels import Labels
-from multistep.tasks.language.models import Scale, rescale
 from multistep.tasks.language.nets import BAG, NOTHING, UNKNOWN, Reader, TextNet, TextNetConfig
 from multistep.tasks.language.splits import Examples
 
@@ -116,7 +116,7 @@ class SmallNetwork:
         net.load_state_dict({k: v for k, v in known.items() if same or not k.startswith("head.")}, strict=same)
         if same:
             with torch.no_grad():
-                rescale(net, Scale(-self.scale.mean / self.scale.deviation, 1.0 / self.scale.deviation), ())
+                rescale(net, self.scale.undone, ())
         return net
 
     def configure(self, model: nn.Module, recipe: Recipe) -> None:

@@ -15,10 +15,10 @@ from multistep.data.names import NO_TEST
 from multistep.data.shares import to_cut
 from multistep.data.splits import given_splits
 from multistep.data.table import Table
-from multistep.errors import DataError, PlanError
-from multistep.tasks.classes import balanced_weights
+from multistep.errors import DataError
+from multistep.tasks.labelled.counted import class_weights
+from multistep.tasks.labelled.labels import Array, Column, Labels, classes_of, encode, find_labels, is_missing
 from multistep.tasks.language.columns import named_label
-from multistep.tasks.language.labels import Array, Column, Labels, classes_of, encode, find_labels, is_missing
 from multistep.tasks.language.remarks import alike, contradicting, duplicates, rare
 from multistep.tasks.language.rows import FORM, Rows, columns_like, rows_of
 
@@ -75,7 +75,7 @@ def load_labelled(data: DataSpec) -> LabelledSplits:
     notes += [*more, *(f"{train.origin}: {note}" for note in guessed)]
     parts = {name: _encoded(part, labels, train.names) for name, part in rows.items()}
     notes += [*rare(labels, parts["train"].labels, rows["train"]), *alike(labels, train.origin), *contradicting(train)]
-    weights = class_weights(labels, parts["train"]) if data.class_weights == "balanced" else None
+    weights = class_weights(labels, parts["train"].labels) if data.class_weights == "balanced" else None
     if weights is not None:
         shown = ", ".join(f"{name} {w:.2g}" for name, w in list(zip(labels.names, weights, strict=True))[:8])
         notes.append(f"{train.origin}: in the loss classes weigh: {shown}{', ...' if len(weights) > 8 else ''}")
@@ -89,19 +89,6 @@ def load_labelled(data: DataSpec) -> LabelledSplits:
         weights,
         train.columns.named if train.columns else {},
     )
-
-
-def class_weights(labels: Labels, train: Examples) -> tuple[float, ...]:
-    """What an example of each class weighs in a loss to which all classes contribute alike; 1 on average.
-
-    Of several classes at once: how many examples lack a class for each that has it. Raises PlanError for numbers.
-    """
-    if labels.kind == "number":
-        raise PlanError("data.class_weights is 'balanced', but the labels are numbers, which have no classes")
-    if labels.kind == "class":
-        return balanced_weights(train.labels.astype(np.int64), len(labels.names))
-    counts = train.labels.sum(0)
-    return tuple(((len(train) - counts) / np.maximum(counts, 1)).tolist())
 
 
 def read_splits(data: DataSpec) -> tuple[dict[str, Rows], list[str]]:
@@ -272,19 +259,6 @@ def _require_enough(given: Mapping[str, Rows]) -> None:
                 f"{part.origin}: the {name} split has {len(part)} rows{why}; give at least {LEAST_HELD_OUT}, and "
                 "hundreds to tell one model from another"
             )
-
-
-def number_range(train: Examples) -> str:
-    """Between which values labels lie that are numbers, for a description."""
-    return f"numbers from {train.labels.min():g} to {train.labels.max():g}"
-
-
-def class_counts(labels: Labels, train: Examples) -> dict[str, int]:
-    """How many examples each class has; of numbers nothing."""
-    if labels.kind == "number":
-        return {}
-    totals = Counter(train.labels.astype(int).tolist()) if labels.kind == "class" else train.labels.sum(0)
-    return {name: int(totals[i]) for i, name in enumerate(labels.names)}
 
 
 def fingerprint(rows: Mapping[str, Rows]) -> str:

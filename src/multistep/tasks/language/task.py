@@ -19,9 +19,10 @@ from multistep.core.values.understood import Part
 from multistep.data.names import SPLITS
 from multistep.engine.learner import Learner, Readiness
 from multistep.tasks.begun import lies_at
-from multistep.tasks.language.baseline import majority_note
+from multistep.tasks.labelled.counted import class_counts, majority_note, number_range
+from multistep.tasks.labelled.scale import scale_of
 from multistep.tasks.language.classify import TASK as CLASSIFY
-from multistep.tasks.language.classify import ClassifyDomain, scale_of
+from multistep.tasks.language.classify import ClassifyDomain
 from multistep.tasks.language.contenders import PAIR_USAGE, SMALL, USAGES, named_network, open_order, require_no_sizes
 from multistep.tasks.language.encode import Encoded, Ints, encode_texts, usual_length
 from multistep.tasks.language.load import PRESETS, classifier, load_encoder, masked_model, new_encoder
@@ -48,9 +49,7 @@ from multistep.tasks.language.small import is_small, load_network, new_network
 from multistep.tasks.language.spans import TextParts, load_texts, read_spans, require_spans
 from multistep.tasks.language.splits import (
     LabelledSplits,
-    class_counts,
     load_labelled,
-    number_range,
     texts_of,
 )
 from multistep.tasks.language.tokenizer import make_tokenizer
@@ -96,7 +95,7 @@ class LanguageWorkshop:
         prepared = [Prepared(network, splits, _known(recipe.batch_size)) for network, recipe in contenders]
         network, recipe = contenders[0]
         domain = ClassifyDomain(splits, prepared)
-        usual = majority_note(splits.train, splits.validation, splits.labels)
+        usual = majority_note(splits.train.labels, splits.validation.labels, splits.labels)
         # Phases share one network, and what is frozen is named by one network's own names.
         raced = plan.phase_count == 1 and "frozen" not in given
         facts = Facts(
@@ -130,8 +129,8 @@ class LanguageWorkshop:
             recipe,
             splits=[Part(name, len(getattr(splits, name)), "examples") for name in SPLITS],
             models=settled.names,
-            classes=class_counts(splits.labels, splits.train),
-            labels=number_range(splits.train) if splits.labels.kind == "number" else "",
+            classes=class_counts(splits.labels, splits.train.labels),
+            labels=number_range(splits.labels, splits.train.labels),
             texts=splits.train.texts[:LOOKED_AT],
         )
         rate_open = "learning_rate" not in given and not network.pretrained
@@ -156,7 +155,7 @@ class LanguageWorkshop:
         return [self._contender(name, plan, phase, splits) for name in order]
 
     def _contender(self, name: str, plan: Plan, phase: int, splits: LabelledSplits) -> tuple[Network, Recipe]:
-        given, labels, scale = plan.phase(phase).recipe, splits.labels, scale_of(splits.train, splits.labels)
+        given, labels, scale = plan.phase(phase).recipe, splits.labels, scale_of(splits.train.labels, splits.labels)
         pairs = splits.train.seconds is not None
         if name in SMALL:
             small = new_network(

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from multistep.backends.torch.learner import pick_device
-from multistep.core.evidence.metric import Evaluation, Floats
+from multistep.core.evidence.metric import Evaluation
 from multistep.core.values.plan import DataSpec
 from multistep.data.splits import held_out_table
 from multistep.data.table import Table, quoted
@@ -21,16 +21,18 @@ from multistep.errors import DataError, PlanError
 from multistep.tasks.baselines import is_baseline
 from multistep.tasks.calibrated import Calibrated
 from multistep.tasks.folders import read_task, task_of
+from multistep.tasks.labelled.answers import of_baseline, predictions, said_by, settled_for
+from multistep.tasks.labelled.labels import Labels
+from multistep.tasks.labelled.scale import Scale
+from multistep.tasks.labelled.score import table_of
 from multistep.tasks.language.baseline import Baseline, joined
 from multistep.tasks.language.classify import logits_of
 from multistep.tasks.language.columns import find_columns
-from multistep.tasks.language.labels import Labels
 from multistep.tasks.language.load import classifier, load_encoder, masked_model
 from multistep.tasks.language.mask import score_spans
-from multistep.tasks.language.models import Encoder, Head, Scale
+from multistep.tasks.language.models import Encoder, Head
 from multistep.tasks.language.network import Network
 from multistep.tasks.language.rows import FORM, columns_like, rows_of
-from multistep.tasks.language.score import table_of
 from multistep.tasks.language.small import is_small, load_network
 from multistep.tasks.language.spans import load_all, read_spans
 from multistep.tasks.language.splits import Examples, encoded_rows
@@ -103,7 +105,7 @@ def load_predictor(model: str, asked: Asked) -> Predictor:
         return _of_mask(model, asked)
     device = pick_device()
     network, module, labels = _classifier(model, device)
-    paired, number, settled = read_task(model).get("pairs"), labels.kind == "number", _settled(model, labels, asked)
+    paired, number, settled = read_task(model).get("pairs"), labels.kind == "number", settled_for(model, labels, asked)
 
     def says(inputs: Sequence[str]) -> list[Prediction | str]:
         texts, seconds = _pairs(inputs, paired, model)
@@ -112,26 +114,20 @@ def load_predictor(model: str, asked: Asked) -> Predictor:
         pieces = [np.arange(start, min(start + at_once, len(texts))) for start in range(0, len(texts), at_once)]
         with torch.inference_mode():
             logits_NC = torch.cat([logits_of(network, module, encoded, rows, device) for rows in pieces])
-        logits_NC = logits_NC / settled.temperature
-        several = labels.kind == "classes"
-        said = logits_NC[:, 0] if number else logits_NC.sigmoid() if several else logits_NC.softmax(-1)
-        return _predictions(inputs, said.double().cpu().numpy(), labels, asked, settled)
+        return [*predictions(inputs, said_by(logits_NC, labels, settled), labels, asked, settled)]
 
     return Predictor(says, _finder(model, paired), _joined, numeric=number, probable=not number)
 
 
 def _of_baseline(model: str, asked: Asked) -> Predictor:
     baseline, paired = Baseline.read(model), read_task(model).get("pairs")
-    number, settled = baseline.labels.kind == "number", _settled(model, baseline.labels, asked)
+    number, settled = baseline.labels.kind == "number", settled_for(model, baseline.labels, asked)
 
     def says(inputs: Sequence[str]) -> list[Prediction | str]:
         texts, seconds = _pairs(inputs, paired, model)
         read = joined(Examples(tuple(texts), tuple(seconds) if seconds else None, np.zeros(len(texts))))
-        said = baseline.says(read)
-        if not number:
-            several = baseline.labels.kind == "classes"
-            said = settled.of_several(said) if several else settled.probabilities(np.log(np.maximum(said, 1e-12)))
-        return _predictions(inputs, said, baseline.labels, asked, settled)
+        said = of_baseline(baseline.says(read), baseline.labels, settled)
+        return [*predictions(inputs, said, baseline.labels, asked, settled)]
 
     return Predictor(says, _finder(model, paired), _joined, numeric=number, probable=not number)
 
@@ -176,39 +172,6 @@ def _joined(values: Sequence[object], _folder: Path) -> str:
     if not all(text.strip() for text in texts):
         return ""
     return texts[0] if len(texts) == 1 else json.dumps(texts, ensure_ascii=False)
-
-
-def _settled(model: str, labels: Labels, asked: Asked) -> Calibrated:
-    """What the folder says of probabilities. Raises PlanError for a threshold of what has none."""
-    if asked.threshold is not None and (labels.kind == "number" or (labels.kind == "class" and labels.outputs != 2)):
-        what = "predicts numbers" if labels.kind == "number" else f"tells {labels.outputs} classes apart"
-        raise PlanError(
-            f"threshold is {asked.threshold:g}, but {model} {what}; a threshold is for two classes, or for several "
-            "labels"
-        )
-    return Calibrated.read(model, asked.threshold)
-
-
-def _predictions(
-    inputs: Sequence[str], said: Floats, labels: Labels, asked: Asked, settled: Calibrated
-) -> list[Prediction | str]:
-    """Of numbers (N,), or of each class's probability (N, classes)."""
-    if labels.kind == "number":
-        return [Prediction(text, f"{value:.6g}") for text, value in zip(inputs, said.tolist(), strict=True)]
-    several = labels.kind == "classes"
-    found: list[Prediction | str] = []
-    for text, probabilities in zip(inputs, said.tolist(), strict=True):
-        best = sorted(range(len(probabilities)), key=lambda k: -probabilities[k])[: asked.told]
-        others = {labels.names[k]: probabilities[k] for k in best}
-        if several:
-            likely = [name for name, p in zip(labels.names, probabilities, strict=True) if p > settled.cut]
-            # Of the whole answer, as if the classes had nothing to do with each other.
-            sure = float(np.prod([p if p > settled.cut else 1.0 - p for p in probabilities]))
-            found.append(Prediction(text, ",".join(likely), sure, others))
-        else:
-            first = settled.likeliest(np.asarray(probabilities))
-            found.append(Prediction(text, labels.names[first], probabilities[first], others))
-    return found
 
 
 def _classifier(model: str, device: torch.device) -> tuple[Network, nn.Module, Labels]:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from multistep.data.table import naming, quoted
 from multistep.errors import DataError, nearest
-from multistep.tasks.language.numerals import PLAIN, bare, is_decorated, notation_of
+from multistep.tasks.labelled.numerals import PLAIN, bare, is_decorated, notation_of
 
 Kind = Literal["class", "classes", "number"]
 Array = npt.NDArray[np.float64] | npt.NDArray[np.int64]
