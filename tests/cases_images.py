@@ -77,10 +77,73 @@ def agree(predictions: list[Prediction], table: Evaluation) -> bool:
     return same and bool(np.allclose(probabilities, table.columns["probability"], atol=1e-4))
 
 
+# Several labels an image, and a number -------------------------------------------------------------
+
+SIZES = {"train": 60, "validation": 16, "test": 20}
+
+
+def write_several(folder: Path) -> DataSpec:
+    """Any of three shapes on an image, with a column of zeros and ones for each."""
+    for seed, (split, count) in enumerate(SIZES.items()):
+        choose = np.random.default_rng(seed)
+        there = choose.integers(0, 2, (count, len(SHAPES)))
+        shown = [_some_shapes(row, choose) for row in there]
+        rows = [",".join(map(str, row)) for row in there.tolist()]
+        _write_table(folder, split, shown, ["file," + ",".join(SHAPES), *rows])
+    return _tables(folder)
+
+
+def _some_shapes(there: NDArray[np.int64], choose: np.random.Generator) -> NDArray[Any]:
+    """Those shapes, over the others, which are faint."""
+    strengths = zip(SHAPES, np.where(there, 1.0, 0.3), strict=True)
+    found: NDArray[Any] = np.max([picture(shape, choose) * strength for shape, strength in strengths], axis=0)
+    return found
+
+
+def write_numbers(folder: Path) -> DataSpec:
+    """How wide a disc is, in a unit in which it is far from 0: 100 to 140."""
+    rows, columns = np.mgrid[:SIDE, :SIDE]
+    for seed, (split, count) in enumerate(SIZES.items()):
+        choose = np.random.default_rng(seed)
+        radii = choose.uniform(1, 5, count)
+        apart = (rows - SIDE / 2) ** 2 + (columns - SIDE / 2) ** 2
+        shown = [choose.integers(0, 60, (SIDE, SIDE, 3)) + 150 * (apart < r * r)[:, :, None] for r in radii]
+        _write_table(folder, split, shown, ["file,diameter", *(f"{90 + 10 * r:.2f}" for r in radii)])
+    return _tables(folder)
+
+
+def _write_table(folder: Path, split: str, images: Sequence[NDArray[Any]], lines: Sequence[str]) -> None:
+    (folder / split).mkdir()
+    for i, image in enumerate(images):
+        Image.fromarray(image.astype(np.uint8)).save(folder / split / f"{i:03}.png")
+    named = [lines[0], *(f"{split}/{i:03}.png,{line}" for i, line in enumerate(lines[1:]))]
+    (folder / f"{split}.csv").write_text("\n".join(named) + "\n", encoding="utf-8")
+
+
+def _tables(folder: Path) -> DataSpec:
+    train, validation, test = (str(folder / f"{split}.csv") for split in SIZES)
+    return DataSpec(train=train, validation=validation, test=test)
+
+
+def table_inputs(folder: Path) -> list[str]:
+    return [str(path) for path in sorted((folder / "test").glob("*.png"))]
+
+
+def several_agree(predictions: list[Prediction], table: Evaluation) -> bool:
+    said = np.stack([table.columns[f"prediction_{k}"] for k in range(len(SHAPES))], 1)
+    names = [",".join(name for name, there in zip(SHAPES, row, strict=True) if there) for row in said]
+    return [p.output for p in predictions] == names
+
+
+def numbers_agree(predictions: list[Prediction], table: Evaluation) -> bool:
+    return bool(np.allclose([float(p.output) for p in predictions], table.columns["prediction"], atol=1e-2))
+
+
 SETTINGS = {
     "model": {"name": "resnet-small", "width": 8},
     "recipe": {"batch_size": 16, "augmentation": 0.6, "resolution": [8, SIDE], "label_smoothing": 0.1},
 }
+FEW_SETTINGS = {"model": {"name": "resnet-small", "width": 8}, "recipe": {"batch_size": 16, "augmentation": 0.6}}
 
 
 def small_swin(folder: Path, classes: Sequence[str] = ("cat", "dog")) -> str:

@@ -240,6 +240,21 @@ CASES: tuple[Case, ...] = (
         inputs=images.inputs,
         agree=_of_two(images.agree),
     ),
+    *(
+        Case(
+            f"image-classification-{kind}",
+            "image-classification",
+            write,
+            images.FEW_SETTINGS,
+            examples=images.SIZES["test"],
+            inputs=images.table_inputs,
+            agree=_of_two(agree),
+        )
+        for kind, write, agree in (
+            ("several", images.write_several, images.several_agree),
+            ("number", images.write_numbers, images.numbers_agree),
+        )
+    ),
     Case(
         "images-of-one-folder-by-a-swin",
         "image-classification",

@@ -22,6 +22,7 @@ from multistep.tasks.images.decode import Form
 from multistep.tasks.images.mirror import are_photographs, mirroring_helps
 from multistep.tasks.images.splits import ImageSet, ImageSplits, load_one, load_splits, look_through
 from multistep.tasks.images.task import ImageDomain
+from multistep.tasks.labelled.labels import Labels
 
 SIDE = 8
 
@@ -397,14 +398,12 @@ def test_other_mistakes_are_named(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     with pytest.raises(DataError, match=r"no such file or folder; check the path. Did you mean 'photos'"):
         load(tmp_path / "photo")
-    with pytest.raises(DataError, match=r"data.labels is 'number'; images have one class each"):
-        load(tmp_path, labels="number")
     (tmp_path / "a.txt").write_text("text")
     with pytest.raises(DataError, match="not a source of images"):
         load(tmp_path / "a.txt")
     write_folders(tmp_path, {"test": 2}, SIDE)
     with pytest.raises(DataError, match=r"bars/000.png: label 'bars' is unknown to the model; it has 'disc', 'squ"):
-        load_one(DataSpec(source=str(tmp_path / "test")), Form(1, SIDE, SIDE), ("disc", "square"))
+        load_one(DataSpec(source=str(tmp_path / "test")), Form(1, SIDE, SIDE), Labels("class", ("disc", "square")))
 
 
 def test_class_weights_let_all_classes_contribute_alike(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from multistep import api
 from multistep.errors import PlanError
 from multistep.tasks.images.decode import Form
 from multistep.tasks.images.load import load_model
+from multistep.tasks.labelled.labels import Labels
 
 
 @pytest.fixture(scope="module")
@@ -84,14 +85,14 @@ def test_a_head_for_other_classes_begins_anew(folder: Path, tmp_path: Path) -> N
     assert len(learner.evaluate("test", sample=False)) == 30
     (tmp_path / "out").mkdir()
     learner.export(tmp_path / "out", "")
-    assert load_model(str(tmp_path / "out"), None, None)[0].classes == SHAPES
+    assert load_model(str(tmp_path / "out"), None, None)[0].labels.names == SHAPES
 
 
 def test_a_head_that_begins_anew_is_drawn_from_the_seed(tmp_path: Path) -> None:
     name, drawn = small_vit(tmp_path, ("cat", "dog")), []
     for global_seed, seed in ((1, 0), (2, 0), (1, 5)):
         torch.manual_seed(global_seed)
-        drawn.append(load_model(name, SHAPES, None)[0].build(seed).state_dict())
+        drawn.append(load_model(name, Labels("class", SHAPES), None)[0].build(seed).state_dict())
         assert torch.initial_seed() == global_seed
     assert all(torch.equal(drawn[0][key], drawn[1][key]) for key in drawn[0])
     assert [key for key in drawn[0] if not torch.equal(drawn[0][key], drawn[2][key])] == ["net.classifier.weight"]

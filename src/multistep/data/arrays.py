@@ -23,6 +23,7 @@ from multistep.errors import DataError
 DIGITS = "handwritten-digits"
 IMAGES = ("x", "images", "image", "data", "pixels", "inputs")
 LABELS = ("y", "labels", "label", "targets", "target")
+CLASS_NAMES = ("label_names", "class_names")
 _IDX = re.compile(r"(?P<split>.*?)[-_.]?(?P<what>images|labels)[-_.]idx[13]-ubyte(\.gz)?$", re.IGNORECASE)
 _IDX_SPLITS = {**NAMES, "t10k": "test"}
 _PIXEL = re.compile(r"(?:pixel|pix|px|p|x|v|f)?[ ._-]?\d+(?:x\d+)?", re.IGNORECASE)
@@ -52,7 +53,7 @@ def npz_parts(path: Path) -> Parts:
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{path}: not a .npz that numpy can read ({error})") from None
     pairs: dict[str, dict[str, str]] = {}
-    for name in arrays:
+    for name in [name for name in arrays if name not in CLASS_NAMES]:
         words = re.split(r"[_\W]+", name.lower())
         split = next((NAMES[word] for word in words if word in NAMES), "")
         role = "images" if set(words) & set(IMAGES) else "labels" if set(words) & set(LABELS) else None
@@ -64,7 +65,7 @@ def npz_parts(path: Path) -> Parts:
     if not whole:
         held = ", ".join(f"'{name}'" for name in arrays) or "nothing"
         raise DataError(f"{path}: holds {held}; name arrays images and labels, or x_train, y_train, x_test, y_test")
-    names = arrays.get("label_names", arrays.get("class_names"))
+    names = next((arrays[name] for name in CLASS_NAMES if name in arrays), None)
     found = {}
     for split, pair in whole.items():
         pixels = pixels_of(f"{path}[{pair['images']}]", arrays[pair["images"]])
@@ -75,9 +76,12 @@ def npz_parts(path: Path) -> Parts:
             )
         found[split] = (pixels, labels)
     left = [name for name in arrays if not any(name in pair.values() for pair in whole.values())]
-    left = [name for name in left if name not in ("label_names", "class_names")]
+    left = [name for name in left if name not in CLASS_NAMES]
     notes = [f"{path}: arrays left out: {', '.join(left)}"] if left else []
-    return {split: _table(f"{path}[{split}]" if split else str(path), *held, *notes) for split, held in found.items()}
+    return {
+        split: _table(f"{path}[{split}]" if split else str(path), *held, *notes, names=names)
+        for split, held in found.items()
+    }
 
 
 def pixel_table(path: Path) -> Table | None:
@@ -121,9 +125,14 @@ def pixel_table(path: Path) -> Table | None:
     return of_columns(str(path), columns, places, notes=(said,))
 
 
-def _table(where: str, pixels: Pixels, labels: list[str], *notes: str) -> Table:
+def _table(
+    where: str, pixels: Pixels, labels: Sequence[object], *notes: str, names: NDArray[Any] | None = None
+) -> Table:
+    """`names` are those of several labels at once, by their places in a list."""
     places = [f"{where} #{i}" for i in range(len(labels))]
-    return of_columns(where, {"image": list(pixels), "label": labels}, places, notes=notes)
+    several = bool(len(labels)) and isinstance(labels[0], list)
+    named = {} if names is None or not several else {"label": tuple(map(str, names))}
+    return of_columns(where, {"image": list(pixels), "label": labels}, places, notes=notes, class_names=named)
 
 
 def pixels_of(where: str, array: NDArray[Any]) -> Pixels:
@@ -145,16 +154,24 @@ def pixels_of(where: str, array: NDArray[Any]) -> Pixels:
     return np.round(array * scale).astype(np.uint8)
 
 
-def _labels(where: str, array: NDArray[Any], names: NDArray[Any] | None) -> list[str]:
+def _labels(where: str, array: NDArray[Any], names: NDArray[Any] | None) -> Sequence[object]:
+    """Names or whole numbers of classes as texts, numbers with a fraction, or lists of zeros and ones."""
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
     if array.ndim == 2 and array.shape[1] > 1 and bool((array.sum(1) == 1).all()) and bool((array.max(1) == 1).all()):
         array = array.argmax(1)  # one-hot
+    if array.ndim == 2 and array.shape[1] > 1 and array.dtype.kind in "iufb" and bool(np.isin(array, (0, 1)).all()):
+        return [*array.astype(np.int64).tolist()]  # several at once
     if array.ndim != 1 or array.dtype.kind not in "iufUSb":
-        raise DataError(f"{where}: shape {array.shape} of {array.dtype}; labels must be one number or name an image")
+        raise DataError(
+            f"{where}: shape {array.shape} of {array.dtype}; labels must be a number or name each, or zeros and ones"
+        )
     if array.dtype.kind == "f":
+        if not bool(np.isfinite(array).all()):
+            first = int(np.flatnonzero(~np.isfinite(array))[0])
+            raise DataError(f"{where}: label #{first} (from 0) is {array[first]}; leave its image out, or mend it")
         if not bool((array == np.round(array)).all()):
-            raise DataError(f"{where}: labels are fractions; classes must be whole numbers or names")
+            return [*array.tolist()]
         array = array.astype(np.int64)
     if names is not None and array.dtype.kind in "iu":
         if array.min() < 0 or array.max() >= len(names):

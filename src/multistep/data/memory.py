@@ -166,7 +166,9 @@ class _Hashing(io.RawIOBase):
 
 def _of_arrays(keyword: str, images: Any, labels: Any) -> Kept:
     """Images (N, height, width) or with channels first or last, and a number or name for each."""
-    pixels, names = _array(keyword, images), _array(keyword, labels)
+    pixels = _array(keyword, images)
+    several = _several_names(labels)
+    names = _array(keyword, labels) if several is None else several[0]
     if names.dtype == object and all(isinstance(name, str) for name in names.reshape(-1)):
         names = names.astype(str)
     kinds = {type(name).__name__ for name in labels} if isinstance(labels, list | tuple) else set()
@@ -183,15 +185,27 @@ def _of_arrays(keyword: str, images: Any, labels: Any) -> Kept:
     if not len(pixels):
         raise DataError(f"{keyword}: there are no images in it")
     hashed = hashlib.blake2b(digest_size=6)
-    for array in (pixels, names):
+    for array in (pixels, names, *([] if several is None else [np.array(several[1])])):
         hashed.update(f"{array.dtype} {array.shape}".encode())
         hashed.update(np.ascontiguousarray(array).view(np.uint8).reshape(-1).data)
 
     def write(path: Path) -> None:
         with path.open("wb") as file:
-            np.savez(file, images=pixels, labels=names)
+            arrays: dict[str, Any] = {"images": pixels, "labels": names}
+            np.savez(file, **arrays if several is None else {**arrays, "label_names": np.array(several[1])})
 
     return Kept(f"{keyword}-{hashed.hexdigest()}.npz", f"{len(pixels):,} images", write)
+
+
+def _several_names(labels: Any) -> tuple[np.ndarray[Any, Any], list[str]] | None:
+    """Lists of names as zeros and ones (rows, names), and these names; None where labels are no such lists."""
+    lists = (list, tuple, set, frozenset)
+    if not isinstance(labels, list | tuple) or not all(isinstance(row, lists) for row in labels):
+        return None
+    names = sorted({name for row in labels for name in row if isinstance(name, str)})
+    if not names or not all(isinstance(name, str) for row in labels for name in row):
+        return None
+    return np.array([[name in row for name in names] for row in labels], np.uint8), names
 
 
 def _array(keyword: str, given: Any) -> np.ndarray[Any, Any]:

@@ -12,7 +12,10 @@ _SHOWN = 6  # names in a note
 
 
 def hot_columns(table: Table, candidates: Sequence[str]) -> list[str]:
-    """Those of the `candidates` that hold zeros and ones (or True and False, whichever most of them hold)."""
+    """Those of the `candidates` that hold zeros and ones.
+
+    Or True and False, or 1 and -1, whichever most of them hold.
+    """
     written = {name: style for name in candidates if (style := _style(table.column(name))) is not None}
     styles = list(written.values())
     common = max(styles, key=styles.count, default=None)
@@ -51,8 +54,13 @@ def _free(table: Table) -> str:
 
 
 def _style(values: Sequence[object]) -> str | None:
-    """Whether values are zeros and ones, and of both, by how they are written; None where they are not."""
+    """Whether values are zeros and ones, and of both, by how they are written; None where they are not.
+
+    Of these are ones and minus ones (CelebA's attributes).
+    """
     found = {str(value).strip().lower() for value in values}
+    if found == {"1", "-1"}:
+        return "signs"
     if found == {"true", "false"}:
         return "words"
     return "numbers" if found <= {"0", "1", "0.0", "1.0"} and len({float(each) for each in found}) > 1 else None

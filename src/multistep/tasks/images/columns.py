@@ -47,6 +47,7 @@ LABELS = (
     "label_id",
     "class_label",
     "emotion",
+    "tags",
 )
 _SHARED = ("group", "subject", "student", "patient", "person", "speaker", "user", "session", "lesion")
 GROUPS = (*_SHARED, *(f"{name}_id" for name in _SHARED))

@@ -29,16 +29,18 @@ from multistep.data.walk import visible
 from multistep.errors import DataError
 from multistep.tasks.images.columns import group_column_of, image_column_of, is_pixels, pixels_in, unlabelled
 from multistep.tasks.images.decode import SUFFIXES, Content
-from multistep.tasks.images.items import Item
+from multistep.tasks.images.items import Item, Label
 from multistep.tasks.images.labels import (
     Beside,
     Names,
+    kind_told,
     labels_of,
     names_beside,
     names_classes,
-    require_classes,
     several_in,
+    values_of,
 )
+from multistep.tasks.labelled.labels import Labels
 
 ALLOWED = (
     "class folders of images, a manifest (.csv, .tsv, .jsonl), images inside .parquet or .arrow, .npz, IDX files, an "
@@ -126,51 +128,63 @@ FORM = Form(
 )
 
 
-def read_items(data: DataSpec) -> tuple[dict[str, list[Item]], list[str]]:
-    """The items of each split that the source, or one for each split, names; and notes. Raises DataError.
+def read_items(data: DataSpec) -> tuple[dict[str, list[Item]], Labels, list[str]]:
+    """The items of each split that the source, or one for each split, names; what labels are; and notes.
+
+    One class an image has no names yet. Raises DataError.
 
     A split without labels, as the test split of a competition is, is left aside, and a note says so.
     """
-    if data.labels in ("classes", "number"):
-        raise DataError(f"data.labels is '{data.labels}'; images have one class each: leave it out, or 'class'")
     tables, notes = given_splits(data, FORM)
     items, said = {}, list[str]()
+    items["train"], labels, more = items_of(tables["train"], data)
+    said += [*tables["train"].notes, *more]
     for split, table in tables.items():
-        if split != "train" and (why := unlabelled(table, data, tables["train"])):
+        if split == "train":
+            continue
+        if why := unlabelled(table, data, tables["train"]):
             said += [*table.notes, f"{split}: {why}, so it is left aside"]
             continue
-        items[split], more = items_of(table, data)
+        items[split], _, more = items_of(table, data, labels)
         said += [*table.notes, *more]
-    return items, list(dict.fromkeys([*said, *notes]))
+    return items, labels, list(dict.fromkeys([*said, *notes]))
 
 
-def items_of(table: Table, data: DataSpec) -> tuple[list[Item], list[str]]:
-    """The labelled images of a table, and which columns they are from. Raises DataError that names the row."""
+def items_of(table: Table, data: DataSpec, like: Labels | None = None) -> tuple[list[Item], Labels, list[str]]:
+    """The labelled images of a table, what their labels are, and which columns they are from.
+
+    `like` is what labels are in training, or to a model. Raises DataError that names the row.
+    """
     if not len(table):
         raise DataError(f"{table.origin}: no rows; each must name an image file and its label")
     if table.names == ("file",):
         where = f"{table.origin}: {len(table):,} images but no class folders"
         raise DataError(f"{where}; allowed: {ALLOWED}{boxes_beside(table)}")
     image = image_column_of(table, data)
-    labels, group = labels_of(table, image, data), group_column_of(table, image, data)
+    told, group = labels_of(table, image, data, like), group_column_of(table, image, data)
     known = set(table.roles.values())
     groups = table.column(group) if group else [None] * len(table)
     contents, said = _contents(table, image, data)
-    names = labels.names or names_beside(table, labels.values)
-    items = []
+    names = told.names or names_beside(table, told.values)
+    labels, guessed = (like, []) if like is not None else kind_told(told, table, names, data)
+    places = [table.place(row) for row in range(len(table))]
+    if labels.kind == "class":
+        given = [_label(value, names, place, told.column) for place, value in zip(places, told.values, strict=True)]
+        guessed += several_in(table, told) if data.labels == "auto" else []
+    else:
+        given = values_of(labels, told, table, data)
     cells = table.column(image)
-    for row, (content, value, who) in enumerate(zip(contents, labels.values, groups, strict=True)):
-        where = table.place(row)
+    items = []
+    for row, (content, label, who) in enumerate(zip(contents, given, groups, strict=True)):
         shown = f" ({cells[row]})" if isinstance(content, Path) and image not in known else ""
-        items.append(Item(where + shown, _label(value, names, where, labels.column), content, _mark(who)))
-    require_classes(table, [item.label for item in items], data)
-    said += several_in(table, labels, image)
-    if {image, labels.column} <= known and not labels.names:
-        return items, said
+        items.append(Item(places[row] + shown, label, content, _mark(who)))
+    said += guessed
+    if told.known and not told.names:
+        return items, labels, said
     of = "images" if image in known or not any(isinstance(item.content, Path) for item in items) else "image files"
     group_said = f", groups (each kept in one split) from '{group}'" if group else ""
     named = f"; their names are from {names.origin}" if isinstance(names, Beside) else ""
-    return items, [f"{of} from '{image}', labels from {labels.said}{named}{group_said}", *said]
+    return items, labels, [f"{of} from '{image}', labels from {told.said}{named}{group_said}", *said]
 
 
 def _contents(table: Table, column: str, data: DataSpec) -> tuple[list[Content], list[str]]:
@@ -211,7 +225,7 @@ def _held(cell: object, table: Table, row: int) -> Content | str:
     return name
 
 
-def _label(value: object, names: Names, where: str, column: str) -> str:
+def _label(value: object, names: Names, where: str, column: str) -> Label:
     if not isinstance(names, Mapping) and isinstance(value, int) and 0 <= value < len(names):
         return names[value]
     label = _mark(value)
@@ -232,8 +246,8 @@ def _mark(value: object) -> str | None:
     return None if value is None or not str(value).strip() else str(value).strip()
 
 
-def order_of(labels: Iterable[str]) -> tuple[str, ...]:
+def order_of(labels: Iterable[Label]) -> tuple[str, ...]:
     """Class names in order: by number where all are numbers, else by name."""
-    names = set(labels)
+    names = {str(label) for label in labels}
     by_number = all(re.fullmatch(r"-?\d+", name) for name in names)
     return tuple(sorted(names, key=lambda name: (int(name) if by_number else 0, name)))

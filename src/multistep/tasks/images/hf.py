@@ -14,9 +14,12 @@ from transformers.image_processing_utils import BaseImageProcessor
 from transformers.modeling_outputs import ImageClassifierOutputWithNoAttention
 
 from multistep.tasks.folders import write_task
+from multistep.tasks.images.about import about_labels
 from multistep.tasks.images.decode import Form, Pixels, decode, in_form, require_pillow
 from multistep.tasks.images.models import MODEL_TYPE, TASK
 from multistep.tasks.images.nets import NetConfig, SmallNet
+from multistep.tasks.labelled.labels import Labels, kind_of_problem
+from multistep.tasks.labelled.loss import loss_of
 
 DEFAULT_NET = {"kind": "resnet-small", "channels": 3, "classes": 2, "width": 16}
 
@@ -54,9 +57,16 @@ class MultistepForImageClassification(PreTrainedModel):
     def forward(
         self, pixel_values: Tensor, labels: Tensor | None = None, return_dict: bool | None = None, **_: Any
     ) -> ImageClassifierOutputWithNoAttention | tuple[Tensor, ...]:
-        """(B, channels, height, width) -> logits (B, classes); with labels (B) also the mean cross-entropy."""
+        """(B, channels, height, width) -> logits (B, outputs); with labels also the mean loss.
+
+        Labels are class numbers (B), of several labels zeros and ones (B, labels), or numbers (B), in their own unit.
+        """
         logits = self.net(pixel_values)
-        loss = nn.functional.cross_entropy(logits, labels) if labels is not None else None
+        loss = None
+        if labels is not None:
+            kind = kind_of_problem(self.config.problem_type, self.config.net["classes"])
+            told = labels.float() if kind != "class" else labels
+            loss = loss_of(logits, told, kind, None, 0.0, "none").mean()
         if return_dict is False:
             return (logits,) if loss is None else (loss, logits)
         return ImageClassifierOutputWithNoAttention(loss=loss, logits=logits)
@@ -68,7 +78,9 @@ class MultistepForImageClassification(PreTrainedModel):
         labels = [config.id2label[i] for i in range(config.num_labels)]
         size = {"channels": config.net["channels"], "height": config.height, "width": config.width}
         white = {} if config.white is None else {"white": config.white}
-        write_task(Path(save_directory), TASK, {"labels": labels, **size, **white, "net": config.net})
+        kind = kind_of_problem(config.problem_type, config.num_labels)
+        about = about_labels(Labels(kind, () if kind == "number" else tuple(labels)))
+        write_task(Path(save_directory), TASK, {**about, **size, **white, "net": config.net})
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:

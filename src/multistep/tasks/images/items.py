@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from multistep.tasks.images.decode import Content
+
+Label: TypeAlias = str | tuple[str, ...] | float  # one class, several, or a number
 
 
 @dataclass(frozen=True)
@@ -12,6 +15,6 @@ class Item:
     """One labelled image; `where` is how messages name it. `group`: who is on it, or whatever else items share."""
 
     where: str
-    label: str
+    label: Label
     content: Content
     group: str | None = None

@@ -1,11 +1,12 @@
-"""The labels of images as they stand in a table: a column, one column a class, numbers with names beside."""
+"""The labels of images as they stand in a table, and what they are: one class, several, or a number an image."""
 
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from multistep.core.values.plan import DataSpec
@@ -14,19 +15,42 @@ from multistep.data.table import Table, quoted
 from multistep.data.walk import visible
 from multistep.errors import DataError
 from multistep.tasks.images.columns import IDS, LABELS, PATHS, guess, require, rest_of
+from multistep.tasks.images.items import Label
+from multistep.tasks.labelled.joined import looks_joined, separator_of
+from multistep.tasks.labelled.labels import (
+    MANY_WHOLE_NUMBERS,
+    MOST_WHOLE_NUMBERS,
+    SEPARATORS,
+    SPACE,
+    Column,
+    Labels,
+    are_numbered,
+    classes_of,
+    find_labels,
+    hot_width,
+    look,
+    numbers_of,
+)
+from multistep.tasks.labelled.numerals import is_decorated, numbers_in
 
-_SIGNS = ("|", ";", ",", " ")  # between labels that are several at once
+ODD = 0.01  # of the rows with a column a class: as few without a class, or with several, are mistakes
 Names = Sequence[str] | Mapping[str, str]  # of classes, by number or by what stands in the table
 
 
 @dataclass(frozen=True)
-class Labels:
-    """A label a row, as it stands; `column` is how messages name it, `names` what numbers mean where that is known."""
+class Told:
+    """A label a row, as it stands; `column` is how messages name it, `names` what numbers mean where that is known.
+
+    `hot` are the columns of zeros and ones that it was made of. `known` says that it is a class by how the table came
+    to be, such as by the name of a folder.
+    """
 
     values: Sequence[object]
     column: str
     said: str
     names: Sequence[str] = ()
+    hot: tuple[str, ...] = ()
+    known: bool = False
 
 
 class Beside(dict[str, str]):
@@ -37,27 +61,141 @@ class Beside(dict[str, str]):
         self.origin = origin
 
 
-def labels_of(table: Table, image: str, data: DataSpec) -> Labels:
-    """The labels of a table. Raises DataError, which lists the columns, where it is not clear which they are."""
+def labels_of(table: Table, image: str, data: DataSpec, like: Labels | None = None) -> Told:
+    """The labels of a table. Raises DataError, which lists the columns, where it is not clear which they are.
+
+    `like` are those of the training split or of a model: a table with a column for each has these.
+    """
+    if like is not None and len(like.names) > 1 and set(like.names) <= set(table.names):
+        return _hot(table, like.names, single=like.kind == "class")
     rest = rest_of(table, image, data)
     label = data.label_column or table.roles.get("label") or guess(rest, LABELS)
     if label is None and len(hot := hot_columns(table, rest)) > 1:
-        return _one_hot(with_one_label(table, hot))
+        return _hot(table, hot, single=None if data.labels == "auto" else data.labels == "class")
     label = require(table, label or (rest[0] if len(rest) == 1 else None), "label_column", "the labels")
-    return Labels(table.column(label), label, f"'{label}'", table.class_names.get(label, ()))
+    known = {label, image} <= set(table.roles.values())
+    return Told(table.column(label), label, f"'{label}'", table.class_names.get(label, ()), known=known)
 
 
-def _one_hot(table: Table) -> Labels:
-    """The labels that were made of several columns. Raises DataError for a row with none, or with several."""
-    column = table.roles["label"]
-    for row, value in enumerate(table.column(column)):
-        if not isinstance(value, str) and isinstance(value, Sequence) and len(value) != 1:
-            says = f"is of {len(value)} classes ({quoted(map(str, value))})" if value else "is of no class"
-            raise DataError(
-                f"{table.place(row)}: its image {says}, by the columns of zeros and ones; images have one class each "
-                "here: name one of these columns with data.label_column, or mend the row"
-            )
-    return Labels(table.column(column), column, table.notes[-1].removeprefix(f"{table.origin}: labels from "))
+def _hot(table: Table, hot: Sequence[str], *, single: bool | None) -> Told:
+    """The labels that columns of zeros and ones make. Raises DataError where hardly a row has not exactly one of them.
+
+    `single` says whether each row must have one; None: wherever nearly all have.
+    """
+    made = with_one_label(table, hot, single=False if single is False else None)
+    column = made.roles["label"]
+    values = made.column(column)
+    said = made.notes[-1].removeprefix(f"{table.origin}: labels from ")
+    odd = [] if single is False else [i for i, value in enumerate(values) if _is_odd(value)]
+    if odd and (single or len(odd) < ODD * len(values)):
+        value = values[odd[0]]
+        assert isinstance(value, Sequence)
+        says = f"is of {len(value)} classes ({quoted(map(str, value))})" if value else "is of no class"
+        count = f", as {len(odd):,} of {len(values):,} do" if len(odd) > 1 else ", the only one"
+        raise DataError(
+            f"{table.place(odd[0])}: its image {says}, by the columns of zeros and ones{count}; mend the row, or say "
+            "--set data.labels=classes if an image can have several classes, or none"
+        )
+    return Told(values, column, said, hot=tuple(hot))
+
+
+def _is_odd(value: object) -> bool:
+    return not isinstance(value, str) and isinstance(value, Sequence) and len(value) != 1
+
+
+# What they are --------------------------------------------------------------------------------------
+
+
+def kind_told(told: Told, table: Table, names: Names, data: DataSpec) -> tuple[Labels, list[str]]:
+    """What the labels of the training images are, and what was guessed. One class has no names yet: see `splits`.
+
+    By the rules for texts, where a column of a table is read; classes that are known as such stay classes. Raises
+    DataError that names the row at fault.
+    """
+    column = _present(told, table)
+    if data.labels == "class" or not column.values or isinstance(names, Mapping):
+        return Labels("class"), []
+    if told.hot and data.labels != "number":
+        several = any(not isinstance(value, str) for value in column.values)
+        return Labels("classes" if several else "class", told.hot), []
+    if data.labels in ("classes", "number"):
+        labels, notes = find_labels(column, data.labels, (*SEPARATORS, SPACE))
+    else:
+        looks = Counter(map(look, column.values))
+        if 2 * looks["list"] > len(column.values):
+            labels, notes = find_labels(column, "classes")
+        elif told.names or looks["other"]:
+            labels, notes = Labels("class"), []
+        else:
+            labels, notes = _in_fields(told, column)
+    return labels, [f"{table.origin}: {note}" for note in notes]
+
+
+def _in_fields(told: Told, column: Column) -> tuple[Labels, list[str]]:
+    """What labels are that stand in fields without names: numbers, several in a field, or else a class."""
+    values = column.values
+    numbers = numbers_in(values)
+    if numbers is not None and (is_decorated(values) or any(number % 1 for number in numbers)):
+        return find_labels(column, "auto")
+    if told.known:
+        return Labels("class"), []
+    if are_numbered(values):
+        return find_labels(column, "auto")
+    if numbers is not None:
+        return _whole(column, sorted(set(numbers)))
+    sign = separator_of({str(value) for value in values}, told.column)
+    if sign is None:
+        return Labels("class"), []
+    labels, _ = find_labels(column, "classes", (sign,))
+    return labels, [
+        f"labels in '{told.column}' are several in one field, separated by {sign!r}, so an image has several of "
+        f"{len(labels.names)} labels (else data.labels: class)"
+    ]
+
+
+def _whole(column: Column, counted: Sequence[float]) -> tuple[Labels, list[str]]:
+    """Whole numbers: classes, unless they are many and do not count from 0 or 1, which nobody but the user knows."""
+    if len(counted) < MANY_WHOLE_NUMBERS:
+        return Labels("class"), []
+    first, last = counted[0], counted[-1]
+    if len(counted) > MOST_WHOLE_NUMBERS and first in (0, 1) and last - first < len(counted):
+        said = f"labels are the whole numbers from {first:g} to {last:g}, taken for classes; to predict them as numbers"
+        return Labels("class"), [f"{said}, say --set data.labels=number"]
+    labels, notes = find_labels(column, "auto")
+    return Labels(labels.kind), notes
+
+
+def values_of(labels: Labels, told: Told, table: Table, data: DataSpec) -> list[Label]:
+    """Several classes, or the number, of each row. Raises DataError that names the first row with neither.
+
+    An empty field is no label at all where the plan says that labels are several, else it is one that is missing.
+    """
+    if labels.kind == "number":
+        return [float(number) for number in numbers_of(Column(told.values, table.place))]
+    empty = next((row for row, value in enumerate(told.values) if _is_empty(value)), None)
+    if empty is not None and data.labels != "classes":
+        raise DataError(
+            f"{table.place(empty)}: '{told.column}' is empty; each row needs its labels: mend or remove it, or say "
+            "--set data.labels=classes if that means none of them"
+        )
+    column = Column(["" if _is_empty(value) else value for value in told.values], table.place, tuple(told.names))
+    hot = not told.hot and (labels.multi_hot or hot_width(column) == len(labels.names))
+    return [tuple(dict.fromkeys(names)) for names in classes_of(replace(labels, multi_hot=hot), column)]
+
+
+def _present(told: Told, table: Table) -> Column:
+    """The rows with a label, as a column that the rules of all tasks read."""
+    rows = [row for row, value in enumerate(told.values) if not _is_empty(value)]
+    return Column([told.values[row] for row in rows], lambda i: table.place(rows[i]), tuple(told.names))
+
+
+def _is_empty(value: object) -> bool:
+    if isinstance(value, float):
+        return math.isnan(value)
+    return value is None or (isinstance(value, str) and not value.strip())
+
+
+# Names beside a table -------------------------------------------------------------------------------
 
 
 def names_beside(table: Table, values: Sequence[object]) -> Names:
@@ -100,45 +238,15 @@ def _objects(folder: Path) -> Iterator[tuple[Path, Mapping[str, object]]]:
                 yield path, found
 
 
-def several_in(table: Table, labels: Labels, image: str) -> list[str]:
-    """A note on labels that look like several at once (`haze primary`, `Edema|Effusion`), which are one class each.
-
-    They do where their parts are labels elsewhere, or most of them are parts of several labels.
-    """
-    if labels.names or {labels.column, image} <= set(table.roles.values()):
+def several_in(table: Table, told: Told) -> list[str]:
+    """A note on labels that may be several at once, which are taken for one class each."""
+    if told.names or told.known:
         return []
-    found = {str(value).strip() for value in labels.values if value is not None}
-    for sign in _SIGNS:
-        combined = [label for label in found if sign in label]
-        parts = Counter(part.strip() for label in found for part in {*label.split(sign)})
-        alone = {part for label in combined for part in label.split(sign) if part.strip() in found}
-        shared = sum(count > 1 for count in parts.values())
-        plural = labels.column.lower().endswith(("tags", "labels", "attributes", "classes"))
-        if combined and (sign == "|" or alone or (plural and 2 * shared > len(parts))):
-            first = next(row for row, value in enumerate(labels.values) if sign in str(value))
-            return [
-                f"{table.place(first)}: the label '{labels.values[first]}' looks like several at once; images have one "
-                "class each here, so each combination of labels is a class of its own"
-            ]
-    return []
-
-
-def require_classes(table: Table, labels: Sequence[str], data: DataSpec) -> None:
-    """Raises DataError where labels are fractions, as of a regression, unless the user says that they are classes."""
-    if data.labels == "class":
-        return
-    first = None
-    for row, label in enumerate(labels):
-        try:
-            number = float(label)
-        except ValueError:
-            return
-        if first is None and number != round(number):
-            first = row
-    if first is not None:
-        raise DataError(
-            f"{table.place(first)}: its label is {labels[first]}, and all {len(set(labels)):,} labels are numbers, "
-            "some with a fraction, as for a regression. Images are told apart by classes here: give each a class (a "
-            "name, or a whole number), say data.labels: class if each of these numbers is one, or train a module of "
-            "your own on the numbers, in Python"
-        )
+    sign = looks_joined({str(value) for value in told.values if value is not None}, told.column)
+    if sign is None:
+        return []
+    first = next(row for row, value in enumerate(told.values) if sign in str(value))
+    return [
+        f"{table.place(first)}: the label '{told.values[first]}' looks like several at once, and is taken for a class "
+        "of its own; if an image has several labels, say --set data.labels=classes"
+    ]

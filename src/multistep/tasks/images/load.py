@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,13 @@ from multistep.errors import PlanError, nearest
 from multistep.tasks.folders import TASK_FILE, read_task
 from multistep.tasks.hub import first_line, quietly, why_not_had
 from multistep.tasks.images import nets
+from multistep.tasks.images.about import labels_said
 from multistep.tasks.images.decode import Form
-from multistep.tasks.images.models import Maker, NetMaker, Statistics, TransformersMaker
+from multistep.tasks.images.models import NOUNS, Maker, NetMaker, Statistics, TransformersMaker, head_of
 from multistep.tasks.images.nets import NetConfig, SmallNet
 from multistep.tasks.images.preset import PRESETS
+from multistep.tasks.labelled.labels import Labels, kind_of_problem
+from multistep.tasks.labelled.scale import UNSCALED, Scale, last_linear
 
 
 def form_of_model(name: str) -> Form:
@@ -33,28 +35,30 @@ def form_of_model(name: str) -> Form:
 
 
 def load_model(
-    name: str, classes: Sequence[str] | None, statistics: Statistics | None, white: float | None = None
+    name: str,
+    labels: Labels | None,
+    statistics: Statistics | None,
+    white: float | None = None,
+    scale: Scale = UNSCALED,
 ) -> tuple[Maker, list[str]]:
     """The classifier of a local folder or hub id, and notes.
 
-    Its head is kept where its classes are those of the data, in its own order, else begun anew. `classes` None: as it
-    is. `statistics` are for models that do not say how they want pixels normalised, `white` for those that have seen
-    no images with more than 8 bits.
+    Its head is kept where its labels are those of the data, in its own order, else begun anew. `labels` None: as it
+    is, in the unit of its numbers; else these are trained in the deviations of `scale`. `statistics` are for models
+    that do not say how they want pixels normalised, `white` for those that have seen no images with more than 8 bits.
     """
     form = form_of_model(name)
     form = replace(form, white=form.white or white)
     if read_task(name).get("net"):
-        return _load_net(Path(name), classes, form)
+        return _load_net(Path(name), labels, form, scale)
     from transformers import AutoModelForImageClassification
 
-    config = _config(name)
-    own = [str(label) for _, label in sorted(((int(i), v) for i, v in config.get("id2label", {}).items()))]
-    same = classes is None or set(own) == set(classes)
+    own = own_labels(name)
+    same = labels is None or is_same(own, labels)
     head: dict[str, Any] = {}
     if not same:
-        assert classes is not None
-        head = {"id2label": dict(enumerate(classes)), "label2id": {label: i for i, label in enumerate(classes)}}
-        head |= {"num_labels": len(classes), "ignore_mismatched_sizes": True}
+        assert labels is not None
+        head = {**head_of(labels), "ignore_mismatched_sizes": True}
     try:
         with torch.random.fork_rng([]), quietly():
             net, found = AutoModelForImageClassification.from_pretrained(
@@ -64,21 +68,56 @@ def load_model(
         raise _not_to_be_had(name, error) from error
     processor = _processor(name)
     if processor.get("do_normalize", True) and processor.get("image_mean"):
-        scale = 1 / float(processor.get("rescale_factor") or 1 / 255) if processor.get("do_rescale", True) else 1.0
-        numbers = [tuple(float(v) * scale for v in processor[key]) for key in ("image_mean", "image_std")]
+        levels = 1 / float(processor.get("rescale_factor") or 1 / 255) if processor.get("do_rescale", True) else 1.0
+        numbers = [tuple(float(v) * levels for v in processor[key]) for key in ("image_mean", "image_std")]
         statistics = Statistics(*numbers)
     elif processor:
         statistics = Statistics((0.0,) * form.channels, (255.0,) * form.channels)
     statistics = statistics or Statistics((127.5,) * form.channels, (64.0,) * form.channels)
     lacking = {*found["missing_keys"], *(entry[0] for entry in found["mismatched_keys"])}
     fresh = tuple(name for name, _ in net.named_parameters() if name in lacking)
-    if fresh and classes is None:
+    if not same and not fresh and net.get_submodule(last_linear(net)).out_features == net.config.num_labels:
+        fresh = tuple(f"{last_linear(net)}.{part}" for part in ("weight", "bias"))  # of the same size, for other labels
+    if fresh and labels is None:
         raise PlanError(f"model '{name}': the weights of {fresh[0]} are missing, so it cannot classify yet; train it")
-    notes = [] if same else [f"{name}: its classes are not those of the data, so its last layer is trained anew"]
-    return TransformersMaker(net, form, statistics, fresh, pretrained=True, name=name), notes
+    kept = own if same or labels is None else labels
+    if kept.kind == "number":
+        _require_a_last_layer(name, net, form)
+    notes = [] if same else [f"{name}: its {_noun(own)} are not those of the data, so its last layer is trained anew"]
+    made = TransformersMaker(net, form, statistics, fresh, pretrained=True, name=name, labels=kept, scale=scale)
+    return made, notes
 
 
-def _load_net(folder: Path, classes: Sequence[str] | None, form: Form) -> tuple[Maker, list[str]]:
+@torch.no_grad()
+def _require_a_last_layer(name: str, net: Any, form: Form) -> None:
+    """Raises PlanError where the output does not follow the last linear layer, by which numbers get their unit."""
+    shown = torch.zeros(1, form.channels, form.height, form.width)
+    net.eval()
+    try:
+        bias = net.get_submodule(last_linear(net)).bias
+        before = float(net(pixel_values=shown).logits)
+        bias.add_(1.0)
+        moved = float(net(pixel_values=shown).logits) - before
+        bias.sub_(1.0)
+    except (AttributeError, IndexError, ValueError, RuntimeError):
+        moved = 0.0
+    if abs(moved - 1.0) > 1e-3:
+        raise PlanError(
+            f"model '{name}': its output is not that of a linear layer with a bias, which predicting numbers needs; "
+            "choose another, such as a ResNet, ConvNeXt or ViT"
+        )
+
+
+def _noun(labels: Labels) -> str:
+    return "numbers" if labels.kind == "number" else NOUNS[labels.kind]
+
+
+def is_same(own: Labels, labels: Labels) -> bool:
+    """Whether a head for `own` can go on for these labels, in its own order."""
+    return own.kind == labels.kind and set(own.names) == set(labels.names)
+
+
+def _load_net(folder: Path, labels: Labels | None, form: Form, scale: Scale) -> tuple[Maker, list[str]]:
     """A small net that this project exported."""
     from safetensors import SafetensorError
 
@@ -89,20 +128,24 @@ def _load_net(folder: Path, classes: Sequence[str] | None, form: Form) -> tuple[
         weights.load_state_dict(nets.weights(folder))
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise PlanError(f"model: {folder} is damaged ({first_line(error)}); export or copy it again") from error
-    own = [str(label) for label in about["labels"]]
-    same = classes is None or set(own) == set(classes)
+    own = own_labels(str(folder))
+    same = labels is None or is_same(own, labels)
     mean, std = (tuple(weights.get_buffer(name).flatten().tolist()) for name in ("mean", "std"))
-    kept = own if same or classes is None else list(classes)
-    notes = [] if same else [f"{folder}: its classes are not those of the data, so its last layer is trained anew"]
-    return NetMaker(config, kept, form, Statistics(mean, std), weights), notes
+    kept = own if same or labels is None else labels
+    notes = [] if same else [f"{folder}: its {_noun(own)} are not those of the data, so its last layer is trained anew"]
+    return NetMaker(config, kept, form, Statistics(mean, std), weights, scale=scale, same=same), notes
 
 
-def own_classes(name: str) -> tuple[str, ...]:
-    """The classes that a model folder or hub id knows, in its order."""
-    if labels := read_task(name).get("labels"):
-        return tuple(str(label) for label in labels)
-    found = _config(name).get("id2label", {})
-    return tuple(str(label) for _, label in sorted((int(i), v) for i, v in found.items()))
+def own_labels(name: str) -> Labels:
+    """What a model folder or hub id says of images: its classes or labels in its order, or a number."""
+    about = read_task(name)
+    if about.get("labels"):
+        return labels_said(about)
+    config = _config(name)
+    found = config.get("id2label", {})
+    names = tuple(str(label) for _, label in sorted((int(i), v) for i, v in found.items()))
+    kind = kind_of_problem(config.get("problem_type"), len(names))
+    return Labels(kind) if kind == "number" else Labels(kind, names)
 
 
 def _config(name: str) -> dict[str, Any]:

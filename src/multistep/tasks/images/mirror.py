@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from multistep.tasks.images.splits import ImageSet
+from multistep.tasks.labelled.labels import Kind
 
 MOST_IMAGES = 4_000
 SIDE = 16  # pixels that are compared
@@ -22,7 +23,7 @@ COLOURS = 24  # of a photograph at the least; drawings have a handful, and few m
 FLAT = 0.4  # of neighbouring pixels that are equal, at most; in photographs noise and texture leave 0.25 or fewer so
 
 
-def mirroring_helps(train: ImageSet) -> tuple[bool, str]:
+def mirroring_helps(train: ImageSet, kind: Kind = "class") -> tuple[bool, str]:
     """Whether training may mirror images from left to right, and why.
 
     Colour photographs may unless the data clearly speaks against it, all else only if it clearly speaks for it.
@@ -34,21 +35,29 @@ def mirroring_helps(train: ImageSet) -> tuple[bool, str]:
     pixels = torch.from_numpy(train.images[chosen]).permute(0, 3, 1, 2).float()
     if max(pixels.shape[2:]) > SIDE:
         pixels = F.interpolate(pixels, size=(SIDE, SIDE), mode="bilinear", antialias=True)
-    labels = torch.from_numpy(train.labels[chosen])
+    labels = torch.from_numpy(train.labels[chosen]).double()
     half = len(chosen) // 2
     if half == 0:
         return usual, f"images are {_said(usual, usual)}; there are too few to ask them"
     known, asked = pixels[:half], _directions(pixels[half:])
     both = torch.cat((known, known.flip(3)))
-    plain = labels[torch.cdist(asked, _directions(known)).argmin(1)] == labels[half:]
-    mirrored = labels[:half].repeat(2)[torch.cdist(asked, _directions(both)).argmin(1)] == labels[half:]
-    gained, lost = int((mirrored & ~plain).sum()), int((plain & ~mirrored).sum())
+    plain = _off(labels[torch.cdist(asked, _directions(known)).argmin(1)], labels[half:], kind)
+    mirrored = _off(labels[torch.cdist(asked, _directions(both)).argmin(1) % half], labels[half:], kind)
+    gained, lost = int((mirrored < plain).sum()), int((mirrored > plain).sum())
     margin = ERRORS * math.sqrt(gained + lost)
     helps = lost - gained <= margin if usual else gained - lost > margin
     return helps, (
         f"images are {_said(helps, usual)}: with mirror images among {half:,} neighbours, "
         f"{gained} of {len(labels) - half:,} labels were gained and {lost} lost"
     )
+
+
+def _off(said: Tensor, labels: Tensor, kind: Kind) -> Tensor:
+    """How far a label is from what a neighbour says: another class, so many other labels, or the numbers' distance."""
+    if kind == "class":
+        return (said != labels).double()
+    away = (said - labels).abs()
+    return away.sum(1) if kind == "classes" else away
 
 
 def _said(helps: bool, usual: bool) -> str:

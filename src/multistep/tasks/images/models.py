@@ -21,11 +21,15 @@ from multistep.errors import PlanError
 from multistep.tasks.folders import write_task
 from multistep.tasks.hub import draw_fresh, quietly
 from multistep.tasks.images import nets
+from multistep.tasks.images.about import about_labels
 from multistep.tasks.images.decode import Form
 from multistep.tasks.images.nets import NetConfig, SmallNet
+from multistep.tasks.labelled.labels import PROBLEMS, Labels
+from multistep.tasks.labelled.scale import UNSCALED, Scale, rescale
 
 TASK = "image-classification"
 WEIGHTS, SOURCE = "model.safetensors", "net.py"
+NOUNS = {"class": "classes", "classes": "labels"}
 MODEL_TYPE = "multistep-image"  # of the small nets, among the models of transformers
 STANDARD = {  # arXiv 1512.03385, table 1: blocks of each stage, and their kind
     "resnet-18": ((2, 2, 2, 2), "basic"),
@@ -52,9 +56,12 @@ class Statistics:
 
 
 class Maker(Protocol):
-    """One kind of classifier: pixels (B, C, H, W) from 0 to 255 -> logits (B, classes)."""
+    """One kind of net: pixels (B, C, H, W) from 0 to 255 -> logits (B, outputs).
 
-    classes: tuple[str, ...]
+    Numbers are trained in the deviations of a scale; a folder's last layer gives them in their own unit.
+    """
+
+    labels: Labels
     form: Form  # what it was made for, and reads where a recipe names no sizes
     pretrained: bool
     origin: Origin | None
@@ -76,31 +83,35 @@ class NetMaker:
     def __init__(
         self,
         config: NetConfig,
-        classes: Sequence[str],
+        labels: Labels,
         form: Form,
         statistics: Statistics,
         weights: SmallNet | None = None,
+        *,
+        scale: Scale = UNSCALED,
+        same: bool = True,
     ) -> None:
-        self._config, self._weights = replace(config, classes=len(classes)), weights
-        self._statistics = statistics
-        self.classes, self.form = tuple(classes), form
+        """`same` tells whether the head of `weights` is for these labels."""
+        self._config, self._weights = replace(config, classes=labels.outputs), weights
+        self._statistics, self._scale, self._same = statistics, scale, same
+        self.labels, self.form = labels, form
         self.pretrained = weights is not None
         self.origin = Origin(None) if weights is not None else None
         self.architecture = config.kind
         self.usage = NET_USAGE.format(**vars(form))
         blocks = f", {config.blocks} blocks" if config.kind == nets.RESNET else ""
-        self.description = (
-            f"{config.kind}: {config.stages} stages from width {config.width}{blocks}, {form}, {len(classes)} classes"
-        )
+        stages = f"{config.stages} stages from width {config.width}{blocks}"
+        self.description = f"{config.kind}: {stages}, {form}, {outputs_in_words(labels)}"
 
     def build(self, seed: int) -> nn.Module:
         with torch.random.fork_rng([]):  # torch draws first weights of its own, which are drawn anew
             net = nets.initialise(SmallNet(self._config), seed)
         set_statistics(net, self._statistics)
         if self._weights is not None:
-            known = self._weights.state_dict()
-            head = net.head.weight.shape == self._weights.head.weight.shape
+            known, head = self._weights.state_dict(), self._same
             net.load_state_dict({k: v for k, v in known.items() if head or not k.startswith("head.")}, strict=head)
+            with torch.no_grad():
+                rescale(net, self._scale.undone, () if head else ("head.weight",))
         return net
 
     def configure(self, model: nn.Module, recipe: Recipe) -> None:
@@ -108,9 +119,8 @@ class NetMaker:
         model.dropout.p = recipe.dropout
 
     def write(self, model: nn.Module, folder: Path, height: int, width: int) -> None:
-        tensors = {
-            nets.PREFIX + name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()
-        }
+        state = in_unit(model, self._scale).state_dict()
+        tensors = {nets.PREFIX + name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
         (folder / WEIGHTS).write_bytes(save(tensors, metadata={"format": "pt"}))
         shutil.copyfile(nets.__file__, folder / SOURCE)
         about = {**described(self, height, width), "net": nets.sizes(self._config)}
@@ -124,7 +134,7 @@ def hugging_face_files(about: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
     Written here, since transformers takes seconds to import, and a run of a small net needs none of it.
     """
-    labels = list(about["labels"])
+    labels, kind = list(about["labels"]), about.get("kind", "class")
     config = {
         "architectures": ["MultistepForImageClassification"],
         "model_type": MODEL_TYPE,
@@ -135,7 +145,7 @@ def hugging_face_files(about: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         "white": about.get("white"),
         "id2label": {str(i): label for i, label in enumerate(labels)},
         "label2id": {label: i for i, label in enumerate(labels)},
-        "problem_type": "single_label_classification",
+        "problem_type": PROBLEMS[kind],
     }
     form = {key: about.get(key) for key in ("channels", "height", "width", "white")}
     return {
@@ -178,22 +188,25 @@ class TransformersMaker:
         *,
         pretrained: bool,
         name: str,
+        labels: Labels,
+        scale: Scale = UNSCALED,
     ) -> None:
-        self._net, self._statistics, self._fresh = net, statistics, fresh
+        self._net, self._statistics, self._fresh, self._scale = net, statistics, fresh, scale
         self.form, self.pretrained = form, pretrained
         self.origin = Origin(None, tuple(f"net.{name}" for name in fresh)) if pretrained else None
-        labels = net.config.id2label
-        self.classes = tuple(str(labels[i]) for i in range(len(labels)))
+        self.labels = labels
         self.architecture = str(net.config.model_type)
         dropout = ("dropout",) if _dropouts(net) else ()
         self.settings = (*dropout, *(("resolution",) if _any_size(net) else ()))
         self.usage = PIPELINE_USAGE.format(**vars(form))
-        self.description = f"{name} ({type(net).__name__}), {form}, {len(self.classes)} classes"
+        self.description = f"{name} ({type(net).__name__}), {form}, {outputs_in_words(labels)}"
 
     def build(self, seed: int) -> nn.Module:
         if self.pretrained:
             net = copy.deepcopy(self._net)
             draw_fresh(net, self._fresh, seed)
+            with torch.no_grad():
+                rescale(net, self._scale.undone, self._fresh)
         else:
             with torch.random.fork_rng([]):
                 torch.manual_seed(seed)
@@ -215,7 +228,7 @@ class TransformersMaker:
     def write(self, model: nn.Module, folder: Path, height: int, width: int) -> None:
         assert isinstance(model, Pixels)
         with quietly(), as_os_errors():
-            model.net.save_pretrained(folder)
+            in_unit(model.net, self._scale).save_pretrained(folder)
         processor = {
             "image_processor_type": "ViTImageProcessor",  # resize, scale and normalise, nothing else
             "do_convert_rgb": True,
@@ -236,7 +249,22 @@ def described(maker: Maker, height: int, width: int) -> dict[str, Any]:
     """What lies beside exported weights: classes, size, and what is white in images with more than 8 bits."""
     form = maker.form
     deep = {} if form.white is None else {"white": form.white}
-    return {"labels": list(maker.classes), "channels": form.channels, "height": height, "width": width, **deep}
+    return {**about_labels(maker.labels), "channels": form.channels, "height": height, "width": width, **deep}
+
+
+def in_unit(model: Any, scale: Scale) -> Any:
+    """The model, or a copy of it whose last layer gives numbers in the unit of the labels."""
+    if scale == UNSCALED:
+        return model
+    model = copy.deepcopy(model)
+    with torch.no_grad():
+        rescale(model, scale, ())
+    return model
+
+
+def outputs_in_words(labels: Labels) -> str:
+    """For descriptions: `3 classes`, `3 labels`, `a number`."""
+    return "a number" if labels.kind == "number" else f"{len(labels.names)} {NOUNS[labels.kind]}"
 
 
 def set_statistics(model: nn.Module, statistics: Statistics) -> None:
@@ -247,7 +275,7 @@ def set_statistics(model: nn.Module, statistics: Statistics) -> None:
             buffer.copy_(torch.tensor(getattr(statistics, name)).view_as(buffer))
 
 
-def make_standard(name: str, classes: Sequence[str], form: Form, statistics: Statistics) -> Maker:
+def make_standard(name: str, labels: Labels, form: Form, statistics: Statistics, scale: Scale) -> Maker:
     """A ResNet in the standard form, from nothing, as transformers has it."""
     from transformers import ResNetConfig, ResNetForImageClassification
 
@@ -258,12 +286,23 @@ def make_standard(name: str, classes: Sequence[str], form: Form, statistics: Sta
         hidden_sizes=widths,
         depths=list(depths),
         layer_type=kind,
-        id2label=dict(enumerate(classes)),
-        label2id={label: i for i, label in enumerate(classes)},
+        **head_of(labels),
     )
     with torch.random.fork_rng([]):
         net = ResNetForImageClassification(config)
-    return TransformersMaker(net, form, statistics, pretrained=False, name=f"{name} from nothing")
+    name = f"{name} from nothing"
+    return TransformersMaker(net, form, statistics, pretrained=False, name=name, labels=labels, scale=scale)
+
+
+def head_of(labels: Labels) -> dict[str, Any]:
+    """What a configuration of transformers says of the outputs."""
+    names = labels.output_names
+    return {
+        "num_labels": len(names),
+        "id2label": dict(enumerate(names)),
+        "label2id": {name: i for i, name in enumerate(names)},
+        "problem_type": PROBLEMS[labels.kind],
+    }
 
 
 def _dropouts(model: nn.Module) -> list[nn.Dropout]:

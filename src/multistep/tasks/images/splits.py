@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +16,12 @@ from multistep.data.shares import to_cut
 from multistep.data.splits import held_out_table
 from multistep.data.walk import few
 from multistep.errors import DataError
-from multistep.tasks.classes import balanced_weights
+from multistep.tasks.images.cutting import cut_out
 from multistep.tasks.images.decode import NO_FILE, Form, Look, Pixels, decode_all, form_of, look_at_all
 from multistep.tasks.images.files import FORM, items_of, order_of, read_items
-from multistep.tasks.images.items import Item
+from multistep.tasks.images.items import Item, Label
+from multistep.tasks.labelled.counted import class_counts, class_weights
+from multistep.tasks.labelled.labels import Array, Labels
 
 FEW = 10_000  # images: of fewer, more is held out, or intervals would prove nothing
 SHARE, SMALL_SHARE = 0.1, 0.15  # of each split that is cut
@@ -30,10 +32,13 @@ SHOWN = 3  # of what is skipped, by name
 
 @dataclass(frozen=True)
 class ImageSet:
-    """A split: bytes (N, H, W, C), class numbers, the block of each image, and where each came from."""
+    """A split: bytes (N, H, W, C), labels, the block of each image, and where each came from.
+
+    Labels are class numbers (N,), of several labels zeros and ones (N, labels), or numbers (N,).
+    """
 
     images: Pixels
-    labels: NDArray[np.int64]
+    labels: Array
     blocks: NDArray[np.int64]
     names: tuple[str, ...]
 
@@ -48,11 +53,16 @@ class ImageSplits:
     train: ImageSet
     validation: ImageSet
     test: ImageSet
-    classes: tuple[str, ...]
+    labels: Labels
     form: Form
     notes: tuple[str, ...]
     fingerprint: str  # blake2b of all splits, hexadecimal
     weights: tuple[float, ...] | None = None  # of each class in the loss; None: all the same
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes, or of the labels; none of numbers."""
+        return self.labels.names
 
 
 @dataclass(frozen=True)
@@ -63,6 +73,7 @@ class Seen:
     parts: Mapping[str, Sequence[Item]]
     skipped: Mapping[str, dict[int, str]]
     form: Form
+    kind: Labels  # what labels are; one class an image has no names yet
     notes: tuple[str, ...]
     shares: Mapping[str, float]  # of train, by the plan
     balanced: bool = False
@@ -72,25 +83,27 @@ class Seen:
         return len(self.parts["train"]) - len(self.skipped["train"])
 
     @property
-    def classes(self) -> tuple[str, ...]:
-        """Of the training images, in order."""
-        return order_of(item.label for item in self.parts["train"])
+    def labels(self) -> Labels:
+        """With the names of all classes of the training images, in order."""
+        if self.kind.kind != "class":
+            return self.kind
+        return Labels("class", order_of(item.label for item in self.parts["train"]))
 
 
 def look_through(data: DataSpec) -> Seen:
     """Read all labels and headers. Raises DataError for what is missing, and for too many unreadable images."""
-    parts, said = read_items(data)
+    parts, kind, said = read_items(data)
     looks, skipped = _look(parts)
     form, notes = form_of([look for look in looks["train"] if isinstance(look, Look)])
     balanced = data.class_weights == "balanced"
-    return Seen(str(data), parts, skipped, form, (*said, *notes), data.shares, balanced)
+    return Seen(str(data), parts, skipped, form, kind, (*said, *notes), data.shares, balanced)
 
 
-def load_splits(seen: Seen, form: Form | None = None, classes: Sequence[str] = ()) -> ImageSplits:
+def load_splits(seen: Seen, form: Form | None = None, like: Labels | None = None) -> ImageSplits:
     """Decode, and cut whatever split is missing, the same way each time.
 
-    `form` is what the images are turned into (None: what suits them); `classes` fixes the order of class names where
-    they are those of the data. Missing splits are cut from train, by class; identical images, and those of a group,
+    `form` is what the images are turned into (None: what suits them); `like` fixes the order of class names where they
+    are those of the data. Missing splits are cut from train, by class; identical images, and those of a group,
     stay in one split. Raises DataError.
     """
     form, origin = form or seen.form, seen.origin
@@ -100,64 +113,65 @@ def load_splits(seen: Seen, form: Form | None = None, classes: Sequence[str] = (
     skipped = {name: dict(bad) for name, bad in seen.skipped.items()}
     decoded = {name: _decode(items, form, skipped[name]) for name, items in seen.parts.items()}
     notes += _skips(seen.parts, skipped)
-    names = _classes(origin, decoded, classes)
-    sets = {name: _numbered(*part, names) for name, part in decoded.items()}
+    labels = _labels(origin, decoded, seen.kind, like)
+    sets = {name: _numbered(*part, labels) for name, part in decoded.items()}
     hashes = {name: _hashes(each.images) for name, each in sets.items()}
     usual = SHARE if len(sets["train"]) >= FEW else SMALL_SHARE
     if wanted := to_cut(seen.shares, sets, min(usual, MOST_HELD_OUT / len(sets["train"])), origin):
         groups = [item.group for item in decoded["train"][0]]
-        cut, said = _cut(origin, sets["train"], hashes["train"], wanted, groups)
+        cut, said = cut_out(origin, sets["train"].labels, labels, hashes["train"], wanted, groups)
         notes += said
         hashes |= {name: [hashes["train"][i] for i in numbers] for name, numbers in cut.items()}
         sets |= {name: _part(sets["train"], numbers) for name, numbers in cut.items()}
-    notes += _notes(sets, hashes, names)
+    notes += _notes(sets, hashes, labels)
     sets.setdefault("test", _part(sets["train"], []))
     if not len(sets["validation"]):
-        raise DataError(_too_few(origin, sets["train"], names))
-    weights = balanced_weights(sets["train"].labels, len(names)) if seen.balanced else None
+        raise DataError(_too_few(origin, sets["train"], labels))
+    weights = class_weights(labels, sets["train"].labels) if seen.balanced else None
     if weights is not None:
-        notes.append(
-            f"train: in the loss classes weigh {few(f'{n} {w:.3g}' for n, w in zip(names, weights, strict=True))}"
-        )
+        each = few(f"{name} {weight:.3g}" for name, weight in zip(labels.names, weights, strict=True))
+        notes.append(f"train: in the loss classes weigh {each}")
     return ImageSplits(
         sets["train"],
         sets["validation"],
         sets["test"],
-        names,
+        labels,
         form,
         tuple(dict.fromkeys(notes)),
-        _fingerprint(sets, names) + ("+balanced" if seen.balanced else ""),
+        _fingerprint(sets, labels) + ("+balanced" if seen.balanced else ""),
         weights,
     )
 
 
-def load_one(data: DataSpec, form: Form, classes: Sequence[str]) -> tuple[ImageSet, list[str]]:
+def load_one(data: DataSpec, form: Form, labels: Labels) -> tuple[ImageSet, list[str]]:
     """All images of a source in a model's form; of several splits the test split, else the validation split.
 
     And notes: guesses, and what was skipped. Raises DataError for labels that the model does not know.
     """
     table = held_out_table(data, FORM)
-    listed, said = items_of(table, data)
+    listed, _, said = items_of(table, data, labels)
     parts = {"data": listed}
     _, skipped = _look(parts)
     items, images = _decode(listed, form, skipped["data"])
     notes = [*table.notes, *said, *_skips(parts, skipped)]
-    for item in items:
-        if item.label not in classes:
-            raise DataError(f"{item.where}: label '{item.label}' is unknown to the model; it has {_few(classes)}")
-    return _numbered(items, images, classes), notes
+    for item, unknown in _unknown(items, labels):
+        raise DataError(f"{item.where}: label '{unknown}' is unknown to the model; it has {_few(labels.names)}")
+    return _numbered(items, images, labels), notes
 
 
-def _too_few(origin: str, train: ImageSet, classes: Sequence[str]) -> str:
-    """Why no validation split could be cut by class."""
+def _too_few(origin: str, train: ImageSet, labels: Labels) -> str:
+    """Why no validation split could be cut."""
+    classes = labels.names
+    if labels.kind != "class":
+        return f"{origin}: {len(train):,} images are too few to cut a validation split; give more, or name one"
     counts = np.bincount(train.labels, minlength=len(classes))
     most = int(counts.argmax())
     said = f"{len(train):,} images of {len(classes):,} classes, at most {counts[most]:,} of one ('{classes[most]}')"
     hint = ""
-    if len(classes) > len(train) / 2:
-        hint = (
-            "; if its labels are no classes but captions, names or numbers, name the column that is: data.label_column"
-        )
+    if all(name.lstrip("-").isdigit() for name in classes):
+        hint = "; if the labels are numbers to be predicted, say --set data.labels=number"
+    elif len(classes) > len(train) / 2:
+        hint = "; if its labels are no classes but captions or names, name the column that is: data.label_column"
     return (
         f"{origin}: too few images of each class to cut a validation split: {said}. Give more, or name a validation "
         f"split{hint}"
@@ -207,19 +221,36 @@ def _named(items: Sequence[Item], bad: Mapping[int, str]) -> str:
     return ", ".join(shown) + (", ..." if len(bad) > SHOWN else "")
 
 
-def _classes(origin: str, parts: Mapping[str, Decoded], wanted: Sequence[str]) -> tuple[str, ...]:
-    """The class names in order. Raises DataError for one class, or labels that training does not show."""
-    names = order_of(item.label for item in parts["train"][0])
-    if len(names) < 2:
-        raise DataError(_of_one_class(origin, parts["train"][0][0]))
+def _labels(origin: str, parts: Mapping[str, Decoded], kind: Labels, like: Labels | None) -> Labels:
+    """What labels are, with names in order. Raises DataError for one class, or labels that training does not show."""
+    train = parts["train"][0]
+    found = kind if kind.kind != "class" else Labels("class", order_of(item.label for item in train))
+    if found.kind == "class" and len(found.names) < 2:
+        raise DataError(_of_one_class(origin, train[0]))
+    if found.kind == "number" and len({item.label for item in train}) < 2:
+        raise DataError(
+            f"{origin}: the label of every training image is {train[0].label}, so there is nothing to predict; name "
+            "the column of labels with data.label_column"
+        )
     for split, (items, _) in parts.items():
-        for item in items:
-            if item.label not in names:
-                raise DataError(
-                    f"{item.where}: label '{item.label}' in {split} is not in train, which has {_few(names)}; mend the "
-                    "label, or add training images of it"
-                )
-    return tuple(wanted) if set(wanted) == set(names) else names
+        for item, unknown in _unknown(items, found):
+            raise DataError(
+                f"{item.where}: label '{unknown}' in {split} is not in train, which has {_few(found.names)}; mend the "
+                "label, or add training images of it"
+            )
+    return replace(found, names=like.names) if like and set(like.names) == set(found.names) else found
+
+
+def _unknown(items: Sequence[Item], labels: Labels) -> Iterator[tuple[Item, str]]:
+    """The labels that are none of these, with the images that have them."""
+    for item in items if labels.kind != "number" else ():
+        for name in _names(item.label):
+            if name not in labels.names:
+                yield item, name
+
+
+def _names(label: Label) -> tuple[str, ...]:
+    return label if isinstance(label, tuple) else (str(label),)
 
 
 def _of_one_class(origin: str, first: Item) -> str:
@@ -237,9 +268,17 @@ def _few(names: Sequence[str]) -> str:
     return ", ".join(f"'{name}'" for name in names[:12]) + (f", ... ({len(names)})" if len(names) > 12 else "")
 
 
-def _numbered(items: Sequence[Item], images: Pixels, classes: Sequence[str]) -> ImageSet:
-    number = {name: i for i, name in enumerate(classes)}
-    labels = np.array([number[item.label] for item in items], np.int64)
+def _numbered(items: Sequence[Item], images: Pixels, of: Labels) -> ImageSet:
+    number = {name: i for i, name in enumerate(of.names)}
+    labels: Array
+    if of.kind == "number":
+        labels = np.array([item.label for item in items], np.float64)
+    elif of.kind == "class":
+        labels = np.array([number[str(item.label)] for item in items], np.int64)
+    else:
+        labels = np.zeros((len(items), len(number)))
+        for row, item in enumerate(items):
+            labels[row, [number[name] for name in _names(item.label)]] = 1.0
     blocks = np.arange(len(items))
     if any(item.group for item in items):
         known: dict[str, int] = {}
@@ -251,81 +290,20 @@ def _hashes(images: Pixels) -> list[bytes]:
     return [hashlib.blake2b(image, digest_size=16).digest() for image in images]
 
 
-def _cut(
-    origin: str, train: ImageSet, hashes: Sequence[bytes], wanted: Mapping[str, float], groups: Sequence[str | None]
-) -> tuple[dict[str, list[int]], list[str]]:
-    """The numbers of the training images that go into each split: by class, in the order of the images' hashes."""
-    units = _units(hashes, groups)
-    grouped = any(groups)
-    # Room in each wanted split: for images of each class, or of groups for as many as are wanted in all.
-    kinds = [0] * len(train) if grouped else train.labels.tolist()
-    counts = Counter(kinds)
-    room = {
-        name: {kind: _share_of(n, share, len(wanted), grouped) for kind, n in counts.items()}
-        for name, share in wanted.items()
-    }
-    members: dict[str, list[int]] = {"train": [], **{name: [] for name in wanted}}
-    kept = Counter(train.labels.tolist())  # images of each class that train still has
-    for unit in units:
-        kind, own = kinds[unit[0]], Counter(train.labels[unit].tolist())
-        fits = [name for name in wanted if room[name][kind] >= (1 if grouped else len(unit))]
-        spared = all(kept[label] > count for label, count in own.items())  # or train would lose a class
-        chosen = fits[0] if fits and spared else "train"
-        if chosen != "train":
-            room[chosen][kind] -= len(unit)
-            kept -= own
-        members[chosen] += unit
-    if grouped and (len(units) < 2 + len(wanted) or not all(members.values())):
-        why = "" if len(units) < 2 + len(wanted) else " without taking a class's last ones out of train"
-        raise DataError(
-            f"{origin}: {len(units)} groups are too few to cut {' and '.join(wanted)} from{why}; name splits"
-        )
-    counted = ", ".join(f"{name} {len(numbers):,}" for name, numbers in members.items())
-    by = "by groups" if grouped else "by class"
-    return {name: sorted(numbers) for name, numbers in members.items()}, [f"{origin}: cut {by} into {counted} images"]
-
-
-def _share_of(count: int, share: float, splits: int, grouped: bool) -> int:
-    """How many of `count` images a split gets: one at least, but of a class with fewer than two beside them, none."""
-    if grouped:
-        return round(share * count)
-    return 0 if count < 2 + splits else max(1, round(share * count))
-
-
-def _units(hashes: Sequence[bytes], groups: Sequence[str | None]) -> list[list[int]]:
-    """Images that must stay together: equal ones, and those of a group; in the order of their hashes."""
-    parent = list(range(len(hashes)))
-
-    def root(i: int) -> int:
-        while parent[i] != i:
-            parent[i] = parent[parent[i]]
-            i = parent[i]
-        return i
-
-    first: dict[bytes | str, int] = {}
-    for i, (digest, group) in enumerate(zip(hashes, groups, strict=True)):
-        for key in (digest, f"group {group}") if group else (digest,):
-            if (other := first.setdefault(key, i)) != i:
-                parent[root(i)] = root(other)
-    together: defaultdict[int, list[int]] = defaultdict(list)
-    for i in range(len(hashes)):
-        together[root(i)].append(i)
-    return sorted(together.values(), key=lambda unit: min(hashes[i] for i in unit))
-
-
 def _part(images: ImageSet, numbers: Sequence[int]) -> ImageSet:
     chosen = np.array(numbers, np.int64)
     names = tuple(images.names[i] for i in numbers)
     return ImageSet(images.images[chosen], images.labels[chosen], images.blocks[chosen], names)
 
 
-def _notes(sets: Mapping[str, ImageSet], hashes: Mapping[str, Sequence[bytes]], classes: Sequence[str]) -> list[str]:
+def _notes(sets: Mapping[str, ImageSet], hashes: Mapping[str, Sequence[bytes]], labels: Labels) -> list[str]:
     """Repeats between and inside splits, classes that are hardly there, and a missing test split."""
     notes = []
     train = dict(zip(hashes["train"], sets["train"].labels.tolist(), strict=True))
     for name, each in sets.items():
         if name != "train" and (seen := [i for i, h in enumerate(hashes[name]) if h in train]):
-            other = sum(train[hashes[name][i]] != sets[name].labels[i] for i in seen)
+            own = sets[name].labels.tolist()
+            other = sum(train[hashes[name][i]] != own[i] for i in seen)
             labelled = f", {other:,} with another label" if other else ""
             notes.append(
                 f"{name}: {len(seen):,} of {len(each):,} images are in train too, pixel for pixel{labelled}; on these "
@@ -334,21 +312,20 @@ def _notes(sets: Mapping[str, ImageSet], hashes: Mapping[str, Sequence[bytes]], 
     repeats = Counter(hashes["train"])
     if extra := sum(count - 1 for count in repeats.values()):
         notes.append(f"train: {extra:,} images repeat another one pixel for pixel")
-    counts = np.bincount(sets["train"].labels, minlength=len(classes))
-    single = [classes[i] for i in np.flatnonzero(counts == 1).tolist()]
-    if single:
+    if single := [name for name, count in class_counts(labels, sets["train"].labels).items() if count == 1]:
         notes.append(f"train: classes with one image, which can hardly be learnt: {_few(single)}")
     for name, each in sets.items():
-        absent = [classes[i] for i in np.flatnonzero(np.bincount(each.labels, minlength=len(classes)) == 0).tolist()]
-        if absent and len(each):
+        absent = [cls for cls, count in class_counts(labels, each.labels).items() if not count] if len(each) else []
+        if absent:
             notes.append(f"{name}: classes that it does not show, so nothing is measured of them: {_few(absent)}")
     if "test" not in sets or not len(sets["test"]):
         notes.append("there is no test split: the final score will be the validation split's own, chosen on it")
     return notes
 
 
-def _fingerprint(sets: Mapping[str, ImageSet], classes: Sequence[str]) -> str:
-    total = hashlib.blake2b(repr(classes).encode(), digest_size=32)
+def _fingerprint(sets: Mapping[str, ImageSet], labels: Labels) -> str:
+    kind = "" if labels.kind == "class" else labels.kind
+    total = hashlib.blake2b(f"{labels.names!r}{kind}".encode(), digest_size=32)
     for name in ("train", "validation", "test"):
         each = sets[name]
         total.update(f"{name} {each.images.shape}\n".encode() + each.labels.tobytes() + each.images.tobytes())

@@ -19,7 +19,6 @@ from multistep.backends.torch.optimizers import usable_optimizers
 from multistep.core.evidence.metric import Evaluation
 from multistep.core.values.plan import Plan
 from multistep.core.values.recipe import Recipe, Setting
-from multistep.core.values.tasks import TASKS
 from multistep.core.values.trial import Facts
 from multistep.core.values.understood import Part
 from multistep.data.names import SPLITS
@@ -27,18 +26,22 @@ from multistep.engine.learner import Exhibit, Learner, Readiness, Split
 from multistep.errors import PlanError
 from multistep.tasks.begun import lies_at, planned_device
 from multistep.tasks.calibrated import fold
-from multistep.tasks.classes import class_metrics, class_rows, class_table
 from multistep.tasks.hub import first_line, weights_hash
 from multistep.tasks.images.augment import augment, draw, mix
 from multistep.tasks.images.baseline import PixelBaseline
 from multistep.tasks.images.decode import Form
 from multistep.tasks.images.exhibits import exhibits_of
-from multistep.tasks.images.load import form_of_model, load_model, own_classes
+from multistep.tasks.images.load import form_of_model, load_model, own_labels
 from multistep.tasks.images.mirror import mirroring_helps
 from multistep.tasks.images.models import Maker, NetMaker, Statistics, make_standard
 from multistep.tasks.images.preset import PRESETS, WORK, Choice, ImageFacts, choose, default_recipe
 from multistep.tasks.images.splits import ImageSet, ImageSplits, Seen, load_splits, look_through
 from multistep.tasks.images.timed import net_speed
+from multistep.tasks.labelled.counted import class_counts, number_range
+from multistep.tasks.labelled.labels import Labels
+from multistep.tasks.labelled.loss import loss_of, loss_unit, metrics_of, targets
+from multistep.tasks.labelled.scale import Scale, scale_of
+from multistep.tasks.labelled.score import table_of
 from multistep.tasks.machine import device_name, versions_of
 from multistep.tasks.order import ShuffledOrder, sample_of
 from multistep.tasks.pretrained.choose import Need
@@ -46,11 +49,12 @@ from multistep.tasks.pretrained.settle import Settled, seconds_of, settle
 from multistep.tasks.pretrained.timed import tuning_speed
 from multistep.tasks.recipes import refuse_model
 from multistep.tasks.speeds import operations
-from multistep.tasks.understood import counted, told
+from multistep.tasks.understood import told
 
 SAMPLE = 3_000  # images of the validation split that are looked at after each window
 SCORED = 256  # images a batch
 FOLDED_ON = 8  # images that show whether the logits follow their last layer
+IN_UNIT = "root_mean_squared_error"
 PHOTOGRAPH_SIDE, COLOURS = 64, 3  # pixels and channels: less is a small picture, and no photograph
 
 
@@ -61,7 +65,8 @@ class ImageDomain:
         self.splits, self._maker, self._mirror = splits, maker, mirror
         self.held_out: dict[Split, ImageSet] = {"validation": splits.validation, "test": splits.test}
         self._pixels = torch.from_numpy(splits.train.images)
-        self._labels = torch.from_numpy(splits.train.labels)
+        self.labels, self._scale = splits.labels, scale_of(splits.train.labels, splits.labels)
+        self._targets = torch.from_numpy(targets(splits.train.labels, self.labels, self._scale))
         self._weights = None if splits.weights is None else torch.tensor(splits.weights)
         self._order = ShuffledOrder(len(splits.train))
         self._strength = 0.0
@@ -80,7 +85,7 @@ class ImageDomain:
         numbers, epochs = self._order.indices(position, size, seed)
         chosen = torch.from_numpy(numbers)
         lots = draw(seed, epochs, numbers) if self._strength else torch.empty(size, 0)
-        batch = (self._pixels[chosen].permute(0, 3, 1, 2), self._labels[chosen], lots)
+        batch = (self._pixels[chosen].permute(0, 3, 1, 2), self._targets[chosen], lots)
         if device.type == "cuda":
             return tuple(tensor.pin_memory().to(device, non_blocking=True) for tensor in batch)
         return tuple(tensor.to(device) for tensor in batch)
@@ -89,28 +94,34 @@ class ImageDomain:
         """Pictures are made smaller and augmented in training alone: otherwise they are what is scored."""
         images, labels, lots = batch
         weights = None if self._weights is None else self._weights.to(labels.device)
-        cross_entropy = functools.partial(
-            F.cross_entropy, weight=weights, reduction="none", label_smoothing=label_smoothing
-        )
+
+        def losses(logits: Tensor, targets: Tensor) -> Tensor:
+            return loss_of(logits.float(), targets, self.labels.kind, weights, label_smoothing, "none")
+
         pixels = resized(images, *(self._size if model.training else self._full))
         count = torch.tensor(len(labels), device=labels.device)
         if not (model.training and self._strength):
-            return cross_entropy(model(pixels).float(), labels).sum(), count
+            return losses(model(pixels), labels).sum(), count
         fill = model.get_buffer("mean")
         pixels = augment(pixels, lots, self._strength, mirror=self._mirror, fill=fill)
         pixels, kept = mix(pixels, lots, self._strength)
-        logits = model(pixels).float()
-        losses = kept * cross_entropy(logits, labels) + (1 - kept) * cross_entropy(logits, labels.roll(1))
-        return losses.sum(), count
+        logits = model(pixels)
+        mixed = kept * losses(logits, labels) + (1 - kept) * losses(logits, labels.roll(1, 0))
+        return mixed.sum(), count
 
     @property
     def settings(self) -> tuple[str, ...]:
         """The recipe's keys that images and this model answer to."""
-        return ("label_smoothing", "augmentation", *self._maker.settings)
+        smoothing = () if self.labels.kind == "number" else ("label_smoothing",)
+        return (*smoothing, "augmentation", *self._maker.settings)
 
     def configure(self, model: nn.Module, recipe: Recipe) -> int:
         if recipe.context is not None:
             raise PlanError("recipe.context is for text; what images have is recipe.resolution")
+        if recipe.label_smoothing and self.labels.kind == "number":
+            raise PlanError(
+                f"recipe.label_smoothing is {recipe.label_smoothing:g}, but numbers have none; leave it out"
+            )
         self._maker.configure(model, recipe)
         self._strength = recipe.augmentation
         sizes = [self._sized(side) for side in recipe.resolution or (None,)]
@@ -145,26 +156,28 @@ class ImageDomain:
     def evaluate(self, model: nn.Module, split: Split, *, sample: bool, device: torch.device) -> Evaluation:
         images = self.held_out[split]
         chosen = sample_of(len(images), SAMPLE if sample else len(images))
-        return score(model, images, chosen, *self._full, device=device)
+        return score(model, images, chosen, *self._full, self.labels, self._scale, device=device)
 
     @functools.cached_property
     def _baseline(self) -> PixelBaseline:
-        return PixelBaseline.fit(self.splits.train, len(self.splits.classes))
+        return PixelBaseline.fit(self.splits.train, self.labels)
 
     def baseline(self, split: Split) -> tuple[str, Evaluation]:
         return self._baseline.name, self._baseline.score(self.held_out[split])
 
     def write_baseline(self, folder: Path) -> str:
-        return self._baseline.write(folder, "image-classification", self.splits.classes, self.splits.form)
+        return self._baseline.write(folder, "image-classification", self.splits.form)
 
     def exhibits(self, model: nn.Module, device: torch.device) -> Sequence[Exhibit]:
         split: Split = "test" if len(self.held_out["test"]) else "validation"
         evaluation = self.evaluate(model, split, sample=False, device=device)
-        return exhibits_of(self.held_out[split], evaluation, self.splits.classes, split)
+        return exhibits_of(self.held_out[split], evaluation, self.labels, split)
 
     def fold(self, model: nn.Module, temperature: float, device: torch.device) -> bool:
+        if self.labels.kind == "number":
+            return False
         some = torch.from_numpy(self.splits.validation.images[:FOLDED_ON]).permute(0, 3, 1, 2).to(device)
-        return fold(model, temperature, len(self.splits.classes), lambda: model(resized(some, *self._full)))
+        return fold(model, temperature, self.labels.outputs, lambda: model(resized(some, *self._full)))
 
     def export(self, model: nn.Module, folder: Path, card: str) -> str:
         self._maker.write(model, folder, *self._full)
@@ -182,16 +195,24 @@ def resized(images: Tensor, height: int, width: int) -> Tensor:
 
 
 def score(
-    model: nn.Module, images: ImageSet, chosen: NDArray[np.int64], height: int, width: int, *, device: torch.device
+    model: nn.Module,
+    images: ImageSet,
+    chosen: NDArray[np.int64],
+    height: int,
+    width: int,
+    labels: Labels,
+    scale: Scale,
+    *,
+    device: torch.device,
 ) -> Evaluation:
     """The evaluation of the images of those numbers, in that size; images of one group are one block."""
-    rows = []
+    said = []
     for start in range(0, len(chosen), SCORED):
         numbers = chosen[start : start + SCORED]
         pixels = torch.from_numpy(images.images[numbers]).permute(0, 3, 1, 2).to(device)
-        labels = torch.from_numpy(images.labels[numbers]).to(device)
-        rows.append(class_rows(model(resized(pixels, height, width)), labels))
-    return Evaluation({**class_table(rows).columns, "block": images.blocks[chosen].astype(np.float64)})
+        said.append(model(resized(pixels, height, width)).float())
+    table = table_of(torch.cat(said), images.labels[chosen], labels, scale)
+    return Evaluation({**table.columns, "block": images.blocks[chosen].astype(np.float64)})
 
 
 class ImageWorkshop:
@@ -213,13 +234,13 @@ class ImageWorkshop:
             maker, splits, notes = _loaded(plan, seen, given)
             choice = None
         else:
-            about = ImageFacts(seen.train_images, seen.form, len(seen.classes))
+            about = ImageFacts(seen.train_images, seen.form, seen.labels.outputs)
             if self._choice is None:
                 self._choice = _chosen(plan, about, given, planned_device(device))
             choice = self._choice
             splits = load_splits(seen, _form(choice.form, given))
             maker, notes = _made(choice, splits), []
-        mirror, said = mirroring_helps(splits.train)
+        mirror, said = mirroring_helps(splits.train, splits.labels.kind)
         domain = ImageDomain(splits, maker, mirror=mirror)
         parameters = sum(p.numel() for p in maker.build(plan.seed).parameters())
         recipe = default_recipe(given, choice, form=splits.form, parameters=parameters)
@@ -237,7 +258,7 @@ class ImageWorkshop:
             settings=domain.settings,
             optimizers=usable_optimizers(),
             usage=maker.usage,
-            loss_unit=TASKS["image-classification"].loss_unit,
+            loss_unit=loss_unit(splits.labels),
         )
         facts = told(
             facts,
@@ -246,11 +267,11 @@ class ImageWorkshop:
             recipe,
             splits=[Part(name, len(getattr(splits, name)), "images") for name in SPLITS],
             models=settled.names,
-            classes=counted(splits.classes, splits.train.labels.tolist()),
+            classes=class_counts(splits.labels, splits.train.labels),
+            labels=number_range(splits.labels, splits.train.labels),
         )
         rate_open = "learning_rate" not in given and not maker.pretrained
-        metrics = class_metrics(len(splits.classes))
-        ready = Readiness(facts, recipe, rate_open, splits.fingerprint, metrics, settled.record)
+        ready = Readiness(facts, recipe, rate_open, splits.fingerprint, metrics_in(splits.labels), settled.record)
         return TorchLearner(domain, should_stop, device), ready
 
     def versions(self) -> Mapping[str, str]:
@@ -289,16 +310,24 @@ def _loaded(plan: Plan, seen: Seen, given: Mapping[str, Setting]) -> tuple[Maker
     name = lies_at(plan.model.name)
     form = _form(form_of_model(name), given)
     form = replace(form, white=form.white or seen.form.white)  # the model's own, if it has seen such images
-    splits = load_splits(seen, form, own_classes(name))
-    maker, notes = load_model(name, splits.classes, _statistics(splits), form.white)
+    splits = load_splits(seen, form, own_labels(name))
+    scale = scale_of(splits.train.labels, splits.labels)
+    maker, notes = load_model(name, splits.labels, _statistics(splits), form.white, scale)
     return maker, splits, notes
 
 
 def _made(choice: Choice, splits: ImageSplits) -> Maker:
     """A model from nothing."""
+    scale = scale_of(splits.train.labels, splits.labels)
     if choice.net is None:
-        return make_standard(choice.name, splits.classes, splits.form, _statistics(splits))
-    return NetMaker(choice.net, splits.classes, splits.form, _statistics(splits))
+        return make_standard(choice.name, splits.labels, splits.form, _statistics(splits), scale)
+    return NetMaker(choice.net, splits.labels, splits.form, _statistics(splits), scale=scale)
+
+
+def metrics_in(labels: Labels) -> tuple[str, ...]:
+    """Those that labels can be judged by; numbers first by one in their own unit."""
+    found = metrics_of(labels)
+    return (IN_UNIT, *(name for name in found if name != IN_UNIT)) if labels.kind == "number" else found
 
 
 def _form(form: Form, given: Mapping[str, Setting]) -> Form:

@@ -13,15 +13,17 @@ from multistep.backends.torch.learner import pick_device
 from multistep.core.evidence.metric import Evaluation, Floats
 from multistep.core.values.plan import DataSpec
 from multistep.data.table import Table
-from multistep.errors import PlanError
 from multistep.tasks.baselines import is_baseline
 from multistep.tasks.calibrated import Calibrated
-from multistep.tasks.images.baseline import probabilities_of, read_baseline, scored
+from multistep.tasks.images.baseline import read_baseline, said_of, scored
 from multistep.tasks.images.columns import image_column_of
 from multistep.tasks.images.decode import SUFFIXES, Form, Pixels, decode, require_pillow
 from multistep.tasks.images.load import load_model
 from multistep.tasks.images.splits import ImageSet, load_one
 from multistep.tasks.images.task import score
+from multistep.tasks.labelled.answers import of_baseline, predictions, said_by, settled_for
+from multistep.tasks.labelled.labels import Labels
+from multistep.tasks.labelled.scale import UNSCALED
 from multistep.tasks.notes import say
 from multistep.tasks.prediction import Asked, Prediction, Predictor, file_from
 
@@ -31,22 +33,23 @@ BATCH = 256  # images
 def evaluate_model(model: str, data: DataSpec) -> Evaluation:
     """Score a model folder or hub id on `data`; of several splits the test split."""
     if is_baseline(model):
-        fitted, classes, form = read_baseline(model)
-        table = scored(fitted, _images(data, form, classes), len(classes))
+        fitted, labels, form = read_baseline(model)
+        table = scored(fitted, _images(data, form, labels), labels)
         return Calibrated.read(model).decided(table, model, hot=True)
     maker, _ = load_model(model, None, None)
-    images = _images(data, maker.form, maker.classes)
+    images = _images(data, maker.form, maker.labels)
     device = pick_device()
     module = maker.build(0).to(device).eval()
     form, every = maker.form, np.arange(len(images))
     settled = Calibrated.read(model)
     with torch.inference_mode():
         heated = _Heated(module, settled.temperature)
-        return settled.decided(score(heated, images, every, form.height, form.width, device=device), model)
+        table = score(heated, images, every, form.height, form.width, maker.labels, UNSCALED, device=device)
+        return settled.decided(table, model)
 
 
-def _images(data: DataSpec, form: Form, classes: Sequence[str]) -> ImageSet:
-    images, notes = load_one(data, form, classes)
+def _images(data: DataSpec, form: Form, labels: Labels) -> ImageSet:
+    images, notes = load_one(data, form, labels)
     say(notes)  # what could not be scored, above all
     return images
 
@@ -55,32 +58,23 @@ def load_predictor(model: str, asked: Asked) -> Predictor:
     """What a model folder or hub id sees on image files."""
     require_pillow()
     if is_baseline(model):
-        fitted, classes, form = read_baseline(model)
-        settled = _settled(model, classes, asked)
+        fitted, labels, form = read_baseline(model)
+        settled = settled_for(model, labels, asked)
 
         def guess(pixels: Pixels) -> Floats:
-            return settled.probabilities(np.log(np.maximum(probabilities_of(fitted, pixels, len(classes)), 1e-12)))
+            return of_baseline(said_of(fitted, pixels, labels), labels, settled)
 
-        return _predictor(form, classes, guess, asked, settled)
+        return _predictor(form, labels, guess, asked, settled)
     maker, _ = load_model(model, None, None)
     device = pick_device()
     module = maker.build(0).to(device).eval()
-    settled = _settled(model, maker.classes, asked)
+    settled = settled_for(model, maker.labels, asked)
 
     def say(pixels: Pixels) -> Floats:
         with torch.inference_mode():
-            return settled.probabilities(_logits(module, pixels, device).double().cpu().numpy())
+            return said_by(_logits(module, pixels, device).double(), maker.labels, settled)
 
-    return _predictor(maker.form, maker.classes, say, asked, settled)
-
-
-def _settled(model: str, classes: Sequence[str], asked: Asked) -> Calibrated:
-    """What the folder says of probabilities. Raises PlanError for a threshold of what has none."""
-    if asked.threshold is not None and len(classes) != 2:
-        raise PlanError(
-            f"threshold is {asked.threshold:g}, but {model} has {len(classes)} classes, and a threshold is for two"
-        )
-    return Calibrated.read(model, asked.threshold)
+    return _predictor(maker.form, maker.labels, say, asked, settled)
 
 
 class _Heated(nn.Module):
@@ -96,15 +90,9 @@ class _Heated(nn.Module):
 
 
 def _predictor(
-    form: Form, classes: Sequence[str], say: Callable[[Pixels], Floats], asked: Asked, settled: Calibrated
+    form: Form, labels: Labels, say: Callable[[Pixels], Floats], asked: Asked, settled: Calibrated
 ) -> Predictor:
-    """What `say` makes of images, in its probabilities (N, classes)."""
-
-    def seen(path: str, row: Floats) -> Prediction:
-        best = np.argsort(-row, kind="stable")[: asked.told]
-        others = {classes[i]: float(row[i]) for i in best}
-        first = settled.likeliest(row)
-        return Prediction(path, classes[first], float(row[first]), others)
+    """What `say` makes of images, in numbers (N,) or probabilities (N, classes)."""
 
     def says(paths: Sequence[str]) -> list[Prediction | str]:
         found: list[Prediction | str] = []
@@ -112,10 +100,11 @@ def _predictor(
         for start in range(0, len(paths), at_once):
             some = paths[start : start + at_once]
             read = [decode(Path(path).expanduser(), form) for path in some]
-            pixels = [each for each in read if not isinstance(each, str)]
-            rows = iter(say(np.stack(pixels)) if pixels else ())
+            seen = [(path, each) for path, each in zip(some, read, strict=True) if not isinstance(each, str)]
+            said = say(np.stack([each for _, each in seen])) if seen else np.zeros(0)
+            answers = iter(predictions([path for path, _ in seen], said, labels, asked, settled))
             found += [
-                f"{path}: {each}; name an image file" if isinstance(each, str) else seen(path, next(rows))
+                f"{path}: {each}; name an image file" if isinstance(each, str) else next(answers)
                 for path, each in zip(some, read, strict=True)
             ]
         return found
@@ -123,7 +112,8 @@ def _predictor(
     def find(table: Table, data: DataSpec) -> tuple[str, ...]:
         return (image_column_of(table, data),)
 
-    return Predictor(says, find, file_from, "image file", files=SUFFIXES)
+    number = labels.kind == "number"
+    return Predictor(says, find, file_from, "image file", numeric=number, probable=not number, files=SUFFIXES)
 
 
 def _logits(module: nn.Module, pixels: Pixels, device: torch.device) -> Tensor:

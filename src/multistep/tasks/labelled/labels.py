@@ -24,6 +24,7 @@ Array = npt.NDArray[np.float64] | npt.NDArray[np.int64]
 MOST_WHOLE_NUMBERS = 150  # of different ones that are still taken for classes
 MOST_CLASSES_SHARE = 0.5  # of the rows: above, labels are hardly labels
 SEPARATORS = ("|", ";", ",", "\t")
+SPACE = " "  # between tags, which are single words
 PARTS_REPEAT = 2  # times that a part occurs in different labels, on average: above, labels look joined of several
 HOT_SHARE = 0.9  # of the rows that are lists of one length: with more odd ones they are lists of classes
 SHOWN = 12  # names in a message
@@ -50,6 +51,26 @@ class Labels:
     def outputs(self) -> int:
         return 1 if self.kind == "number" else len(self.names)
 
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """What the outputs of a model are called: the classes, or the one value."""
+        return self.names or (VALUE,)
+
+
+VALUE = "value"  # what the one output for a number is called
+PROBLEMS: Mapping[Kind, str] = {  # as transformers calls them
+    "class": "single_label_classification",
+    "classes": "multi_label_classification",
+    "number": "regression",
+}
+
+
+def kind_of_problem(problem: object, outputs: int) -> Kind:
+    """What the labels of a model of transformers are, by its configuration."""
+    if problem == PROBLEMS["number"] or outputs == 1:
+        return "number"
+    return "classes" if problem == PROBLEMS["classes"] else "class"
+
 
 @dataclass(frozen=True)
 class Column:
@@ -74,8 +95,13 @@ def is_missing(value: object, *, several: bool = False, named: bool = False) -> 
     return named and value == UNLABELLED
 
 
-def find_labels(train: Column, wanted: Literal["auto", "class", "classes", "number"]) -> tuple[Labels, list[str]]:
-    """What the training split's labels are, and what was guessed. Raises DataError that names the row at fault."""
+def find_labels(
+    train: Column, wanted: Literal["auto", "class", "classes", "number"], separators: Sequence[str] = SEPARATORS
+) -> tuple[Labels, list[str]]:
+    """What the training split's labels are, and what was guessed. Raises DataError that names the row at fault.
+
+    `separators` may stand between several labels in one field, those first that are the likelier.
+    """
     if (written := _amounts(train.values)) and wanted == "auto":
         return Labels("number"), [f"{written}, so they are to be predicted (else data.labels: class)"]
     comma = not written and has_decimal_commas(train.values)
@@ -84,14 +110,14 @@ def find_labels(train: Column, wanted: Literal["auto", "class", "classes", "numb
         said = "labels have a decimal comma, so they are numbers to be predicted (data.labels: number)"
         return Labels("number"), [written] if written else [said] if comma else []
     if wanted == "classes":
-        return _several(train)
+        return _several(train, separators)
     if wanted == "class":
         return Labels("class", _names_of(train, [_name(v, train, i) for i, v in enumerate(train.values)])), []
-    if wanted == "auto" and _are_numbered(train.values):
+    if wanted == "auto" and are_numbered(train.values):
         labels, notes = _several(train)
         said = "labels are lists of whole numbers such as 0,27, so a row has several classes (else data.labels: class)"
         return labels, [*notes, said]
-    kinds = [_look(value) for value in train.values]
+    kinds = [look(value) for value in train.values]
     common = Counter(kinds).most_common(1)[0][0]
     odd = next((i for i, kind in enumerate(kinds) if kind != common and {kind, common} != {"whole", "fraction"}), None)
     if odd is not None:
@@ -167,7 +193,7 @@ def encode(labels: Labels, column: Column) -> Array:
     """
     if labels.kind == "number":
         return numbers_of(column)
-    if labels.multi_hot or (labels.kind == "classes" and _hot_width(column) == len(labels.names)):
+    if labels.multi_hot or (labels.kind == "classes" and hot_width(column) == len(labels.names)):
         return np.array(_hot_rows(column, len(labels.names)), np.float64).reshape(-1, len(labels.names))
     numbers = {name: i for i, name in enumerate(labels.names)}
 
@@ -199,7 +225,8 @@ WORDS: Mapping[str, str] = {
 }
 
 
-def _look(value: object) -> str:
+def look(value: object) -> str:
+    """What a value seems to be: a key of `WORDS`."""
     if isinstance(value, list | tuple | np.ndarray):
         return "list"
     if isinstance(value, bool):
@@ -218,7 +245,7 @@ def _look(value: object) -> str:
 
 def _name(value: object, column: Column, row: int) -> str:
     """The name of a class: the data set's own for its number, else the value as it is written, 1.0 as 1."""
-    kind = _look(value)
+    kind = look(value)
     if kind in ("list", "other"):
         raise DataError(
             f"{column.place(row)}: the label {value!r} is {WORDS[kind]}; allowed: a name or a number a row (for lists: "
@@ -247,7 +274,7 @@ def _names_of(train: Column, names: Sequence[str]) -> tuple[str, ...]:
         )
     if train.names:
         return tuple(train.names) if found <= set(train.names) else tuple(sorted(found))
-    if all(_look(name) == "whole" for name in found):
+    if all(look(name) == "whole" for name in found):
         return tuple(sorted(found, key=float))
     return tuple(sorted(found))
 
@@ -274,14 +301,14 @@ def has_decimal_commas(values: Sequence[object]) -> bool:
     return sum("," in text for text in texts) > len(texts) / 2
 
 
-def _are_numbered(values: Sequence[object]) -> bool:
+def are_numbered(values: Sequence[object]) -> bool:
     """Whether texts are lists of whole numbers such as 0,27, or one of them, and some are of several."""
     texts = [value.strip() for value in values if isinstance(value, str) and value.strip()]
     matched = all(re.fullmatch(r"\d+([,;|] ?\d+)*", text) for text in texts)
     return matched and any(mark in text for text in texts for mark in ",;|")
 
 
-def _hot_width(train: Column) -> int | None:
+def hot_width(train: Column) -> int | None:
     """How long the rows' lists of zeros and ones are; None where they are no such lists. A few odd rows are faults."""
     rows = [_listed(value, train, i) for i, value in enumerate(train.values)]
     width, count = Counter(len(row) for row in rows if row is not None).most_common(1)[0] if any(rows) else (0, 0)
@@ -306,22 +333,24 @@ def _hot_rows(column: Column, width: int) -> list[list[bool]]:
 
 def _listed(value: object, column: Column, row: int) -> Sequence[object] | None:
     """A list, also one that is written out in a field; None for anything else."""
-    if isinstance(value, str) and _look(value) == "list":
+    if isinstance(value, str) and look(value) == "list":
         value = _list_in(value, column, row)
     return list(value) if isinstance(value, list | tuple | np.ndarray) else None
 
 
-def _several(train: Column) -> tuple[Labels, list[str]]:
+def _several(train: Column, separators: Sequence[str] = SEPARATORS) -> tuple[Labels, list[str]]:
     """Lists of classes, or strings that hold several."""
-    if (width := _hot_width(train)) is not None:
+    if (width := hot_width(train)) is not None:
         names = train.names if len(train.names) == width else tuple(map(str, range(width)))
         said = f"labels are lists of {width} zeros and ones, so each position is a class ({', '.join(names[:SHOWN])})"
         return Labels("classes", names, multi_hot=True), [said]
     separator, notes = None, []
-    strings = [value for value in train.values if isinstance(value, str) and _look(value) != "list"]
+    strings = [value for value in train.values if isinstance(value, str) and look(value) != "list"]
     if strings:
-        counts = {mark: sum(mark in value for value in strings) for mark in SEPARATORS}
-        separator = max(SEPARATORS, key=lambda mark: counts[mark])
+        counts = {mark: sum(mark in value for value in strings) for mark in separators}
+        # Spaces are within names where another sign is between them.
+        told = [mark for mark in separators if mark != SPACE and counts[mark]] or list(separators)
+        separator = max(told, key=lambda mark: counts[mark])
         if counts[separator]:
             notes.append(f"several labels in one field are separated by {separator!r}")
     rows = [_parts(value, separator, train, i) for i, value in enumerate(train.values)]
@@ -329,7 +358,7 @@ def _several(train: Column) -> tuple[Labels, list[str]]:
     if not found:
         where = f"{train.place(0)}: no row has a label"
         raise DataError(f"{where}; name another column with {naming('label_column')}")
-    by_number = all(_look(name) == "whole" for name in found)
+    by_number = all(look(name) == "whole" for name in found)
     ordered = tuple(sorted(found, key=float)) if by_number else tuple(sorted(found))
     names = tuple(train.names) if train.names and found <= set(train.names) else ordered
     return Labels("classes", names, separator), notes
@@ -337,7 +366,7 @@ def _several(train: Column) -> tuple[Labels, list[str]]:
 
 def _parts(value: object, separator: str | None, column: Column, row: int) -> list[str]:
     """The classes of one row."""
-    if isinstance(value, str) and _look(value) == "list":
+    if isinstance(value, str) and look(value) == "list":
         value = _list_in(value, column, row)
     if isinstance(value, str):
         parts: Sequence[object] = value.split(separator) if separator else [value]

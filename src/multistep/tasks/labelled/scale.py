@@ -23,10 +23,13 @@ class Scale:
         return Scale(-self.mean / self.deviation, 1.0 / self.deviation)
 
 
+UNSCALED = Scale()  # numbers in their own unit; of classes there is nothing to scale
+
+
 def scale_of(train: Array, labels: Labels) -> Scale:
     """Mean and deviation of the training split's numbers; of classes nothing."""
     if labels.kind != "number":
-        return Scale()
+        return UNSCALED
     return Scale(float(train.mean()), float(train.std()) or 1.0)
 
 
@@ -39,7 +42,7 @@ def last_linear(model: nn.Module) -> str:
 def rescale(model: nn.Module, scale: Scale, fresh: Sequence[str]) -> None:
     """Multiply and shift what the head gives, by its last layer; a layer that is `fresh` is left as it is."""
     name = last_linear(model)
-    if scale == Scale() or f"{name}.weight" in fresh:
+    if scale == UNSCALED or f"{name}.weight" in fresh:
         return
     layer = model.get_submodule(name)
     assert isinstance(layer, nn.Linear)

@@ -10,7 +10,7 @@ import torch
 
 from multistep.errors import PlanError, nearest
 from multistep.tasks.hub import first_line, quietly, why_not_had
-from multistep.tasks.labelled.labels import Labels
+from multistep.tasks.labelled.labels import PROBLEMS, Labels
 from multistep.tasks.labelled.scale import Scale, last_linear
 from multistep.tasks.language.models import Encoder, Head
 from multistep.tasks.language.tokenizer import SPECIAL
@@ -25,7 +25,6 @@ UNBOUNDED = 100_000  # tokenizers without a limit name a number far above
 # was seen with once is then all that is known of it. Hidden words are told by the same numbers, and keep 0.02.
 EMBEDDING_SPREAD = 0.5
 GENERIC = "LABEL_"  # names of classes that nobody has named
-PROBLEMS = {"class": "single_label_classification", "classes": "multi_label_classification", "number": "regression"}
 
 
 def new_encoder(tokenizer: Tokenizer, *, layers: int, width: int, heads: int, context: int) -> Encoder:
@@ -108,7 +107,7 @@ def classifier(encoder: Encoder, labels: Labels, scale: Scale) -> Head:
     """The encoder with a head for these labels: its own if it knows the same ones, else a new one."""
     from transformers import AutoModelForSequenceClassification
 
-    names = labels.names or ("value",)
+    names = labels.output_names
     id2label = dict(enumerate(names))
     settings = {
         "num_labels": len(names),

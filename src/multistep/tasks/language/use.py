@@ -6,7 +6,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +21,7 @@ from multistep.tasks.baselines import is_baseline
 from multistep.tasks.calibrated import Calibrated
 from multistep.tasks.folders import read_task, task_of
 from multistep.tasks.labelled.answers import of_baseline, predictions, said_by, settled_for
-from multistep.tasks.labelled.labels import Labels
+from multistep.tasks.labelled.labels import Labels, kind_of_problem
 from multistep.tasks.labelled.scale import Scale
 from multistep.tasks.labelled.score import table_of
 from multistep.tasks.language.baseline import Baseline, joined
@@ -41,7 +40,6 @@ from multistep.tasks.notes import say
 from multistep.tasks.prediction import AT_ONCE, Asked, FindColumns, Prediction, Predictor
 
 PAIR = "|||"  # between the two texts of a pair
-KINDS = {"multi_label_classification": "classes", "regression": "number"}
 
 
 def evaluate_model(model: str, data: DataSpec) -> Evaluation:
@@ -200,8 +198,8 @@ def _labels(model: str, encoder: Encoder) -> Labels:
     config = encoder.config
     if not any(str(name).endswith("ForSequenceClassification") for name in config.architectures or []):
         raise PlanError(f"{model}: no classifier ({', '.join(config.architectures or ['no architecture named'])})")
-    kind: Any = KINDS.get(getattr(config, "problem_type", None) or "", "class")
-    if kind == "number" or config.num_labels == 1:
+    kind = kind_of_problem(getattr(config, "problem_type", None), config.num_labels)
+    if kind == "number":
         return Labels("number")
     return Labels(kind, tuple(str(name) for _, name in sorted(config.id2label.items())))
 
