@@ -26,6 +26,8 @@ from multistep.tasks.images.splits import ImageSplits, load_splits, look_through
 from multistep.tasks.images.task import ImageDomain, ImageWorkshop
 from multistep.tasks.labelled.joined import separator_of
 from multistep.tasks.labelled.labels import Labels
+from multistep.tasks.predicting import predict, predict_file
+from multistep.tasks.prediction import Asked
 
 SIXTY = 60
 
@@ -230,6 +232,27 @@ def test_several_labels_are_exported_as_transformers_has_them(tmp_path: Path) ->
         logits = np.array([table.columns[f"logit_{k}"][0] for k in range(3)])
         assert set(answer) == set(SHAPES)
         np.testing.assert_allclose([answer[name] for name in SHAPES], 1 / (1 + np.exp(-logits)), atol=1e-3)
+
+
+def test_files_of_a_table_are_found_when_predicting_as_in_training(tmp_path: Path) -> None:
+    """Ids without a suffix, below the table, in the folder that is called like it."""
+    domain = domain_of(images.write_several(tmp_path), "cnn")
+    (tmp_path / "out").mkdir()
+    domain.export(domain.build(0), tmp_path / "out", "")
+    (tmp_path / "test_ids.csv").write_text("id\n" + "".join(f"{i:03}\n" for i in range(5)) + "nowhere\n")
+    asked = DataSpec(path_column="id")
+    found = predict_file(
+        str(tmp_path / "out"), [tmp_path / "test_ids.csv"], str(tmp_path / "p.csv"), asked, Asked(), done
+    )
+    assert (found.rows, found.without) == (6, 1)
+    named = predict(str(tmp_path / "out"), images.table_inputs(tmp_path)[:5], Asked())
+    table = pd.read_csv(tmp_path / "p.csv", dtype=str)
+    np.testing.assert_allclose(table["probability"][:5].astype(float), [p.probability for p in named], atol=1e-6)
+    assert table["prediction"].fillna("")[5] == ""
+
+
+def done(_rows: int, _share: float | None) -> None:
+    """Nobody watches."""
 
 
 def test_a_head_for_classes_is_no_head_for_several_labels(tmp_path: Path) -> None:

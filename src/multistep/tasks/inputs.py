@@ -97,7 +97,8 @@ def _rows_in(source: str, predictor: Predictor, reading: Reading) -> Iterator[Pa
         return
     folder = Path() if source == STDIN else path.parent
     for piece in read_pieces(source, predictor.at_once, reading):
-        yield Part(piece.table, folder, None, piece.read)
+        table = piece.table if source == STDIN else replace(piece.table, folder=folder)
+        yield Part(table, folder, None, piece.read)
 
 
 # Folders ----------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from typing import Any
 from multistep.core.values.plan import DataSpec
 from multistep.core.values.tasks import TASKS
 from multistep.data.dialect import Reading
+from multistep.data.paths import files_of
 from multistep.data.pieces import STDIN
 from multistep.data.table import Table, quoted
 from multistep.data.text import kind_of
@@ -166,6 +167,8 @@ def _said(
             inputs.append(predictor.join(cells, folder))
         except DataError as error:
             raise DataError(f"{table.place(row)}: {error}") from None
+    if predictor.files and table.folder is not None and len(columns) == 1:
+        inputs = _found(table, values[0], inputs, predictor.files)
     there = [row for row, given in enumerate(inputs) if given]
     found: list[Prediction | None] = [None] * len(table)
     reasons = {row: f"{table.place(row)}: no {predictor.unit}" for row, given in enumerate(inputs) if not given}
@@ -178,6 +181,15 @@ def _said(
         else:
             found[row] = said
     return found, [reasons[row] for row in sorted(reasons)]
+
+
+def _found(table: Table, names: Sequence[object], inputs: Sequence[str], endings: Sequence[str]) -> list[str]:
+    """The inputs, those files that are not where a row says looked for below the table's folder, as in training."""
+    lost = [row for row, given in enumerate(inputs) if given and not Path(given).is_file()]
+    paths, said = files_of(table.take(lost), [str(names[row]) for row in lost], endings, None) if lost else ([], [])
+    say(said)
+    moved = dict(zip(lost, map(str, paths), strict=True))
+    return [moved.get(row, given) for row, given in enumerate(inputs)]
 
 
 def _is_unicode(text: str) -> bool:

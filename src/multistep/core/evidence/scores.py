@@ -46,7 +46,8 @@ WITH_UNIT = ("loss", "calibrated_loss", "margin")  # whose number means nothing 
 RANK = (
     "accuracy", "wer", "answer_accuracy", "exact_match", "preference_accuracy", "perplexity", "macro_f1", "roc_auc",
     "pearson", "root_mean_squared_error", "mean_absolute_error", "r2", "cer", "top5_accuracy", "token_f1", "rouge_l",
-    "precision", "recall", "weighted_f1", "micro_f1", "matthews", "bits_per_byte", "margin", "loss", "calibrated_loss",
+    "precision", "recall", "weighted_f1", "micro_f1", "matthews", "bits_per_byte", "margin", "spearman",
+    "mean_absolute_percentage_error", "mean_squared_error", "loss", "calibrated_loss",
 )  # fmt: skip
 DECIMALS = 3  # of a score below 10 that is no percentage
 NOTHING = 1e-9  # a difference that arithmetic makes

@@ -46,10 +46,11 @@ def mirroring_helps(train: ImageSet, kind: Kind = "class") -> tuple[bool, str]:
     gained, lost = int((mirrored < plain).sum()), int((mirrored > plain).sum())
     margin = ERRORS * math.sqrt(gained + lost)
     helps = lost - gained <= margin if usual else gained - lost > margin
-    return helps, (
-        f"images are {_said(helps, usual)}: with mirror images among {half:,} neighbours, "
-        f"{gained} of {len(labels) - half:,} labels were gained and {lost} lost"
-    )
+    asked_of = len(labels) - half
+    told = f"{gained} of {asked_of:,} labels were gained and {lost} lost"
+    if kind != "class":
+        told = f"of {asked_of:,} images {gained} were told better and {lost} worse"
+    return helps, f"images are {_said(helps, usual)}: with mirror images among {half:,} neighbours, {told}"
 
 
 def _off(said: Tensor, labels: Tensor, kind: Kind) -> Tensor:

@@ -243,7 +243,9 @@ class ImageWorkshop:
         mirror, said = mirroring_helps(splits.train, splits.labels.kind)
         domain = ImageDomain(splits, maker, mirror=mirror)
         parameters = sum(p.numel() for p in maker.build(plan.seed).parameters())
-        recipe = default_recipe(given, choice, form=splits.form, parameters=parameters)
+        # A shift, a turn or a zoom may change an angle, a size or a count: that is for the user, or for a move, to try.
+        plain = {"augmentation": 0.0} if splits.labels.kind == "number" else {}
+        recipe = default_recipe({**plain, **given}, choice, form=splits.form, parameters=parameters)
         facts = Facts(
             parameters=parameters,
             train_examples=len(splits.train),
