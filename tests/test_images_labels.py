@@ -136,6 +136,11 @@ def test_numbers_are_told_and_cut_by_size(tmp_path: Path) -> None:
     ]
     assert found.validation.labels.max() - found.validation.labels.min() > 40, "of all sizes"
     whole = table(tmp_path, "age", [20 + i % 30 for i in range(SIXTY)])
+    found = load(whole)
+    assert found.labels.kind == "number"
+    assert "labels are 30 different whole numbers from 20 to 49, so they are to be predicted" in " ".join(found.notes)
+    assert load(table(tmp_path, "turn", [3 * i - 90 for i in range(SIXTY)])).labels.kind == "number", "each stands once"
+    whole = table(tmp_path, "kind", [20 + i % 30 for i in range(SIXTY)])
     said = " ".join(look_through(DataSpec(source=str(whole))).notes)
     assert "30 different whole numbers, taken for classes; to predict them as numbers, say --set data.labels=" in said
     with pytest.raises(DataError, match=r"at most 2 of one .* numbers to be predicted, say --set data.labels=number"):
@@ -144,11 +149,12 @@ def test_numbers_are_told_and_cut_by_size(tmp_path: Path) -> None:
     with pytest.raises(PlanError, match="class_weights is 'balanced', but the labels are numbers"):
         load(whole, labels="number", class_weights="balanced")
     with pytest.raises(DataError, match=r"160 different whole numbers; set data.labels to number"):
-        load(table(tmp_path, "price", [1000 + 7 * i for i in range(160)]))
+        load(table(tmp_path, "kind", [1000 + 7 * (i % 160) for i in range(480)]))
     ids = load(table(tmp_path, "class_id", [1 + i % 151 for i in range(604)]))
     assert len(ids.classes) == 151, "counted from 1 without a gap"
-    with pytest.raises(DataError, match=r"t.csv:3: the label 'x' is not a number"):
-        load(table(tmp_path, "age", [20.5, "x", *[30.5] * 8]), labels="number")
+    for gap in ("nan", ""):
+        with pytest.raises(DataError, match=rf"t.csv:3: the label '{gap}' is not a number; mend or remove the row"):
+            load(table(tmp_path, "age", [20.5, gap, *[30.5] * 8]))
 
 
 def test_numbers_of_arrays(tmp_path: Path) -> None:

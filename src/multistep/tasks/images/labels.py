@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +19,7 @@ from multistep.tasks.images.items import Label
 from multistep.tasks.labelled.joined import looks_joined, separator_of
 from multistep.tasks.labelled.labels import (
     MANY_WHOLE_NUMBERS,
+    MOST_CLASSES_SHARE,
     MOST_WHOLE_NUMBERS,
     SEPARATORS,
     SPACE,
@@ -28,12 +29,17 @@ from multistep.tasks.labelled.labels import (
     classes_of,
     find_labels,
     hot_width,
+    is_missing,
     look,
     numbers_of,
 )
 from multistep.tasks.labelled.numerals import is_decorated, numbers_in
 
 ODD = 0.01  # of the rows with a column a class: as few without a class, or with several, are mistakes
+AMOUNTS = frozenset((  # that columns are called
+    "age", "ages", "angle", "angles", "amount", "count", "counts", "degrees", "depth", "distance", "height", "length",
+    "months", "price", "size", "speed", "temperature", "weight", "width", "years",
+))  # fmt: skip
 Names = Sequence[str] | Mapping[str, str]  # of classes, by number or by what stands in the table
 
 
@@ -142,7 +148,7 @@ def _in_fields(told: Told, column: Column) -> tuple[Labels, list[str]]:
     if are_numbered(values):
         return find_labels(column, "auto")
     if numbers is not None:
-        return _whole(column, sorted(set(numbers)))
+        return _whole(column, sorted(set(numbers)), told.column)
     sign = separator_of({str(value) for value in values}, told.column)
     if sign is None:
         return Labels("class"), []
@@ -153,11 +159,18 @@ def _in_fields(told: Told, column: Column) -> tuple[Labels, list[str]]:
     ]
 
 
-def _whole(column: Column, counted: Sequence[float]) -> tuple[Labels, list[str]]:
-    """Whole numbers: classes, unless they are many and do not count from 0 or 1, which nobody but the user knows."""
+def _whole(column: Column, counted: Sequence[float], name: str) -> tuple[Labels, list[str]]:
+    """Whole numbers: classes, unless they are many, and called like an amount, or most of them stand on one image.
+
+    Of very many that do not count from 0 or 1 nobody but the user knows.
+    """
     if len(counted) < MANY_WHOLE_NUMBERS:
         return Labels("class"), []
     first, last = counted[0], counted[-1]
+    named = re.split(r"[\W_]+", name.lower())[-1] in AMOUNTS
+    if named or len(counted) > MOST_CLASSES_SHARE * len(column.values):
+        said = f"labels are {len(counted)} different whole numbers from {first:g} to {last:g}"
+        return Labels("number"), [f"{said}, so they are to be predicted (else data.labels: class)"]
     if len(counted) > MOST_WHOLE_NUMBERS and first in (0, 1) and last - first < len(counted):
         said = f"labels are the whole numbers from {first:g} to {last:g}, taken for classes; to predict them as numbers"
         return Labels("class"), [f"{said}, say --set data.labels=number"]
@@ -172,27 +185,21 @@ def values_of(labels: Labels, told: Told, table: Table, data: DataSpec) -> list[
     """
     if labels.kind == "number":
         return [float(number) for number in numbers_of(Column(told.values, table.place))]
-    empty = next((row for row, value in enumerate(told.values) if _is_empty(value)), None)
+    empty = next((row for row, value in enumerate(told.values) if is_missing(value)), None)
     if empty is not None and data.labels != "classes":
         raise DataError(
             f"{table.place(empty)}: '{told.column}' is empty; each row needs its labels: mend or remove it, or say "
             "--set data.labels=classes if that means none of them"
         )
-    column = Column(["" if _is_empty(value) else value for value in told.values], table.place, tuple(told.names))
+    column = Column(["" if is_missing(value) else value for value in told.values], table.place, tuple(told.names))
     hot = not told.hot and (labels.multi_hot or hot_width(column) == len(labels.names))
     return [tuple(dict.fromkeys(names)) for names in classes_of(replace(labels, multi_hot=hot), column)]
 
 
 def _present(told: Told, table: Table) -> Column:
     """The rows with a label, as a column that the rules of all tasks read."""
-    rows = [row for row, value in enumerate(told.values) if not _is_empty(value)]
+    rows = [row for row, value in enumerate(told.values) if not is_missing(value)]
     return Column([told.values[row] for row in rows], lambda i: table.place(rows[i]), tuple(told.names))
-
-
-def _is_empty(value: object) -> bool:
-    if isinstance(value, float):
-        return math.isnan(value)
-    return value is None or (isinstance(value, str) and not value.strip())
 
 
 # Names beside a table -------------------------------------------------------------------------------
