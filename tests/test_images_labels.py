@@ -18,12 +18,14 @@ from PIL import Image
 from safetensors.torch import load_file
 from transformers import AutoImageProcessor, AutoModelForImageClassification, pipeline
 
+from multistep.core.evidence.metric import METRICS
 from multistep.core.values.plan import DataSpec
 from multistep.data.memory import keep
 from multistep.errors import DataError, PlanError
 from multistep.tasks.images.load import load_model
 from multistep.tasks.images.splits import ImageSplits, load_splits, look_through
 from multistep.tasks.images.task import ImageDomain, ImageWorkshop
+from multistep.tasks.images.use import evaluate_model
 from multistep.tasks.labelled.joined import separator_of
 from multistep.tasks.labelled.labels import Labels
 from multistep.tasks.predicting import predict, predict_file
@@ -238,6 +240,24 @@ def test_several_labels_are_exported_as_transformers_has_them(tmp_path: Path) ->
         logits = np.array([table.columns[f"logit_{k}"][0] for k in range(3)])
         assert set(answer) == set(SHAPES)
         np.testing.assert_allclose([answer[name] for name in SHAPES], 1 / (1 + np.exp(-logits)), atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["several", "number"])
+def test_a_baseline_says_of_files_what_was_scored(kind: str, tmp_path: Path) -> None:
+    data = (images.write_several if kind == "several" else images.write_numbers)(tmp_path)
+    domain = domain_of(data, "cnn")
+    name, table = domain.baseline("test")
+    assert name == f"{'logistic' if kind == 'several' else 'ridge'} regression on pixels"
+    (tmp_path / "baseline").mkdir()
+    assert domain.write_baseline(tmp_path / "baseline") == ""
+    said = predict(str(tmp_path / "baseline"), images.table_inputs(tmp_path), Asked())
+    agree = images.several_agree if kind == "several" else images.numbers_agree
+    assert agree(said, table)
+    mean = domain.splits.train.labels.mean()
+    if kind == "number":
+        assert METRICS["mean_squared_error"].score(table) < float(((domain.splits.test.labels - mean) ** 2).mean())
+    again = evaluate_model(str(tmp_path / "baseline"), DataSpec(source=str(tmp_path / "test.csv")))
+    assert all(np.allclose(again.columns[key], column) for key, column in table.columns.items())
 
 
 def test_files_of_a_table_are_found_when_predicting_as_in_training(tmp_path: Path) -> None:
