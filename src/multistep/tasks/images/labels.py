@@ -16,21 +16,17 @@ from multistep.data.walk import visible
 from multistep.errors import DataError
 from multistep.tasks.images.columns import IDS, LABELS, PATHS, guess, require, rest_of
 from multistep.tasks.images.items import Label
+from multistep.tasks.labelled.fields import SEPARATORS, SPACE, are_numbered, is_missing, look
 from multistep.tasks.labelled.joined import looks_joined, separator_of
 from multistep.tasks.labelled.labels import (
     MANY_WHOLE_NUMBERS,
     MOST_CLASSES_SHARE,
     MOST_WHOLE_NUMBERS,
-    SEPARATORS,
-    SPACE,
     Column,
     Labels,
-    are_numbered,
     classes_of,
     find_labels,
     hot_width,
-    is_missing,
-    look,
     numbers_of,
 )
 from multistep.tasks.labelled.numerals import is_decorated, numbers_in

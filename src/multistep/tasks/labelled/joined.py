@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Collection
 
-from multistep.tasks.labelled.labels import SPACE
+from multistep.tasks.labelled.fields import SPACE
 
 SURE = ("|", ";")  # which hardly stand in a name
 SIGNS = (*SURE, ",", SPACE)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import ast
-import json
 import math
-import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,25 +14,26 @@ import numpy.typing as npt
 
 from multistep.data.table import naming, quoted
 from multistep.errors import DataError, nearest
+from multistep.tasks.labelled.fields import (
+    SEPARATORS,
+    SPACE,
+    WORDS,
+    are_numbered,
+    has_decimal_commas,
+    joined_hint,
+    list_in,
+    look,
+)
 from multistep.tasks.labelled.numerals import PLAIN, bare, is_decorated, notation_of
 
 Kind = Literal["class", "classes", "number"]
 Array = npt.NDArray[np.float64] | npt.NDArray[np.int64]
 MOST_WHOLE_NUMBERS = 150  # of different ones that are still taken for classes
 MOST_CLASSES_SHARE = 0.5  # of the rows: above, labels are hardly labels
-SEPARATORS = ("|", ";", ",", "\t")
-SPACE = " "  # between tags, which are single words
-PARTS_REPEAT = 2  # times that a part occurs in different labels, on average: above, labels look joined of several
 HOT_SHARE = 0.9  # of the rows that are lists of one length: with more odd ones they are lists of classes
 SHOWN = 12  # names in a message
-MISSING = frozenset({"nan", "n/a", "#n/a", "null", "<na>"})  # as programs write that there is nothing
 MANY_WHOLE_NUMBERS = 20  # of different ones, from which on a note says that they can be predicted as numbers
 FEW_AMOUNTS = 12  # of different ones, 5% and 10%, that are still classes
-UNLABELLED = -1  # how data sets mark rows whose labels are kept secret
-
-
-_LISTED = re.compile(r"""\[.*\]|\(['"].*\)|\{['"][^:]*['"]\}""", re.DOTALL)  # a list, tuple or set, written out
-_OF_NUMPY = re.compile(r"\[\s*[\d.]+(\s+[\d.]+)*\s*\]")
 
 
 @dataclass(frozen=True)
@@ -79,20 +77,6 @@ class Column:
     values: Sequence[object]
     place: Callable[[int], str]
     names: tuple[str, ...] = ()
-
-
-def is_missing(value: object, *, several: bool = False, named: bool = False) -> bool:
-    """Whether a row has no label: nothing or NaN; where numbers are `named`, the -1 of sets that keep theirs secret.
-
-    Where a row can have `several`, an empty field says that it has none of them.
-    """
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return True
-    if isinstance(value, str) and not value.strip():
-        return not several
-    if isinstance(value, str) and value.strip().lower() in MISSING:
-        return True
-    return named and value == UNLABELLED
 
 
 def find_labels(
@@ -140,9 +124,9 @@ def find_labels(
         raise DataError(
             f"{train.place(0)}: {different} different labels in {len(names)} rows, so this is hardly a label column; "
             f"name another with {naming('label_column')}, or set data.labels to class"
-            + "".join(f"; {hint}" for hint in _joined_labels(names))
+            + "".join(f"; {hint}" for hint in joined_hint(names))
         )
-    notes = _joined_labels(names)
+    notes = joined_hint(names)
     if common == "whole" and not train.names and different >= MANY_WHOLE_NUMBERS:
         notes.append(
             f"labels are {different} different whole numbers, taken for classes; to predict them as numbers, say "
@@ -216,33 +200,6 @@ def encode(labels: Labels, column: Column) -> Array:
     return table
 
 
-WORDS: Mapping[str, str] = {
-    "whole": "a whole number",
-    "fraction": "a number",
-    "word": "a word",
-    "list": "a list",
-    "other": "neither text nor number nor list",
-}
-
-
-def look(value: object) -> str:
-    """What a value seems to be: a key of `WORDS`."""
-    if isinstance(value, list | tuple | np.ndarray):
-        return "list"
-    if isinstance(value, bool):
-        return "word"
-    if isinstance(value, int):
-        return "whole"
-    if isinstance(value, float | Decimal):
-        return "whole" if value % 1 == 0 else "fraction"
-    if not isinstance(value, str):
-        return "other"
-    try:
-        return "whole" if float(value).is_integer() and "e" not in value.lower() else "fraction"
-    except (ValueError, OverflowError):
-        return "list" if _LISTED.fullmatch(value.strip()) else "word"
-
-
 def _name(value: object, column: Column, row: int) -> str:
     """The name of a class: the data set's own for its number, else the value as it is written, 1.0 as 1."""
     kind = look(value)
@@ -279,35 +236,6 @@ def _names_of(train: Column, names: Sequence[str]) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
-def _joined_labels(names: Sequence[str]) -> list[str]:
-    """A hint where most labels look like several in one field: drama|comedy, the parts of which come back in others."""
-    different = set(names)
-    for mark in SEPARATORS:
-        parts = [part.strip() for name in different for part in name.split(mark)]
-        if sum(mark in name for name in names) > len(names) / 2 and len(parts) >= PARTS_REPEAT * len(set(parts)):
-            example = next(name for name in sorted(different) if mark in name)
-            return [
-                f"most labels hold '{mark}', such as '{example}', and their parts come back in others; if these are "
-                "several classes in one field, say --set data.labels=classes"
-            ]
-    return []
-
-
-def has_decimal_commas(values: Sequence[object]) -> bool:
-    """Whether texts are numbers such as 0,06: at most one comma in each, and one in most."""
-    texts = [value.strip() for value in values if isinstance(value, str) and value.strip()]
-    if not texts or not all(re.fullmatch(r"[-+]?\d+(,\d+)?", text) for text in texts):
-        return False
-    return sum("," in text for text in texts) > len(texts) / 2
-
-
-def are_numbered(values: Sequence[object]) -> bool:
-    """Whether texts are lists of whole numbers such as 0,27, or one of them, and some are of several."""
-    texts = [value.strip() for value in values if isinstance(value, str) and value.strip()]
-    matched = all(re.fullmatch(r"\d+([,;|] ?\d+)*", text) for text in texts)
-    return matched and any(mark in text for text in texts for mark in ",;|")
-
-
 def hot_width(train: Column) -> int | None:
     """How long the rows' lists of zeros and ones are; None where they are no such lists. A few odd rows are faults."""
     rows = [_listed(value, train, i) for i, value in enumerate(train.values)]
@@ -334,7 +262,7 @@ def _hot_rows(column: Column, width: int) -> list[list[bool]]:
 def _listed(value: object, column: Column, row: int) -> Sequence[object] | None:
     """A list, also one that is written out in a field; None for anything else."""
     if isinstance(value, str) and look(value) == "list":
-        value = _list_in(value, column, row)
+        value = list_in(value, column.place(row))
     return list(value) if isinstance(value, list | tuple | np.ndarray) else None
 
 
@@ -367,7 +295,7 @@ def _several(train: Column, separators: Sequence[str] = SEPARATORS) -> tuple[Lab
 def _parts(value: object, separator: str | None, column: Column, row: int) -> list[str]:
     """The classes of one row."""
     if isinstance(value, str) and look(value) == "list":
-        value = _list_in(value, column, row)
+        value = list_in(value, column.place(row))
     if isinstance(value, str):
         parts: Sequence[object] = value.split(separator) if separator else [value]
     elif isinstance(value, list | tuple | np.ndarray):
@@ -375,19 +303,3 @@ def _parts(value: object, separator: str | None, column: Column, row: int) -> li
     else:
         parts = [value]
     return [name for part in parts if (name := _name(part, column, row))]
-
-
-def _list_in(text: str, column: Column, row: int) -> Sequence[object]:
-    """`["a", "b"]`, `['a', 'b']`, `{'a'}`, `('a',)` or NumPy's `[0 1]` in a field of a CSV."""
-    try:
-        return list(json.loads(text))
-    except (ValueError, TypeError):
-        try:
-            if _OF_NUMPY.fullmatch(text.strip()):
-                text = re.sub(r"(?<=[\d.])\s+(?=\d)", ", ", text)
-            found = ast.literal_eval(text)
-            return sorted(found) if isinstance(found, set) else list(found)
-        except (ValueError, SyntaxError, TypeError):
-            raise DataError(
-                f"{column.place(row)}: the labels {text!r} look like a list but are none; mend the row"
-            ) from None

@@ -23,7 +23,7 @@ from multistep.data.table import Table, naming, of_columns, quoted
 from multistep.data.text import TABLES, kind_of, read_said
 from multistep.data.walk import few, is_about, visible
 from multistep.errors import DataError
-from multistep.tasks.labelled.labels import is_missing
+from multistep.tasks.labelled.fields import is_missing
 from multistep.tasks.language.columns import Columns, find_columns, with_label
 from multistep.tasks.language.docstrings import DOCSTRINGS, python_docstrings
 from multistep.tasks.language.refused import refuse_parts, refuse_questions

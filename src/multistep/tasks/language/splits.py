@@ -17,7 +17,8 @@ from multistep.data.splits import given_splits
 from multistep.data.table import Table
 from multistep.errors import DataError
 from multistep.tasks.labelled.counted import class_weights
-from multistep.tasks.labelled.labels import Array, Column, Labels, classes_of, encode, find_labels, is_missing
+from multistep.tasks.labelled.fields import is_missing
+from multistep.tasks.labelled.labels import Array, Column, Labels, classes_of, encode, find_labels
 from multistep.tasks.language.columns import named_label
 from multistep.tasks.language.remarks import alike, contradicting, duplicates, rare
 from multistep.tasks.language.rows import FORM, Rows, columns_like, rows_of
