@@ -1,4 +1,4 @@
-"""train, resume, evaluate, predict, report and the other verbs: where the floors are joined."""
+"""`train` and `resume`: from what is asked to a run, and what came of it."""
 
 from __future__ import annotations
 
@@ -9,35 +9,25 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
 
-from multistep.core.evidence.function_metric import FunctionMetric as FunctionMetric
-from multistep.core.evidence.function_metric import declared
+from multistep.core.evidence.function_metric import FunctionMetric, declared
 from multistep.core.evidence.metric import Goal
-from multistep.core.values.plan import DataSpec, Keep, ModelSpec, Phase, Plan, Ship
+from multistep.core.values.plan import Keep, ModelSpec, Phase, Plan, Ship
 from multistep.core.values.tasks import OWN_MODEL
 from multistep.core.values.units import Amount
-from multistep.engine.cleaning import Cleaned
-from multistep.engine.cleaning import clean as clean_directory
 from multistep.engine.clock import BudgetClock
 from multistep.engine.moved import going_on
-from multistep.engine.plancheck import judged_by_loss
 from multistep.engine.planfile import plan_from, read_plan
 from multistep.engine.rundir import RunDirectory, default_folder
 from multistep.errors import PlanError
 from multistep.interface.given import Data, in_files, known_keywords, names_sources, with_data
-from multistep.interface.result import Result as Result
-from multistep.interface.running import read_result as read_result
-from multistep.interface.running import run as run
-from multistep.interface.running import write_report as write_report
+from multistep.interface.result import Result
+from multistep.interface.running import run
 from multistep.interface.view import OnEntry, watching
 
 if TYPE_CHECKING:
     from torch import nn
 
     from multistep.data.memory import Kept
-    from multistep.engine.dry import DryPhase
-    from multistep.engine.simulate import Outcome
-    from multistep.tasks.chat.talk import Talk
-    from multistep.tasks.predicting import OnProgress, PredictedFile, Show
 
 Length: TypeAlias = str | float | timedelta | Amount
 Labels: TypeAlias = Literal["auto", "class", "classes", "number"]
@@ -282,206 +272,3 @@ def resume(
         watching(plan, directory.folder, progress, on_entry) as show,
     ):
         return run(plan, directory, clock=clock, on_entry=show)
-
-
-def clean(folder: str | Path, *, all_but_model: bool = False, dry_run: bool = False) -> Cleaned:
-    """Remove what an ended run needs no more, as `keep: model` does at its end; says what, and the bytes it frees.
-
-    `all_but_model` also removes the checkpoints that edited plans go on from, and the TensorBoard events. Files that
-    the run did not write stay. Raises RunDirectoryError for what is no run, is at work, or has not finished.
-    """
-    from multistep.core.values.history import fold
-    from multistep.engine.journal import read_entries
-
-    directory = RunDirectory(Path(folder)).require()
-    with directory.locked():
-        history = fold(read_entries(directory.journal))
-        return clean_directory(directory, history, all_but_model=all_but_model, dry_run=dry_run)
-
-
-def check(
-    plan: Plan | Mapping[str, Any] | str | Path, *, settings: Sequence[str] = (), over: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
-    """A plan with its defaults, the folder that it would run in, and its cost as far as this machine's runs tell.
-
-    `settings` are like those of --set, "recipe.learning_rate=1e-3"; `over` values by their keys. No data are read and
-    nothing is trained. Raises PlanError for what is wrong with it, with the line.
-    """
-    from multistep.engine.planfile import read_with_origins
-    from multistep.report.check import check_plan
-
-    if isinstance(plan, str | Path):
-        return check_plan(*read_with_origins(Path(plan), settings, over))
-    if isinstance(plan, Plan):
-        if settings or over:
-            raise PlanError("a plan cannot be changed; make another with dataclasses.replace")
-        return check_plan(plan)
-    return check_plan(plan_from(plan, settings=settings, over=over))
-
-
-def export(run: str | Path, folder: str | Path) -> Path:
-    """Copy the model that a run ships to a folder of its own, whole or not at all; returns that folder.
-
-    `run` is a finished run's directory, or a `Result`'s `folder`. Raises PlanError where that ships no model, and
-    RunDirectoryError where something stands in the folder already.
-    """
-    from multistep.interface.using import export as export_model
-
-    return export_model(Path(run), Path(folder))
-
-
-def evaluate(
-    model: str | Path, data: Data, *, text_column: str | None = None, label_column: str | None = None
-) -> dict[str, Any]:
-    """Score a model folder, or what a run ships, on data: every metric with its 95% interval, as plain values.
-
-    `data` is what `train` takes as such: files, or objects in memory. Of texts in files that come in splits, `split`
-    says which was scored; `notes` tell of rows left out and columns guessed. Raises PlanError or DataError for what
-    cannot be read.
-    """
-    from multistep.interface.using import evaluate as score
-
-    return score(model, data, text_column=text_column, label_column=label_column)
-
-
-def dry_run(plan: Plan, *, spent: Callable[[], float]) -> list[DryPhase]:
-    """What a run of this plan would understand, and what its budget would hold; makes no run directory.
-
-    `spent` tells how many seconds of the budget are gone. Raises PlanError or DataError.
-    """
-    from multistep.engine.dry import dry_run as run_dry
-    from multistep.tasks import workshop_for
-
-    return run_dry(plan, workshop_for(plan), spent=spent)
-
-
-def simulate(
-    plan: Plan, *, seed: int = 0, noise: float = 0.01, step_seconds: float = 0.05
-) -> tuple[list[Outcome], str | None]:
-    """Run a plan along one simulated curve of each family; returns what it decided, and what is to be said of it."""
-    from multistep.engine.simulate import Machine
-    from multistep.engine.simulate import simulate as along_curves
-
-    simulated, note = judged_by_loss(plan)
-    return along_curves(simulated, seed=seed, noise=noise, machine=Machine(step_seconds=step_seconds)), note
-
-
-def predict(
-    model: str | Path,
-    inputs: Any,
-    *,
-    top_k: int | None = None,
-    batch_size: int | None = None,
-    threshold: float | None = None,
-    tokens: int = 256,
-    text_column: str | None = None,
-    second_text_column: str | None = None,
-    path_column: str | None = None,
-) -> Any:
-    """What a run or a model folder says of inputs: a list of predictions in their order; of a DataFrame, the frame with
-    its answers as more columns.
-
-    `inputs` is one of these or a list of them: a text, a pair of texts or a prompt; the path of an image or audio file,
-    of a folder of such or of a table; a uint8 image (H, W) or (H, W, C), or one of Pillow's; a sound as {"array":
-    samples, "sampling_rate": hertz}; turns of a conversation. Or a DataFrame of pandas or polars, whose columns are
-    named by the last three keywords where training had others.
-
-    Each prediction holds its `input`, `output`, `probability`, and `others`: the `top_k` likeliest classes (at least
-    5). `threshold` is docs/how-to/predict.md's, `tokens` the most that an answer to a prompt has. Raises PlanError, and
-    DataError for what cannot be read.
-
-    >>> predict("RUN", ["a joy from start to finish"])[0].output  # doctest: +SKIP
-    'positive'
-    """
-    from multistep.interface.using import predict as predict_inputs
-    from multistep.tasks.prediction import Asked
-
-    asked = Asked(tokens, top_k, batch_size, threshold)
-    columns = DataSpec(text_column=text_column, second_text_column=second_text_column, path_column=path_column)
-    return predict_inputs(model, inputs, asked=asked, columns=columns)
-
-
-def predict_file(
-    model: str | Path,
-    data: str | Path | DataSpec | Sequence[str | Path],
-    output: str | Path | None = None,
-    *,
-    top_k: int | None = None,
-    batch_size: int | None = None,
-    threshold: float | None = None,
-    tokens: int = 256,
-    text_column: str | None = None,
-    second_text_column: str | None = None,
-    path_column: str | None = None,
-    on_progress: OnProgress = lambda rows, share: None,
-    show: Show | None = None,
-) -> PredictedFile:
-    """Write what a model folder says of each row of a table, behind the row's own columns; however long the table is.
-
-    `data` is a table (.csv, .tsv, .jsonl, .parquet, .txt with a text a line), a folder of images, sounds or texts, "-"
-    for standard input, or several of these; columns are named by keywords or by a DataSpec. `output` is a .csv, .tsv,
-    .jsonl or .parquet file, None for JSON lines on standard output, or for `show`, which is given the predictions of
-    some rows at a time. The other keywords are those of `predict`. Raises PlanError or DataError.
-    """
-    from multistep.tasks import predict_file as predict_rows
-    from multistep.tasks.prediction import Asked
-
-    named = DataSpec(text_column=text_column, second_text_column=second_text_column, path_column=path_column)
-    spec = data if isinstance(data, DataSpec) else named
-    sources = [data.source] if isinstance(data, DataSpec) else [data] if isinstance(data, str | Path) else list(data)
-    if not sources or not all(sources):
-        raise PlanError("data: nothing to read; name one source")
-    asked = Asked(tokens, top_k, batch_size, threshold)
-    target = None if output is None else str(output)
-    return predict_rows(str(model), sources, target, spec, asked, on_progress, show)
-
-
-def serve(
-    model: str | Path,
-    *,
-    host: str = "127.0.0.1",
-    port: int = 8000,
-    tokens: int = 256,
-    threshold: float | None = None,
-    limit_mb: float = 32.0,
-) -> None:
-    """Answer requests over HTTP by what a run ships, or by a model folder, until Ctrl-C; docs/how-to/predict.md.
-
-    `limit_mb` is how large a request may be, in millions of bytes; `tokens` the most that an answer to a prompt has.
-    Raises PlanError where FastAPI or uvicorn is missing (`pip install "multistep[serve]"`), or the port is taken.
-    """
-    from multistep.tasks import serve as serve_model
-
-    serve_model(str(model), host=host, port=port, tokens=tokens, threshold=threshold, limit_mb=limit_mb)
-
-
-def generate(model: str | Path, prompt: str, *, tokens: int = 200, temperature: float = 0.8, seed: int = 0) -> str:
-    """The prompt and what the model writes after it; of a model that was trained on conversations its answer alone.
-
-    Raises PlanError for what is no model folder, or writes no text.
-    """
-    from multistep.tasks import generate_text
-
-    return generate_text(str(model), prompt, tokens=tokens, temperature=temperature, seed=seed)
-
-
-def chat(
-    model: str | Path, *, system: str | None = None, tokens: int = 512, temperature: float = 0.7, seed: int = 0
-) -> Talk:
-    """A conversation with what a run came to, or with a model folder or hub id: `chat("RUN").say("Hello")` answers.
-
-    A model that was not trained on conversations goes on with each text by itself, which is told. Raises PlanError.
-    """
-    from multistep.tasks.folders import existing
-    from multistep.tasks.notes import say
-    from multistep.tasks.reach import Named, within_reach
-
-    with within_reach([Named(existing(str(model)), "model")]):
-        from multistep.tasks.chat.talk import Talk, load_writer
-
-        writer = load_writer(str(model))
-    if not writer.answers:
-        say([f"{model}: was not trained on conversations; it goes on with what you write, each time anew"])
-    elif not writer.chats:
-        say([f"{model}: was trained on prompts and completions; it answers each line by itself"])
-    return Talk(writer, system, temperature, tokens, seed)

@@ -1,0 +1,30 @@
+"""train, resume, evaluate, predict, report and the other verbs: where the floors are joined."""
+
+from multistep.api.planning import check, dry_run, simulate
+from multistep.api.runs import clean, export
+from multistep.api.training import resume, train
+from multistep.api.using import chat, evaluate, generate, predict, predict_file, serve
+from multistep.core.evidence.function_metric import FunctionMetric
+from multistep.interface.result import Result
+from multistep.interface.running import read_result, run, write_report
+
+__all__ = [
+    "FunctionMetric",
+    "Result",
+    "chat",
+    "check",
+    "clean",
+    "dry_run",
+    "evaluate",
+    "export",
+    "generate",
+    "predict",
+    "predict_file",
+    "read_result",
+    "resume",
+    "run",
+    "serve",
+    "simulate",
+    "train",
+    "write_report",
+]

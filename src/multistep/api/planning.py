@@ -1,0 +1,58 @@
+"""What a plan would do, told before it is run: checked, tried on the data, simulated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from multistep.core.values.plan import Plan
+from multistep.engine.plancheck import judged_by_loss
+from multistep.engine.planfile import plan_from
+from multistep.errors import PlanError
+
+if TYPE_CHECKING:
+    from multistep.engine.dry import DryPhase
+    from multistep.engine.simulate import Outcome
+
+
+def check(
+    plan: Plan | Mapping[str, Any] | str | Path, *, settings: Sequence[str] = (), over: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """A plan with its defaults, the folder that it would run in, and its cost as far as this machine's runs tell.
+
+    `settings` are like those of --set, "recipe.learning_rate=1e-3"; `over` values by their keys. No data are read and
+    nothing is trained. Raises PlanError for what is wrong with it, with the line.
+    """
+    from multistep.engine.planfile import read_with_origins
+    from multistep.report.check import check_plan
+
+    if isinstance(plan, str | Path):
+        return check_plan(*read_with_origins(Path(plan), settings, over))
+    if isinstance(plan, Plan):
+        if settings or over:
+            raise PlanError("a plan cannot be changed; make another with dataclasses.replace")
+        return check_plan(plan)
+    return check_plan(plan_from(plan, settings=settings, over=over))
+
+
+def dry_run(plan: Plan, *, spent: Callable[[], float]) -> list[DryPhase]:
+    """What a run of this plan would understand, and what its budget would hold; makes no run directory.
+
+    `spent` tells how many seconds of the budget are gone. Raises PlanError or DataError.
+    """
+    from multistep.engine.dry import dry_run as run_dry
+    from multistep.tasks import workshop_for
+
+    return run_dry(plan, workshop_for(plan), spent=spent)
+
+
+def simulate(
+    plan: Plan, *, seed: int = 0, noise: float = 0.01, step_seconds: float = 0.05
+) -> tuple[list[Outcome], str | None]:
+    """Run a plan along one simulated curve of each family; returns what it decided, and what is to be said of it."""
+    from multistep.engine.simulate import Machine
+    from multistep.engine.simulate import simulate as along_curves
+
+    simulated, note = judged_by_loss(plan)
+    return along_curves(simulated, seed=seed, noise=noise, machine=Machine(step_seconds=step_seconds)), note

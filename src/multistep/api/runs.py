@@ -1,0 +1,35 @@
+"""What is done with a run's directory: the model taken out of it, and what it needs no more removed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from multistep.engine.cleaning import Cleaned
+from multistep.engine.cleaning import clean as clean_directory
+from multistep.engine.rundir import RunDirectory
+
+
+def export(run: str | Path, folder: str | Path) -> Path:
+    """Copy the model that a run ships to a folder of its own, whole or not at all; returns that folder.
+
+    `run` is a finished run's directory, or a `Result`'s `folder`. Raises PlanError where that ships no model, and
+    RunDirectoryError where something stands in the folder already.
+    """
+    from multistep.interface.using import export as export_model
+
+    return export_model(Path(run), Path(folder))
+
+
+def clean(folder: str | Path, *, all_but_model: bool = False, dry_run: bool = False) -> Cleaned:
+    """Remove what an ended run needs no more, as `keep: model` does at its end; says what, and the bytes it frees.
+
+    `all_but_model` also removes the checkpoints that edited plans go on from, and the TensorBoard events. Files that
+    the run did not write stay. Raises RunDirectoryError for what is no run, is at work, or has not finished.
+    """
+    from multistep.core.values.history import fold
+    from multistep.engine.journal import read_entries
+
+    directory = RunDirectory(Path(folder)).require()
+    with directory.locked():
+        history = fold(read_entries(directory.journal))
+        return clean_directory(directory, history, all_but_model=all_but_model, dry_run=dry_run)

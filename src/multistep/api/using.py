@@ -1,0 +1,150 @@
+"""The verbs for a finished model: a run's, or a model folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from multistep.core.values.plan import DataSpec
+from multistep.errors import PlanError
+from multistep.interface.given import Data
+
+if TYPE_CHECKING:
+    from multistep.tasks.chat.talk import Talk
+    from multistep.tasks.predicting import OnProgress, PredictedFile, Show
+
+
+def evaluate(
+    model: str | Path, data: Data, *, text_column: str | None = None, label_column: str | None = None
+) -> dict[str, Any]:
+    """Score a model folder, or what a run ships, on data: every metric with its 95% interval, as plain values.
+
+    `data` is what `train` takes as such: files, or objects in memory. Of texts in files that come in splits, `split`
+    says which was scored; `notes` tell of rows left out and columns guessed. Raises PlanError or DataError for what
+    cannot be read.
+    """
+    from multistep.interface.using import evaluate as score
+
+    return score(model, data, text_column=text_column, label_column=label_column)
+
+
+def predict(
+    model: str | Path,
+    inputs: Any,
+    *,
+    top_k: int | None = None,
+    batch_size: int | None = None,
+    threshold: float | None = None,
+    tokens: int = 256,
+    text_column: str | None = None,
+    second_text_column: str | None = None,
+    path_column: str | None = None,
+) -> Any:
+    """What a run or a model folder says of inputs: a list of predictions in their order; of a DataFrame, the frame with
+    its answers as more columns.
+
+    `inputs` is one of these or a list of them: a text, a pair of texts or a prompt; the path of an image or audio file,
+    of a folder of such or of a table; a uint8 image (H, W) or (H, W, C), or one of Pillow's; a sound as {"array":
+    samples, "sampling_rate": hertz}; turns of a conversation. Or a DataFrame of pandas or polars, whose columns are
+    named by the last three keywords where training had others.
+
+    Each prediction holds its `input`, `output`, `probability`, and `others`: the `top_k` likeliest classes (at least
+    5). `threshold` is docs/how-to/predict.md's, `tokens` the most that an answer to a prompt has. Raises PlanError, and
+    DataError for what cannot be read.
+
+    >>> predict("RUN", ["a joy from start to finish"])[0].output  # doctest: +SKIP
+    'positive'
+    """
+    from multistep.interface.using import predict as predict_inputs
+    from multistep.tasks.prediction import Asked
+
+    asked = Asked(tokens, top_k, batch_size, threshold)
+    columns = DataSpec(text_column=text_column, second_text_column=second_text_column, path_column=path_column)
+    return predict_inputs(model, inputs, asked=asked, columns=columns)
+
+
+def predict_file(
+    model: str | Path,
+    data: str | Path | DataSpec | Sequence[str | Path],
+    output: str | Path | None = None,
+    *,
+    top_k: int | None = None,
+    batch_size: int | None = None,
+    threshold: float | None = None,
+    tokens: int = 256,
+    text_column: str | None = None,
+    second_text_column: str | None = None,
+    path_column: str | None = None,
+    on_progress: OnProgress = lambda rows, share: None,
+    show: Show | None = None,
+) -> PredictedFile:
+    """Write what a model folder says of each row of a table, behind the row's own columns; however long the table is.
+
+    `data` is a table (.csv, .tsv, .jsonl, .parquet, .txt with a text a line), a folder of images, sounds or texts, "-"
+    for standard input, or several of these; columns are named by keywords or by a DataSpec. `output` is a .csv, .tsv,
+    .jsonl or .parquet file, None for JSON lines on standard output, or for `show`, which is given the predictions of
+    some rows at a time. The other keywords are those of `predict`. Raises PlanError or DataError.
+    """
+    from multistep.tasks import predict_file as predict_rows
+    from multistep.tasks.prediction import Asked
+
+    named = DataSpec(text_column=text_column, second_text_column=second_text_column, path_column=path_column)
+    spec = data if isinstance(data, DataSpec) else named
+    sources = [data.source] if isinstance(data, DataSpec) else [data] if isinstance(data, str | Path) else list(data)
+    if not sources or not all(sources):
+        raise PlanError("data: nothing to read; name one source")
+    asked = Asked(tokens, top_k, batch_size, threshold)
+    target = None if output is None else str(output)
+    return predict_rows(str(model), sources, target, spec, asked, on_progress, show)
+
+
+def serve(
+    model: str | Path,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    tokens: int = 256,
+    threshold: float | None = None,
+    limit_mb: float = 32.0,
+) -> None:
+    """Answer requests over HTTP by what a run ships, or by a model folder, until Ctrl-C; docs/how-to/predict.md.
+
+    `limit_mb` is how large a request may be, in millions of bytes; `tokens` the most that an answer to a prompt has.
+    Raises PlanError where FastAPI or uvicorn is missing (`pip install "multistep[serve]"`), or the port is taken.
+    """
+    from multistep.tasks import serve as serve_model
+
+    serve_model(str(model), host=host, port=port, tokens=tokens, threshold=threshold, limit_mb=limit_mb)
+
+
+def generate(model: str | Path, prompt: str, *, tokens: int = 200, temperature: float = 0.8, seed: int = 0) -> str:
+    """The prompt and what the model writes after it; of a model that was trained on conversations its answer alone.
+
+    Raises PlanError for what is no model folder, or writes no text.
+    """
+    from multistep.tasks import generate_text
+
+    return generate_text(str(model), prompt, tokens=tokens, temperature=temperature, seed=seed)
+
+
+def chat(
+    model: str | Path, *, system: str | None = None, tokens: int = 512, temperature: float = 0.7, seed: int = 0
+) -> Talk:
+    """A conversation with what a run came to, or with a model folder or hub id: `chat("RUN").say("Hello")` answers.
+
+    A model that was not trained on conversations goes on with each text by itself, which is told. Raises PlanError.
+    """
+    from multistep.tasks.folders import existing
+    from multistep.tasks.notes import say
+    from multistep.tasks.reach import Named, within_reach
+
+    with within_reach([Named(existing(str(model)), "model")]):
+        from multistep.tasks.chat.talk import Talk, load_writer
+
+        writer = load_writer(str(model))
+    if not writer.answers:
+        say([f"{model}: was not trained on conversations; it goes on with what you write, each time anew"])
+    elif not writer.chats:
+        say([f"{model}: was trained on prompts and completions; it answers each line by itself"])
+    return Talk(writer, system, temperature, tokens, seed)
