@@ -526,6 +526,7 @@ class Lightning(nn.Linear):
             {"train": (X, Y), "model": net(1), "loss": None},
             r"cannot be told from the data: .*unsqueeze\(1\) in the data",
         ),
+        ({"train": (X, YES), "validation": 0.6, "test": 0.5}, r"validation and test take 1\.1 of train"),
         ({"train": (X, YES), "validation": 20}, r"validation is 20; .*the share of train between 0 and 1"),
         ({"train": (X, YES), "model": torch.jit.ScriptModule()}, "the model is scripted"),
         ({"train": (X, YES), "standardize": "yes"}, "standardize is 'yes'; allowed: True or False"),

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from multistep.data.shares import to_cut
 from multistep.errors import DataError, PlanError
 from multistep.tasks.own.data import Indices, Split
 from multistep.tasks.own.layout import TARGET_KEYS
@@ -29,6 +30,8 @@ def read_splits(given: Mapping[str, object], target: str | None) -> tuple[dict[s
     A number between 0 and 1 for validation or test is the share of train that is cut for it.
     """
     shares = {name: _share(name, value) for name, value in given.items() if name != "train" and _is_number(value)}
+    if (total := sum(shares.values())) >= 1:
+        raise PlanError(f"validation and test take {total:g} of train; leave more than nothing of it")
     splits = {
         name: split_given(name, value) for name, value in given.items() if value is not None and name not in shares
     }
@@ -36,11 +39,11 @@ def read_splits(given: Mapping[str, object], target: str | None) -> tuple[dict[s
     for name, split in splits.items():
         if len(split) == 0:
             raise DataError(f"{name}: holds no examples")
-    default = "validation" not in splits and "validation" not in shares
     whole = len(splits["train"])
-    for name, share in [*shares.items(), *([("validation", SHARE)] if default else [])]:
+    # A test split is asked for here: whoever hands over data sets has often put one away.
+    for name, share in to_cut({"test": 0.0, **shares}, splits, SHARE, "train").items():
         splits["train"], splits[name], told = cut(splits["train"], name, round(share * whole), target)
-        because = "no validation was given" if default and name == "validation" else name
+        because = name if name in shares else f"no {name} was given"
         part = "a tenth" if share == SHARE else f"{share:g}"
         notes.append(
             f"{because}: {part} of train, {len(splits[name]):,} examples drawn by lot, is held out for it{told}"
@@ -53,7 +56,7 @@ def _is_number(value: object) -> bool:
 
 
 def _share(name: str, value: Any) -> float:
-    if not 0 < value < 1:
+    if not (0 < value < 1 or (value == 0 and name == "test")):  # no test split, as in a plan
         raise PlanError(f"{name} is {value!r}; allowed: a data set, or the share of train between 0 and 1 ({name}=0.2)")
     return float(value)
 
