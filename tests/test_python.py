@@ -199,25 +199,3 @@ def test_the_page_tells_of_every_event_and_its_code_runs(tmp_path: Path) -> None
     assert re.search(r"^\d+ [01]\.\d+ \d", done.stdout, re.MULTILINE)
     assert re.search(r"^ +[\d.]+s  finished \(", done.stderr, re.MULTILINE)
     assert "Traceback" not in done.stderr
-
-
-def test_a_module_of_ones_own_predicts_with_the_trained_weights(tmp_path: Path) -> None:
-    import torch
-    from torch import nn
-
-    torch.manual_seed(0)
-    inputs = torch.randn(400, 3)
-    targets = (inputs[:, 0] > 0).long()
-    net = nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 2))
-    before = {name: value.clone() for name, value in net.state_dict().items()}
-    result = multistep.train(
-        model=net, train=(inputs, targets), budget="40 steps", out=tmp_path / "run", progress=False
-    )
-    said = result.predict(inputs.double().numpy(), model=net)
-    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
-    assert torch.allclose(said, result.load(net)(inputs), atol=1e-6)
-    assert torch.equal(result.predict([{"input": row} for row in inputs], model=net), said)
-    with pytest.raises(PlanError, match="give one of its class"):
-        result.predict(inputs)
-    with pytest.raises(PlanError, match="its outputs, to be scored by you"):
-        result.evaluate(inputs)

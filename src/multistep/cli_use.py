@@ -37,6 +37,10 @@ def print_json(value: object) -> None:
 def evaluate(
     model: ModelFolder,
     data: Annotated[str, typer.Option(help="The data to score the model on: a file, a folder, or a data set id.")],
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(help="A metric by its name; may be given several times. Without it: all."),
+    ] = None,
     text_column: Annotated[str | None, typer.Option(help="The column that holds the text.")] = None,
     label_column: Annotated[str | None, typer.Option(help="The column that holds the label.")] = None,
     path_column: Annotated[str | None, typer.Option(help="The column that names image or audio files.")] = None,
@@ -47,7 +51,7 @@ def evaluate(
     from multistep.core.values.plan import DataSpec
 
     spec = DataSpec(source=data, text_column=text_column, label_column=label_column, path_column=path_column)
-    scores = evaluate_model(model, spec)
+    scores = evaluate_model(model, spec, metric=metric or None)
     if as_json:
         print_json(scores)
         return

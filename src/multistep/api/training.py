@@ -239,13 +239,16 @@ def _train_own(
     progress: bool | None,
     on_entry: OnEntry | None,
 ) -> Result:
+    from multistep.tasks.own.found import remember
     from multistep.tasks.own.request import read_request
 
     request = read_request(plan, keywords)
     directory = RunDirectory(Path(out) if out else default_folder(request.plan))
     workshop = request.workshop.keep_start(directory.start, resuming=directory.exists)
     with declared(request.metric), watching(request.plan, directory.folder, progress, on_entry) as show:
-        return run(request.plan, directory, clock=clock, on_entry=show, workshop=workshop)
+        result = run(request.plan, directory, clock=clock, on_entry=show, workshop=workshop)
+    remember(directory.folder, request.code)  # for whoever uses the model in this process
+    return result
 
 
 def resume(

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from multistep.core.values.plan import DataSpec
 from multistep.errors import PlanError
-from multistep.interface.given import Data
 
 if TYPE_CHECKING:
     from multistep.tasks.chat.talk import Talk
@@ -16,17 +15,27 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    model: str | Path, data: Data, *, text_column: str | None = None, label_column: str | None = None
+    model: str | Path,
+    data: Any,
+    *,
+    metric: str | Sequence[str] | Callable[..., float] | None = None,
+    text_column: str | None = None,
+    label_column: str | None = None,
 ) -> dict[str, Any]:
     """Score a model folder, or what a run ships, on data: every metric with its 95% interval, as plain values.
 
-    `data` is what `train` takes as such: files, or objects in memory. Of texts in files that come in splits, `split`
-    says which was scored; `notes` tell of rows left out and columns guessed. Raises PlanError or DataError for what
-    cannot be read.
+    `data` is what `train` takes as such: files, or objects in memory; of a module of your own what it takes for
+    validation. `metric` names one metric, or several; without it, all that apply are told, but for those that need
+    answers written. Of texts in files that come in splits, `split` says which was scored; `notes` tell of rows left
+    out, columns guessed, and data that the run was trained on. Raises PlanError or DataError for what cannot be read,
+    and PlanError for a metric that there is not, or that cannot be measured here.
+
+    >>> evaluate("RUN", "more.csv", metric="macro_f1")["scores"]["macro_f1"]["score"]  # doctest: +SKIP
+    0.871
     """
     from multistep.interface.using import evaluate as score
 
-    return score(model, data, text_column=text_column, label_column=label_column)
+    return score(model, data, metric=metric, text_column=text_column, label_column=label_column)
 
 
 def predict(

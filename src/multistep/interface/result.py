@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any
 
-from multistep.core.evidence.metric import Interval
+from multistep.core.evidence.metric import Goal, Interval
 from multistep.core.values.events import VerdictGiven
 from multistep.core.values.tasks import OWN_MODEL
 from multistep.errors import PlanError
@@ -15,9 +15,6 @@ from multistep.errors import PlanError
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from torch import Tensor, nn
-
-    from multistep.interface.given import Data
-    from multistep.tasks.prediction import Prediction
 
 
 @dataclass(frozen=True, repr=False)
@@ -54,56 +51,69 @@ class Result:
         """The run's report, a page for a browser."""
         return self.folder / "report.html"
 
-    @overload
-    def predict(self, inputs: str | Path | Iterable[Any], *, tokens: int = 256) -> list[Prediction]: ...
-    @overload
-    def predict(self, inputs: Any, *, model: nn.Module) -> Tensor: ...
-    def predict(self, inputs: Any, *, tokens: int = 256, model: nn.Module | None = None) -> list[Prediction] | Tensor:
+    def predict(self, inputs: Any, *, tokens: int = 256, model: nn.Module | None = None) -> Any:
         """What the model that ships says of each input, as `multistep.predict`; a single input is a list of one.
 
-        Of a module of your own `model` is one of the class that was trained: what comes back are its outputs with the
-        trained weights, a row an input (on the CPU). Raises PlanError or DataError for what cannot be read.
+        Of a module of your own `inputs` are what `train` took, with or without targets: tensors or arrays with a row an
+        example, several as a tuple or by name as a dict, a DataFrame, a data set, a loader. Classes and labels come as
+        predictions, numbers as a tensor in the unit of the targets, of a DataFrame the frame with more columns.
+        `model` is a module of the class that was trained, where that is not at hand: in another process. Raises
+        PlanError or DataError for what cannot be read.
         """
-        if self._is_own():
-            if model is None:
-                raise PlanError(
-                    f"predict: the run in {self.folder} trained a module of your own, whose code is yours: give one of "
-                    "its class, predict(inputs, model=MyModule(...))"
-                )
-            from multistep.interface.modules import outputs
-
-            return outputs(model, self.model, inputs)
-        if model is not None:
+        if model is not None and not self._is_own():
             raise PlanError(f"predict: the model is known, {self.model}; leave model= out")
         from multistep.interface.using import predict
 
-        found: list[Prediction] = predict(self.folder, inputs, tokens=tokens)
-        return found
+        return predict(self.folder, inputs, tokens=tokens, module=model)
+
+    def outputs(self, inputs: Any, *, model: nn.Module | None = None) -> Tensor:
+        """The outputs of a module of your own with the trained weights, as they are, a row an input (on the CPU).
+
+        `inputs` and `model` are those of `predict`. Raises PlanError or DataError.
+        """
+        if not self._is_own():
+            raise PlanError(f"outputs: the run in {self.folder} trained no module of your own; `predict` is for it")
+        from multistep.tasks.own.predict import outputs
+
+        return outputs(self.model, inputs, model=model)
 
     def evaluate(
-        self, data: Data, *, text_column: str | None = None, label_column: str | None = None
+        self,
+        data: Any,
+        *,
+        metric: Any = None,
+        text_column: str | None = None,
+        label_column: str | None = None,
+        model: nn.Module | None = None,
+        loss: Any = None,
+        target: str | None = None,
+        goal: Goal | None = None,
     ) -> dict[str, Any]:
         """The scores on other data of the model that ships, as `multistep.evaluate`.
 
-        Raises PlanError or DataError for what cannot be read, and for a module of your own, whose outputs `predict`
-        gives.
+        Of a module of your own `data` is what `train` takes for validation, and `metric` may be a function, too.
+        `model`, `loss` and `target` are those of `train`, where they are not at hand: in another process. Raises
+        PlanError or DataError for what cannot be read.
         """
         from multistep.interface.using import evaluate
 
-        if self._is_own():
-            raise PlanError(
-                f"evaluate: the run in {self.folder} trained a module of your own; predict(inputs, model=...) gives "
-                "its outputs, to be scored by you"
-            )
-        return evaluate(self.folder, data, text_column=text_column, label_column=label_column)
+        columns: dict[str, Any] = {"text_column": text_column, "label_column": label_column}
+        code: dict[str, Any] = {"module": model, "loss": loss, "target": target, "goal": goal}
+        return evaluate(self.folder, data, metric=metric, **columns, **code)
 
-    def load(self, model: nn.Module) -> nn.Module:
+    def load(self, model: nn.Module | None = None) -> nn.Module:
         """Fill a module of the class that was trained with the exported weights; returns it in evaluation mode.
 
-        Raises PlanError where names or shapes do not fit.
+        Without `model` a new one is filled, where its code is at hand: in the process that trained it, or of a class
+        that can be imported and takes no arguments. Raises PlanError where names or shapes do not fit.
         """
+        import copy
+
+        from multistep.tasks.own.found import module_for
         from multistep.tasks.own.use import load_weights
 
+        if model is None:
+            model = copy.deepcopy(module_for(self.model, None, "load"))
         return load_weights(model, self.model)
 
     def plot(self, ax: Axes | None = None) -> Axes:

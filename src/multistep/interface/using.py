@@ -11,11 +11,15 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from multistep.core.evidence.metric import METRICS, Evaluation, Metric, metric_named
 from multistep.core.values.plan import DataSpec
-from multistep.errors import DataError, RunDirectoryError, UserError
+from multistep.core.values.tasks import OWN_MODEL
+from multistep.errors import DataError, PlanError, RunDirectoryError, UserError
 from multistep.interface.given import is_spec
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from multistep.data.media import Kind
     from multistep.interface.given import Data
     from multistep.tasks.prediction import Asked
@@ -24,10 +28,15 @@ ENDINGS: Mapping[Kind, str] = {"image": ".png", "sound": ".wav", "text": ".txt"}
 
 
 def evaluate(
-    model: str | Path, data: Data, *, text_column: str | None = None, label_column: str | None = None
+    model: str | Path,
+    data: Any,
+    *,
+    metric: Any = None,
+    text_column: str | None = None,
+    label_column: str | None = None,
+    **code: Any,
 ) -> dict[str, Any]:
-    """`multistep.evaluate`, which has the documentation."""
-    from multistep.core.evidence.metric import METRICS
+    """`multistep.evaluate` and `Result.evaluate`, which have the documentation."""
     from multistep.core.values.tasks import TASKS
     from multistep.engine.seen import seen_in_training
     from multistep.tasks import evaluate_model, scored_split
@@ -38,23 +47,73 @@ def evaluate(
     folder = existing(str(model))
     with within_reach([Named(folder, "model")]):
         task = TASKS[task_of(folder)]
+    given = {"text_column": text_column, "label_column": label_column}
+    columns: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+    code = {key: value for key, value in code.items() if value is not None}
+    if task.name == OWN_MODEL:
+        return _evaluate_own(str(model), Path(folder), data, metric, code, columns)
+    if code:
+        raise PlanError(f"evaluate: {next(iter(code))}= is of a module of your own; {model} is for {task.name}")
+    wanted = metrics_named(metric)
     kind: Kind = "image" if task.family == "images" else "sound" if task.family == "speech" else "text"
     with _in_files(data, kind) as (spec, called), hearing() as notes:
-        given = {"text_column": text_column, "label_column": label_column}
-        columns: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
         spec = replace(spec, **columns)
         with within_reach(() if called else names_of_data(spec)):
             evaluation = evaluate_model(str(model), spec)
             split = None if called else scored_split(str(model), spec)
         if not called and spec.source and (seen := seen_in_training(Path(folder), spec.source, split)):
             say([seen])
-    metrics = {name: metric for name, metric in METRICS.items() if metric.applies(evaluation)}
-    scores = {
-        name: asdict(metric.interval(evaluation)) | {"unit": task.loss_unit if name == "loss" else metric.unit}
-        for name, metric in metrics.items()
-    }
+    metrics = {name: each for name, each in METRICS.items() if each.applies(evaluation)}
     found = {"model": str(model), "data": called or str(spec), "split": split, "notes": notes}
-    return {**found, "examples": len(evaluation), "scores": scores}
+    return found | _scores(evaluation, metrics, wanted, task.loss_unit)
+
+
+def metrics_named(given: Any) -> list[str] | None:
+    """The names of metrics, one or several; None for all. Raises PlanError for names that are none."""
+    if given is None:
+        return None
+    several = [given] if isinstance(given, str) else list(given) if isinstance(given, list | tuple) else [given]
+    for name in several:
+        if not isinstance(name, str):
+            raise PlanError(f"metric is {name!r}; allowed: names of metrics, one or a list of them")
+    return list(dict.fromkeys(metric_named(name).name for name in several))
+
+
+def _scores(
+    evaluation: Evaluation, metrics: Mapping[str, Metric], wanted: list[str] | None, loss_unit: str
+) -> dict[str, Any]:
+    """Each metric, or those that are wanted, with its interval, as plain values. Raises PlanError for one that does not
+    apply."""
+    for name in wanted or ():
+        if name not in metrics:
+            raise PlanError(f"metric '{name}' cannot be measured here; there are {', '.join(metrics)}")
+    scores = {
+        name: asdict(metrics[name].interval(evaluation))
+        | {"unit": loss_unit if name == "loss" else metrics[name].unit, "goal": metrics[name].goal}
+        for name in wanted or metrics
+    }
+    return {"examples": len(evaluation), "scores": scores}
+
+
+def _evaluate_own(
+    model: str, folder: Path, data: Any, metric: Any, code: Mapping[str, Any], columns: Mapping[str, Any]
+) -> dict[str, Any]:
+    from multistep.tasks.notes import hearing
+    from multistep.tasks.own.evaluate import evaluate_module
+
+    if columns:
+        raise PlanError(f"evaluate: {next(iter(columns))}= is of files; a module of your own takes target=")
+    if isinstance(data, DataSpec):
+        raise PlanError(
+            f"evaluate: {model} is a module of your own, whose data are objects in Python; there it is scored by "
+            "multistep.evaluate(RUN, data)"
+        )
+    names = isinstance(metric, str | list | tuple)
+    with hearing() as notes:
+        scored = evaluate_module(folder, data, **code, metric=None if names else metric)
+        wanted = metrics_named(metric) if names else None
+        found = {"model": model, "data": "data", "split": None, "notes": notes}
+        return found | _scores(scored.table, scored.metrics, wanted, scored.loss_unit)
 
 
 @contextmanager
@@ -100,14 +159,26 @@ def _called(path: str, name: str) -> Iterator[None]:
 
 
 def predict(
-    model: str | Path, inputs: Any, *, tokens: int = 256, asked: Asked | None = None, columns: DataSpec | None = None
+    model: str | Path,
+    inputs: Any,
+    *,
+    tokens: int = 256,
+    asked: Asked | None = None,
+    columns: DataSpec | None = None,
+    module: nn.Module | None = None,
 ) -> Any:
-    """`multistep.predict`, which has the documentation."""
+    """`multistep.predict` and `Result.predict`, which have the documentation."""
     from multistep.tasks import predict as predict_inputs
+    from multistep.tasks.folders import read_task
     from multistep.tasks.inputs import is_frame
     from multistep.tasks.prediction import Asked
 
     asked, columns = asked or Asked(tokens), columns or DataSpec()
+    for own in (Path(model) / "model", Path(model)):
+        if read_task(str(own)).get("task") == OWN_MODEL:
+            from multistep.tasks.own.predict import predict_module
+
+            return predict_module(own, inputs, asked, model=module)
     if is_frame(inputs):
         return predict_inputs(str(model), inputs, asked, columns)
     values = _one_by_one(inputs)

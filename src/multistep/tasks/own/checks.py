@@ -49,7 +49,7 @@ def judge_of(own: OwnModel, tried: Tried, metric: OwnMetric | None) -> tuple[Jud
         with_scores=metric is not None and metric.scores,
         axes=out.ndim if known_shape else 0,
     )
-    check_labels(judge, "train", target)
+    check_labels(judge, tried.split, target)
     notes = _try_loss(own, tried, target)
     if metric:
         # Of a loss that we do not know, labels of train may be no classes.

@@ -31,7 +31,8 @@ class Split:
     """One split: `whole` tensors with a row an example, nested as a batch is, or `items` that `collate` joins.
 
     `indices` are the examples that belong to it (None: all), of what the user gave as `origin`. `batch_size` and
-    `drawn`, weights by which examples are drawn, are the loader's, `class_names` the data set's.
+    `drawn`, weights by which examples are drawn, are the loader's, `class_names` the data set's. `columns` are
+    those of the table that the inputs came as.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Split:
     notes: tuple[str, ...] = ()
     drawn: Drawn | None = None
     origin: str = ""
+    columns: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         if self.indices is not None:
@@ -127,7 +129,8 @@ def split_of(name: str, given: Any, *, as_items: bool = False) -> Split:
     if isinstance(given, Mapping) and given and _are_columns(list(given.values())):
         return Split(name, whole=_tensors(name, {str(key): value for key, value in given.items()}))
     if isinstance(given, tuple | list) and len(given) > 1 and _are_columns(given):
-        return Split(name, whole=_tensors(name, tuple(given)))
+        columns = getattr(given[0], "columns", ()) if len(given) == 2 else ()  # of a table of pandas or polars
+        return Split(name, whole=_tensors(name, tuple(given)), columns=tuple(map(str, columns)))
     if isinstance(given, IterableDataset) or (hasattr(given, "__iter__") and not hasattr(given, "__getitem__")):
         items = _stream_items(name, given)
         note = f"{name}: the stream was read once into memory, {len(items):,} items"

@@ -37,7 +37,7 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Tried:
-    """A first few examples of train, with what the model says of them."""
+    """A first few examples of a split, train unless said otherwise, with what the model says of them."""
 
     layout: Layout
     types: Types
@@ -46,39 +46,41 @@ class Tried:
     output: Any
     loss: OwnLoss
     notes: tuple[str, ...]
+    split: str = "train"
 
 
 def first_examples(own: OwnModel, wanted: Wanted, seed: int) -> Tried:
     """The first examples of train, the model's output of them, and the loss that is meant."""
     train, notes = wanted.splits["train"], [*own.notes]
+    name = train.name
     size = min(TRIED, len(train))
     with as_at(seed):
         raw = train.read(np.arange(size))
     layout = Layout.of(raw, wanted.target, own.takes)
     loss = OwnLoss(wanted.loss, own.given) if wanted.loss is not None else None
     types = Types(own.double, torch.float32 if loss and loss.float_targets else torch.long)
-    batch = layout.tidy(raw, "train", types)
+    batch = layout.tidy(raw, name, types)
     asked = layout.target_key in own.arguments if layout.keys else own.next_argument(layout) in TARGET_KEYS
     with_target = replace(layout, gives_target=True)
-    if loss is None and asked and (found := _own_loss(own, with_target, batch, seed)) is not None:
+    if loss is None and asked and (found := _own_loss(own, with_target, batch, seed, name)) is not None:
         output, loss = found
         notes.append(f"loss: {loss.name}")
-        return Tried(with_target, types, batch, size, output, loss, tuple(notes))
-    own.materialise(lambda module: call_model(module, layout, batch, "train"), seed)
+        return Tried(with_target, types, batch, size, output, loss, tuple(notes), name)
+    own.materialise(lambda module: call_model(module, layout, batch, name), seed)
     try:
-        output = _output(own, layout, batch, seed)
+        output = _output(own, layout, batch, seed, name)
     except PlanError:
         as_floats = types.with_float_inputs()
         if any(part.is_floating_point() for part in batch[: layout.inputs]):
             as_floats = types
         for other_layout, other in ((layout, as_floats), (with_target, types)):
             usable = other is not types if other_layout is layout else asked
-            if usable and (found_output := _again(own, other_layout, raw, other, seed)) is not None:
+            if usable and (found_output := _again(own, other_layout, raw, other, seed, name)) is not None:
                 output, layout, types = found_output, other_layout, other
                 break
         else:
             raise
-        batch = layout.tidy(raw, "train", types)
+        batch = layout.tidy(raw, name, types)
         if types.float_inputs:
             notes.append("inputs: whole numbers, given to the model as float32")
     target = layout.target(batch)
@@ -93,24 +95,26 @@ def first_examples(own: OwnModel, wanted: Wanted, seed: int) -> Tried:
     if loss.standard and isinstance(output, tuple | list):
         notes.append(f"output: of the {len(output)} parts that the model returns the first tensor is scored")
     types, said = _suited(types, loss, *loss.read(output, target))
-    return Tried(layout, types, layout.tidy(raw, "train", types), size, output, loss, (*notes, *said))
+    return Tried(layout, types, layout.tidy(raw, name, types), size, output, loss, (*notes, *said), name)
 
 
-def _own_loss(own: OwnModel, layout: Layout, batch: tuple[Tensor, ...], seed: int) -> tuple[Any, OwnLoss] | None:
+def _own_loss(
+    own: OwnModel, layout: Layout, batch: tuple[Tensor, ...], seed: int, name: str
+) -> tuple[Any, OwnLoss] | None:
     """What the model says when it is given the target too, and the loss in it; None if it computes none."""
     try:
         own.materialise(lambda module: layout.call(module, batch), seed)
-        output = _output(own, layout, batch, seed)
+        output = _output(own, layout, batch, seed, name)
     except Exception:  # whatever a model says to an argument that is no target: it is called without
         return None
     loss = own_loss_of(own.given, output, layout.target(batch))
     return (output, loss) if loss else None
 
 
-def _again(own: OwnModel, layout: Layout, raw: Any, types: Types, seed: int) -> Any:
+def _again(own: OwnModel, layout: Layout, raw: Any, types: Types, seed: int, name: str) -> Any:
     """The output in another way of calling the model; None where that fails too."""
     try:
-        return _output(own, layout, layout.tidy(raw, "train", types), seed)
+        return _output(own, layout, layout.tidy(raw, name, types), seed, name)
     except (PlanError, DataError):
         return None
 
@@ -126,9 +130,9 @@ def _suited(types: Types, loss: OwnLoss, out: Any, target: Any) -> tuple[Types, 
     return types, []
 
 
-def _output(own: OwnModel, layout: Layout, batch: tuple[Tensor, ...], seed: int) -> Any:
+def _output(own: OwnModel, layout: Layout, batch: tuple[Tensor, ...], seed: int, name: str) -> Any:
     with as_at(seed):
-        return call_model(own.build().eval(), layout, batch, "train")
+        return call_model(own.build().eval(), layout, batch, name)
 
 
 def call_model(model: nn.Module, layout: Layout, batch: tuple[Tensor, ...], split: str) -> Any:

@@ -20,6 +20,7 @@ from multistep.tasks.own.code import code_digest
 from multistep.tasks.own.cutting import read_splits
 from multistep.tasks.own.data import joined
 from multistep.tasks.own.first import Wanted
+from multistep.tasks.own.found import Code
 from multistep.tasks.own.functions import OwnMetric, own_metric, same_as_ours
 from multistep.tasks.own.model import OwnModel, unwrapped
 from multistep.tasks.own.randomness import as_at
@@ -31,11 +32,12 @@ OWN = ("model", "loss", "train", "validation", "test", "target", "goal", "pretra
 
 @dataclass(frozen=True)
 class Request:
-    """A plan, what opens it, and the function that judges it, if there is one."""
+    """A plan, what opens it, the function that judges it, if there is one, and the code that uses what came of it."""
 
     plan: Plan
     workshop: OwnWorkshop
     metric: FunctionMetric | None
+    code: Code
 
 
 def read_request(plan: object, given: Mapping[str, Any]) -> Request:
@@ -72,7 +74,8 @@ def read_request(plan: object, given: Mapping[str, Any]) -> Request:
     target, standardize = given.get("target"), given.get("standardize")
     wanted = Wanted(splits, notes, given.get("loss"), target, metric, named, standardize)
     workshop = OwnWorkshop(own, wanted, identity, pretrained=pretrained)
-    return Request(plan_from(content, over=short), workshop, metric.metric if metric else None)
+    code_given = Code(own.given, given.get("loss"), target, metric)
+    return Request(plan_from(content, over=short), workshop, metric.metric if metric else None, code_given)
 
 
 _OF_LIGHTNING = ("training_step", "configure_optimizers")

@@ -29,24 +29,21 @@ from multistep.tasks.classes import confusion, per_class
 from multistep.tasks.machine import device_name, versions_of
 from multistep.tasks.order import sample_of
 from multistep.tasks.own.checks import MEANT, SPLITS
-from multistep.tasks.own.data import Indices
+from multistep.tasks.own.described import described
 from multistep.tasks.own.first import Wanted
-from multistep.tasks.own.judge import pieces_for, table_of
-from multistep.tasks.own.losses import MOST_CALLS
 from multistep.tasks.own.model import OwnModel
 from multistep.tasks.own.preset import BATCH_SIZE, default_recipe
 from multistep.tasks.own.ragged import opened
 from multistep.tasks.own.randomness import as_at, seed_everything
-from multistep.tasks.own.reader import Reader
+from multistep.tasks.own.scoring import Say, Scorer
+from multistep.tasks.own.seen import kept_digests
 from multistep.tasks.own.understand import Understood, understand
 from multistep.tasks.own.use import USAGE, write_model
 from multistep.tasks.recipes import refuse_model
 from multistep.tasks.understood import counted, told
 
 SAMPLE = 2000  # examples of the validation split that are looked at after each window
-SCORED_AT_ONCE = 128
 SHOWN = 12
-Say = Callable[[Batch, int], Any]  # tensors and the number of examples -> an output
 
 
 class OwnDomain:
@@ -57,6 +54,7 @@ class OwnDomain:
         self._opened, self._scored = understood, scored
         self._readers, self._layout, self._judge = understood.readers, understood.layout, understood.judge
         self._device = device
+        self._scorer = Scorer(understood.layout, understood.judge, understood.batch_size)
         self._loss = understood.judge.loss
         self._loss.to(device)
         self._order = understood.order
@@ -195,35 +193,9 @@ class OwnDomain:
         return self._judge.constant(self._opened.train_targets(), self._opened.output)
 
     def _table(self, split: Split, sample: bool, device: torch.device, say: Say) -> Evaluation:
-        """Score a split with what `say` says of each batch; halves the batch where memory runs out."""
         reader = self._readers[split]
         places = sample_of(len(reader), SAMPLE) if sample else np.arange(len(reader))
-        size = self._scored_at_once
-        rows, start = [], 0
-        while start < len(places):
-            part = places[start : start + size]
-            try:
-                with as_at(SPLITS[split], int(part[0])):
-                    rows.append(self._rows(reader, part, device, say))
-            except torch.OutOfMemoryError:
-                if size == 1:
-                    raise
-                size = size // 2
-                torch.accelerator.empty_cache()
-                continue
-            start += size
-        return table_of(rows)
-
-    def _rows(self, reader: Reader, part: Indices, device: torch.device, say: Say) -> Any:
-        tensors, size = opened(reader.batch(part, device))
-        piece = pieces_for(len(reader), MOST_CALLS)
-        return self._judge.rows(say(tensors, size), self._layout.target(tensors), size, piece)
-
-    @property
-    def _scored_at_once(self) -> int:
-        """Examples at a time; those of a training batch where the loss is one of a batch's examples together."""
-        own = self._opened.batch_size or BATCH_SIZE
-        return own if self._loss.joint else max(SCORED_AT_ONCE, own)
+        return self._scorer.table(reader, places, SPLITS[split], device, say)
 
     def exhibits(self, model: nn.Module, device: torch.device) -> Sequence[Exhibit]:
         tested = "test" in self._readers
@@ -250,14 +222,25 @@ class OwnDomain:
 
     def export(self, model: nn.Module, folder: Path, card: str) -> str:
         own = self._opened
+        layout = own.layout
         content = {
             "class": own.model.name,
             "module": type(own.model.given).__module__,
             "source": own.model.source[0],
             "source_sha256": own.model.source[1],
             "loss": self._loss.name,
+            "loss_as": described(self._loss),
+            "metric": own.metric.name if own.metric else None,
             "kind": own.judge.kind,
             "classes": list(own.class_names),
+            "layout": {
+                "target": layout.target_key,
+                "keys": list(layout.keys),
+                "parts": 0 if layout.keys else len(layout.shape[0][1]),
+                "columns": list(self._readers["train"].split.columns),
+                "floats": list(own.floats),
+            },
+            "seen": kept_digests(self._readers),
         }
         return write_model(model, folder, card, content, own.scaling.folded if own.scaling else None)
 

@@ -54,7 +54,8 @@ IN_WORDS: Mapping[Kind, str] = {
 class Understood:
     """Model and data, ready to be trained on: made once for all phases.
 
-    `output` is what the model said of a few examples, None if that is no tensor.
+    `output` is what the model said of a few examples, None if that is no tensor; `floats` tells of each of the inputs'
+    tensors whether it holds numbers with a fraction.
     """
 
     model: OwnModel
@@ -62,6 +63,7 @@ class Understood:
     layout: Layout
     judge: Judge
     order: ShuffledOrder
+    floats: tuple[bool, ...]
     output: Tensor | None
     scaling: Scaling | None
     tokens_per_example: int
@@ -120,6 +122,7 @@ def understand(own: OwnModel, wanted: Wanted, seed: int, device: torch.device) -
         layout=layout,
         judge=judge,
         order=WeightedOrder(train.drawn) if train.drawn else ShuffledOrder(len(train)),
+        floats=tuple(part.is_floating_point() for part in tried.batch[: layout.inputs]),
         output=None if (out := main_tensor(tried.output, first=loss.standard)) is None else out.detach(),
         scaling=scaling,
         tokens_per_example=_labels_an_example(judge, layout, readers["train"]),

@@ -15,7 +15,7 @@ from multistep.tasks.folders import write_task
 from multistep.tasks.own.model import fill, weights_of
 
 Fold = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
-WEIGHTS = "model.safetensors"
+WEIGHTS, CONFIG = "model.safetensors", "config.json"
 USAGE = """from safetensors.torch import load_file
 weights = load_file({model} + "/model.safetensors")
 print(*weights, sep="\\n")
@@ -27,9 +27,15 @@ print(*weights, sep="\\n")
 def write_model(
     model: nn.Module, folder: Path, card: str, content: Mapping[str, Any], folded: Fold | None = None
 ) -> str:
-    """Write the model folder; return the SHA-256 of the weights. `folded` makes of the trained weights the user's."""
+    """Write the model folder; return the SHA-256 of the weights. `folded` makes of the trained weights the user's.
+
+    Beside the weights of a model of transformers lies its configuration, with which `from_pretrained` reads them.
+    """
     weights = weights_of(model)
-    (folder / WEIGHTS).write_bytes(save(folded(weights) if folded else weights))
+    (folder / WEIGHTS).write_bytes(save(folded(weights) if folded else weights, metadata={"format": "pt"}))
+    config: Any = getattr(model, "config", None)
+    if hasattr(model, "save_pretrained") and hasattr(config, "to_json_file"):
+        config.to_json_file(folder / CONFIG)
     write_task(folder, OWN_MODEL, content)
     origin = f"`{content['class']}` of `{content['module']}`"
     if content["source"]:
