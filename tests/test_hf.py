@@ -20,6 +20,7 @@ from PIL import Image
 from multistep import api
 from multistep.engine.planfile import plan_from
 from multistep.engine.rundir import RunDirectory
+from multistep.tasks.language import nets
 from multistep.tasks.speech.audio import read_samples
 from multistep.tasks.speech.decode import best_path
 from multistep.tasks.speech.use import load_recognizer
@@ -37,6 +38,97 @@ def fresh(script: str, **given: object) -> Any:
     done = subprocess.run([sys.executable, "-c", code, json.dumps(given)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
+
+
+# Texts ----------------------------------------------------------------------------------------------
+
+TEXTS = """
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
+import multistep.hf
+every = []
+for run, texts in zip(given["runs"], given["texts"]):
+    model, found = AutoModelForSequenceClassification.from_pretrained(run, output_loading_info=True)
+    assert not any(map(found.get, ("missing_keys", "unexpected_keys", "mismatched_keys"))), found
+    tokenizer = AutoTokenizer.from_pretrained(run)
+    with torch.inference_mode():
+        logits = model.eval()(**tokenizer(*texts, padding=True, return_tensors="pt")).logits
+    model.save_pretrained(run + ".copy"); tokenizer.save_pretrained(run + ".copy")
+    classify = pipeline("text-classification", model=run + ".copy")
+    pairs = [dict(zip(("text", "text_pair"), row)) for row in zip(*texts)]
+    told = classify(pairs, top_k=None, batch_size=3, truncation=True)
+    every.append({"logits": logits.double().tolist(), "told": told, "labels": model.config.id2label})
+print(json.dumps(every))
+"""
+PLEASED = ("good", "warm", "bright", "dear")
+CROSS = ("bad", "cold", "dull", "sour")
+KINDS = {"class": "bag", "classes": "cnn", "pairs": "cnn", "number": "bag"}
+
+
+def tales(kind: str) -> list[dict[str, Any]]:
+    """Rows with one label, several, a number, or of a pair of texts."""
+    rows: list[dict[str, Any]] = []
+    for i in range(120):
+        words = [(PLEASED, CROSS)[(i + k) % 2][(i * 7 + k) % 4] for k in range(1 + i % 9)]
+        row: dict[str, Any] = {"text": f"A {' '.join(words)} tale, no. {i} [UNK] isn't it?"}
+        share = sum(word in PLEASED for word in words) / len(words)
+        row["label"] = "pleased" if share >= 0.5 else "cross"
+        if kind == "classes":
+            row["label"] = [side for side, there in (("up", share > 0), ("down", share < 1)) if there]
+        elif kind == "number":
+            row["label"] = 40 + 3.5 * share + i / 300
+        elif kind == "pairs":
+            row["second"] = " ".join(PLEASED[: i % 4 + 1])
+        rows.append(row)
+    return rows
+
+
+def net_of_texts(kind: str, folder: Path) -> str:
+    path = folder / f"{kind}.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in tales(kind)))
+    data: dict[str, Any] = {"source": str(path), "text_column": "text", "label_column": "label"}
+    data |= {"second_text_column": "second"} if kind == "pairs" else {}
+    data |= {"labels": "number"} if kind == "number" else {}
+    content = {"task": "text-classification", "model": KINDS[kind], "ship": "network", "budget": "20 steps"}
+    return str(api.train(plan_from({**content, "data": data, "moves": []}), out=folder / kind).model)
+
+
+def test_text_nets_from_nothing_are_the_same_in_transformers(tmp_path: Path) -> None:
+    runs = {kind: net_of_texts(kind, tmp_path) for kind in KINDS}
+    texts = [row["text"] for row in tales("pairs")[:7]] + ["", "\u4f60\u597d zebra"]
+    seconds = [row["second"] for row in tales("pairs")[:7]] + ["x", "good"]
+    given = [[texts, seconds] if kind == "pairs" else [texts] for kind in KINDS]
+    for (kind, run), found in zip(runs.items(), fresh(TEXTS, runs=list(runs.values()), texts=given), strict=True):
+        pairs = [list(pair) for pair in zip(texts, seconds, strict=True)]
+        told = api.predict(run, pairs if kind == "pairs" else texts)
+        assert api.predict(f"{run}.copy", pairs if kind == "pairs" else texts) == told, (
+            "what transformers saved is ours"
+        )
+        logits = torch.tensor(found["logits"], dtype=torch.float64)
+        if kind == "number":
+            assert logits[:, 0].tolist() == pytest.approx([float(each.output) for each in told], rel=1e-5)
+            assert [row[0]["score"] for row in found["told"]] == pytest.approx(logits[:, 0].tolist(), rel=1e-6)
+            continue
+        shares = logits.sigmoid() if kind == "classes" else logits.softmax(1)
+        for row, ours, theirs in zip(shares.tolist(), told, found["told"], strict=True):
+            wanted = dict(ours.others)
+            assert {found["labels"][str(k)]: share for k, share in enumerate(row)} == pytest.approx(wanted, abs=1e-6)
+            assert {one["label"]: one["score"] for one in theirs} == pytest.approx(wanted, abs=1e-6)
+
+
+def test_what_a_net_says_of_a_text_does_not_depend_on_its_batch() -> None:
+    net = nets.initialise(nets.make(nets.TextNetConfig(nets.CNN, 2, 50, 0, 16)), 0).eval()
+    with torch.no_grad():
+        torch.nn.init.normal_(net.head.weight, generator=torch.Generator().manual_seed(0))
+        for name, tensor in net.named_parameters():
+            if name.startswith("filters") and name.endswith("bias"):
+                tensor.fill_(2.0)
+        ids = torch.tensor([[7, 9, 4]])
+        alone, padded = (
+            net(ids, ids * 0),
+            net(torch.cat((ids, ids.new_zeros(1, 9)), 1), torch.zeros(1, 12, dtype=torch.long)),
+        )
+    assert torch.allclose(alone, padded, atol=1e-6)
 
 
 # Images ---------------------------------------------------------------------------------------------

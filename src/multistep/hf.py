@@ -7,8 +7,9 @@
     classify = pipeline("image-classification", model="RUN/model")
 
 Importing it is all; no code comes out of a model folder, and `trust_remote_code` is not needed. Models of other makers
-load and run as before. `AutoImageProcessor`, `AutoFeatureExtractor`, `AutoTokenizer`, `AutoProcessor`,
-`AutoModelForCTC` and the pipeline "automatic-speech-recognition" know the nets as well.
+load and run as before. `AutoModelForSequenceClassification` and the pipeline "text-classification", `AutoModelForCTC`
+and "automatic-speech-recognition", `AutoImageProcessor`, `AutoFeatureExtractor`, `AutoTokenizer` and `AutoProcessor`
+know the nets as well.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from transformers import (
     AutoImageProcessor,
     AutoModelForCTC,
     AutoModelForImageClassification,
+    AutoModelForSequenceClassification,
     AutoProcessor,
     AutoTokenizer,
     Wav2Vec2CTCTokenizer,
@@ -30,6 +32,11 @@ from multistep.tasks.images.hf import (
     MultistepImageConfig,
     MultistepImagePipeline,
     MultistepImageProcessor,
+)
+from multistep.tasks.language.hf import (
+    MultistepForSequenceClassification,
+    MultistepTextConfig,
+    MultistepTextTokenizer,
 )
 from multistep.tasks.speech.hf import (
     MultistepFeatureExtractor,
@@ -43,12 +50,15 @@ __all__ = [
     "MultistepFeatureExtractor",
     "MultistepForCTC",
     "MultistepForImageClassification",
+    "MultistepForSequenceClassification",
     "MultistepImageConfig",
     "MultistepImagePipeline",
     "MultistepImageProcessor",
     "MultistepSpeechConfig",
     "MultistepSpeechPipeline",
     "MultistepSpeechProcessor",
+    "MultistepTextConfig",
+    "MultistepTextTokenizer",
 ]
 
 
@@ -57,6 +67,9 @@ def _register() -> None:
     AutoModelForImageClassification.register(MultistepImageConfig, MultistepForImageClassification, exist_ok=True)
     backends: dict[str, type] = {"pil": MultistepImageProcessor, "torchvision": MultistepImageProcessor}
     AutoImageProcessor.register(MultistepImageConfig, image_processor_classes=backends, exist_ok=True)
+    AutoConfig.register(MultistepTextConfig.model_type, MultistepTextConfig, exist_ok=True)
+    AutoModelForSequenceClassification.register(MultistepTextConfig, MultistepForSequenceClassification, exist_ok=True)
+    AutoTokenizer.register(MultistepTextConfig, slow_tokenizer_class=MultistepTextTokenizer, exist_ok=True)
     AutoConfig.register(MultistepSpeechConfig.model_type, MultistepSpeechConfig, exist_ok=True)
     AutoModelForCTC.register(MultistepSpeechConfig, MultistepForCTC, exist_ok=True)
     AutoFeatureExtractor.register(MultistepSpeechConfig, MultistepFeatureExtractor, exist_ok=True)

@@ -24,6 +24,7 @@ WORDS = re.compile(r"[\w'\u2019]+|[^\w\s]")  # don't and n't are words
 LONGEST_WORD = 30  # characters; what is longer is an address, of which the beginning is read
 REACHES = (2, 3, 4)  # words that a filter reads
 HEAD_SPREAD = 1.0
+PREFIX = "net."  # of the names of exported weights
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,10 @@ class Reader:
     def __init__(self, config: TextNetConfig, vocabulary: Sequence[str]) -> None:
         self.config, self.vocabulary = config, tuple(vocabulary)
         self._ids = {key: i for i, key in enumerate(self.vocabulary, UNKNOWN + 1)}
+
+    def id_of(self, key: str) -> int:
+        """The id of a line of the vocabulary; UNKNOWN for any other."""
+        return self._ids.get(key, UNKNOWN)
 
     def ids(self, text: str) -> list[int]:
         """What is known of a text: each of its n-grams once, or its words in order; never empty."""
@@ -177,7 +182,14 @@ class Cnn(TextNet):
     def vectors(self, ids_BT: Tensor) -> Tensor:
         there_BT1 = (ids_BT != NOTHING).unsqueeze(2)
         x_BDT = (self.embedding_dropout(self.embedding(ids_BT)) * there_BT1).transpose(1, 2)
-        return torch.cat([torch.relu(convolve(x_BDT).amax(2)) for convolve in self.filters], 1)
+        there_B1T = there_BT1.transpose(1, 2).to(x_BDT)
+        found = []
+        for convolve, reach in zip(self.filters, REACHES, strict=True):
+            # What a filter says of no word at all is not of this text: a longer one in the batch made room for it.
+            places_B1T = nn.functional.pad(there_B1T, (reach - 1, reach - 1))
+            some_B1T = nn.functional.max_pool1d(places_B1T, reach, stride=1) > 0
+            found.append(torch.relu(convolve(x_BDT).masked_fill(~some_B1T, -torch.inf).amax(2)))
+        return torch.cat(found, 1)
 
 
 def make(config: TextNetConfig) -> TextNet:
@@ -211,10 +223,8 @@ def initialise(net: TextNet, seed: int) -> TextNet:
 
 def load(folder: str | Path) -> TextNet:
     """The classifier of an exported folder, ready to use; `read` turns texts into what it is given."""
-    from safetensors.torch import load_file
-
     net = make(TextNetConfig(**about(folder)["net"]))
-    net.load_state_dict(load_file(Path(folder) / "model.safetensors"))
+    net.load_state_dict(weights_of(folder))
     net.read = Reader(net.config, vocabulary_of(folder))
     return net.eval()
 
@@ -225,6 +235,19 @@ def about(folder: str | Path) -> dict[str, Any]:
     return content
 
 
+def weights_of(folder: str | Path) -> dict[str, Tensor]:
+    """The exported weights by their names in a `TextNet`."""
+    from safetensors.torch import load_file
+
+    found = load_file(Path(folder) / "model.safetensors")
+    return {name.removeprefix(PREFIX): tensor for name, tensor in found.items()}
+
+
 def vocabulary_of(folder: str | Path) -> list[str]:
+    """That of an exported folder."""
+    return vocabulary_in(Path(folder) / "vocabulary.txt")
+
+
+def vocabulary_in(file: Path) -> list[str]:
     """One n-gram or word a line; pieces of words begin with a space."""
-    return (Path(folder) / "vocabulary.txt").read_bytes().decode("utf-8").split("\n")[:-1]
+    return file.read_bytes().decode("utf-8").split("\n")[:-1]

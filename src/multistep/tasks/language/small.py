@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 from collections import Counter
@@ -12,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from multistep.backends.torch.adapters import Origin
@@ -20,7 +21,7 @@ from multistep.backends.torch.weights import as_os_errors
 from multistep.core.values.recipe import Recipe
 from multistep.errors import PlanError
 from multistep.tasks.folders import read_task
-from multistep.tasks.labelled.labels import Labels
+from multistep.tasks.labelled.labels import PROBLEMS, Labels
 from multistep.tasks.labelled.scale import Scale, rescale
 from multistep.tasks.language import nets
 from multistep.tasks.language.baseline import is_spaceless
@@ -28,6 +29,7 @@ from multistep.tasks.language.encode import Encoded
 from multistep.tasks.language.nets import BAG, NOTHING, UNKNOWN, Reader, TextNet, TextNetConfig
 from multistep.tasks.language.splits import Examples
 
+TASK, MODEL_TYPE = "text-classification", "multistep-text"
 SOURCE, WEIGHTS, VOCABULARY = "net.py", "model.safetensors", "vocabulary.txt"
 MOST_NGRAMS, MOST_WORDS = 100_000, 20_000  # n-grams: of each length of them, short and long
 LEAST_TEXTS, FEW_TEXTS = 2, 500  # what occurs in one text alone tells of that text; of few texts all is taken
@@ -66,7 +68,7 @@ class SmallNetwork:
         leanings: Tensor | None = None,
     ) -> None:
         self.config, self.scale, self.notes, self._trained = config, scale, notes, trained
-        self._leanings = leanings
+        self._leanings, self._labels = leanings, labels
         self._reader = Reader(config, vocabulary)
         self._weights = torch.tensor([0.0, 0.0, *weights])
         self.name = config.kind
@@ -142,15 +144,44 @@ class SmallNetwork:
 
     def write(self, model: nn.Module, folder: Path) -> None:
         """Weights, vocabulary, and the source that both are used with."""
-        tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in model.state_dict().items()}
+        tensors = {
+            nets.PREFIX + name: tensor.detach().cpu().clone().contiguous()
+            for name, tensor in model.state_dict().items()
+        }
         for name in ("head.weight", "head.bias") if self.scale != Scale() else ():
-            tensors[name].mul_(self.scale.deviation)
+            tensors[nets.PREFIX + name].mul_(self.scale.deviation)
         if self.scale != Scale():
-            tensors["head.bias"].add_(self.scale.mean)
+            tensors[f"{nets.PREFIX}head.bias"].add_(self.scale.mean)
         with as_os_errors():
             (folder / WEIGHTS).write_bytes(save(tensors, metadata={"format": "pt"}))
         shutil.copyfile(nets.__file__, folder / SOURCE)
         (folder / VOCABULARY).write_bytes("".join(f"{key}\n" for key in self._reader.vocabulary).encode())
+        for name, content in hugging_face_files(self.config, self._labels).items():
+            (folder / name).write_text(json.dumps(content, ensure_ascii=False, indent=2), encoding="utf-8")
+
+
+def hugging_face_files(config: TextNetConfig, labels: Labels) -> dict[str, dict[str, Any]]:
+    """What transformers reads beside weights and vocabulary, once `multistep.hf` has told it of the nets.
+
+    Written here, since transformers takes seconds to import, and a run of a small net needs none of it.
+    """
+    net = asdict(config)
+    names = dict(enumerate(labels.names or ("value",)))
+    described = {
+        "architectures": ["MultistepForSequenceClassification"],
+        "model_type": MODEL_TYPE,
+        "problem_type": PROBLEMS[labels.kind],
+        "dtype": "float32",
+        "id2label": {str(i): name for i, name in names.items()},
+        "label2id": {name: i for i, name in names.items()},
+        "net": net,
+    }
+    tokenizer = {
+        "tokenizer_class": "MultistepTextTokenizer",
+        "model_max_length": config.longest * (2 if config.pairs else 1),
+        "net": net,
+    }
+    return {"config.json": described, "tokenizer_config.json": tokenizer}
 
 
 # From nothing ----------------------------------------------------------------------------------------
@@ -249,7 +280,7 @@ def load_network(model: str, labels: Labels, scale: Scale, *, pairs: bool) -> Sm
     try:
         config = TextNetConfig(**task["net"])
         trained = nets.make(config)
-        trained.load_state_dict(load_file(Path(model) / WEIGHTS))
+        trained.load_state_dict(nets.weights_of(model))
         vocabulary = nets.vocabulary_of(model)
     except (OSError, ValueError, TypeError, RuntimeError, KeyError) as error:
         raise PlanError(f"{model}: damaged ({error}); export or download the model again") from error
