@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from cases_images import picture
+from rich.console import Console
 from torch import nn
 
 from multistep import api
@@ -28,6 +30,8 @@ from multistep.engine.planfile import plan_from
 from multistep.engine.rundir import RunDirectory
 from multistep.engine.simulate import FakeClock
 from multistep.errors import PlanError
+from multistep.report.check import print_scores
+from multistep.report.table import print_run
 from multistep.tasks.calibrated import fold
 from multistep.tasks.classes import class_rows, class_table
 from multistep.tasks.labelled.score import several_table
@@ -153,6 +157,41 @@ def run(folder: Path, content: dict[str, Any], steps: int) -> api.Result:
     length = {"phases": [{"name": "only", "until": f"{steps} steps"}]}
     plan = plan_from({"ship": "network", **content, **length})
     return api.run(plan, RunDirectory(folder / "run"), clock=BudgetClock(FakeClock().now))
+
+
+def test_the_score_at_the_threshold_stands_beside_the_one_at_a_half_everywhere(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What a run compares is at 0.5; what predict and evaluate say is at the threshold. Both are named."""
+    rows = Path(write_rare(tmp_path)).read_text(encoding="utf-8").splitlines()
+    splits = {"train": rows[1:801], "validation": rows[801:1301], "test": rows[1301:]}
+    for name, part in splits.items():
+        (tmp_path / f"{name}.csv").write_text("\n".join([rows[0], *part]), encoding="utf-8")
+    data = {name: str(tmp_path / f"{name}.csv") for name in splits}
+    recipe = {"batch_size": 32, "learning_rate": 0.01}
+    content = {"task": "text-classification", "data": data, "model": "bag", "metric": "macro_f1", "recipe": recipe}
+    result = run(tmp_path, content, 60)
+    threshold = result.record["calibration"]["threshold"]
+    assert threshold["used"]
+    at = threshold["test"]
+    again = api.evaluate(result.folder, data["test"])
+    scored = again["scores"]["macro_f1"]
+    assert again["threshold"] == threshold["value"]
+    assert result.test is not None
+    assert result.test.score == pytest.approx(at["at_half"]) == scored["at_half"]
+    assert scored["score"] == pytest.approx(at["at_threshold"]) == result.score != result.test.score
+    assert (scored["low"], scored["high"]) == pytest.approx((at["low"], at["high"]))
+    assert "at_half" not in again["scores"]["loss"]
+    name, value = f"above {threshold['value']:.2f}", f"{at['at_threshold']:.3f}"
+    assert re.search(rf"^  {name} +{value} .*as predict and evaluate say labels", repr(result), re.MULTILINE)
+    capsys.readouterr()
+    print_run(RunDirectory(result.folder), Console(width=160))
+    assert re.search(rf"^  {name} +{value} .*as predict and evaluate say labels", capsys.readouterr().out, re.MULTILINE)
+    api.write_report(result.folder)
+    page = result.report.read_text(encoding="utf-8")
+    assert f"labels {name}, as predict says them" in page
+    print_scores(again)
+    assert re.search(rf"macro F1.*{value}.*{at['at_half']:.3f}", capsys.readouterr().out)
 
 
 def test_the_folder_of_a_run_says_calibrated_probabilities_and_labels_at_the_threshold(tmp_path: Path) -> None:

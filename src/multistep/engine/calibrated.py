@@ -103,13 +103,11 @@ def _threshold(found: Calibration, tables: Mapping[str, Evaluation]) -> dict[str
     if found.threshold is None:
         return None
     metric = METRICS[found.threshold.by]
-    scores = {
-        split: {
-            "at_half": metric.score(at_threshold(table, found, HALF)),
-            "at_threshold": metric.score(at_threshold(table, found, found.threshold.value)),
-        }
-        for split, table in tables.items()
-    }
+    scores = {}
+    for split, table in tables.items():
+        there = metric.interval(at_threshold(table, found, found.threshold.value))
+        at_half = metric.score(at_threshold(table, found, HALF))
+        scores[split] = {"at_half": at_half, "at_threshold": there.score, "low": there.low, "high": there.high}
     return {**asdict(found.threshold), **scores}
 
 

@@ -36,7 +36,14 @@ class Result:
 
     @property
     def score(self) -> float:
-        """The test score of what ships, or its validation score where there is no test split."""
+        """The test score of what ships, or its validation score where there is no test split.
+
+        As `predict` and `evaluate` say labels: at the run's threshold, where it has chosen one (`test` is at 0.5).
+        """
+        from multistep.report.summary import used_of
+
+        if used := used_of(self.record, "test" if self.test else "validation"):
+            return used.score.score
         if self.ships == "baseline":
             return float(self.baseline["test" if self.test else "validation"]["score"])
         return (self.test or self.validation).score

@@ -10,7 +10,7 @@ from typing import Any
 from multistep.core.evidence.function_metric import metric_known_as
 from multistep.core.evidence.metric import Interval
 from multistep.core.evidence.scores import between, metric_words, score_words, unit_words
-from multistep.report.summary import Answer, answer
+from multistep.report.summary import USED, Answer, answer
 from multistep.report.words import clean
 
 # Colours are those of the page around it, so that it is read in a light and in a dark notebook.
@@ -72,4 +72,7 @@ def _rows(record: Mapping[str, Any], found: Answer) -> list[tuple[str, str, bool
         rows.append(("baseline", _score(found, found.baseline), baseline, said))
     if found.base is not None:
         rows.append(("before training", _score(found, found.base), False, ""))
+    if found.used is not None:
+        place = 1 if found.used.of == "network" else 2
+        rows.insert(place, (found.used.name, _score(found, found.used.score), not baseline or place == 2, USED))
     return rows

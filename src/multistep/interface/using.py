@@ -65,7 +65,7 @@ def evaluate(
             say([seen])
     metrics = {name: each for name, each in METRICS.items() if each.applies(evaluation)}
     found = {"model": str(model), "data": called or str(spec), "split": split, "notes": notes}
-    return found | _scores(evaluation, metrics, wanted, task.loss_unit)
+    return found | _scores(evaluation, metrics, wanted, task.loss_unit, folder)
 
 
 def metrics_named(given: Any) -> list[str] | None:
@@ -80,19 +80,31 @@ def metrics_named(given: Any) -> list[str] | None:
 
 
 def _scores(
-    evaluation: Evaluation, metrics: Mapping[str, Metric], wanted: list[str] | None, loss_unit: str
+    evaluation: Evaluation, metrics: Mapping[str, Metric], wanted: list[str] | None, loss_unit: str, folder: str
 ) -> dict[str, Any]:
-    """Each metric, or those that are wanted, with its interval, as plain values. Raises PlanError for one that does not
-    apply."""
+    """Each metric, or those that are wanted, with its interval, as plain values.
+
+    Where labels are said at a threshold of the run's, those that are other at 0.5 tell that score too, for it is the
+    one that the run was compared by. Raises PlanError for a metric that does not apply.
+    """
+    from multistep.tasks.calibrated import at_half
+
     for name in wanted or ():
         if name not in metrics:
             raise PlanError(f"metric '{name}' cannot be measured here; there are {', '.join(metrics)}")
-    scores = {
-        name: asdict(metrics[name].interval(evaluation))
-        | {"unit": loss_unit if name == "loss" else metrics[name].unit, "goal": metrics[name].goal}
-        for name in wanted or metrics
+    chosen = {name: metrics[name] for name in wanted or metrics}
+    scores: dict[str, Any] = {
+        name: asdict(metric.interval(evaluation))
+        | {"unit": loss_unit if name == "loss" else metric.unit, "goal": metric.goal}
+        for name, metric in chosen.items()
     }
-    return {"examples": len(evaluation), "scores": scores}
+    found = at_half(evaluation, folder)
+    if found is not None:
+        halves = {name: metric.score(found[1]) for name, metric in chosen.items()}
+        for name, score in halves.items():
+            if score != scores[name]["score"]:
+                scores[name]["at_half"] = score
+    return {"examples": len(evaluation), "threshold": found[0] if found else None, "scores": scores}
 
 
 def _evaluate_own(
@@ -113,7 +125,7 @@ def _evaluate_own(
         scored = evaluate_module(folder, data, **code, metric=None if names else metric)
         wanted = metrics_named(metric) if names else None
         found = {"model": model, "data": "data", "split": None, "notes": notes}
-        return found | _scores(scored.table, scored.metrics, wanted, scored.loss_unit)
+        return found | _scores(scored.table, scored.metrics, wanted, scored.loss_unit, str(folder))
 
 
 @contextmanager

@@ -239,13 +239,17 @@ def print_scores(scores: Mapping[str, Any]) -> None:
     """The scores of `evaluate` with their intervals."""
     split = f", {scores['split']} split" if scores["split"] else ""
     title = Text(clean(f"{scores['examples']} examples of {scores['data']}{split}"))
-    table = Table("metric", "score", "95% interval", "counted in", title=title)
+    cut, halves = scores.get("threshold"), any("at_half" in found for found in scores["scores"].values())
+    table = Table("metric", f"above {cut:.2f}" if halves else "score", "95% interval", "counted in", title=title)
+    if halves:
+        table.add_column("at 0.5")
     for name, found in scores["scores"].items():
         interval = Interval(found["score"], found["low"], found["high"], scores["examples"])
         metric = metric_known_as(name, found.get("goal"), found["unit"])
         form = form_of(metric, interval.high - interval.low)
         unit = "" if form.percent else unit_words(metric)
-        table.add_row(*_plainly(metric_words(name), form.of(interval.score), form.between(interval), unit))
+        half = [form.of(found.get("at_half", interval.score))] if halves else []
+        table.add_row(*_plainly(metric_words(name), form.of(interval.score), form.between(interval), unit, *half))
     Console().print(table)
 
 

@@ -152,6 +152,11 @@ def _strip(found: Answer) -> list[dict[str, Any]]:
         ("the model before training", "isbase", found.base),
         (f"baseline: {found.baseline_name}", "isbaseline", found.baseline),
     ]
+    if found.used:
+        place, look = (1, "network") if found.used.of == "network" else (3, "isbaseline")
+        rows.insert(
+            place, (f"the {found.used.of}'s labels {found.used.name}, as predict says them", look, found.used.score)
+        )
     kept = [(name, look, score) for name, look, score in rows if score is not None]
     finite = [v for *_, score in kept for v in (score.low, score.score, score.high) if math.isfinite(v)]
     if not finite:

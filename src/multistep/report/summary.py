@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from multistep.core.choice.moves import RESTART
+from multistep.core.evidence.calibration import HALF
 from multistep.core.evidence.function_metric import RecordedMetric, metric_known_as
 from multistep.core.evidence.metric import Goal, Interval, Metric
 from multistep.core.evidence.scores import Form, form_of
@@ -35,6 +36,23 @@ from multistep.report.words import (
 )
 
 Standing = Literal["beats", "unproven", "loses", "unknown"]
+USED = "as predict and evaluate say labels; the rest is at 0.5"  # of a score at the run's threshold
+
+
+@dataclass(frozen=True)
+class Used:
+    """The score of what ships (`of`: network or baseline) where it says a label above a `threshold` that is not 0.5.
+
+    Every other score of a run is at 0.5: what is compared with it has no such threshold.
+    """
+
+    of: str
+    threshold: float
+    score: Interval
+
+    @property
+    def name(self) -> str:
+        return f"above {self.threshold:.2f}"
 
 
 @dataclass(frozen=True)
@@ -53,6 +71,7 @@ class Answer:
     sentence: str
     base: Interval | None = None  # of the model before training
     trained: str | None = None  # what training brought, in a sentence
+    used: Used | None = None  # as `predict` and `evaluate` say it, where that is not at 0.5
 
 
 def answer(record: Mapping[str, Any]) -> Answer | None:
@@ -91,7 +110,20 @@ def answer(record: Mapping[str, Any]) -> Answer | None:
         sentence,
         interval_of(base) if base else None,
         _trained(metric, base, split) if base else None,
+        used_of(record, split),
     )
+
+
+def used_of(record: Mapping[str, Any], split: str) -> Used | None:
+    """The score on that split at the threshold that the run has chosen; None where labels are said at 0.5."""
+    calibration = record.get("calibration") or {}
+    threshold = calibration.get("threshold") or {}
+    found = threshold.get(split) or {}
+    if not threshold.get("used") or threshold["value"] == HALF or "low" not in found:
+        return None
+    about = (record.get(split) or {}) if calibration["of"] == "network" else record["baseline"][split]
+    score = interval_of({**about, "score": found["at_threshold"], "low": found["low"], "high": found["high"]})
+    return Used(str(calibration["of"]), float(threshold["value"]), score)
 
 
 def _trained(metric: Metric, base: Mapping[str, Any], split: str) -> str:

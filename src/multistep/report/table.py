@@ -15,7 +15,7 @@ from multistep.engine.cleaning import what_is_left
 from multistep.engine.rundir import RunDirectory
 from multistep.report.dry import named_lines
 from multistep.report.state import stopped_words
-from multistep.report.summary import answer, summary
+from multistep.report.summary import USED, answer, summary
 from multistep.report.words import (
     asked,
     below_one_folder,
@@ -166,8 +166,13 @@ def print_answer(record: Mapping[str, Any], console: Console) -> None:
     name = metric_words(found.metric)
     _say(console, f"{name[:1].upper()}{name[1:]}{unit} on the {found.split} split ({side}; 95% interval in brackets):")
     _say(console, f"  network          {_scored(metric, found.score)}", style="bold")
+    used = f"  {found.used.name:<15}  {_scored(metric, found.used.score)}  {USED}" if found.used else ""
+    if found.used and found.used.of == "network":
+        _say(console, used, style="bold")
     if found.baseline and found.baseline_name:
         _say(console, f"  baseline         {_scored(metric, found.baseline)}  {found.baseline_name}")
+    if found.used and found.used.of == "baseline":
+        _say(console, used)
     if found.base:
         _say(console, f"  before training  {_scored(metric, found.base)}")
     if found.others:

@@ -67,6 +67,14 @@ class Calibrated:
         return at_threshold(table, Calibration(self.temperature if hot else 1.0), self.cut)
 
 
+def at_half(table: Evaluation, model: str) -> tuple[float, Evaluation] | None:
+    """The folder's threshold, and the table as it would be at 0.5; None where that is what it is at."""
+    cut, logits_NK = Calibrated.read(model).cut, logits_of(table)
+    if cut == HALF or logits_NK is None or ("label" in table.columns and logits_NK.shape[1] != 2):
+        return None
+    return cut, at_threshold(table, Calibration(1.0), HALF)  # where 0.5 lies does not depend on a temperature
+
+
 def fold(model: nn.Module, temperature: float, classes: int, logits: Callable[[], Tensor]) -> bool:
     """Divide what the last linear layer gives by `temperature`; undone where the model's logits do not follow.
 
