@@ -18,7 +18,9 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from multistep.backends.torch.learner import STATISTICS_BATCHES, Batch, TorchLearner, pick_device
+from multistep.backends.torch.devices import pick_device
+from multistep.backends.torch.domain import Batch
+from multistep.backends.torch.learner import STATISTICS_BATCHES, TorchLearner
 from multistep.backends.torch.optimizers import usable_optimizers
 from multistep.core.evidence.metric import METRICS
 from multistep.core.values.optimizers import TYPICAL_RATE
@@ -157,7 +159,7 @@ def test_training_learns_and_the_loss_reported_is_the_loss(tmp_path: Path) -> No
 def test_pieces_of_a_batch_give_the_gradient_of_the_whole(tmp_path: Path) -> None:
     """What happens when memory runs out: the micro-batch is halved, the effective batch stays."""
     whole, pieces = learner(), learner()
-    pieces._micro_batch = 3
+    pieces._passes.micro_batch = 3
     assert pieces.advance(RATES).loss == pytest.approx(whole.advance(RATES).loss, abs=1e-4)
     one, other = state(whole, tmp_path / "a"), state(pieces, tmp_path / "b")
     assert max(float((one[name] - other[name]).abs().max()) for name in one) < 5e-3
@@ -175,7 +177,7 @@ def test_running_out_of_memory_halves_the_micro_batch(monkeypatch: pytest.Monkey
     monkeypatch.setattr(made._domain, "loss", small_machine)
     monkeypatch.setattr(torch.accelerator, "empty_cache", lambda: None)
     assert made.advance(RATES[:2]).examples == 8
-    assert made._micro_batch == 1
+    assert made._passes.micro_batch == 1
 
 
 def test_frozen_layers_stay_and_unknown_patterns_are_named(tmp_path: Path) -> None:
@@ -395,7 +397,7 @@ def test_a_sharp_step_takes_the_gradient_uphill(tmp_path: Path) -> None:
 
 def test_both_passes_of_a_sharp_step_drop_the_same_activations(monkeypatch: pytest.MonkeyPatch) -> None:
     made = learner(RECIPES["sharp with dropout"])
-    made._micro_batch = 2
+    made._passes.micro_batch = 2
     seen: list[torch.Tensor] = []
     loss = made._domain.loss
 

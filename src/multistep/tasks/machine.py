@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from multistep.backends.torch.learner import pick_device
+from multistep.backends.torch.devices import pick_device
 
 CONTAINER_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 UNKNOWN_MEMORY = 8 * 2**30

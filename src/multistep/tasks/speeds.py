@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from multistep.backends.torch.learner import pick_device
+from multistep.backends.torch.devices import pick_device
 from multistep.core.values.plan import Plan
 from multistep.core.values.units import Unit
 from multistep.engine.costs import steady_speed

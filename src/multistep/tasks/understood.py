@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from multistep.backends.torch.learner import pick_device, reduces
+from multistep.backends.torch.devices import pick_device, reduces
 from multistep.core.values.plan import Plan
 from multistep.core.values.recipe import Recipe
 from multistep.core.values.trial import Facts

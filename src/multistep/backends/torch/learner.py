@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -19,9 +18,12 @@ from torch import Tensor, nn
 from multistep.backends.torch.adapters import FOLDER, Adapter, hold_in_half, merge, write_adapter
 from multistep.backends.torch.anchor import Anchor
 from multistep.backends.torch.batchnorm import batch_norms, recompute_statistics
+from multistep.backends.torch.devices import pick_device, reduces
+from multistep.backends.torch.domain import Batch, Domain, Folds
 from multistep.backends.torch.optimizers import StepRule, build_optimizer
-from multistep.backends.torch.placing import Builder, adopted, built, copied, require_same_network
-from multistep.backends.torch.randomness import seed_torch, undisturbed
+from multistep.backends.torch.passes import Passes
+from multistep.backends.torch.placing import adopted, built, copied, require_same_network
+from multistep.backends.torch.randomness import undisturbed
 from multistep.backends.torch.sharpness import uphill
 from multistep.backends.torch.weights import (
     COUNTERS,
@@ -38,81 +40,12 @@ from multistep.core.evidence.metric import Evaluation
 from multistep.core.values.recipe import Recipe
 from multistep.core.values.trial import Carry, Progress
 from multistep.engine.learner import Exhibit, Interrupted, Split
-from multistep.errors import PlanError, RunFailed
+from multistep.errors import PlanError
 
 AVERAGE_EVERY = 4  # steps; averaging each of them would cost 1% more time and change nothing that shows
 ANCHOR = "anchor."  # what names of its tensors begin with in a checkpoint
 STATISTICS_BATCHES = 32  # forward passes, at most, over which statistics of batch normalisation are computed anew
 SCORING_EXAMPLES = 512  # are enough for those that scoring needs
-Batch = tuple[Tensor, ...]
-
-
-class Domain(Builder, Protocol):
-    """What a task gives to the learner for one phase: data, model and scores."""
-
-    def batch(self, position: int, size: int, seed: int, device: torch.device) -> Batch:
-        """Examples `position` to `position + size` of the endless order that `seed` fixes, on the device."""
-
-    def loss(self, model: nn.Module, batch: Batch, label_smoothing: float) -> tuple[Tensor, Tensor]:
-        """The summed loss in nats and the number of labels, both left on the device."""
-
-    def configure(self, model: nn.Module, recipe: Recipe) -> int:
-        """Set dropout, context and the like; called whenever weights are placed, before the device is.
-
-        Returns the size of an example in the task's own unit (tokens of a context; 1 where it never changes), by
-        which positions are converted. Raises PlanError for a setting that this model cannot have.
-        """
-
-    def evaluate(self, model: nn.Module, split: Split, *, sample: bool, device: torch.device) -> Evaluation:
-        """Score a split example by example, or its fixed sample."""
-
-    def baseline(self, split: Split) -> tuple[str, Evaluation]:
-        """A trivial model's name and evaluation."""
-
-    def write_baseline(self, folder: Path) -> str:
-        """Write that trivial model as a folder, as `engine.learner.Learner` says."""
-
-    def resize(self, resolution: int | None) -> None:
-        """Train with images of that size from the next batch on; None where a recipe names no sizes."""
-
-    def exhibits(self, model: nn.Module, device: torch.device) -> Sequence[Exhibit]:
-        """A few outputs for people to look at, the most telling first."""
-
-    def export(self, model: nn.Module, folder: Path, card: str) -> str:
-        """Write a model folder; return the SHA-256 of the weights."""
-
-
-@runtime_checkable
-class Folds(Protocol):
-    """A domain of classes, whose model can be made surer or less sure of what it says."""
-
-    def fold(self, model: nn.Module, temperature: float, device: torch.device) -> bool:
-        """Divide the model's logits by `temperature`, as `engine.learner.Learner` says."""
-
-
-def pick_device() -> torch.device:
-    """The device that MULTISTEP_DEVICE names, else the accelerator that torch finds (CUDA, MPS, ...), else the CPU.
-
-    Raises PlanError for a device that is not here.
-    """
-    found = torch.accelerator.current_accelerator(check_available=True)
-    wanted = os.environ.get("MULTISTEP_DEVICE", "").strip().lower()
-    if wanted in ("", "auto"):
-        return found or torch.device("cpu")
-    count = torch.accelerator.device_count() if found else 0
-    here = ["cpu", *([found.type, *(f"{found.type}:{i}" for i in range(count))] if found else [])]
-    named = {"gpu": found.type if found else "cuda"}.get(wanted, f"cuda:{wanted}" if wanted.isdecimal() else wanted)
-    if named not in here:
-        raise PlanError(f"device is '{wanted}'; torch finds {', '.join(here)} on this machine")
-    return torch.device(named)
-
-
-def reduces(recipe: Recipe, device: torch.device) -> bool:
-    """Whether products are computed in bfloat16."""
-    if recipe.precision != "auto":
-        return recipe.precision == "bfloat16"
-    # It pays on GPUs that have it; on CPUs without AMX it is 3.4 times slower.
-    return device.type == "cuda" and torch.cuda.is_bf16_supported()
 
 
 class TorchLearner:
@@ -136,7 +69,7 @@ class TorchLearner:
         self._should_stop = should_stop
         self._device = device or pick_device()
         self._rule: StepRule
-        self._micro_batch: int | None = None  # of a pass; halved when memory runs out; the effective batch stays
+        self._passes: Passes
 
     # Weights ----------------------------------------------------------------------------------------
 
@@ -209,16 +142,17 @@ class TorchLearner:
         self._recipe, self._seed, self._fixed = recipe, seed, frozenset(fixed)
         self._not_saved = frozenset[str]() if own_base else self._fixed
         self._example_size = self._domain.configure(model, recipe)
-        self._micro_batch = self._at_once()  # what did not fit under another recipe says nothing of this one
         self._model = model.to(self._device)
         origin = self._domain.origin(recipe.model)
-        if origin and origin.half and self._reduced:
+        if origin and origin.half and reduces(recipe, self._device):
             hold_in_half(self._model, self._not_saved)
         self._average = copied(self._model, self._fixed).requires_grad_(False).eval()
         self._steps = self._position = 0
         self._trained: list[Tensor] = [p for p in self._model.parameters() if p.requires_grad]
         pairs = zip(self._model.parameters(), self._average.parameters(), strict=True)
         self._averaged: list[Tensor] = [average for p, average in pairs if p.requires_grad]
+        # Made anew: what did not fit under another recipe says nothing of this one.
+        self._passes = Passes(self._domain, self._model, self._trained, recipe, self._device, self._at_once())
         self._norms = batch_norms(self._model)
         self._statistics_due = True
         self._rule = _step_rule(self._model, recipe)
@@ -286,7 +220,7 @@ class TorchLearner:
                 with uphill(self._trained, self._norms, self._recipe.sharpness):
                     self._gradients(batch)
             if i + 1 == len(rates):  # before the step: some optimizers, and clipping, work in the gradients' memory
-                norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(self._gradient_list())))
+                norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(self._passes.gradient_list())))
             self._rule.step(rate)
             self._steps += 1
             self._position += batch_size
@@ -298,73 +232,29 @@ class TorchLearner:
             self._rule.write_average(self._trained, self._averaged)
         elif not averaging:
             self._average_is_model()
-        self._rule.zero_grad()
+        self._passes.forget()
         # One transfer a window: until here, nothing of it left the device.
         total, seen, gradient = torch.stack([loss_sum, labels, norm]).tolist()
         return Progress(len(rates), total / max(seen, 1.0), gradient, len(rates) * batch_size, int(seen))
 
     def _gradients(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Mean gradients of the whole batch, in pieces that fit; the summed loss and its labels."""
-        size = batch[0].shape[0]
-        while True:
-            self._rule.zero_grad()
-            # Seeded by the step, not carried along: a step that is repeated drops the same activations, and layers.
-            seed_torch(hash((self._seed, self._steps)) % 2**63, self._device)
-            piece = min(self._micro_batch or size, size)
-            try:
-                if piece == size:
-                    with self._precision():
-                        loss, count = self._domain.loss(self._model, batch, self._recipe.label_smoothing)
-                    (loss / count).backward()  # type: ignore[no-untyped-call]
-                    return loss.detach(), count
-                return self._accumulate(batch, piece)
-            except torch.OutOfMemoryError as error:
-                if piece == 1:
-                    raise RunFailed(
-                        "memory runs out with a single example; choose a smaller model or a shorter context"
-                    ) from error
-                self._micro_batch = piece // 2
-                torch.accelerator.empty_cache()
-
-    def _accumulate(self, batch: Batch, piece: int) -> tuple[Tensor, Tensor]:
-        losses, counts = [], []
-        for start in range(0, batch[0].shape[0], piece):
-            part = tuple(tensor[start : start + piece] for tensor in batch)
-            with self._precision():
-                loss, count = self._domain.loss(self._model, part, self._recipe.label_smoothing)
-            loss.backward()  # type: ignore[no-untyped-call]
-            losses.append(loss.detach())
-            counts.append(count)
-        total = torch.stack(counts).sum()
-        torch._foreach_div_(self._gradient_list(), total)
-        return torch.stack(losses).sum(), total
+        return self._passes.gradients(batch, hash((self._seed, self._steps)) % 2**63)
 
     def _recompute_statistics(self, model: nn.Module, batches: int) -> None:
         """Batch normalisation's statistics of these weights, from the first batches that there are."""
         # Pieces of a batch would have other statistics than the batch has in training, but must fit.
-        size = min(self._batch_size, self._micro_batch or self._batch_size)
+        size = min(self._batch_size, self._passes.micro_batch or self._batch_size)
         passes = [functools.partial(self._forward, model, i * size, size) for i in range(batches)]
         recompute_statistics(model, batch_norms(model), passes)
 
     def _forward(self, model: nn.Module, position: int, size: int) -> None:
-        with self._precision():
-            self._domain.loss(model, self._domain.batch(position, size, self._seed, self._device), 0.0)
+        self._passes.forward(model, self._domain.batch(position, size, self._seed, self._device))
 
     @property
     def _batch_size(self) -> int:
         size = self._recipe.batch_size
         assert size is not None, "a resolved recipe has a batch size"
         return size
-
-    def _gradient_list(self) -> list[Tensor]:
-        return [p.grad for p in self._trained if p.grad is not None]
-
-    @property
-    def _reduced(self) -> bool:
-        return reduces(self._recipe, self._device)
-
-    def _precision(self) -> AbstractContextManager[object]:
-        return torch.autocast(self._device.type, dtype=torch.bfloat16) if self._reduced else nullcontext()
 
     def _update_average(self) -> None:
         """Move the average towards the weights; its horizon is a fixed share of the steps so far."""
@@ -410,7 +300,7 @@ class TorchLearner:
     def _evaluating(self) -> Iterator[None]:
         """Inference that leaves everything as it was, the random state included."""
         self._make_average_ready()
-        with undisturbed(self._device), torch.inference_mode(), self._precision():
+        with undisturbed(self._device), torch.inference_mode(), self._passes.precision():
             yield
 
     def _make_average_ready(self) -> None:

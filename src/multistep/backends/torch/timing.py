@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from multistep.backends.torch.learner import reduces
+from multistep.backends.torch.devices import reduces
 from multistep.backends.torch.optimizers import build_optimizer
 from multistep.backends.torch.randomness import undisturbed
 from multistep.core.values.recipe import OptimizerName, Recipe

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from multistep.backends.torch.learner import pick_device
+from multistep.backends.torch.devices import pick_device
 from multistep.errors import DataError, PlanError
 from multistep.tasks.chat.answers import prompt_tokens
 from multistep.tasks.chat.conversation import Conversation, Turn

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from multistep.backends.torch.adapters import Origin
-from multistep.backends.torch.learner import Batch
+from multistep.backends.torch.domain import Batch
 from multistep.core.evidence.metric import Evaluation, Floats
 from multistep.core.values.recipe import Recipe
 from multistep.engine.learner import NO_FORM, Exhibit, Split
@@ -44,7 +44,7 @@ SPLITS: tuple[Split, ...] = ("validation", "test")
 
 
 class ChatDomain:
-    """One phase's conversations and model. Implements backends.torch.learner.Domain.
+    """One phase's conversations and model. Implements backends.torch.domain.Domain.
 
     Held-out conversations are cut at the context that the phase begins with, whatever training changes it to: only
     so do all evaluations of a phase have the same rows and the same tokens.

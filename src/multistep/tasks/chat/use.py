@@ -7,7 +7,7 @@ import functools
 import numpy as np
 import torch
 
-from multistep.backends.torch.learner import pick_device
+from multistep.backends.torch.devices import pick_device
 from multistep.core.evidence.metric import Evaluation
 from multistep.core.values.plan import DataSpec
 from multistep.errors import DataError

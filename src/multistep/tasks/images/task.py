@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from multistep.backends.torch.adapters import Origin
-from multistep.backends.torch.learner import Batch, TorchLearner, pick_device
+from multistep.backends.torch.devices import pick_device
+from multistep.backends.torch.domain import Batch
+from multistep.backends.torch.learner import TorchLearner
 from multistep.backends.torch.optimizers import usable_optimizers
 from multistep.core.evidence.metric import Evaluation
 from multistep.core.values.plan import Plan
@@ -59,7 +61,7 @@ PHOTOGRAPH_SIDE, COLOURS = 64, 3  # pixels and channels: less is a small picture
 
 
 class ImageDomain:
-    """One phase's images and model. Implements backends.torch.learner.Domain."""
+    """One phase's images and model. Implements backends.torch.domain.Domain."""
 
     def __init__(self, splits: ImageSplits, maker: Maker, *, mirror: bool = False) -> None:
         self.splits, self._maker, self._mirror = splits, maker, mirror

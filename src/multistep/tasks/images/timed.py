@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from multistep.backends.torch.learner import pick_device
+from multistep.backends.torch.devices import pick_device
 from multistep.backends.torch.timing import seconds_per_step
 from multistep.tasks.images.decode import Form
 from multistep.tasks.images.nets import NetConfig, SmallNet, initialise

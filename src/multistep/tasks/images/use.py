@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from multistep.backends.torch.learner import pick_device
+from multistep.backends.torch.devices import pick_device
 from multistep.core.evidence.metric import Evaluation, Floats
 from multistep.core.values.plan import DataSpec
 from multistep.data.table import Table

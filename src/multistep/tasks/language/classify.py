@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from multistep.backends.torch.adapters import Origin
-from multistep.backends.torch.learner import Batch
+from multistep.backends.torch.domain import Batch
 from multistep.core.evidence.metric import Evaluation
 from multistep.core.values.recipe import Recipe
 from multistep.engine.learner import Exhibit, Split
@@ -36,7 +36,7 @@ FOLDED_ON = 8  # examples that show whether the logits follow their last layer
 
 
 class ClassifyDomain:
-    """One phase's examples and its networks, the one in training first. Implements backends.torch.learner.Domain."""
+    """One phase's examples and its networks, the one in training first. Implements backends.torch.domain.Domain."""
 
     def __init__(self, splits: LabelledSplits, networks: Sequence[Prepared]) -> None:
         self._splits, self.labels = splits, splits.labels

@@ -12,7 +12,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from multistep.backends.torch.adapters import Origin
-from multistep.backends.torch.learner import Batch
+from multistep.backends.torch.domain import Batch
 from multistep.core.evidence.metric import Evaluation, Floats
 from multistep.core.values.recipe import Recipe
 from multistep.engine.learner import NO_FORM, Exhibit, Split
@@ -37,7 +37,7 @@ SHOWN = 6
 
 
 class MaskDomain:
-    """One phase's text and model. Implements backends.torch.learner.Domain."""
+    """One phase's text and model. Implements backends.torch.domain.Domain."""
 
     def __init__(self, spans: dict[str, Spans], head: Head, batch_size: int) -> None:
         self.spans, self.head = spans, head

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from multistep.backends.torch.learner import pick_device
+from multistep.backends.torch.devices import pick_device
 from multistep.core.evidence.metric import Evaluation, Floats, metric_named
 from multistep.tasks.classes import table_of_probabilities
 from multistep.tasks.language.encode import Encoded, Ints

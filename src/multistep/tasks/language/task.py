@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from multistep.backends.torch.learner import TorchLearner, pick_device
+from multistep.backends.torch.devices import pick_device
+from multistep.backends.torch.learner import TorchLearner
 from multistep.backends.torch.optimizers import usable_optimizers
 from multistep.core.values.plan import DataSpec, Plan
 from multistep.core.values.recipe import Recipe

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from multistep.backends.torch.learner import pick_device
+from multistep.backends.torch.devices import pick_device
 from multistep.core.evidence.metric import METRICS, Evaluation, Metric
 from multistep.errors import DataError, PlanError
 from multistep.tasks.calibrated import Calibrated

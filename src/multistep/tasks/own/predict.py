@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from multistep.backends.torch.learner import pick_device
+from multistep.backends.torch.devices import pick_device
 from multistep.errors import DataError
 from multistep.tasks.calibrated import Calibrated
 from multistep.tasks.folders import read_task

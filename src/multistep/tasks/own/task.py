@@ -15,8 +15,10 @@ from torch import Tensor, nn
 
 from multistep.backends.torch.adapters import Origin
 from multistep.backends.torch.batchnorm import batch_norms
+from multistep.backends.torch.devices import pick_device
+from multistep.backends.torch.domain import Batch
 from multistep.backends.torch.groups import kinds
-from multistep.backends.torch.learner import Batch, TorchLearner, pick_device
+from multistep.backends.torch.learner import TorchLearner
 from multistep.backends.torch.optimizers import usable_optimizers
 from multistep.core.evidence.metric import Evaluation
 from multistep.core.values.plan import Plan
@@ -47,7 +49,7 @@ SHOWN = 12
 
 
 class OwnDomain:
-    """One phase's data and model. Implements backends.torch.learner.Domain."""
+    """One phase's data and model. Implements backends.torch.domain.Domain."""
 
     def __init__(self, understood: Understood, device: torch.device, *, scored: bool = False) -> None:
         """`scored` tells that this metric has given numbers before: what the run has won is not to be lost by it."""

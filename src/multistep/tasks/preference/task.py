@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from multistep.backends.torch.adapters import Origin
-from multistep.backends.torch.learner import Batch
+from multistep.backends.torch.domain import Batch
 from multistep.core.evidence.metric import Evaluation, Floats
 from multistep.core.values.recipe import Recipe
 from multistep.engine.learner import NO_FORM, Exhibit, Interrupted, Split
@@ -54,7 +54,7 @@ SHOWN = 12  # pairs of the validation split
 
 
 class PreferenceDomain:
-    """One phase's pairs and model. Implements backends.torch.learner.Domain, and Anchor: the reference."""
+    """One phase's pairs and model. Implements backends.torch.domain.Domain, and Anchor: the reference."""
 
     def __init__(
         self,

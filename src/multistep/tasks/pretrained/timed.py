@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from multistep.backends.torch.learner import pick_device
+from multistep.backends.torch.devices import pick_device
 from multistep.backends.torch.timing import seconds_per_step
 from multistep.core.values.plan import Plan
 from multistep.tasks.pretrained.settle import TUNING

@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from multistep.backends.torch.adapters import Origin
-from multistep.backends.torch.learner import Batch, TorchLearner, pick_device
+from multistep.backends.torch.devices import pick_device
+from multistep.backends.torch.domain import Batch
+from multistep.backends.torch.learner import TorchLearner
 from multistep.backends.torch.optimizers import usable_optimizers
 from multistep.core.evidence.metric import Evaluation
 from multistep.core.values.plan import DataSpec, Plan
@@ -61,7 +63,7 @@ USUAL_METRICS, SPACELESS_METRICS = ("wer", "cer", "loss"), ("cer", "wer", "loss"
 
 
 class SpeechDomain:
-    """One phase's utterances and model. Implements backends.torch.learner.Domain."""
+    """One phase's utterances and model. Implements backends.torch.domain.Domain."""
 
     def __init__(self, corpus: Corpus, maker: Maker, batch_size: int) -> None:
         self._maker, self.clips = maker, dict(corpus.splits)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from multistep.backends.torch.learner import pick_device
+from multistep.backends.torch.devices import pick_device
 from multistep.core.evidence.metric import Evaluation
 from multistep.core.values.plan import DataSpec
 from multistep.data.splits import held_out_table

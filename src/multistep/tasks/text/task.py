@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from multistep.backends.torch.adapters import Origin
-from multistep.backends.torch.learner import Batch
+from multistep.backends.torch.domain import Batch
 from multistep.core.evidence.metric import Evaluation
 from multistep.core.values.recipe import Recipe
 from multistep.engine.learner import NO_FORM, Exhibit, Split
@@ -30,7 +30,7 @@ SAMPLES, SAMPLE_TOKENS = 3, 120
 
 
 class TextDomain:
-    """One phase's text and model. Implements backends.torch.learner.Domain."""
+    """One phase's text and model. Implements backends.torch.domain.Domain."""
 
     def __init__(self, splits: TextSplits, maker: Maker, context: int | None = None) -> None:
         several = not splits.contiguous

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from multistep.backends.torch.learner import pick_device
+from multistep.backends.torch.devices import pick_device
 from multistep.core.values.plan import DataSpec, Plan
 from multistep.core.values.understood import Part
 from multistep.data.peek import first_columns

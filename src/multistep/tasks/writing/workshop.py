@@ -7,7 +7,8 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from multistep.backends.torch.learner import TorchLearner, pick_device
+from multistep.backends.torch.devices import pick_device
+from multistep.backends.torch.learner import TorchLearner
 from multistep.backends.torch.optimizers import usable_optimizers
 from multistep.core.evidence.metric import metric_named
 from multistep.core.values.plan import Plan
