@@ -18,14 +18,14 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from multistep.backends.torch.devices import pick_device
+from multistep.backends.torch.devices import pick_device, products_in, rounding, rounds
 from multistep.backends.torch.domain import Batch
 from multistep.backends.torch.learner import STATISTICS_BATCHES, TorchLearner
 from multistep.backends.torch.optimizers import usable_optimizers
 from multistep.core.evidence.metric import METRICS
 from multistep.core.values.optimizers import TYPICAL_RATE
 from multistep.core.values.plan import DataSpec
-from multistep.core.values.recipe import OptimizerName, Recipe
+from multistep.core.values.recipe import OptimizerName, Precision, Recipe
 from multistep.engine.learner import Interrupted
 from multistep.errors import DataError, PlanError
 from multistep.tasks.text.causal import TransformersMaker
@@ -95,6 +95,7 @@ RECIPES: dict[str, Recipe] = {
     "sgd, smoothed": replace(under("sgd"), momentum=0.9, label_smoothing=0.1),
     "frozen, not averaged": replace(MUON, frozen=("embedding*",), averaging=0.0),
     "sharp with dropout": replace(under("adamw"), sharpness=0.1, dropout=0.1),
+    "adamw in float16": replace(under("adamw"), precision="float16", dropout=0.1),
     "prodigy by layers": replace(under("prodigy"), layer_decay=0.5),
 }
 
@@ -178,6 +179,68 @@ def test_running_out_of_memory_halves_the_micro_batch(monkeypatch: pytest.Monkey
     monkeypatch.setattr(torch.accelerator, "empty_cache", lambda: None)
     assert made.advance(RATES[:2]).examples == 8
     assert made._passes.micro_batch == 1
+
+
+IN_FLOAT16 = ("muon", "adamw", "sgd", "adafactor", "schedule-free")
+
+
+@pytest.mark.parametrize("name", [name for name in IN_FLOAT16 if name in usable_optimizers()])
+def test_steps_whose_gradients_float16_cannot_hold_are_not_taken(name: str, tmp_path: Path) -> None:
+    recipe = replace(RECIPES[name], precision="float16", weight_decay=0.1)
+    made = learner(recipe)
+    if name not in ("muon", "sgd"):  # these are also left alone before their first step
+        made.advance(rates(recipe))
+    scale = made._passes.scale
+    assert scale is not None
+    before = state(made, tmp_path / "a")
+    scale.tensors()["scale"].fill_(2.0**40)
+    progress = made.advance(rates(recipe)[:3])
+    after = state(made, tmp_path / "b")
+    assert float(after.pop("scale.scale")) == 2.0**37
+    assert progress.finite
+    kept = [n for n in before if n.startswith(("model.", "optimizer."))]
+    assert all(torch.equal(after[n], before[n]) for n in kept)
+    made.advance(rates(recipe) * 7)
+    assert float(scale.tensors()["scale"]) > 2.0**10, "as soon as they can be held, steps are taken"
+    assert made.advance(rates(recipe)).loss < progress.loss - 0.1
+
+
+def test_gradients_that_no_scale_makes_finite_are_divergence() -> None:
+    made = learner(replace(RECIPES["adamw"], precision="float16"))
+    first = next(made._model.parameters())
+    first.register_hook(lambda gradient: gradient * torch.nan)  # type: ignore[no-untyped-call]
+    assert made.advance(rates(MUON)).finite
+    assert not made.advance([0.0] * 40).finite
+
+
+@pytest.mark.parametrize("precision", ["float16", "bfloat16"])
+def test_reduced_products_train_like_whole_ones(precision: Precision, tmp_path: Path) -> None:
+    recipe = RECIPES["adamw"]
+    whole, reduced, pieces = learner(recipe), *(learner(replace(recipe, precision=precision)) for _ in range(2))
+    pieces._passes.micro_batch = 3
+    expected = [whole.advance(rates(recipe)) for _ in range(4)]
+    for made in (reduced, pieces):
+        found = [made.advance(rates(recipe)) for _ in range(4)]
+        assert [p.loss for p in found] == pytest.approx([p.loss for p in expected], abs=2e-3)
+        assert [p.gradient_norm for p in found] == pytest.approx([p.gradient_norm for p in expected], rel=0.02)
+    saved = state(reduced, tmp_path / "a")
+    assert {t.dtype for n, t in saved.items() if n.startswith(("model.", "average."))} == {torch.float32}
+
+
+@pytest.mark.parametrize(
+    ("capability", "kind"), [((9, 0), "bfloat16"), ((8, 0), "bfloat16"), ((7, 5), "float16"), ((6, 1), "float32")]
+)
+def test_what_a_gpu_computes_products_in(
+    capability: tuple[int, int], kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    device = torch.device("cuda:1")
+    assert str(products_in(Recipe(), device)) == f"torch.{kind}"
+    assert rounds(Recipe(precision="float32"), device) == (capability[0] >= 8)
+    before = torch.get_float32_matmul_precision()
+    with rounding(rounds(Recipe(precision="float32"), device)):
+        assert torch.get_float32_matmul_precision() == ("high" if capability[0] >= 8 else before)
+    assert torch.get_float32_matmul_precision() == before
 
 
 def test_frozen_layers_stay_and_unknown_patterns_are_named(tmp_path: Path) -> None:

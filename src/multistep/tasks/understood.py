@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from multistep.backends.torch.devices import pick_device, reduces
+from multistep.backends.torch.devices import pick_device, precision_name
 from multistep.core.values.plan import Plan
 from multistep.core.values.recipe import Recipe
 from multistep.core.values.trial import Facts
@@ -82,7 +82,7 @@ def told(
         parameters=facts.parameters,
         weights=weights or _weights(facts, phase, recipe, models),
         device=f"{facts.device}{cpu}",
-        precision="bfloat16" if reduces(recipe, device) else "32-bit",
+        precision=precision_name(recipe, device),
         budget=_budget(plan, phase),
         notes=sorted_notes["notes"],
     )

@@ -14,8 +14,10 @@ class FusedAdam(torch.optim.Optimizer):
     """The same numbers as `torch.optim.AdamW(fused=True)`, or `Adam` unless `decoupled`, by the same function.
 
     torch's class imports the compiler (1.4 s) when it first steps, to mark a break in a graph that nobody
-    captures. Sources of the methods: arXiv 1711.05101, 1412.6980.
+    captures. Sources of the methods: arXiv 1711.05101, 1412.6980. A step is left out where `found_inf` is 1.0.
     """
+
+    found_inf: Tensor | None = None
 
     def __init__(
         self,
@@ -50,6 +52,7 @@ class FusedAdam(torch.optim.Optimizer):
                 [],
                 [state["step"] for state in states],
                 fused=True,
+                found_inf=self.found_inf,
                 amsgrad=False,
                 beta1=group["betas"][0],
                 beta2=group["betas"][1],

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 
@@ -27,9 +29,60 @@ def pick_device() -> torch.device:
     return torch.device(named)
 
 
+def products_in(recipe: Recipe, device: torch.device) -> torch.dtype:
+    """What products are computed in: what the recipe says, else bfloat16 or float16 where that is what a GPU is for.
+
+    Weights, their gradients and sums are float32 whatever this is.
+    """
+    match recipe.precision:
+        case "float32":
+            return torch.float32
+        case "bfloat16":
+            return torch.bfloat16
+        case "float16":
+            return torch.float16
+    if device.type != "cuda":
+        return torch.float32  # on CPUs without AMX bfloat16 is 3.4 times slower
+    major = torch.cuda.get_device_capability(device)[0]
+    if torch.version.hip or major >= 8:
+        return torch.bfloat16
+    return torch.float16 if major >= 7 else torch.float32  # 6 and less compute float16 no faster, or more slowly
+
+
 def reduces(recipe: Recipe, device: torch.device) -> bool:
-    """Whether products are computed in bfloat16."""
-    if recipe.precision != "auto":
-        return recipe.precision == "bfloat16"
-    # It pays on GPUs that have it; on CPUs without AMX it is 3.4 times slower.
-    return device.type == "cuda" and torch.cuda.is_bf16_supported()
+    """Whether products are computed in 16 bits."""
+    return products_in(recipe, device) != torch.float32
+
+
+def precision_name(recipe: Recipe, device: torch.device) -> str:
+    """As people call it."""
+    if (kind := products_in(recipe, device)) != torch.float32:
+        return str(kind).removeprefix("torch.")
+    return "32-bit (TF32 products)" if rounds(recipe, device) else "32-bit"
+
+
+def rounds(recipe: Recipe, device: torch.device) -> bool:
+    """Whether float32 products are computed by TF32, which keeps 10 bits of a number's 23 and is many times faster."""
+    if device.type != "cuda" or torch.version.hip or reduces(recipe, device):
+        return False
+    return torch.cuda.get_device_capability(device)[0] >= 8
+
+
+def multiplying(recipe: Recipe, device: torch.device) -> AbstractContextManager[object]:
+    """Within, forward passes compute products as the recipe says."""
+    kind = products_in(recipe, device)
+    return nullcontext() if kind == torch.float32 else torch.autocast(device.type, dtype=kind)
+
+
+@contextmanager
+def rounding(wanted: bool) -> Iterator[None]:
+    """Within, float32 products of CUDA are TF32's if `wanted`, backward passes included; afterwards as they were."""
+    if not wanted:
+        yield
+        return
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)

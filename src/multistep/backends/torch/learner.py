@@ -43,7 +43,7 @@ from multistep.engine.learner import Exhibit, Interrupted, Split
 from multistep.errors import PlanError
 
 AVERAGE_EVERY = 4  # steps; averaging each of them would cost 1% more time and change nothing that shows
-ANCHOR = "anchor."  # what names of its tensors begin with in a checkpoint
+ANCHOR, SCALE = "anchor.", "scale."  # what names of their tensors begin with in a checkpoint
 STATISTICS_BATCHES = 32  # forward passes, at most, over which statistics of batch normalisation are computed anew
 SCORING_EXAMPLES = 512  # are enough for those that scoring needs
 
@@ -93,6 +93,8 @@ class TorchLearner:
         fill(self._average, tensors, "average.", self._not_saved)
         if carry == "all":
             self._rule.load_state_tensors(part(tensors, "optimizer."))
+            if self._passes.scale:
+                self._passes.scale.load(part(tensors, SCALE))
         self._steps = saved["steps"]
         self._position = self._converted(saved) + skip_examples
         if self._anchor is not None:
@@ -160,6 +162,7 @@ class TorchLearner:
     def save(self, folder: Path) -> None:
         parameters = dict(self._average.named_parameters())
         own = {name: tensor for name, tensor in named(self._model) if name not in self._not_saved}
+        scale = self._passes.scale
         tensors = {
             # What is fixed is the same memory in both, and written once.
             **{f"model.{name}": tensor for name, tensor in own.items() if name not in self._fixed},
@@ -167,6 +170,7 @@ class TorchLearner:
             **{f"average.{name}": parameters[name] if name in parameters else t.clone() for name, t in own.items()},
             **{f"optimizer.{name}": tensor for name, tensor in self._rule.state_tensors().items()},
             **{f"{ANCHOR}{name}": tensor for name, tensor in (self._anchor.tensors() if self._anchor else {}).items()},
+            **{f"{SCALE}{name}": tensor for name, tensor in (scale.tensors() if scale else {}).items()},
         }
         on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         state = {
@@ -219,9 +223,11 @@ class TorchLearner:
             if self._recipe.sharpness:
                 with uphill(self._trained, self._norms, self._recipe.sharpness):
                     self._gradients(batch)
-            if i + 1 == len(rates):  # before the step: some optimizers, and clipping, work in the gradients' memory
-                norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(self._passes.gradient_list())))
-            self._rule.step(rate)
+            if i + 1 == len(rates) or self._passes.skip is not None:
+                norm = self._norm(norm)
+            self._rule.step(rate, self._passes.skip)
+            if self._passes.scale and self._passes.skip is not None:
+                self._passes.scale.follow(self._passes.skip)
             self._steps += 1
             self._position += batch_size
             loss_sum += loss
@@ -239,6 +245,16 @@ class TorchLearner:
 
     def _gradients(self, batch: Batch) -> tuple[Tensor, Tensor]:
         return self._passes.gradients(batch, hash((self._seed, self._steps)) % 2**63)
+
+    def _norm(self, last: Tensor) -> Tensor:
+        """The norm of the gradients, before the step: some optimizers, and clipping, work in their memory.
+
+        Where the loss scale alone is to blame for gradients that are not finite, the `last` one that was.
+        """
+        norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(self._passes.gradient_list())))
+        if self._passes.scale is None or self._passes.skip is None:
+            return norm
+        return torch.where((self._passes.skip > 0) & ~self._passes.scale.exhausted, last, norm)
 
     def _recompute_statistics(self, model: nn.Module, batches: int) -> None:
         """Batch normalisation's statistics of these weights, from the first batches that there are."""

@@ -79,8 +79,10 @@ class Muon(torch.optim.Optimizer):
     """Updates have unit spectral norm times sqrt(max(1, out / in)) times the rate; weight decay is decoupled.
 
     All matrices of one shape, either way up, are made orthogonal in one batch. Each group needs `matrices`, a
-    `Matrix` for every parameter in `params`.
+    `Matrix` for every parameter in `params`. A step is left out where `found_inf` is 1.0.
     """
+
+    found_inf: Tensor | None = None
 
     def __init__(
         self,
@@ -107,16 +109,25 @@ class Muon(torch.optim.Optimizer):
                 if "momentum_buffer" not in self.state[p]:
                     self.state[p]["momentum_buffer"] = torch.zeros_like(p)
             buffers = [self.state[p]["momentum_buffer"] for p in parameters]
+            taken: float | Tensor = 1.0
+            if self.found_inf is not None:
+                taken, none = 1.0 - self.found_inf, self.found_inf > 0
+                gradients = [torch.where(none, b, g) for b, g in zip(buffers, gradients, strict=True)]
             torch._foreach_lerp_(buffers, gradients, 1 - group["momentum"])
             directions: Sequence[Tensor] = buffers
             if group["nesterov"]:
                 directions = torch._foreach_lerp(gradients, buffers, group["momentum"])
             if group["weight_decay"]:
-                torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
-            self._move([m for _, m in pairs], parameters, directions, group["lr"])
+                torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"] * taken)
+            self._move([m for _, m in pairs], parameters, directions, group["lr"], taken)
 
     def _move(
-        self, matrices: list[Matrix], parameters: list[Tensor], directions: Sequence[Tensor], rate: float
+        self,
+        matrices: list[Matrix],
+        parameters: list[Tensor],
+        directions: Sequence[Tensor],
+        rate: float,
+        taken: float | Tensor,
     ) -> None:
         batches: dict[tuple[Any, ...], list[tuple[Tensor, Tensor, float]]] = {}
         for matrix, parameter, direction in zip(matrices, parameters, directions, strict=True):
@@ -132,4 +143,6 @@ class Muon(torch.optim.Optimizer):
             updates = orthogonalise(torch.stack([source for _, source, _ in batch]), self.quintics)
             steps = list(updates.to(batch[0][0].dtype).unbind())
             torch._foreach_mul_(steps, [-rate * scale for *_, scale in batch])
+            if isinstance(taken, Tensor):
+                torch._foreach_mul_(steps, taken)
             torch._foreach_add_([target for target, *_ in batch], steps)

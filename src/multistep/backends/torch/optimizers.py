@@ -26,6 +26,10 @@ PACKAGES: Mapping[OptimizerName, str] = {
 }
 
 
+# Optimizers that cannot leave a step out by themselves, but must be told by the host. All others do it on the device.
+ASKED = ("Adafactor", "AdamWScheduleFree", "SOAP", "Lion", "Prodigy")
+
+
 def usable_optimizers() -> tuple[OptimizerName, ...]:
     """Those whose packages are there, found without importing any."""
     return tuple(name for name in NAMES if name not in PACKAGES or importlib.util.find_spec(PACKAGES[name]))
@@ -55,6 +59,19 @@ def _without_compiler() -> None:
             setattr(original, "__dynamo_disable", original)
 
 
+def _told(optimizer: Any, skip: Tensor | None) -> None:
+    """Have an optimizer leave its next step out where `skip` is 1.0, as torch's GradScaler tells fused ones."""
+    if skip is None or type(optimizer).__name__ in ASKED:
+        return
+    optimizer.found_inf = skip
+    if isinstance(optimizer, torch.optim.SGD):
+        # Else torch makes the buffers in a first step, whether it is taken or not, and takes them for filled in.
+        for group in optimizer.param_groups:
+            for p in group["params"] if group["momentum"] else ():
+                if p.grad is not None and optimizer.state[p].get("momentum_buffer") is None:
+                    optimizer.state[p]["momentum_buffer"] = torch.zeros_like(p)
+
+
 class StepRule:
     """One or two torch optimizers that step together.
 
@@ -80,8 +97,13 @@ class StepRule:
     def _groups(self) -> Iterable[dict[str, Any]]:
         return (group for optimizer in self.optimizers for group in optimizer.param_groups)
 
-    def step(self, learning_rate: float) -> None:
-        """One step at this rate. Nothing is copied from the device, but by Prodigy."""
+    def step(self, learning_rate: float, skip: Tensor | None = None) -> None:
+        """One step at this rate; none where `skip` is 1.0 (0.0: taken; on the device; None: taken).
+
+        Nothing is copied from the device, but by Prodigy and, where there is a `skip`, for those of `ASKED`.
+        """
+        if skip is not None and any(type(o).__name__ in ASKED for o in self.optimizers) and bool(skip):
+            return
         if self.clip_norm is not None:
             parameters = [p for group in self._groups() for p in group["params"]]
             torch.nn.utils.clip_grad_norm_(parameters, self.clip_norm)
@@ -94,6 +116,7 @@ class StepRule:
                 multiplier = 1.0
             group["lr"] = learning_rate * multiplier
         for optimizer in self.optimizers:
+            _told(optimizer, skip)
             optimizer.step()
         with torch.no_grad():
             for after, before, back in slowed:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
-from multistep.backends.torch.devices import reduces
+from multistep.backends.torch.devices import multiplying, products_in, rounding, rounds
 from multistep.backends.torch.domain import Batch, Domain
 from multistep.backends.torch.randomness import seed_torch
+from multistep.backends.torch.scaling import LossScale
 from multistep.core.values.recipe import Recipe
 from multistep.errors import RunFailed
 
@@ -19,7 +20,8 @@ class Passes:
     """Forward and backward passes of one model in training.
 
     `micro_batch` is how many examples a pass holds at most (None: the whole batch); it is halved when memory runs out,
-    and the effective batch stays.
+    and the effective batch stays. `scale` is the loss scale, in float16 alone; `skip` then tells of the last gradients
+    whether they are not finite, so that no step should be taken by them (1.0, else 0.0; on the device).
     """
 
     def __init__(
@@ -32,13 +34,17 @@ class Passes:
         micro_batch: int | None,
     ) -> None:
         self.micro_batch = micro_batch
+        self.scale = LossScale(device) if products_in(recipe, device) == torch.float16 else None
+        self.skip: Tensor | None = None
         self._domain, self._model, self._trained = domain, model, trained
-        self._smoothing, self._device = recipe.label_smoothing, device
-        self._reduced = reduces(recipe, device)
+        self._recipe, self._device = recipe, device
+        self._rounds = rounds(recipe, device)
 
-    def precision(self) -> AbstractContextManager[object]:
-        """Within, products are computed as the recipe says."""
-        return torch.autocast(self._device.type, dtype=torch.bfloat16) if self._reduced else nullcontext()
+    @contextmanager
+    def precision(self) -> Iterator[None]:
+        """Within, forward passes compute products as the recipe says."""
+        with rounding(self._rounds), multiplying(self._recipe, self._device):
+            yield
 
     def forward(self, model: nn.Module, batch: Batch) -> None:
         """A pass without gradients, for what layers note of their inputs."""
@@ -46,7 +52,10 @@ class Passes:
             self._domain.loss(model, batch, 0.0)
 
     def gradients(self, batch: Batch, seed: int) -> tuple[Tensor, Tensor]:
-        """Mean gradients of the whole batch; the summed loss and its labels. `seed` decides what is dropped."""
+        """Mean gradients of the whole batch; the summed loss and its labels. `seed` decides what is dropped.
+
+        Raises RunFailed where memory does not even hold the pass of one example.
+        """
         size = batch[0].shape[0]
         while True:
             self.forget()
@@ -54,14 +63,21 @@ class Passes:
             seed_torch(seed, self._device)
             piece = min(self.micro_batch or size, size)
             try:
-                return self._whole(batch) if piece == size else self._accumulated(batch, piece)
+                with rounding(self._rounds):
+                    found = self._whole(batch) if piece == size else self._accumulated(batch, piece)
             except torch.OutOfMemoryError as error:
                 if piece == 1:
                     raise RunFailed(
                         "memory runs out with a single example; choose a smaller model or a shorter context"
                     ) from error
-                self.micro_batch = piece // 2
-                torch.accelerator.empty_cache()
+            else:
+                if self.scale:
+                    self.skip = self.scale.unscale(self.gradient_list())
+                return found
+            # Here, not where it was caught: until that block ends, the error's frames keep what they held.
+            self.micro_batch = piece // 2
+            self.forget()
+            torch.accelerator.empty_cache()
 
     def forget(self) -> None:
         """Leave no gradients."""
@@ -71,21 +87,27 @@ class Passes:
     def gradient_list(self) -> list[Tensor]:
         return [p.grad for p in self._trained if p.grad is not None]
 
+    def _loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        with multiplying(self._recipe, self._device):
+            return self._domain.loss(self._model, batch, self._recipe.label_smoothing)
+
+    def _backward(self, loss: Tensor) -> None:
+        (self.scale.scaled(loss) if self.scale else loss).backward()  # type: ignore[no-untyped-call]
+
     def _whole(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        with self.precision():
-            loss, count = self._domain.loss(self._model, batch, self._smoothing)
-        (loss / count).backward()  # type: ignore[no-untyped-call]
+        loss, count = self._loss(batch)
+        self._backward(loss / count)
         return loss.detach(), count
 
     def _accumulated(self, batch: Batch, piece: int) -> tuple[Tensor, Tensor]:
-        losses, counts = [], []
+        losses: list[Tensor] = []
+        counts: list[Tensor] = []
         for start in range(0, batch[0].shape[0], piece):
-            part = tuple(tensor[start : start + piece] for tensor in batch)
-            with self.precision():
-                loss, count = self._domain.loss(self._model, part, self._smoothing)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss, count = self._loss(tuple(tensor[start : start + piece] for tensor in batch))
             losses.append(loss.detach())
             counts.append(count)
+            # In float16, sums over many labels would be beyond it: about a mean is what it is scaled for.
+            self._backward(loss / counts[0].clamp_min(1) if self.scale else loss)
         total = torch.stack(counts).sum()
-        torch._foreach_div_(self.gradient_list(), total)
+        torch._foreach_div_(self.gradient_list(), total / counts[0].clamp_min(1) if self.scale else total)
         return torch.stack(losses).sum(), total
