@@ -278,6 +278,9 @@ def test_settings_override_the_file_and_short_forms_grow(tmp_path: Path) -> None
         ("recipe: {frozen: emb}", r":3: recipe.frozen is 'emb'; allowed: a list of patterns of parameter names, "),
         ("recipe: {betas: [0.9]}", r":3: recipe.betas is \[0.9\]; allowed: a list of 2 numbers\."),
         ("recipe: {nesterov: 3}", r":3: recipe.nesterov is 3; allowed: true or false\."),
+        ("recipe: {micro_batch: few}", r":3: recipe.micro_batch is 'few'; allowed: a whole number or 'auto'\."),
+        ("recipe: {micro_batch: 0}", r":3: micro_batch is 0; allowed: at least 1"),
+        ("recipe: {compile: maybe}", r":3: recipe.compile is 'maybe'; allowed: true or false or 'auto'\."),
         ("recipe: {batch_size: 3.5}", r":3: recipe.batch_size is 3.5; allowed: a whole number\."),
         (
             "metric: wer",

@@ -72,6 +72,8 @@ def _timed(
     resolution = recipe.resolution[-1] if recipe.resolution else None
     rate = recipe.learning_rate or 1e-4  # what is learnt is thrown away
     learner.initial(recipe, plan.seed)
+    if todo := learner.prepare({}, None):
+        todo()
     learner.advance([rate], resolution=resolution)
     began, steps = now(), 0
     while steps < MOST_STEPS and (steps == 0 or now() - began < TIMED_SECONDS):

@@ -10,7 +10,7 @@ from typing import Literal, Protocol
 from multistep.core.evidence.metric import Evaluation
 from multistep.core.values.plan import Plan
 from multistep.core.values.recipe import Recipe
-from multistep.core.values.trial import Carry, Facts, Progress
+from multistep.core.values.trial import Carry, Facts, Fit, Progress
 
 HeldOut = Literal["validation", "test"]
 Split = Literal["validation", "test", "guard"]  # guard: what the phase must not forget, where it names that
@@ -86,6 +86,17 @@ class Learner(Protocol):
 
         Statistics of batch normalisation, which no mean of weights can give, are computed anew.
         """
+
+    def prepare(self, known: Mapping[str, Fit], seconds_left: float | None) -> Callable[[], None] | None:
+        """What is to be done before the next step, such as compiling; None if nothing is.
+
+        `known` is what was found before, by what it is of; that is repeated, all else measured. `seconds_left` of the
+        budget is for what pays only after a while; None where the clock may not decide anything.
+        """
+
+    @property
+    def fit(self) -> Fit | None:
+        """How steps are computed now; None if by rule alone. Running out of memory may change it between two steps."""
 
     def advance(self, rates: Sequence[float], *, resolution: int | None = None) -> Progress:
         """Take one step per learning rate, with images of that size. Raises Interrupted."""

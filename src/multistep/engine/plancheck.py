@@ -112,9 +112,12 @@ def explain(error: ValidationError, origins: Origins, place: Place = ()) -> str:
     return f"{origins.at(where)}: {name} is {value!r}; allowed: {allowed(where)}.{close}"
 
 
+TYPE_TAGS = ("DataSpec", "ModelSpec", "Amount", "constrained-str", "int", "bool")
+
+
 def _is_type_tag(part: str | int) -> bool:
     # pydantic names the branch of a union in the location; that is no key of the file.
-    return isinstance(part, str) and (part in ("DataSpec", "ModelSpec", "Amount", "constrained-str") or "[" in part)
+    return isinstance(part, str) and (part in TYPE_TAGS or "[" in part)
 
 
 def allowed(place: Place) -> str:
@@ -166,7 +169,8 @@ def _in_words(kind: Any, *, listed: bool = False) -> str:
     if origin is typing.Literal:
         return ", ".join(map(repr, arguments))
     if origin in (typing.Union, types.UnionType):
-        return _in_words(next(part for part in arguments if part is not type(None)), listed=listed)
+        ways = (_in_words(part, listed=listed) for part in arguments if part is not type(None))
+        return " or ".join(dict.fromkeys(ways))
     if origin is tuple and listed:
         return _in_words(arguments[0])
     if origin is tuple and Ellipsis not in arguments:

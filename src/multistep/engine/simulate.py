@@ -20,7 +20,7 @@ from multistep.core.evidence.metric import Evaluation
 from multistep.core.values.history import History
 from multistep.core.values.plan import Plan
 from multistep.core.values.recipe import Recipe, with_settings
-from multistep.core.values.trial import Carry, Facts, Progress
+from multistep.core.values.trial import Carry, Facts, Fit, Progress
 from multistep.core.values.units import Amount, Unit
 from multistep.engine.clock import BudgetClock
 from multistep.engine.learner import NO_FORM, Exhibit, GuardReady, Interrupted, Learner, Readiness, Split
@@ -158,6 +158,13 @@ class SimulatedLearner:
         numbers += [self._offset, self._over, self._luck, self._kept]
         state = {"numbers": numbers, "trial": [repr(self._recipe), self._seed]}
         (folder / "state.json").write_text(json.dumps(state), encoding="utf-8")
+
+    def prepare(self, known: Mapping[str, Fit], seconds_left: float | None) -> Callable[[], None] | None:
+        return None
+
+    @property
+    def fit(self) -> Fit | None:
+        return None
 
     def advance(self, rates: Sequence[float], *, resolution: int | None = None) -> Progress:
         if self._should_stop():

@@ -18,6 +18,7 @@ from multistep.core.values.events import (
     Entry,
     Evaluated,
     Event,
+    Fitted,
     GuardScored,
     ReplayDiffered,
     TrialEnded,
@@ -30,6 +31,7 @@ from multistep.core.values.judging import guard_metric_of, metric_of
 from multistep.core.values.plan import Plan
 from multistep.core.values.recipe import Recipe, rates
 from multistep.core.values.trial import Progress, Trial, Window
+from multistep.core.values.units import Unit
 from multistep.engine.checkpoints import Checkpoints
 from multistep.engine.clock import BudgetClock
 from multistep.engine.journal import Journal
@@ -98,6 +100,8 @@ class TrialRunner:
         if record.step > record.first_step or not self._stands_where(record.trial):
             yield from self._restore(record)
         self._recipe = record.trial.recipe
+        if self._next_window(name):
+            yield from self._fit(name, self.history.trial(name).step)
         while window := self._next_window(name):
             if self._cooldown_begins(name, window):
                 yield self._save(name)  # what is kept goes on from here
@@ -105,6 +109,7 @@ class TrialRunner:
                 yield self._journal.append(WindowPlanned(window))
             progress = self._advance(window)
             yield self._journal.append(WindowDone(name, progress))
+            yield from self._note_fit(name, self.history.trial(name).step)
             require_time(self._plan, self.history)
             yield from self._look(window)
             if reading := read_stability(self._plan, self.history, name):
@@ -130,6 +135,26 @@ class TrialRunner:
         begins = first.shape == record.trial.recipe.cooldown and first.progress_from == 0.0
         sibling = record.trial.length is not None and record.trial.kind != "rerun"
         return sibling and begins and record.step > record.first_step and not self._saved_at(record)
+
+    def _fit(self, name: str, step: int) -> Iterator[Entry]:
+        """Have the learner compute steps as it did when the trial came to this step, or as it now finds best."""
+        todo = self.learner.prepare(self.history.phase.fits_at(name, step), self._seconds_left())
+        if todo is not None:
+            with self._clock.account("compile"):
+                todo()
+        yield from self._note_fit(name, step)
+
+    def _note_fit(self, name: str, step: int) -> Iterator[Entry]:
+        fit = self.learner.fit
+        if fit is not None and self.history.phase.fits_at(name, step).get(fit.of) != fit:
+            yield self._journal.append(Fitted(name, step, fit))
+
+    def _seconds_left(self) -> float | None:
+        """Of a budget that is told in time."""
+        budget = self._plan.budget
+        if budget is None or budget.unit is not Unit.SECONDS:
+            return None
+        return max(0.0, budget.value - self.history.seconds - self._clock.pending())
 
     def _advance(self, window: Window) -> Progress:
         self._at = None
@@ -243,8 +268,10 @@ class TrialRunner:
         for done in record.done:
             if done.step > step and done.progress:
                 window = done.window
+                yield from self._fit(trial.id, done.step - window.steps)
                 repeated = self.learner.advance(rates(window.segments), resolution=window.resolution)
                 self._at = None
+                yield from self._note_fit(trial.id, done.step)
                 if not _same(repeated.loss, done.progress.loss):
                     yield self._journal.append(ReplayDiffered(trial.id, done.progress.loss, repeated.loss))
         if record.done and record.pending is None:

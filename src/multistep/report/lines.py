@@ -8,6 +8,7 @@ from multistep.core.values.events import (
     BaselineScored,
     Entry,
     Evaluated,
+    Fitted,
     GuardScored,
     MovesEnded,
     PhaseReused,
@@ -76,6 +77,8 @@ def plain_line(plan: Plan, entry: Entry, history: History) -> str | None:
             return f"going on; {format_seconds(history.seconds)} were spent before"
         case RunInterrupted():
             return f"stopped by {event.signal}"
+        case Fitted():
+            return f"{short_name(history, event.trial)}: {event.fit.reason}"
         case ReplayDiffered():
             name = short_name(history, event.trial)
             return f"{name}: steps that were repeated gave the loss {event.repeated:.6g} instead of {event.loss:.6g}"

@@ -58,3 +58,11 @@ class Folds(Protocol):
 
     def fold(self, model: nn.Module, temperature: float, device: torch.device) -> bool:
         """Divide the model's logits by `temperature`, as `engine.learner.Learner` says."""
+
+
+@runtime_checkable
+class Recomputes(Protocol):
+    """A domain whose models can do with less memory and more time."""
+
+    def recompute(self, model: nn.Module) -> bool:
+        """Have activations computed again for the gradient instead of being kept; whether this model can."""

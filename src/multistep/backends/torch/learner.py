@@ -17,13 +17,16 @@ from torch import Tensor, nn
 
 from multistep.backends.torch.adapters import FOLDER, Adapter, hold_in_half, merge, write_adapter
 from multistep.backends.torch.anchor import Anchor
+from multistep.backends.torch.averages import AVERAGE_EVERY, equal, follow
 from multistep.backends.torch.batchnorm import batch_norms, recompute_statistics
 from multistep.backends.torch.devices import pick_device, reduces
 from multistep.backends.torch.domain import Batch, Domain, Folds
+from multistep.backends.torch.fitting import Fitting
 from multistep.backends.torch.optimizers import StepRule, build_optimizer
 from multistep.backends.torch.passes import Passes
 from multistep.backends.torch.placing import adopted, built, copied, require_same_network
 from multistep.backends.torch.randomness import undisturbed
+from multistep.backends.torch.rehearsal import Rehearsal
 from multistep.backends.torch.sharpness import uphill
 from multistep.backends.torch.weights import (
     COUNTERS,
@@ -38,12 +41,12 @@ from multistep.backends.torch.weights import (
 )
 from multistep.core.evidence.metric import Evaluation
 from multistep.core.values.recipe import Recipe
-from multistep.core.values.trial import Carry, Progress
+from multistep.core.values.trial import Carry, Fit, Progress
 from multistep.engine.learner import Exhibit, Interrupted, Split
 from multistep.errors import PlanError
 
-AVERAGE_EVERY = 4  # steps; averaging each of them would cost 1% more time and change nothing that shows
 ANCHOR, SCALE = "anchor.", "scale."  # what names of their tensors begin with in a checkpoint
+STATE_COPIES = 2  # of the trained weights, that optimizers keep at most, but for SOAP
 STATISTICS_BATCHES = 32  # forward passes, at most, over which statistics of batch normalisation are computed anew
 SCORING_EXAMPLES = 512  # are enough for those that scoring needs
 
@@ -70,6 +73,7 @@ class TorchLearner:
         self._device = device or pick_device()
         self._rule: StepRule
         self._passes: Passes
+        self._fitting: Fitting
 
     # Weights ----------------------------------------------------------------------------------------
 
@@ -154,7 +158,11 @@ class TorchLearner:
         pairs = zip(self._model.parameters(), self._average.parameters(), strict=True)
         self._averaged: list[Tensor] = [average for p, average in pairs if p.requires_grad]
         # Made anew: what did not fit under another recipe says nothing of this one.
-        self._passes = Passes(self._domain, self._model, self._trained, recipe, self._device, self._at_once())
+        size = self._at_once() if recipe.micro_batch == "auto" else recipe.micro_batch
+        self._passes = Passes(self._domain, self._model, self._trained, recipe, self._device, size)
+        self._fitting = Fitting(
+            self._domain, self._model, self._passes, recipe, self._device, self._rehearsal, self._reserve
+        )
         self._norms = batch_norms(self._model)
         self._statistics_due = True
         self._rule = _step_rule(self._model, recipe)
@@ -206,6 +214,28 @@ class TorchLearner:
 
     # Training ---------------------------------------------------------------------------------------
 
+    def prepare(self, known: Mapping[str, Fit], seconds_left: float | None) -> Callable[[], None] | None:
+        return self._fitting.prepare(known, seconds_left)
+
+    @property
+    def fit(self) -> Fit | None:
+        return self._fitting.fit
+
+    def _rehearsal(self) -> Rehearsal:
+        """Passes for measuring from where training stands, at the largest size of images that the recipe names."""
+        self._domain.resize(max(self._recipe.resolution, default=None))
+
+        def batch(offset: int, size: int) -> Batch:
+            return self._domain.batch(self._position + offset, size, self._seed, self._device)
+
+        return Rehearsal(self._model, self._passes, batch, self._batch_size, self._device)
+
+    def _reserve(self) -> int:
+        """Bytes that a step will take beside a pass: the optimizer's state before its first one, weights uphill."""
+        state = any(optimizer.state for optimizer in self._rule.optimizers)
+        copies = (0 if state else STATE_COPIES) + bool(self._recipe.sharpness)
+        return copies * sum(p.nbytes for p in self._trained)
+
     def advance(self, rates: Sequence[float], *, resolution: int | None = None) -> Progress:
         self._model.train()
         self._domain.resize(resolution)
@@ -233,11 +263,11 @@ class TorchLearner:
             loss_sum += loss
             labels += count
             if averaging and (self._steps % AVERAGE_EVERY == 0 or self._steps < AVERAGE_EVERY):
-                self._update_average()
+                follow(self._averaged, self._trained, self._steps, self._recipe.averaging)
         if self._rule.keeps_average:
             self._rule.write_average(self._trained, self._averaged)
         elif not averaging:
-            self._average_is_model()
+            equal(self._averaged, self._trained)
         self._passes.forget()
         # One transfer a window: until here, nothing of it left the device.
         total, seen, gradient = torch.stack([loss_sum, labels, norm]).tolist()
@@ -271,18 +301,6 @@ class TorchLearner:
         size = self._recipe.batch_size
         assert size is not None, "a resolved recipe has a batch size"
         return size
-
-    def _update_average(self) -> None:
-        """Move the average towards the weights; its horizon is a fixed share of the steps so far."""
-        weight = AVERAGE_EVERY / (AVERAGE_EVERY + self._recipe.averaging * self._steps)
-        if self._steps <= AVERAGE_EVERY:
-            weight = 1.0
-        with torch.no_grad():
-            torch._foreach_lerp_(self._averaged, self._trained, weight)
-
-    def _average_is_model(self) -> None:
-        with torch.no_grad():
-            torch._foreach_copy_(self._averaged, self._trained)
 
     # Evaluation -------------------------------------------------------------------------------------
 

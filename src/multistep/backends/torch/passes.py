@@ -20,8 +20,9 @@ class Passes:
     """Forward and backward passes of one model in training.
 
     `micro_batch` is how many examples a pass holds at most (None: the whole batch); it is halved when memory runs out,
-    and the effective batch stays. `scale` is the loss scale, in float16 alone; `skip` then tells of the last gradients
-    whether they are not finite, so that no step should be taken by them (1.0, else 0.0; on the device).
+    of which `halved` tells, and the effective batch stays. `scale` is the loss scale, in float16 alone; `skip` then
+    tells of the last gradients whether they are not finite, so that no step should be taken by them (1.0, else 0.0; on
+    the device).
     """
 
     def __init__(
@@ -33,7 +34,7 @@ class Passes:
         device: torch.device,
         micro_batch: int | None,
     ) -> None:
-        self.micro_batch = micro_batch
+        self.micro_batch, self.halved = micro_batch, False
         self.scale = LossScale(device) if products_in(recipe, device) == torch.float16 else None
         self.skip: Tensor | None = None
         self._domain, self._model, self._trained = domain, model, trained
@@ -64,7 +65,7 @@ class Passes:
             piece = min(self.micro_batch or size, size)
             try:
                 with rounding(self._rounds):
-                    found = self._whole(batch) if piece == size else self._accumulated(batch, piece)
+                    found = self.whole(batch) if piece == size else self._accumulated(batch, piece)
             except torch.OutOfMemoryError as error:
                 if piece == 1:
                     raise RunFailed(
@@ -75,7 +76,7 @@ class Passes:
                     self.skip = self.scale.unscale(self.gradient_list())
                 return found
             # Here, not where it was caught: until that block ends, the error's frames keep what they held.
-            self.micro_batch = piece // 2
+            self.micro_batch, self.halved = piece // 2, True
             self.forget()
             torch.accelerator.empty_cache()
 
@@ -94,7 +95,8 @@ class Passes:
     def _backward(self, loss: Tensor) -> None:
         (self.scale.scaled(loss) if self.scale else loss).backward()  # type: ignore[no-untyped-call]
 
-    def _whole(self, batch: Batch) -> tuple[Tensor, Tensor]:
+    def whole(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Gradients of a batch in one pass; the summed loss and its labels."""
         loss, count = self._loss(batch)
         self._backward(loss / count)
         return loss.detach(), count

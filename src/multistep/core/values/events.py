@@ -9,7 +9,7 @@ from typing import Literal
 from multistep.core.evidence.metric import Goal, Interval
 from multistep.core.evidence.stability import Stability
 from multistep.core.values.recipe import Recipe
-from multistep.core.values.trial import Facts, Progress, Trial, Weighed, Window
+from multistep.core.values.trial import Facts, Fit, Progress, Trial, Weighed, Window
 
 Account = Literal["train", "evaluate", "save", "compile", "other"]
 ACCOUNTS: tuple[Account, ...] = ("train", "evaluate", "save", "compile", "other")
@@ -77,6 +77,16 @@ class TrialStarted:
     reason: str
     weighed: tuple[Weighed, ...] = ()
     event: Literal["trial_started"] = "trial_started"
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """From `step` of the phase on, a trial's steps are computed so: it was measured, or memory ran out meanwhile."""
+
+    trial: str
+    step: int
+    fit: Fit
+    event: Literal["fitted"] = "fitted"
 
 
 @dataclass(frozen=True)
@@ -275,6 +285,7 @@ Event = (
     | RunInterrupted
     | PhaseStarted
     | TrialStarted
+    | Fitted
     | WindowPlanned
     | WindowDone
     | Evaluated

@@ -12,6 +12,7 @@ from multistep.core.values.events import (
     CheckpointSaved,
     Entry,
     Evaluated,
+    Fitted,
     GuardScored,
     MovesEnded,
     PhaseFinished,
@@ -28,7 +29,7 @@ from multistep.core.values.events import (
     WindowDone,
     WindowPlanned,
 )
-from multistep.core.values.trial import Progress, Trial, Weighed, Window
+from multistep.core.values.trial import Fit, Progress, Trial, Weighed, Window
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,11 @@ class PhaseRecord:
     trials: Mapping[str, TrialRecord] = field(default_factory=dict)
     finished: PhaseFinished | None = None
     moves_ended: MovesEnded | None = None
+    fitted: tuple[Fitted, ...] = ()
+
+    def fits_at(self, trial: str, step: int) -> dict[str, Fit]:
+        """How steps were computed when a trial, the last one so far, came to a step of the phase, by what it is of."""
+        return {f.fit.of: f.fit for f in self.fitted if f.trial != trial or f.step <= step}
 
     def of_kind(self, kind: str) -> tuple[TrialRecord, ...]:
         return tuple(record for record in self.trials.values() if record.trial.kind == kind)
@@ -242,6 +248,8 @@ def _after(history: History, entry: Entry) -> History:
                     over=history.leader.trial if history.leader else None,
                 ),
             )
+        case Fitted():
+            return _with_phase(history, replace(history.phase, fitted=(*history.phase.fitted, event)))
         case WindowPlanned():
             trial = history.trial(event.window.trial)
             record_ = WindowRecord(event.window, trial.step + event.window.steps)

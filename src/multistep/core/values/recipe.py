@@ -39,6 +39,9 @@ class Recipe:
     add is scaled by `adapter_alpha` (None: twice the rank) over the rank, or over its root (rslora).
 
     `beta`, of preferences alone, is how strongly one is held to the weights that the phase began with.
+
+    `micro_batch` is how many examples a pass holds ("auto": as many as fit into memory); the step stays that of the
+    whole batch. `compile` has the model's repeated blocks compiled ("auto": where it is measured to pay).
     """
 
     optimizer: OptimizerName = "muon"
@@ -69,6 +72,8 @@ class Recipe:
     adapter_alpha: float | None = None
     adapter_targets: tuple[str, ...] = ()
     beta: float | None = None
+    micro_batch: int | Literal["auto"] = "auto"
+    compile: bool | Literal["auto"] = "auto"
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - read by planfile's TypeAdapter, not a field
 
@@ -87,6 +92,8 @@ class Recipe:
         check = _Checker()
         check.within("learning_rate", self.learning_rate, 0, math.inf, open_low=True)
         check.within("batch_size", self.batch_size, 1, math.inf)
+        if self.micro_batch != "auto":
+            check.within("micro_batch", self.micro_batch, 1, math.inf)
         check.within("momentum", self.momentum, 0, 1, open_high=True)
         check.within("weight_decay", self.weight_decay, 0, math.inf)
         check.within("dropout", self.dropout, 0, 1, open_high=True)

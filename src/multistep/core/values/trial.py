@@ -105,6 +105,25 @@ class Progress:
 
 
 @dataclass(frozen=True)
+class Fit:
+    """How a machine computes the steps of a recipe. Other ways lead to the same, but for rounding.
+
+    `of` tells what it was found for: the settings that matter, and the device. A pass holds at most `micro_batch`
+    examples (None: the whole batch). `compiled`: the model's repeated blocks are; that took `compile_seconds`, and a
+    step then took `ratio` of the seconds that it takes without (None: neither was timed). `recomputed`: activations
+    are computed again for the gradient instead of being kept. `reason` is a sentence for people.
+    """
+
+    of: str
+    micro_batch: int | None = None
+    compiled: bool = False
+    recomputed: bool = False
+    compile_seconds: float | None = None
+    ratio: float | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
 class Facts:
     """What a learner says of itself and its data once, so that decisions need no torch.
 

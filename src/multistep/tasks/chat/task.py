@@ -168,6 +168,9 @@ class ChatDomain:
         examples = self.held_out[split]
         return sample_of(len(examples), sample_size(examples) if sample else len(examples))
 
+    def recompute(self, model: nn.Module) -> bool:
+        return self._maker.recompute(model)
+
     def evaluate(self, model: nn.Module, split: Split, *, sample: bool, device: torch.device) -> Evaluation:
         numbers = self.sampled(split, sample=sample)
         examples = [self.held_out[split][int(i)] for i in numbers]

@@ -158,13 +158,18 @@ class TransformersMaker:
         # Kept with the model, so that whoever scores its export reads as far as it was trained to.
         setattr(model.config, TRAINED_CONTEXT, context)
 
-    def _save_memory(self, model: Any, context: int) -> None:
+    def _save_memory(self, model: nn.Module, context: int) -> None:
         """Compute a layer's activations again for its gradient where those of a single row would not fit."""
-        if context * self._bytes_per_token <= _room() or not model.supports_gradient_checkpointing:
-            return
+        if context * self._bytes_per_token > _room():
+            self.recompute(model)
+
+    def recompute(self, model: Any) -> bool:
+        if not model.supports_gradient_checkpointing:
+            return False
         # transformers renames it as torch does; the old name is going.
         enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
         enable({"use_reentrant": False})
+        return True
 
     def at_once(self, context: int) -> int:
         """How many rows of so many tokens a pass should hold in training, at least one."""

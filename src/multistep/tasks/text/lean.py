@@ -15,6 +15,7 @@ from typing import Any, Literal, cast
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 ROPE_BASE = 10000.0
 EPSILON = {"nanochat": 1e-6, "gpt2": 1e-5}
@@ -144,6 +145,7 @@ class LeanGPT(nn.Module):
     def __init__(self, config: LeanConfig) -> None:
         super().__init__()
         self.config, self.dropout = config, 0.0
+        self.recomputes = False  # activations of blocks in training, instead of keeping them for the gradient
         modern = config.architecture == "nanochat"
         self.embedding = nn.Embedding(config.vocabulary, config.width)
         self.positions = None if modern else nn.Embedding(config.context, config.width)
@@ -206,7 +208,10 @@ class LeanGPT(nn.Module):
             x_BTW = x_BTW + self.positions.weight[:T]
         x_BTW = F.dropout(x_BTW, self.dropout, self.training)
         for block in self.layers:
-            x_BTW = block(x_BTW, table, self.dropout)
+            if self.recomputes and self.training and torch.is_grad_enabled():
+                x_BTW = checkpoint(block, x_BTW, table, self.dropout, use_reentrant=False)
+            else:
+                x_BTW = block(x_BTW, table, self.dropout)
         logits_BTV: Tensor = self.head(F.layer_norm(x_BTW, (W,), self.norm, None, epsilon))
         return logits_BTV
 

@@ -83,6 +83,9 @@ class Maker(Protocol):
         """
 
     def configure(self, model: nn.Module, recipe: Recipe) -> None: ...
+    def recompute(self, model: nn.Module) -> bool:
+        """As `backends.torch.domain.Recomputes` says."""
+
     def write(self, model: nn.Module, folder: Path) -> None: ...
 
 
@@ -117,6 +120,11 @@ class LeanMaker:
         if self._weights is not None:
             model.load_state_dict(self._weights.state_dict())
         return model
+
+    def recompute(self, model: nn.Module) -> bool:
+        assert isinstance(model, LeanGPT), "what this maker builds"
+        model.recomputes = True
+        return True
 
     def logits(self, model: nn.Module, tokens_BT: Tensor) -> Tensor:
         logits: Tensor = model(tokens_BT)

@@ -92,6 +92,9 @@ class TextDomain:
             self._read_at(recipe.context)
         return self.context
 
+    def recompute(self, model: nn.Module) -> bool:
+        return self._maker.recompute(model)
+
     def evaluate(self, model: nn.Module, split: Split, *, sample: bool, device: torch.device) -> Evaluation:
         stream = self.held_out[split]
         return score_stream(
