@@ -26,8 +26,8 @@ TARS = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2", ".tbz
 PACKED: Mapping[str, Callable[..., IO[bytes]]] = {
     ".bz2": bz2.open,
     ".xz": lzma.open,
-}  # one file each; .gz is read as it is
-OTHERS = (".7z", ".rar", ".tar.zst", ".zst", ".lz4", ".tar.lz4")
+}  # one file each; .gz and .zst are read as they are
+OTHERS = (".7z", ".rar", ".tar.zst", ".lz4", ".tar.lz4")
 MOST_FILES = 2_000_000
 MOST_SWELLING = 200  # times the archive's size: real data stay below 50, and bombs lie far above
 SMALL = 2**30  # bytes: what unpacks to less is no danger, however much it swells

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from multistep.data.table import Table
 from multistep.errors import DataError
 
+_ROWS = 500  # that are held at once where a column is read value by value
 _KINDS = {"Image": "image", "Audio": "audio", "ClassLabel": "label"}
 
 
@@ -33,7 +34,14 @@ def read_arrow(path: Path) -> Table:
         raise DataError(f"{path}: not an Arrow file that can be read ({error})") from None
     values = functools.cache(lambda name: held[name].to_pylist())
     names, roles = said_of_columns(held.schema)
-    return Table(str(path), texts_of(held.schema), range(1, held.num_rows + 1), "row", values, names, roles=roles)
+
+    def each(name: str) -> Iterator[object]:
+        for chunk in held[name].chunks:  # which lie in the file
+            for at in range(0, len(chunk), _ROWS):
+                yield from chunk.slice(at, _ROWS).to_pylist()
+
+    numbers = range(1, held.num_rows + 1)
+    return Table(str(path), texts_of(held.schema), numbers, "row", values, names, roles=roles, each_of=each)
 
 
 def texts_of(schema: Any) -> dict[str, bool]:

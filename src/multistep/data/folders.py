@@ -12,7 +12,7 @@ from multistep.data.form import Form
 from multistep.data.names import NAMES
 from multistep.data.opening import opened
 from multistep.data.sets import is_hub_folder, is_saved_set
-from multistep.data.text import TABLES, kind_of
+from multistep.data.text import PACKED, TABLES, kind_of
 from multistep.data.walk import few, visible
 from multistep.errors import DataError
 
@@ -120,7 +120,7 @@ def stem_of(path: Path) -> str:
     name = Path(stem_of_archive(path))
     if is_archive(path) and kind_of(name) not in _DATA:
         return name.name
-    return Path(name.stem if name.suffix.lower() == ".gz" else name.name).stem
+    return Path(name.stem if name.suffix.lower() in PACKED else name.name).stem
 
 
 def _is_folder(path: Path) -> bool:

@@ -26,7 +26,8 @@ class Form:
     sources by name that no file holds. `describes` says that a table lists the files beside it; `loose` that a split's
     name may go on, as in train-clean-100; `tree` that folders inside folders are read, so that one called test may be
     no split. `names_items` tells whether a text file without a header is a list of items and what they are, `by_class`
-    whether a folder's files are of one class each, whatever splits their names tell.
+    whether a folder's files are of one class each, whatever splits their names tell. `long` says that memory should
+    not hold the rows: then tables of lines are read value by value.
     """
 
     what: str
@@ -44,6 +45,7 @@ class Form:
     split_columns: tuple[str, ...] = COLUMNS
     names_items: Callable[[Path], bool] = lambda _: False
     by_class: Callable[[Path], bool] = lambda _: False
+    long: bool = False
 
     def takes(self, path: Path) -> bool:
         """Whether a file may hold data, by its name."""

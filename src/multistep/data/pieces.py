@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import gzip
 import io
 import sys
 from collections.abc import Iterator
@@ -20,7 +19,7 @@ from multistep.data.files import SEPARATED, read_table
 from multistep.data.objects import json_lines
 from multistep.data.separated import names_of, rows_below, unnamed
 from multistep.data.table import Table
-from multistep.data.text import TABLES, decoded, encoding_of, existing_file, kind_of
+from multistep.data.text import TABLES, decoded, encoding_of, existing_file, kind_of, opened_bytes
 from multistep.errors import DataError
 
 STDIN = "-"
@@ -56,7 +55,7 @@ def read_pieces(source: str, rows: int, reading: Reading = Reading()) -> Iterato
     else:
         try:
             with path.open("rb") as raw:
-                lines: Any = gzip.open(raw) if path.suffix.lower() == ".gz" else raw  # noqa: SIM115  # closed with `raw`
+                lines: Any = opened_bytes(path, raw)
                 found, notes = _in_utf8(path, lines, reading)
                 with contextlib.closing(found):
                     yield from _of_lines(path, kind, found, raw, rows, reading, notes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from multistep.data.table import Table
 from multistep.data.text import names_in
 from multistep.engine.names import may_be_hub_id
 from multistep.errors import DataError, nearest
+
+_ROWS = 500  # that are held at once where a column is read value by value
 
 
 def named_tables(source: str) -> dict[str, Table] | None:
@@ -97,4 +100,20 @@ def _of_set(origin: str, part: Any) -> Table:
             roles["image" if isinstance(kind, datasets.Image) else "audio"].append(column)
             part = part.cast_column(column, type(kind)(decode=False))
     only = {role: columns[0] for role, columns in roles.items() if len(columns) == 1}
-    return Table(origin, is_text, range(1, len(part) + 1), "row", lambda name: list(part[name][:]), names, roles=only)
+
+    def each(name: str) -> Iterator[object]:
+        column = part.select_columns(name)
+        for at in range(0, len(part), _ROWS):
+            yield from column[at : at + _ROWS][name]
+
+    return Table(
+        origin,
+        is_text,
+        range(1, len(part) + 1),
+        "row",
+        lambda name: list(part[name][:]),
+        names,
+        roles=only,
+        each_of=each,
+        kept_in=tuple(Path(file["filename"]) for file in part.cache_files),
+    )

@@ -11,6 +11,7 @@ from multistep.core.values.plan import DataSpec
 from multistep.data.dialect import Reading
 from multistep.data.files import read_table
 from multistep.data.form import Form, Parts
+from multistep.data.long import long_table
 from multistep.data.names import ALLOWED, NAMES
 from multistep.data.opening import opened
 from multistep.data.sets import named_tables
@@ -48,7 +49,8 @@ def _read_parts(source: str, data: DataSpec, form: Form) -> Parts:
 def read_file(path: Path, data: DataSpec, form: Form) -> Parts:
     """A file by the splits that it names."""
     if kind_of(path) in form.tables:
-        return form.own_table(path, data) or by_column(read_table(path, Reading.of(data)), data, form)
+        read = long_table if form.long else read_table
+        return form.own_table(path, data) or by_column(read(path, Reading.of(data)), data, form)
     parts = form.read_file(path, data)
     if parts is None:
         # What lies beside tables of images or sounds are arrays of these, not a table to be saved.

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import accumulate
+from itertools import accumulate, pairwise, repeat
 from pathlib import Path
 
 from multistep.errors import DataError, nearest
@@ -19,6 +19,8 @@ class Table:
     stands in other words. `values` gives a column by its name. `class_names` names the numbers of a column of labels,
     where the data set knows them. `roles` are the columns whose meaning is known by how the table came to be: "file",
     "image", "audio", "text", "label", "speaker" -> a column's name. Paths in it are relative to `folder`.
+    Where memory need not hold a column, `each_of` gives its values one by one; then a text may be a `LongText`.
+    `kept_in` are files of a data set that came from elsewhere.
     """
 
     origin: str
@@ -31,6 +33,8 @@ class Table:
     roles: Mapping[str, str] = field(default_factory=dict)
     folder: Path | None = None
     place_of: Callable[[int], str] | None = None
+    each_of: Callable[[str], Iterable[object]] | None = None
+    kept_in: tuple[Path, ...] = ()
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -54,16 +58,30 @@ class Table:
             )
         return self.values(name)
 
+    def each(self, name: str) -> Iterable[object]:
+        """A column's values one by one, without all of them in memory where that can be spared."""
+        return self.column(name) if self.each_of is None or name not in self.is_text else self.each_of(name)
+
     def take(self, rows: Sequence[int]) -> Table:
-        """Some of the rows."""
-        values, place = self.values, self.place
+        """Some of the rows, in their order."""
+        values, place, each = self.values, self.place, self.each_of
 
         def taken(name: str) -> list[object]:
             column = values(name)
             return [column[i] for i in rows]
 
+        def taken_each(name: str) -> Iterator[object]:
+            assert each is not None
+            wanted = iter(rows)
+            row = next(wanted, None)
+            for index, value in enumerate(each(name)):
+                if index == row:
+                    yield value
+                    row = next(wanted, None)
+
         numbers = [self.numbers[i] for i in rows]
-        return replace(self, numbers=numbers, values=taken, place_of=lambda i: place(rows[i]))
+        streamed = taken_each if each is not None and all(a < b for a, b in pairwise(rows)) else None
+        return replace(self, numbers=numbers, values=taken, place_of=lambda i: place(rows[i]), each_of=streamed)
 
     def without(self, column: str) -> Table:
         """The table as if it did not have this column."""
@@ -109,6 +127,10 @@ def joined(origin: str, tables: Sequence[Table], *notes: str) -> Table:
         parts = (t.values(name) if name in t.is_text else [None] * len(t) for t in tables)
         return [value for part in parts for value in part]
 
+    def each(name: str) -> Iterator[object]:
+        for table in tables:
+            yield from table.each(name) if name in table.is_text else repeat(None, len(table))
+
     def place(row: int) -> str:
         which = bisect_right(ends, row)
         return tables[which].place(row - (ends[which - 1] if which else 0))
@@ -120,6 +142,8 @@ def joined(origin: str, tables: Sequence[Table], *notes: str) -> Table:
         numbers=range(1, ends[-1] + 1),
         values=values,
         place_of=place,
+        each_of=each if any(table.each_of is not None for table in tables) else None,
+        kept_in=tuple(file for table in tables for file in table.kept_in),
         notes=(*notes, *dict.fromkeys(note for table in tables for note in table.notes)),
     )
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from multistep.data.long import TextFiles
 from multistep.data.table import Table, of_columns
 from multistep.data.text import kind_of, read_said
 from multistep.data.walk import is_hidden
@@ -28,6 +29,7 @@ VENDORED = frozenset(
 _MADE = frozenset({"build", "dist", "target", "out"})  # beside sources: what was made of them
 _SOURCES = ("package.json", "setup.py", "pyproject.toml", "Cargo.toml", "pom.xml", "CMakeLists.txt", "Makefile")
 LONGEST_LINE = 2000  # characters on average: what has longer ones was written by a machine
+MOST_AT_ONCE = 2**26  # bytes of a file that is read whole where memory should not hold all
 _SHOWN = 5
 
 
@@ -41,12 +43,13 @@ class _Tree:
     others: Counter[str] = field(default_factory=Counter)
 
 
-def texts_below(folder: Path, encoding: str | None = None) -> Table:
+def texts_below(folder: Path, encoding: str | None = None, *, long: bool = False) -> Table:
     """All texts below a folder: its code if there is more of that than prose, else the prose of its commonest kind.
 
     Hidden files and folders and those of other people's code (node_modules, vendor, ...) are left out and counted, as
     are files that are no text, and such as a machine wrote (minified). The columns are `text` and `file`.
-    Of notebooks the cells are read, without what they put out. Raises DataError where nothing is left.
+    Of notebooks the cells are read, without what they put out. With `long` no text stays in memory: each file is read
+    again when its text is asked for, very long ones in pieces. Raises DataError where nothing is left.
     """
     tree = _Tree()
     _walk(folder, tree)
@@ -66,19 +69,22 @@ def texts_below(folder: Path, encoding: str | None = None) -> Table:
     texts, files, unread, machine = [], [], [], 0
     notes: list[str] = []
     for path in (path for path in tree.files if kind_of(path) in kinds):
+        if long and path.stat().st_size > MOST_AT_ONCE:
+            files.append(str(path))
+            continue
         try:
-            text, said = read_said(path, encoding)
-            text = cells_of(text) if kind_of(path) == ".ipynb" else text
+            text, said = _read(path, encoding)
         except DataError:  # empty, or no text in spite of its name
             unread.append(path)
             continue
         if kind_of(path) in CODE and len(text) > LONGEST_LINE * (text.count("\n") + 1):
             machine += 1
             continue
-        texts.append(text)
+        if not long:
+            texts.append(text)
         files.append(str(path))
         notes += said
-    if not texts:
+    if not files:
         raise DataError(f"{folder}: its {what} are empty, or no text")
     counts = Counter(kind_of(Path(file)) for file in files)
     shown = ", ".join(f"{kind} {n:,}" for kind, n in counts.most_common(_SHOWN))
@@ -86,7 +92,25 @@ def texts_below(folder: Path, encoding: str | None = None) -> Table:
     aside += [f"{len(unread)} empty or no text ({unread[0].name})"] if unread else []
     said_aside = f"; left out: {'; '.join(aside)}" if aside else ""
     notes = [f"{folder}: {len(files):,} {what} at any depth ({shown}), each a document{said_aside}", *notes[:_SHOWN]]
-    return of_columns(str(folder), {"text": texts, "file": files}, files, notes=tuple(notes))
+    if not long:
+        return of_columns(str(folder), {"text": texts, "file": files}, files, notes=tuple(notes))
+    columns = {"text": TextFiles(files, lambda path: _read(path, encoding)[0], encoding, MOST_AT_ONCE), "file": files}
+    return Table(
+        str(folder),
+        dict.fromkeys(columns, True),
+        range(1, len(files) + 1),
+        "row",
+        columns.__getitem__,
+        notes=tuple(notes),
+        roles={name: name for name in columns},
+        place_of=files.__getitem__,
+        each_of=columns.__getitem__,
+    )
+
+
+def _read(path: Path, encoding: str | None) -> tuple[str, tuple[str, ...]]:
+    text, said = read_said(path, encoding)
+    return (cells_of(text) if kind_of(path) == ".ipynb" else text), said
 
 
 def text_size(folder: Path) -> int:

@@ -16,9 +16,9 @@ MOST_NAMES = 5_000  # of a folder that are looked at
 _HUB_ID = re.compile(r"\w[\w.-]*(/[\w.-]+)?(:[\w.-]+)?")
 # Of files that tasks read; what ends so is no hub id, though it may look like one.
 _ENDINGS = (
-    ".txt .md .json .jsonl .ndjson .csv .tsv .parquet .arrow .feather .xlsx .xls .npz .npy .gz .zip .tar .tgz .bz2 "
-    ".xz .wav .flac .mp3 .ogg .jpg .jpeg .png .webp .bmp .gif .tif .tiff .pt .pth .bin .safetensors .yaml .yml .py "
-    ".html .xml"
+    ".txt .md .json .jsonl .ndjson .csv .tsv .parquet .arrow .feather .xlsx .xls .npz .npy .gz .zst .zip .tar "
+    ".tgz .bz2 .xz .wav .flac .mp3 .ogg .jpg .jpeg .png .webp .bmp .gif .tif .tiff .pt .pth .bin .safetensors .yaml "
+    ".yml .py .html .xml"
 )
 FILE_ENDINGS = frozenset(_ENDINGS.split())
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 from multistep.core.values.plan import DataSpec
 from multistep.data.form import Form, Parts
+from multistep.data.long import LongText
 from multistep.data.objects import table_in
 from multistep.data.sources import by_column, rows_of_folder
 from multistep.data.splits import held_out_table
@@ -61,18 +63,40 @@ def _one_text(path: Path, data: DataSpec) -> Parts:
     return {"": of_columns(str(path), {"text": [text]}, [str(path)], notes=notes)}
 
 
+def _one_long_text(path: Path, data: DataSpec) -> Parts:
+    """The same of a file that memory should not hold."""
+    if kind_of(path) == ".json":
+        return _one_text(path, data)
+    text = LongText(path, data.encoding)
+    notes = text.notes()
+    columns = {"text": [text]}
+    return {
+        "": Table(
+            str(path),
+            {"text": True},
+            [1],
+            "row",
+            columns.__getitem__,
+            notes=notes,
+            roles={"text": "text"},
+            place_of=lambda _: str(path),
+            each_of=columns.__getitem__,
+        )
+    }
+
+
 def _read_folder(folder: Path, data: DataSpec, form: Form) -> Parts:
     """Tables where they lie in the folder itself and nothing that is text does; else all texts, at any depth."""
     files = [path for path in visible(folder) if path.is_file()]
     kinds = {kind_of(path) for path in files}
     inside = any(path.is_dir() for path in visible(folder))
     if inside and kinds & set(form.tables) and _is_mostly_text(folder, files, form):
-        return {"": texts_below(folder, data.encoding)}
+        return {"": texts_below(folder, data.encoding, long=form.long)}
     if not inside and kinds & {".txt", *form.tables}:
         return rows_of_folder(folder, data, form)
     if kinds & set(form.tables) and not any(kind in kinds for kind in (*PROSE, *CODE) if kind != ".md"):
         return rows_of_folder(folder, data, form)
-    return {"": texts_below(folder, data.encoding)}
+    return {"": texts_below(folder, data.encoding, long=form.long)}
 
 
 def _is_mostly_text(folder: Path, files: Sequence[Path], form: Form) -> bool:
@@ -93,6 +117,7 @@ FORM = Form(
     folder=_read_folder,
     tree=True,
 )
+LONG_FORM = replace(FORM, read_file=_one_long_text, long=True)
 
 
 def read_documents(source: str, *, text_column: str | None = None) -> Documents:
@@ -112,9 +137,7 @@ def read_documents(source: str, *, text_column: str | None = None) -> Documents:
 
 def documents_of(table: Table, text_column: str | None) -> Documents:
     """The documents of a table, a row each. Raises DataError for what is no text."""
-    column, said = table.roles.get("text"), list[str]()
-    if column is None or text_column is not None:
-        column, said = _pick_column(table, text_column)
+    column, said = text_column_of(table, text_column)
     texts, origin, notes = table.strings(column), table.origin, [*table.notes, *said]
     kept = tuple(text.replace("\r\n", "\n") for text in texts if text.strip())
     if not kept:
@@ -125,6 +148,12 @@ def documents_of(table: Table, text_column: str | None) -> Documents:
     if dropped := len(texts) - len(kept):
         notes.append(f"{origin}: empty documents dropped: {dropped}")
     return Documents(kept, len(kept) == 1, origin, tuple(notes))
+
+
+def text_column_of(table: Table, wanted: str | None) -> tuple[str, list[str]]:
+    """The column that holds the texts, and a note if it was guessed. Raises DataError where none or several may."""
+    known = table.roles.get("text")
+    return (known, []) if known is not None and wanted is None else _pick_column(table, wanted)
 
 
 def _pick_column(table: Table, wanted: str | None) -> tuple[str, list[str]]:
@@ -154,7 +183,7 @@ def _longest(table: Table, names: Sequence[str]) -> list[str]:
     """The column whose texts are much longer than all others', if there is one, such as a poem beside its title."""
     if len(names) < 2:
         return list(names)
-    some = {name: [str(value) for value in table.column(name)[:_LOOKED_AT] if value is not None] for name in names}
+    some = {name: [str(value) for value in _first(table, name) if value is not None] for name in names}
     means = {name: sum(map(len, held)) / max(1, len(held)) for name, held in some.items()}
     first, second = sorted(means, key=lambda name: -means[name])[:2]
     return [first] if means[first] >= _LONGER * means[second] else list(names)
@@ -162,8 +191,12 @@ def _longest(table: Table, names: Sequence[str]) -> list[str]:
 
 def _nested(table: Table) -> str:
     """Which columns hold lists or objects, in which no text is looked for."""
-    held = [name for name, text in table.is_text.items() if not text and _is_nested(table.column(name)[:_LOOKED_AT])]
+    held = [name for name, text in table.is_text.items() if not text and _is_nested(_first(table, name))]
     return f" ({quoted(held)}: lists or objects, in which no text is looked for)" if held else ""
+
+
+def _first(table: Table, name: str) -> list[object]:
+    return list(islice(table.each(name), _LOOKED_AT))
 
 
 def _is_nested(values: Sequence[object]) -> bool:
