@@ -52,7 +52,7 @@ def measure(case: Case, rounds: int) -> tuple[float, float]:
     rule = build_optimizer(
         "adamw", model, learning_rate=1e-3, weight_decay=0.1, betas=recipe.betas, clip_norm=recipe.gradient_clip or None
     )
-    stream = torch.from_numpy(domain.train.tokens.astype(np.int64))
+    stream = torch.from_numpy(domain.train.astype(np.int64))
     window = torch.arange(case.context + 1)
 
     def bare() -> None:

@@ -7,7 +7,6 @@ import functools
 import hashlib
 import json
 import lzma
-import os
 import re
 import shutil
 import stat
@@ -19,6 +18,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from multistep.data.cache import cache_folder
 from multistep.data.walk import files_below
 from multistep.errors import DataError
 
@@ -52,7 +52,7 @@ def stem_of_archive(path: Path) -> str:
 def unpacked(path: Path) -> Path:
     """The folder that an archive's files are in now, unpacked on the first call for this content.
 
-    Below XDG_CACHE_HOME (~/.cache) in multistep/archives, published whole or not at all. Raises DataError for what is
+    Below the cache's folder (MULTISTEP_CACHE) in archives, published whole or not at all. Raises DataError for what is
     damaged, encrypted, would lie outside its folder, is neither file nor folder, or is too much.
     """
     status = path.stat()
@@ -64,7 +64,7 @@ def _unpacked(path: Path, size: int, changed: int) -> Path:
     name = path.name.lower()
     if name.endswith(OTHERS):
         raise DataError(f"{path}: archives of this kind are not opened here; unpack it, or pack it as .zip or .tar.gz")
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "multistep" / "archives"
+    base = cache_folder() / "archives"
     try:
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=8)).hexdigest()
@@ -129,7 +129,7 @@ class _Allowance:
         if self.bytes > self._free:
             raise DataError(
                 f"{self._path}: unpacks to more than the {max(0, self._free):,} bytes that are free on the disk of the "
-                "cache; set XDG_CACHE_HOME to a folder on a larger one"
+                "cache; set MULTISTEP_CACHE to a folder on a larger one"
             )
 
 

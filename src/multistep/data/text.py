@@ -43,6 +43,7 @@ class _Zstandard(io.RawIOBase):
 
     def __init__(self, raw: IO[bytes]) -> None:
         self._raw = raw
+        self._before: list[Any] = []  # streams that would close the file if they went
         self.seek(0)
 
     def readable(self) -> bool:
@@ -58,6 +59,7 @@ class _Zstandard(io.RawIOBase):
             raise io.UnsupportedOperation("a packed file is read from its beginning")
         self._raw.seek(0)
         self._stream: Any = pyarrow.CompressedInputStream(pyarrow.PythonFile(self._raw, "r"), "zstd")
+        self._before.append(self._stream)
         return 0
 
     def readinto(self, buffer: Any) -> int:

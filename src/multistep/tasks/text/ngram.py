@@ -18,6 +18,7 @@ from multistep.errors import DataError
 _Ints = NDArray[np.int64]
 _Floats = NDArray[np.float64]
 
+COUNTED = 10_000_000  # characters, at most
 CODE_POINTS = 0x110000
 SCALAR_VALUES = CODE_POINTS - 2048  # surrogates are no characters
 _START = 0  # symbol before the first character; real symbols count from 1
@@ -57,7 +58,7 @@ class NGram:
         return f"{self.order}-gram{some}"
 
     @classmethod
-    def fit(cls, texts: Sequence[str], order: int = 6, *, most_characters: int = 10_000_000) -> NGram:
+    def fit(cls, texts: Sequence[str], order: int = 6, *, most_characters: int = COUNTED) -> NGram:
         """Count `texts`, each a document; about 0.1 s per million characters on one core.
 
         With more than one document every document ends with an end-of-text symbol, which is predicted too

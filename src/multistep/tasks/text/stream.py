@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from multistep.core.evidence.metric import Evaluation, Floats
 from multistep.errors import DataError
 from multistep.tasks.text.ngram import SCALAR_VALUES
-from multistep.tasks.text.tokenizer import UNKNOWN, encode, token_bytes
+from multistep.tasks.text.tokenizer import UNKNOWN, encoder_of, token_bytes
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -70,8 +70,10 @@ def read_stream(texts: Sequence[str], tokenizer: Tokenizer, *, several: bool, en
     offset = 0
     unknown = tokenizer.token_to_id(UNKNOWN)
     known = tokenizer.get_vocab_size()
+    encode, lengths = encoder_of(tokenizer), token_bytes(tokenizer)
     for text in texts:
-        tokens, token_starts, size = _encoded(tokenizer, text, unknown)
+        tokens = encode(text)
+        token_starts, size = _starts(tokens, text, lengths, unknown)
         pieces.append(tokens)
         starts.append(token_starts + offset)
         offset += size
@@ -95,16 +97,14 @@ def span_size(total_bytes: int) -> int:
     return int(np.clip(total_bytes // SPANS, LEAST_SPAN_BYTES, MOST_SPAN_BYTES))
 
 
-def _encoded(tokenizer: Tokenizer, text: str, unknown: int | None) -> tuple[Ints, NDArray[np.int64], int]:
-    """Token ids, the byte each begins at, and the text's bytes."""
-    tokens = encode(tokenizer, text)
+def _starts(
+    tokens: Ints, text: str, token_lengths: NDArray[np.int64], unknown: int | None
+) -> tuple[NDArray[np.int64], int]:
+    """The byte that each token begins at, and the text's bytes."""
     size = len(text.encode())
-    if unknown is not None and len(tokens) == len(text):
-        lengths = _character_bytes(text)
-    else:
-        lengths = token_bytes(tokenizer)[tokens]
+    lengths = _character_bytes(text) if unknown is not None and len(tokens) == len(text) else token_lengths[tokens]
     starts = np.concatenate(([0], np.cumsum(lengths)[:-1])) if len(tokens) else np.zeros(0, np.int64)
-    return tokens, np.minimum(starts, max(0, size - 1)), size
+    return np.minimum(starts, max(0, size - 1)), size
 
 
 def _character_bytes(text: str) -> NDArray[np.int64]:

@@ -6,7 +6,6 @@ import functools
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -19,12 +18,14 @@ from multistep.errors import PlanError
 from multistep.tasks.folders import write_task
 from multistep.tasks.hub import weights_hash
 from multistep.tasks.recipes import refuse_model
+from multistep.tasks.text.corpus import LongTexts, some_of
 from multistep.tasks.text.evaluate import sample_tokens, score_stream
 from multistep.tasks.text.lean import LeanGPT
 from multistep.tasks.text.models import Maker
-from multistep.tasks.text.ngram import NGram
+from multistep.tasks.text.ngram import COUNTED, NGram
 from multistep.tasks.text.splits import TextSplits
 from multistep.tasks.text.stream import ReadingOrder, Stream, baseline_table, read_stream
+from multistep.tasks.text.tokens import train_tokens, windows
 
 SAMPLES, SAMPLE_TOKENS = 3, 120
 
@@ -37,24 +38,26 @@ class TextDomain:
         read = functools.partial(read_stream, tokenizer=maker.tokenizer, several=several, end=maker.end)
         self._maker = maker
         self._splits = splits
-        self.train = read(splits.train)
+        self.train = train_tokens(splits.train, maker.tokenizer, several=several, end=maker.end)
         self.held_out: dict[Split, Stream] = {
             "validation": read(splits.validation),
             "test": read(splits.test),
         }
-        self._stream = torch.from_numpy(self.train.tokens.astype(np.int64))
         self._read_at(context)
 
     def _read_at(self, context: int | None) -> None:
         """Read training and held-out text in windows of a recipe's context, or of the model's own."""
         self.context = context or self._maker.context
         setting = "recipe.context" if context else "model.context"
-        self.order = ReadingOrder(len(self.train.tokens), self.context, setting)
-        self._offsets = torch.arange(self.context + 1)
+        self.order = ReadingOrder(len(self.train), self.context, setting)
 
     @functools.cached_property
     def _ngram(self) -> NGram:
-        return NGram.fit(self._splits.train)
+        train = self._splits.train
+        if isinstance(train, LongTexts):  # whose beginning is counted
+            train = list(some_of(train, COUNTED))
+            train = ["".join(train)] if self._splits.contiguous else train
+        return NGram.fit(train)
 
     def build(self, seed: int, model: str | None = None) -> nn.Module:
         refuse_model(model)
@@ -64,8 +67,8 @@ class TextDomain:
         return self._maker.origin
 
     def batch(self, position: int, size: int, seed: int, device: torch.device) -> Batch:
-        starts = torch.from_numpy(self.order.starts(position, size, seed))
-        tokens = self._stream[starts[:, None] + self._offsets]
+        starts = self.order.starts(position, size, seed)
+        tokens = torch.from_numpy(windows(self.train, starts, self.context + 1))
         if device.type != "cpu":
             tokens = tokens.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tokens.to(device)
         return tokens[:, :-1], tokens[:, 1:]

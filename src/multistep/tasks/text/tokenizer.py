@@ -10,9 +10,9 @@ import functools
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import pairwise
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multistep.errors import DataError
-from multistep.tasks.text.words import WordEncoder, cuts_of
+from multistep.tasks.text.corpus import alphabet_of, characters_of
+from multistep.tasks.text.words import WordEncoder, pieces_of
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -28,19 +29,20 @@ if TYPE_CHECKING:
 END_OF_TEXT = "<|endoftext|>"
 UNKNOWN = "<unk>"
 LEAST_BYTE_VOCABULARY = 257  # every byte, and the end of text
+LEARNT_FROM = 2_000_000  # characters
 _THREADS = "TOKENIZERS_PARALLELISM"
 _USER_DECIDED = _THREADS in os.environ
 _OWN_PROCESS = os.getpid()
 
 
-def character_tokenizer(texts: Iterable[str]) -> Tokenizer:
+def character_tokenizer(texts: Sequence[str]) -> Tokenizer:
     """One token a character (code point) of `texts`, the newline always among them.
 
     Ids: 0 end of text, 1 unknown, then the characters in the order of their code points.
     """
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 
-    characters = sorted({"\n"}.union(*texts))
+    characters = sorted(alphabet_of(texts) | {"\n"})
     vocabulary = {token: i for i, token in enumerate([END_OF_TEXT, UNKNOWN, *characters])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
@@ -49,7 +51,7 @@ def character_tokenizer(texts: Iterable[str]) -> Tokenizer:
     return tokenizer
 
 
-def byte_bpe_tokenizer(texts: Sequence[str], vocabulary_size: int, *, most_characters: int = 2_000_000) -> Tokenizer:
+def byte_bpe_tokenizer(texts: Sequence[str], vocabulary_size: int, *, most_characters: int = LEARNT_FROM) -> Tokenizer:
     """Byte-level BPE (as GPT-2's) learnt from `texts`, which must be the training split alone.
 
     Knows every byte, so nothing is unknown in any language. Ids: 0 end of text, then bytes, then merges. The
@@ -74,11 +76,20 @@ def byte_bpe_tokenizer(texts: Sequence[str], vocabulary_size: int, *, most_chara
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    pieces = [piece for text in texts for piece in _pieces(text)]
-    keep_one_in = -(-sum(map(len, pieces)) // most_characters) or 1
+    keep_one_in = -(-characters_of(texts) // most_characters) or 1
+    pieces = list(islice(chain.from_iterable(map(pieces_of, texts)), 0, None, keep_one_in))
     with _threads():
-        tokenizer.train_from_iterator(pieces[::keep_one_in], trainer)
+        tokenizer.train_from_iterator(pieces, trainer)
     return tokenizer
+
+
+def sample_note(texts: Sequence[str], tokenizer: Tokenizer) -> list[str]:
+    """That a byte-level BPE was learnt from a part of these texts, where they are long."""
+    characters = characters_of(texts)
+    if characters <= LEARNT_FROM or not _is_byte_level(tokenizer):
+        return []
+    share = f"{LEARNT_FROM / 1e6:g} of the {characters / 1e6:,.1f} million characters of the training split"
+    return [f"the tokenizer was learnt from about {share}, evenly spaced"]
 
 
 def encode(tokenizer: Tokenizer, text: str) -> NDArray[np.int32]:
@@ -215,11 +226,6 @@ def _character_table(tokenizer: Tokenizer) -> NDArray[np.int32]:
         if len(token) == 1:
             table[ord(token)] = i
     return table
-
-
-def _pieces(text: str) -> list[str]:
-    """`text` in pieces of about a thousand characters where it can be cut without changing a token."""
-    return [text[a:b] for a, b in pairwise([0, *cuts_of(text), len(text)])]
 
 
 @contextmanager

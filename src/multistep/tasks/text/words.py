@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 PIECE_CHARACTERS = 1000
 BLOCK_CHARACTERS = 1_000_000  # whose words are in memory at once
-MOST_WORDS = 1_000_000  # that are remembered: some 150 MB
+MOST_WORDS = 300_000  # that are remembered: some 50 MB
 LONGEST_WORD = 64  # characters
 MOST_NEW = 0.3  # of the words: Chinese has clauses for words, which hardly recur, so that a table is of no use
 _CUT = re.compile(r"(?<=\S)\n(?=\S)")
@@ -45,8 +45,7 @@ class WordEncoder:
         table = self._table
         new = [word for word in set(words) if word not in table]
         if len(new) > MOST_NEW * len(words):
-            pieces = [text[a:b] for a, b in pairwise([0, *cuts_of(text), len(text)])]
-            return b"".join(tokens.tobytes() for tokens in self._encoded(pieces))
+            return b"".join(tokens.tobytes() for tokens in self._encoded(pieces_of(text)))
         if len(table) + len(new) > MOST_WORDS:
             table = {word: table[word] for word in set(words) if word in table}
             self._table = table
@@ -61,7 +60,7 @@ class WordEncoder:
         """Ask of each new character how it is told apart; Python's own classes are of another edition of Unicode."""
         if not (new := set(text).difference(self._kinds)):
             return
-        cut = self._tokenizer.pre_tokenizer.pre_tokenize_str  # type: ignore[union-attr]  # which it has
+        cut = self._tokenizer.pre_tokenizer.pre_tokenize_str
         for character in new:
             behind = {"L": "a", "N": "1", "P": "."}
             alone = (kind for kind, before in behind.items() if len(cut(before + character)) == 1)
@@ -74,20 +73,26 @@ class WordEncoder:
         )
 
 
-def cuts_of(text: str, least: int = PIECE_CHARACTERS) -> Iterator[int]:
-    """Where a text can be cut without changing a token, each at least so many characters after the one before: behind
-    a newline between two characters that are not white space, where pre-tokenizers split anyway."""
+def cuts_of(text: str) -> Iterator[int]:
+    """Where a text can be cut without changing a token, about a thousand characters apart: behind a newline between
+    two characters that are not white space, where pre-tokenizers split anyway."""
     at = 0
-    while found := _CUT.search(text, at + least - 1):
+    while found := _CUT.search(text, at + PIECE_CHARACTERS - 1):
         at = found.end()
         yield at
 
 
+def pieces_of(text: str) -> list[str]:
+    """A text in pieces of about a thousand characters where it can be cut without changing a token."""
+    return [text[a:b] for a, b in pairwise([0, *cuts_of(text), len(text)])]
+
+
 def blocks_of(text: str) -> Iterator[str]:
-    """A text in blocks of about a million characters, cut where no token changes."""
+    """A text in blocks of about a million characters, of whole pieces."""
     before = 0
-    for cut in cuts_of(text, BLOCK_CHARACTERS):
-        yield text[before:cut]
-        before = cut
+    for cut in cuts_of(text):
+        if cut - before >= BLOCK_CHARACTERS:
+            yield text[before:cut]
+            before = cut
     if before < len(text):
         yield text[before:]

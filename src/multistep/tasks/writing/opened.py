@@ -65,7 +65,7 @@ def open_text(splits: TextSplits, maker: Maker, given: Mapping[str, Setting]) ->
         most_examples=BATCH_SIZE,
         settings=domain.settings,
         examples=domain.order.per_epoch,
-        tokens=len(domain.train.tokens),
+        tokens=len(domain.train),
         tokens_per_example=domain.context,
         sample_tokens=_tokens(domain.held_out["validation"], sample=True),
         held_out_tokens={name: _tokens(stream) for name, stream in domain.held_out.items()},

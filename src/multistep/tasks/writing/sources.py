@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from multistep.backends.torch.devices import pick_device
@@ -22,6 +22,7 @@ from multistep.tasks.pretrained.script import kind_of
 from multistep.tasks.pretrained.settle import seconds_of
 from multistep.tasks.pretrained.timed import tuning_speed
 from multistep.tasks.speeds import operations
+from multistep.tasks.text.corpus import alphabet_of, characters_of, heads_of, together
 from multistep.tasks.text.files import FORM
 from multistep.tasks.text.models import Maker, load_model, make_preset
 from multistep.tasks.text.preset import (
@@ -96,8 +97,8 @@ def need(plan: Plan, splits: TextSplits | ChatSplits | PairSplits) -> Need:
     texts = texts_of(splits)
     return Need(
         "text-generation",
-        kind_of(texts),
-        round(sum(map(len, texts)) / CHARACTERS_A_TOKEN),
+        kind_of(heads_of(texts)),
+        round(characters_of(texts) / CHARACTERS_A_TOKEN),
         1.0,
         seconds_of(plan),
         tuning_speed(plan),
@@ -120,11 +121,11 @@ def make_model(plan: Plan, splits: TextSplits | ChatSplits | PairSplits | None) 
     else:
         sources = {(plan.phase(i).data, str(plan.phase(i).task)) for i in range(plan.phase_count)}
         parts = [read_splits(data, task) for data, task in sorted(sources, key=str) if data]
-    texts = tuple(text for part in parts for text in texts_of(part))
+    texts = together([texts_of(part) for part in parts])
     spec, marks = plan.model, tuple[str, ...]()
     if any(isinstance(part, ChatSplits | PairSplits) for part in parts):
         spec, marks = replace(spec, context=spec.context or CHAT_CONTEXT), MARKS
-    facts = TextFacts(sum(map(len, texts)), len(set().union(*texts)))
+    facts = TextFacts(characters_of(texts), len(alphabet_of(texts)))
     device = pick_device()
     memory = total_memory(device)
 
@@ -139,7 +140,7 @@ def make_model(plan: Plan, splits: TextSplits | ChatSplits | PairSplits | None) 
     return make_preset(choose_preset(spec, facts, plan, operations(WORK, plan, measured), memory), texts, marks)
 
 
-def texts_of(splits: TextSplits | ChatSplits | PairSplits) -> tuple[str, ...]:
+def texts_of(splits: TextSplits | ChatSplits | PairSplits) -> Sequence[str]:
     """What a tokenizer is learnt from: of conversations the turns, and the names of the roles that stand above them."""
     if isinstance(splits, TextSplits):
         return splits.train

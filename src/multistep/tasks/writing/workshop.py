@@ -22,8 +22,10 @@ from multistep.tasks.preference.load import PairSplits
 from multistep.tasks.preference.task import TASK as PREFERENCE
 from multistep.tasks.preference.task import PreferenceDomain
 from multistep.tasks.pretrained.settle import Settled, settle
+from multistep.tasks.text.corpus import heads_of
 from multistep.tasks.text.models import Maker
 from multistep.tasks.text.splits import TextSplits
+from multistep.tasks.text.tokenizer import sample_note
 from multistep.tasks.text.tuning import most_scored
 from multistep.tasks.understood import LOOKED_AT, told
 from multistep.tasks.writing.bearable import bearable
@@ -90,7 +92,7 @@ class TextWorkshop:
             pretrained=maker.pretrained or task == PREFERENCE,  # which begins with what an earlier phase has learnt
             device=device_name(device),
             description=maker.description,
-            notes=(*self._settled.notes, *opened.notes),
+            notes=(*self._settled.notes, *opened.notes, *self._learnt_from(plan, splits)),
             settings=opened.settings,
             longest_context=maker.longest_context,
             optimizers=usable_optimizers(),
@@ -106,7 +108,7 @@ class TextWorkshop:
             recipe,
             splits=parts_of(splits, opened.held_out_tokens, opened.tokens),
             models=self._settled.names,
-            texts=texts_of(splits)[:LOOKED_AT],
+            texts=heads_of(texts_of(splits), LOOKED_AT),
         )
         # The tokenizer may be learnt from other phases' texts, which must not change under a resumed run either.
         tokens = hashlib.blake2b(maker.tokenizer.to_str().encode(), digest_size=8).hexdigest()
@@ -122,6 +124,11 @@ class TextWorkshop:
             (guard.domain, guard.domain.context) if guard else None,
             opened.domain if isinstance(opened.domain, PreferenceDomain) else None,
         ), ready
+
+    def _learnt_from(self, plan: Plan, splits: TextSplits | ChatSplits | PairSplits) -> list[str]:
+        """That the tokenizer was learnt from a part of the texts, where it was."""
+        learnt = self._maker is not None and not self._maker.pretrained and plan.phase_count == 1
+        return sample_note(texts_of(splits), self._maker.tokenizer) if learnt and self._maker is not None else []
 
     def _guard(self, plan: Plan, phase: int) -> Opened | None:
         """What the phase must not forget, read as by a phase that trains on it: only its validation part is scored."""
