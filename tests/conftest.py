@@ -26,5 +26,6 @@ def real_data() -> Path:
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Costs of test runs are not remembered on the machine."""
+    """Costs of test runs are not remembered on the machine, nor is what was made of long data."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("MULTISTEP_CACHE", raising=False)

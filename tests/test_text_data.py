@@ -161,7 +161,7 @@ def test_a_hub_id_without_a_network() -> None:
 
 
 def test_these_modules_need_no_torch_and_import_fast() -> None:
-    names = ("files", "splits", "tokenizer", "ngram", "manual")
+    names = ("files", "splits", "tokenizer", "ngram", "manual", "encoding", "tokens")
     program = "".join(f"import multistep.tasks.text.{name}\n" for name in names) + (
         "import sys; heavy = {'torch', 'transformers', 'tokenizers', 'datasets', 'pyarrow'}\n"
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)"

@@ -49,6 +49,12 @@ def find_encoding(data: bytes) -> tuple[str, bool] | None:
     if (wide := _without_mark(data)) is not None:
         return wide, True
     seen = data[:LOOKED_AT]
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(seen)  # the last character may be cut off
+    except UnicodeDecodeError:
+        pass
+    else:
+        return "utf-8", False
     text = seen.decode("utf-8", "surrogateescape")
     bad = sum("\udc80" <= sign <= "\udcff" for sign in text[:-4])  # the last character may be cut off
     good = sum(sign > "\x7f" for sign in text) - bad

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import weakref
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -40,12 +41,10 @@ class LongTexts(Sequence[str]):
         key: str = "",
     ) -> None:
         self._handle = os.open(file, os.O_RDONLY)  # holds what others may delete
+        weakref.finalize(self, os.close, self._handle)
         self.file, self.places, self.running = file, places, running
         self.characters, self.alphabet = characters, alphabet  # all, and different ones
         self.key = key  # of the content of all splits
-
-    def __del__(self) -> None:
-        os.close(self._handle)
 
     def __len__(self) -> int:
         return len(self.places)

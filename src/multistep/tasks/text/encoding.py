@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,18 +44,14 @@ def encode_into(folder: Path, texts: LongTexts, tokenizer: Tokenizer, end: int |
     tokenizer.save(str(folder / TOKENIZER))
     edges = np.searchsorted(np.cumsum(sizes), np.linspace(0, sizes.sum(), count + 1)[1:-1])
     parts = list(zip([0, *edges.tolist()], [*edges.tolist(), len(texts)], strict=True))
-    processes = [_start(folder, i, texts, part, end, kind) for i, part in enumerate(parts)]
-    try:
+    with ExitStack() as started:
+        processes = [started.enter_context(_start(folder, i, texts, part, end, kind)) for i, part in enumerate(parts)]
+        started.callback(lambda: [process.kill() for process in processes])  # those that another's failure leaves
         for process in processes:
             _, said = process.communicate()
             if process.returncode:
                 lines = said.decode(errors="replace").strip().splitlines() or [f"exit code {process.returncode}"]
                 raise DataError(f"{texts.file}: a process that encodes it failed ({lines[-1]}); start the run again")
-    finally:
-        for process in processes:
-            if process.poll() is None:
-                process.kill()
-                process.wait()
     with out.open("wb") as whole:
         for i in range(count):
             with (folder / f"tokens.{i}").open("rb") as part:

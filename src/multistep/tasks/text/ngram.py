@@ -82,7 +82,9 @@ class NGram:
         symbol_of = _symbols(alphabet)
         closing = [len(alphabet) + 1] if ends else []
         parts = [part for p in points for part in ([_START], symbol_of[p], closing)]
-        levels = _count(np.concatenate(parts).astype(np.int64), order, bits)
+        stream = np.concatenate(parts).astype(np.int64, copy=False)
+        del parts, points
+        levels = _count(stream, order, bits)
         once, total = int((counts == 1).sum()), int(counts.sum())
         # Good-Turing at order one; divided, as only `rest` of its mass reaches the lowest distribution.
         novel = min(0.5, (once + 1) / (total + 2) / float(levels[0].rest[0]))
@@ -123,11 +125,17 @@ class NGram:
 
 def _count(stream: _Ints, order: int, bits: int) -> tuple[_Level, ...]:
     """Levels 1 to `order` from documents laid end to end, each behind a _START."""
-    since_start = np.arange(len(stream))
-    since_start -= np.maximum.accumulate(np.where(stream == _START, since_start, 0))
+    starts = np.flatnonzero(stream == _START)
+    lengths = np.diff(np.append(starts, len(stream)))
+    since_start = np.arange(len(stream), dtype=np.int32)
+    since_start -= np.repeat(starts.astype(np.int32), lengths)
     # A gram may begin with _START but not reach across it: that would join two documents.
     inside = np.flatnonzero(since_start >= max(order - 1, 1))
-    grams, counts = _groups(np.sort(_pack(stream, inside, order, bits)))
+    keys = _pack(stream, inside, order, bits)
+    del inside  # arrays of millions: each is let go as soon as it can be
+    keys.sort()
+    grams, counts = _groups(keys)
+    del keys
     levels = [_level(grams, counts, bits)] if len(grams) else []
     for k in range(order - 1, 0, -1):
         # Kneser-Ney: below the highest order an n-gram counts once for each different symbol before it.
@@ -164,7 +172,8 @@ def _pack(stream: _Ints, places: _Ints, k: int, bits: int) -> _Ints:
     """The `k` symbols that end at each place, in one key."""
     keys = stream[places - (k - 1)]
     for back in range(k - 2, -1, -1):
-        keys = (keys << bits) | stream[places - back]
+        keys <<= bits
+        keys |= stream[places - back]
     return keys
 
 
