@@ -62,10 +62,18 @@ def logit_rows(logits_BC: Tensor) -> dict[str, Tensor]:
 
 def class_table(batches: Sequence[dict[str, Tensor]]) -> Evaluation:
     """The evaluation of rows from `class_rows`, one an example, each a block of its own."""
-    columns = {name: torch.cat([rows[name] for rows in batches]).double().cpu().numpy() for name in batches[0]}
+    columns = fetched(batches, list(batches[0]))
     examples = len(columns["label"])
     table = {**columns, "count": np.ones(examples), "block": np.arange(examples, dtype=np.float64)}
     return small_enough(Evaluation(table))
+
+
+def fetched(batches: Sequence[dict[str, Tensor]], names: Sequence[str]) -> dict[str, Floats]:
+    """Columns (one number an example) of all batches together, from the device in one transfer."""
+    first = batches[0][names[0]]
+    exact = torch.float32 if first.device.type == "mps" else torch.float64  # which MPS has none of
+    table = torch.stack([torch.cat([rows[name].detach() for rows in batches]).to(exact) for name in names])
+    return dict(zip(names, table.cpu().double().numpy(), strict=True))
 
 
 def small_enough(evaluation: Evaluation) -> Evaluation:

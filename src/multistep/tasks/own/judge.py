@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from multistep.core.evidence.metric import OF_NUMBERS, Evaluation, Floats
+from multistep.core.evidence.metric import OF_NUMBERS, Evaluation
 from multistep.errors import DataError
-from multistep.tasks.classes import class_metrics, class_rows, logit_rows, small_enough
+from multistep.tasks.classes import class_metrics, class_rows, fetched, logit_rows, small_enough
 from multistep.tasks.own.losses import YES_NO_LOSSES, OwnLoss
 
 # classes: one of several, by logits; shares: the same, by a share of each class; yes-no: one of two, by one logit;
@@ -213,9 +213,7 @@ def _numbers(target: Tensor) -> bool:
 def table_of(batches: Sequence[dict[str, Tensor]]) -> Evaluation:
     """The evaluation of rows from `Judge.rows`; blocks are numbered on from batch to batch."""
     names = [name for name in batches[0] if name != "block"]
-    columns: dict[str, Floats] = {
-        name: torch.cat([rows[name].detach() for rows in batches]).double().cpu().numpy() for name in names
-    }
+    columns = fetched(batches, names)
     blocks, first = [], 0
     for rows in batches:
         block = rows["block"].numpy().astype(np.float64) + first
