@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check docs format bench torture real-data clean
+.PHONY: demo test check docs format bench torture real-data gpu clean
 
 demo: $(READY)
 	$(BIN)/multistep demo
@@ -33,6 +33,11 @@ torture: $(READY)
 
 real-data: $(READY)
 	$(BIN)/python -m pytest -m "real_data or slow" -o addopts="--strict-markers --strict-config -q"
+
+# Installs nothing and asks no network, since a machine with a GPU may be bare: any Python with torch will do
+# (`make gpu PYTHON=...`), and what is not installed there is left out and said.
+gpu:
+	$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) bench/gpu.py
 
 bench: $(READY)
 	$(BIN)/python bench/stability.py

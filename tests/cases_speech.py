@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import soundfile
 from numpy.typing import NDArray
 
 from multistep.core.evidence.metric import Evaluation
@@ -43,6 +42,8 @@ def words(count: int, seed: int, letters: str = "abcd") -> list[str]:
 
 
 def write_sound(path: Path, text: str, rate: int = RATE, seed: int = 0) -> Path:
+    import soundfile  # where it is not installed, the cases of other tasks can be read all the same
+
     path.parent.mkdir(parents=True, exist_ok=True)
     soundfile.write(path, say(text, rate, seed), rate)
     return path
