@@ -170,11 +170,9 @@ def run(form: str, names: Sequence[str], out: Path, site: Path | None) -> dict[s
         "left_out": [],
         "parts": {},
     }
-    environment = _environment(site)
+    environment = _environment(out, site)
     wanted = [part for part in PARTS if part.name in names]
     for number, part in enumerate(wanted):
-        if number and form == "auto":  # the first part has seen which device is here
-            form = record["form"] = "gpu" if record["device"].get("type") == "cuda" else "cpu"
         lacking = [PACKAGES[need] for need in part.needs if packages[need] is None]
         if lacking:
             record["left_out"].append({"what": part.name, "why": f"not installed: {', '.join(lacking)}"})
@@ -193,6 +191,7 @@ def run(form: str, names: Sequence[str], out: Path, site: Path | None) -> dict[s
         measured = json.loads(result.read_text()) if result.exists() else {"rows": [], "left_out": [], "facts": {}}
         if part.name == "device":
             record["device"] = measured.pop("facts")
+            form = record["form"] = "gpu" if record["device"].get("type") == "cuda" else "cpu"
         record["left_out"] += [{**one, "what": f"{part.name}: {one['what']}"} for one in measured.pop("left_out")]
         record["parts"][part.name] = {
             "status": status,
@@ -211,13 +210,14 @@ def _deadline(part: Part, form: str) -> float:
     return part.short if form == "cpu" else part.seconds
 
 
-def _environment(site: Path | None) -> dict[str, str]:
+def _environment(out: Path, site: Path | None) -> dict[str, str]:
     paths = [str(ROOT / "src"), *([str(site)] if site else []), os.environ.get("PYTHONPATH", "")]
     return {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(path for path in paths if path),
         "PYTHONUNBUFFERED": "1",
         "HF_HUB_OFFLINE": "1",
+        "XDG_CACHE_HOME": str(out / "cache"),  # what runs cost here is nothing for the cache of who lent the machine
         "TOKENIZERS_PARALLELISM": "true",
         "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # what deterministic products ask for, before CUDA starts
     }

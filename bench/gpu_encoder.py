@@ -12,7 +12,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F  # noqa: N812
 from gpu_kit import Form, Rows, device_of
-from gpu_language import steps_of
+from gpu_language import fit_of, steps_of
 from gpu_timing import LENGTHS, Advance, operations_of, rates, timed
 from torch import Tensor, nn
 
@@ -135,7 +135,7 @@ def measure(rows: Rows, form: Form) -> None:
                 augmentation=0.0,
                 sharpness=0.0,
             )
-            steps = length.warm_up + length.steps * (length.windows + 3)
+            steps = length.warm_up + length.steps * (length.windows + 1)
             bare: dict[str, Any] = {}
             operations: list[float | None] = []
             with rows.attempting(f"bare loop, batch {size}"):
@@ -158,4 +158,4 @@ def measure(rows: Rows, form: Form) -> None:
                     operations=operations[0] if operations else None,
                 )
                 share = {"share_of_bare": numbers["per_second"] / bare["per_second"]} if bare else {}
-                rows.add(f"multistep, AdamW, batch {size}", **numbers, **share)
+                rows.add(f"multistep, AdamW, batch {size}", **numbers, **share, **fit_of(learner))

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 from gpu_kit import Form, Rows, device_of
-from gpu_language import steps_of
+from gpu_language import fit_of, steps_of
 from gpu_timing import LENGTHS, Advance, operations_of, rates, timed
 from torch import Tensor, nn
 
@@ -82,7 +82,6 @@ def measure(rows: Rows, form: Form) -> None:
     """Ours as the preset has it, and at one batch size beside the bare loop: SGD in both, with and without
     augmentation of ours.
     """
-    device = device_of(form)
     pixels, labels = pictures(IMAGES[form])
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "pictures.npz"
@@ -94,38 +93,37 @@ def measure(rows: Rows, form: Form) -> None:
             budget=Amount(300.0, Unit.SECONDS),
         )
         learner, ready = workshop_for(plan).open(plan, 0, lambda: False)
-    assert isinstance(learner, TorchLearner)
-    rows.facts = {
-        "model": ready.facts.description,
-        "parameters": ready.facts.parameters,
-        "images": IMAGES[form],
-        "side": SIDE,
-    }
+        assert isinstance(learner, TorchLearner)
+        rows.facts = {
+            "model": ready.facts.description,
+            "parameters": ready.facts.parameters,
+            "images": IMAGES[form],
+            "batch_of_the_preset": ready.recipe.batch_size,
+        }
+        preset = replace(ready.recipe, resolution=())
+        for size in (*BATCHES[form], *((preset.batch_size or 128,) if form == "gpu" else ())):
+            _beside(rows, form, learner, replace(preset, batch_size=size), pixels, labels)
+
+
+def _beside(rows: Rows, form: Form, learner: TorchLearner, preset: Recipe, pixels: Any, labels: Any) -> None:
+    """The bare loop and ours at one batch size."""
+    device, length, size = device_of(form), LENGTHS[form], preset.batch_size or 1
     domain: Any = learner._domain
-    counted: dict[int, float | None] = {}
-    preset = replace(ready.recipe, resolution=())
-    sizes = (*BATCHES[form], preset.batch_size or 128) if form == "gpu" else BATCHES[form]
-    for size in dict.fromkeys(sizes):
-        bare: dict[str, Any] = {}
-        of_bare: list[float | None] = []
-        with rows.attempting(f"bare loop, batch {size}"):
-            advance = bare_steps(domain.build(0), pixels, labels, size, device, of_bare)
-            counted[size] = of_bare[0]
-            found = timed(advance, device, LENGTHS[form])
-            bare = rows.add(
-                f"bare loop, batch {size}", **rates(found, rows, count=size, unit="images", operations=of_bare[0])
-            )
-        sgd = replace(preset, optimizer="sgd", learning_rate=RATE, momentum=0.9, batch_size=size, gradient_clip=0.0)
-        tried: list[tuple[str, Recipe]] = [
-            (f"multistep, SGD, batch {size}, augmentation {AUGMENTATION}", replace(sgd, augmentation=AUGMENTATION)),
-            (f"multistep, SGD, batch {size}, no augmentation", replace(sgd, augmentation=0.0)),
-        ]
-        if size == preset.batch_size or form == "cpu":
-            preset = replace(preset, batch_size=size)
-            tried.append((f"multistep, as the preset chooses, batch {size}", preset))
-        for what, recipe in tried:
-            with rows.attempting(what):
-                found = timed(steps_of(learner, recipe), device, LENGTHS[form])
-                numbers = rates(found, rows, count=size, unit="images", operations=counted.get(size))
-                share = {"share_of_bare": numbers["per_second"] / bare["per_second"]} if bare else {}
-                rows.add(what, **numbers, **share)
+    bare: dict[str, Any] = {}
+    counted: list[float | None] = []
+    with rows.attempting(f"bare loop, batch {size}"):
+        found = timed(bare_steps(domain.build(0), pixels, labels, size, device, counted), device, length)
+        numbers = rates(found, rows, count=size, unit="images", operations=counted[0])
+        bare = rows.add(f"bare loop, batch {size}", **numbers)
+    sgd = replace(preset, optimizer="sgd", learning_rate=RATE, momentum=0.9, gradient_clip=0.0)
+    tried = {
+        f"multistep, SGD, batch {size}, augmentation {AUGMENTATION}": replace(sgd, augmentation=AUGMENTATION),
+        f"multistep, SGD, batch {size}, no augmentation": replace(sgd, augmentation=0.0),
+        f"multistep, {preset.optimizer} and augmentation {preset.augmentation} of the preset, batch {size}": preset,
+    }
+    for what, recipe in tried.items():
+        with rows.attempting(what):
+            found = timed(steps_of(learner, recipe), device, length)
+            numbers = rates(found, rows, count=size, unit="images", operations=counted[0] if counted else None)
+            share = {"share_of_bare": numbers["per_second"] / bare["per_second"]} if bare else {}
+            rows.add(what, **numbers, **share, **fit_of(learner))

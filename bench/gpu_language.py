@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from gpu_kit import Form, Rows, device_of
-from gpu_timing import LENGTHS, Advance, operations_of, rates, timed
+from gpu_timing import LENGTHS, Advance, Length, operations_of, rates, timed
 from torch import Tensor, nn
 
 from multistep.backends.torch.learner import TorchLearner
@@ -33,6 +33,7 @@ SHARE_OF_MEMORY = 0.4
 BUDGET_SECONDS = 300.0
 MOST_TEXT = {"gpu": 30_000_000, "cpu": 200_000}  # characters of the standard library, for the preset
 RATE = 6e-4
+HEAVY = Length(warm_up=3, steps=10, windows=3)
 
 
 def operations_a_token(config: LeanConfig) -> float:
@@ -124,18 +125,27 @@ def gpt_recipe(rows: int, **settings: Any) -> Recipe:
 
 def compiled(recipe: Recipe, on: bool) -> Recipe | None:
     """The recipe with the compiler on or off; None where recipes cannot say so."""
-    if "compile" not in RECIPE_KEYS:
-        return None
-    now = type(recipe.compile)  # type: ignore[attr-defined]
-    return with_settings(recipe, {"compile": on if now is bool else ("on" if on else "off")})
+    return with_settings(recipe, {"compile": on}) if "compile" in RECIPE_KEYS else None
 
 
-def steps_of(learner: TorchLearner, recipe: Recipe) -> Advance:
-    """Takes steps at the recipe's rate, from its first weights."""
+def steps_of(learner: TorchLearner, recipe: Recipe, seconds_left: float | None = None) -> Advance:
+    """Takes steps at the recipe's rate, from its first weights; what a run does before its first step is done.
+
+    `seconds_left` is what a run would have for what pays only after a while; None: that is left aside.
+    """
     learner.initial(recipe, 0)
+    prepare: Any = getattr(learner, "prepare", None)  # of learners that measure how a step is computed best
+    if prepare is not None and (todo := prepare({}, seconds_left)) is not None:
+        todo()
     assert recipe.learning_rate is not None
     rate, resolution = recipe.learning_rate, recipe.resolution[-1] if recipe.resolution else None
     return lambda steps: learner.advance([rate] * steps, resolution=resolution)
+
+
+def fit_of(learner: TorchLearner) -> dict[str, str]:
+    """What was found of how steps are computed best, in words, where it was looked for."""
+    found: Any = getattr(learner, "fit", None)
+    return {} if found is None else {"fit": str(found.reason)}
 
 
 def bare_steps(config: LeanConfig, rows: int, device: torch.device, *, compile_it: bool) -> Advance:
@@ -186,7 +196,7 @@ def measure(rows: Rows, form: Form) -> None:
     def run(what: str, make: Callable[[], Advance], beside: dict[str, Any] | None = None) -> dict[str, Any]:
         found: dict[str, Any] = {}
         with rows.attempting(what):
-            found = numbers(timed(make(), device, LENGTHS[form]))
+            found = numbers(timed(make(), device, HEAVY if form == "gpu" else LENGTHS[form]))
             if beside:
                 found["share_of_bare"] = found["per_second"] / beside["per_second"]
             rows.add(what, **found)
@@ -194,22 +204,26 @@ def measure(rows: Rows, form: Form) -> None:
             torch.cuda.empty_cache()
         return found
 
-    def ours(recipe: Recipe) -> Callable[[], Advance]:
-        return lambda: steps_of(TorchLearner(domain, lambda: False, device), recipe)
+    def ours(what: str, recipe: Recipe, beside: dict[str, Any] | None = None) -> None:
+        learner = TorchLearner(domain, lambda: False, device)
+        if run(what, lambda: steps_of(learner, recipe), beside):
+            rows.rows[-1] |= fit_of(learner)
 
     plain = gpt_recipe(contexts, precision="bfloat16" if form == "gpu" else "float32")
-    off, on = compiled(plain, False), compiled(plain, True)
+    off, on = compiled(plain, False) or plain, compiled(plain, True)
     bare = run("bare loop", lambda: bare_steps(config, contexts, device, compile_it=False))
-    run("multistep, AdamW", ours(off or plain), bare)
-    run("multistep, Muon", ours(replace(off or plain, optimizer="muon", learning_rate=0.02, gradient_clip=0.0)))
+    ours("multistep, AdamW", off, bare)
+    ours("multistep, Muon", replace(off, optimizer="muon", learning_rate=0.02, gradient_clip=0.0))
     if form == "cpu":
         rows.leave_out("with the compiler", "it takes longer than this short form")
         return
+    # Last, since compiling may take long.
     bare = run("bare loop, compiled whole", lambda: bare_steps(config, contexts, device, compile_it=True))
     if on is None:
         rows.leave_out("multistep, compiled", "recipes have no setting `compile`")
-    else:
-        run("multistep, AdamW, compiled", ours(on), bare)
+        return
+    ours("multistep, AdamW, compiled", on, bare)
+    ours("multistep, Muon, compiled", replace(on, optimizer="muon", learning_rate=0.02, gradient_clip=0.0))
 
 
 # What the preset chooses ------------------------------------------------------------------------------
@@ -245,21 +259,21 @@ def measure_preset(rows: Rows, form: Form) -> None:
         learner, ready = workshop_for(plan).open(plan, 0, lambda: False)
         assert isinstance(learner, TorchLearner)
         recipe = ready.recipe
-        advance = steps_of(learner, recipe)
-    model: Any = learner._model
-    context, size = ready.facts.tokens_per_example, recipe.batch_size or 1
-    lean = isinstance(model, LeanGPT)
-    a_step = operations_a_token(model.config) * context * size if lean else operations_of(lambda: advance(1))
-    rows.facts = {
-        "budget_seconds": BUDGET_SECONDS,
-        "characters": len(text),
-        "model": ready.facts.description,
-        "parameters": ready.facts.parameters,
-        "batch_size": size,
-        "tokens_a_step": context * size,
-        "optimizer": recipe.optimizer,
-    }
-    found = timed(advance, device, LENGTHS[form])
-    numbers = rates(found, rows, count=context * size, unit="tokens", operations=a_step)
-    steps = BUDGET_SECONDS / found["seconds_a_step"]
-    rows.add("multistep, as the preset chooses", **numbers, steps_in_the_budget=steps)
+        advance = steps_of(learner, recipe, BUDGET_SECONDS)
+        model: Any = learner._model
+        context, size = ready.facts.tokens_per_example, recipe.batch_size or 1
+        counted = operations_a_token(model.config) * context * size if isinstance(model, LeanGPT) else None
+        rows.facts = {
+            "budget_seconds": BUDGET_SECONDS,
+            "characters": len(text),
+            "model": ready.facts.description,
+            "parameters": ready.facts.parameters,
+            "batch_size": size,
+            "tokens_a_step": context * size,
+            "optimizer": recipe.optimizer,
+        }
+        found = timed(advance, device, LENGTHS[form])
+        counted = counted or operations_of(lambda: advance(1))
+        numbers = rates(found, rows, count=context * size, unit="tokens", operations=counted)
+        rows.facts["steps_in_the_budget"] = BUDGET_SECONDS / found["seconds_a_step"]
+        rows.add("multistep, as the preset chooses", **numbers, **fit_of(learner))

@@ -121,16 +121,10 @@ def _speeds(name: str, part: Mapping[str, Any], on_gpu: bool) -> str:
         lines.append(f"This part did not come to its end{_status(part)}.")
     if part["rows"]:
         unit = part["rows"][0]["unit"]
-        head_row = (
-            "what",
-            f"{unit} a second",
-            "ms a step",
-            "share of the peak",
-            "of the bare loop",
-            "memory, GiB",
-            "waits",
-        )
-        lines.append(table(head_row, map(_speed, part["rows"])))
+        columns = ("what", f"{unit} a second", "ms a step", "share of the peak", "of the bare loop", "memory, GiB")
+        lines.append(table((*columns, "warm-up, s", "waits"), map(_speed, part["rows"])))
+    if fits := [f"- {row['what']}: {row['fit']}." for row in part["rows"] if row.get("fit")]:
+        lines.append("\n".join(fits))
     if notes := [_note(row) for row in part["rows"] if row.get("waits_a_step", 0) > 0 and on_gpu]:
         lines.append("\n".join(notes))
     return "\n\n".join(lines)
@@ -147,6 +141,7 @@ def _speed(row: Mapping[str, Any]) -> tuple[str, ...]:
         f"{mfu:.1%}" if mfu else "",
         f"{share:.2f}" if share else "",
         f"{row['peak_bytes'] / 2**30:.2f}",
+        f"{row['warm_up_seconds']:.1f}",
         f"{row['waits_a_step']:g} a step, {row['waits_a_window']:g} a window",
     )
 

@@ -25,7 +25,7 @@ def measure(rows: Rows, form: Form) -> None:
     """Outcomes as they come, so that what is cut keeps them; then why tests failed, and what the tests report."""
     report = rows.path.with_name("cuda-report.jsonl")
     report.unlink(missing_ok=True)
-    environment = {**os.environ, "MULTISTEP_CUDA_REPORT": str(report)}
+    environment = {**os.environ, "MULTISTEP_CUDA_REPORT": str(report), "COLUMNS": "400"}  # reasons are not cut short
     if form == "cpu":
         environment["MULTISTEP_REHEARSE"] = "cpu"
     # A newer library's warnings are no failures here: what is asked is what the device does.

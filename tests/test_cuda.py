@@ -7,11 +7,12 @@ kernels keep their order, so that a resumed run ends in the same bits.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pytest
 import torch
-from gpu_language import Tokens, compiled, gpt_recipe
+from gpu_language import Tokens, compiled, gpt_recipe, steps_of
 from gpu_timing import waits
 from safetensors.torch import load_file
 from torch import Tensor
@@ -151,18 +152,33 @@ def apart(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> float:
     return float((between / sum(float(one[name].double().square().sum()) for name in names)) ** 0.5)
 
 
-@contextmanager
-def deterministic() -> Iterator[set[str]]:
-    """torch's kernels that keep their order, and the names of those that were used although they have no such form."""
-    lacking: set[str] = set()
+def in_order(run: Callable[[], Any]) -> tuple[Any, set[str]]:
+    """What comes of `run` with torch's deterministic algorithms, and the names of what has none.
+
+    Only where something has none it is run with those that there are; attention, too, then takes its usual ones.
+    """
+    torch.use_deterministic_algorithms(True)
+    try:
+        return run(), set()
+    except Exception as error:
+        if (lacking := NO_DETERMINISTIC.search(_whole(error))) is None:
+            raise
+    finally:
+        torch.use_deterministic_algorithms(False)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         torch.use_deterministic_algorithms(True, warn_only=True)
         try:
-            yield lacking
+            found = run()
         finally:
             torch.use_deterministic_algorithms(False)
-            lacking.update(found[1] for one in caught if (found := NO_DETERMINISTIC.search(str(one.message))))
+    named = {one[1] for each in caught if (one := NO_DETERMINISTIC.search(str(each.message)))}
+    return found, named | {lacking[1]}
+
+
+def _whole(error: BaseException | None) -> str:
+    """What an exception and those behind it say."""
+    return "" if error is None else f"{error} {_whole(error.__cause__ or error.__context__)}"
 
 
 def states() -> tuple[Any, ...]:
@@ -198,9 +214,10 @@ def test_a_task_resumes_exactly_and_evaluating_changes_nothing(
     bits = "the same bits"
     if not same(straight, resumed):
         assert apart(straight, resumed) < 0.05
-        with deterministic() as lacking:
-            straight = opened.ended(recipe, tmp_path / "straight", through_a_checkpoint=False)
-            resumed = opened.ended(recipe, tmp_path / "resumed", through_a_checkpoint=True)
+        ways = {"straight": False, "resumed": True}
+        (straight, resumed), lacking = in_order(
+            lambda: [opened.ended(recipe, tmp_path / way, through_a_checkpoint=torn) for way, torn in ways.items()]
+        )
         kept = same(straight, resumed)
         assert kept or lacking, "every kernel keeps its order, and yet a resumed run ends in other bits"
         bits = (
@@ -229,27 +246,28 @@ def test_half_the_bits_give_nearly_the_same_loss(opened: Opened) -> None:
 
 @pytest.mark.parametrize("case", FIRST, ids=lambda case: case.task)
 def test_a_whole_run_is_killed_and_goes_on(case: Case, tmp_path: Path) -> None:
-    if case.task == "preference":
-        pytest.skip("what a reference says is tested on the CPU")
     from runs import Killed
 
-    windows = 0
+    if case.task == "preference":
+        pytest.skip("what a reference says is tested on the CPU")
+    tries = itertools.count()
 
-    def die(entry: Entry, _history: History) -> None:
-        nonlocal windows
-        windows += isinstance(entry.event, WindowDone)
-        if windows == 2:
-            windows += 1
-            raise Killed
+    def both() -> tuple[Any, Any]:
+        folder, windows = tmp_path / str(next(tries)), itertools.count(1)
+        folder.mkdir()
 
-    with or_skipped(), deterministic() as lacking:
-        data = case.prepare(tmp_path)
-        calm = case.run(tmp_path, data, tmp_path / "calm")
+        def die(entry: Entry, _history: History) -> None:
+            if isinstance(entry.event, WindowDone) and next(windows) == 2:
+                raise Killed
+
+        data = case.prepare(folder)
+        calm = case.run(folder, data, folder / "calm")
         with pytest.raises(Killed):
-            case.run(tmp_path, data, tmp_path / "torn", die)
-        torn = case.run(tmp_path, data, tmp_path / "torn")
-    assert calm.test is not None
-    assert torn.test is not None
+            case.run(folder, data, folder / "torn", die)
+        return calm, case.run(folder, data, folder / "torn")
+
+    with or_skipped():
+        (calm, torn), lacking = in_order(both)
     assert calm.record["steps"] == torn.record["steps"] == case.steps
     assert torn.record["kills_survived"] == 1
     if not lacking:
@@ -260,13 +278,20 @@ def test_a_whole_run_is_killed_and_goes_on(case: Case, tmp_path: Path) -> None:
 # Memory -----------------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def cut_memory() -> Iterator[Callable[[float], None]]:
+    """Leaves this process so many bytes of the device's memory, until the test is over."""
+    total = torch.cuda.get_device_properties(DEVICE).total_memory
+    yield lambda left: torch.cuda.set_per_process_memory_fraction(left / total, DEVICE)
+    torch.cuda.set_per_process_memory_fraction(1.0, DEVICE)
+
+
 @pytest.mark.skipif(not CUDA, reason="memory that runs out is not provoked on a CPU")
-def test_a_batch_that_does_not_fit_is_halved_until_it_does() -> None:
+def test_a_batch_that_does_not_fit_is_halved_until_it_does(cut_memory: Callable[[float], None]) -> None:
     """The memory of this process is cut below what the whole batch takes; the gradient stays what it was."""
     rows = 256
     recipe = gpt_recipe(rows, precision="float32", learning_rate=1e-3)
     found: list[tuple[Any, int, list[int]]] = []
-    total = torch.cuda.get_device_properties(DEVICE).total_memory
     for share in (1.0, 0.5):
         domain = Tokens(SMALL)
         learner = TorchLearner(domain, lambda: False, DEVICE)
@@ -274,31 +299,47 @@ def test_a_batch_that_does_not_fit_is_halved_until_it_does() -> None:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(DEVICE)
         if share < 1.0:
-            torch.cuda.set_per_process_memory_fraction(share * found[0][1] / total, DEVICE)
-        try:
-            progress = learner.advance([1e-3] * 2)
-        finally:
-            torch.cuda.set_per_process_memory_fraction(1.0, DEVICE)
+            cut_memory(share * found[0][1])
+        progress = learner.advance([1e-3] * 2)
         found.append((progress, torch.cuda.max_memory_reserved(DEVICE), list(domain.seen)))
         del learner
     (whole, _, seen), (halved, _, pieces) = found
     assert seen == [rows, rows]
-    assert rows % pieces[-1] == 0
-    assert pieces[-1] < rows
-    assert pieces.count(pieces[-1]) >= 2 * rows // pieces[-1]
+    piece = pieces[-1]
+    assert piece < rows
+    assert pieces[-(rows // piece) :] == [piece] * (rows // piece), "the whole batch, in pieces"
     assert halved.loss == pytest.approx(whole.loss, rel=1e-5)
     assert halved.gradient_norm == pytest.approx(whole.gradient_norm, rel=1e-3)
+
+
+@pytest.mark.skipif(not CUDA, reason="memory that runs out is not provoked on a CPU")
+@pytest.mark.skipif(not hasattr(TorchLearner, "prepare"), reason="learners do not look for what fits")
+def test_what_fits_is_found_before_the_first_step(cut_memory: Callable[[float], None]) -> None:
+    rows = 256
+    recipe = gpt_recipe(rows, precision="float32")
+    torch.cuda.reset_peak_memory_stats(DEVICE)
+    steps_of(TorchLearner(Tokens(SMALL), lambda: False, DEVICE), recipe)(1)
+    torch.cuda.synchronize()
+    peak = torch.cuda.max_memory_reserved(DEVICE)
+    torch.cuda.empty_cache()
+    cut_memory(0.5 * peak)
+    domain = Tokens(SMALL)
+    advance = steps_of(TorchLearner(domain, lambda: False, DEVICE), recipe)
+    domain.seen.clear()
+    advance(2)
+    assert max(domain.seen) < rows
+    assert sum(domain.seen) == 2 * rows, "no pass was in vain"
 
 
 # The compiler -----------------------------------------------------------------------------------------
 
 
 def curve(recipe: Recipe) -> list[float]:
-    learner = TorchLearner(Tokens(SMALL, examples=8), lambda: False, DEVICE)
-    learner.initial(recipe, 0)
-    return [learner.advance([2e-3] * 5).loss for _ in range(6)]
+    advance: Any = steps_of(TorchLearner(Tokens(SMALL, examples=8), lambda: False, DEVICE), recipe)
+    return [advance(5).loss for _ in range(6)]
 
 
+@pytest.mark.filterwarnings("default")  # of the compiler's own imports
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_compiled_or_not_the_curve_is_the_same(precision: Literal["float32", "bfloat16"]) -> None:
     base = gpt_recipe(8, precision=precision)

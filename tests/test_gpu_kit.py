@@ -165,6 +165,8 @@ def record(**changes: Any) -> dict[str, Any]:
         "mfu": 0.41,
         "share_of_bare": 0.97,
         "peak_bytes": 40 * 2**30,
+        "warm_up_seconds": 31.0,
+        "fit": "compiled blocks are kept",
         "waits_a_step": 1.0,
         "waits_a_window": 1.0,
         "waits_at": {"task.py:99": 20, "learner.py:303": 1},
@@ -196,9 +198,8 @@ def test_the_page_names_the_device_what_failed_and_what_was_left_out(tmp_path: P
     assert "1 failed, 40 passed (cut after 95 s)" in page
     assert "| test_x | AssertionError: a \\| b |" in page
     assert "| speech-recognition | float32 | close; no deterministic form of ctc |" in page
-    assert (
-        "| multistep, AdamW | 456,000 | 72.00 (71.00 to 75.00) | 41.0% | 0.97 | 40.00 | 1 a step, 1 a window |" in page
-    )
+    assert "| 456,000 | 72.00 (71.00 to 75.00) | 41.0% | 0.97 | 40.00 | 31.0 | 1 a step, 1 a window |" in page
+    assert "- multistep, AdamW: compiled blocks are kept." in page
     assert "waits at task.py:99 (20), learner.py:303 (1)" in page
     assert "| encoder | not installed: transformers |" in page
     assert "`pydantic==2.1`" in page
