@@ -80,12 +80,12 @@ class Part:
 
 _LEARNER = ("numpy", "safetensors")
 PARTS = (
-    Part("device", "gpu_kit", "measure", (), 30, 10),
+    Part("device", "gpu_kit", "measure", (), 25, 10),
     Part("tests", "gpu_tests", "measure", (*_LEARNER, "pytest"), 110, 0),
     Part("language", "gpu_language", "measure", _LEARNER, 95, 14),
-    Part("preset", "gpu_language", "measure_preset", (*_LEARNER, "tokenizers"), 40, 12),
+    Part("preset", "gpu_language", "measure_preset", (*_LEARNER, "tokenizers"), 50, 12),
     Part("images", "gpu_images", "measure", _LEARNER, 40, 10),
-    Part("encoder", "gpu_encoder", "measure", (*_LEARNER, "tokenizers", "transformers"), 40, 12),
+    Part("encoder", "gpu_encoder", "measure", (*_LEARNER, "tokenizers", "transformers"), 35, 12),
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -21,8 +22,8 @@ from multistep.core.values.recipe import Recipe
 from multistep.core.values.units import Amount, Unit
 from multistep.tasks import workshop_for
 
-IMAGES, WIDTH = {"gpu": 50_000, "cpu": 600}, {"gpu": 64, "cpu": 8}
-BATCHES = {"gpu": (1024,), "cpu": (32,)}  # beside what the preset takes
+IMAGES, WIDTH = {"gpu": 50_000, "cpu": 240}, {"gpu": 64, "cpu": 8}
+BATCHES = {"gpu": (1024,), "cpu": (16,)}  # beside what the preset takes
 SIDE, CLASSES, PAD = 32, 10, 4
 AUGMENTATION = 0.25  # crops whole, a quarter of the policy, some covers; no mixing
 RATE = 0.05
@@ -112,7 +113,7 @@ def _beside(rows: Rows, form: Form, learner: TorchLearner, preset: Recipe, pixel
     bare: dict[str, Any] = {}
     counted: list[float | None] = []
     with rows.attempting(f"bare loop, batch {size}"):
-        found = timed(bare_steps(domain.build(0), pixels, labels, size, device, counted), device, length)
+        found = timed(lambda: bare_steps(domain.build(0), pixels, labels, size, device, counted), device, length)
         numbers = rates(found, rows, count=size, unit="images", operations=counted[0])
         bare = rows.add(f"bare loop, batch {size}", **numbers)
     sgd = replace(preset, optimizer="sgd", learning_rate=RATE, momentum=0.9, gradient_clip=0.0)
@@ -123,7 +124,7 @@ def _beside(rows: Rows, form: Form, learner: TorchLearner, preset: Recipe, pixel
     }
     for what, recipe in tried.items():
         with rows.attempting(what):
-            found = timed(steps_of(learner, recipe), device, length)
+            found = timed(functools.partial(steps_of, learner, recipe), device, length)
             numbers = rates(found, rows, count=size, unit="images", operations=counted[0] if counted else None)
             share = {"share_of_bare": numbers["per_second"] / bare["per_second"]} if bare else {}
             rows.add(what, **numbers, **share, **fit_of(learner))

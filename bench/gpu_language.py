@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from gpu_kit import Form, Rows, device_of
-from gpu_timing import LENGTHS, Advance, Length, operations_of, rates, timed
+from gpu_timing import LENGTHS, Advance, operations_of, rates, timed
 from torch import Tensor, nn
 
 from multistep.backends.torch.learner import TorchLearner
@@ -33,7 +33,6 @@ SHARE_OF_MEMORY = 0.4
 BUDGET_SECONDS = 300.0
 MOST_TEXT = {"gpu": 30_000_000, "cpu": 200_000}  # characters of the standard library, for the preset
 RATE = 6e-4
-HEAVY = Length(warm_up=3, steps=10, windows=3)
 
 
 def operations_a_token(config: LeanConfig) -> float:
@@ -196,7 +195,7 @@ def measure(rows: Rows, form: Form) -> None:
     def run(what: str, make: Callable[[], Advance], beside: dict[str, Any] | None = None) -> dict[str, Any]:
         found: dict[str, Any] = {}
         with rows.attempting(what):
-            found = numbers(timed(make(), device, HEAVY if form == "gpu" else LENGTHS[form]))
+            found = numbers(timed(make, device, LENGTHS[form]))
             if beside:
                 found["share_of_bare"] = found["per_second"] / beside["per_second"]
             rows.add(what, **found)
@@ -259,7 +258,7 @@ def measure_preset(rows: Rows, form: Form) -> None:
         learner, ready = workshop_for(plan).open(plan, 0, lambda: False)
         assert isinstance(learner, TorchLearner)
         recipe = ready.recipe
-        advance = steps_of(learner, recipe, BUDGET_SECONDS)
+        found = timed(lambda: steps_of(learner, recipe, BUDGET_SECONDS), device, LENGTHS[form])
         model: Any = learner._model
         context, size = ready.facts.tokens_per_example, recipe.batch_size or 1
         counted = operations_a_token(model.config) * context * size if isinstance(model, LeanGPT) else None
@@ -272,8 +271,7 @@ def measure_preset(rows: Rows, form: Form) -> None:
             "tokens_a_step": context * size,
             "optimizer": recipe.optimizer,
         }
-        found = timed(advance, device, LENGTHS[form])
-        counted = counted or operations_of(lambda: advance(1))
+        counted = counted or operations_of(lambda: learner.advance([recipe.learning_rate or 0.0]))
         numbers = rates(found, rows, count=context * size, unit="tokens", operations=counted)
         rows.facts["steps_in_the_budget"] = BUDGET_SECONDS / found["seconds_a_step"]
         rows.add("multistep, as the preset chooses", **numbers, **fit_of(learner))

@@ -77,7 +77,8 @@ def _how() -> str:
         "Milliseconds a step are the median of the windows, with the fastest and the slowest beside it. The share of "
         "the peak counts six operations for each parameter in a product and token, and 12 x layers x width x context "
         "for attention (PaLM, arXiv 2204.02311); of other nets what torch counts in the bare loop. A wait is a copy "
-        "for which the host waits until the device has done all before it: per step, and per window beside that. "
+        "for which the host waits until the device has done all before it: per step, and per window beside that. The "
+        "start is what comes before: the model, its compiling, the first steps. "
         "Memory is what tensors took at most (on a CPU: the whole process until then). `multistep` also averages the "
         "weights and reads its data from the host; the bare loops do neither."
     )
@@ -122,7 +123,7 @@ def _speeds(name: str, part: Mapping[str, Any], on_gpu: bool) -> str:
     if part["rows"]:
         unit = part["rows"][0]["unit"]
         columns = ("what", f"{unit} a second", "ms a step", "share of the peak", "of the bare loop", "memory, GiB")
-        lines.append(table((*columns, "warm-up, s", "waits"), map(_speed, part["rows"])))
+        lines.append(table((*columns, "start, s", "waits"), map(_speed, part["rows"])))
     if fits := [f"- {row['what']}: {row['fit']}." for row in part["rows"] if row.get("fit")]:
         lines.append("\n".join(fits))
     if notes := [_note(row) for row in part["rows"] if row.get("waits_a_step", 0) > 0 and on_gpu]:
@@ -141,7 +142,7 @@ def _speed(row: Mapping[str, Any]) -> tuple[str, ...]:
         f"{mfu:.1%}" if mfu else "",
         f"{share:.2f}" if share else "",
         f"{row['peak_bytes'] / 2**30:.2f}",
-        f"{row['warm_up_seconds']:.1f}",
+        f"{row['start_seconds']:.1f}",
         f"{row['waits_a_step']:g} a step, {row['waits_a_window']:g} a window",
     )
 

@@ -25,44 +25,56 @@ TORCH = str(Path(torch.__file__).parent)
 
 @dataclass(frozen=True)
 class Length:
-    """Steps before anything is timed, steps of a timed window, and how many windows."""
+    """Steps before anything is timed, steps of a timed window, and how many windows; of slow steps a window holds
+    fewer, so that it takes no more than `seconds`.
+    """
 
     warm_up: int
     steps: int
     windows: int
+    seconds: float = 1.0
 
 
+LENGTHS = {"gpu": Length(5, 40, 3), "cpu": Length(1, 2, 2)}
 WAITS_STEPS = 4  # of a window that waits are counted in
-LENGTHS = {"gpu": Length(5, 20, 3), "cpu": Length(1, 2, 2)}
 
 
-def timed(advance: Advance, device: torch.device, length: Length) -> dict[str, Any]:
-    """Seconds a step (the median of windows), the memory that training took, and what waited for the device."""
+def timed(make: Callable[[], Advance], device: torch.device, length: Length) -> dict[str, Any]:
+    """Seconds a step (the median of windows), the memory that training took, and what waited for the device.
+
+    `start_seconds` are those of making what steps, compiling included, and of its first steps.
+    """
     wait(device)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     began = time.perf_counter()
+    advance = make()
     advance(length.warm_up)
     wait(device)
-    warmed = time.perf_counter() - began
-    seconds = []
-    for _ in range(length.windows):
-        began = time.perf_counter()
-        advance(length.steps)
-        wait(device)
-        seconds.append((time.perf_counter() - began) / length.steps)
-    per_step, per_window, places = waits(advance, device, min(WAITS_STEPS, length.steps))
+    start = time.perf_counter() - began
+    steps = int(min(length.steps, max(2.0, length.seconds / _seconds(advance, device, 1))))
+    seconds = [_seconds(advance, device, steps) for _ in range(length.windows)]
+    peak = peak_memory(device)
+    per_step, per_window, places = waits(advance, device, min(WAITS_STEPS, steps))
     return {
         "seconds_a_step": statistics.median(seconds),
         "fastest": min(seconds),
         "slowest": max(seconds),
-        "warm_up_seconds": warmed,
-        "steps": length.steps * length.windows,
-        "peak_bytes": peak_memory(device),
+        "start_seconds": start,
+        "steps": steps * length.windows,
+        "peak_bytes": peak,
         "waits_a_step": per_step,
         "waits_a_window": per_window,
         "waits_at": places,
     }
+
+
+def _seconds(advance: Advance, device: torch.device, steps: int) -> float:
+    """Of a step, the mean of a window."""
+    began = time.perf_counter()
+    advance(steps)
+    wait(device)
+    return (time.perf_counter() - began) / steps
 
 
 def rates(found: dict[str, Any], rows: Rows, *, count: int, unit: str, operations: float | None) -> dict[str, Any]:
