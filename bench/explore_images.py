@@ -85,7 +85,7 @@ def run(settings: Settings, known: dict[Any, ImageSplits]) -> dict[str, Any]:
         settings.blocks,
         settings.stride,
     )
-    maker = NetMaker(config, splits.classes, splits.form, Statistics(tuple(mean), tuple(std)))
+    maker = NetMaker(config, splits.labels, splits.form, Statistics(tuple(mean), tuple(std)))
     mirror = bool(settings.mirror) if settings.mirror >= 0 else mirroring_helps(splits.train)[0]
     learner = TorchLearner(ImageDomain(splits, maker, mirror=mirror), lambda: False, torch.device("cpu"))
     rate = settings.rate or TYPICAL_RATE[settings.optimizer]  # type: ignore[index]

@@ -364,13 +364,13 @@ def test_python_takes_a_mapping_for_a_plan_and_refuses_other_things(tmp_path: Pa
 
 def test_a_task_is_judged_by_what_its_code_says() -> None:
     from multistep.tasks.classes import class_metrics
-    from multistep.tasks.language.classify import NUMBER_METRICS, SEVERAL_METRICS
+    from multistep.tasks.labelled.loss import NUMBER_METRICS, SEVERAL_METRICS
     from multistep.tasks.language.mask import METRICS as MASK_METRICS
     from multistep.tasks.speech.task import USUAL_METRICS
 
     classes = {*class_metrics(2), *class_metrics(6)}
-    assert set(JUDGED_BY["image-classification"]) == classes
-    assert set(JUDGED_BY["text-classification"]) == classes | {*NUMBER_METRICS, *SEVERAL_METRICS}
+    labelled = classes | {*NUMBER_METRICS, *SEVERAL_METRICS}
+    assert set(JUDGED_BY["image-classification"]) == set(JUDGED_BY["text-classification"]) == labelled
     assert set(JUDGED_BY["fill-mask"]) == set(MASK_METRICS)
     assert set(JUDGED_BY["speech-recognition"]) == set(USUAL_METRICS)
     own = {"pixel_accuracy", "token_accuracy", "mean_iou", "dice"}  # of modules of one's own, which have no list

@@ -186,7 +186,7 @@ def test_documents_are_cut_whole_and_equal_ones_stay_together(tmp_path: Path) ->
     twice = POEMS + POEMS[::-1]
     splits = load_splits(write(tmp_path / "a.jsonl", json_lines(*({"text": text} for text in twice))))
     parts = [set(splits.train), set(splits.validation), set(splits.test)]
-    assert sorted(splits.train + splits.validation + splits.test) == sorted(twice)
+    assert sorted([*splits.train, *splits.validation, *splits.test]) == sorted(twice)
     assert [len(a & b) for a, b in ((parts[0], parts[1]), (parts[0], parts[2]), (parts[1], parts[2]))] == [0] * 3
     assert [len(part) for part in parts] == pytest.approx([160, 20, 20], abs=2)
     shuffled = load_splits(write(tmp_path / "b.jsonl", json_lines(*({"text": text} for text in POEMS))))

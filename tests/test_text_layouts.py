@@ -196,9 +196,9 @@ def test_images_in_exports(tmp_path: Path) -> None:
     write(tmp_path, {f"photos/{i}.png": held.getvalue() for i in range(6)})
     colours = ["red", "blue"] * 3
 
-    def items(name: str, rows: list[dict[str, Any]]) -> list[tuple[str, Any]]:
+    def items(name: str, rows: list[dict[str, Any]]) -> list[tuple[Any, Any]]:
         (tmp_path / name).write_text("\n".join(map(json.dumps, rows)))
-        found, _ = read_items(DataSpec(source=str(tmp_path / name)))
+        found, *_ = read_items(DataSpec(source=str(tmp_path / name)))
         return [(item.label, item.content) for item in found["train"]]
 
     for form in ("/data/upload/7/0a1b2c3d-{}.png", "/data/local-files/?d=photos/{}.png"):

@@ -35,7 +35,7 @@ JUDGED_BY: Mapping[str, tuple[str, ...]] = {
     "preference": _OF_PAIRS,
     "fill-mask": _OF_TOKENS,
     "text-classification": (*_OF_CLASSES, *_OF_NUMBERS),
-    "image-classification": tuple(name for name in _OF_CLASSES if name != "micro_f1"),
+    "image-classification": (*_OF_CLASSES, *_OF_NUMBERS),
     "speech-recognition": _OF_SPEECH,
 }
 

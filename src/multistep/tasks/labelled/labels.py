@@ -27,8 +27,6 @@ from multistep.tasks.labelled.fields import (
 from multistep.tasks.labelled.numerals import PLAIN, bare, is_decorated, notation_of
 
 Kind = Literal["class", "classes", "number"]
-# What transformers calls them.
-PROBLEMS = {"class": "single_label_classification", "classes": "multi_label_classification", "number": "regression"}
 Array = npt.NDArray[np.float64] | npt.NDArray[np.int64]
 MOST_WHOLE_NUMBERS = 150  # of different ones that are still taken for classes
 MOST_CLASSES_SHARE = 0.5  # of the rows: above, labels are hardly labels

@@ -68,7 +68,8 @@ def load_texts(data: DataSpec) -> TextParts:
     sources = [source for source in (data.source, data.train, data.validation, data.test) if source]
     if not is_table(sources[0]):
         found = load_splits(data)
-        return TextParts(Texts(found.train), Texts(found.validation), Texts(found.test), found.notes, found.fingerprint)
+        train, validation, test = (Texts(tuple(split)) for split in (found.train, found.validation, found.test))
+        return TextParts(train, validation, test, found.notes, found.fingerprint)
     rows, notes = read_splits(data)
     parts = {name: _texts_of(part) for name, part in rows.items()}
     nothing = Texts(())

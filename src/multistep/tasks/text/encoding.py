@@ -46,7 +46,8 @@ def encode_into(folder: Path, texts: LongTexts, tokenizer: Tokenizer, end: int |
     parts = list(zip([0, *edges.tolist()], [*edges.tolist(), len(texts)], strict=True))
     with ExitStack() as started:
         processes = [started.enter_context(_start(folder, i, texts, part, end, kind)) for i, part in enumerate(parts)]
-        started.callback(lambda: [process.kill() for process in processes])  # those that another's failure leaves
+        for process in processes:
+            started.callback(process.kill)  # those that another's failure leaves
         for process in processes:
             _, said = process.communicate()
             if process.returncode:
