@@ -43,8 +43,10 @@ def dry_run(plan: Plan, *, spent: Callable[[], float]) -> list[DryPhase]:
     """
     from multistep.engine.dry import dry_run as run_dry
     from multistep.tasks import workshop_for
+    from multistep.tasks.begun import as_begun
 
-    return run_dry(plan, workshop_for(plan), spent=spent)
+    with as_begun({}, {}, may_measure=True):
+        return run_dry(plan, workshop_for(plan), spent=spent)
 
 
 def simulate(

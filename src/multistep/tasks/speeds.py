@@ -20,6 +20,7 @@ from multistep.tasks.begun import measures, note_speed, planned_cores, planned_d
 from multistep.tasks.machine import device_name
 from multistep.tasks.recipes import lengths_of
 
+TRAINED_SHARE = 0.7  # of a time, that goes into the weights which come out: the rest scores, and tries moves
 SHARE, ROUNDS = 0.02, 3  # of a plan's time that measuring may take, in up to so many rounds
 NEAR = math.log(1.25)  # between a speed and the one before: their sizes are the same, or nearly
 
@@ -43,6 +44,11 @@ class Work:
     def by_rule(self, device: str, cores: int) -> float:
         """Operations a second of such a device, where nothing is measured."""
         return self.rates.get(device, self.a_core * (1 + self.further * (cores - 1)))
+
+
+def was_measured(work: Work) -> bool:
+    """Whether the speed that a run goes by was measured, by it or where it began."""
+    return speed_then(work.name) is not None
 
 
 def operations(work: Work, plan: Plan | None = None, measure: Measure | None = None) -> float:

@@ -20,6 +20,7 @@ from multistep.tasks.begun import speeds_then
 from multistep.tasks.pretrained.choose import label_of, licence_of
 from multistep.tasks.pretrained.script import kind_of
 from multistep.tasks.pretrained.settle import SCRATCH
+from multistep.tasks.reckoned import Costs, training_words
 
 # What a note of the readers is about, by what all notes of its kind say; the first that fits. The rest stay notes.
 TOPICS: Mapping[str, re.Pattern[str]] = {
@@ -51,12 +52,14 @@ def told(
     texts: Iterable[str] = (),
     data: str | None = None,
     weights: str | None = None,
+    costs: Costs | None = None,
     checked: bool = True,
 ) -> Facts:
     """The facts with what the run understood in them.
 
     `models` are the names that the plan's models came to; `texts` those whose language is told by their letters. `data`
-    and `weights` say what the plan does not: what the source is called, and where the weights come from.
+    and `weights` say what the plan does not: what the source is called, and where the weights come from. `costs` are
+    those of a training example, where they can be told.
     """
     source = data or str(plan.phase(phase).data or "")
     sorted_notes = by_topic(note.removeprefix(f"{source}: ") for note in facts.notes if note != NO_TEST)
@@ -84,6 +87,7 @@ def told(
         device=f"{facts.device}{cpu}",
         precision=precision_name(recipe, device),
         budget=_budget(plan, phase),
+        training=training_words(facts, plan, recipe, costs, device),
         notes=sorted_notes["notes"],
     )
     return replace(facts, understood=understood, speeds=speeds_then())

@@ -29,7 +29,8 @@ class Understood:
 
     `classes` counts the training examples of each class, `labels` says in words what labels are that are no classes;
     `columns`, `cut`, `duplicates` and `left_out` are sentences that name the source. `checked` tells whether the splits
-    were searched for examples that stand in two of them. `notes` are what else was guessed or changed.
+    were searched for examples that stand in two of them. `training` says what a step reads, what the budget is expected
+    to hold and what it was reckoned by, and what memory is asked for. `notes` are what else was guessed or changed.
     """
 
     data: str = ""
@@ -47,6 +48,7 @@ class Understood:
     weights: str = ""
     device: str = ""
     precision: str = ""
+    training: tuple[str, ...] = ()
     budget: str = ""
     notes: tuple[str, ...] = ()
 
@@ -70,6 +72,7 @@ class Understood:
             ("weights", self.weights),
             ("device", device),
             ("budget", self.budget),
+            ("training", "; ".join(self.training)),
         )
         return tuple((name, said) for name, said in found if said)
 

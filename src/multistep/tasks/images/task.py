@@ -36,7 +36,16 @@ from multistep.tasks.images.exhibits import exhibits_of
 from multistep.tasks.images.load import form_of_model, load_model, own_labels
 from multistep.tasks.images.mirror import mirroring_helps
 from multistep.tasks.images.models import Maker, NetMaker, Statistics, make_standard
-from multistep.tasks.images.preset import PRESETS, WORK, Choice, ImageFacts, choose, default_recipe
+from multistep.tasks.images.preset import (
+    PER_PRODUCT,
+    PRESETS,
+    WORK,
+    Choice,
+    ImageFacts,
+    choose,
+    default_recipe,
+    products,
+)
 from multistep.tasks.images.splits import ImageSet, ImageSplits, Seen, load_splits, look_through
 from multistep.tasks.images.timed import net_speed
 from multistep.tasks.labelled.counted import class_counts, number_range
@@ -50,6 +59,7 @@ from multistep.tasks.pretrained.choose import Need
 from multistep.tasks.pretrained.settle import Settled, seconds_of, settle
 from multistep.tasks.pretrained.timed import tuning_speed
 from multistep.tasks.recipes import refuse_model
+from multistep.tasks.reckoned import Costs
 from multistep.tasks.speeds import operations
 from multistep.tasks.understood import told
 
@@ -273,6 +283,7 @@ class ImageWorkshop:
             models=settled.names,
             classes=class_counts(splits.labels, splits.train.labels),
             labels=number_range(splits.labels, splits.train.labels),
+            costs=Costs(WORK, PER_PRODUCT * products(choice.net, choice.form)) if choice and choice.net else None,
         )
         rate_open = "learning_rate" not in given and not maker.pretrained
         ready = Readiness(facts, recipe, rate_open, splits.fingerprint, metrics_in(splits.labels), settled.record)

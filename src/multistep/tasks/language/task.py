@@ -22,6 +22,7 @@ from multistep.engine.learner import Learner, Readiness
 from multistep.tasks.begun import lies_at
 from multistep.tasks.labelled.counted import class_counts, majority_note, number_range
 from multistep.tasks.labelled.scale import scale_of
+from multistep.tasks.language.bearable import bearable
 from multistep.tasks.language.classify import TASK as CLASSIFY
 from multistep.tasks.language.classify import ClassifyDomain
 from multistep.tasks.language.contenders import PAIR_USAGE, SMALL, USAGES, named_network, open_order, require_no_sizes
@@ -55,8 +56,9 @@ from multistep.tasks.language.splits import (
 )
 from multistep.tasks.language.tokenizer import make_tokenizer
 from multistep.tasks.machine import device_name, versions_of
-from multistep.tasks.pretrained.settle import Settled, seconds_of, settle, starting_from
-from multistep.tasks.pretrained.timed import Sizes, transformer_speed
+from multistep.tasks.pretrained.settle import TUNING, Settled, seconds_of, settle, starting_from
+from multistep.tasks.pretrained.timed import PER_PARAMETER_AND_TOKEN, Sizes, transformer_speed
+from multistep.tasks.reckoned import Costs
 from multistep.tasks.speeds import operations
 from multistep.tasks.understood import told
 
@@ -93,6 +95,9 @@ class LanguageWorkshop:
         splits = self._read_labelled(_data_of(plan, phase))
         contenders = self._contenders(plan, settled, phase, splits)
         given = plan.phase(phase).recipe
+        for rival, recipe in contenders:
+            if isinstance(rival, Head) and rival.pretrained:
+                splits = bearable(splits, plan, _costs(rival, recipe, splits.train.texts))
         prepared = [Prepared(network, splits, _known(recipe.batch_size)) for network, recipe in contenders]
         network, recipe = contenders[0]
         domain = ClassifyDomain(splits, prepared)
@@ -133,6 +138,7 @@ class LanguageWorkshop:
             classes=class_counts(splits.labels, splits.train.labels),
             labels=number_range(splits.labels, splits.train.labels),
             texts=splits.train.texts[:LOOKED_AT],
+            costs=_costs(network, recipe, splits.train.texts) if isinstance(network, Head) else None,
         )
         rate_open = "learning_rate" not in given and not network.pretrained
         mark = f"{splits.fingerprint}-{_mark(*(contender.mark for contender, _ in contenders))}"
@@ -233,6 +239,7 @@ class LanguageWorkshop:
             splits=[Part(name, len(part.texts), "texts") for name, part in splits.items()],
             models=self._settled.names if self._settled else (),
             texts=parts.train.texts[:LOOKED_AT],
+            costs=_costs(head, recipe, parts.train.texts),
         )
         rate_open = "learning_rate" not in given and not encoder.pretrained
         mark = f"{parts.fingerprint}-{_mark(head.mark)}-{encoder.context}"
@@ -320,6 +327,14 @@ def _data_of(plan: Plan, phase: int) -> DataSpec:
     data = plan.phase(phase).data
     assert data is not None, "a plan has data"
     return data
+
+
+def _costs(head: Head, recipe: Recipe, texts: Sequence[str]) -> Costs:
+    """Of training on a text of the usual length; a step that looks uphill first takes twice as much."""
+    blocks = sum(p.numel() for name, p in head.model.named_parameters() if "embeddings" not in name)
+    length = float(np.minimum(_lengths(head.encoder.tokenizer, texts[:LOOKED_AT])[0], head.context).mean())
+    passes = 2.0 if recipe.sharpness else 1.0
+    return Costs(TUNING if head.pretrained else WORK, passes * PER_PARAMETER_AND_TOKEN * blocks * length)
 
 
 def _lengths(tokenizer: Tokenizer, texts: Sequence[str]) -> tuple[Ints, int]:

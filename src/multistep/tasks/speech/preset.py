@@ -96,6 +96,11 @@ def choose_shape(spec: ModelSpec, facts: SpeechFacts, plan: Plan, *, rate: float
     return Shape(kind, spec.layers or layers, spec.width or width)
 
 
+def costs_of_utterance(parameters: float, facts: SpeechFacts) -> float:
+    """Operations of training on one of the usual length."""
+    return PER_PARAMETER_AND_STEP * parameters * STEPS_PER_SECOND * facts.seconds / max(1, facts.utterances)
+
+
 def expected_epochs(plan: Plan, parameters: float, facts: SpeechFacts, rate: float) -> float:
     """About how often a plan's budget hears a training split, at `rate` operations a second.
 
@@ -105,7 +110,7 @@ def expected_epochs(plan: Plan, parameters: float, facts: SpeechFacts, rate: flo
         Unit.EPOCHS: 1.0,
         Unit.TOKENS: 12.0 * facts.seconds,  # characters that are said in a second, or thereabouts
         Unit.STEPS: facts.utterances / batch_size(facts),
-        Unit.SECONDS: PER_PARAMETER_AND_STEP * parameters * STEPS_PER_SECOND * facts.seconds / rate,
+        Unit.SECONDS: costs_of_utterance(parameters, facts) * facts.utterances / rate,
     }
     return epochs_of(plan, per_epoch) if lengths_of(plan) else USUAL_EPOCHS
 

@@ -36,6 +36,7 @@ from multistep.tasks.pretrained.script import kind_of
 from multistep.tasks.pretrained.settle import Settled, seconds_of, settle
 from multistep.tasks.pretrained.timed import tuning_speed
 from multistep.tasks.recipes import refuse_model
+from multistep.tasks.reckoned import Costs
 from multistep.tasks.speech.alphabet import Alphabet, Case, frames_needed, has_spaces
 from multistep.tasks.speech.audio import commonest_rate
 from multistep.tasks.speech.augment import Draws, FeatureAugmentation, WaveAugmentation, stretched
@@ -49,7 +50,15 @@ from multistep.tasks.speech.language import CharacterModel
 from multistep.tasks.speech.load import load_model
 from multistep.tasks.speech.models import PRESETS, Maker, NetMaker
 from multistep.tasks.speech.nets import NetConfig
-from multistep.tasks.speech.preset import WORK, SpeechFacts, batch_size, choose_shape, default_recipe, gentle_steps
+from multistep.tasks.speech.preset import (
+    WORK,
+    SpeechFacts,
+    batch_size,
+    choose_shape,
+    costs_of_utterance,
+    default_recipe,
+    gentle_steps,
+)
 from multistep.tasks.speech.score import listen, summed_loss, table_of
 from multistep.tasks.speech.splits import read_splits
 from multistep.tasks.speech.timed import net_speed
@@ -244,6 +253,7 @@ class SpeechWorkshop:
             splits=[Part(name, len(corpus.splits[name]), "utterances") for name in SPLITS],
             models=self._settled.names,
             texts=train.texts[:LOOKED_AT],
+            costs=Costs(WORK, costs_of_utterance(facts.parameters, heard)) if own else None,
         )
         # The alphabet may be learnt from other phases' transcripts, which must not change under a resumed run either.
         letters = hashlib.blake2b("\n".join(maker.alphabet.symbols).encode(), digest_size=8).hexdigest()

@@ -16,7 +16,7 @@ from multistep.core.values.recipe import OptimizerName, Recipe, Setting
 from multistep.core.values.units import Unit
 from multistep.errors import PlanError
 from multistep.tasks.recipes import epochs_of, fill_in, lengths_of
-from multistep.tasks.speeds import Work
+from multistep.tasks.speeds import TRAINED_SHARE, Work
 from multistep.tasks.text.sizes import Bearable, Shape, all_parameters, best_shape, ladder
 from multistep.tasks.text.tuning import WEIGHT_DECAY
 
@@ -25,7 +25,6 @@ PRESETS = ("nanochat", "gpt2", "qwen3", "llama")
 MANY_TOKENS = 512  # of a vocabulary: with as many, Muon wants less than half the rate (docs/appendix/experiments.md)
 WORK = Work("text", a_core=5e10)
 USUAL_SECONDS = 300.0  # of a plan that names no time
-TRAINED_SHARE = 0.7  # of the time, that goes into the weights which come out: the rest looks, and tries moves
 # Contexts grow with compute, so that attention to what is far is paid for by who can: 64 tokens up to so many
 # operations, twice as many for each eightfold.
 SHORT_CONTEXT, MOST_CONTEXT, SHORT_COMPUTE = 64, 2048, 1e13

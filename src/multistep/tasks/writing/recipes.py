@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 
 from multistep.core.values.plan import Plan
-from multistep.core.values.recipe import Recipe
+from multistep.core.values.recipe import Recipe, Setting
 from multistep.tasks.begun import planned_device
 from multistep.tasks.preference.preset import preference_recipe
 from multistep.tasks.preference.task import PreferenceDomain
@@ -15,7 +15,7 @@ from multistep.tasks.speeds import operations
 from multistep.tasks.text.models import Maker
 from multistep.tasks.text.preset import WORK, batch_size, default_recipe, expected_tokens
 from multistep.tasks.text.sizes import PER_PARAMETER
-from multistep.tasks.text.tuning import adapts, bears_all, tuned_recipe
+from multistep.tasks.text.tuning import OF_ADAPTERS, PER_PARAMETER_AND_TOKEN, adapts, bears_all, tuned_recipe
 from multistep.tasks.writing.opened import LEAST_STEPS, Opened
 
 
@@ -28,6 +28,12 @@ def rivals_of(
     adapter = "lora" if own.adapter == "none" else "none"
     other = replace(opened, given={**opened.given, "adapter": adapter})
     return (recipe_of(plan, other, maker, parameters, device),)
+
+
+def costs_of_token(maker: Maker, parameters: int, adapter: Setting = "none") -> float:
+    """Operations of training on a token."""
+    each = PER_PARAMETER_AND_TOKEN.get(str(adapter), OF_ADAPTERS) if maker.pretrained else PER_PARAMETER
+    return each * (parameters if maker.pretrained else parameters - maker.looked_up)
 
 
 def recipe_of(plan: Plan, opened: Opened, maker: Maker, parameters: int, device: torch.device) -> Recipe:
@@ -45,7 +51,7 @@ def recipe_of(plan: Plan, opened: Opened, maker: Maker, parameters: int, device:
             most_examples=opened.most_examples,
         )
         return preference_recipe(tuned, opened.given) if prefers else tuned
-    a_token = PER_PARAMETER * (parameters - maker.looked_up)
+    a_token = costs_of_token(maker, parameters)
     tokens = expected_tokens(plan, a_token=a_token, tokens=opened.tokens, rate=operations(WORK))
     # A step must not take all that there is.
     most = max(1, opened.examples // LEAST_STEPS)

@@ -21,16 +21,18 @@ from multistep.tasks.machine import device_name, versions_of
 from multistep.tasks.preference.load import PairSplits
 from multistep.tasks.preference.task import TASK as PREFERENCE
 from multistep.tasks.preference.task import PreferenceDomain
-from multistep.tasks.pretrained.settle import Settled, settle
+from multistep.tasks.pretrained.settle import TUNING, Settled, settle
+from multistep.tasks.reckoned import Costs
 from multistep.tasks.text.corpus import heads_of
 from multistep.tasks.text.models import Maker
+from multistep.tasks.text.preset import WORK
 from multistep.tasks.text.splits import TextSplits
 from multistep.tasks.text.tokenizer import sample_note
 from multistep.tasks.text.tuning import most_scored
 from multistep.tasks.understood import LOOKED_AT, told
 from multistep.tasks.writing.bearable import bearable
 from multistep.tasks.writing.opened import Opened, open_chat, open_pairs, open_text
-from multistep.tasks.writing.recipes import recipe_of, rivals_of
+from multistep.tasks.writing.recipes import costs_of_token, recipe_of, rivals_of
 from multistep.tasks.writing.sources import (
     GUARD_TRAIN,
     earlier_turns,
@@ -109,6 +111,10 @@ class TextWorkshop:
             splits=parts_of(splits, opened.held_out_tokens, opened.tokens),
             models=self._settled.names,
             texts=heads_of(texts_of(splits), LOOKED_AT),
+            costs=Costs(
+                TUNING if maker.pretrained else WORK,
+                costs_of_token(maker, parameters, recipe.adapter) * opened.tokens / opened.examples,
+            ),
         )
         # The tokenizer may be learnt from other phases' texts, which must not change under a resumed run either.
         tokens = hashlib.blake2b(maker.tokenizer.to_str().encode(), digest_size=8).hexdigest()
