@@ -31,6 +31,19 @@ class Killed(BaseException):
     """Stands for a kill: nothing may catch it."""
 
 
+def dies_at(kind: type, number: int = 1) -> Callable[[Entry, History], None]:
+    """What kills a run at the entry of that kind and number, right after it is written."""
+    left = number
+
+    def watch(entry: Entry, _: History) -> None:
+        nonlocal left
+        left -= isinstance(entry.event, kind)
+        if left == 0:
+            raise Killed
+
+    return watch
+
+
 class Fragile(SimulatedWorkshop):
     """A workshop whose learner dies in the middle of a window, after so many windows."""
 

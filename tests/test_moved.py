@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +12,10 @@ import cases_images
 import cases_speech
 import pytest
 import torch
-from runs import Killed
+from runs import Killed, dies_at
 
 from multistep import api
-from multistep.core.values.events import Entry, Evaluated, TrialStarted
-from multistep.core.values.history import History
+from multistep.core.values.events import Evaluated, TrialStarted
 from multistep.engine.moved import going_on
 from multistep.engine.planfile import plan_from
 from multistep.engine.rundir import RunDirectory
@@ -39,18 +37,6 @@ def texts(folder: Path, seed: int = 0) -> Path:
         ]
         (folder / f"{split}.csv").write_text("text,label\n" + "\n".join(rows) + "\n", encoding="utf-8")
     return folder
-
-
-def dies_at(kind: type, number: int = 1) -> Callable[[Entry, History], None]:
-    left = number
-
-    def watch(entry: Entry, _: History) -> None:
-        nonlocal left
-        left -= isinstance(entry.event, kind)
-        if left == 0:
-            raise Killed
-
-    return watch
 
 
 def begun(folder: Path, content: dict[str, Any], monkeypatch: pytest.MonkeyPatch, kind: type = Evaluated) -> Path:

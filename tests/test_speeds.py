@@ -1,0 +1,164 @@
+"""What is measured of a device, what a run keeps of it, and the sizes that follow."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from runs import Killed, dies_at
+
+from multistep import api
+from multistep.backends.torch.timing import seconds_per_step
+from multistep.core.values.events import TrialStarted
+from multistep.core.values.plan import DataSpec, ModelSpec, Plan
+from multistep.core.values.units import parse_amount
+from multistep.engine.costs import steady_speed
+from multistep.engine.planfile import plan_from
+from multistep.engine.rundir import RunDirectory
+from multistep.tasks.begun import as_begun, speeds_then
+from multistep.tasks.labelled.labels import Labels
+from multistep.tasks.language.bearable import bearable
+from multistep.tasks.language.splits import Examples, LabelledSplits
+from multistep.tasks.reckoned import Costs
+from multistep.tasks.speeds import Work, operations
+from multistep.tasks.text import timed
+from multistep.tasks.text.preset import TextFacts, batch_size, choose_preset
+from multistep.tasks.text.sizes import Bearable, all_parameters, best_shape, ladder, of_blocks, worth
+
+WORK = Work("test", a_core=1e9, rates={"cuda": 1e12})
+
+
+def timed_plan(budget: str) -> Plan:
+    return Plan("text-generation", DataSpec("x"), budget=parse_amount(budget))
+
+
+@pytest.fixture(autouse=True)
+def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def test_a_speed_is_measured_once_where_time_decides_and_stays_with_the_run() -> None:
+    asked: list[tuple[float, float]] = []
+
+    def measure(rate: float, seconds: float) -> float:
+        asked.append((rate, seconds))
+        return 4e9 if len(asked) < 3 else 4.2e9
+
+    rule = 1e9 * torch.get_num_threads()
+    assert operations(WORK, timed_plan("100s"), measure) == rule, "outside a run nothing is measured"
+    with as_begun({}, {}, may_measure=True):
+        assert operations(WORK, timed_plan("40 steps"), measure) == rule, "the clock decides nothing of such a plan"
+        assert operations(WORK, timed_plan("100s"), measure) == 4e9
+        assert [rate for rate, _ in asked] == [rule, 4e9], "until a size has its own speed"
+        assert sum(seconds for _, seconds in asked) == pytest.approx(4 / 3)
+        assert operations(WORK, timed_plan("100s"), measure) == 4e9
+        assert len(asked) == 2
+        assert speeds_then() == {"test": 4e9}
+    with as_begun({}, {}, {"test": 7e8}, may_measure=True):
+        assert operations(WORK, timed_plan("100s"), measure) == 7e8, "as where the run began"
+
+
+def test_a_plan_that_is_run_again_comes_to_the_same_sizes() -> None:
+    assert steady_speed("a", "cpu", 1e9, 0.2) == 1e9
+    assert steady_speed("a", "cpu", 1.1e9, 0.2) == 1e9
+    assert steady_speed("b", "cpu", 1.1e9, 0.2) == 1.1e9
+    assert steady_speed("a", "cpu", 2e9, 0.2) == 2e9, "the machine has changed"
+    assert steady_speed("a", "cpu", 1.9e9, 0.2) == 2e9
+
+
+def test_timing_takes_steps_and_leaves_random_states_alone() -> None:
+    model = torch.nn.Linear(4, 1)
+    before = model.weight.detach().clone()
+    torch.manual_seed(3)
+    drawn = torch.rand(1)
+    torch.manual_seed(3)
+
+    def loss() -> torch.Tensor:
+        loss: torch.Tensor = model(torch.rand(8, 4)).square().mean()
+        return loss
+
+    assert 0 < seconds_per_step(model, loss, "adamw", torch.device("cpu"), 0.01) < 1
+    assert torch.rand(1) == drawn
+    assert not torch.equal(model.weight, before), "what is timed is a whole step"
+
+
+def test_a_resumed_run_has_the_sizes_that_it_began_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = np.random.default_rng(0).choice(["sun", "moon", "sea", "sand", "wind"], 9000)
+    (tmp_path / "a.txt").write_text(" ".join(words))
+    plan = plan_from(
+        {"task": "text-generation", "data": str(tmp_path / "a.txt"), "model": "scratch", "budget": "60s", "moves": []}
+    )
+
+    def parameters(run: RunDirectory, seconds: float) -> int:
+        """Of a run whose steps take so long, killed as its first trial begins."""
+        monkeypatch.setattr(timed, "seconds_per_step", lambda *_: seconds)
+        with pytest.raises(Killed):
+            api.train(plan, out=run.folder, on_entry=dies_at(TrialStarted), progress=False)
+        return int(run.resolved_phases()[0]["facts"]["parameters"])
+
+    slow, fast = RunDirectory(tmp_path / "slow"), RunDirectory(tmp_path / "fast")
+    small = parameters(slow, 0.05)
+    entries = [json.loads(line) for line in slow.journal.read_text().splitlines()]
+    facts = next(e["event"]["facts"] for e in entries if e["event"]["event"] == "phase_started")
+    assert slow.speeds == facts["speeds"], "what was chosen by is journaled"
+    assert any("measured here" in sentence for sentence in facts["understood"]["training"])
+    assert parameters(fast, 1e-6) > 3 * small
+    assert parameters(RunDirectory(tmp_path / "slow"), 1e-6) == small, "it goes on at the speed that it began with"
+
+
+def test_sizes_follow_compute_text_and_memory() -> None:
+    shapes = list(ladder(64))
+
+    def blocks(compute: float, tokens: float = 1e12, memory: float = float("inf")) -> int:
+        return of_blocks(best_shape(shapes, Bearable(compute, tokens, memory), 1024))
+
+    # arXiv 2203.15556, third approach: G (C / 6)^0.4516 parameters; a step of the ladder is a fifth of them.
+    for compute in (1e13, 1e15, 1e18, 1e20):
+        assert blocks(compute) == pytest.approx(1.345 * (compute / 6) ** 0.4516, rel=0.25)
+    assert blocks(1e15, tokens=1e6) < 0.6 * blocks(1e15), "little text asks for a small model"
+    shape = best_shape(shapes, Bearable(1e20, 1e12, 2e9), 1024)
+    assert all_parameters(shape, 1024) * 24 <= 1e9 < all_parameters(shapes[shapes.index(shape) + 2], 1024) * 24
+    assert worth(3.0, 5.0, 15.4) == 3.0
+    assert worth(4e6, 1e6, 15.39) == pytest.approx(3.73e6, rel=0.01), "four epochs are nearly as good as new text"
+    assert worth(1e9, 1e6, 15.39) == pytest.approx(16.4e6, rel=0.01), "and more than sixteen are worth no more"
+
+
+def test_what_is_given_of_a_shape_stays_and_the_rest_fits_it() -> None:
+    plan, facts = timed_plan("60s"), TextFacts(1_000_000, 65)
+    wide = choose_preset(ModelSpec(width=256, context=32), facts, plan, 5e10).shape
+    assert (wide.width, wide.layers, wide.context) == (256, 3, 32)
+    deep = choose_preset(ModelSpec(layers=6), facts, plan, 5e10).shape
+    assert deep.layers == 6
+    asked = choose_preset(ModelSpec(parameters=10**6), facts, plan, 5e10)
+    assert all_parameters(asked.shape, 1024) == pytest.approx(10**6, rel=0.1)
+
+
+def test_contexts_batches_and_vocabularies_grow_with_what_can_be_spent() -> None:
+    large = TextFacts(10**9, 200)
+    small, hour = choose_preset(ModelSpec(), large, timed_plan("60s"), 5e10), timed_plan("1h")
+    grown = choose_preset(ModelSpec(), large, hour, 4e14)
+    assert (small.shape.context, small.vocabulary) == (64, 4096)
+    assert (grown.shape.context, grown.vocabulary) == (2048, 32_768)
+    assert batch_size(1e6, 64, "cpu") == 12
+    assert batch_size(4e6, 64, "cpu") == 24
+    assert batch_size(1e9, 2048, "cuda") == 47
+
+
+def test_no_more_is_scored_than_the_budget_bears() -> None:
+    texts = tuple(f"text {i}" for i in range(3000))
+    held_out = Examples(texts, None, np.arange(3000) % 2)
+    splits = LabelledSplits(
+        held_out, held_out, Examples(texts[:600], None, np.arange(600) % 2), Labels("class", ("a", "b"))
+    )
+    costs = Costs(replace(WORK, name="other"), 3e9)  # one billion operations to score a text
+    cut = bearable(splits, timed_plan("10s"), costs)
+    most = max(500, int(0.08 * 10 * torch.get_num_threads()))
+    assert (len(cut.train), len(cut.validation)) == (3000, most)
+    assert len(cut.test) == min(600, most)
+    assert "validation: 500 of 3,000, drawn by lot, are scored, since the budget bears no more" in cut.notes[0]
+    assert cut.fingerprint != splits.fingerprint
+    assert bearable(splits, timed_plan("1 epochs"), costs) is splits
