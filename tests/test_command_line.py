@@ -193,13 +193,16 @@ def test_a_budget_is_kept_and_chinese_works_as_well(tmp_path: Path) -> None:
 
 def test_check_says_what_a_run_here_costs_once_there_was_one(run: Path) -> None:
     found = json.loads(multistep(run, "check", "plan.yaml", "--json"))
+    first = found["run"][0]
+    assert first["pace"]["step_seconds"] > 0
+    assert any("a step" in sentence for sentence in first["understood"]["training"])
     assert found["phases"][1]["recipe"]["frozen"] == ["embedding*"]
     assert found["reproducible"] == "bit for bit"
     assert found["cost"]["seconds"] > 0
     fresh = {**os.environ, "XDG_CACHE_HOME": str(run / "elsewhere")}
     script = "from multistep.cli import main; main()"
     done = subprocess.run(
-        [sys.executable, "-c", script, "check", "plan.yaml"],
+        [sys.executable, "-c", script, "check", "plan.yaml", "--plan-only"],
         cwd=run,
         env=fresh,
         capture_output=True,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import re
 import subprocess
@@ -24,7 +25,7 @@ from multistep.engine.planfile import plan_from, read_plan, read_with_origins, t
 from multistep.engine.rundir import plan_hash
 from multistep.errors import PlanError
 from multistep.report import check
-from multistep.report.check import check_plan, print_check
+from multistep.report.check import check_plan, print_check, print_cost
 
 HEAD = "task: text-generation\ndata: corpus.txt\n"
 
@@ -439,7 +440,7 @@ def test_the_cost_of_another_network_is_not_taken_for_that_of_this_one(capsys: p
     for other in ({"model": "llama"}, {"model": {"name": "gpt2", "layers": 12}}, {"data": "y", "model": "auto"}):
         found = check_plan(plan_from({**given, **other}))
         assert "steps" not in found["cost"]
-        print_check(found)
+        print_cost(found["cost"])
         said = " ".join(capsys.readouterr().out.split())
         assert (
             "cost: unknown; the last run of this task here trained another network (1,000 parameters, 10 steps" in said
@@ -476,6 +477,8 @@ def test_check_simulate_and_report_need_no_torch(tmp_path: Path) -> None:
         )
         assert found.returncode == 0, found.stderr
         assert found.stdout.startswith("{")
+        if verb == "check":
+            assert json.loads(found.stdout)["run_unknown"].endswith("is not installed here")
 
 
 def test_shares_of_splits_are_numbers_where_a_file_may_stand() -> None:

@@ -23,6 +23,7 @@ from multistep.cli_use import USE, Json, print_json, require
 
 if TYPE_CHECKING:
     from multistep.core.values.plan import Plan
+    from multistep.engine.dry import DryPhase
 
 # There are no plugins of pydantic here; looking for some through all that is installed takes 60 ms of `check`.
 os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
@@ -305,17 +306,43 @@ def _train(plan: Plan, directory: Any, as_json: bool) -> None:
 def check(
     plan: Annotated[Path, typer.Argument(metavar="PLAN", help="A plan file (YAML).")],
     settings: Set = None,
+    plan_only: Annotated[bool, typer.Option("--plan-only", help="Read the plan alone: no data, no timing.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Check a plan without running it. Shows its defaults and what it is likely to cost."""
-    from multistep.engine.planfile import read_with_origins
-    from multistep.report.check import check_plan, print_check
+    """Check a plan without running it. Shows its defaults, what a run would understand and what its budget holds."""
+    from rich.console import Console
 
-    found = check_plan(*read_with_origins(plan, settings or ()))
-    if as_json:
-        print_json(found)
-    else:
+    from multistep.engine.plain import plain
+    from multistep.engine.planfile import read_with_origins
+    from multistep.report.check import check_plan, print_check, print_cost
+    from multistep.report.dry import print_phases
+
+    wanted, origins = read_with_origins(plan, settings or ())
+    found = check_plan(wanted, origins)
+    if not as_json:
         print_check(found)
+    tried, why_not = ([], "") if plan_only else _tried(wanted)
+    if as_json:
+        print_json({**found, "run": plain(tried), "run_unknown": why_not})
+        return
+    print_phases(wanted, tried, Console())
+    if not tried:
+        print_cost(found["cost"])
+    if why_not:
+        Console().print(f"What a run would do is not known: {why_not}", markup=False, highlight=False)
+
+
+def _tried(plan: Plan) -> tuple[list[DryPhase], str]:
+    """What a dry run finds, or why there can be none."""
+    from multistep import api
+    from multistep.errors import UserError
+
+    try:
+        return api.dry_run(plan, spent=lambda: time.monotonic() - BEGAN), ""
+    except ModuleNotFoundError as error:
+        return [], f"{error.name} is not installed here"
+    except UserError as error:
+        return [], str(error)
 
 
 @app.command()

@@ -182,7 +182,11 @@ def print_check(found: Mapping[str, Any]) -> None:
         if phase["guard"]:
             console.print(Text(clean(guard_words(phase))), highlight=False)
     console.print(f"reproducible: {found['reproducible']}", highlight=False)
-    cost = found["cost"]
+
+
+def print_cost(cost: Mapping[str, Any] | None) -> None:
+    """What the plan will cost, as far as runs of before tell."""
+    console = Console()
     if cost is None:
         console.print("cost: unknown; no run of this task on this machine yet", highlight=False)
         return

@@ -20,6 +20,13 @@ LEAST_HANGING = 50  # columns, below which names stand above what they name
 
 def print_dry_run(plan: Plan, phases: Sequence[DryPhase], console: Console) -> None:
     """What was understood of each phase, what its budget would hold, and that nothing was trained."""
+    print_phases(plan, phases, console)
+    said = "This was a dry run: nothing was trained and no folder was made. Leave out --dry-run to train."
+    console.print(said, markup=False, highlight=False)
+
+
+def print_phases(plan: Plan, phases: Sequence[DryPhase], console: Console) -> None:
+    """What was understood of each phase, and what its budget would hold."""
     for phase in phases:
         if len(phases) > 1:
             console.print(f"Phase {phase.name}", style="bold", markup=False, highlight=False)
@@ -28,8 +35,6 @@ def print_dry_run(plan: Plan, phases: Sequence[DryPhase], console: Console) -> N
             rows.append(("speed", pace_words(plan, phase.pace)))
         console.print(named_lines(rows, console))
         console.print(named_lines([("note", note) for note in phase.understood.notes], console))
-    said = "This was a dry run: nothing was trained and no folder was made. Leave out --dry-run to train."
-    console.print(said, markup=False, highlight=False)
 
 
 def pace_words(plan: Plan, pace: Pace) -> str:
