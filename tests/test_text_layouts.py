@@ -108,6 +108,7 @@ def test_names_of_splits_that_go_on() -> None:
     assert splits_among(["train", "val", "testA", "testB"]) == {"train": "train", "val": "validation", "testA": "test"}
     assert splits_among(["train", "held_out"]) == {"train": "train", "held_out": "test"}
     assert splits_among(["train2017", "val2017"]) == {"train2017": "train", "val2017": "validation"}
+    assert splits_among(["trainset", "testset"]) == {"trainset": "train", "testset": "test"}
     assert splits_among(["train_station", "test_tube", "train99", "MNIST2019"]) == {}
 
 
@@ -326,3 +327,73 @@ def test_turns_that_stand_in_rows_of_their_own_or_in_other_lists(tmp_path: Path)
     summaries = "\n".join(json.dumps({"dialogue": f"{q} {a} " * 20, "summary": "Sums."}) for q, a in ASKED)
     texts = read_splits(DataSpec(source=str(write(tmp_path, {"s.jsonl": summaries}) / "s.jsonl")))
     assert not isinstance(texts, ChatSplits), "a dialogue as one text is running text"
+
+
+def test_texts_and_labels_in_two_files(tmp_path: Path) -> None:
+    for split, rows in (("train", slice(0, 60)), ("val", slice(60, 80))):  # as of TweetEval
+        part = LABELLED[rows]
+        write(tmp_path, {f"{split}_text.txt": "\n".join(text for text, _ in part) + "\n"})
+        write(tmp_path, {f"{split}_labels.txt": "".join(f"{int(label == 'good')}\n" for _, label in part)})
+    write(tmp_path, {"mapping.txt": "0\tbad\n1\tgood\n"})
+    found = load(tmp_path)
+    assert told(found) == dict(LABELLED)
+    assert set(found.validation.texts) == {text for text, _ in LABELLED[60:]}
+    write(tmp_path, {"train_labels.txt": "1\n0\n"})
+    with pytest.raises(DataError, match=r"train_labels.txt: 2 labels, but train_text.txt has 60 texts"):
+        load(tmp_path)
+
+
+def test_texts_with_as_many_commas_each_are_no_table(tmp_path: Path) -> None:
+    lines = {name: "".join(f"a {name} film, said in line {i}\n" for i in range(40)) for name in TEXTS}
+    assert len(load(write(tmp_path / "a", {f"{name}.txt": text for name, text in lines.items()})).train) == 64
+    table = "".join(f"said in line {i}, {('good', 'bad')[i % 2]}\n" for i in range(40))
+    found = load(write(tmp_path / "b", {f"{name}.txt": table.replace("said", f"{name} said") for name in ("x", "y")}))
+    assert {text.split()[0] for text in told(found)} == {"x", "y"}
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        lambda text, label: {"text": text, "cats": {name: float(name == label) for name in TEXTS}},
+        lambda text, label: {"source": text, "job": 0, "job-metadata": {"class-name": label, "confidence": 0.9}},
+        lambda text, label: {"textContent": text, "classificationAnnotation": {"displayName": label}},
+        lambda text, label: {"fields": {"text": text}, "responses": {"mood": [{"value": label}]}, "metadata": {}},
+    ],
+    ids=["spacy", "sagemaker", "vertex", "argilla"],
+)
+def test_records_of_libraries_and_clouds(row: Any, tmp_path: Path) -> None:
+    content = "\n".join(json.dumps(row(*each)) for each in LABELLED)
+    assert told(load(write(tmp_path, {"a.jsonl": content}) / "a.jsonl")) == dict(LABELLED)
+
+
+def test_one_object_with_a_key_for_each_row(tmp_path: Path) -> None:
+    by_class = {"good": [*TEXTS["good"][:40]], "bad": [*TEXTS["bad"][:39]]}
+    rasa = {"rasa_nlu_data": {"common_examples": [{"text": t, "intent": n, "entities": []} for t, n in LABELLED]}}
+    for name, content in {"texts": dict(LABELLED), "rasa": rasa}.items():
+        path = write(tmp_path, {f"{name}.json": json.dumps(content)}) / f"{name}.json"
+        assert told(load(path)) == dict(LABELLED), name
+    assert len(told(load(write(tmp_path, {"c.json": json.dumps(by_class)}) / "c.json"))) == 79
+    held = io.BytesIO()
+    Image.new("RGB", (4, 4)).save(held, "PNG")
+    write(tmp_path / "photos", {f"img/{i}.png": held.getvalue() for i in range(8)})
+    labels = {f"{i}.png": ("cat", "dog")[i % 2] for i in range(8)}
+    write(tmp_path / "photos", {"labels.json": json.dumps(labels, indent=1)})
+    found, *_ = read_items(DataSpec(source=str(tmp_path / "photos")))
+    assert [item.label for item in found["train"]] == ["cat", "dog"] * 4
+
+
+@pytest.mark.parametrize(
+    ("options", "answer"),
+    [
+        (lambda right: ["No.", right], 1),
+        (lambda right: {"text": ["No.", right], "label": ["A", "B"]}, "B"),
+        (lambda right: {"A": "No.", "B": right}, "B"),
+        (lambda right: str(["No.", right]), None),
+    ],
+)
+def test_options_stand_in_the_prompt(options: Any, answer: Any, tmp_path: Path) -> None:
+    """As of MMLU and ARC, whose options were left out of what was learnt."""
+    rows = [{"question": q, "choices": options(a), "answer": a if answer is None else answer} for q, a in ASKED]
+    found, said = chats(write(tmp_path, {"a.jsonl": "\n".join(map(json.dumps, rows))}) / "a.jsonl")
+    assert found == {f"{q}\n\nA. No.\nB. {a}": [f"B. {a}"] for q, a in ASKED}
+    assert "questions with options, which the prompt shows" in said

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
-from multistep.data.dialect import cutting_alike
+from multistep.data.dialect import cutting_alike, tells_labels
 from multistep.data.names import NAMES
+from multistep.data.parallel import LABELS
 from multistep.data.table import Table, of_columns
 from multistep.data.text import TABLES, kind_of, read_said
 from multistep.data.trees import CODE, PROSE
@@ -20,6 +22,9 @@ _KINDS = (".txt", ".text", "")
 _WORDS = re.compile(r"[-_. ]+")
 _DIGITS, _LETTERS = re.compile(r"\d+"), re.compile(r"[^\W\d_]+")
 _OF_NUMBERED = frozenset({"class", "label", "category", "topic", "intent", "star", "stars"})  # class_0.txt, 5_stars.txt
+_CLASSES = frozenset(  # names that only classes have
+    ["pos", "neg", "positive", "negative", "neutral", "ham", "spam", "good", "bad", "true", "false", "fake", "real"]
+)
 _MOST_CLASSES = 150  # more files than that are documents
 _FEW_LINES = 2  # of a class: a single line tells no texts apart
 _MOST_BLANK = 0.1  # of the lines: running text has more between its paragraphs
@@ -82,7 +87,8 @@ def _files_of(folder: Path) -> list[_File]:
     if any(kind_of(path) in TABLES for path in files):
         return []
     found = _of_names(files) if files else _of_folders([path for path in entries if path.is_dir()])
-    return found if found and all(_is_a_text_a_line(file.path) for file in found) else []
+    known = {file.label.lower() for file in found} <= _CLASSES
+    return found if found and all(_is_a_text_a_line(file.path, known) for file in found) else []
 
 
 def _of_folders(folders: Sequence[Path]) -> list[_File]:
@@ -136,13 +142,20 @@ def _differing(names: dict[Path, list[str]]) -> dict[Path, str]:
     least = min(map(len, words), default=0)
     first = next((i for i in range(least) if len({held[i].lower() for held in words}) > 1), least)
     last = next((i for i in range(least - first) if len({held[-1 - i].lower() for held in words}) > 1), least - first)
-    return {path: " ".join(held[first : len(held) - last]) for path, held in names.items()}
+    kept = {path: held[first : len(held) - last] for path, held in names.items()}
+    return {path: _as_written(path, words) for path, words in kept.items()}
+
+
+def _as_written(path: Path, words: Sequence[str]) -> str:
+    """The words with what stands between them in a file's name, such as sci_tech."""
+    found = re.search(_WORDS.pattern.join(map(re.escape, words)), path.name)
+    return found[0] if found and words else " ".join(words)
 
 
 def _are_classes(names: dict[Path, list[str]], labels: dict[Path, str]) -> bool:
     """Whether the labels can be of classes, rather than numbers of documents: chapter 1 and chapter 2."""
     different = set(labels.values())
-    if not all(different) or len(different) > _MOST_CLASSES:
+    if not all(different) or len(different) > _MOST_CLASSES or {label.lower() for label in different} & LABELS:
         return False
     if different == {"0", "1"} or len({_DIGITS.sub("", label) for label in different}) == len(different):
         return True
@@ -150,8 +163,11 @@ def _are_classes(names: dict[Path, list[str]], labels: dict[Path, str]) -> bool:
     return not called.isdisjoint(_OF_NUMBERED)
 
 
-def _is_a_text_a_line(path: Path) -> bool:
-    """Whether a file begins with several texts, a line each: no table, no running text with blank lines in it."""
+def _is_a_text_a_line(path: Path, known: bool) -> bool:
+    """Whether a file begins with several texts, a line each: no table, no running text with blank lines in it.
+
+    Where the classes are `known` ones, a line may stand between texts.
+    """
     try:
         lines = _begun(path).split("\n")
     except DataError:
@@ -159,6 +175,8 @@ def _is_a_text_a_line(path: Path) -> bool:
     told = [line for line in lines if line.strip()]
     if len(told) < _FEW_LINES or _is_table(told):
         return False
+    if known and all(not (line.strip() and after.strip()) for line, after in pairwise(lines)):
+        return True
     return len(lines) - len(told) <= max(1, _MOST_BLANK * len(lines))
 
 
@@ -171,8 +189,11 @@ def may_be_table(path: Path) -> bool:
 
 
 def _is_table(lines: Sequence[str]) -> bool:
-    marked = bool(lines) and lines[0].startswith((_MARK, "{", "[{"))
-    return marked or (len(lines) >= _FEW_LINES and cutting_alike("\n".join(lines[:_LOOKED_AT])) is not None)
+    if lines and lines[0].startswith((_MARK, "{", "[{")):
+        return True
+    head = "\n".join(lines[:_LOOKED_AT])
+    mark = cutting_alike(head) if len(lines) >= _FEW_LINES else None
+    return mark is not None and (mark == "\t" or tells_labels(head, mark))
 
 
 def _begun(path: Path) -> str:

@@ -16,7 +16,7 @@ from multistep.data.text import read_text
 from multistep.data.walk import few, visible
 from multistep.errors import DataError
 
-_ALIKE = ("classes", "class_names", "classnames", "labels", "label_names", "class_labels", "names")
+_ALIKE = ("classes", "class_names", "classnames", "labels", "label_names", "class_labels", "names", "mapping")
 _OF_IMAGENET = ("loc_synset_mapping", "synset_words", "synset_mapping", "words", "map_clsloc")
 _TEXTS = frozenset(f"{name}.txt" for name in (*_ALIKE, *_OF_IMAGENET))
 _TABLES = frozenset(f"{name}.csv" for name in _ALIKE)  # of a number and a name

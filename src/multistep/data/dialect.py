@@ -130,6 +130,19 @@ def cutting_alike(head: str, usual: str = ",") -> str | None:
     return None
 
 
+def tells_labels(head: str, mark: str) -> bool:
+    """Whether rows that a character cuts are of a table, rather than texts with as many commas each.
+
+    They have usual names above them, or a column of a few different values of a few words, as labels are.
+    """
+    rows = _first_rows(_quoted(Dialect(mark), head, plain=mark == "\t"), head)
+    if sum(name.strip().lower() in USUAL for name in rows[0]) > 1:
+        return True
+    columns = [{*map(str.strip, column)} for column in zip(*rows[1:], strict=True)]
+    few = max(2, _DISTINCT * (len(rows) - 1))
+    return any(2 <= len(held) <= few and all(len(value.split()) < _WORDS for value in held) for held in columns)
+
+
 def _quoted(dialect: Dialect, head: str, *, plain: bool) -> Dialect:
     """The dialect with the quotes under which the first rows have as many fields: in tab-separated files, where a
     quotation mark is a character more often than not, none, else those that are doubled, else those that are escaped.

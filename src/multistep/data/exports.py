@@ -1,44 +1,18 @@
-"""Rows as tools for labelling and public sets nest them -> flat ones: Label Studio, doccano, Prodigy, SQuAD."""
+"""Rows as tools for labelling nest them -> flat ones: Label Studio, doccano, Prodigy."""
 
 from __future__ import annotations
 
 import base64
 import binascii
 import re
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 from urllib.parse import unquote
 
+from multistep.data.flat import Flat, Forms, Row, said_of, with_label, with_parts
 from multistep.data.table import quoted
-from multistep.data.walk import few, files_below
-from multistep.errors import DataError
-
-Row: TypeAlias = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Flat:
-    """Flat rows, which of the nested ones each is from, and what is to be said of it."""
-
-    rows: list[dict[str, Any]]
-    origins: list[int]
-    notes: tuple[str, ...]
-
-
-def flattened(path: Path, rows: Sequence[Row]) -> Flat | None:
-    """The rows without their nests, where all are of one of the forms that are known here; None else.
-
-    Texts, images and sounds keep the names of their columns; the class that somebody chose is in `label`, as a list
-    where some rows have several, and None where nobody has chosen.
-    """
-    for is_such, flatten in _FORMS:
-        if rows and all(map(is_such, rows)):
-            return flatten(path, rows)
-    return None
-
+from multistep.data.walk import files_below
 
 # Label Studio ---------------------------------------------------------------------------------------
 
@@ -83,13 +57,13 @@ def _of_tasks(path: Path, rows: Sequence[Row]) -> Flat:
         called = {name: "label" if len(names) == 1 and _is_class(rows, name) else name for name in names}
         called = {name: f"{new} (chosen)" if new in inputs else new for name, new in called.items()}
         for name, new in called.items():
-            _with(flat, new, [said.get(name) for said in chosen])
+            with_label(flat, new, [said.get(name) for said in chosen])
         notes[0] += f", the answers to {quoted(names)}"
     elif any(parts):
-        _with_parts(flat, parts)
+        with_parts(flat, parts)
     if several:
         notes.append(f"{path}: of tasks with several annotations, {several:,}, the first counts")
-    return _said(path, _with_files(path, flat), notes)
+    return said_of(path, _with_files(path, flat), notes)
 
 
 def _is_class(rows: Sequence[Row], name: str) -> bool:
@@ -112,7 +86,7 @@ def _of_minimal(path: Path, rows: Sequence[Row]) -> Flat:
         }
         for row in rows
     ]
-    return _said(path, _with_files(path, flat), [f"{path}: read as an export of Label Studio (JSON-MIN)"])
+    return said_of(path, _with_files(path, flat), [f"{path}: read as an export of Label Studio (JSON-MIN)"])
 
 
 def _with_files(path: Path, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -149,8 +123,8 @@ def _of_doccano(path: Path, rows: Sequence[Row]) -> Flat:
         for row in rows
     ]
     labels = [next(row[name] for name in _DOCCANO_LABELS if name in row) for row in rows]
-    _with(flat, "label", labels)
-    return _said(path, flat, [f"{path}: read as an export of doccano"])
+    with_label(flat, "label", labels)
+    return said_of(path, flat, [f"{path}: read as an export of doccano"])
 
 
 # Prodigy --------------------------------------------------------------------------------------------
@@ -185,10 +159,10 @@ def _of_prodigy(path: Path, rows: Sequence[Row]) -> Flat:
         for i in used
     ]
     if any(held not in (None, [None]) for held in labels):
-        _with(flat, "label", [None if held == [None] else held for held in labels])
+        with_label(flat, "label", [None if held == [None] else held for held in labels])
     elif any(rows[i].get("spans") for i in used):
-        _with_parts(flat, [rows[i].get("spans") or [] for i in used])
-    return _said(path, flat, notes, used)
+        with_parts(flat, [rows[i].get("spans") or [] for i in used])
+    return said_of(path, flat, notes, used)
 
 
 def _embedded(value: Any) -> Any:
@@ -201,80 +175,9 @@ def _embedded(value: Any) -> Any:
         return value
 
 
-# SQuAD ----------------------------------------------------------------------------------------------
-
-
-def _is_article(row: Row) -> bool:
-    held = row.get("paragraphs")
-    return isinstance(held, list) and all(isinstance(p, Mapping) and isinstance(p.get("qas"), list) for p in held)
-
-
-def _of_articles(path: Path, rows: Sequence[Row]) -> Flat:
-    """arXiv 1606.05250: questions on the paragraphs of articles, a row each, as the hub has them."""
-    flat, origins = [], []
-    for i, row in enumerate(rows):
-        for paragraph in row["paragraphs"]:
-            for asked in paragraph["qas"]:
-                told = [each.get("text") for each in asked.get("answers") or () if isinstance(each, Mapping)]
-                own = {name: asked[name] for name in ("id", "question", "is_impossible") if name in asked}
-                flat.append({"title": row.get("title"), "context": paragraph.get("context"), **own, "answers": told})
-                origins.append(i)
-    note = f"{path}: read as articles with paragraphs, and questions on these (SQuAD): {len(flat):,} questions"
-    return Flat(flat, origins, (note,))
-
-
-# COCO -----------------------------------------------------------------------------------------------
-
-
-def is_of_coco(value: Row) -> bool:
-    """Whether one object holds lists of images, annotations and categories."""
-    return all(isinstance(value.get(name), list) for name in ("images", "annotations", "categories"))
-
-
-def rows_of_coco(path: Path, value: Row) -> list[dict[str, Any]]:
-    """The file and the category of each annotated image, as iNaturalist and Herbarium have them.
-
-    Raises DataError for boxes and outlines: a category of a part is none of the image.
-    """
-    if any("bbox" in each or "segmentation" in each for each in value["annotations"]):
-        raise DataError(
-            f"{path}: boxes or outlines in images (COCO), as for a detector: none is trained here, where images have "
-            "classes as a whole; give a table with an image and its class a row"
-        )
-    names = {each.get("id"): each.get("name") for each in value["categories"]}
-    files = {each.get("id"): each.get("file_name") for each in value["images"]}
-    annotated = [each for each in value["annotations"] if each.get("image_id") in files]
-    return [{"file_name": files[each["image_id"]], "label": names.get(each.get("category_id"))} for each in annotated]
-
-
-# All ------------------------------------------------------------------------------------------------
-
-
-def _with(rows: list[dict[str, Any]], name: str, held: Sequence[Any]) -> None:
-    """Adds a column: what was chosen, as a list only where some rows have several; None where nothing was."""
-    single = all(not isinstance(value, list) or len(value) < 2 for value in held)
-    for row, value in zip(rows, held, strict=True):
-        row[name] = (value[0] if single else value) if isinstance(value, list) and value else None
-
-
-def _with_parts(rows: list[dict[str, Any]], held: Sequence[Sequence[Any]]) -> None:
-    """Adds a column of the first mark of a part in each row, of which whoever wants classes says what is wrong."""
-    for row, value in zip(rows, held, strict=True):
-        row["label"] = next(iter(value), None)
-
-
-def _said(path: Path, rows: list[dict[str, Any]], notes: list[str], origins: Sequence[int] | None = None) -> Flat:
-    labels = [row.get("label") for row in rows]
-    told = Counter(str(label) for label in labels if isinstance(label, str))
-    if told and len(told) + labels.count(None) <= len(labels):
-        notes[0] += f"; labels: {few(f'{name} ({count:,})' for name, count in told.most_common())}"
-    return Flat(rows, list(range(len(rows))) if origins is None else list(origins), tuple(notes))
-
-
-_FORMS: tuple[tuple[Callable[[Row], bool], Callable[[Path, Sequence[Row]], Flat]], ...] = (
+FORMS: Forms = (
     (_is_task, _of_tasks),
     (_is_minimal, _of_minimal),
     (_is_of_prodigy, _of_prodigy),
     (_is_of_doccano, _of_doccano),
-    (_is_article, _of_articles),
 )

@@ -35,7 +35,7 @@ NO_TEST = "there is no test split: the final score will be the validation split'
 # dev_matched is one, RefCOCO's testA; what else people append.
 _QUALIFIERS = ("matched", "a", "seen", "public", "clean", "set", "data", "split")
 _PARTED = re.compile(r"(?<=held)[-_. ](?=out)|(?<=hold)[-_. ](?=out)")
-_YEAR = re.compile(r"([a-z]+?)(\d{2,4})")  # train2017
+_GOING_ON = re.compile(r"([a-z]+?)(\d{2,4}|set|data|images|imgs)")  # train2017, trainset
 
 
 def splits_among(names: Iterable[str]) -> dict[str, str]:
@@ -48,8 +48,8 @@ def splits_among(names: Iterable[str]) -> dict[str, str]:
     for name in names:
         words = re.split(r"([-_. ]+)", _PARTED.sub("", name.strip().lower()))
         for i, word in enumerate(words):
-            year = _YEAR.fullmatch(word)
-            word, rest = (year[1], year[2]) if year else (word, "")
+            more = None if word in NAMES else _GOING_ON.fullmatch(word)
+            word, rest = (more[1], more[2]) if more else (word, "")
             if word in NAMES:
                 families["".join((*words[:i], "*", rest, *words[i + 1 :]))][name] = NAMES[word]
     if "*" in families:

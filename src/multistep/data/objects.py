@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from multistep.data.exports import flattened, is_of_coco, rows_of_coco
+from multistep.data import exports, questions, records
+from multistep.data.coco import is_of_coco, rows_of_coco
+from multistep.data.flat import Flat
 from multistep.data.names import COLUMNS, splits_among
 from multistep.data.table import Table
 from multistep.data.walk import few
 from multistep.errors import DataError
 
+_FEW_KEYS = 8  # of one object that may be as many rows: fewer are one row
+_ENDING = re.compile(r"\.(jpe?g|png|gif|bmp|webp|tiff?|wav|flac|mp3|ogg|opus|m4a)$", re.IGNORECASE)
+_SOUNDS = frozenset({"wav", "flac", "mp3", "ogg", "opus", "m4a"})
 ALLOWED = "a list of objects, an object a line, or one of columns of equal length"
 
 
@@ -41,6 +47,8 @@ def table_in(path: Path, text: str) -> Table | None:
         return (
             table.saying(f"{path}: left out, since their names are not those of splits: {few(left)}") if left else table
         )
+    while isinstance(value, Mapping) and len(value) == 1 and _holds_a_list(inner := next(iter(value.values()))):
+        value = inner  # {"rasa_nlu_data": {"common_examples": [...]}}
     if isinstance(value, Mapping) and is_of_coco(value):
         value = rows_of_coco(path, value)
     if isinstance(value, Mapping) and isinstance(value.get("columns"), list) and isinstance(value.get("data"), list):
@@ -56,6 +64,8 @@ def table_in(path: Path, text: str) -> Table | None:
             return _of_columns(path, value)
         elif value and all(isinstance(held, Mapping) for held in value.values()):
             value = _of_mappings(value)
+        elif (pairs := _pairs_in(value)) is not None:
+            return _of_objects(path, pairs, range(1, len(pairs) + 1), "row")
         elif "\n" not in text.strip():
             return json_lines(path, text)  # one row
         else:
@@ -69,6 +79,12 @@ def table_in(path: Path, text: str) -> Table | None:
     return _of_objects(path, value, range(1, len(value) + 1), "row")
 
 
+def _holds_a_list(value: Any) -> bool:
+    """Whether an object holds one list of objects, whatever it holds beside."""
+    lists = [held for held in value.values() if isinstance(held, list)] if isinstance(value, Mapping) else []
+    return sum(bool(held) and isinstance(held[0], Mapping) for held in lists) == 1
+
+
 def _by_split(value: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
     """The rows of each split of {"train": [...], "test": [...]}, if it is that."""
     known = splits_among(value)
@@ -77,6 +93,26 @@ def _by_split(value: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
     parts = {name: _listed_rows(value[name]) for name in known if isinstance(value[name], list)}
     told = all(isinstance(row, dict) for rows in parts.values() for row in rows) and all(parts.values())
     return parts if told and len(parts) == len(known) else {}
+
+
+def _pairs_in(value: Mapping[str, Any]) -> list[dict[str, Any]] | None:
+    """Rows of one object with many keys: of a file or a text to what it is, or of a class to its texts; None of others.
+
+    The columns are called by what is in them: `file`, `text`, `label`.
+    """
+    held = list(value.values())
+    if len(value) > 1 and all(isinstance(each, list) for each in held):
+        texts = all(isinstance(text, str) for each in held for text in each)
+        return [{"text": text, "label": name} for name, each in value.items() for text in each] if texts else None
+    if len(value) < _FEW_KEYS or not all(isinstance(each, str | int) for each in held):
+        return None
+    endings = [_ENDING.search(str(key)) for key in value]
+    if all(endings):
+        sounds = endings[0] is not None and endings[0][1].lower() in _SOUNDS
+        return [{"file": key, "text" if sounds else "label": each} for key, each in value.items()]
+    if all(" " in str(key).strip() for key in value) and len({*map(str, held)}) <= max(2, len(held) // 5):
+        return [{"text": key, "label": each} for key, each in value.items()]
+    return None
 
 
 def _listed_rows(value: list[Any]) -> list[Any]:
@@ -133,9 +169,21 @@ def _of_columns(path: Path, value: Mapping[str, list[Any]]) -> Table:
 
 def _of_objects(path: Path, rows: Sequence[Mapping[str, Any]], numbers: Sequence[int], unit: str) -> Table:
     notes: tuple[str, ...] = ()
-    if (flat := flattened(path, rows)) is not None:
+    if (flat := _flattened(path, rows)) is not None:
         rows, numbers, notes = flat.rows, [numbers[i] for i in flat.origins], flat.notes
     columns = dict.fromkeys(key for row in rows for key in row)
     # A column that mixes text with something else still counts: the error then names the row.
     is_text = {key: any(isinstance(row.get(key), str) for row in rows) for key in columns}
     return Table(str(path), is_text, numbers, unit, lambda name: [row.get(name) for row in rows], notes=notes)
+
+
+def _flattened(path: Path, rows: Sequence[Mapping[str, Any]]) -> Flat | None:
+    """The rows without their nests, where all are of one of the forms that are known here; None else.
+
+    Texts, images and sounds keep the names of their columns; the class that somebody chose is in `label`, as a list
+    where some rows have several, and None where nobody has chosen.
+    """
+    for is_such, flatten in (*exports.FORMS, *records.FORMS, *questions.FORMS):
+        if rows and all(map(is_such, rows)):
+            return flatten(path, rows)
+    return None

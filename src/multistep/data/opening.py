@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from multistep.data.archives import is_archive, stem_of_archive, unpacked
@@ -103,7 +104,18 @@ def _has_splits(folder: Path, form: Form) -> bool:
 
 def _may_name_classes(path: Path, form: Form) -> bool:
     """Whether a file is of a kind that, beside folders of images, is more often names of classes than a table."""
-    return form.describes and not form.loose and (path.suffix.lower() == ".json" or is_class_list(path))
+    if not form.describes or form.loose:
+        return False
+    return is_class_list(path) or (path.suffix.lower() == ".json" and not _begins_with_a_file(path, form))
+
+
+def _begins_with_a_file(path: Path, form: Form) -> bool:
+    """Whether the first key of a .json is a file, so that it says what each file is: {"0.png": "cat", ...}."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        key = re.match(rb'\s*\{\s*"([^"]+)"\s*:', file.read(400))
+    return key is not None and key[1].decode("utf-8", "replace").lower().endswith(form.items)
 
 
 def _holds_kaldi(folder: Path) -> bool:

@@ -15,6 +15,7 @@ from multistep.errors import DataError
 
 LISTS = (".txt", ".tsv", ".lst", ".trn", ".data", ".transcription")  # that may name a sound a line
 PROMPTS = "prompts"  # VoxForge's list in the folder `etc` of each submission
+_BARE = frozenset({PROMPTS, "text", "transcript", "transcripts", "trans"})  # names of such lists without a suffix
 _FEW_LINES, _MOST_LINES = 2, 200  # of a list: fewer are none, more need not be looked at
 _FESTIVAL = re.compile(r'\(\s*(\S+)\s+"(.*)"\s*\)')  # as of CMU Arctic
 _SPHINX = re.compile(r"(?:<s>)?\s*(.+?)\s*(?:</s>)?\s*\((\S+)\)")  # as of AN4
@@ -51,7 +52,7 @@ def one_list(path: Path, sounds: Sequence[str]) -> Table | None:
 
 
 def _may_list(path: Path) -> bool:
-    return path.suffix.lower() in LISTS or path.name.lower() == PROMPTS
+    return path.suffix.lower() in LISTS or path.name.lower() in _BARE
 
 
 def stem_of_sound(sound: Path) -> str:

@@ -9,10 +9,17 @@ from dataclasses import dataclass
 from multistep.data.table import Table, quoted
 from multistep.errors import DataError
 from multistep.tasks.chat.conversation import Conversation, Turn, fault
+from multistep.tasks.chat.options import with_options
 from multistep.tasks.chat.threads import threaded
 from multistep.tasks.chat.turns import Cells, first_answer, listed_turns, text_of
 
-LISTED = ("dialog", "dialogue", "turns", "contents")  # columns of turns where they hold lists, else of running text
+LISTED = (
+    "dialog",
+    "dialogue",
+    "turns",
+    "contents",
+    "data",
+)  # columns of turns where these are lists, else of text
 HISTORY = "history"  # the column of earlier questions with their answers
 SYSTEM = ("system", "system_prompt", "system_message")  # columns of what stands before the first turn
 
@@ -46,20 +53,20 @@ class Format:
 # The most telling first: sets of conversations often repeat their first turn in a column 'prompt'.
 FORMATS = (
     Format("messages", ("messages",)),
-    Format("ShareGPT conversations", ("conversations", "conversation")),
-    Format("turns", LISTED),
+    Format("ShareGPT conversations", ("conversations", "conversation", "chat_messages")),
     Format("prompt and completion", ("prompt",), ("completion", "response", "answer", "output")),
     Format("instruction and output", ("instruction",), ("output", "response", "answer"), ("input", "context")),
     Format(
         "question and answer",
         ("question", "questions", "query"),
         ("answer", "answers", "response"),
-        above=("context", "passage"),
+        above=("context", "passage", "story"),
     ),
     Format("input and output", ("input",), ("output",)),
     Format("inputs and targets", ("inputs",), ("targets",)),
     Format("user and assistant", ("user", "human"), ("assistant", "bot", "gpt")),
     Format("context and response", ("context",), ("response",)),
+    Format("turns", LISTED),
 )
 
 
@@ -86,7 +93,7 @@ def read_conversations(table: Table) -> tuple[list[Conversation], list[str]]:
     Rows whose turns are in no order, empty, or without an assistant are left out and counted. Raises DataError, with
     the row, for what is no text, an unknown role, and two forms in one table; and where no row is left.
     """
-    table = threaded(table)
+    table = with_options(threaded(table))
     form = format_of(table.names)
     if form is None:
         raise DataError(f"{table.origin}: no conversations in columns {quoted(table.names)}; {ALLOWED}")

@@ -20,6 +20,7 @@ from multistep.data.text import TABLES
 from multistep.errors import DataError
 from multistep.tasks.chat.conversation import Conversation
 from multistep.tasks.chat.formats import LISTED, format_of, is_in_doubt, read_conversations
+from multistep.tasks.chat.options import has_options
 from multistep.tasks.chat.threads import is_threaded
 
 KINDS = TABLES  # a folder is read by the first kind that it holds
@@ -70,7 +71,7 @@ def holds_conversations(data: DataSpec) -> bool:
     if data.text_column is not None:
         return False
     names = first_columns(data, FORM)
-    if is_threaded(names):
+    if is_threaded(names) or has_options(names):
         return True
     return _holds_lists(data, names) if is_in_doubt(names) else format_of(names) is not None
 

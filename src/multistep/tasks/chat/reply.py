@@ -12,6 +12,7 @@ from multistep.core.values.plan import DataSpec
 from multistep.data.table import Table, quoted
 from multistep.errors import DataError
 from multistep.tasks.chat.formats import form_of_prompt, format_of
+from multistep.tasks.chat.options import has_options, prompt_columns, shown_options
 from multistep.tasks.chat.talk import Writer
 from multistep.tasks.chat.turns import ROLE_NAMES, parts_together, turn_by_turn
 from multistep.tasks.prediction import Asked, Prediction, Predictor
@@ -60,6 +61,8 @@ def _columns(table: Table, data: DataSpec) -> tuple[str, ...]:
     if data.text_column is not None:
         table.column(data.text_column)  # says what is allowed
         return (data.text_column,)
+    if has_options(table.names):
+        return prompt_columns(table.names)
     form = format_of(table.names)  # with answers beside the prompts it is read as in training
     columns = form.columns(table.names) if form else None
     likely = next((names[name] for name in (*LISTS, *PROMPTS) if name in names), None)
@@ -88,6 +91,8 @@ def _joined(values: Sequence[object], _folder: Path) -> str:
         if turns and turns[0]["role"] == "system" and not turns[0]["content"].strip():
             del turns[0]
         return json.dumps(turns, ensure_ascii=False) if turns else ""
+    if len(values) > 1 and (shown := shown_options(values[-1])):
+        values = [*values[:-1], shown]
     parts = [str(part) for part in values if part is not None and str(part).strip()]
     return "\n\n".join(parts).replace("\r\n", "\n")
 

@@ -30,7 +30,7 @@ ROLE_NAMES: Mapping[str, str] = {
     "observation": "tool",
     "function_response": "tool",
 }
-_ROLES = ("role", "from", "speaker", "author")
+_ROLES = ("role", "from", "speaker", "author", "sender")
 _CONTENTS = ("content", "value", "text", "message", "parts")
 # Turns in pairs, a question with its answer an object, as of XTuner and BELLE.
 _PAIRS = (("human", "assistant"), ("user", "assistant"), ("input", "output"), ("question", "answer"))
@@ -79,6 +79,9 @@ def listed_turns(cells: Cells, column: str) -> tuple[list[Turn], str]:
         if role == _CALLING:
             return [], "calls of tools, which are not read"
         known = ROLE_NAMES.get(str(role).strip().lower()) if isinstance(role, str) else None
+        if role is None:
+            said = f"has none of the keys {', '.join(_ROLES)}, so nobody says who speaks"
+            raise DataError(f"{cells.where}: {name} {said}; its keys: {', '.join(map(str, item))}")
         if known is None:
             near = nearest(str(role).lower(), ROLE_NAMES)
             raise DataError(f"{cells.where}: {name} has the role {role!r}; allowed: {', '.join(ROLE_NAMES)}.{near}")

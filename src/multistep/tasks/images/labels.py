@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from multistep.data.table import Table, quoted
 from multistep.data.walk import visible
 from multistep.errors import DataError
 from multistep.tasks.images.columns import IDS, LABELS, PATHS, guess, require, rest_of
+from multistep.tasks.images.decode import SUFFIXES
 from multistep.tasks.images.items import Label
 from multistep.tasks.labelled.fields import SEPARATORS, SPACE, are_numbered, is_missing, look
 from multistep.tasks.labelled.joined import looks_joined, separator_of
@@ -221,7 +222,7 @@ def names_classes(path: Path) -> bool:
         found = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
         return False
-    if not isinstance(found, dict) or guess(list(found), (*PATHS, *IDS)) is not None:
+    if not isinstance(found, dict) or _are_files(found) or guess(list(found), (*PATHS, *IDS)) is not None:
         return False
     return all(not isinstance(value, dict | list) or _are_strings(value) for value in found.values())
 
@@ -237,8 +238,14 @@ def _objects(folder: Path) -> Iterator[tuple[Path, Mapping[str, object]]]:
                 found = json.loads(path.read_text(encoding="utf-8"))
             except ValueError:
                 continue
-            if isinstance(found, dict) and all(isinstance(value, str | int) for value in found.values()):
+            scalars = isinstance(found, dict) and all(isinstance(value, str | int) for value in found.values())
+            if scalars and not _are_files(found):
                 yield path, found
+
+
+def _are_files(names: Iterable[str]) -> bool:
+    """Whether keys are images, so that an object says what each is: {"0.png": "cat"}."""
+    return any(name.lower().endswith(SUFFIXES) for name in names)
 
 
 def several_in(table: Table, told: Told) -> list[str]:

@@ -15,6 +15,7 @@ from multistep.data.dialect import Reading, is_number
 from multistep.data.folders import split_paths
 from multistep.data.form import Form, Parts
 from multistep.data.opening import opened
+from multistep.data.parallel import holds_parallel_texts, parallel_texts
 from multistep.data.separated import read_separated
 from multistep.data.sets import is_hub_folder, is_saved_set
 from multistep.data.sources import by_column, rows_of_files, rows_of_folder
@@ -45,7 +46,8 @@ def _docstrings() -> Parts:
 
 def _read_folder(folder: Path, data: DataSpec, form: Form) -> Parts:
     """Files or folders that are named for classes, or else tables."""
-    if (table := class_files(folder, data.encoding)) is None:
+    table = parallel_texts(folder, data.encoding) or class_files(folder, data.encoding)
+    if table is None:
         table = text_classes(folder, data.encoding)
     if table is not None:
         return by_column(table, data, form) if SPLIT in table.names else {"": table}
@@ -83,7 +85,7 @@ FORM = Form(
     made={DOCSTRINGS: _docstrings},
     read_file=_read_other,
     folder=_read_folder,
-    by_class=holds_class_files,
+    by_class=lambda folder: holds_parallel_texts(folder) or holds_class_files(folder),
 )
 
 
