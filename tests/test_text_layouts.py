@@ -366,6 +366,20 @@ def test_records_of_libraries_and_clouds(row: Any, tmp_path: Path) -> None:
     assert told(load(write(tmp_path, {"a.jsonl": content}) / "a.jsonl")) == dict(LABELLED)
 
 
+def test_labels_before_texts_in_names_and_texts_in_words(tmp_path: Path) -> None:
+    kinds = {"good": "ENTY:animal", "bad": "DESC:manner"}  # as of TREC
+    trec = write(tmp_path, {"train_5500.label": "".join(f"{kinds[name]} {text}\n" for text, name in LABELLED)})
+    assert told(load(trec / "train_5500.label")) == {text: kinds[name] for text, name in LABELLED}
+    sst = "".join(f"{int(name == 'good')} {text}{', so' * (i % 3)}\n" for i, (text, name) in enumerate(LABELLED))
+    found = load(write(tmp_path, {"sst.txt": sst}) / "sst.txt")
+    assert sorted(told(found).values()) == ["0"] * 40 + ["1"] * 40
+    named = {f"{name}.{i}.txt": text for i, (text, name) in enumerate(LABELLED)}
+    assert told(load(write(tmp_path / "named", named))) == dict(LABELLED)
+    words = [{"tokens": text.split(" "), "label": name} for text, name in LABELLED]
+    path = write(tmp_path, {"a.jsonl": "\n".join(map(json.dumps, words))}) / "a.jsonl"
+    assert told(load(path)) == dict(LABELLED)
+
+
 def test_one_object_with_a_key_for_each_row(tmp_path: Path) -> None:
     by_class = {"good": [*TEXTS["good"][:40]], "bad": [*TEXTS["bad"][:39]]}
     rasa = {"rasa_nlu_data": {"common_examples": [{"text": t, "intent": n, "entities": []} for t, n in LABELLED]}}

@@ -12,7 +12,7 @@ from multistep.data.names import NAMES, begins_with_split
 from multistep.data.strangers import by_suffix, strangers
 from multistep.data.table import Table, of_columns
 from multistep.data.text import read_said, read_text
-from multistep.data.walk import few, hidden_note, seen_below, visible
+from multistep.data.walk import few, hidden_note, is_about, seen_below, visible
 from multistep.errors import DataError
 
 TEXTS = (".txt", ".text", ".md", "")  # the suffixes of files that are a text each
@@ -30,6 +30,7 @@ _NO_CLASSES = frozenset(  # folders of what has no class, or is about what has o
         "bounding_boxes",
     ]
 )
+_FEW_LOOSE = 8  # texts whose names tell their classes; fewer may be called so by chance
 _NUMBERED = re.compile(r"(?P<name>.*[^\W\d_].*?)[ ._-]*\(?\d+\)?")
 _CAMERAS = frozenset(
     {"img", "image", "images", "photo", "pic", "picture", "dsc", "dscn", "frame", "file", "scan", "pxl"}
@@ -135,9 +136,14 @@ def text_classes(folder: Path, encoding: str | None = None) -> Table | None:
 
     A text is a file that ends in .txt or .md, or has no suffix. Raises DataError for what is no text.
     """
-    if sum(any(_is_text(path) for path in visible(each)) for each in visible(folder) if each.is_dir()) < 2:
-        return None
-    table = class_folders(folder, TEXTS, "texts", "")
+    entries = visible(folder)
+    if sum(any(_is_text(path) for path in visible(each)) for each in entries if each.is_dir()) < 2:
+        loose = [path for path in entries if _is_text(path) and not is_about(path)]
+        table = _of_loose(folder, loose, "texts", "") if len(loose) >= _FEW_LOOSE else None
+        if table is None or "label" not in table.names:
+            return None
+    else:
+        table = class_folders(folder, TEXTS, "texts", "")
     files = [str(file) for file in table.column("file")]
     texts, guessed = [], list[str]()
     for file in files:

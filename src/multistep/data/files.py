@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from multistep.data.arrow import read_arrow
 from multistep.data.columnar import read_parquet
-from multistep.data.dialect import Reading
+from multistep.data.dialect import HEAD, Reading, cutting_alike
 from multistep.data.objects import json_lines, read_objects
 from multistep.data.separated import read_separated
 from multistep.data.spreadsheets import read_sheet
@@ -44,6 +46,8 @@ def _read(path: Path, reading: Reading) -> Table:
         table = read_objects(path, text) if text.lstrip().startswith("[") else json_lines(path, text)
     elif kind == ".txt" and text.startswith(FASTTEXT):
         table = _fasttext(path, text)
+    elif kind == ".txt" and (first := label_first(path, text)) is not None:
+        table = first
     elif kind in (*SEPARATED, ".txt"):
         table = read_separated(path, text, kind, reading)
     elif kind == ".json":
@@ -69,3 +73,25 @@ def _fasttext(path: Path, text: str) -> Table:
     return replace(
         of_columns(str(path), columns), numbers=numbers, unit="line", notes=(f"{path}: read as lines of fastText",)
     )
+
+
+_TREC = re.compile(r"[A-Z]{3,}:\w+")  # DESC:manner, before a question
+_RATING = re.compile(r"[-+]?\d")
+_MOST_RATINGS = 10
+
+
+def label_first(path: Path, text: str) -> Table | None:
+    """Lines that begin with a label as of TREC, or with a figure that repeats as of the SST; None of others."""
+    numbered = [
+        (number, line.split(maxsplit=1)) for number, line in enumerate(text.split("\n"), start=1) if line.strip()
+    ]
+    if len(numbered) < 2 or any(len(words) < 2 for _, words in numbered):
+        return None
+    counts = Counter(words[0] for _, words in numbered)
+    of_trec = all(map(_TREC.fullmatch, counts))
+    rated = all(map(_RATING.fullmatch, counts)) and len(counts) <= _MOST_RATINGS and min(counts.values()) > 1
+    if len(counts) < 2 or not (of_trec or (rated and cutting_alike(text[:HEAD]) is None)):
+        return None
+    columns = {"text": [words[1] for _, words in numbered], "label": [words[0] for _, words in numbered]}
+    note = f"{path}: each line begins with its label, such as {numbered[0][1][0]}"
+    return replace(of_columns(str(path), columns), numbers=[n for n, _ in numbered], unit="line", notes=(note,))

@@ -73,9 +73,24 @@ def _of_argilla(path: Path, rows: Sequence[Row]) -> Flat:
     return said_of(path, flat, [f"{path}: read as records of Argilla"])
 
 
+def _is_tokenised(row: Row) -> bool:
+    words = row.get("tokens", row.get("words"))
+    if not isinstance(words, list) or not words or not all(isinstance(word, str) for word in words) or "text" in row:
+        return False
+    others = [held for held in row.values() if isinstance(held, list) and held is not words]
+    return not any(len(held) == len(words) for held in others)  # tags of each word are no label of the text
+
+
+def _of_tokens(path: Path, rows: Sequence[Row]) -> Flat:
+    name = "tokens" if "tokens" in rows[0] else "words"
+    flat = [{"text": " ".join(row[name]), **{key: v for key, v in row.items() if key != name}} for row in rows]
+    return Flat(flat, list(range(len(rows))), (f"{path}: the text is '{name}' with spaces between",))
+
+
 FORMS: Forms = (
     (_is_of_spacy, _of_spacy),
     (_is_of_sagemaker, _of_sagemaker),
     (_is_of_vertex, _of_vertex),
     (_is_of_argilla, _of_argilla),
+    (_is_tokenised, _of_tokens),
 )

@@ -12,6 +12,7 @@ from multistep.core.values.plan import DataSpec
 from multistep.data.class_files import class_files, holds_class_files, may_be_table
 from multistep.data.classes import SPLIT, TEXTS, text_classes
 from multistep.data.dialect import Reading, is_number
+from multistep.data.files import label_first
 from multistep.data.folders import split_paths
 from multistep.data.form import Form, Parts
 from multistep.data.opening import opened
@@ -72,7 +73,8 @@ def _read_other(path: Path, data: DataSpec) -> Parts | None:
     if what_else(path) is not None:
         return None
     text, said = read_said(path, data.encoding)
-    table = read_separated(path, text, ".txt", Reading.of(data)).saying(*said)
+    table = label_first(path, text) or read_separated(path, text, ".txt", Reading.of(data))
+    table = table.saying(*said)
     return by_column(table, data, FORM) if len(table.names) > 1 else None
 
 
