@@ -266,6 +266,9 @@ def test_lists_of_festival_and_sphinx_and_what_is_no_transcript(tmp_path: Path) 
     write(tmp_path / "mls", {"segments.txt": times, "transcripts.txt": lines})
     write(tmp_path / "mls", {f"audio/10_{i}.flac": None for i in range(3)})
     assert [text for _, text, _ in told(tmp_path / "mls", tmp_path)] == [f"said {i}" for i in range(3)]
+    digits = "".join(f"{i}.wav {i}\n" for i in range(3))
+    write(tmp_path / "digits", {"list.txt": digits, **{f"{i}.wav": None for i in range(3)}})
+    assert [text for _, text, _ in told(tmp_path / "digits", tmp_path)] == ["0", "1", "2"]
     ids = "".join(f"106_003_{i} said {i}\n" for i in range(3))  # of Zeroth, whose ids have no hyphens
     write(tmp_path / "zeroth", {"106_003.trans.txt": ids, **{f"106_003_{i}.flac": None for i in range(3)}})
     assert {speaker for _, _, speaker in told(tmp_path / "zeroth", tmp_path)} == {"106"}

@@ -102,6 +102,24 @@ def test_documents_and_tables_are_no_files_of_classes(tmp_path: Path) -> None:
     assert load(write(tmp_path / "shops", shops)).labels.names == ("0", "1")
 
 
+def test_tables_that_are_called_for_classes_and_lines_in_folders_of_classes(tmp_path: Path) -> None:
+    """A column that repeats was taken for the label of True.csv and Fake.csv, as of a set of news."""
+    for table, name in (("True", "good"), ("Fake", "bad")):
+        rows = "".join(f'"{text}","{("news", "politics")[i % 2]}"\n' for i, text in enumerate(TEXTS[name][:40]))
+        write(tmp_path / "news", {f"{table}.csv": f"text,subject\n{rows}"})
+    found = load(tmp_path / "news")
+    assert told(found) == {text: label for label, n in (("True", "good"), ("Fake", "bad")) for text in TEXTS[n][:40]}
+    assert "the class is the name of each table: Fake (40), True (40)" in " ".join(found.notes)
+    assert load(tmp_path / "news", label_column="subject").labels.names == ("news", "politics")
+    bare = {f"{name}.csv": "text\n" + "".join(f'"{text}"\n' for text in TEXTS[name][:40]) for name in TEXTS}
+    folders = {f"{name}/articles.txt": of_class(name) for name in TEXTS}
+    for where, files in (("bare", bare), ("folders", folders)):
+        assert told(load(write(tmp_path / where, files))) == {text: name for name in TEXTS for text in TEXTS[name][:40]}
+    notes = {"notes.txt": of_class("good"), "todo.txt": of_class("bad")}
+    with pytest.raises(DataError, match=r"files of text \(notes.txt, todo.txt\)"):
+        load(write(tmp_path / "desk", notes))
+
+
 def test_names_of_splits_that_go_on() -> None:
     glue = ["train", "dev_matched", "dev_mismatched", "test_matched", "test_mismatched"]
     assert splits_among(glue) == {"train": "train", "dev_matched": "validation", "test_matched": "test"}

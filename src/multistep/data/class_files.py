@@ -25,6 +25,7 @@ _OF_NUMBERED = frozenset({"class", "label", "category", "topic", "intent", "star
 _CLASSES = frozenset(  # names that only classes have
     ["pos", "neg", "positive", "negative", "neutral", "ham", "spam", "good", "bad", "true", "false", "fake", "real"]
 )
+_NONE = LABELS | {"notes", "note", "todo", "log", "output", "requirements", "draft", "index"}  # names that no class has
 _MOST_CLASSES = 150  # more files than that are documents
 _FEW_LINES = 2  # of a class: a single line tells no texts apart
 _MOST_BLANK = 0.1  # of the lines: running text has more between its paragraphs
@@ -76,6 +77,19 @@ def class_files(folder: Path, encoding: str | None = None) -> Table | None:
     return of_columns(str(folder), columns, places, notes=(*said_of, *notes), roles=roles)
 
 
+def tables_of_classes(paths: Sequence[Path], *, known: bool) -> dict[Path, str]:
+    """The class of each table, by their names: Fake.csv and True.csv; none where these are no such names.
+
+    `known`: only such as nothing but classes are called.
+    """
+    names = {path: _words_of(path.with_suffix("")) for path in paths}
+    labels = _differing(names)
+    classes = {label.lower() for label in labels.values()}
+    if len(classes) < max(2, len(paths)) or not _are_classes(names, labels):
+        return {}
+    return {} if known and not classes <= _CLASSES else labels
+
+
 def holds_class_files(folder: Path) -> bool:
     """Whether the files of a folder are of one class each, by their names and what they begin with."""
     return folder.is_dir() and bool(_files_of(folder))
@@ -94,6 +108,10 @@ def _files_of(folder: Path) -> list[_File]:
 def _of_folders(folders: Sequence[Path]) -> list[_File]:
     """A folder for each class, with a file for each split in it: pos/train.txt."""
     found = []
+    alone = [held for each in folders if len(held := visible(each)) == 1]
+    if len(alone) == len(folders) > 1 and len({held[0].name for held in alone}) == 1:  # sports/articles.txt
+        texts = alone[0][0].suffix.lower() in _KINDS and all(held[0].is_file() for held in alone)
+        return [_File(held[0], held[0].parent.name, None) for held in alone] if texts else []
     for each in folders:
         held = visible(each)
         splits = [NAMES.get(path.stem.lower()) for path in held]
@@ -155,7 +173,7 @@ def _as_written(path: Path, words: Sequence[str]) -> str:
 def _are_classes(names: dict[Path, list[str]], labels: dict[Path, str]) -> bool:
     """Whether the labels can be of classes, rather than numbers of documents: chapter 1 and chapter 2."""
     different = set(labels.values())
-    if not all(different) or len(different) > _MOST_CLASSES or {label.lower() for label in different} & LABELS:
+    if not all(different) or len(different) > _MOST_CLASSES or {label.lower() for label in different} & _NONE:
         return False
     if different == {"0", "1"} or len({_DIGITS.sub("", label) for label in different}) == len(different):
         return True

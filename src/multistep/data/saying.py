@@ -89,7 +89,7 @@ def _of_lines(path: Path, by_name: _Named) -> Table | None:
             found.append((number, sound, text.split("\t")))
         elif name:
             lost.append(number)
-    if all(_NUMBER.fullmatch(fields[-1]) for _, _, fields in found):
+    if all(len(fields) > 1 and _NUMBER.fullmatch(fields[-1]) for _, _, fields in found):
         return None  # times and counts, such as MLS's segments; or names that several sounds have
     said = (
         f"{path}: lines left out, since no sound, or several, have their name: {len(lost)} (first: line {lost[0]})"

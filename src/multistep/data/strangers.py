@@ -140,6 +140,7 @@ def strangers(source: Path) -> str:
     return f"; it holds {first}, {said}" + (f" ({len(paths):,} such files)" if len(paths) > 1 else "")
 
 
+_OF_A_BOX = 5  # figures in a line of YOLO: the class, the middle and the size
 _BOXES = {"labels": (".txt",), "annotations": (".xml", ".json"), "label_txt": (".txt",)}  # of YOLO, VOC and COCO
 
 
@@ -149,7 +150,11 @@ def boxes_beside(table: Table) -> str:
     for place in [folder, *folder.parents][:3]:
         for each in visible(place) if place.is_dir() else ():
             endings = _BOXES.get(each.name.lower()) if each.is_dir() else None
-            found = endings and next((path for path, _ in files_below(each, 1) if path.name.endswith(endings)), None)
+            files = (path for path, _ in files_below(each, 1) if path.name.endswith(endings)) if endings else iter(())
+            found = next(files, None)
+            if found is not None and found.suffix == ".txt":
+                with found.open("rb") as file:
+                    found = found if len(file.readline().split()) >= _OF_A_BOX else None
             if found:
                 return (
                     f"; {found} and its kin hold boxes, as for a detector: none is trained here, where images have "

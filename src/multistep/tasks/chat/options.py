@@ -25,7 +25,7 @@ def with_options(table: Table) -> Table:
     """The table with the columns `prompt`, that shows the options, and `completion`; any other as it is.
 
     An answer is the number of an option (from 0), its letter, or what it says. A row whose answer is none of its
-    options, as where it is kept secret, has an empty completion.
+    options, as where it is kept secret, has none.
     """
     if not has_options(table.names):
         return table
@@ -37,11 +37,11 @@ def with_options(table: Table) -> Table:
     told = [_told(value) for value in options]
     if not all(told):
         return table
-    prompts, answers = [], []
+    prompts, answers = list[str](), list[object]()
     for asked, context, held, given in zip(question, above, told, answer, strict=True):
         parts = [str(part) for part in (context, asked) if isinstance(part, str) and part.strip()]
         prompts.append("\n\n".join([*parts, _shown(held)]))
-        answers.append(_answer(given, held))
+        answers.append(_answer(given, held) or [])
     places = [table.place(row) for row in range(len(table))]
     note = f"{table.origin}: questions with options, which the prompt shows, and of which the answer is one"
     columns: dict[str, Sequence[object]] = {"prompt": prompts, "completion": answers}

@@ -29,10 +29,10 @@ PAIRS = (
     ("question1", "question2"),
     ("question", "sentence"),
     ("question", "passage"),
+    ("question", "context"),
     ("question", "answer"),
     ("query", "passage"),
     ("query", "document"),
-    ("question", "context"),
 )
 TEXTS = (
     ("text",),

@@ -9,6 +9,7 @@ from multistep.data.table import Table, naming
 from multistep.errors import DataError
 
 _ANSWERS = ("answers", "answer")
+_LOOKED_AT, _FEW = 1000, 0.2  # rows; of them, at most, are different answers that are classes
 _SHOWN = 60  # characters
 
 
@@ -18,6 +19,9 @@ def refuse_questions(table: Table, data: DataSpec) -> None:
     answers = next((names[name] for name in _ANSWERS if name in names), None)
     if data.label_column is not None or answers is None or not {"question", "context"} <= names.keys():
         return
+    told = [str(value) for value in table.column(answers)[:_LOOKED_AT]]
+    if len(set(told)) <= max(2, _FEW * len(told)) and not any(value.startswith(("{", "[")) for value in told):
+        return  # yes or no
     raise DataError(
         f"{table.origin}: these are questions with answers out of a context (SQuAD), which are no classes; "
         "--task text-generation learns to answer them, or name a column of classes, such as is_impossible, with "

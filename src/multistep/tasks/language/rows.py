@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from multistep.core.values.plan import DataSpec
-from multistep.data.class_files import class_files, holds_class_files, may_be_table
+from multistep.data.class_files import class_files, holds_class_files, may_be_table, tables_of_classes
 from multistep.data.classes import SPLIT, TEXTS, text_classes
 from multistep.data.dialect import Reading, is_number
-from multistep.data.files import label_first
+from multistep.data.files import label_first, read_table
 from multistep.data.folders import split_paths
 from multistep.data.form import Form, Parts
 from multistep.data.opening import opened
@@ -21,12 +21,12 @@ from multistep.data.separated import read_separated
 from multistep.data.sets import is_hub_folder, is_saved_set
 from multistep.data.sources import by_column, rows_of_files, rows_of_folder
 from multistep.data.strangers import what_else
-from multistep.data.table import Table, naming, of_columns, quoted
+from multistep.data.table import Table, joined, naming, of_columns, quoted
 from multistep.data.text import TABLES, kind_of, read_said
 from multistep.data.walk import few, is_about, visible
 from multistep.errors import DataError
 from multistep.tasks.labelled.fields import is_missing
-from multistep.tasks.language.columns import Columns, find_columns, with_label
+from multistep.tasks.language.columns import Columns, find_columns, named_label, with_label
 from multistep.tasks.language.docstrings import DOCSTRINGS, python_docstrings
 from multistep.tasks.language.refused import refuse_parts, refuse_questions
 from multistep.tasks.text.manual import MANUAL
@@ -54,7 +54,7 @@ def _read_folder(folder: Path, data: DataSpec, form: Form) -> Parts:
         return by_column(table, data, form) if SPLIT in table.names else {"": table}
     files = [path for path in visible(folder) if path.is_file() and not is_about(path)]
     if any(kind_of(path) in TABLES for path in files):
-        return rows_of_folder(folder, data, form)
+        return _rows_by_class(folder, files, data) or rows_of_folder(folder, data, form)
     kind = next((kind for kind in (".txt", "") if any(kind_of(path) == kind for path in files)), None)
     if kind is None:
         return rows_of_folder(folder, data, form)  # which says what there is
@@ -66,6 +66,30 @@ def _read_folder(folder: Path, data: DataSpec, form: Form) -> Parts:
             "class, called like it, with a text a line (pos.txt, neg.txt); a table with a column of labels"
         )
     return rows_of_files(folder, chosen, data, form)
+
+
+def _rows_by_class(folder: Path, files: Sequence[Path], data: DataSpec) -> Parts | None:
+    """Tables of one class each, by their names, where no column says it: Fake.csv beside True.csv; None of others."""
+    kind = next(kind for kind in TABLES if any(kind_of(path) == kind for path in files))
+    chosen = [path for path in files if kind_of(path) == kind]
+    if data.label_column is not None or len(chosen) < 2 or not tables_of_classes(chosen, known=False):
+        return None
+    tables = {path: read_table(path, Reading.of(data)) for path in chosen}
+    names = [name for table in tables.values() for name in table.names]
+    bare = all(len(table.names) == 1 for table in tables.values())
+    classes = tables_of_classes(chosen, known=not bare)
+    if not classes or named_label(next(iter(tables.values())), names):
+        return None
+    counts = few(f"{classes[path]} ({len(table):,})" for path, table in tables.items())
+    note = f"{folder}: the class is the name of each table: {counts}; data.label_column names a column instead"
+    labelled = [_with_label(table, classes[path]) for path, table in tables.items()]
+    return {"": joined(str(folder), labelled, note)}
+
+
+def _with_label(table: Table, label: str) -> Table:
+    values, rows = table.values, len(table)
+    is_text = {**table.is_text, "label": True}
+    return replace(table, is_text=is_text, values=lambda name: [label] * rows if name == "label" else values(name))
 
 
 def _read_other(path: Path, data: DataSpec) -> Parts | None:
