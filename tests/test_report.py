@@ -52,8 +52,9 @@ from multistep.engine.rundir import RunDirectory, plan_hash
 from multistep.errors import PlanError, RunDirectoryError
 from multistep.report.charts import charts_of
 from multistep.report.compare import write_comparison
+from multistep.report.outcome import answer
 from multistep.report.page import write_page
-from multistep.report.summary import answer, summary
+from multistep.report.summary import summary
 from multistep.report.table import print_result, print_run
 from multistep.report.tensorboard import write_events
 from multistep.report.tracks import tracks_of

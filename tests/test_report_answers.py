@@ -20,7 +20,8 @@ from multistep.engine.journal import read_entries
 from multistep.engine.rundir import RunDirectory
 from multistep.report.answers import questions
 from multistep.report.charts import charts_of
-from multistep.report.summary import answer, summary
+from multistep.report.outcome import answer
+from multistep.report.summary import summary
 from multistep.report.tracks import tracks_of
 from multistep.report.tree import tree_of
 

@@ -40,7 +40,7 @@ class Result:
 
         As `predict` and `evaluate` say labels: at the run's threshold, where it has chosen one (`test` is at 0.5).
         """
-        from multistep.report.summary import used_of
+        from multistep.report.outcome import used_of
 
         if used := used_of(self.record, "test" if self.test else "validation"):
             return used.score.score

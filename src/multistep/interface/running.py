@@ -27,7 +27,7 @@ from multistep.engine.sources import changed_sources
 from multistep.errors import RunDirectoryError, RunFailed, Stopped, UserError
 from multistep.interface.result import Result
 from multistep.interface.view import OnEntry
-from multistep.report.summary import interval_of
+from multistep.report.outcome import interval_of
 
 if TYPE_CHECKING:
     from multistep.data.memory import Kept

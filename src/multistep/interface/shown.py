@@ -10,7 +10,7 @@ from typing import Any
 from multistep.core.evidence.function_metric import metric_known_as
 from multistep.core.evidence.metric import Interval
 from multistep.core.evidence.scores import between, metric_words, score_words, unit_words
-from multistep.report.summary import USED, Answer, answer
+from multistep.report.outcome import USED, Answer, answer
 from multistep.report.words import clean
 
 # Colours are those of the page around it, so that it is read in a light and in a dark notebook.

@@ -8,7 +8,7 @@ from typing import Any
 
 from multistep.core.evidence.scores import Form, counted_word
 from multistep.core.values.units import format_seconds
-from multistep.report.summary import Answer
+from multistep.report.outcome import Answer
 from multistep.report.words import moves_ended_sentence, times, title
 
 Record = Mapping[str, Any]

@@ -19,9 +19,10 @@ from multistep.engine.journal import read_entries
 from multistep.engine.rundir import RunDirectory, write_atomically, writing
 from multistep.errors import PlanError, RunDirectoryError
 from multistep.report.drawing import chart_html, data_of
+from multistep.report.outcome import Answer, answer
 from multistep.report.page import environment
 from multistep.report.plot import MOST_POINTS, Chart, Dot, Line, Scale, limits_of, thinned
-from multistep.report.summary import Answer, answer, describe
+from multistep.report.summary import describe
 from multistep.report.tracks import Tracks, farthest, tracks_of
 
 COLOURS = 6  # of runs; of more, they are used again

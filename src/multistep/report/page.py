@@ -26,9 +26,10 @@ from multistep.errors import RunDirectoryError
 from multistep.report.answers import questions
 from multistep.report.charts import MANY, charts_of
 from multistep.report.drawing import chart_html, data_of
+from multistep.report.outcome import Answer, answer
 from multistep.report.plot import AXIS_NAMES, Scale
 from multistep.report.state import stopped_words
-from multistep.report.summary import Answer, answer, describe
+from multistep.report.summary import describe
 from multistep.report.tracks import tracks_of
 from multistep.report.tree import tree_of, weighed_lines
 from multistep.report.words import changes, clean, moves_ended_sentence, reused_sentence, title

@@ -14,8 +14,9 @@ from multistep.core.values.units import format_seconds
 from multistep.engine.cleaning import what_is_left
 from multistep.engine.rundir import RunDirectory
 from multistep.report.dry import named_lines
+from multistep.report.outcome import USED, answer
 from multistep.report.state import stopped_words
-from multistep.report.summary import USED, answer, summary
+from multistep.report.summary import summary
 from multistep.report.words import (
     asked,
     below_one_folder,
