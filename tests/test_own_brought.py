@@ -384,10 +384,47 @@ def test_a_loss_or_a_layer_of_another_kind_keeps_its_targets(tmp_path: Path) -> 
     assert "deviation" not in notes_of(rates)
     assert "inputs: their mean" not in notes_of(rates)
     cut = train(tmp_path / "b", 3, model=nn.Sequential(net(1), nn.ReLU()), train=(100 * X, far))
-    assert "unless the model normalises them itself, standardise them in the data" in notes_of(cut)
+    assert "inputs: 8 of 8 columns lie far from 0 or 1" in notes_of(cut)
     assert "training is quicker where the data has them standardised" in notes_of(cut)
     with pytest.raises(PlanError, match=r"standardize=True: the model.s output is not that of a linear layer"):
         train(tmp_path / "c", model=nn.Sequential(net(1), nn.ReLU()), train=(X, far), standardize=True)
+
+
+class Twice(nn.Module):
+    """Reads its rows twice, so that no layer of it can take their scale in."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(4, 3), nn.Linear(4, 3)
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        said: torch.Tensor = self.first(rows) + self.second(torch.sin(rows))
+        return said
+
+
+def test_columns_of_wild_scales_are_trained_on_in_units_and_exported_as_they_are(tmp_path: Path) -> None:
+    units = torch.randn(900, 4, generator=torch.Generator().manual_seed(3))
+    rows = units * torch.tensor([15000.0, 12.0, 1.0, 1e-4]) + torch.tensor([40000.0, 45.0, 0.0, 3e-4])
+    side = (units[:, 0] - units[:, 1] + 0.5 * units[:, 3] > 0).long()
+    given: dict[str, Any] = {"train": (rows[:700], side[:700]), "test": (rows[700:], side[700:])}
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 2))
+    result, plain = (
+        train(tmp_path / str(how), 150, model=net, **given, **({} if how else {"standardize": False}))
+        for how in (True, False)
+    )
+    assert "inputs: 3 of 4 columns lie far from 0 or 1 (deviations of 0.0001" in notes_of(result)
+    assert "standardise them in the data" in notes_of(plain)
+    assert result.score > 0.95 > plain.score
+    with torch.no_grad():
+        said = result.load(nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 2)))(rows[700:])
+    assert float((said.argmax(1) == side[700:]).double().mean()) == result.score
+    assert result.record["scores"]["test"]["loss"] == pytest.approx(float(F.cross_entropy(said, side[700:])), rel=1e-4)
+    # What was trained before begins where it was, and what cannot take the scale in is left alone.
+    on = train(tmp_path / "on", 2, model=result.load(net), **given, recipe={"learning_rate": 1e-9, "batch_size": 32})
+    assert on.record["scores"]["test"]["loss"] == pytest.approx(result.record["scores"]["test"]["loss"], rel=1e-3)
+    other = train(tmp_path / "other", 2, model=Twice(), **given)
+    assert "standardise them in the data" in notes_of(other)
 
 
 def test_segmentation_is_scored_by_place(tmp_path: Path) -> None:

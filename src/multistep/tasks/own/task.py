@@ -244,7 +244,7 @@ class OwnDomain:
             },
             "seen": kept_digests(self._readers),
         }
-        return write_model(model, folder, card, content, own.scaling.folded if own.scaling else None)
+        return write_model(model, folder, card, content, own.folded)
 
 
 class OwnWorkshop:
@@ -313,7 +313,7 @@ class OwnWorkshop:
             checked=False,
         )
         rate_open = "learning_rate" not in given and not self._pretrained
-        fingerprint = f"{self._identity}-{model.weights_hash()}" + ("-scaled" if opened.scaling else "")
+        fingerprint = f"{self._identity}-{model.weights_hash()}{opened.mark}"
         return TorchLearner(domain, should_stop, device), Readiness(
             facts, recipe, rate_open, fingerprint, opened.metrics
         )
@@ -325,8 +325,7 @@ class OwnWorkshop:
         opened = understand(self._model, self._wanted, seed, device)
         if self._start is not None and not known:
             self._model.write_start(self._start)
-        if opened.scaling and opened.scaling.trained:
-            opened.scaling.unfold(self._model.module)  # after the weights as they were given are kept
+        opened.unfold()  # after the weights as they were given are kept
         return opened
 
     def versions(self) -> Mapping[str, str]:

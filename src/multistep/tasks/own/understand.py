@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from multistep.core.evidence.function_metric import FunctionMetric
 from multistep.data.names import NO_TEST
-from multistep.tasks.order import ShuffledOrder
+from multistep.tasks.order import ShuffledOrder, sample_of
 from multistep.tasks.own.checks import (
+    MEANT,
     check_labels,
     judge_of,
     require_finite,
@@ -22,6 +23,7 @@ from multistep.tasks.own.checks import (
     targets_of,
     try_split,
 )
+from multistep.tasks.own.columns import Columns, columns_of
 from multistep.tasks.own.cutting import class_counts
 from multistep.tasks.own.data import Split
 from multistep.tasks.own.first import TRIED, Tried, Wanted, first_examples, is_ragged
@@ -33,7 +35,7 @@ from multistep.tasks.own.ragged import opened
 from multistep.tasks.own.randomness import as_at
 from multistep.tasks.own.reader import Reader
 from multistep.tasks.own.reading import main_tensor
-from multistep.tasks.own.scaling import Scaling, far_inputs, scaling_of
+from multistep.tasks.own.scaling import CLEARLY, Scaling, far_inputs, scaling_of
 from multistep.tasks.own.weighted import WeightedOrder
 
 COUNTED = 64  # examples whose labels are counted, where one has several
@@ -66,6 +68,7 @@ class Understood:
     floats: tuple[bool, ...]
     output: Tensor | None
     scaling: Scaling | None
+    columns: Columns | None
     tokens_per_example: int
     batch_size: int | None
     class_names: tuple[str, ...]
@@ -75,8 +78,26 @@ class Understood:
 
     def say(self, model: nn.Module, tensors: tuple[Tensor, ...]) -> Any:
         """What the model says of a batch, in the user's unit."""
+        if self.columns:
+            tensors = (self.columns(tensors[0]), *tensors[1:])
         output = self.layout.call(model, tensors)
         return self.scaling(output) if self.scaling else output
+
+    def folded(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The weights of the user's own module, which takes inputs as they are and speaks the targets' unit."""
+        found = self.columns.folded(weights) if self.columns else dict(weights)
+        return self.scaling.folded(found) if self.scaling else found
+
+    def unfold(self) -> None:
+        """Bring the weights of a module that was trained before to the units that it is trained in."""
+        for part in (self.columns, self.scaling):
+            if part and part.trained:
+                part.unfold(self.model.module)
+
+    @property
+    def mark(self) -> str:
+        """What tells weights in these units from others."""
+        return ("-scaled" if self.scaling else "") + ("-columns" if self.columns else "")
 
     def train_targets(self) -> list[Any]:
         """The targets of some training examples, in pieces."""
@@ -116,6 +137,7 @@ def understand(own: OwnModel, wanted: Wanted, seed: int, device: torch.device) -
     }
     require_several_classes(wanted, judge, layout, readers)
     scaling, told = _scaling(own, wanted, tried, judge, readers["train"], seed)
+    columns, more = _columns(own, wanted, tried, judge, readers["train"], seed)
     return Understood(
         model=own,
         readers=readers,
@@ -125,12 +147,13 @@ def understand(own: OwnModel, wanted: Wanted, seed: int, device: torch.device) -
         floats=tuple(part.is_floating_point() for part in tried.batch[: layout.inputs]),
         output=None if (out := main_tensor(tried.output, first=loss.standard)) is None else out.detach(),
         scaling=scaling,
+        columns=columns,
         tokens_per_example=_labels_an_example(judge, layout, readers["train"]),
         batch_size=train.batch_size,
         class_names=_class_names(wanted.splits, judge),
         metrics=(*judge.metrics, *((wanted.metric.metric.name,) if wanted.metric else ())),
         metric=wanted.metric.metric if wanted.metric else None,
-        notes=(*notes, *told),
+        notes=(*notes, *more, *told),
     )
 
 
@@ -144,15 +167,52 @@ def _scaling(
             return tried.layout.call(module, tried.batch)
 
     module = own.build().eval()
-    said = far_inputs(module, call, tried.batch[: tried.layout.inputs])
-    notes = [said] if said else []
     if judge.kind not in ("number", "numbers") and not wanted.standardize:
-        return None, notes
+        return None, []
     found = [target.cpu() for target in targets_of(tried.layout, train) if isinstance(target, Tensor)]
     targets = torch.cat(found) if found and judge.kind in ("number", "numbers") else None
     tried_target = tried.layout.target(tried.batch)
     scaling, told = scaling_of(module, call, judge.loss, judge.kind, targets, tried_target, wanted.standardize)
-    return scaling, [*notes, *told]
+    return scaling, told
+
+
+def _columns(
+    own: OwnModel, wanted: Wanted, tried: Tried, judge: Judge, train: Reader, seed: int
+) -> tuple[Columns | None, list[str]]:
+    """How columns of inputs are scaled, by those of some training examples, and what is to be said of inputs."""
+    layout, module = tried.layout, own.build().eval()
+
+    def call(asked: nn.Module, rows: Tensor | None = None) -> Any:
+        with as_at(seed), torch.no_grad():
+            return layout.call(asked, tried.batch if rows is None else (rows, *tried.batch[1:]))
+
+    # A loss that calls the model by itself would give it rows as they are.
+    plain = layout.inputs == 1 and tried.batch[0].ndim == 2 and not judge.loss.stand_in.needed
+    if wanted.standardize is not False and plain:
+        with as_at(seed):
+            tensors, size = opened(train.batch(sample_of(len(train), MEANT), torch.device("cpu")))
+        rows = tensors[0].cpu()
+        trained = _is_trained(judge, layout, module, tensors, size)
+        if len(rows) == size and (found := columns_of(module, call, rows, tried.batch[0], trained=trained)):
+            return found, [found.said]
+    said = far_inputs(module, call, tried.batch[: layout.inputs])
+    return None, [said] if said else []
+
+
+@torch.no_grad()
+def _is_trained(judge: Judge, layout: Layout, module: nn.Module, tensors: tuple[Tensor, ...], size: int) -> bool:
+    """Whether the module does clearly better on these examples than a trivial output does."""
+    target = layout.target(tensors)
+    try:
+        said = layout.call(module, tensors)
+        trivial = judge.constant([target], main_tensor(said))
+        if trivial is None:
+            return False
+        constant = judge.repeated(trivial[1], target, size)
+        losses = [float(judge.loss.value(out, target, 0.0).mean()) for out in (said, constant)]
+    except Exception:  # whatever a model or a loss says to more examples at once, or to an output that is no model's
+        return False
+    return losses[0] < CLEARLY * losses[1]
 
 
 def _notes(own: OwnModel, wanted: Wanted, layout: Layout, judge: Judge, ragged: bool) -> list[str]:
