@@ -18,6 +18,7 @@ from cases_language import SETTINGS, class_inputs, opinions, write_classes, writ
 from safetensors.torch import load_file
 
 from multistep import api
+from multistep.backends.torch.devices import places_of
 from multistep.backends.torch.groups import kinds, layers_below_head
 from multistep.backends.torch.learner import TorchLearner
 from multistep.backends.torch.optimizers import usable_optimizers
@@ -163,7 +164,7 @@ def test_the_head_sees_hidden_tokens_alone_and_says_what_the_whole_would() -> No
     hidden = torch.zeros_like(inside)
     hidden[:, 2] = True
     with torch.inference_mode():
-        some = head.hidden_logits(model, tokens, inside, types, hidden)
+        some = head.hidden_logits(model, tokens, inside, types, places_of(hidden, None))
         whole = model(input_ids=tokens, attention_mask=inside.long()).logits[hidden]
     torch.testing.assert_close(some, whole)
 

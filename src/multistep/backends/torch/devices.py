@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
+from torch import Tensor
 
 from multistep.core.values.recipe import Recipe
 from multistep.errors import PlanError
@@ -27,6 +28,27 @@ def pick_device() -> torch.device:
     if named not in here:
         raise PlanError(f"device is '{wanted}'; torch finds {', '.join(here)} on this machine")
     return torch.device(named)
+
+
+def on(device: torch.device, *tensors: Tensor) -> tuple[Tensor, ...]:
+    """The tensors on the device, without waiting for it where that can be had."""
+    if device.type == "cpu":
+        return tensors
+    if device.type == "cuda":
+        return tuple(tensor.pin_memory().to(device, non_blocking=True) for tensor in tensors)
+    return tuple(tensor.to(device) for tensor in tensors)
+
+
+def number(value: float, device: torch.device) -> Tensor:
+    """A number on the device; `torch.tensor` would wait until all that was asked of it is done."""
+    return torch.full((), value, device=device)
+
+
+def places_of(mask: Tensor, count: int | None) -> Tensor:
+    """Where a mask is set, of the mask made flat. With the `count` of those places the device is not asked for it."""
+    flat = mask.flatten()
+    found = flat.nonzero() if count is None else torch.nonzero_static(flat, size=count)
+    return found.squeeze(1)
 
 
 def products_in(recipe: Recipe, device: torch.device) -> torch.dtype:

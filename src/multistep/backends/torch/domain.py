@@ -66,3 +66,10 @@ class Recomputes(Protocol):
 
     def recompute(self, model: nn.Module) -> bool:
         """Have activations computed again for the gradient instead of being kept; whether this model can."""
+
+
+@runtime_checkable
+class Draws(Protocol):
+    """A domain whose batches draw from random states that all share, so that only who trains may read them."""
+
+    draws_from_shared_states: bool

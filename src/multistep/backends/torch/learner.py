@@ -20,8 +20,9 @@ from multistep.backends.torch.anchor import Anchor
 from multistep.backends.torch.averages import AVERAGE_EVERY, equal, follow
 from multistep.backends.torch.batchnorm import batch_norms, recompute_statistics
 from multistep.backends.torch.devices import pick_device, reduces
-from multistep.backends.torch.domain import Batch, Domain, Folds
+from multistep.backends.torch.domain import Batch, Domain, Draws, Folds
 from multistep.backends.torch.fitting import Fitting
+from multistep.backends.torch.lookahead import batches, reader_for
 from multistep.backends.torch.optimizers import StepRule, build_optimizer
 from multistep.backends.torch.passes import Passes
 from multistep.backends.torch.placing import adopted, built, copied, require_same_network
@@ -71,6 +72,7 @@ class TorchLearner:
         self._domain, self._at_once, self._guard, self._anchor = domain, at_once, guard, anchor
         self._should_stop = should_stop
         self._device = device or pick_device()
+        self._reader = None if isinstance(domain, Draws) else reader_for(self._device)
         self._rule: StepRule
         self._passes: Passes
         self._fitting: Fitting
@@ -245,10 +247,13 @@ class TorchLearner:
         labels = torch.zeros((), device=self._device)
         norm = torch.zeros((), device=self._device)
         batch_size = self._batch_size
+        positions = range(self._position, self._position + len(rates) * batch_size, batch_size)
+        reading = batches(self._read, positions, self._reader)
         for i, rate in enumerate(rates):
             if self._should_stop():
+                reading.close()
                 raise Interrupted
-            batch = self._domain.batch(self._position, batch_size, self._seed, self._device)
+            batch = next(reading)
             loss, count = self._gradients(batch)
             if self._recipe.sharpness:
                 with uphill(self._trained, self._norms, self._recipe.sharpness):
@@ -275,6 +280,9 @@ class TorchLearner:
 
     def _gradients(self, batch: Batch) -> tuple[Tensor, Tensor]:
         return self._passes.gradients(batch, hash((self._seed, self._steps)) % 2**63)
+
+    def _read(self, position: int) -> Batch:
+        return self._domain.batch(position, self._batch_size, self._seed, self._device)
 
     def _norm(self, last: Tensor) -> Tensor:
         """The norm of the gradients, before the step: some optimizers, and clipping, work in their memory.

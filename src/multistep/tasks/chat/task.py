@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from multistep.backends.torch.adapters import Origin
+from multistep.backends.torch.devices import number, on
 from multistep.backends.torch.domain import Batch
 from multistep.core.evidence.metric import Evaluation, Floats
 from multistep.core.values.recipe import Recipe
@@ -33,6 +34,7 @@ from multistep.tasks.hub import weights_hash
 from multistep.tasks.order import sample_of
 from multistep.tasks.recipes import refuse_model
 from multistep.tasks.text.models import Maker
+from multistep.tasks.text.nats import IGNORED
 from multistep.tasks.text.ngram import SCALAR_VALUES, NGram
 from multistep.tasks.text.tokenizer import UNKNOWN
 
@@ -127,21 +129,22 @@ class ChatDomain:
 
     def batch(self, position: int, size: int, seed: int, device: torch.device) -> Batch:
         rows = self.order.rows(position, size, seed)
-        tensors = [torch.from_numpy(array) for array in padded_rows(self.train, rows, self._maker.end)]
-        if device.type == "cuda":
-            tensors = [tensor.pin_memory() for tensor in tensors]
-        return tuple(tensor.to(device, non_blocking=device.type == "cuda") for tensor in tensors)
+        tokens, labels, positions = map(torch.from_numpy, padded_rows(self.train, rows, self._maker.end))
+        # How many labels count stays on the CPU, where it is asked for.
+        return *on(device, tokens, labels, positions), (labels != IGNORED).sum(1)
 
     def loss(self, model: nn.Module, batch: Batch, label_smoothing: float) -> tuple[Tensor, Tensor]:
-        tokens_BT, labels_BT, positions_BT = batch
+        tokens_BT, labels_BT, positions_BT, counts_B = batch
+        count = int(counts_B.sum())
         nats_BT = self._maker.token_nats(
             model,
             tokens_BT,
             labels_BT,
             positions_BT=positions_BT if self._maker.packs else None,
             label_smoothing=label_smoothing,
+            count=count,
         )
-        return nats_BT.sum(), (labels_BT >= 0).sum()
+        return nats_BT.sum(), number(count, nats_BT.device)
 
     @property
     def settings(self) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from multistep.backends.torch.adapters import Origin
-from multistep.backends.torch.devices import pick_device
+from multistep.backends.torch.devices import number, pick_device
 from multistep.backends.torch.domain import Batch
 from multistep.backends.torch.learner import TorchLearner
 from multistep.backends.torch.optimizers import usable_optimizers
@@ -105,13 +105,15 @@ class ImageDomain:
     def loss(self, model: nn.Module, batch: Batch, label_smoothing: float) -> tuple[Tensor, Tensor]:
         """Pictures are made smaller and augmented in training alone: otherwise they are what is scored."""
         images, labels, lots = batch
-        weights = None if self._weights is None else self._weights.to(labels.device)
+        if self._weights is not None and self._weights.device != labels.device:
+            self._weights = self._weights.to(labels.device)  # once
+        weights = self._weights
 
         def losses(logits: Tensor, targets: Tensor) -> Tensor:
             return loss_of(logits.float(), targets, self.labels.kind, weights, label_smoothing, "none")
 
         pixels = resized(images, *(self._size if model.training else self._full))
-        count = torch.tensor(len(labels), device=labels.device)
+        count = number(len(labels), labels.device)
         if not (model.training and self._strength):
             return losses(model(pixels), labels).sum(), count
         fill = model.get_buffer("mean")

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from multistep.backends.torch.adapters import Origin
+from multistep.backends.torch.devices import number, on
 from multistep.backends.torch.domain import Batch
 from multistep.core.evidence.metric import Evaluation
 from multistep.core.values.recipe import Recipe
@@ -26,7 +27,7 @@ from multistep.tasks.language.encode import Encoded, Ints
 from multistep.tasks.language.exhibits import exhibits_of
 from multistep.tasks.language.masking import drop_words
 from multistep.tasks.language.network import Network, Prepared
-from multistep.tasks.language.reading import Padded, in_order, on, scoring_batches
+from multistep.tasks.language.reading import Padded, in_order, scoring_batches
 from multistep.tasks.language.splits import Examples, LabelledSplits
 from multistep.tasks.order import sample_of
 
@@ -114,9 +115,10 @@ class ClassifyDomain:
     def loss(self, model: nn.Module, batch: Batch, label_smoothing: float) -> tuple[Tensor, Tensor]:
         tokens_BT, inside_BT, types_BT, targets_B = batch
         logits_BC = self.network.logits(model, tokens_BT, inside_BT, types_BT).float()
-        weights = None if self._weights is None else self._weights.to(logits_BC.device)
-        total = loss_of(logits_BC, targets_B, self.labels.kind, weights, label_smoothing, "sum")
-        return total, torch.tensor(len(tokens_BT), device=total.device)
+        if self._weights is not None and self._weights.device != logits_BC.device:
+            self._weights = self._weights.to(logits_BC.device)  # once
+        total = loss_of(logits_BC, targets_B, self.labels.kind, self._weights, label_smoothing, "sum")
+        return total, number(len(tokens_BT), total.device)
 
     # Scores -----------------------------------------------------------------------------------------
 

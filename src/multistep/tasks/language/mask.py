@@ -12,6 +12,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from multistep.backends.torch.adapters import Origin
+from multistep.backends.torch.devices import number, on, places_of
 from multistep.backends.torch.domain import Batch
 from multistep.core.evidence.metric import Evaluation, Floats
 from multistep.core.values.recipe import Recipe
@@ -23,7 +24,7 @@ from multistep.tasks.language.encode import Ints
 from multistep.tasks.language.exhibits import short
 from multistep.tasks.language.masking import NO_LABEL, Masker
 from multistep.tasks.language.models import Encoder, Head
-from multistep.tasks.language.reading import Padded, in_order, on, scoring_batches
+from multistep.tasks.language.reading import Padded, in_order, scoring_batches
 from multistep.tasks.language.spans import Spans, word_bytes
 from multistep.tasks.order import LengthOrder, sample_of
 from multistep.tasks.recipes import refuse_model
@@ -73,15 +74,16 @@ class MaskDomain:
         tokens, words, types, inside = self.spans["train"].encoded.padded(rows, self.head.encoder.pad)
         shown, labels = self._masker(tokens, words, seed, epochs, rows)
         padded = Padded.of(shown, types, inside)
-        return on(device, padded.tokens, padded.inside, padded.types, torch.from_numpy(labels))
+        hidden_B = torch.from_numpy((labels != NO_LABEL).sum(1))  # on the CPU, where their number is asked for
+        return *on(device, padded.tokens, padded.inside, padded.types, torch.from_numpy(labels)), hidden_B
 
     def loss(self, model: nn.Module, batch: Batch, label_smoothing: float) -> tuple[Tensor, Tensor]:
-        tokens_BT, inside_BT, types_BT, labels_BT = batch
-        hidden_BT = labels_BT != NO_LABEL
-        logits_NV = self.head.hidden_logits(model, tokens_BT, inside_BT, types_BT, hidden_BT).float()
-        labels_N = labels_BT[hidden_BT]
+        tokens_BT, inside_BT, types_BT, labels_BT, hidden_B = batch
+        places_N = places_of(labels_BT != NO_LABEL, int(hidden_B.sum()))
+        logits_NV = self.head.hidden_logits(model, tokens_BT, inside_BT, types_BT, places_N).float()
+        labels_N = labels_BT.flatten()[places_N]
         total = F.cross_entropy(logits_NV, labels_N, reduction="sum", label_smoothing=label_smoothing)
-        return total, torch.tensor(len(labels_N), device=total.device)
+        return total, number(len(labels_N), total.device)
 
     # Scores -----------------------------------------------------------------------------------------
 
@@ -130,7 +132,7 @@ class MaskDomain:
         shown, labels = self._masker(tokens, words, SEED, np.zeros_like(rows), rows)
         arguments = Padded.of(shown, types, inside).to(device)
         hidden = torch.from_numpy(labels != NO_LABEL).to(device)
-        logits_NV = self.head.hidden_logits(model, *arguments, hidden).float()
+        logits_NV = self.head.hidden_logits(model, *arguments, places_of(hidden, None)).float()
         guesses = logits_NV.argmax(-1).cpu().numpy()
         found, at = [], 0
         for row, own in zip(shown, labels, strict=True):
@@ -177,7 +179,8 @@ def score_spans(head: Head, model: nn.Module, spans: Spans, rows: Ints | None, d
         tokens, words, types, inside = spans.encoded.padded(part, encoder.pad)
         shown, labels = masker(tokens, words, SEED, np.zeros_like(part), part)
         hidden = torch.from_numpy(labels != NO_LABEL)
-        logits_NV = head.hidden_logits(model, *Padded.of(shown, types, inside).to(device), hidden.to(device)).float()
+        places_N = places_of(hidden, None).to(device)
+        logits_NV = head.hidden_logits(model, *Padded.of(shown, types, inside).to(device), places_N).float()
         truth = torch.from_numpy(labels)[hidden].to(device)
         nats = F.cross_entropy(logits_NV, truth, reduction="none").double().cpu()
         losses.append(np.bincount(hidden.nonzero()[:, 0].numpy(), weights=nats.numpy(), minlength=len(part)))

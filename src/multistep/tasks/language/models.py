@@ -156,12 +156,14 @@ class Head:
         return logits
 
     def hidden_logits(
-        self, model: Any, tokens_BT: Tensor, inside_BT: Tensor, types_BT: Tensor, hidden_BT: Tensor
+        self, model: Any, tokens_BT: Tensor, inside_BT: Tensor, types_BT: Tensor, places_N: Tensor
     ) -> Tensor:
-        """Logits of the hidden tokens alone (shape: hidden tokens, vocabulary): a seventh of the work of all."""
+        """Logits of the tokens at these places of all (shape: places, vocabulary): a seventh of the work of all."""
         inputs = self.inputs(tokens_BT, inside_BT, types_BT)
         head = getattr(model, "cls", None) or getattr(model, "lm_head", None)
-        found: Tensor = head(model.base_model(**inputs)[0][hidden_BT]) if head else model(**inputs).logits[hidden_BT]
+        states_BT = model.base_model(**inputs)[0] if head else model(**inputs).logits
+        states_N = states_BT.flatten(0, 1)[places_N]
+        found: Tensor = head(states_N) if head else states_N
         return found
 
     def inputs(self, tokens_BT: Tensor, inside_BT: Tensor, types_BT: Tensor) -> dict[str, Tensor]:

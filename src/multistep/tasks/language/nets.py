@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 BAG, CNN = "bag", "cnn"
@@ -140,6 +141,18 @@ class TextNet(nn.Module):
         return logits
 
 
+def weighted_sums(table_VD: Tensor, ids_BT: Tensor, shares_BT: Tensor, *, few: bool) -> Tensor:
+    """Sums of a table's rows, each with its share (shape: B, D); `few`: look up those alone whose share is not 0.
+
+    Most of them are 0 in training; but how many are not has to be asked of a GPU, which takes longer than all of them.
+    """
+    if not few:
+        return F.embedding_bag(ids_BT, table_VD, per_sample_weights=shares_BT.to(table_VD.dtype), mode="sum")
+    rows, columns = shares_BT.nonzero(as_tuple=True)
+    found = F.embedding(ids_BT[rows, columns], table_VD) * shares_BT[rows, columns, None]
+    return found.new_zeros(len(ids_BT), table_VD.shape[1]).index_add(0, rows, found)
+
+
 class Bag(TextNet):
     """Weighted sums of the embeddings of short and of long n-grams, each over the length of its weights.
 
@@ -163,11 +176,7 @@ class Bag(TextNet):
         of_short_B1 = squares_BT.sum(1, keepdim=True) - of_long_B1
         length_BT = torch.where(long_BT, of_long_B1, of_short_B1).clamp(min=1e-6).sqrt()
         shares_BT = self.thin(weights_BT / length_BT)
-        # Most are nothing in training: their embeddings are not looked up.
-        rows, columns = shares_BT.nonzero(as_tuple=True)
-        found = self.embedding(ids_BT[rows, columns]) * shares_BT[rows, columns, None]
-        sums: Tensor = found.new_zeros(len(ids_BT), self.config.width).index_add(0, rows, found)
-        return sums
+        return weighted_sums(self.embedding.weight, ids_BT, shares_BT, few=ids_BT.device.type == "cpu")
 
 
 class Cnn(TextNet):

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from multistep.backends.torch.devices import on
 from multistep.tasks.language.encode import Encoded, Ints
 
 MOST_TOKENS = 2048  # of a batch that is scored; larger ones leave the cache of a CPU
@@ -28,15 +29,6 @@ class Padded:
 
     def to(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
         return on(device, self.tokens, self.inside, self.types)  # type: ignore[return-value]
-
-
-def on(device: torch.device, *tensors: Tensor) -> tuple[Tensor, ...]:
-    """The tensors on the device, without waiting for it where that can be had."""
-    if device.type == "cpu":
-        return tensors
-    if device.type == "cuda":
-        return tuple(tensor.pin_memory().to(device, non_blocking=True) for tensor in tensors)
-    return tuple(tensor.to(device) for tensor in tensors)
 
 
 def scoring_batches(encoded: Encoded, rows: Ints, most_tokens: int = MOST_TOKENS) -> Iterator[Ints]:

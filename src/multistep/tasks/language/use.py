@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from multistep.backends.torch.devices import pick_device
+from multistep.backends.torch.devices import pick_device, places_of
 from multistep.core.evidence.metric import Evaluation
 from multistep.core.values.plan import DataSpec
 from multistep.data.splits import held_out_table
@@ -256,7 +256,8 @@ def _filled(head: Head, module: nn.Module, text: str, device: torch.device, told
     tokens = torch.tensor([ids], device=device)
     types = torch.tensor([encoding.type_ids[: len(ids)]], device=device)
     hidden = tokens == encoder.mask
-    probabilities_NV = head.hidden_logits(module, tokens, torch.ones_like(hidden), types, hidden).float().softmax(-1)
+    probabilities_NV = head.hidden_logits(module, tokens, torch.ones_like(hidden), types, places_of(hidden, None))
+    probabilities_NV = probabilities_NV.float().softmax(-1)
     best = probabilities_NV.topk(min(told, probabilities_NV.shape[1]))
     words = [encoder.tokenizer.decode([i]).strip() for i in best.indices[:, 0].tolist()]
     output = given

@@ -51,6 +51,8 @@ SHOWN = 12
 class OwnDomain:
     """One phase's data and model. Implements backends.torch.domain.Domain."""
 
+    draws_from_shared_states = True  # the user's data set, that is
+
     def __init__(self, understood: Understood, device: torch.device, *, scored: bool = False) -> None:
         """`scored` tells that this metric has given numbers before: what the run has won is not to be lost by it."""
         self._opened, self._scored = understood, scored

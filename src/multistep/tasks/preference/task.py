@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from multistep.backends.torch.adapters import Origin
+from multistep.backends.torch.devices import number, on
 from multistep.backends.torch.domain import Batch
 from multistep.core.evidence.metric import Evaluation, Floats
 from multistep.core.values.recipe import Recipe
@@ -44,6 +45,7 @@ from multistep.tasks.preference.score import (
 )
 from multistep.tasks.recipes import refuse_model
 from multistep.tasks.text.models import Maker
+from multistep.tasks.text.nats import IGNORED
 
 TASK = "preference"
 METRICS = ("preference_accuracy", "margin", "loss")
@@ -151,8 +153,9 @@ class PreferenceDomain:
         tokens, labels, _ = padded_rows(both, [[i] for i in range(len(both))], self._maker.end)
         reference = self._reference["train"][numbers]
         ratio = torch.from_numpy(reference[:, 0] - reference[:, 1]).float()
-        tensors = [torch.from_numpy(array).view(size, 2, -1) for array in (tokens, labels)]
-        return tuple(tensor.to(device) for tensor in (*tensors, ratio))
+        both_P2T = [torch.from_numpy(array).view(size, 2, -1) for array in (tokens, labels)]
+        # How many labels count stays on the CPU, where it is asked for.
+        return *on(device, *both_P2T, ratio), (both_P2T[1] != IGNORED).sum((1, 2))
 
     def loss(self, model: nn.Module, batch: Batch, label_smoothing: float) -> tuple[Tensor, Tensor]:
         """The summed loss of DPO in nats, and the number of pairs.
@@ -160,12 +163,13 @@ class PreferenceDomain:
         With label smoothing, so much of the pairs is taken to be the wrong way round (conservative DPO,
         https://ericmitchell.ai/cdpo.pdf).
         """
-        tokens_P2T, labels_P2T, reference_P = batch
-        nats_BT = self._maker.token_nats(model, tokens_P2T.flatten(0, 1), labels_P2T.flatten(0, 1))
+        tokens_P2T, labels_P2T, reference_P, counts_P = batch
+        both, labels, count = tokens_P2T.flatten(0, 1), labels_P2T.flatten(0, 1), int(counts_P.sum())
+        nats_BT = self._maker.token_nats(model, both, labels, count=count)
         log_p_P2 = -nats_BT.sum(1).view(-1, 2)
         margin_P = self._beta * (log_p_P2[:, 0] - log_p_P2[:, 1] - reference_P)
         loss_P = -F.logsigmoid(margin_P) * (1.0 - label_smoothing) - F.logsigmoid(-margin_P) * label_smoothing
-        return loss_P.sum(), torch.tensor(len(loss_P), device=loss_P.device)
+        return loss_P.sum(), number(len(loss_P), loss_P.device)
 
     @property
     def settings(self) -> tuple[str, ...]:

@@ -84,7 +84,7 @@ class FeatureAugmentation:
         time = _masks(x_BTM.shape[1], new_B.float(), drawn.time_masks, LONGEST_MASK * strength)
         band = _masks(bands, whole, drawn.band_masks, WIDEST_MASK * strength)
         hidden = (time[:, :, None] | band[:, None, :]).to(device, non_blocking=True)
-        return torch.where(hidden, self._fill.to(device), x_BTM) * inside
+        return torch.where(hidden, self._fill.to(device, non_blocking=True), x_BTM) * inside
 
     def _bands(self, drawn: Draws, strength: float) -> Tensor:
         """From where each band is read, in bands, shape (B, M)."""
@@ -107,7 +107,7 @@ class WaveAugmentation:
     def __call__(self, x_BN1: Tensor, lengths_B: Tensor, new_B: Tensor, drawn: Draws, strength: float) -> Tensor:
         x_BN1 = _resampled(x_BN1, lengths_B, new_B, None)
         hidden = _masks(x_BN1.shape[1], new_B.float(), drawn.time_masks, LONGEST_MASK * strength)
-        return x_BN1 * ~hidden[:, :, None].to(x_BN1.device)
+        return x_BN1 * ~hidden[:, :, None].to(x_BN1.device, non_blocking=True)
 
 
 def _resampled(x_BTM: Tensor, lengths_B: Tensor, new_B: Tensor, bands_BM: Tensor | None) -> Tensor:
@@ -119,9 +119,9 @@ def _resampled(x_BTM: Tensor, lengths_B: Tensor, new_B: Tensor, bands_BM: Tensor
     time_BT = (torch.arange(longest) + 0.5) * ratio[:, None] - 0.5
     time_BT = torch.minimum(time_BT.clamp_min(0.0), (lengths_B - 1).float()[:, None])
     if bands_BM is None:
-        low = time_BT.floor().long().to(device)
-        part = (time_BT - time_BT.floor()).to(device)[..., None]
-        high = torch.minimum(low + 1, (lengths_B - 1).to(device)[:, None])
+        low = time_BT.floor().long().to(device, non_blocking=True)
+        part = (time_BT - time_BT.floor()).to(device, non_blocking=True)[..., None]
+        high = torch.minimum(low + 1, (lengths_B - 1).to(device, non_blocking=True)[:, None])
         first, second = (x_BTM.gather(1, at[..., None].expand(-1, -1, bands)) for at in (low, high))
         found = torch.lerp(first, second, part)
     else:
@@ -129,7 +129,7 @@ def _resampled(x_BTM: Tensor, lengths_B: Tensor, new_B: Tensor, bands_BM: Tensor
         across = bands_BM[:, None, :].expand(-1, longest, -1) * (2.0 / max(1, bands - 1)) - 1.0
         grid = torch.stack((across, down), -1).to(device, non_blocking=True)
         found = F.grid_sample(x_BTM[:, None], grid, "bilinear", "border", align_corners=True)[:, 0]
-    return found * _inside(longest, new_B).to(device)
+    return found * _inside(longest, new_B).to(device, non_blocking=True)
 
 
 def _inside(steps: int, lengths_B: Tensor) -> Tensor:

@@ -64,8 +64,8 @@ class Clips:
         lengths = torch.from_numpy(self.lengths[indices])
         device = self.frames.device
         steps = torch.arange(int(lengths.max()), device=device)
-        inside = steps < lengths.to(device)[:, None]
-        places = torch.from_numpy(self.starts[indices]).to(device)[:, None] + steps
+        inside = steps < lengths.to(device, non_blocking=True)[:, None]
+        places = torch.from_numpy(self.starts[indices]).to(device, non_blocking=True)[:, None] + steps
         found = self.frames[torch.where(inside, places, 0)]
         return found * inside[..., None].to(found.dtype), lengths
 

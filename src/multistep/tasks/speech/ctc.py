@@ -81,7 +81,7 @@ class CTCMaker:
         mask = None
         if self._processor.masks:
             inside = torch.arange(samples_BN.shape[1])[None, :] < lengths_B[:, None]
-            mask = inside.long().to(samples_BN.device)
+            mask = inside.long().to(samples_BN.device, non_blocking=True)
         logits_BTV: Tensor = model(samples_BN, attention_mask=mask).logits
         steps: Tensor = self._model._get_feat_extract_output_lengths(lengths_B)
         return logits_BTV, steps.clamp(1, logits_BTV.shape[1])

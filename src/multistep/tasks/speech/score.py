@@ -41,7 +41,7 @@ def summed_loss(logits_BTV: Tensor, lengths_B: Tensor, labels: Tensor, counts_B:
     device = log_probs_TBV.device
     if device.type == "mps":  # has no CTC
         log_probs_TBV = log_probs_TBV.cpu()
-    labels = labels.to(log_probs_TBV.device)
+    labels = labels.to(log_probs_TBV.device, non_blocking=True)
     losses = F.ctc_loss(log_probs_TBV, labels, lengths_B, counts_B, blank=blank, reduction="none")
     return losses.to(device)
 

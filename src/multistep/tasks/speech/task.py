@@ -142,7 +142,7 @@ class SpeechDomain:
         frames, lengths, labels, counts = batch
         logits_BTV, steps = self._maker.logits(model, frames[:, : int(lengths.max())], lengths)
         losses = summed_loss(logits_BTV, steps, labels, counts, self._maker.alphabet.blank)
-        return losses.sum(), counts.sum().to(losses.device)
+        return losses.sum(), counts.sum().to(losses.device, non_blocking=True)
 
     # Scores -----------------------------------------------------------------------------------------
 

@@ -101,14 +101,15 @@ class TransformersMaker:
         *,
         positions_BT: Tensor | None = None,
         label_smoothing: float = 0.0,
+        count: int | None = None,
     ) -> Tensor:
         more = {} if positions_BT is None else {"position_ids": positions_BT}
         if not self._head_is_last:
             logits_BTV = model(input_ids=tokens_BT, use_cache=False, **more).logits
-            return nats_of_labels(lambda logits: logits, logits_BTV, labels_BT, label_smoothing)
+            return nats_of_labels(lambda logits: logits, logits_BTV, labels_BT, label_smoothing, count)
         whole: Any = model
         hidden_BTD = whole.base_model(input_ids=tokens_BT, use_cache=False, **more).last_hidden_state
-        return nats_of_labels(whole.get_output_embeddings(), hidden_BTD, labels_BT, label_smoothing)
+        return nats_of_labels(whole.get_output_embeddings(), hidden_BTD, labels_BT, label_smoothing, count)
 
     def _has_head_last(self) -> bool:
         """Whether logits are what the output layer makes of the body's last states: some models scale or cap them."""

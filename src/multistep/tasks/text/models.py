@@ -76,8 +76,9 @@ class Maker(Protocol):
         *,
         positions_BT: Tensor | None = None,
         label_smoothing: float = 0.0,
+        count: int | None = None,
     ) -> Tensor:
-        """The loss of each label in nats (float32; shape B, T), 0 where the label is IGNORED.
+        """The loss of each label in nats (float32; shape B, T), 0 where the label is IGNORED; `count` of them are not.
 
         `positions_BT` begin anew at 0 where another text begins in a row: neither sees the other. Needs `packs`.
         """
@@ -138,9 +139,10 @@ class LeanMaker:
         *,
         positions_BT: Tensor | None = None,
         label_smoothing: float = 0.0,
+        count: int | None = None,
     ) -> Tensor:
         assert positions_BT is None, "a lean model reads one text a row"
-        return nats_of_labels(lambda hidden: hidden, self.logits(model, tokens_BT), labels_BT, label_smoothing)
+        return nats_of_labels(lambda hidden: hidden, self.logits(model, tokens_BT), labels_BT, label_smoothing, count)
 
     def at_once(self, context: int) -> None:
         return None  # small, and its batches are

@@ -9,6 +9,8 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from multistep.backends.torch.devices import places_of
+
 IGNORED = -100  # a label that is not trained on, in the terms of torch and transformers
 # Logits at once: 128 MiB in float32, and as much again for their gradient. torch's own `linear_cross_entropy` holds
 # less, but took 1.7 to 1.9 times the seconds of these pieces on a CPU (bench/passes.py, torch 2.13).
@@ -16,16 +18,23 @@ MOST_LOGITS = 2**25
 
 
 def nats_of_labels(
-    head: Callable[[Tensor], Tensor], hidden_BTD: Tensor, labels_BT: Tensor, label_smoothing: float = 0.0
+    head: Callable[[Tensor], Tensor],
+    hidden_BTD: Tensor,
+    labels_BT: Tensor,
+    label_smoothing: float = 0.0,
+    count: int | None = None,
 ) -> Tensor:
     """The loss of each label in nats (float32; shape B, T), 0 where the label is IGNORED.
 
     `head` makes logits of hidden states (shape N, D -> N, V). It is asked only for labels that count, in pieces whose
-    logits fit; with several pieces, their logits are computed again for the gradient instead of being kept.
+    logits fit; with several pieces, their logits are computed again for the gradient instead of being kept. `count` is
+    how many labels count, where that is known without asking the device.
     """
-    wanted_N = (labels_BT.flatten() != IGNORED).nonzero().squeeze(1)
     hidden_ND, labels_N = hidden_BTD.flatten(0, 1), labels_BT.flatten()
-    everything = len(wanted_N) == len(labels_N)
+    everything = count == len(labels_N)
+    if not everything:
+        wanted_N = places_of(labels_N != IGNORED, count)
+        everything = len(wanted_N) == len(labels_N)
     if not everything:
         hidden_ND, labels_N = hidden_ND[wanted_N], labels_N[wanted_N]
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from multistep.backends.torch.adapters import Origin
+from multistep.backends.torch.devices import number, on
 from multistep.backends.torch.domain import Batch
 from multistep.core.evidence.metric import Evaluation
 from multistep.core.values.recipe import Recipe
@@ -68,17 +69,16 @@ class TextDomain:
 
     def batch(self, position: int, size: int, seed: int, device: torch.device) -> Batch:
         starts = self.order.starts(position, size, seed)
-        tokens = torch.from_numpy(windows(self.train, starts, self.context + 1))
-        if device.type != "cpu":
-            tokens = tokens.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tokens.to(device)
+        (tokens,) = on(device, torch.from_numpy(windows(self.train, starts, self.context + 1)))
         return tokens[:, :-1], tokens[:, 1:]
 
     def loss(self, model: nn.Module, batch: Batch, label_smoothing: float) -> tuple[Tensor, Tensor]:
         tokens_BT, labels_BT = batch
         if isinstance(model, LeanGPT) and not label_smoothing:
             return model.loss(tokens_BT, labels_BT)
-        nats_BT = self._maker.token_nats(model, tokens_BT, labels_BT, label_smoothing=label_smoothing)
-        return nats_BT.sum(), torch.tensor(labels_BT.numel(), device=nats_BT.device)
+        count = labels_BT.numel()
+        nats_BT = self._maker.token_nats(model, tokens_BT, labels_BT, label_smoothing=label_smoothing, count=count)
+        return nats_BT.sum(), number(count, nats_BT.device)
 
     @property
     def settings(self) -> tuple[str, ...]:
