@@ -17,6 +17,8 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from multistep.tasks.text.summed import in_pieces, summed_nats
+
 ROPE_BASE = 10000.0
 EPSILON = {"nanochat": 1e-6, "gpt2": 1e-5}
 
@@ -198,6 +200,11 @@ class LeanGPT(nn.Module):
 
     def forward(self, tokens_BT: Tensor) -> Tensor:
         """Logits of the next token, shape (B, T, V). Raises ValueError beyond the context."""
+        logits_BTV: Tensor = self.head(self.states(tokens_BT))
+        return logits_BTV
+
+    def states(self, tokens_BT: Tensor) -> Tensor:
+        """What the head reads, shape (B, T, W)."""
         T, W = tokens_BT.shape[1], self.config.width
         if self.config.context < T:
             raise ValueError(f"sequence of {T} tokens; the model's context is {self.config.context}")
@@ -212,11 +219,12 @@ class LeanGPT(nn.Module):
                 x_BTW = checkpoint(block, x_BTW, table, self.dropout, use_reentrant=False)
             else:
                 x_BTW = block(x_BTW, table, self.dropout)
-        logits_BTV: Tensor = self.head(F.layer_norm(x_BTW, (W,), self.norm, None, epsilon))
-        return logits_BTV
+        return F.layer_norm(x_BTW, (W,), self.norm, None, epsilon)
 
-    def loss(self, tokens_BT: Tensor, labels_BT: Tensor, ignore: int = -100) -> tuple[Tensor, Tensor]:
-        """Summed cross-entropy in nats, and how many labels are not `ignore`; both stay on the device."""
-        logits_NV = self(tokens_BT).flatten(0, 1)
-        total = F.cross_entropy(logits_NV, labels_BT.flatten(), ignore_index=ignore, reduction="sum")
-        return total, (labels_BT != ignore).sum()
+    def loss(self, tokens_BT: Tensor, labels_BT: Tensor) -> tuple[Tensor, Tensor]:
+        """Summed cross-entropy in nats, and how many labels are not -100; both stay on the device."""
+        states_NW, labels_N = self.states(tokens_BT).flatten(0, 1), labels_BT.flatten()
+        count = (labels_N != -100).sum()
+        if in_pieces(len(labels_N), self.config.vocabulary):
+            return summed_nats(states_NW, self.head.weight, labels_N), count
+        return F.cross_entropy(self.head(states_NW), labels_N, reduction="sum"), count
