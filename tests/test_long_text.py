@@ -221,7 +221,14 @@ def test_errors_say_where(
     (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError, match=message):
         from_file(monkeypatch, tmp_path / name)
-    assert not [path for path in tmp_path.glob("cache/texts/*") if path.is_dir() and not path.name.startswith(".")]
+    assert not [path for path in tmp_path.glob("cache/texts/*") if path.is_dir()], "and nothing is left of it"
+
+
+def test_a_cut_near_the_end_is_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (source := tmp_path / "a.txt").write_text("\n".join(POEMS), encoding="utf-8")
+    shares = {"validation_share": 0.004, "test_share": 0.004}
+    short, stream = in_memory(monkeypatch, source, **shares), from_file(monkeypatch, source, **shares)
+    assert stream.fingerprint == short.fingerprint
 
 
 def test_held_out_splits_stay_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,7 +38,11 @@ def kept(kind: str, key: str, write: Callable[[Path], None]) -> Path:
         base.mkdir(parents=True, exist_ok=True)
         with FileLock(base / f"{key}.lock"):
             if not whole(base / key):
-                publish(base / key, write)
+                try:
+                    publish(base / key, write)
+                except BaseException:
+                    shutil.rmtree(base / f".{key}{LEFTOVERS[0]}", ignore_errors=True)  # it may be large
+                    raise
             os.utime(base / key)
         _evict(base / key, cache_limit())
     except OSError as error:

@@ -74,7 +74,7 @@ def line_end(read: Callable[[int, int], str], length: int, share: float) -> int:
     at = round(share * length)
     reach = length // 100
     low = max(at - reach, 0)
-    near_by = read(low, at + reach)
+    near_by = read(low, min(at + reach, length))
     for end in ("\n\n", "\n"):
         after = near_by.find(end, at - low)
         before = near_by.rfind(end, 0, at - low)
