@@ -6,7 +6,7 @@ import csv
 import io
 import re
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ csv.field_size_limit(2**31 - 1)
 
 HEAD = 200_000  # characters that are looked at
 SHOWN_NAMES = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+_AT_ONCE = 2**20  # characters
 _ROWS = 200  # of the beginning, by which delimiters are told apart
 _TITLES = 10  # lines, at most, above a table
 _WORDS = 4  # a field with as many, above fields with as many, is a text rather than a name
@@ -60,7 +61,7 @@ class Dialect:
 
     def reader(self, text: str) -> Any:
         """A csv reader of a text."""
-        return self.reader_of(io.StringIO(text, newline=""))
+        return self.reader_of(_lines(text))
 
     def reader_of(self, lines: Iterable[str]) -> Any:
         # strict, else an open quotation mark swallows the rest of the file
@@ -73,6 +74,15 @@ class Dialect:
             skipinitialspace=self.spaces,
             strict=True,
         )
+
+
+def _lines(text: str) -> Iterator[str]:
+    """The lines of a text with their ends; StringIO takes four bytes a character, so that a long one goes in parts."""
+    before = 0
+    while before < len(text):
+        cut = text.find("\n", before + _AT_ONCE) + 1 or len(text)
+        yield from io.StringIO(text[before:cut], newline="")
+        before = cut
 
 
 def dialect_of(path: Path, head: str, kind: str, reading: Reading, *, whole: bool) -> Dialect:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -64,9 +65,7 @@ def encode_texts(
     whole.no_padding()
     shortened.no_padding()
     shortened.enable_truncation(longest)
-    tokens: list[int] = []
-    words: list[int] = []
-    types: list[int] = []
+    tokens, words, types = array("i"), array("i"), array("b")  # a list has an object for each
     lengths: list[int] = []
     cut = 0
     for first in range(0, len(texts), ENCODED_AT_ONCE):
@@ -76,14 +75,14 @@ def encode_texts(
             if len(encoding.ids) > longest:
                 cut += 1
                 encoding = shortened.encode(*pairs[i]) if pairs else shortened.encode(some[i])
-            tokens += encoding.ids
-            types += encoding.type_ids
-            words += _words(encoding.word_ids, encoding.sequence_ids)
+            tokens.extend(encoding.ids)
+            types.extend(encoding.type_ids)
+            words.extend(_words(encoding.word_ids, encoding.sequence_ids))
             lengths.append(len(encoding.ids))
     return Encoded(
-        np.array(tokens, np.int32),
-        np.array(words, np.int32),
-        np.array(types, np.int8),
+        np.frombuffer(tokens, np.int32) if tokens else np.zeros(0, np.int32),
+        np.frombuffer(words, np.int32) if words else np.zeros(0, np.int32),
+        np.frombuffer(types, np.int8) if types else np.zeros(0, np.int8),
         np.concatenate(([0], np.cumsum(lengths, dtype=np.int64))),
         cut,
     )
