@@ -109,6 +109,9 @@ def _tests(part: Mapping[str, Any]) -> str:
             "has none."
         )
         lines.append(table(("task", "precision", "resumed"), [(r["what"], r["precision"], r["bits"]) for r in bits]))
+    if waits := [row for row in part["rows"] if row.get("waits_a_step", 0) > 0]:
+        lines.append("Tasks whose steps wait for the device, and where in a window.")
+        lines.append(table(("task", "waits", "at"), [(row["what"], _waits(row), _places(row)) for row in waits]))
     return "\n\n".join(lines)
 
 
@@ -143,13 +146,20 @@ def _speed(row: Mapping[str, Any]) -> tuple[str, ...]:
         f"{share:.2f}" if share else "",
         f"{row['peak_bytes'] / 2**30:.2f}",
         f"{row['start_seconds']:.1f}",
-        f"{row['waits_a_step']:g} a step, {row['waits_a_window']:g} a window",
+        _waits(row),
     )
 
 
+def _waits(row: Mapping[str, Any]) -> str:
+    return f"{row['waits_a_step']:g} a step, {row['waits_a_window']:g} a window"
+
+
+def _places(row: Mapping[str, Any]) -> str:
+    return ", ".join(f"{place} ({count})" for place, count in row["waits_at"].items())
+
+
 def _note(row: Mapping[str, Any]) -> str:
-    places = ", ".join(f"{place} ({count})" for place, count in row["waits_at"].items())
-    return f"- {row['what']} waits at {places}."
+    return f"- {row['what']} waits at {_places(row)}."
 
 
 def _fact(key: str, value: Any) -> str:

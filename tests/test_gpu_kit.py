@@ -18,6 +18,7 @@ import pytest
 import torch
 from gpu_kit import Rows, peak_of
 from gpu_language import GPT, operations_a_token, rows_that_fit
+from gpu_tests import ENDED, follow, pytest_of
 from gpu_timing import Length, operations_of, timed, waits
 
 from multistep.tasks.text.lean import LeanConfig, LeanGPT
@@ -104,6 +105,29 @@ def test_what_is_missing_is_named_with_its_version_and_wheels_that_lie_there_are
     assert (tmp_path / "site" / "tiny_carried.py").read_text() == "FOUND = 7\n"
 
 
+def test_what_pytest_says_is_read_while_it_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "test_some.py").write_text(
+        "import os, pytest\n"
+        "@pytest.mark.parametrize('what', ['a task', 'b'])\n"
+        "def test_good(what):\n"
+        "    with open(os.environ['MULTISTEP_CUDA_REPORT'], 'a') as file:\n"
+        '        file.write(\'{"what": "\' + what + \'", "bits": "the same bits"}\\n\')\n'
+        "def test_bad(): raise RuntimeError('CUDA error: - PASSED - on the device')\n"
+        "def test_none(): pytest.skip('needs two devices')\n"
+        "def test_broken(nothing): pass\n"
+    )
+    rows = Rows(tmp_path / "part.json")
+    assert follow([*pytest_of("test_some.py"), "-p", "no:xdist"], rows, tmp_path, {}, tmp_path / "report.jsonl") == 1
+    assert rows.facts == {"outcomes": {"passed": 2, "failed": 1, "skipped": 1, "error": 1}}
+    assert rows.left_out == [{"what": "1 of them", "why": "needs two devices"}]
+    failed = {row["what"]: row["why"] for row in rows.rows if "outcome" in row}
+    assert rows.rows[:2] == [{"what": what, "bits": "the same bits"} for what in ("a task", "b")]
+    assert failed["test_bad"] == "RuntimeError: CUDA error: - PASSED - on the device"
+    assert failed.keys() == {"test_bad", "test_broken"}
+    assert ENDED.search("[gw3] [  7%] PASSED tests/test_cuda.py::test_good[a task] "), "as workers say it"
+    assert not ENDED.search("tests/test_cuda.py::test_good[a task] "), "where it only begins"
+
+
 @pytest.mark.parametrize(
     ("name", "peak"),
     [
@@ -173,6 +197,7 @@ def record(**changes: Any) -> dict[str, Any]:
         "waits_at": {"task.py:99": 20, "learner.py:303": 1},
     }
     bits = {"what": "speech-recognition", "precision": "float32", "bits": "close; no deterministic form of ctc"}
+    waits = {"what": "speech", "waits_a_step": 4.0, "waits_a_window": 1.0, "waits_at": {"corpus.py:66": 3}}
     failed = {"what": "test_x", "outcome": "failed", "why": "AssertionError: a | b"}
     cut = {"status": "cut", "why": "cut after 95 s", "seconds": 95.0}
     return {
@@ -184,7 +209,7 @@ def record(**changes: Any) -> dict[str, Any]:
         "missing": ["pydantic==2.1"],
         "left_out": [{"what": "encoder", "why": "not installed: transformers"}],
         "parts": {
-            "tests": {**cut, "rows": [failed, bits], "facts": {"outcomes": {"passed": 40, "failed": 1}}},
+            "tests": {**cut, "rows": [failed, bits, waits], "facts": {"outcomes": {"passed": 40, "failed": 1}}},
             "language": {**cut, "rows": [speed], "facts": {"parameters": 124_000_000}},
         },
         **changes,
@@ -201,6 +226,7 @@ def test_the_page_names_the_device_what_failed_and_what_was_left_out(tmp_path: P
     assert "| speech-recognition | float32 | close; no deterministic form of ctc |" in page
     assert "| 456,000 | 72.00 (71.00 to 75.00) | 41.0% | 0.97 | 40.00 | 31.0 | 1 a step, 1 a window |" in page
     assert "- multistep, AdamW: compiled blocks are kept." in page
+    assert "| speech | 4 a step, 1 a window | corpus.py:66 (3) |" in page
     assert "waits at task.py:99 (20), learner.py:303 (1)" in page
     assert "| encoder | not installed: transformers |" in page
     assert "`pydantic==2.1`" in page
