@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from multistep.backends.torch.learner import TorchLearner
 from multistep.core.evidence.metric import Evaluation
 from multistep.core.values.plan import DataSpec, ModelSpec, Plan
-from multistep.core.values.recipe import RECIPE_KEYS, Recipe, with_settings
+from multistep.core.values.recipe import Recipe
 from multistep.core.values.units import Amount, Unit
 from multistep.tasks import workshop_for
 from multistep.tasks.text.lean import LeanConfig, LeanGPT
@@ -122,19 +122,13 @@ def gpt_recipe(rows: int, **settings: Any) -> Recipe:
     return replace(base, **settings)
 
 
-def compiled(recipe: Recipe, on: bool) -> Recipe | None:
-    """The recipe with the compiler on or off; None where recipes cannot say so."""
-    return with_settings(recipe, {"compile": on}) if "compile" in RECIPE_KEYS else None
-
-
 def steps_of(learner: TorchLearner, recipe: Recipe, seconds_left: float | None = None) -> Advance:
     """Takes steps at the recipe's rate, from its first weights; what a run does before its first step is done.
 
     `seconds_left` is what a run would have for what pays only after a while; None: that is left aside.
     """
     learner.initial(recipe, 0)
-    prepare: Any = getattr(learner, "prepare", None)  # of learners that measure how a step is computed best
-    if prepare is not None and (todo := prepare({}, seconds_left)) is not None:
+    if (todo := learner.prepare({}, seconds_left)) is not None:
         todo()
     assert recipe.learning_rate is not None
     rate, resolution = recipe.learning_rate, recipe.resolution[-1] if recipe.resolution else None
@@ -143,8 +137,7 @@ def steps_of(learner: TorchLearner, recipe: Recipe, seconds_left: float | None =
 
 def fit_of(learner: TorchLearner) -> dict[str, str]:
     """What was found of how steps are computed best, in words, where it was looked for."""
-    found: Any = getattr(learner, "fit", None)
-    return {} if found is None else {"fit": str(found.reason)}
+    return {} if learner.fit is None else {"fit": learner.fit.reason}
 
 
 def bare_steps(config: LeanConfig, rows: int, device: torch.device, *, compile_it: bool) -> Advance:
@@ -209,7 +202,7 @@ def measure(rows: Rows, form: Form) -> None:
             rows.rows[-1] |= fit_of(learner)
 
     plain = gpt_recipe(contexts, precision="bfloat16" if form == "gpu" else "float32")
-    off, on = compiled(plain, False) or plain, compiled(plain, True)
+    off, on = replace(plain, compile=False), replace(plain, compile=True)
     bare = run("bare loop", lambda: bare_steps(config, contexts, device, compile_it=False))
     ours("multistep, AdamW", off, bare)
     ours("multistep, Muon", replace(off, optimizer="muon", learning_rate=0.02, gradient_clip=0.0))
@@ -218,9 +211,6 @@ def measure(rows: Rows, form: Form) -> None:
         return
     # Last, since compiling may take long.
     bare = run("bare loop, compiled whole", lambda: bare_steps(config, contexts, device, compile_it=True))
-    if on is None:
-        rows.leave_out("multistep, compiled", "recipes have no setting `compile`")
-        return
     ours("multistep, AdamW, compiled", on, bare)
     ours("multistep, Muon, compiled", replace(on, optimizer="muon", learning_rate=0.02, gradient_clip=0.0))
 

@@ -16,12 +16,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import torch
-from gpu_language import Tokens, compiled, gpt_recipe, steps_of
+from gpu_language import Tokens, gpt_recipe, steps_of
 from gpu_timing import waits
 from safetensors.torch import load_file
 from torch import Tensor
@@ -45,8 +45,7 @@ DEVICE = torch.device("cuda" if CUDA else "cpu")
 pytestmark = pytest.mark.skipif(
     not CUDA and os.environ.get("MULTISTEP_REHEARSE") != "cpu", reason="no CUDA device here; `make gpu` is for one"
 )
-# float16 with its loss scale has no other place to be tried, where recipes know it.
-PRECISIONS = tuple(one for one in ("float32", "bfloat16", "float16") if one in get_args(Precision))
+PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16", "float16")
 TWO: tuple[Precision, ...] = ("float32", "bfloat16")
 SMALL = LeanConfig("gpt2", vocabulary=512, layers=4, width=128, heads=4, context=128)
 NO_DETERMINISTIC = re.compile(r"(\S+) does not have a deterministic implementation")
@@ -313,7 +312,6 @@ def test_a_batch_that_does_not_fit_is_halved_until_it_does(cut_memory: Callable[
 
 
 @pytest.mark.skipif(not CUDA, reason="memory that runs out is not provoked on a CPU")
-@pytest.mark.skipif(not hasattr(TorchLearner, "prepare"), reason="learners do not look for what fits")
 def test_what_fits_is_found_before_the_first_step(cut_memory: Callable[[float], None]) -> None:
     rows = 256
     recipe = gpt_recipe(rows, precision="float32")
@@ -339,14 +337,12 @@ def curve(recipe: Recipe) -> list[float]:
     return [advance(5).loss for _ in range(6)]
 
 
+@pytest.mark.skipif(not CUDA, reason="compiling takes a minute on a CPU, where tests/test_fitting.py does it")
 @pytest.mark.filterwarnings("default")  # of the compiler's own imports
 @pytest.mark.parametrize("precision", TWO)
 def test_compiled_or_not_the_curve_is_the_same(precision: Precision) -> None:
     base = gpt_recipe(8, precision=precision)
-    off, on = compiled(base, False), compiled(base, True)
-    if off is None or on is None:
-        pytest.skip("recipes have no setting `compile`")
-    plain, fast = curve(off), curve(on)
+    plain, fast = (curve(replace(base, compile=on)) for on in (False, True))
     assert plain[-1] < 0.8 * plain[0], "it learns"
     np.testing.assert_allclose(fast, plain, rtol=1e-3 if precision == "float32" else 2e-2)
 
