@@ -143,9 +143,10 @@ def test_contexts_batches_and_vocabularies_grow_with_what_can_be_spent() -> None
     grown = choose_preset(ModelSpec(), large, hour, 4e14)
     assert (small.shape.context, small.vocabulary) == (64, 4096)
     assert (grown.shape.context, grown.vocabulary) == (2048, 32_768)
-    assert batch_size(1e6, 64, "cpu") == 12
-    assert batch_size(4e6, 64, "cpu") == 24
-    assert batch_size(1e9, 2048, "cuda") == 47
+    assert batch_size(1e6, 1e9, 64, "cpu") == 12
+    assert batch_size(4e6, 1e9, 64, "cpu") == 24
+    assert batch_size(1e9, 1e9, 2048, "cuda") == 47
+    assert batch_size(1e9, 1e6, 64, "cpu") == 48, "what is read a hundred times is no more to learn from"
 
 
 def test_no_more_is_scored_than_the_budget_bears() -> None:

@@ -35,6 +35,7 @@ LEAST_VOCABULARY, LEAST_COMPUTE = 1024, 1e11
 # Tokens a step grow with the root of all that are read, as the critical batch size does (arXiv 2410.21676, 2505.13738):
 # so many at a million. A device that is slow with little to do takes more, since they cost it little.
 BATCH_TOKENS, AT_TOKENS = 768, 1e6
+MOST_EPOCHS = 16.0  # that are worth reading: arXiv 2305.16264
 FULLER: Mapping[str, float] = {"cuda": 4.0, "mps": 2.0}
 TokenizerKind = Literal["characters", "bpe"]
 
@@ -81,9 +82,10 @@ def _context(compute: float) -> int:
     return int(min(MOST_CONTEXT, SHORT_CONTEXT * 2**doublings))
 
 
-def batch_size(tokens: float, context: int, device: str) -> int:
-    """Rows of `context` tokens a step, where `tokens` are read in all."""
-    a_step = FULLER.get(device, 1.0) * BATCH_TOKENS * math.sqrt(max(1.0, tokens / AT_TOKENS))
+def batch_size(tokens: float, text: float, context: int, device: str) -> int:
+    """Rows of `context` tokens a step, where `tokens` are read in all, of a text that has `text`."""
+    new = min(tokens, MOST_EPOCHS * text)
+    a_step = FULLER.get(device, 1.0) * BATCH_TOKENS * math.sqrt(max(1.0, new / AT_TOKENS))
     return max(1, round(a_step / context))
 
 

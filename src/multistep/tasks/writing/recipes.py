@@ -55,7 +55,7 @@ def recipe_of(plan: Plan, opened: Opened, maker: Maker, parameters: int, device:
     tokens = expected_tokens(plan, a_token=a_token, tokens=opened.tokens, rate=operations(WORK))
     # A step must not take all that there is.
     most = max(1, opened.examples // LEAST_STEPS)
-    rows = min(most, batch_size(tokens, opened.tokens_per_example, planned_device(device)))
+    rows = min(most, batch_size(tokens, opened.tokens, opened.tokens_per_example, planned_device(device)))
     epochs = tokens / opened.tokens
     return default_recipe(
         opened.given, architecture=maker.architecture, rows=rows, epochs=epochs, vocabulary=maker.vocabulary

@@ -135,7 +135,7 @@ def make_model(plan: Plan, splits: TextSplits | ChatSplits | PairSplits | None) 
         a_token = operations_per_token(preset.shape, vocabulary)
         text = facts.characters / characters_a_token(facts, preset.vocabulary)
         tokens = expected_tokens(plan, a_token=a_token, tokens=text, rate=rate)
-        return preset_speed(preset, vocabulary, batch_size(tokens, preset.shape.context, device.type), seconds)
+        return preset_speed(preset, vocabulary, batch_size(tokens, text, preset.shape.context, device.type), seconds)
 
     return make_preset(choose_preset(spec, facts, plan, operations(WORK, plan, measured), memory), texts, marks)
 
