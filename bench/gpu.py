@@ -171,6 +171,7 @@ def run(form: str, names: Sequence[str], out: Path, site: Path | None) -> dict[s
         "left_out": [],
         "parts": {},
     }
+    shutil.rmtree(out / "cache", ignore_errors=True)  # of an earlier one, so that all is measured anew
     environment = _environment(out, site)
     wanted = [part for part in PARTS if part.name in names]
     for number, part in enumerate(wanted):

@@ -18,7 +18,11 @@ AIMS = {
     "images": "Aim: 0.8 of the bare loop.",
     "encoder": "Aim: 0.95 of the bare loop.",
 }
-SHORT = {"language": "GPT", "encoder": "Tuning an encoder"}  # titles of the CPU form, whose net is another one
+SHORT = {
+    "language": "GPT",
+    "preset": "The preset's own model for a minute",
+    "encoder": "Tuning an encoder",
+}  # titles of the CPU form, whose net is another one
 # Operations a second in training, bytes of memory: what defaults are told for.
 MACHINES = (
     ("laptop, four cores", 2e11, 16 * 2**30),
