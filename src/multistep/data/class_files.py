@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -12,7 +13,7 @@ from multistep.data.dialect import cutting_alike, tells_labels
 from multistep.data.names import NAMES
 from multistep.data.parallel import LABELS
 from multistep.data.table import Table, of_columns
-from multistep.data.text import TABLES, kind_of, read_said
+from multistep.data.text import PACKED, TABLES, kind_of, opened_bytes, read_said
 from multistep.data.trees import CODE, PROSE
 from multistep.data.walk import few, is_about, visible
 from multistep.errors import DataError
@@ -141,7 +142,7 @@ def _of_names(paths: Sequence[Path]) -> list[_File]:
 
 
 def _words_of(path: Path) -> list[str]:
-    name = path.name.removesuffix(".gz")
+    name = path.stem if path.suffix.lower() in PACKED else path.name
     return [word for word in _WORDS.split(Path(name).stem if kind_of(path) in (".txt", ".text") else name) if word]
 
 
@@ -215,11 +216,13 @@ def _is_table(lines: Sequence[str]) -> bool:
 
 
 def _begun(path: Path) -> str:
-    if path.suffix.lower() == ".gz":
-        return read_said(path)[0]
-    with path.open("rb") as file:
-        begun = file.read(_MOST_READ)
-    if b"\0" in begun and not begun.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise DataError(f"{path}: no text")
+    """The beginning of a text. Raises DataError for what is none."""
+    try:
+        with opened_bytes(path) as file:
+            begun = file.read(_MOST_READ)
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path}: cannot be read ({error})") from None
     marked = begun.startswith((b"\xff\xfe", b"\xfe\xff"))
+    if b"\0" in begun and not marked:
+        raise DataError(f"{path}: no text")
     return begun.decode("utf-16" if marked else "utf-8", "replace")

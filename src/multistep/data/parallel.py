@@ -8,7 +8,7 @@ from pathlib import Path
 from multistep.data.class_names import with_class_names
 from multistep.data.names import NAMES
 from multistep.data.table import Table, of_columns
-from multistep.data.text import kind_of, read_said
+from multistep.data.text import PACKED, kind_of, read_said
 from multistep.data.walk import visible
 from multistep.errors import DataError
 
@@ -64,7 +64,13 @@ def _pairs(folder: Path) -> dict[str, tuple[Path, Path]]:
 
 def _told_by(path: Path) -> tuple[str, bool] | None:
     """The split of a file and whether it holds labels, by its name; None for any other."""
-    words = Path(path.name.lower().removesuffix(".gz")).stem.replace("-", "_").replace(".", "_").split("_")
+    words = (
+        Path(path.stem if path.suffix.lower() in PACKED else path.name)
+        .stem.lower()
+        .replace("-", "_")
+        .replace(".", "_")
+        .split("_")
+    )
     if path.suffix.lower() in (".labels", ".label"):
         words.append("labels")
     split = next((NAMES[word] for word in words if word in NAMES), "")
