@@ -127,6 +127,8 @@ def test_numbers_come_in_the_unit_of_the_targets_and_tables_with_a_column_more(t
     answered = result.predict(shuffled)
     assert list(answered.columns) == ["d", "b", "a", "c", "prediction", "prediction_"]
     assert np.allclose(answered["prediction_"], said, rtol=1e-5)
+    row = {name: [value] for name, value in frame.iloc[400].items()}
+    assert float(result.predict(row)) == pytest.approx(float(said[0]), rel=1e-5)
     scores = result.evaluate((frame[400:], HEIGHT[400:].numpy()), metric=["rmse", "r2"])["scores"]
     rmse = float((said - HEIGHT[400:, 0]).square().mean().sqrt())
     assert scores["root_mean_squared_error"]["score"] == pytest.approx(rmse, rel=1e-5)
@@ -205,11 +207,14 @@ def test_a_model_of_transformers_is_made_again_from_its_configuration(
 
     sizes: Any = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "num_labels": 3}
     config = BertConfig(**sizes, vocab_size=30, intermediate_size=16, max_position_embeddings=12)
+    config.id2label = {0: "low", 1: "middle", 2: "high"}
     net = BertForSequenceClassification(config)
     tokens = torch.randint(1, 30, (120, 10), generator=torch.Generator().manual_seed(1))
     rows = {"input_ids": tokens, "attention_mask": torch.ones_like(tokens), "labels": tokens[:, 0] % 3}
     result = run(tmp_path / "run", model=net, train=rows, budget="8 steps")
     said = result.outputs(rows)
+    assert [each.output for each in result.predict(rows)] == [config.id2label[int(k)] for k in said.argmax(1)]
+    assert torch.allclose(result.outputs({"input_ids": tokens}), said, atol=1e-6), "the mask may be left out"
     monkeypatch.setattr(found, "_trained", {})
     assert torch.equal(multistep.resume(tmp_path / "run", progress=False).outputs(rows), said)
     scores = result.evaluate(rows)["scores"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -131,7 +132,8 @@ def _labels(shares_NK: Any, cut: float, asked: Asked) -> list[Prediction]:
         likely = list(np.argsort(-shares_K, kind="stable"))
         chosen = sorted(int(k) for k in likely if shares_K[k] > cut)
         others = {str(k): float(shares_K[k]) for k in likely[: max(asked.told, len(chosen))]}
-        sure = min((float(shares_K[k]) for k in chosen), default=None)
+        # Of the whole answer, as if the labels had nothing to do with each other.
+        sure = float(np.prod(np.where(shares_K > cut, shares_K, 1.0 - shares_K)))
         found.append(Prediction(f"input {number}", ",".join(map(str, chosen)), sure, others))
     return found
 
@@ -144,7 +146,8 @@ class _Call:
     """How a module is called: with `parts` inputs by place, or with those named `keys` (neither: not known).
 
     `columns` are those of the table that its inputs came as in training, `target` the key of the target. `floats` tells
-    of each of the inputs' tensors whether training had numbers with a fraction.
+    of each of the inputs' tensors whether training had numbers with a fraction, `optional` are arguments that the
+    module can do without.
     """
 
     keys: tuple[str, ...]
@@ -153,6 +156,7 @@ class _Call:
     target: str | None
     floats: tuple[bool, ...]
     types: Types
+    optional: frozenset[str]
 
     @classmethod
     def read(cls, folder: Path, module: nn.Module) -> _Call:
@@ -160,15 +164,17 @@ class _Call:
         double = any(p.dtype == torch.float64 for p in module.parameters())
         keys, columns, floats = (tuple(layout.get(key) or ()) for key in ("keys", "columns", "floats"))
         parts, target = int(layout.get("parts") or 0), layout.get("target")
-        return cls(keys, parts, columns, target, floats, Types(double, torch.long))
+        arguments = inspect.signature(module.forward).parameters.values()
+        optional = frozenset(each.name for each in arguments if each.default is not each.empty)
+        return cls(keys, parts, columns, target, floats, Types(double, torch.long), optional)
 
     def arguments(self, batch: Any, device: torch.device) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """A batch as what the module is called with."""
         if isinstance(batch, Mapping):
             wanted = self.keys or [key for key in batch if key not in TARGET_KEYS and key != self.target]
-            if missing := [key for key in wanted if key not in batch]:
+            if missing := [key for key in wanted if key not in batch and key not in self.optional]:
                 raise DataError(f"{NAME}: {missing[0]!r} is missing; the model takes {', '.join(wanted)}")
-            return (), self._ready({key: batch[key] for key in wanted}, device)
+            return (), self._ready({key: batch[key] for key in wanted if key in batch}, device)
         given = tuple(batch) if isinstance(batch, tuple | list) else (batch,)
         parts = len(self.keys) or self.parts
         if parts and len(given) == parts + 1:
@@ -208,6 +214,10 @@ def _as_split(inputs: Any, called: _Call) -> Split:
         return _of_frame(inputs, called)
     if isinstance(inputs, Tensor) or (hasattr(inputs, "__array__") and hasattr(inputs, "shape")):
         return _of_array(inputs, called)
+    if isinstance(inputs, Mapping) and called.columns and not called.keys:  # columns of the table that it was given as
+        if missing := [name for name in called.columns if name not in inputs]:
+            raise DataError(f"{NAME}: has no column {missing[0]!r}; there are {', '.join(map(str, inputs))}")
+        return _of_array(np.stack([_rows(inputs[name]).astype(np.float64) for name in called.columns], 1), called)
     if isinstance(inputs, Mapping):
         columns = {key: value for key, value in inputs.items() if not called.keys or key in called.keys}
         if not columns:

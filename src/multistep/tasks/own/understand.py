@@ -38,6 +38,7 @@ from multistep.tasks.own.reading import main_tensor
 from multistep.tasks.own.scaling import CLEARLY, Scaling, far_inputs, scaling_of
 from multistep.tasks.own.weighted import WeightedOrder
 
+GENERIC = "LABEL_"  # names of classes that nobody has named, in transformers
 COUNTED = 64  # examples whose labels are counted, where one has several
 IN_WORDS: Mapping[Kind, str] = {
     "classes": "one of {width} classes an example",
@@ -150,7 +151,7 @@ def understand(own: OwnModel, wanted: Wanted, seed: int, device: torch.device) -
         columns=columns,
         tokens_per_example=_labels_an_example(judge, layout, readers["train"]),
         batch_size=train.batch_size,
-        class_names=_class_names(wanted.splits, judge),
+        class_names=_class_names(wanted.splits, judge, own.given),
         metrics=(*judge.metrics, *((wanted.metric.metric.name,) if wanted.metric else ())),
         metric=wanted.metric.metric if wanted.metric else None,
         notes=(*notes, *more, *told),
@@ -252,11 +253,16 @@ def _labels_an_example(judge: Judge, layout: Layout, train: Reader) -> int:
     return max(1, round(counted / len(places)))
 
 
-def _class_names(splits: Mapping[str, Split], judge: Judge) -> tuple[str, ...]:
-    """The data set's names of its classes, or their numbers; none where nothing is classified."""
+def _class_names(splits: Mapping[str, Split], judge: Judge, module: nn.Module) -> tuple[str, ...]:
+    """The names of classes that the data set or a model of transformers has, or their numbers; none of no classes."""
     if judge.kind == "yes-no":
         return ("0", "1")
     if judge.kind not in ("classes", "shares"):
         return ()
     named = (split.class_names for split in splits.values() if len(split.class_names) == judge.width)
-    return next(named, tuple(map(str, range(judge.width))))
+    known: Any = getattr(getattr(module, "config", None), "id2label", None)
+    numbers = tuple(map(str, range(judge.width)))
+    if isinstance(known, Mapping) and set(known) == set(range(judge.width)):
+        names = tuple(str(known[k]) for k in range(judge.width))
+        numbers = numbers if any(name.startswith(GENERIC) for name in names) else names
+    return next(named, numbers)
