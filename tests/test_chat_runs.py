@@ -65,6 +65,17 @@ def test_text_first_and_conversations_after_it_train_one_model(tmp_path: Path, b
     (exhibit,) = json.loads((tmp_path / "run" / "exhibits.json").read_text(encoding="utf-8"))
     assert exhibit["columns"] == ["prompt", "the data's answer", "before training", "after training"]
     assert len(exhibit["rows"]) == 3
+    # Answers are written for evaluate where their metric is asked for, though the loss decided.
+    plain = api.evaluate(exported, str(talks.validation))
+    assert "rouge_l" not in plain["scores"]
+    asked = api.evaluate(exported, str(talks.validation), metric=["rouge_l", "exact", "loss"])
+    assert list(asked["scores"]) == ["rouge_l", "exact_match", "loss"]
+    assert asked["scores"]["loss"] == plain["scores"]["loss"]
+    assert asked["scores"]["rouge_l"]["n"] == 24
+    with pytest.raises(PlanError, match=r"unknown metric 'rogue_l'; allowed: .*Did you mean 'rouge_l'"):
+        api.evaluate(exported, str(talks.validation), metric="rogue_l")
+    with pytest.raises(PlanError, match="metric 'accuracy' cannot be measured here; there are loss"):
+        api.evaluate(exported, str(talks.validation), metric="accuracy")
 
 
 def test_from_nothing_the_tokenizer_has_the_marks_of_turns(tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ def evaluate(
     with _in_files(data, kind) as (spec, called), hearing() as notes:
         spec = replace(spec, **columns)
         with within_reach(() if called else names_of_data(spec)):
-            evaluation = evaluate_model(str(model), spec)
+            evaluation = evaluate_model(str(model), spec, wanted or ())
             split = None if called else scored_split(str(model), spec)
         if not called and spec.source and (seen := seen_in_training(Path(folder), spec.source, split)):
             say([seen])

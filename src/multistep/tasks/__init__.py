@@ -48,8 +48,12 @@ def workshop_for(plan: Plan) -> Workshop:
     raise PlanError(f"{plan.task}: not built yet")
 
 
-def evaluate_model(model: str, data: DataSpec) -> Evaluation:
-    """Score a model folder on data that it was not trained on, by the task that the model is for."""
+def evaluate_model(model: str, data: DataSpec, metrics: Sequence[str] = ()) -> Evaluation:
+    """Score a model folder on data that it was not trained on, by the task that the model is for.
+
+    `metrics` are asked for by name: those of answers need some to be written, which else is done where the run was
+    judged by them.
+    """
     model = _in_use(model)
     family = TASKS[task_of(model)].family
     if family == "text":
@@ -64,7 +68,7 @@ def evaluate_model(model: str, data: DataSpec) -> Evaluation:
         if holds_conversations(data):
             from multistep.tasks.chat import use as chat
 
-            return chat.evaluate_model(model, data)
+            return chat.evaluate_model(model, data, metrics)
         from multistep.tasks.text import use as text
 
         return text.evaluate_model(model, data)

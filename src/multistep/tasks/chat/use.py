@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -10,20 +11,24 @@ import torch
 from multistep.backends.torch.devices import pick_device
 from multistep.core.evidence.metric import Evaluation
 from multistep.core.values.plan import DataSpec
-from multistep.errors import DataError
+from multistep.errors import DataError, PlanError
 from multistep.tasks.chat.encode import cut, special_tokens, write_all
 from multistep.tasks.chat.evaluate import score, table
-from multistep.tasks.chat.judge import Judge
+from multistep.tasks.chat.generate import MOST_NEW_TOKENS
+from multistep.tasks.chat.judge import COMPARED, WRITTEN, Judge
 from multistep.tasks.chat.load import read_held_out
-from multistep.tasks.chat.task import lost_on_unknown
+from multistep.tasks.chat.task import closing_token, lost_on_unknown
 from multistep.tasks.chat.template import ChatTemplate
 from multistep.tasks.folders import read_task
 from multistep.tasks.notes import say
 from multistep.tasks.text.models import load_model
 
 
-def evaluate_model(model: str, data: DataSpec) -> Evaluation:
-    """Score a model folder or hub id on conversations, as training does; of several splits the test split."""
+def evaluate_model(model: str, data: DataSpec, metrics: Sequence[str] = ()) -> Evaluation:
+    """Score a model folder or hub id on conversations, as training does; of several splits the test split.
+
+    Answers are written, or compared, where the run was judged by them, or one of `metrics` asks for it.
+    """
     part = read_held_out(data)
     maker = load_model(model)
     template = ChatTemplate(maker.hub_tokenizer, part.items)
@@ -45,6 +50,21 @@ def evaluate_model(model: str, data: DataSpec) -> Evaluation:
             lost=lost_on_unknown(maker),
             device=device,
         )
+        sources = [example.source for example in examples]
         judge = Judge.recorded(about, template)
-        answers = judge.columns(module, [example.source for example in examples]) if judge else {}
+        answers = judge.columns(module, sources) if judge else {}
+        asked = {WRITTEN[0] if name in WRITTEN else name for name in metrics if name in (*WRITTEN, COMPARED)}
+        if judge and judge.metric in (*WRITTEN, COMPARED):
+            asked.discard(WRITTEN[0] if judge.metric in WRITTEN else COMPARED)
+        for name in sorted(asked):
+            closing = closing_token(examples, special_tokens(maker.hub_tokenizer))
+            ends = tuple(dict.fromkeys(token for token in (closing, maker.end) if token is not None))
+            room = int(about.get("context", maker.context)) + MOST_NEW_TOKENS
+            other = Judge.of(name, template, ends, min(room, maker.longest_context or room), sources)
+            if name not in other.metrics:
+                raise PlanError(
+                    f"metric '{name}' compares a few fixed answers, but those of {part.origin} are too many, or each "
+                    f"is there too seldom; there are {', '.join(WRITTEN)}"
+                )
+            answers |= other.columns(module, sources)
     return table(nats, examples, np.arange(len(examples)), answers)
