@@ -78,6 +78,15 @@ def records(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
+def test_metrics_are_asked_for_by_name(bag: Path, tmp_path: Path, multistep: Verb) -> None:
+    (tmp_path / "rows.csv").write_text("review,verdict\n" + "it was great,good\nit was bad,bad\n" * 4, encoding="utf-8")
+    data = ("evaluate", str(bag), "--data", "rows.csv", "--json")
+    every = json.loads(multistep(*data))["scores"]
+    some = json.loads(multistep(*data, "--metric", "f1", "--metric", "accuracy"))["scores"]
+    assert list(some) == ["macro_f1", "accuracy"]
+    assert some == {name: every[name] for name in some}
+
+
 def test_a_table_comes_back_with_labels_row_by_row(bag: Path, tmp_path: Path, multistep: Verb) -> None:
     texts = [text for text, _ in opinions(30, seed=9)]
     texts[3] = 'cold, "stupid"\nand what a bore'

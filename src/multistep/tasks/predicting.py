@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from multistep.core.values.plan import DataSpec
-from multistep.core.values.tasks import TASKS
+from multistep.core.values.tasks import OWN_MODEL, TASKS
 from multistep.data.dialect import Reading
 from multistep.data.paths import files_of
 from multistep.data.pieces import STDIN
@@ -59,6 +59,8 @@ def load_predictor(model: str, asked: Asked | None = None) -> Predictor:
         if writer.answers:
             return predictor(writer, asked)
         raise PlanError(f"{model}: writes text and predicts nothing; use `multistep generate {model} --prompt ...`")
+    if task == OWN_MODEL:
+        raise PlanError(f"{model}: is a module of your own, which is asked in Python: multistep.predict(RUN, inputs)")
     raise PlanError(f"{model}: a model for {task} is used in Python: see the usage in its README.md")
 
 
