@@ -26,7 +26,7 @@ from multistep.tasks.text import corpus, cutting, encoding, long, splits, words
 from multistep.tasks.text.corpus import LongTexts
 from multistep.tasks.text.splits import TextSplits, load_splits
 from multistep.tasks.text.tokenizer import byte_bpe_tokenizer, character_tokenizer
-from multistep.tasks.text.tokens import train_tokens
+from multistep.tasks.text.tokens import let_go, train_tokens
 from multistep.tasks.writing.workshop import TextWorkshop
 
 POEMS = [
@@ -186,6 +186,23 @@ def test_processes_encode_what_one_does(tmp_path: Path, monkeypatch: pytest.Monk
     texts.file = tmp_path / "gone"  # type: ignore[attr-defined]
     with pytest.raises(DataError, match=r"gone: a process that encodes it failed \(FileNotFoundError.*start the run"):
         train_tokens(texts, tokenizer, several=True, end=0)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux for the memory of a process")
+def test_what_was_read_of_the_tokens_is_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (source := tmp_path / "a.txt").write_text("\n".join(POEMS * 300), encoding="utf-8")
+    tokens = train_tokens(
+        texts := from_file(monkeypatch, source).train, character_tokenizer(texts), several=False, end=0
+    )
+    total = tokens.sum()
+    before = _resident()
+    let_go(tokens)
+    assert before - _resident() > 0.9 * tokens.nbytes
+    assert tokens.sum() == total, "and it is still there"
+
+
+def _resident() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def test_a_cached_start_reads_no_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from multistep.engine.checkpoints import LEFTOVERS, publish, whole
@@ -67,11 +68,12 @@ def _evict(used: Path, limit: int) -> None:
     """Delete the least recently used folders until the rest fits; never the one that is used now."""
     found = []
     for folder in used.parent.parent.glob("*/*"):
-        if folder.is_dir() and (folder / "manifest.json").is_file() and not folder.name.startswith("."):
-            size = sum(file.stat().st_size for file in folder.iterdir())
-            found.append((folder.stat().st_mtime, size, folder))
-        elif folder.name.endswith(LEFTOVERS) and time.time() - folder.stat().st_mtime > _LEFT_SECONDS:
-            shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):  # another process deletes, too
+            if (folder / "manifest.json").is_file() and not folder.name.startswith("."):
+                size = sum(file.stat().st_size for file in folder.iterdir())
+                found.append((folder.stat().st_mtime, size, folder))
+            elif folder.name.endswith(LEFTOVERS) and time.time() - folder.stat().st_mtime > _LEFT_SECONDS:
+                shutil.rmtree(folder, ignore_errors=True)
     total = sum(size for _, size, _ in found)
     for _, size, folder in sorted(found):
         if total <= limit:
@@ -79,6 +81,7 @@ def _evict(used: Path, limit: int) -> None:
         if folder != used:
             # Under another name first: whoever looks for it meanwhile finds all of it or nothing.
             aside = folder.with_name(f".{folder.name}.{os.getpid()}{LEFTOVERS[1]}")
-            folder.replace(aside)
-            shutil.rmtree(aside, ignore_errors=True)
+            with suppress(OSError):
+                folder.replace(aside)
+                shutil.rmtree(aside, ignore_errors=True)
             total -= size

@@ -26,7 +26,7 @@ from multistep.tasks.text.models import Maker
 from multistep.tasks.text.ngram import COUNTED, NGram
 from multistep.tasks.text.splits import TextSplits
 from multistep.tasks.text.stream import ReadingOrder, Stream, baseline_table, read_stream
-from multistep.tasks.text.tokens import train_tokens, windows
+from multistep.tasks.text.tokens import let_go, train_tokens, windows
 
 SAMPLES, SAMPLE_TOKENS = 3, 120
 
@@ -55,6 +55,7 @@ class TextDomain:
     @functools.cached_property
     def _ngram(self) -> NGram:
         train = self._splits.train
+        let_go(self.train)
         if isinstance(train, LongTexts):  # whose beginning is counted
             train = list(some_of(train, COUNTED))
             train = ["".join(train)] if self._splits.contiguous else train
@@ -100,6 +101,7 @@ class TextDomain:
 
     def evaluate(self, model: nn.Module, split: Split, *, sample: bool, device: torch.device) -> Evaluation:
         stream = self.held_out[split]
+        let_go(self.train)  # a long run would come to hold all of it
         return score_stream(
             functools.partial(self._maker.logits, model),
             stream,

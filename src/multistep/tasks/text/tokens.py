@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import mmap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,7 +46,15 @@ def train_tokens(texts: Sequence[str], tokenizer: Tokenizer, *, several: bool, e
 
     how = f"{VERSION}\0{texts.key}\0{closing}\0{kind.str}\0{tokenizer.to_str()}"
     folder = kept("tokens", hashlib.blake2b(how.encode(), digest_size=16).hexdigest(), write)
-    return np.asarray(np.memmap(folder / "tokens", kind, "r"))
+    with (folder / "tokens").open("rb") as file:
+        return np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), kind)
+
+
+def let_go(tokens: Tokens) -> None:
+    """Give back the memory into which a file was read; what is read again comes from the system's cache of files."""
+    mapped = getattr(tokens.base, "obj", None)  # behind numpy's view of it
+    if isinstance(mapped, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def windows(tokens: Tokens, starts: NDArray[np.int64], length: int) -> NDArray[np.int64]:
