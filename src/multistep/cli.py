@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from multistep.cli_use import USE, Json, print_json, require
+from multistep.cli_use import USE, Device, Json, print_json, require
 
 if TYPE_CHECKING:
     from multistep.core.values.plan import Plan
@@ -83,13 +83,6 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-Device = Annotated[
-    str | None,
-    typer.Option(
-        help="Where to train: cpu, cuda, cuda:1 or mps; by default the accelerator that is found. The environment "
-        "variable MULTISTEP_DEVICE sets it, too."
-    ),
-]
 Out = Annotated[Path | None, typer.Option("--out", help="The run directory; by default runs/<task>-<plan hash>.")]
 Set = Annotated[
     list[str] | None,

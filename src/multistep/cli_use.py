@@ -17,6 +17,13 @@ Json = Annotated[
 ModelFolder = Annotated[
     str, typer.Argument(metavar="MODEL", help="A model folder, or a run directory, whose model is used.")
 ]
+Device = Annotated[
+    str | None,
+    typer.Option(
+        help="Where to compute: cpu, cuda, cuda:1 or mps; by default the accelerator that is found. The environment "
+        "variable MULTISTEP_DEVICE sets it, too."
+    ),
+]
 Temperature = Annotated[float, typer.Option(help="How freely tokens are drawn; 0 always takes the likeliest.")]
 Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="The random seed with which tokens are drawn.")]
 
@@ -44,6 +51,7 @@ def evaluate(
     text_column: Annotated[str | None, typer.Option(help="The column that holds the text.")] = None,
     label_column: Annotated[str | None, typer.Option(help="The column that holds the label.")] = None,
     path_column: Annotated[str | None, typer.Option(help="The column that names image or audio files.")] = None,
+    device: Device = None,
     as_json: Json = False,
 ) -> None:
     """Score a model on data, each metric with its 95% interval."""
@@ -51,7 +59,7 @@ def evaluate(
     from multistep.core.values.plan import DataSpec
 
     spec = DataSpec(source=data, text_column=text_column, label_column=label_column, path_column=path_column)
-    scores = evaluate_model(model, spec, metric=metric or None)
+    scores = evaluate_model(model, spec, metric=metric or None, device=device)
     if as_json:
         print_json(scores)
         return
@@ -90,6 +98,7 @@ def predict(
     second_text_column: Annotated[str | None, typer.Option(help="The column of the second text of a pair.")] = None,
     path_column: Annotated[str | None, typer.Option(help="The column that names image or audio files.")] = None,
     tokens: Annotated[int, typer.Option(min=1, help="The longest answer to a prompt, in tokens.")] = 256,
+    device: Device = None,
     as_json: Json = False,
 ) -> None:
     """Predict classes, transcripts or answers. Texts, images and sounds are given here, in tables or in folders."""
@@ -100,7 +109,7 @@ def predict(
 
     given = [*(inputs or ()), *([source] if source else ())]
     require(bool(given), "name something to predict: a table, a folder, files, texts, or - for standard input")
-    how: Any = {"top_k": top_k, "batch_size": batch_size, "threshold": threshold, "tokens": tokens}
+    how: Any = {"top_k": top_k, "batch_size": batch_size, "threshold": threshold, "tokens": tokens, "device": device}
     columns: Any = {"text_column": text_column, "second_text_column": second_text_column, "path_column": path_column}
     if output is None and not any(map(holds_rows, given)):
         found = api.predict(model, given, **how)
@@ -134,11 +143,12 @@ def serve(
     ] = None,
     tokens: Annotated[int, typer.Option(min=1, help="The longest answer to a prompt, in tokens.")] = 256,
     limit_mb: Annotated[float, typer.Option(min=0.001, help="The largest request, in megabytes.")] = 32.0,
+    device: Device = None,
 ) -> None:
     """Serve a model over HTTP until Ctrl-C. POST /predict answers, and /docs describes it."""
     from multistep.api import serve as serve_model
 
-    serve_model(model, host=host, port=port, threshold=threshold, tokens=tokens, limit_mb=limit_mb)
+    serve_model(model, host=host, port=port, threshold=threshold, tokens=tokens, limit_mb=limit_mb, device=device)
 
 
 def generate(
@@ -147,13 +157,14 @@ def generate(
     tokens: Annotated[int, typer.Option(min=1, help="How many tokens to write.")] = 200,
     temperature: Temperature = 0.8,
     seed: Seed = 0,
+    device: Device = None,
     as_json: Json = False,
 ) -> None:
     """Write text with a model."""
     from multistep.api import generate as generate_text
 
     _require_temperature(temperature)
-    text = generate_text(model, prompt, tokens=tokens, temperature=temperature, seed=seed)
+    text = generate_text(model, prompt, tokens=tokens, temperature=temperature, seed=seed, device=device)
     if as_json:
         print_json({"prompt": prompt, "text": text})
     else:
@@ -169,6 +180,7 @@ def chat(
     tokens: Annotated[int, typer.Option(min=1, help="The longest answer, in tokens.")] = 512,
     temperature: Temperature = 0.7,
     seed: Seed = 0,
+    device: Device = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object for each turn and its answer.")
     ] = False,
@@ -177,7 +189,7 @@ def chat(
     from multistep.api import chat as talk_with
 
     _require_temperature(temperature)
-    talk = talk_with(model, system=system, tokens=tokens, temperature=temperature, seed=seed)
+    talk = talk_with(model, system=system, tokens=tokens, temperature=temperature, seed=seed, device=device)
     from multistep.tasks.chat.terminal import converse  # takes seconds, and comes after what may be wrong
 
     converse(talk, as_json=as_json)

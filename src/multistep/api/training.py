@@ -19,6 +19,7 @@ from multistep.engine.moved import going_on
 from multistep.engine.planfile import plan_from, read_plan
 from multistep.engine.rundir import RunDirectory, default_folder
 from multistep.errors import PlanError
+from multistep.interface.device import on_device
 from multistep.interface.given import Data, in_files, known_keywords, names_sources, with_data
 from multistep.interface.result import Result
 from multistep.interface.running import run
@@ -64,6 +65,7 @@ def train(
     tolerance: float | None = None,
     ship: Ship | None = None,
     keep: Keep | None = None,
+    device: str | None = None,
     out: str | Path | None = None,
     progress: bool | None = None,
     on_entry: OnEntry | None = None,
@@ -96,6 +98,7 @@ def train(
     tolerance: float | None = None,
     ship: Ship | None = None,
     keep: Keep | None = None,
+    device: str | None = None,
     out: str | Path | None = None,
     progress: bool | None = None,
     on_entry: OnEntry | None = None,
@@ -136,6 +139,7 @@ def train(
     tolerance: float | None = None,
     ship: Ship | None = None,
     keep: Keep | None = None,
+    device: str | None = None,
     out: str | Path | None = None,
     progress: bool | None = None,
     on_entry: OnEntry | None = None,
@@ -177,6 +181,7 @@ def train(
         loss, target, goal, pretrained, standardize: of a module, docs/how-to/own-module.md.
 
     Running
+        device: "cpu", "cuda", "cuda:1", "mps"; without it the accelerator that is found.
         out: the run directory; without it runs/<task>-<hash of the plan>.
         progress: True shows the run on standard error or in the notebook, False does not; None does, unless the logger
             "multistep" is set up to tell the same at INFO.
@@ -189,9 +194,22 @@ def train(
     """
     given = {key: value for key, value in locals().items() if value is not None and value is not False}
     given |= {"standardize": False} if standardize is False else {}  # the one that is on unless it is said
-    for key in ("plan", "out", "progress", "on_entry", "clock"):
+    for key in ("plan", "device", "out", "progress", "on_entry", "clock"):
         given.pop(key, None)
     clock = clock or BudgetClock()
+    with on_device(device):
+        return _train(plan, given, clock, out, progress, on_entry)
+
+
+def _train(
+    plan: Plan | Mapping[str, Any] | str | Path | None,
+    given: dict[str, Any],
+    clock: BudgetClock,
+    out: str | Path | None,
+    progress: bool | None,
+    on_entry: OnEntry | None,
+) -> Result:
+    task, model = given.get("task"), given.get("model")
     modular = task == OWN_MODEL or _is_module(model) or any(key in given for key in OF_OWN_MODELS)
     if modular or (plan is None and task is None and "train" in given):
         return _train_own(plan, given, out, clock, progress, on_entry)
@@ -256,6 +274,7 @@ def resume(
     *,
     data: str | Path | Mapping[str, str | Path] | None = None,
     model: str | Path | None = None,
+    device: str | None = None,
     progress: bool | None = None,
     on_entry: OnEntry | None = None,
     clock: BudgetClock | None = None,
@@ -271,6 +290,7 @@ def resume(
     directory = RunDirectory(Path(folder).resolve())
     given = [f"{old}={new}" for old, new in data.items()] if isinstance(data, Mapping) else [str(data)] if data else []
     with (
+        on_device(device),
         going_on(directory, given, str(model) if model else None) as plan,
         watching(plan, directory.folder, progress, on_entry) as show,
     ):

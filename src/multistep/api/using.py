@@ -1,4 +1,7 @@
-"""The verbs for a finished model: a run's, or a model folder."""
+"""The verbs for a finished model: a run's, or a model folder.
+
+Their keyword `device` is that of `train`: where this call computes ("cpu", "cuda:1"); without it the one that is found.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from multistep.core.values.plan import DataSpec
 from multistep.errors import PlanError
+from multistep.interface.device import on_device
 
 if TYPE_CHECKING:
     from multistep.tasks.chat.talk import Talk
@@ -21,6 +25,7 @@ def evaluate(
     metric: str | Sequence[str] | Callable[..., float] | None = None,
     text_column: str | None = None,
     label_column: str | None = None,
+    device: str | None = None,
 ) -> dict[str, Any]:
     """Score a model folder, or what a run ships, on data: every metric with its 95% interval, as plain values.
 
@@ -35,7 +40,8 @@ def evaluate(
     """
     from multistep.interface.using import evaluate as score
 
-    return score(model, data, metric=metric, text_column=text_column, label_column=label_column)
+    with on_device(device):
+        return score(model, data, metric=metric, text_column=text_column, label_column=label_column)
 
 
 def predict(
@@ -49,6 +55,7 @@ def predict(
     text_column: str | None = None,
     second_text_column: str | None = None,
     path_column: str | None = None,
+    device: str | None = None,
 ) -> Any:
     """What a run or a model folder says of inputs: a list of predictions in their order; of a DataFrame, the frame with
     its answers as more columns.
@@ -70,7 +77,8 @@ def predict(
 
     asked = Asked(tokens, top_k, batch_size, threshold)
     columns = DataSpec(text_column=text_column, second_text_column=second_text_column, path_column=path_column)
-    return predict_inputs(model, inputs, asked=asked, columns=columns)
+    with on_device(device):
+        return predict_inputs(model, inputs, asked=asked, columns=columns)
 
 
 def predict_file(
@@ -87,6 +95,7 @@ def predict_file(
     path_column: str | None = None,
     on_progress: OnProgress = lambda rows, share: None,
     show: Show | None = None,
+    device: str | None = None,
 ) -> PredictedFile:
     """Write what a model folder says of each row of a table, behind the row's own columns; however long the table is.
 
@@ -105,7 +114,8 @@ def predict_file(
         raise PlanError("data: nothing to read; name one source")
     asked = Asked(tokens, top_k, batch_size, threshold)
     target = None if output is None else str(output)
-    return predict_rows(str(model), sources, target, spec, asked, on_progress, show)
+    with on_device(device):
+        return predict_rows(str(model), sources, target, spec, asked, on_progress, show)
 
 
 def serve(
@@ -116,6 +126,7 @@ def serve(
     tokens: int = 256,
     threshold: float | None = None,
     limit_mb: float = 32.0,
+    device: str | None = None,
 ) -> None:
     """Answer requests over HTTP by what a run ships, or by a model folder, until Ctrl-C; docs/how-to/predict.md.
 
@@ -124,21 +135,37 @@ def serve(
     """
     from multistep.tasks import serve as serve_model
 
-    serve_model(str(model), host=host, port=port, tokens=tokens, threshold=threshold, limit_mb=limit_mb)
+    with on_device(device):
+        serve_model(str(model), host=host, port=port, tokens=tokens, threshold=threshold, limit_mb=limit_mb)
 
 
-def generate(model: str | Path, prompt: str, *, tokens: int = 200, temperature: float = 0.8, seed: int = 0) -> str:
+def generate(
+    model: str | Path,
+    prompt: str,
+    *,
+    tokens: int = 200,
+    temperature: float = 0.8,
+    seed: int = 0,
+    device: str | None = None,
+) -> str:
     """The prompt and what the model writes after it; of a model that was trained on conversations its answer alone.
 
     Raises PlanError for what is no model folder, or writes no text.
     """
     from multistep.tasks import generate_text
 
-    return generate_text(str(model), prompt, tokens=tokens, temperature=temperature, seed=seed)
+    with on_device(device):
+        return generate_text(str(model), prompt, tokens=tokens, temperature=temperature, seed=seed)
 
 
 def chat(
-    model: str | Path, *, system: str | None = None, tokens: int = 512, temperature: float = 0.7, seed: int = 0
+    model: str | Path,
+    *,
+    system: str | None = None,
+    tokens: int = 512,
+    temperature: float = 0.7,
+    seed: int = 0,
+    device: str | None = None,
 ) -> Talk:
     """A conversation with what a run came to, or with a model folder or hub id: `chat("RUN").say("Hello")` answers.
 
@@ -148,7 +175,7 @@ def chat(
     from multistep.tasks.notes import say
     from multistep.tasks.reach import Named, within_reach
 
-    with within_reach([Named(existing(str(model)), "model")]):
+    with on_device(device), within_reach([Named(existing(str(model)), "model")]):
         from multistep.tasks.chat.talk import Talk, load_writer
 
         writer = load_writer(str(model))

@@ -117,8 +117,8 @@ _NEEDLESS_BY_REASON: Mapping[str, str] = {
         "default_root_dir model_dir"
     ): "the run directory is no part of a plan: --out DIR on the command line, out=DIR in Python",
     "device accelerator gpus gpu devices num_gpus n_gpu no_cuda use_cpu cuda use_cuda": (
-        "the device is no part of a plan: --device cpu on the command line, or the environment variable "
-        "MULTISTEP_DEVICE; else the accelerator of this machine is taken"
+        'the device is no part of a plan: --device cpu on the command line, device="cpu" in Python, or the '
+        "environment variable MULTISTEP_DEVICE; else the accelerator of this machine is taken"
     ),
     "verbose quiet progress report_to wandb logger log_level disable_tqdm": (
         "what is shown is no part of a plan: see `multistep train --help`"
