@@ -62,6 +62,19 @@ def test_a_speed_is_measured_once_where_time_decides_and_stays_with_the_run() ->
         assert operations(WORK, timed_plan("100s"), measure) == 7e8, "as where the run began"
 
 
+def test_a_machine_that_others_keep_busy_is_used_with_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [4]
+    monkeypatch.setattr(torch, "get_num_threads", lambda: now[0])
+    monkeypatch.setattr(torch, "set_num_threads", lambda count: now.__setitem__(0, count))
+    with as_begun({}, {}, may_measure=True):
+        assert operations(WORK, timed_plan("100s"), lambda *_: 5e8 if now[0] == 1 else 1e8) == 5e8
+        assert now == [1]
+    assert now == [4], "for the run alone"
+    with as_begun({}, {}, may_measure=True):
+        assert operations(replace(WORK, name="fair"), timed_plan("100s"), lambda *_: 1e8) == 1e8
+        assert now == [4], "one thread is no faster"
+
+
 def test_a_plan_that_is_run_again_comes_to_the_same_sizes() -> None:
     assert steady_speed("a", "cpu", 1e9, 0.2) == 1e9
     assert steady_speed("a", "cpu", 1.1e9, 0.2) == 1e9

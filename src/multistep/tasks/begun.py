@@ -36,15 +36,19 @@ def as_begun(
 ) -> Iterator[None]:
     """Choose as on that machine (`device_type` and `threads`, as `versions_of` tells them) while this lasts.
 
-    `speeds` were measured there; `may_measure` tells that others may be measured here.
+    `speeds` were measured there; `may_measure` tells that others may be measured here. Torch has as many threads
+    afterwards as before.
     """
     named = machine.get("threads", "")
     threads = int(named) if named.isdecimal() else None
+    before = torch.get_num_threads()
     token = _BEGUN.set(Begun(machine.get("device_type"), threads, dict(speeds or {}), may_measure, moved))
     try:
         yield
     finally:
         _BEGUN.reset(token)
+        if torch.get_num_threads() != before:
+            torch.set_num_threads(before)
 
 
 def planned_device(device: torch.device) -> str:

@@ -22,6 +22,7 @@ from multistep.tasks.recipes import lengths_of
 
 TRAINED_SHARE = 0.7  # of a time, that goes into the weights which come out: the rest scores, and tries moves
 SHARE, ROUNDS = 0.02, 3  # of a plan's time that measuring may take, in up to so many rounds
+BUSY, WORTH_IT = 0.25, 1.5  # of the usual speed: below, one thread is tried, and kept where it is so much faster
 NEAR = math.log(1.25)  # between a speed and the one before: their sizes are the same, or nearly
 
 # `rate`, `seconds` -> the operations a second of what is trained where the device does `rate`, in so many seconds.
@@ -58,7 +59,7 @@ def operations(work: Work, plan: Plan | None = None, measure: Measure | None = N
     """
     if (then := speed_then(work.name)) is not None:
         return then
-    rate = work.by_rule(planned_device(pick_device()), planned_cores())
+    rate = rule = work.by_rule(planned_device(pick_device()), planned_cores())
     seconds = sum(a.value for a in lengths_of(plan) if a.unit is Unit.SECONDS) if plan else 0.0
     if measure is None or not seconds or not measures():
         return rate
@@ -66,9 +67,26 @@ def operations(work: Work, plan: Plan | None = None, measure: Measure | None = N
         before, rate = rate, measure(rate, SHARE * seconds / ROUNDS)
         if abs(math.log(rate / before)) < NEAR:
             break
+    rate = _with_fewer_threads(rate, rule, lambda: measure(rate, SHARE * seconds / ROUNDS))
     # Remembered, so that a plan that is run again comes to the same sizes, and its phases can be taken over.
     device = pick_device()
     machine = f"{device_name(device)}, {torch.get_num_threads()} threads, torch {torch.__version__}"
     rate = steady_speed(work.name, machine, float(f"{rate:.3g}"), NEAR)
     note_speed(work.name, rate)
+    return rate
+
+
+def _with_fewer_threads(rate: float, usual: float, measure: Callable[[], float]) -> float:
+    """The speed of one thread where that is faster, which then stays for the run; else `rate`.
+
+    Threads wait for each other, so that on a machine which other programs keep busy two can be thirty times slower than
+    one.
+    """
+    threads = torch.get_num_threads()
+    if pick_device().type != "cpu" or threads == 1 or rate > BUSY * usual:
+        return rate
+    torch.set_num_threads(1)
+    if (alone := measure()) > WORTH_IT * rate:
+        return alone
+    torch.set_num_threads(threads)
     return rate
