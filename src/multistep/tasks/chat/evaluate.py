@@ -12,6 +12,8 @@ from torch import Tensor
 from multistep.core.evidence.metric import Evaluation, Floats
 from multistep.tasks.chat.encode import Encoded
 from multistep.tasks.chat.pack import padded_rows
+from multistep.tasks.fitting import brought, that_fit
+from multistep.tasks.sending import sent
 from multistep.tasks.text.evaluate import MOST_LOGITS, MOST_TOKENS
 from multistep.tasks.text.ngram import NGram
 
@@ -36,10 +38,14 @@ def score(
     lengths = np.array([example.length for example in examples], np.int64)
     most = max(1, min(MOST_TOKENS, MOST_LOGITS // vocabulary))
     nats = np.zeros(len(examples))
-    for numbers in _batches(lengths, most):
+
+    def scored(numbers: NDArray[np.int64]) -> Tensor:
         tokens, labels, _ = padded_rows(examples, [[int(i)] for i in numbers], pad)
-        found = nats_of(torch.from_numpy(tokens).to(device), torch.from_numpy(labels).to(device))
-        nats[numbers] = found.cpu().double().sum(1).numpy()  # not every device has doubles
+        return nats_of(sent(torch.from_numpy(tokens), device), sent(torch.from_numpy(labels), device))
+
+    batches, found = zip(*that_fit(_batches(lengths, most), scored), strict=True) if len(examples) else ((), ())
+    for numbers, each in zip(batches, brought(found), strict=True):
+        nats[numbers] = each.sum(1, dtype=np.float64)
     more = [float(lost[example.tokens[example.trained]].sum()) for example in examples]
     return np.asarray(nats + np.array(more), np.float64)
 

@@ -11,19 +11,19 @@ from multistep.core.evidence.metric import Evaluation, Floats
 from multistep.tasks.classes import class_rows, class_table, logit_rows, majority, small_enough, table_of_probabilities
 from multistep.tasks.labelled.labels import Array, Labels
 from multistep.tasks.labelled.scale import Scale
+from multistep.tasks.sending import sent
 
 
 def table_of(logits_NC: Tensor, labels_N: Array, labels: Labels, scale: Scale) -> Evaluation:
     """The evaluation with one row an example."""
-    truth = torch.from_numpy(labels_N).to(logits_NC.device)
     if labels.kind == "class":
-        return class_table([class_rows(logits_NC, truth)])
+        return class_table([class_rows(logits_NC, sent(torch.from_numpy(labels_N), logits_NC.device))])
     if labels.kind == "number":
-        prediction = logits_NC[:, 0].double().cpu().numpy() * scale.deviation + scale.mean
+        prediction = logits_NC[:, 0].cpu().double().numpy() * scale.deviation + scale.mean
         return number_table(labels_N, prediction)
-    losses = F.binary_cross_entropy_with_logits(logits_NC.double(), truth.double(), reduction="none").sum(1)
-    said = (logits_NC > 0).double().cpu().numpy()
-    return several_table(labels_N.astype(np.float64), said, losses.cpu().numpy(), logits_NC)
+    on_cpu = logits_NC.cpu()  # in one transfer
+    losses = F.binary_cross_entropy_with_logits(on_cpu.double(), torch.from_numpy(labels_N).double(), reduction="none")
+    return several_table(labels_N.astype(np.float64), (on_cpu > 0).double().numpy(), losses.sum(1).numpy(), on_cpu)
 
 
 def number_table(labels_N: Array, prediction_N: Array) -> Evaluation:

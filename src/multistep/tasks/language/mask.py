@@ -18,6 +18,7 @@ from multistep.core.evidence.metric import Evaluation, Floats
 from multistep.core.values.recipe import Recipe
 from multistep.engine.learner import NO_FORM, Exhibit, Split
 from multistep.errors import PlanError
+from multistep.tasks.fitting import brought, that_fit
 from multistep.tasks.folders import write_task
 from multistep.tasks.hub import weights_hash
 from multistep.tasks.language.encode import Ints
@@ -28,6 +29,7 @@ from multistep.tasks.language.reading import Padded, in_order, scoring_batches
 from multistep.tasks.language.spans import Spans, word_bytes
 from multistep.tasks.order import LengthOrder, sample_of
 from multistep.tasks.recipes import refuse_model
+from multistep.tasks.sending import sent
 
 TASK = "fill-mask"
 METRICS = ("loss", "perplexity", "bits_per_byte")
@@ -174,18 +176,22 @@ def score_spans(head: Head, model: nn.Module, spans: Spans, rows: Ints | None, d
     """The evaluation with one row a span: nats and number of its hidden tokens, and their bytes."""
     encoder, masker = head.encoder, masker_for(head.encoder)
     chosen = np.arange(len(spans)) if rows is None else rows
-    losses, batches = [], []
-    for part in _parts(spans, chosen):
+
+    def scored(part: Ints) -> tuple[Tensor, Tensor]:
         tokens, words, types, inside = spans.encoded.padded(part, encoder.pad)
         shown, labels = masker(tokens, words, SEED, np.zeros_like(part), part)
         hidden = torch.from_numpy(labels != NO_LABEL)
-        places_N = places_of(hidden, None).to(device)
+        places_N = sent(places_of(hidden, None), device)
         logits_NV = head.hidden_logits(model, *Padded.of(shown, types, inside).to(device), places_N).float()
-        truth = torch.from_numpy(labels)[hidden].to(device)
-        nats = F.cross_entropy(logits_NV, truth, reduction="none").double().cpu()
-        losses.append(np.bincount(hidden.nonzero()[:, 0].numpy(), weights=nats.numpy(), minlength=len(part)))
-        batches.append(part)
-    loss = np.concatenate(losses).astype(np.float64)[in_order(batches, chosen)]
+        truth = sent(torch.from_numpy(labels)[hidden], device)
+        return F.cross_entropy(logits_NV, truth, reduction="none"), hidden
+
+    batches, found = zip(*that_fit(_parts(spans, chosen), scored), strict=True)
+    losses = [
+        np.bincount(hidden.nonzero()[:, 0].numpy(), weights=nats, minlength=len(hidden))
+        for nats, (_, hidden) in zip(brought([nats for nats, _ in found]), found, strict=True)
+    ]
+    loss = np.concatenate(losses).astype(np.float64)[in_order(list(batches), chosen)]
     return _table(masker, encoder, spans, chosen, loss)
 
 

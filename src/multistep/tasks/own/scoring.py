@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from multistep.core.evidence.metric import Evaluation
+from multistep.tasks.fitting import cut, that_fit
 from multistep.tasks.own.data import Indices
 from multistep.tasks.own.judge import Judge, pieces_for, table_of
 from multistep.tasks.own.layout import Layout
@@ -32,25 +33,18 @@ class Scorer:
     batch_size: int | None
 
     def table(self, reader: Reader, places: Indices, seed: int, device: torch.device, say: Say) -> Evaluation:
-        """Score the examples at these places with what `say` says of each batch; halves the batch where memory runs
-        out. What data set and model draw at random follows from `seed` and the place."""
-        size = self._at_once
-        rows, start = [], 0
-        while start < len(places):
-            part = places[start : start + size]
-            try:
-                with as_at(seed, int(part[0])):
-                    tensors, count = opened(reader.batch(part, device))
-                    piece = pieces_for(len(reader), MOST_CALLS)
-                    rows.append(self.judge.rows(say(tensors, count), self.layout.target(tensors), count, piece))
-            except torch.OutOfMemoryError:
-                if size == 1:
-                    raise
-                size = size // 2
-                torch.accelerator.empty_cache()
-                continue
-            start += size
-        return table_of(rows)
+        """Score the examples at these places with what `say` says of each batch.
+
+        What data set and model draw at random follows from `seed` and the place.
+        """
+
+        def rows(part: Indices) -> dict[str, Tensor]:
+            with as_at(seed, int(part[0])):
+                tensors, count = opened(reader.batch(part, device))
+                piece = pieces_for(len(reader), MOST_CALLS)
+                return self.judge.rows(say(tensors, count), self.layout.target(tensors), count, piece)
+
+        return table_of([found for _, found in that_fit(cut(places, self._at_once), rows)])
 
     @property
     def _at_once(self) -> int:

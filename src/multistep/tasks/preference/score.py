@@ -13,7 +13,9 @@ from torch import Tensor
 
 from multistep.core.evidence.metric import Evaluation, Floats
 from multistep.tasks.chat.pack import padded_rows
+from multistep.tasks.fitting import brought, that_fit
 from multistep.tasks.preference.encode import EncodedPair
+from multistep.tasks.sending import sent
 from multistep.tasks.text.evaluate import MOST_LOGITS, MOST_TOKENS
 
 Nats = Callable[[Tensor, Tensor], Tensor]  # of tokens and labels (shape of all: B, T)
@@ -44,13 +46,30 @@ def sampled(batches: Sequence[NDArray[np.int64]], pairs: Sequence[EncodedPair]) 
 
 
 def log_probabilities(
-    nats_of: Nats, pairs: Sequence[EncodedPair], numbers: NDArray[np.int64], *, pad: int, device: torch.device
+    nats_of: Nats,
+    pairs: Sequence[EncodedPair],
+    batches: Sequence[NDArray[np.int64]],
+    *,
+    pad: int,
+    device: torch.device,
+    before: Callable[[], None] = lambda: None,
 ) -> Floats:
-    """Of the answers that were chosen and of those that were rejected, in nats (shape: numbers, 2), all at once."""
-    both = [side for i in numbers for side in (pairs[int(i)].chosen, pairs[int(i)].rejected)]
-    tokens, labels, _ = padded_rows(both, [[i] for i in range(len(both))], pad)
-    nats = nats_of(torch.from_numpy(tokens).to(device), torch.from_numpy(labels).to(device))
-    return np.asarray(-nats.cpu().double().sum(1).numpy().reshape(-1, 2), np.float64)
+    """Of the answers that were chosen and of those that were rejected, in nats (shape: pairs, 2; of the others 0).
+
+    `before` is called ahead of each batch.
+    """
+
+    def nats(numbers: NDArray[np.int64]) -> Tensor:
+        before()
+        both = [side for i in numbers for side in (pairs[int(i)].chosen, pairs[int(i)].rejected)]
+        tokens, labels, _ = padded_rows(both, [[i] for i in range(len(both))], pad)
+        return nats_of(sent(torch.from_numpy(tokens), device), sent(torch.from_numpy(labels), device))
+
+    found: Floats = np.zeros((len(pairs), 2))
+    scored = list(that_fit(batches, nats))
+    for (numbers, _), each in zip(scored, brought([each for _, each in scored]), strict=True):
+        found[numbers] = -each.sum(1, dtype=np.float64).reshape(-1, 2)
+    return found
 
 
 def margins(own: Floats, reference: Floats, beta: float) -> Floats:

@@ -120,15 +120,16 @@ class PreferenceDomain:
         if self._reference:
             return
         nats_of = functools.partial(self._maker.token_nats, model)
-        found = {}
-        for name, pairs in self._splits.items():
-            scored = np.zeros((len(pairs), 2))
-            for numbers in self._batches[name]:
-                if self._should_stop():
-                    raise Interrupted
-                scored[numbers] = log_probabilities(nats_of, pairs, numbers, pad=self._maker.end, device=device)
-            found[name] = scored
-        self._reference = found
+        self._reference = {
+            name: log_probabilities(
+                nats_of, pairs, self._batches[name], pad=self._maker.end, device=device, before=self._stop_if_asked
+            )
+            for name, pairs in self._splits.items()
+        }
+
+    def _stop_if_asked(self) -> None:
+        if self._should_stop():
+            raise Interrupted
 
     def tensors(self) -> Mapping[str, Tensor]:
         return {f"reference.{name}": torch.from_numpy(scored) for name, scored in self._reference.items()}
@@ -207,9 +208,7 @@ class PreferenceDomain:
     ) -> tuple[Sequence[EncodedPair], NDArray[np.int64], Floats]:
         pairs, batches = self.held_out[split], self.scored(split, sample=sample)
         nats_of = functools.partial(self._maker.token_nats, model)
-        own = np.zeros((len(pairs), 2))
-        for numbers in batches:
-            own[numbers] = log_probabilities(nats_of, pairs, numbers, pad=self._maker.end, device=device)
+        own = log_probabilities(nats_of, pairs, batches, pad=self._maker.end, device=device)
         chosen = np.sort(np.concatenate(batches))
         return pairs, chosen, margins(own[chosen], self._reference[split][chosen], self._beta)
 

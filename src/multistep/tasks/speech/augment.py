@@ -11,6 +11,7 @@ import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
 from torch import Tensor
 
+from multistep.tasks.sending import sent
 from multistep.tasks.speech.features import LogMel, mel_of
 
 # At strength 1: how far time is stretched and frequencies are scaled, as exponents of e, either way; how many nats
@@ -75,16 +76,16 @@ class FeatureAugmentation:
         device, bands = x_BTM.device, x_BTM.shape[2]
         x_BTM = _resampled(x_BTM, lengths_B, new_B, self._bands(drawn, strength))
         bend_BM = F.interpolate((2 * drawn.bend_BK - 1)[:, None] * BEND * strength, bands, mode="linear")
-        x_BTM = x_BTM + bend_BM.to(device, non_blocking=True)
-        inside = _inside(x_BTM.shape[1], new_B).to(device, non_blocking=True)
+        x_BTM = x_BTM + sent(bend_BM, device)
+        inside = sent(_inside(x_BTM.shape[1], new_B), device)
         loudest = x_BTM.masked_fill(inside == 0, -torch.inf).amax((1, 2), keepdim=True)
-        noise = self._noise(x_BTM.shape[1], drawn, strength).to(device, non_blocking=True)
+        noise = sent(self._noise(x_BTM.shape[1], drawn, strength), device)
         x_BTM = torch.logaddexp(x_BTM, noise + loudest)
         whole = torch.full((len(new_B),), float(bands))
         time = _masks(x_BTM.shape[1], new_B.float(), drawn.time_masks, LONGEST_MASK * strength)
         band = _masks(bands, whole, drawn.band_masks, WIDEST_MASK * strength)
-        hidden = (time[:, :, None] | band[:, None, :]).to(device, non_blocking=True)
-        return torch.where(hidden, self._fill.to(device, non_blocking=True), x_BTM) * inside
+        hidden = sent(time[:, :, None] | band[:, None, :], device)
+        return torch.where(hidden, sent(self._fill, device), x_BTM) * inside
 
     def _bands(self, drawn: Draws, strength: float) -> Tensor:
         """From where each band is read, in bands, shape (B, M)."""
@@ -107,7 +108,7 @@ class WaveAugmentation:
     def __call__(self, x_BN1: Tensor, lengths_B: Tensor, new_B: Tensor, drawn: Draws, strength: float) -> Tensor:
         x_BN1 = _resampled(x_BN1, lengths_B, new_B, None)
         hidden = _masks(x_BN1.shape[1], new_B.float(), drawn.time_masks, LONGEST_MASK * strength)
-        return x_BN1 * ~hidden[:, :, None].to(x_BN1.device, non_blocking=True)
+        return x_BN1 * sent(~hidden[:, :, None], x_BN1.device)
 
 
 def _resampled(x_BTM: Tensor, lengths_B: Tensor, new_B: Tensor, bands_BM: Tensor | None) -> Tensor:
@@ -119,17 +120,17 @@ def _resampled(x_BTM: Tensor, lengths_B: Tensor, new_B: Tensor, bands_BM: Tensor
     time_BT = (torch.arange(longest) + 0.5) * ratio[:, None] - 0.5
     time_BT = torch.minimum(time_BT.clamp_min(0.0), (lengths_B - 1).float()[:, None])
     if bands_BM is None:
-        low = time_BT.floor().long().to(device, non_blocking=True)
-        part = (time_BT - time_BT.floor()).to(device, non_blocking=True)[..., None]
-        high = torch.minimum(low + 1, (lengths_B - 1).to(device, non_blocking=True)[:, None])
+        low = sent(time_BT.floor().long(), device)
+        part = sent(time_BT - time_BT.floor(), device)[..., None]
+        high = torch.minimum(low + 1, sent(lengths_B - 1, device)[:, None])
         first, second = (x_BTM.gather(1, at[..., None].expand(-1, -1, bands)) for at in (low, high))
         found = torch.lerp(first, second, part)
     else:
         down = time_BT[:, :, None].expand(-1, -1, bands) * (2.0 / max(1, steps - 1)) - 1.0
         across = bands_BM[:, None, :].expand(-1, longest, -1) * (2.0 / max(1, bands - 1)) - 1.0
-        grid = torch.stack((across, down), -1).to(device, non_blocking=True)
+        grid = sent(torch.stack((across, down), -1), device)
         found = F.grid_sample(x_BTM[:, None], grid, "bilinear", "border", align_corners=True)[:, 0]
-    return found * _inside(longest, new_B).to(device, non_blocking=True)
+    return found * sent(_inside(longest, new_B), device)
 
 
 def _inside(steps: int, lengths_B: Tensor) -> Tensor:

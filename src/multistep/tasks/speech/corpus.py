@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from multistep.errors import DataError
+from multistep.tasks.sending import sent
 from multistep.tasks.speech.alphabet import Alphabet, Case, Spelling, frames_needed, spoken
 from multistep.tasks.speech.audio import NO_FILE, Header, Samples, Unusable, read_header, read_samples, resampled
 from multistep.tasks.speech.features import LogMel, default_features
@@ -64,8 +65,9 @@ class Clips:
         lengths = torch.from_numpy(self.lengths[indices])
         device = self.frames.device
         steps = torch.arange(int(lengths.max()), device=device)
-        inside = steps < lengths.to(device, non_blocking=True)[:, None]
-        places = torch.from_numpy(self.starts[indices]).to(device, non_blocking=True)[:, None] + steps
+        starts, own = sent(torch.stack((torch.from_numpy(self.starts[indices]), lengths)), device)
+        inside = steps < own[:, None]
+        places = starts[:, None] + steps
         found = self.frames[torch.where(inside, places, 0)]
         return found * inside[..., None].to(found.dtype), lengths
 

@@ -19,6 +19,7 @@ from multistep.core.values.recipe import Recipe
 from multistep.errors import PlanError
 from multistep.tasks.folders import read_task, write_task
 from multistep.tasks.hub import draw_fresh, first_line, quietly
+from multistep.tasks.sending import sent
 from multistep.tasks.speech.alphabet import Alphabet
 from multistep.tasks.speech.audio import Samples
 from multistep.tasks.speech.corpus import Frontend
@@ -81,7 +82,7 @@ class CTCMaker:
         mask = None
         if self._processor.masks:
             inside = torch.arange(samples_BN.shape[1])[None, :] < lengths_B[:, None]
-            mask = inside.long().to(samples_BN.device, non_blocking=True)
+            mask = sent(inside.long(), samples_BN.device)
         logits_BTV: Tensor = model(samples_BN, attention_mask=mask).logits
         steps: Tensor = self._model._get_feat_extract_output_lengths(lengths_B)
         return logits_BTV, steps.clamp(1, logits_BTV.shape[1])

@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from multistep.tasks.sending import sent
+
 Kind = Literal["deepspeech", "wavenet"]
 STRIDE = 2  # frames a step of the output: 20 ms
 DILATIONS = (1, 2, 4, 8)  # of wavenet's layers, over and over: sees further than a syllable
@@ -47,7 +49,7 @@ def output_length(frames: int) -> int:
 def mask_of(lengths_B: Tensor, steps: int, like: Tensor) -> Tensor:
     """1 within each utterance, 0 behind it, shape (B, T, 1)."""
     inside = torch.arange(steps)[None, :] < lengths_B[:, None]
-    return inside[..., None].to(like.device, like.dtype, non_blocking=True)
+    return sent(inside[..., None].to(like.dtype), like.device)
 
 
 class FrameNorm(nn.Module):
@@ -148,7 +150,7 @@ def _mirror(lengths_B: Tensor, like_BTC: Tensor) -> Tensor:
     """Where each step stands when an utterance is read from its end, shape (B, T, 1); padding stays where it is."""
     steps = torch.arange(like_BTC.shape[1])[None, :]
     mirrored = torch.where(steps < lengths_B[:, None], lengths_B[:, None] - 1 - steps, steps)
-    return mirrored[..., None].to(like_BTC.device, non_blocking=True)
+    return sent(mirrored[..., None], like_BTC.device)
 
 
 class GatedLayer(nn.Module):

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 from multistep.core.evidence.metric import Evaluation, Floats
 from multistep.errors import DataError
+from multistep.tasks.fitting import brought, that_fit
+from multistep.tasks.sending import sent
 from multistep.tasks.speech.corpus import Clips, Ints
 from multistep.tasks.speech.decode import best_path
 from multistep.tasks.speech.models import Maker
@@ -41,7 +43,7 @@ def summed_loss(logits_BTV: Tensor, lengths_B: Tensor, labels: Tensor, counts_B:
     device = log_probs_TBV.device
     if device.type == "mps":  # has no CTC
         log_probs_TBV = log_probs_TBV.cpu()
-    labels = labels.to(log_probs_TBV.device, non_blocking=True)
+    labels = sent(labels, log_probs_TBV.device)
     losses = F.ctc_loss(log_probs_TBV, labels, lengths_B, counts_B, blank=blank, reduction="none")
     return losses.to(device)
 
@@ -49,18 +51,38 @@ def summed_loss(logits_BTV: Tensor, lengths_B: Tensor, labels: Tensor, counts_B:
 def listen(maker: Maker, model: nn.Module, clips: Clips, indices: Ints, device: torch.device, *, search: bool) -> Heard:
     """What the model makes of some utterances: by beam search, or by the best path alone."""
     texts = [""] * len(indices)
-    loss = np.zeros(len(indices))
-    for places in _batches(clips.lengths[indices], clips.frames.shape[1], alone=maker.alone):
+
+    def scored(places: Ints) -> tuple[Tensor, Tensor, Tensor]:
         chosen = indices[places]
         frames, lengths = clips.gather(chosen)
-        logits_BTV, steps = maker.logits(model, frames.to(device).float(), lengths)
+        logits_BTV, steps = maker.logits(model, sent(frames, device).float(), lengths)
         labels, counts = clips.padded_labels(chosen)
-        loss[places] = summed_loss(logits_BTV, steps, labels, counts, maker.alphabet.blank).double().cpu().numpy()
-        log_probs = logits_BTV.float().log_softmax(-1).cpu().numpy()
-        for place, row, length in zip(places, log_probs, steps.tolist(), strict=True):
+        loss_B = summed_loss(logits_BTV, steps, labels, counts, maker.alphabet.blank)
+        return loss_B, logits_BTV.float().log_softmax(-1), steps
+
+    def write(places: Ints, log_probs_BTV: Tensor, steps: Tensor) -> None:
+        for place, row, length in zip(places, log_probs_BTV.cpu().numpy(), steps.tolist(), strict=True):
             own = row[:length]
             path = maker.decoder(own) if search else best_path(own, maker.alphabet)
             texts[place] = maker.alphabet.decode(path)
+
+    batches: list[Ints] = []
+    losses: list[Tensor] = []
+    waiting: tuple[Ints, Tensor, Tensor] | None = None
+    for places, (loss_B, log_probs_BTV, steps) in that_fit(
+        _batches(clips.lengths[indices], clips.frames.shape[1], alone=maker.alone), scored
+    ):
+        # The device has its next batch already, while letters are searched for in the one before.
+        if waiting is not None:
+            write(*waiting)
+        waiting = places, log_probs_BTV, steps
+        batches.append(places)
+        losses.append(loss_B)
+    if waiting is not None:
+        write(*waiting)
+    loss = np.zeros(len(indices))
+    for places, each in zip(batches, brought(losses), strict=True):
+        loss[places] = each
     loss += UNKNOWN_NATS * clips.unknown[indices]
     return Heard(tuple(texts), loss)
 

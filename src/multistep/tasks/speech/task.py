@@ -37,6 +37,7 @@ from multistep.tasks.pretrained.settle import Settled, seconds_of, settle
 from multistep.tasks.pretrained.timed import tuning_speed
 from multistep.tasks.recipes import refuse_model
 from multistep.tasks.reckoned import Costs
+from multistep.tasks.sending import device_room, sent
 from multistep.tasks.speech.alphabet import Alphabet, Case, frames_needed, has_spaces
 from multistep.tasks.speech.audio import commonest_rate
 from multistep.tasks.speech.augment import Draws, FeatureAugmentation, WaveAugmentation, stretched
@@ -114,11 +115,11 @@ class SpeechDomain:
 
     def batch(self, position: int, size: int, seed: int, device: torch.device) -> Batch:
         """Frames on the device; their lengths, the labels and their numbers stay on the CPU, where CTC wants them."""
-        if self.train.frames.device != device:
+        if self.train.frames.device.type != device.type and self.train.frames.nbytes <= device_room(device):
             self.train = replace(self.train, frames=self.train.frames.to(device))
         indices, epochs = self._order.indices(position, size, seed)
         frames, lengths = self.train.gather(indices)
-        frames = frames.float()
+        frames = sent(frames, device).float()
         strength = self._strength * min(1.0, position / self._gentle) if self._gentle else self._strength
         if strength:
             drawn = Draws(seed, epochs, indices)
@@ -142,7 +143,7 @@ class SpeechDomain:
         frames, lengths, labels, counts = batch
         logits_BTV, steps = self._maker.logits(model, frames[:, : int(lengths.max())], lengths)
         losses = summed_loss(logits_BTV, steps, labels, counts, self._maker.alphabet.blank)
-        return losses.sum(), counts.sum().to(losses.device, non_blocking=True)
+        return losses.sum(), sent(counts.sum(), losses.device)
 
     # Scores -----------------------------------------------------------------------------------------
 
@@ -187,7 +188,8 @@ class SpeechDomain:
 
 def _mark(model: nn.Module) -> tuple[float, ...]:
     """What tells these weights from others, well enough to know whether they have just been scored."""
-    return tuple(float(p.double().sum()) for p in model.parameters())
+    exact = torch.float32 if next(model.parameters()).device.type == "mps" else torch.float64
+    return tuple(torch.stack([p.detach().to(exact).sum() for p in model.parameters()]).tolist())
 
 
 def statistics(train: Clips) -> tuple[Tensor, Tensor]:

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from multistep.core.evidence.metric import Evaluation, Floats
+from multistep.tasks.fitting import brought, cut, that_fit
+from multistep.tasks.sending import sent
 from multistep.tasks.text.stream import Stream
 
 Logits = Callable[[Tensor], Tensor]  # tokens_BT -> logits_BTV
@@ -37,18 +39,26 @@ def score_stream(
     padded = np.concatenate(([before], stream.tokens)).astype(np.int64)
     nats: Floats = np.zeros(len(stream.tokens))
     size = max(1, min(MOST_TOKENS, MOST_LOGITS // vocabulary) // context)
-    for first in range(0, len(starts), size):
-        start, end = starts[first : first + size], ends[first : first + size]
-        length = int((end - start).max())
-        place = start[:, None] + np.arange(length)
-        inside = place < end[:, None]
-        place = np.minimum(place, len(stream.tokens) - 1)
-        tokens_BT = torch.from_numpy(padded[place]).to(device)
-        labels_BT = torch.from_numpy(padded[place + 1]).to(device)
+
+    def scored(windows: NDArray[np.int64]) -> Tensor:
+        place, _ = _places(starts[windows], ends[windows], len(stream.tokens))
+        tokens_BT, labels_BT = (sent(torch.from_numpy(padded[at]), device) for at in (place, place + 1))
         logits_BTV = logits_of(tokens_BT)
-        losses = F.cross_entropy(logits_BTV.flatten(0, 1).float(), labels_BT.flatten(), reduction="none")
-        nats[place[inside]] = losses.cpu().double().numpy().reshape(place.shape)[inside]
+        return F.cross_entropy(logits_BTV.flatten(0, 1).float(), labels_BT.flatten(), reduction="none")
+
+    batches, losses = zip(*that_fit(cut(np.arange(len(starts)), size), scored), strict=True)
+    for windows, each in zip(batches, brought(losses), strict=True):
+        place, inside = _places(starts[windows], ends[windows], len(stream.tokens))
+        nats[place[inside]] = each.reshape(place.shape)[inside]
     return stream.table(nats, spans)
+
+
+def _places(
+    start: NDArray[np.int64], end: NDArray[np.int64], tokens: int
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """The places of some windows in the stream side by side (shape: windows, longest), and which are their own."""
+    place = start[:, None] + np.arange(int((end - start).max()))
+    return np.minimum(place, tokens - 1), place < end[:, None]
 
 
 def _windows(
