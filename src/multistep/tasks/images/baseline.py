@@ -14,13 +14,16 @@ import torch.nn.functional as F  # noqa: N812
 from multistep.core.evidence.metric import Evaluation, Floats
 from multistep.errors import PlanError
 from multistep.tasks.baselines import CONSTANT, about, read_fitted, write_fitted
+from multistep.tasks.fitting import cut
 from multistep.tasks.images.about import about_labels, labels_said
 from multistep.tasks.images.decode import Form, Pixels
+from multistep.tasks.images.holding import Images, by_lot
 from multistep.tasks.images.splits import ImageSet
 from multistep.tasks.labelled.labels import Labels
 from multistep.tasks.labelled.score import constant_table, table_of_said
 
 MOST_IMAGES = 10_000  # drawn by lot; on Fashion-MNIST six times as many are worth 0.006 of accuracy
+AT_ONCE = 200  # images that are made small together
 MOST_PIXELS = 32  # of the longer side; larger images are averaged down
 # Of several labels each has a regression of its own; those of numbers are solved exactly, for each penalty.
 MOST_LABELLED = 100_000  # images times labels
@@ -52,11 +55,11 @@ class PixelBaseline:
         several = OneVsRestClassifier(logistic)
         model = {"class": logistic, "classes": several, "number": RidgeCV(PENALTIES)}[labels.kind]
         most = {"class": MOST_IMAGES, "classes": min(MOST_IMAGES, MOST_LABELLED // labels.outputs)}
-        shuffled = np.random.default_rng(0).permutation(len(train))
-        chosen = np.sort(shuffled[: most.get(labels.kind, MOST_NUMBERS)])
+        chosen = np.sort(by_lot(train.images, most.get(labels.kind, MOST_NUMBERS)))
+        numbers = np.concatenate([_numbers(train.images[part], labels) for part in cut(chosen, AT_ONCE)])
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # sixty iterations are enough, converged or not
-            model.fit(_numbers(train.images[chosen], labels), train.labels[chosen])
+            model.fit(numbers, train.labels[chosen])
         some = f" of {len(chosen):,} images" if len(chosen) < len(train) else ""
         kind = "ridge" if labels.kind == "number" else "logistic"
         return cls(f"{kind} regression on pixels{some}", train, labels, model)
@@ -99,9 +102,10 @@ def scored(model: Any, images: ImageSet, labels: Labels) -> Evaluation:
     return Evaluation({**table.columns, "block": images.blocks.astype(np.float64)})
 
 
-def said_of(model: Any, images: Pixels, labels: Labels) -> Floats:
+def said_of(model: Any, images: Images, labels: Labels) -> Floats:
     """Numbers (N,), or each class's probability (N, classes), of images (N, H, W, C)."""
-    numbers = _numbers(images, labels)
+    parts = cut(np.arange(len(images)), AT_ONCE) or [np.arange(0)]
+    numbers = np.concatenate([_numbers(images[part], labels) for part in parts])
     if labels.kind == "number":
         return np.asarray(model.predict(numbers), np.float64)
     with warnings.catch_warnings():

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
@@ -15,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multistep.errors import DataError
+from multistep.tasks.images.threads import in_threads
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -28,7 +27,9 @@ _UNREAD = {  # by Pillow, and how they are converted
     ".dcm": "a DICOM file, which Pillow cannot read: write its pixels as a .png, for instance with pydicom",
 }
 SUFFIXES = (*_READ, *_UNREAD)  # what is looked for: an image that cannot be read is to be named, not overlooked
-MOST_BYTES = 2**31  # of all decoded images together; larger ones are made smaller
+MOST_BYTES = 2**31  # of all decoded images together, and
+MOST_PIXELS = 2**33  # of their files, a minute or two of decoding, for all to be decoded beforehand
+DRAFT = 2  # times the size that is wanted: a JPEG of more than twice that is decoded at a half, quarter or eighth
 LARGEST_SIDE = 224  # of images that differ in size
 _DEEP = {"I", "F", "I;16", "I;16L", "I;16B", "I;16N"}  # more than 8 bits a pixel
 _GREY = {"1", "L", "LA", *_DEEP}
@@ -114,6 +115,8 @@ def decode(content: Content, form: Form) -> Pixels | str:
         if isinstance(content, np.ndarray):
             return in_form(Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels), form)
         with _open(content) as opened:
+            # Of a JPEG the finest waves are left out, which takes a third of the time; what is left is averaged down.
+            opened.draft(None, (DRAFT * max(form.height, form.width),) * 2)
             return in_form(opened, form)
     except Exception as error:
         return _reason(content, error)
@@ -142,8 +145,20 @@ def look_at_all(contents: Sequence[Content]) -> list[Look | str]:
     if all(isinstance(content, np.ndarray) for content in contents):
         return [look_at(content) for content in contents]
     require_pillow()
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(pool.map(look_at, contents, chunksize=64))
+    return in_threads(look_at, contents)
+
+
+def pixels_of(looks: Iterable[Sequence[Look | str]]) -> int:
+    """The pixels of all images whose headers could be read."""
+    return sum(look.height * look.width for each in looks for look in each if isinstance(look, Look))
+
+
+def fits_decoded(images: int, form: Form, pixels: int) -> bool:
+    """Whether images are few and small enough to be decoded beforehand; `pixels` are those of their files.
+
+    By rule, not by this machine's memory: how images are told apart, and so which of them are held out, follows.
+    """
+    return images * form.channels * form.height * form.width <= MOST_BYTES and pixels <= MOST_PIXELS
 
 
 def decode_all(contents: Sequence[Content], form: Form) -> tuple[Pixels, dict[int, str]]:
@@ -161,17 +176,14 @@ def decode_all(contents: Sequence[Content], form: Form) -> tuple[Pixels, dict[in
         else:
             images[number] = found
 
-    # Pillow decodes and resizes without Python's lock.
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        list(pool.map(one, range(len(contents)), chunksize=64))
+    in_threads(one, range(len(contents)))
     return images, dict(sorted(failures.items()))
 
 
 def form_of(looks: Sequence[Look]) -> tuple[Form, list[str]]:
     """The form that suits the images, and notes where some must be changed.
 
-    RGB if any is; the size that all share, else a square of the median side, 224 pixels at most; less where all of
-    them would take too much memory.
+    RGB if any is; the size that all share, else a square of the median side, 224 pixels at most.
     """
     notes: list[str] = []
     modes = Counter(look.mode for look in looks)
@@ -183,9 +195,6 @@ def form_of(looks: Sequence[Look]) -> tuple[Form, list[str]]:
     height, width = next(iter(sizes))
     if len(sizes) > 1:
         height = width = min(LARGEST_SIDE, int(np.median([np.sqrt(look.height * look.width) for look in looks])))
-    share = np.sqrt(MOST_BYTES / (len(looks) * channels * height * width))
-    if share < 1:
-        height, width = (max(1, int(share * side)) for side in (height, width))
     if sizes.keys() != {(height, width)}:
         low, high = min(sizes), max(sizes)
         many = f"of {len(sizes):,} sizes, {low[0]} x {low[1]} to {high[0]} x {high[1]}" if len(sizes) > 1 else ""

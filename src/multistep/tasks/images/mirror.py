@@ -10,13 +10,16 @@ import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
 from torch import Tensor
 
+from multistep.tasks.images.holding import by_lot
 from multistep.tasks.images.splits import ImageSet
 from multistep.tasks.labelled.labels import Kind
 
 MOST_IMAGES = 4_000
 SIDE = 16  # pixels that are compared
+AT_ONCE = 64  # images that are made so small together
 ERRORS = 2.0  # standard errors by which the data must contradict what is usual
-LOOKED_AT = 500  # pictures, to tell photographs from drawings
+LOOKED_AT = 500  # pictures, to tell photographs from drawings; fewer of large ones, down to
+LEAST_LOOKED_AT, LOOKED_PIXELS = 50, 2**24
 COLOURFUL = 4.0  # levels of 255 between a pixel's highest and lowest channel, on average; JPEG makes 1 or 2 of grey
 BITS = 4  # of each channel that tell colours apart: what noise and compression add to a flat area is one colour or two
 COLOURS = 24  # of a photograph at the least; drawings have a handful, and few more along their edges
@@ -30,11 +33,12 @@ def mirroring_helps(train: ImageSet, kind: Kind = "class") -> tuple[bool, str]:
     Half of the training images are labelled by their nearest neighbour among the other half, with and without mirror
     images of those. Garments gain by it; digits and letters, whose mirror images are something else, do not.
     """
-    chosen = np.random.default_rng(0).permutation(len(train))[:MOST_IMAGES]
-    usual = are_photographs(train.images[np.sort(chosen[:LOOKED_AT])])
-    pixels = torch.from_numpy(train.images[chosen]).permute(0, 3, 1, 2).float()
-    if max(pixels.shape[2:]) > SIDE:
-        pixels = F.interpolate(pixels, size=(SIDE, SIDE), mode="bilinear", antialias=True)
+    chosen = by_lot(train.images, MOST_IMAGES)
+    height, width = train.images.shape[1:3]
+    looked_at = min(LOOKED_AT, max(LEAST_LOOKED_AT, LOOKED_PIXELS // (height * width)))
+    usual = are_photographs(train.images[np.sort(chosen[:looked_at])])
+    parts = [chosen[start : start + AT_ONCE] for start in range(0, len(chosen), AT_ONCE)]
+    pixels = torch.cat([_small(train.images[part]) for part in parts or [chosen]])
     labels = torch.from_numpy(train.labels[chosen]).double()
     half = len(chosen) // 2
     if half == 0:
@@ -59,6 +63,14 @@ def _off(said: Tensor, labels: Tensor, kind: Kind) -> Tensor:
         return (said != labels).double()
     away = (said - labels).abs()
     return away.sum(1) if kind == "classes" else away
+
+
+def _small(images_NHWC: NDArray[np.uint8]) -> Tensor:
+    """Pictures (N, C, H, W) of `SIDE` x `SIDE` pixels, unless they are smaller."""
+    pixels = torch.from_numpy(images_NHWC).permute(0, 3, 1, 2).float()
+    if max(pixels.shape[2:]) > SIDE:
+        pixels = F.interpolate(pixels, size=(SIDE, SIDE), mode="bilinear", antialias=True)
+    return pixels
 
 
 def _said(helps: bool, usual: bool) -> str:

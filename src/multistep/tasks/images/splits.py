@@ -12,14 +12,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multistep.core.values.plan import DataSpec
+from multistep.data.cache import FOLDER, LIMIT
 from multistep.data.shares import to_cut
 from multistep.data.splits import held_out_table
 from multistep.data.walk import few
 from multistep.errors import DataError
 from multistep.tasks.images.cutting import cut_out
-from multistep.tasks.images.decode import NO_FILE, Form, Look, Pixels, decode_all, form_of, look_at_all
+from multistep.tasks.images.decode import (
+    NO_FILE,
+    Form,
+    Look,
+    decode_all,
+    fits_decoded,
+    form_of,
+    look_at_all,
+    pixels_of,
+)
 from multistep.tasks.images.files import FORM, items_of, order_of, read_items
+from multistep.tasks.images.holding import Images, divided, hashes_of
 from multistep.tasks.images.items import Item, Label
+from multistep.tasks.images.stored import Stored, marks_of
 from multistep.tasks.labelled.counted import class_counts, class_weights
 from multistep.tasks.labelled.labels import Array, Labels
 
@@ -37,7 +49,7 @@ class ImageSet:
     Labels are class numbers (N,), of several labels zeros and ones (N, labels), or numbers (N,).
     """
 
-    images: Pixels
+    images: Images
     labels: Array
     blocks: NDArray[np.int64]
     names: tuple[str, ...]
@@ -76,6 +88,7 @@ class Seen:
     kind: Labels  # what labels are; one class an image has no names yet
     notes: tuple[str, ...]
     shares: Mapping[str, float]  # of train, by the plan
+    pixels: int  # of all images, as they lie there
     balanced: bool = False
 
     @property
@@ -96,7 +109,8 @@ def look_through(data: DataSpec) -> Seen:
     looks, skipped = _look(parts)
     form, notes = form_of([look for look in looks["train"] if isinstance(look, Look)])
     balanced = data.class_weights == "balanced"
-    return Seen(str(data), parts, skipped, form, kind, (*said, *notes), data.shares, balanced)
+    pixels = pixels_of(looks.values())
+    return Seen(str(data), parts, skipped, form, kind, (*said, *notes), data.shares, pixels, balanced)
 
 
 def load_splits(seen: Seen, form: Form | None = None, like: Labels | None = None) -> ImageSplits:
@@ -111,20 +125,25 @@ def load_splits(seen: Seen, form: Form | None = None, like: Labels | None = None
     if form != seen.form:
         notes.append(f"{origin}: images are read as {form}")
     skipped = {name: dict(bad) for name, bad in seen.skipped.items()}
-    decoded = {name: _decode(items, form, skipped[name]) for name, items in seen.parts.items()}
+    many = sum(map(len, seen.parts.values()))
+    beforehand = fits_decoded(many, form, seen.pixels)
+    decoded = {name: _decode(items, form, skipped[name], beforehand=beforehand) for name, items in seen.parts.items()}
+    if not beforehand:
+        notes.append(_not_beforehand(origin, many, [images for _, images in decoded.values()]))
     notes += _skips(seen.parts, skipped)
     labels = _labels(origin, decoded, seen.kind, like)
     sets = {name: _numbered(*part, labels) for name, part in decoded.items()}
-    hashes = {name: _hashes(each.images) for name, each in sets.items()}
+    hashes = {name: hashes_of(each.images) for name, each in sets.items()}
     usual = SHARE if len(sets["train"]) >= FEW else SMALL_SHARE
     if wanted := to_cut(seen.shares, sets, min(usual, MOST_HELD_OUT / len(sets["train"])), origin):
         groups = [item.group for item in decoded["train"][0]]
         cut, said = cut_out(origin, sets["train"].labels, labels, hashes["train"], wanted, groups)
         notes += said
         hashes |= {name: [hashes["train"][i] for i in numbers] for name, numbers in cut.items()}
-        sets |= {name: _part(sets["train"], numbers) for name, numbers in cut.items()}
+        sets |= _parted(sets["train"], cut)
     notes += _notes(sets, hashes, labels)
-    sets.setdefault("test", _part(sets["train"], []))
+    train = sets["train"]
+    sets.setdefault("test", ImageSet(train.images[:0], train.labels[:0], train.blocks[:0], ()))
     if not len(sets["validation"]):
         raise DataError(_too_few(origin, sets["train"], labels))
     weights = class_weights(labels, sets["train"].labels) if seen.balanced else None
@@ -151,8 +170,9 @@ def load_one(data: DataSpec, form: Form, labels: Labels) -> tuple[ImageSet, list
     table = held_out_table(data, FORM)
     listed, _, said = items_of(table, data, labels)
     parts = {"data": listed}
-    _, skipped = _look(parts)
-    items, images = _decode(listed, form, skipped["data"])
+    looks, skipped = _look(parts)
+    beforehand = fits_decoded(len(listed), form, pixels_of(looks.values()))
+    items, images = _decode(listed, form, skipped["data"], beforehand=beforehand)
     notes = [*table.notes, *said, *_skips(parts, skipped)]
     for item, unknown in _unknown(items, labels):
         raise DataError(f"{item.where}: label '{unknown}' is unknown to the model; it has {_few(labels.names)}")
@@ -178,7 +198,7 @@ def _too_few(origin: str, train: ImageSet, labels: Labels) -> str:
     )
 
 
-Decoded = tuple[list[Item], Pixels]
+Decoded = tuple[list[Item], Images]
 
 
 def _look(parts: Mapping[str, Sequence[Item]]) -> tuple[dict[str, list[Look | str]], dict[str, dict[int, str]]]:
@@ -190,12 +210,34 @@ def _look(parts: Mapping[str, Sequence[Item]]) -> tuple[dict[str, list[Look | st
     return looks, bad
 
 
-def _decode(items: Sequence[Item], form: Form, skipped: dict[int, str]) -> Decoded:
+def _decode(items: Sequence[Item], form: Form, skipped: dict[int, str], *, beforehand: bool) -> Decoded:
     """The images that can be read; reasons why others cannot are added to `skipped`."""
+    if not beforehand:
+        return _mark(items, form, skipped)
     images, failures = decode_all([item.content for item in items], form)
     skipped.update(failures)
     kept = [i for i in range(len(items)) if i not in skipped]
-    return [items[i] for i in kept], images[kept] if len(kept) < len(items) else images
+    for place, i in enumerate(kept):  # in their own memory, of which there may be no second one
+        if place < i:
+            images[place] = images[i]
+    return [items[i] for i in kept], images[: len(kept)]
+
+
+def _mark(items: Sequence[Item], form: Form, skipped: dict[int, str]) -> Decoded:
+    """The images that will be decoded when they are asked for; of what cannot be read, what shows without that."""
+    fine = [i for i in range(len(items)) if i not in skipped]
+    marks = dict(zip(fine, marks_of([items[i].content for i in fine], form), strict=True))
+    skipped.update({i: mark for i, mark in marks.items() if isinstance(mark, str)})
+    digests = {i: mark for i, mark in marks.items() if isinstance(mark, bytes)}
+    kept = [items[i] for i in digests]
+    contents, names = [item.content for item in kept], [item.where for item in kept]
+    return kept, Stored.of(contents, names, list(digests.values()), form)
+
+
+def _not_beforehand(origin: str, many: int, parts: Sequence[Images]) -> str:
+    again = any(isinstance(images, Stored) and images.decoded_again for images in parts)
+    room = f"; the cache has no room for them, so each epoch decodes them again ({FOLDER} and {LIMIT} give it more)"
+    return f"{origin}: {many:,} images are decoded while they are trained on, not beforehand{room if again else ''}"
 
 
 def _require_readable(name: str, items: Sequence[Item], bad: Mapping[int, str]) -> None:
@@ -268,7 +310,7 @@ def _few(names: Sequence[str]) -> str:
     return ", ".join(f"'{name}'" for name in names[:12]) + (f", ... ({len(names)})" if len(names) > 12 else "")
 
 
-def _numbered(items: Sequence[Item], images: Pixels, of: Labels) -> ImageSet:
+def _numbered(items: Sequence[Item], images: Images, of: Labels) -> ImageSet:
     number = {name: i for i, name in enumerate(of.names)}
     labels: Array
     if of.kind == "number":
@@ -286,14 +328,15 @@ def _numbered(items: Sequence[Item], images: Pixels, of: Labels) -> ImageSet:
     return ImageSet(images, labels, blocks, tuple(item.where for item in items))
 
 
-def _hashes(images: Pixels) -> list[bytes]:
-    return [hashlib.blake2b(image, digest_size=16).digest() for image in images]
-
-
-def _part(images: ImageSet, numbers: Sequence[int]) -> ImageSet:
-    chosen = np.array(numbers, np.int64)
-    names = tuple(images.names[i] for i in numbers)
-    return ImageSet(images.images[chosen], images.labels[chosen], images.blocks[chosen], names)
+def _parted(images: ImageSet, members: Mapping[str, Sequence[int]]) -> dict[str, ImageSet]:
+    """The parts of a set, which hold each image once between them."""
+    found = {}
+    held = divided(images.images, list(members.values()))
+    for (name, numbers), part in zip(members.items(), held, strict=True):
+        chosen = np.array(numbers, np.int64)
+        names = tuple(images.names[i] for i in numbers)
+        found[name] = ImageSet(part, images.labels[chosen], images.blocks[chosen], names)
+    return found
 
 
 def _notes(sets: Mapping[str, ImageSet], hashes: Mapping[str, Sequence[bytes]], labels: Labels) -> list[str]:
@@ -328,5 +371,9 @@ def _fingerprint(sets: Mapping[str, ImageSet], labels: Labels) -> str:
     total = hashlib.blake2b(f"{labels.names!r}{kind}".encode(), digest_size=32)
     for name in ("train", "validation", "test"):
         each = sets[name]
-        total.update(f"{name} {each.images.shape}\n".encode() + each.labels.tobytes() + each.images.tobytes())
+        total.update(f"{name} {each.images.shape}\n".encode() + each.labels.tobytes())
+        if isinstance(each.images, Stored):
+            total.update(b"".join(each.images.digests))
+        else:
+            total.update(each.images.reshape(-1).data)
     return total.hexdigest()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -28,11 +29,13 @@ from multistep.engine.learner import Exhibit, Learner, Readiness, Split
 from multistep.errors import PlanError
 from multistep.tasks.begun import lies_at, planned_device
 from multistep.tasks.calibrated import fold
+from multistep.tasks.fitting import Numbers, cut, that_fit
 from multistep.tasks.hub import first_line, weights_hash
 from multistep.tasks.images.augment import augment, draw, mix
 from multistep.tasks.images.baseline import PixelBaseline
 from multistep.tasks.images.decode import Form
 from multistep.tasks.images.exhibits import exhibits_of
+from multistep.tasks.images.holding import Reader, by_lot
 from multistep.tasks.images.load import form_of_model, load_model, own_labels
 from multistep.tasks.images.mirror import mirroring_helps
 from multistep.tasks.images.models import Maker, NetMaker, Statistics, make_standard
@@ -60,11 +63,13 @@ from multistep.tasks.pretrained.settle import Settled, seconds_of, settle
 from multistep.tasks.pretrained.timed import tuning_speed
 from multistep.tasks.recipes import refuse_model
 from multistep.tasks.reckoned import Costs
+from multistep.tasks.sending import sent
 from multistep.tasks.speeds import operations
 from multistep.tasks.understood import told
 
 SAMPLE = 3_000  # images of the validation split that are looked at after each window
 SCORED = 256  # images a batch
+COUNTED = 32  # images whose values are counted at once
 FOLDED_ON = 8  # images that show whether the logits follow their last layer
 IN_UNIT = "root_mean_squared_error"
 PHOTOGRAPH_SIDE, COLOURS = 64, 3  # pixels and channels: less is a small picture, and no photograph
@@ -76,7 +81,8 @@ class ImageDomain:
     def __init__(self, splits: ImageSplits, maker: Maker, *, mirror: bool = False) -> None:
         self.splits, self._maker, self._mirror = splits, maker, mirror
         self.held_out: dict[Split, ImageSet] = {"validation": splits.validation, "test": splits.test}
-        self._pixels = torch.from_numpy(splits.train.images)
+        self._reader = Reader(splits.train.images)
+        self._readers = {split: Reader(images.images) for split, images in self.held_out.items()}
         self.labels, self._scale = splits.labels, scale_of(splits.train.labels, splits.labels)
         self._targets = torch.from_numpy(targets(splits.train.labels, self.labels, self._scale))
         self._weights = None if splits.weights is None else torch.tensor(splits.weights)
@@ -95,22 +101,19 @@ class ImageDomain:
     def batch(self, position: int, size: int, seed: int, device: torch.device) -> Batch:
         """Bytes (B, C, H, W), labels, and the lots of augmentation."""
         numbers, epochs = self._order.indices(position, size, seed)
-        chosen = torch.from_numpy(numbers)
+        later = (self._order.indices(position + i * size, size, seed)[0] for i in itertools.count(1))
         lots = draw(seed, epochs, numbers) if self._strength else torch.empty(size, 0)
-        batch = (self._pixels[chosen].permute(0, 3, 1, 2), self._targets[chosen], lots)
-        if device.type == "cuda":
-            return tuple(tensor.pin_memory().to(device, non_blocking=True) for tensor in batch)
-        return tuple(tensor.to(device) for tensor in batch)
+        pixels = self._reader.take(numbers, device, later)
+        return pixels, sent(self._targets[torch.from_numpy(numbers)], device), sent(lots, device)
 
     def loss(self, model: nn.Module, batch: Batch, label_smoothing: float) -> tuple[Tensor, Tensor]:
         """Pictures are made smaller and augmented in training alone: otherwise they are what is scored."""
         images, labels, lots = batch
-        if self._weights is not None and self._weights.device != labels.device:
-            self._weights = self._weights.to(labels.device)  # once
-        weights = self._weights
+        if self._weights is not None:
+            self._weights = sent(self._weights, labels.device)
 
         def losses(logits: Tensor, targets: Tensor) -> Tensor:
-            return loss_of(logits.float(), targets, self.labels.kind, weights, label_smoothing, "none")
+            return loss_of(logits.float(), targets, self.labels.kind, self._weights, label_smoothing, "none")
 
         pixels = resized(images, *(self._size if model.training else self._full))
         count = number(len(labels), labels.device)
@@ -170,7 +173,8 @@ class ImageDomain:
     def evaluate(self, model: nn.Module, split: Split, *, sample: bool, device: torch.device) -> Evaluation:
         images = self.held_out[split]
         chosen = sample_of(len(images), SAMPLE if sample else len(images))
-        return score(model, images, chosen, *self._full, self.labels, self._scale, device=device)
+        reader = self._readers[split]
+        return score(model, images, chosen, *self._full, self.labels, self._scale, device=device, reader=reader)
 
     @functools.cached_property
     def _baseline(self) -> PixelBaseline:
@@ -218,14 +222,19 @@ def score(
     scale: Scale,
     *,
     device: torch.device,
+    reader: Reader | None = None,
 ) -> Evaluation:
     """The evaluation of the images of those numbers, in that size; images of one group are one block."""
-    said = []
-    for start in range(0, len(chosen), SCORED):
-        numbers = chosen[start : start + SCORED]
-        pixels = torch.from_numpy(images.images[numbers]).permute(0, 3, 1, 2).to(device)
-        said.append(model(resized(pixels, height, width)).float())
-    table = table_of(torch.cat(said), images.labels[chosen], labels, scale)
+    reader = reader or Reader(images.images)
+
+    def said(part: Numbers) -> Tensor:
+        first, end = int(part[0]), int(part[-1]) + 1
+        pixels = reader.take(chosen[first:end], device, cut(chosen[end:], len(part)))
+        logits: Tensor = model(resized(pixels, height, width)).float()
+        return logits
+
+    logits = [found for _, found in that_fit(cut(np.arange(len(chosen)), SCORED), said)]
+    table = table_of(torch.cat(logits), images.labels[chosen], labels, scale)
     return Evaluation({**table.columns, "block": images.blocks[chosen].astype(np.float64)})
 
 
@@ -354,6 +363,14 @@ def _form(form: Form, given: Mapping[str, Setting]) -> Form:
 
 
 def _statistics(splits: ImageSplits) -> Statistics:
-    pixels = splits.train.images.reshape(-1, splits.form.channels)
-    std = np.maximum(pixels.std(0, dtype=np.float64), 1.0)  # pictures of one colour have none
-    return Statistics(tuple(pixels.mean(0, dtype=np.float64).tolist()), tuple(std.tolist()))
+    """From how often each channel has each value: no copy of the images in numbers is made."""
+    counts = np.zeros((splits.form.channels, 256))
+    images = splits.train.images
+    chosen = np.sort(by_lot(images, len(images)))
+    for start in range(0, len(chosen), COUNTED):
+        for channel, values in enumerate(np.moveaxis(images[chosen[start : start + COUNTED]], -1, 0)):
+            counts[channel] += np.bincount(values.ravel(), minlength=256)
+    levels, total = np.arange(256.0), counts.sum(1)
+    mean = counts @ levels / total
+    std = np.sqrt((counts * np.square(levels - mean[:, None])).sum(1) / total)
+    return Statistics(tuple(mean.tolist()), tuple(np.maximum(std, 1.0).tolist()))  # pictures of one colour have none
