@@ -14,7 +14,8 @@ import multiprocessing
 import os
 import resource
 import time
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -56,7 +57,7 @@ def workers(folder: Path, count: int, side: int) -> None:
     decoded(paths[:64], form)
     for path in paths:
         path.read_bytes()  # from the disk once, whoever comes first
-    pools = {
+    pools: dict[str, Callable[[], Executor]] = {
         "one thread": lambda: ThreadPoolExecutor(1),
         f"{count} threads": lambda: ThreadPoolExecutor(count),
         f"{count} processes, forked": lambda: ProcessPoolExecutor(count, multiprocessing.get_context("fork")),

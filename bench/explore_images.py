@@ -74,7 +74,7 @@ def run(settings: Settings, known: dict[Any, ImageSplits]) -> dict[str, Any]:
     sizes = [int(size) for size in settings.sizes.split("-")] if settings.sizes else []
     key = (settings.data, sizes[-1] if sizes else None)
     splits = known.setdefault(key, splits_of(*key)) if key not in known else known[key]
-    pixels = splits.train.images
+    pixels = splits.train.images[:]
     mean, std = pixels.mean((0, 1, 2)), pixels.std((0, 1, 2))
     config = NetConfig(
         settings.kind,

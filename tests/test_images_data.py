@@ -83,7 +83,7 @@ def test_idx_files_of_the_mnist_family(tmp_path: Path, zipped: bool) -> None:
     found = load(tmp_path)
     assert counts(found) == (52, 8, 20)
     assert (found.classes, found.form) == (("0", "1"), Form(1, SIDE, SIDE))
-    assert np.array_equal(found.test.images[..., 0], pixels(20, 20))
+    assert np.array_equal(found.test.images[:][..., 0], pixels(20, 20))
 
 
 def test_arrays_of_an_npz(tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_arrays_of_an_npz(tmp_path: Path) -> None:
     found = load(tmp_path / "b.npz")
     assert counts(found) == (34, 6, 10)
     assert (found.classes, found.form.channels) == (("cat", "dog"), 3)
-    assert np.array_equal(found.test.images, pixels(10, 3, 3))
+    assert np.array_equal(found.test.images[:], pixels(10, 3, 3))
 
 
 @pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl"])
@@ -167,7 +167,7 @@ def test_hugging_face_image_sets(tmp_path: Path) -> None:
     found = load(tmp_path / "saved")
     assert counts(found) == (40, 10, 0)
     assert found.classes == ("cat", "dog")
-    assert np.array_equal(found.validation.images, pixels(10, 1, 3))
+    assert np.array_equal(found.validation.images[:], pixels(10, 1, 3))
     assert any("images from 'img', labels from 'fine'" in note for note in found.notes)
 
 
@@ -312,7 +312,7 @@ def test_images_in_two_splits_are_counted_and_cut_ones_stay_together(tmp_path: P
     twins = pixels(20, 3).repeat(3, 0)
     np.savez(tmp_path / "b.npz", images=twins, labels=labels(20).repeat(3))
     found = load(tmp_path / "b.npz")
-    kept = [{image.tobytes() for image in part.images} for part in (found.train, found.validation, found.test)]
+    kept = [{image.tobytes() for image in part.images[:]} for part in (found.train, found.validation, found.test)]
     assert not kept[0] & (kept[1] | kept[2])
     assert not kept[1] & kept[2]
     assert all(kept)

@@ -91,7 +91,7 @@ def read(folder: Path, images: list[NDArray[Any]], suffix: str) -> tuple[ImageSp
     return found, {
         int(Path(name).stem): image
         for part in parts
-        for name, image in zip(part.names, part.images[..., 0], strict=True)
+        for name, image in zip(part.names, part.images[:][..., 0], strict=True)
     }
 
 
