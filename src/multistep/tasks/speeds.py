@@ -52,6 +52,11 @@ def was_measured(work: Work) -> bool:
     return speed_then(work.name) is not None
 
 
+def operations_usually(work: Work) -> float:
+    """Operations a second that such devices reach as a rule."""
+    return work.by_rule(planned_device(pick_device()), planned_cores())
+
+
 def operations(work: Work, plan: Plan | None = None, measure: Measure | None = None) -> float:
     """Operations a second, in training, of the device that sizes are chosen for.
 
@@ -59,7 +64,7 @@ def operations(work: Work, plan: Plan | None = None, measure: Measure | None = N
     """
     if (then := speed_then(work.name)) is not None:
         return then
-    rate = rule = work.by_rule(planned_device(pick_device()), planned_cores())
+    rate = rule = operations_usually(work)
     seconds = sum(a.value for a in lengths_of(plan) if a.unit is Unit.SECONDS) if plan else 0.0
     if measure is None or not seconds or not measures():
         return rate

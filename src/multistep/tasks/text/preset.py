@@ -56,11 +56,22 @@ class Preset:
     shape: Shape
 
 
-def choose_preset(spec: ModelSpec, facts: TextFacts, plan: Plan, rate: float, memory: float = math.inf) -> Preset:
-    """Fill in what the plan leaves open, at `rate` operations a second on a device with so many bytes."""
+def choose_preset(
+    spec: ModelSpec,
+    facts: TextFacts,
+    plan: Plan,
+    rate: float,
+    memory: float = math.inf,
+    usual_rate: float | None = None,
+) -> Preset:
+    """Fill in what the plan leaves open, at `rate` operations a second on a device with so many bytes.
+
+    The vocabulary follows from the rate that such devices usually have: a text that is encoded once stays so, whatever
+    is measured the next time.
+    """
     architecture = "nanochat" if spec.name == "auto" else spec.name
     compute = TRAINED_SHARE * _seconds(plan) * rate
-    tokenizer, vocabulary = _tokenizer(spec, facts, compute)
+    tokenizer, vocabulary = _tokenizer(spec, facts, TRAINED_SHARE * _seconds(plan) * (usual_rate or rate))
     tokens = vocabulary or facts.alphabet
     context = spec.context or _context(compute)
     sizes = list(ladder(context, layers=spec.layers, width=spec.width, heads=spec.heads))

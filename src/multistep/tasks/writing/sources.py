@@ -21,7 +21,7 @@ from multistep.tasks.pretrained.choose import Need
 from multistep.tasks.pretrained.script import kind_of
 from multistep.tasks.pretrained.settle import seconds_of
 from multistep.tasks.pretrained.timed import tuning_speed
-from multistep.tasks.speeds import operations
+from multistep.tasks.speeds import operations, operations_usually
 from multistep.tasks.text.corpus import alphabet_of, characters_of, heads_of, together
 from multistep.tasks.text.files import FORM
 from multistep.tasks.text.models import Maker, load_model, make_preset
@@ -129,15 +129,18 @@ def make_model(plan: Plan, splits: TextSplits | ChatSplits | PairSplits | None) 
     device = pick_device()
     memory = total_memory(device)
 
+    usual = operations_usually(WORK)
+
     def measured(rate: float, seconds: float) -> float:
-        preset = choose_preset(spec, facts, plan, rate, memory)
+        preset = choose_preset(spec, facts, plan, rate, memory, usual)
         vocabulary = preset.vocabulary or facts.alphabet
         a_token = operations_per_token(preset.shape, vocabulary)
         text = facts.characters / characters_a_token(facts, preset.vocabulary)
         tokens = expected_tokens(plan, a_token=a_token, tokens=text, rate=rate)
         return preset_speed(preset, vocabulary, batch_size(tokens, text, preset.shape.context, device.type), seconds)
 
-    return make_preset(choose_preset(spec, facts, plan, operations(WORK, plan, measured), memory), texts, marks)
+    preset = choose_preset(spec, facts, plan, operations(WORK, plan, measured), memory, usual)
+    return make_preset(preset, texts, marks)
 
 
 def texts_of(splits: TextSplits | ChatSplits | PairSplits) -> Sequence[str]:
