@@ -305,7 +305,6 @@ CASES: tuple[Case, ...] = (
             "own-model",
             lambda folder: DataSpec(source="in memory"),
             examples=own.test_examples,
-            refused="is used in Python",
             own=own,
         )
         for own in OWN

@@ -273,7 +273,7 @@ def test_images_are_folded_too_and_a_threshold_is_refused_for_more_than_two(
     assert json.loads((result.model / "multistep.json").read_text())["calibration"]["folded"]
     assert found["threshold"] is None
     assert found["validation"]["after"]["nll"] < found["validation"]["before"]["nll"]
-    with pytest.raises(PlanError, match=r"threshold is 0.3, but .* has 3 classes, and a threshold is for two"):
+    with pytest.raises(PlanError, match=r"threshold is 0.3, but .* tells 3 classes apart; a threshold is for two"):
         api.predict(result.model, [tmp_path / "images/disc/0.png"], threshold=0.3)
     assert api.evaluate(result.model, str(tmp_path / "images"))["examples"] == 90
     done = api.predict_file(result.model, tmp_path / "list.csv", tmp_path / "out.jsonl")

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from contract import CASES, Case, as_shipped
+from contract import CASES, Case, OwnCase, as_shipped
 from runs import Killed
 from safetensors.torch import load_file
 from torch import Tensor
@@ -114,6 +114,10 @@ def test_evaluating_the_folder_gives_the_score_of_the_run(made: Made) -> None:
 
 def test_predicting_agrees_with_the_evaluation(made: Made) -> None:
     case = made.case
+    if isinstance(case, OwnCase):
+        answers = made.result.predict(case.own.keywords()["test"], model=case.own.build())
+        assert len(answers) == case.own.test_examples, "its scores are held to the run's in test_own_use"
+        return
     if case.inputs is None or case.agree is None:
         with pytest.raises(PlanError, match=case.refused):
             api.predict(made.result.model, ["anything"])
