@@ -42,7 +42,7 @@ def write_text(path: Path, megabytes: int) -> None:
 
 
 def measure(text: Path, run: Path, cache: Path, budget: str) -> dict[str, float]:
-    """Seconds until the first look of a run, and the memory of it and its processes."""
+    """Seconds until the first step of a run, and the memory of it and its processes."""
     began = time.monotonic()
     command = [sys.executable, "-m", "multistep", "train", "--task", "text-generation", "--data", str(text)]
     process = subprocess.Popen(
@@ -52,7 +52,7 @@ def measure(text: Path, run: Path, cache: Path, budget: str) -> dict[str, float]
     )
     first, together = 0.0, 0
     while process.poll() is None:
-        if not first and _has_looked(run):
+        if not first and _begins_to_train(run):
             first = time.monotonic() - began
         together = max(together, _memory_below(process.pid))
         time.sleep(0.25)
@@ -60,17 +60,16 @@ def measure(text: Path, run: Path, cache: Path, budget: str) -> dict[str, float]
         sys.exit(f"the run failed with exit code {process.returncode}")
     largest = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
     return {
-        "first look, s": round(first, 1),
+        "first step, s": round(first, 1),
         "largest, MB": round(largest / 1e6),
         "together, MB": round(together / 1e6),
     }
 
 
-def _has_looked(run: Path) -> bool:
+def _begins_to_train(run: Path) -> bool:
     journal = run / "journal.jsonl"
-    return journal.is_file() and any(
-        json.loads(line).get("event") == "window" for line in journal.open() if line[-1:] == "\n"
-    )
+    lines = journal.read_text(encoding="utf-8").split("\n")[:-1] if journal.is_file() else []  # the last is not whole
+    return any(json.loads(line)["event"]["event"] == "window_planned" for line in lines)
 
 
 def _memory_below(process: int) -> int:
