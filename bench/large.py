@@ -48,7 +48,9 @@ def measure(text: Path, run: Path, cache: Path, budget: str) -> dict[str, float]
     process = subprocess.Popen(
         [*command, "--model", "scratch", "--budget", budget, "--out", str(run)],
         env={**os.environ, "MULTISTEP_CACHE": str(cache)},
+        stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     first, together = 0.0, 0
     while process.poll() is None:

@@ -12,13 +12,14 @@ from pathlib import Path
 import numpy as np
 
 from multistep.core.values.plan import DataSpec
-from multistep.data.cache import kept
+from multistep.data.cache import cache_folder, kept
 from multistep.data.long import local_files, text_size
 from multistep.data.names import NO_TEST
 from multistep.data.shares import to_cut
 from multistep.data.splits import given_splits
 from multistep.data.table import Table
 from multistep.engine.names import may_be_hub_id
+from multistep.tasks.notes import say
 from multistep.tasks.order import sample_of
 from multistep.tasks.text.corpus import (
     TEXT,
@@ -78,6 +79,10 @@ def long_splits(
         return None
 
     def write(folder: Path) -> None:
+        gigabytes = text_size(files) / 1e9
+        say(
+            [f"reads {gigabytes:.1f} GB of text and encodes it into {cache_folder()}, once; later starts find it there"]
+        )
         found, said = (tables, notes) if tables else given_splits(data, LONG_FORM, named)
         _write(folder, found, said, data.text_column, shares)
 
