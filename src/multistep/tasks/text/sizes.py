@@ -44,8 +44,15 @@ class Bearable:
 
 
 def of_blocks(shape: Shape) -> int:
-    """Parameters of the blocks, which are what the law is about: a table of more tokens is no larger model."""
     return 12 * shape.layers * shape.width**2
+
+
+def knowing(shape: Shape, vocabulary: int) -> float:
+    """Parameters that the law is about: those of the blocks, and half of the head's. In small models with many tokens
+    the head is most of what is trained; counting none of it chose models that were too large by half, counting all of it
+    would leave large vocabularies hardly any blocks (docs/how-to/budget.md).
+    """
+    return of_blocks(shape) + vocabulary * shape.width / 2
 
 
 def operations_per_token(shape: Shape, vocabulary: int) -> float:
@@ -77,7 +84,7 @@ def best_shape(shapes: Sequence[Shape], bearable: Bearable, vocabulary: int) -> 
     def loss(shape: Shape) -> float:
         tokens = bearable.operations / operations_per_token(shape, vocabulary)
         return foreseen(
-            worth(of_blocks(shape), asked_for(bearable.tokens), WORTH_OF_PARAMETERS),
+            worth(knowing(shape, vocabulary), asked_for(bearable.tokens), WORTH_OF_PARAMETERS),
             worth(tokens, bearable.tokens, WORTH_OF_TOKENS),
         )
 
