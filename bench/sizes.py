@@ -133,7 +133,11 @@ def train(case: Case, path: str, facts: TextFacts, rate: float, seed: int, folde
             "model": {"name": "nanochat", "tokenizer": "bpe", **shape},
             "metric": "bits_per_byte",
             "budget": f"{steps} steps",
-            "recipe": {"batch_size": case.rows, "dropout": default_dropout(epochs), "learning_rate": 0.01},
+            "recipe": {
+                "batch_size": case.rows,
+                "dropout": default_dropout(epochs, all_parameters(case.shape, case.vocabulary), tokens),
+                "learning_rate": 0.01,
+            },
             "moves": [],
             "ship": "network",
             "seed": seed,

@@ -20,7 +20,7 @@ from multistep.core.values.units import parse_amount
 from multistep.errors import PlanError
 from multistep.tasks.text import tuning
 from multistep.tasks.text.lean import LeanConfig, LeanGPT
-from multistep.tasks.text.preset import default_recipe
+from multistep.tasks.text.preset import default_dropout, default_recipe
 from multistep.tasks.text.tuning import tuned_recipe
 
 SHAPE = LeanConfig("nanochat", vocabulary=17, layers=2, width=16, heads=2, context=8)
@@ -298,7 +298,7 @@ def tuned_for(
 
 
 def test_pretrained_weights_keep_their_own_dropout_however_often_the_budget_could_read_the_text() -> None:
-    assert default_recipe({}, architecture="gpt2", rows=12, epochs=48.0).dropout == 0.3
+    assert default_dropout(48.0, 10**6, 10**5) == 0.3
     assert tuned_for(10**6, {}, "48 epochs").dropout == 0.1
 
 

@@ -26,7 +26,7 @@ from multistep.tasks.language.splits import Examples, LabelledSplits
 from multistep.tasks.reckoned import Costs
 from multistep.tasks.speeds import Work, operations
 from multistep.tasks.text import timed
-from multistep.tasks.text.preset import TextFacts, batch_size, choose_preset
+from multistep.tasks.text.preset import TextFacts, batch_size, choose_preset, default_dropout
 from multistep.tasks.text.sizes import Bearable, all_parameters, best_shape, ladder, of_blocks, worth
 
 WORK = Work("test", a_core=1e9, rates={"cuda": 1e12})
@@ -162,6 +162,13 @@ def test_contexts_batches_and_vocabularies_grow_with_what_can_be_spent() -> None
     assert batch_size(4e6, 1e9, 64, "cpu") == 24
     assert batch_size(1e9, 1e9, 2048, "cuda") == 47
     assert batch_size(1e9, 1e6, 64, "cpu") == 48, "what is read a hundred times is no more to learn from"
+
+
+def test_dropout_is_for_what_can_be_learnt_by_heart() -> None:
+    assert default_dropout(2.0, 1e7, 1e6) == 0.0, "new text"
+    assert default_dropout(5.0, 0.3e6, 0.43e6) == 0.0, "more tokens than parameters"
+    assert default_dropout(12.0, 0.53e6, 0.43e6) == pytest.approx(0.19, abs=0.02)
+    assert default_dropout(40.0, 0.5e6, 1e5) == 0.3
 
 
 def test_no_more_is_scored_than_the_budget_bears() -> None:

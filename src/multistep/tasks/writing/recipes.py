@@ -13,7 +13,7 @@ from multistep.tasks.preference.preset import preference_recipe
 from multistep.tasks.preference.task import PreferenceDomain
 from multistep.tasks.speeds import operations
 from multistep.tasks.text.models import Maker
-from multistep.tasks.text.preset import WORK, batch_size, default_recipe, expected_tokens
+from multistep.tasks.text.preset import WORK, batch_size, default_dropout, default_recipe, expected_tokens
 from multistep.tasks.text.sizes import PER_PARAMETER
 from multistep.tasks.text.tuning import OF_ADAPTERS, PER_PARAMETER_AND_TOKEN, adapts, bears_all, tuned_recipe
 from multistep.tasks.writing.opened import LEAST_STEPS, Opened
@@ -56,7 +56,7 @@ def recipe_of(plan: Plan, opened: Opened, maker: Maker, parameters: int, device:
     # A step must not take all that there is.
     most = max(1, opened.examples // LEAST_STEPS)
     rows = min(most, batch_size(tokens, opened.tokens, opened.tokens_per_example, planned_device(device)))
-    epochs = tokens / opened.tokens
+    dropout = default_dropout(tokens / opened.tokens, parameters, opened.tokens)
     return default_recipe(
-        opened.given, architecture=maker.architecture, rows=rows, epochs=epochs, vocabulary=maker.vocabulary
+        opened.given, architecture=maker.architecture, rows=rows, dropout=dropout, vocabulary=maker.vocabulary
     )
