@@ -125,6 +125,7 @@ def train(case: Case, path: str, facts: TextFacts, rate: float, seed: int, folde
     steps = int(TRAINED_SHARE * case.seconds / (STEP_SECONDS + a_step / rate))
     tokens = facts.characters / characters_a_token(facts, case.vocabulary)
     epochs = steps * case.rows * case.context / tokens
+    dropout = default_dropout(epochs, all_parameters(case.shape, case.vocabulary), tokens)
     shape = {name: getattr(case, name) for name in ("layers", "width", "heads", "context", "vocabulary")}
     result = api.train(
         {
@@ -135,7 +136,7 @@ def train(case: Case, path: str, facts: TextFacts, rate: float, seed: int, folde
             "budget": f"{steps} steps",
             "recipe": {
                 "batch_size": case.rows,
-                "dropout": default_dropout(epochs, all_parameters(case.shape, case.vocabulary), tokens),
+                "dropout": dropout,
                 "learning_rate": 0.01,
             },
             "moves": [],

@@ -48,9 +48,10 @@ def of_blocks(shape: Shape) -> int:
 
 
 def knowing(shape: Shape, vocabulary: int) -> float:
-    """Parameters that the law is about: those of the blocks, and half of the head's. In small models with many tokens
-    the head is most of what is trained; counting none of it chose models that were too large by half, counting all of it
-    would leave large vocabularies hardly any blocks (docs/how-to/budget.md).
+    """Parameters that the law is about: those of the blocks, and half of the head's.
+
+    In small models with many tokens the head is most of what is trained. Counting none of it chose models that were too
+    large (docs/how-to/budget.md); counting all of it would leave large vocabularies hardly any blocks.
     """
     return of_blocks(shape) + vocabulary * shape.width / 2
 
