@@ -23,6 +23,8 @@ from multistep.tasks.begun import as_begun, speeds_then
 from multistep.tasks.labelled.labels import Labels
 from multistep.tasks.language.bearable import bearable
 from multistep.tasks.language.splits import Examples, LabelledSplits
+from multistep.tasks.pretrained import timed as tuning
+from multistep.tasks.pretrained.timed import faster_in_bfloat16, tuning_speed
 from multistep.tasks.reckoned import Costs
 from multistep.tasks.speeds import Work, operations
 from multistep.tasks.text import timed
@@ -73,6 +75,24 @@ def test_a_machine_that_others_keep_busy_is_used_with_one_thread(monkeypatch: py
     with as_begun({}, {}, may_measure=True):
         assert operations(replace(WORK, name="fair"), timed_plan("100s"), lambda *_: 1e8) == 1e8
         assert now == [4], "one thread is no faster"
+
+
+def test_large_models_are_tuned_in_bfloat16_where_a_cpu_is_faster_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    speeds = {"auto": 5e10, "bfloat16": 9e10}
+    known = {"avx512_bf16": True}
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: known)
+    monkeypatch.setattr(tuning, "transformer_speed", lambda _, __, precision="auto": speeds[precision])
+    plan = timed_plan("300s")
+    with as_begun({}, {}, may_measure=True):
+        assert tuning_speed(plan) == 9e10
+        assert faster_in_bfloat16(plan)
+    speeds["bfloat16"] = 2e10
+    with as_begun({}, {}, may_measure=True):
+        assert tuning_speed(plan) == 5e10
+        assert not faster_in_bfloat16(plan), "it can, and is slower"
+    assert faster_in_bfloat16(timed_plan("40 steps")), "by rule, where nothing is measured"
+    known.clear()
+    assert not faster_in_bfloat16(timed_plan("40 steps"))
 
 
 def test_a_plan_that_is_run_again_comes_to_the_same_sizes() -> None:

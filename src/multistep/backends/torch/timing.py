@@ -2,34 +2,38 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
-from multistep.backends.torch.devices import reduces
+from multistep.backends.torch.devices import multiplying, rounding, rounds
 from multistep.backends.torch.optimizers import build_optimizer
 from multistep.backends.torch.randomness import undisturbed
-from multistep.core.values.recipe import OptimizerName, Recipe
+from multistep.core.values.recipe import OptimizerName, Precision, Recipe
 
 WARM_STEPS, LEAST_STEPS, MOST_STEPS = 1, 2, 8
 RATE = 1e-6  # of learning: whatever is timed is thrown away
 
 
 def seconds_per_step(
-    model: nn.Module, loss: Callable[[], Tensor], optimizer: OptimizerName, device: torch.device, at_most: float
+    model: nn.Module,
+    loss: Callable[[], Tensor],
+    optimizer: OptimizerName,
+    device: torch.device,
+    at_most: float,
+    precision: Precision = "auto",
 ) -> float:
-    """The median of some steps as the learner takes them: forward, backward and the optimizer's.
+    """The fastest of some steps as the learner takes them: forward, backward and the optimizer's.
 
     `loss` is a mean over one batch, which lies on the device like the model; weights change, random states do not. It
-    takes about `at_most` seconds, three steps at the least. The median, since a core that is busy for a moment says
-    little, and one that is busy all the time says what there is.
+    takes about `at_most` seconds, three steps at the least. The fastest, since what else runs for a moment only
+    makes steps slower, and what runs all the time slows all of them.
     """
-    reduced = reduces(Recipe(optimizer=optimizer), device)
+    recipe = Recipe(optimizer=optimizer, precision=precision)
     found: list[float] = []
-    with undisturbed(device):
+    with undisturbed(device), rounding(rounds(recipe, device)):
         rule = build_optimizer(optimizer, model.train(), learning_rate=RATE)
         began = time.perf_counter()
         while len(found) < WARM_STEPS + MOST_STEPS:
@@ -37,11 +41,11 @@ def seconds_per_step(
                 break
             before = time.perf_counter()
             rule.zero_grad()
-            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=reduced):
+            with multiplying(recipe, device):
                 value = loss()
             value.backward()  # type: ignore[no-untyped-call]
             rule.step(RATE)
             if device.type != "cpu":
                 torch.accelerator.synchronize(device)
             found.append(time.perf_counter() - before)
-    return statistics.median(found[WARM_STEPS:])
+    return min(found[WARM_STEPS:])

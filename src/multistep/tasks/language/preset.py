@@ -12,7 +12,7 @@ from typing import cast
 
 from multistep.core.values.optimizers import TYPICAL_RATE, convert_rate
 from multistep.core.values.plan import ModelSpec, Plan
-from multistep.core.values.recipe import OptimizerName, Recipe, Setting
+from multistep.core.values.recipe import OptimizerName, Precision, Recipe, Setting
 from multistep.core.values.units import Unit
 from multistep.errors import PlanError
 from multistep.tasks.language.load import PRESETS
@@ -90,6 +90,7 @@ def default_recipe(
     own_dropout: float,
     epochs: float,
     length: float,
+    precision: Precision = "auto",
 ) -> Recipe:
     """The recipe with every setting that the plan leaves open.
 
@@ -108,6 +109,7 @@ def default_recipe(
         "weight_decay": WEIGHT_DECAY.get(optimizer, 0.0) if adapter == "none" else 0.0,
         "warmup_steps": 100 if pretrained else 20,
         "dropout": own_dropout,
+        "precision": precision,
     }
     if not pretrained and classify and epochs >= 2:
         base |= {"dropout": DROPOUT, "augmentation": WORD_DROPOUT, "sharpness": SHARPNESS}

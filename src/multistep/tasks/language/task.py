@@ -57,15 +57,23 @@ from multistep.tasks.language.splits import (
 from multistep.tasks.language.tokenizer import make_tokenizer
 from multistep.tasks.machine import device_name, versions_of
 from multistep.tasks.pretrained.settle import TUNING, Settled, seconds_of, settle, starting_from
-from multistep.tasks.pretrained.timed import PER_PARAMETER_AND_TOKEN, Sizes, transformer_speed
+from multistep.tasks.pretrained.timed import (
+    IN_HALF,
+    PER_PARAMETER_AND_TOKEN,
+    Sizes,
+    faster_in_bfloat16,
+    transformer_speed,
+    tuning_speed,
+)
 from multistep.tasks.reckoned import Costs
-from multistep.tasks.speeds import operations
+from multistep.tasks.speeds import operations, was_measured
 from multistep.tasks.understood import told
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 MOST_READ = {BAG: 4096, CNN: 256}  # n-grams, or words, of a text
+LARGE = 1e7  # parameters of an encoder, from which on 16 bits may pay: smaller ones are not held up by products
 LOOKED_AT, MOST_CHARACTERS = 2000, 5000  # texts, and how much of each, for how long they are
 
 
@@ -281,6 +289,9 @@ class LanguageWorkshop:
         """A BERT's: texts are `length` tokens long on average."""
         blocks = sum(p.numel() for name, p in head.model.named_parameters() if "embeddings" not in name)
         classify = plan.phase(phase).task == CLASSIFY
+        if head.pretrained:
+            tuning_speed(plan)  # by which it is told what the budget holds
+        large = head.pretrained and head.parameters >= LARGE
         recipe = default_recipe(
             plan.phase(phase).recipe,
             classify=classify,
@@ -289,6 +300,7 @@ class LanguageWorkshop:
             own_dropout=head.own_dropout,
             epochs=self._epochs(plan, blocks, self._tokens, examples),
             length=length,
+            precision="bfloat16" if large and faster_in_bfloat16(plan) else "auto",
         )
         return replace(recipe, model=recipe.model or head.name) if classify and not head.pretrained else recipe
 
@@ -334,7 +346,8 @@ def _costs(head: Head, recipe: Recipe, texts: Sequence[str]) -> Costs:
     blocks = sum(p.numel() for name, p in head.model.named_parameters() if "embeddings" not in name)
     length = float(np.minimum(_lengths(head.encoder.tokenizer, texts[:LOOKED_AT])[0], head.context).mean())
     passes = 2.0 if recipe.sharpness else 1.0
-    return Costs(TUNING if head.pretrained else WORK, passes * PER_PARAMETER_AND_TOKEN * blocks * length)
+    tuned = IN_HALF if recipe.precision == "bfloat16" and was_measured(IN_HALF) else TUNING
+    return Costs(tuned if head.pretrained else WORK, passes * PER_PARAMETER_AND_TOKEN * blocks * length)
 
 
 def _lengths(tokenizer: Tokenizer, texts: Sequence[str]) -> tuple[Ints, int]:

@@ -16,7 +16,7 @@ from multistep.core.values.units import Unit
 from multistep.tasks.begun import planned_device
 from multistep.tasks.machine import total_memory
 from multistep.tasks.pretrained.settle import TUNING
-from multistep.tasks.pretrained.timed import tuning_speed
+from multistep.tasks.pretrained.timed import faster_in_bfloat16, tuning_speed
 from multistep.tasks.recipes import fill_in, fine_tuning_rate, lengths_of
 
 BATCH_SIZE = 12  # contexts a step; of pretrained weights, at most
@@ -79,7 +79,7 @@ def tuned_recipe(
         "weight_decay": WEIGHT_DECAY.get(optimizer, 0.0) if adapter == "none" else 0.0,
         "warmup_steps": int(min(WARMUP_STEPS, max(1.0, WARMUP_SHARE * steps))),
         "dropout": own_dropout,
-        "precision": _precision(parameters, device),
+        "precision": _precision(plan, parameters),
     }
     return fill_in(given, base)
 
@@ -125,11 +125,9 @@ def _steps(plan: Plan, tokens: float | None, tokens_per_step: int) -> float:
     return sum(amount.value for amount in lengths_of(plan)) or math.inf
 
 
-def _precision(parameters: int, device: torch.device) -> Precision:
-    """bfloat16 for large models on CPUs that multiply it, too: 1.5 times as fast (SmolLM2, docs/how-to/adapters.md)."""
-    known = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    multiplies = bool(known.get("avx512_bf16") or known.get("amx_bf16"))
-    return "bfloat16" if device.type == "cpu" and parameters >= ADAPTED_FROM and multiplies else "auto"
+def _precision(plan: Plan, parameters: int) -> Precision:
+    """bfloat16 for large models on CPUs that are faster in it, too (docs/how-to/adapters.md)."""
+    return "bfloat16" if parameters >= ADAPTED_FROM and faster_in_bfloat16(plan) else "auto"
 
 
 def adapts(origin: Origin | None) -> bool:
