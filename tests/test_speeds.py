@@ -139,7 +139,7 @@ def test_a_resumed_run_has_the_sizes_that_it_began_with(tmp_path: Path, monkeypa
     facts = next(e["event"]["facts"] for e in entries if e["event"]["event"] == "phase_started")
     assert slow.speeds == facts["speeds"], "what was chosen by is journaled"
     assert any("measured here" in sentence for sentence in facts["understood"]["training"])
-    assert parameters(fast, 1e-6) > 3 * small
+    assert parameters(fast, 1e-6) > 1.5 * small
     assert parameters(RunDirectory(tmp_path / "slow"), 1e-6, TrialStarted) == small, (
         "it goes on at the speed that it began with"
     )
@@ -155,6 +155,7 @@ def test_sizes_follow_compute_text_and_memory() -> None:
     for compute in (1e13, 1e15, 1e18, 1e20):
         assert blocks(compute) == pytest.approx(1.345 * (compute / 6) ** 0.4516, rel=0.25)
     assert blocks(1e15, tokens=1e6) < 0.6 * blocks(1e15), "little text asks for a small model"
+    assert blocks(1e18, tokens=4e5) <= 2.1e6, "whatever the compute"
     shape = best_shape(shapes, Bearable(1e20, 1e12, 2e9), 1024)
     assert all_parameters(shape, 1024) * 24 <= 1e9 < all_parameters(shapes[shapes.index(shape) + 2], 1024) * 24
     assert worth(3.0, 5.0, 15.4) == 3.0

@@ -20,6 +20,9 @@ PER_PARAMETER = 6.0  # operations in training, for each token: arXiv 2001.08361
 STEPS = ((1024, 128), (512, 64), (256, 32), (0, 16))  # from one width to the next, from so wide on
 NARROWEST, WIDEST, MOST_LAYERS = 32, 4096, 32
 HEAD_WIDTHS = ((320, 64), (0, 32))  # of models from so wide on
+# Parameters of the blocks that a text bears, whatever the compute: beyond them the law foresees next to nothing, and
+# what a text is read for a hundred times is learnt by heart.
+LEAST_BLOCKS, MOST_A_TOKEN = 1e5, 5.0
 # Bytes a parameter: weights, gradients, the optimizer's moments, averaged weights, and half of them for a look.
 BYTES_A_PARAMETER, SHARE_OF_MEMORY = 24, 0.5
 
@@ -80,7 +83,7 @@ def foreseen(parameters: float, tokens: float) -> float:
 
 
 def best_shape(shapes: Sequence[Shape], bearable: Bearable, vocabulary: int) -> Shape:
-    """The one of the lowest foreseen loss; the first if memory bears none."""
+    """The one of the lowest foreseen loss; the first if memory and text bear none."""
 
     def loss(shape: Shape) -> float:
         tokens = bearable.operations / operations_per_token(shape, vocabulary)
@@ -89,8 +92,10 @@ def best_shape(shapes: Sequence[Shape], bearable: Bearable, vocabulary: int) -> 
             worth(tokens, bearable.tokens, WORTH_OF_TOKENS),
         )
 
+    by_text = LEAST_BLOCKS + MOST_A_TOKEN * bearable.tokens
     most = SHARE_OF_MEMORY * bearable.memory / BYTES_A_PARAMETER
-    return min([s for s in shapes if all_parameters(s, vocabulary) <= most] or shapes[:1], key=loss)
+    fitting = [s for s in shapes if all_parameters(s, vocabulary) <= most and of_blocks(s) <= by_text]
+    return min(fitting or shapes[:1], key=loss)
 
 
 def all_parameters(shape: Shape, vocabulary: int) -> int:
