@@ -11,7 +11,8 @@ from multistep.backends.torch.devices import pick_device
 from multistep.backends.torch.timing import seconds_per_step
 from multistep.core.values.plan import Plan
 from multistep.core.values.recipe import Precision
-from multistep.tasks.pretrained.settle import TUNING
+from multistep.tasks.pretrained.choose import LEAST_SECONDS
+from multistep.tasks.pretrained.settle import TUNING, seconds_of
 from multistep.tasks.speeds import Work, operations, was_measured
 
 PER_PARAMETER_AND_TOKEN = 6.0  # operations: arXiv 2001.08361
@@ -38,6 +39,8 @@ def tuning_speed(plan: Plan) -> float:
     """Operations a second in tuning pretrained weights, measured where the plan's time asks for it, in the precision
     that it comes to.
     """
+    if (seconds_of(plan) or 0.0) < LEAST_SECONDS:
+        return operations(TUNING)  # measuring would take a second of a time in which little is tuned
     sizes = ON_CPU if pick_device().type == "cpu" else ELSEWHERE
     usual = operations(TUNING, plan, lambda _, seconds: transformer_speed(sizes, seconds))
     if not was_measured(TUNING) or not faster_in_bfloat16(plan):
@@ -55,6 +58,8 @@ def faster_in_bfloat16(plan: Plan) -> bool:
     known = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     if pick_device().type != "cpu" or not (known.get("avx512_bf16") or known.get("amx_bf16")):
         return False
+    if (seconds_of(plan) or 0.0) < LEAST_SECONDS:
+        return operations(IN_HALF) > WORTH_IT * operations(TUNING)
     usual = operations(TUNING, plan, lambda _, seconds: transformer_speed(ON_CPU, seconds))
     half = operations(IN_HALF, plan, lambda _, seconds: transformer_speed(ON_CPU, seconds, "bfloat16"))
     return half > WORTH_IT * usual
