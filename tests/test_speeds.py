@@ -134,7 +134,7 @@ def test_a_resumed_run_has_the_sizes_that_it_began_with(tmp_path: Path, monkeypa
         return int(run.resolved_phases()[0]["facts"]["parameters"])
 
     slow, fast = RunDirectory(tmp_path / "slow"), RunDirectory(tmp_path / "fast")
-    small = parameters(slow, 0.05)
+    small = parameters(slow, 5.0)
     entries = [json.loads(line) for line in slow.journal.read_text().splitlines()]
     facts = next(e["event"]["facts"] for e in entries if e["event"]["event"] == "phase_started")
     assert slow.speeds == facts["speeds"], "what was chosen by is journaled"
@@ -154,13 +154,12 @@ def test_sizes_follow_compute_text_and_memory() -> None:
     # arXiv 2203.15556, third approach: G (C / 6)^0.4516 parameters; a step of the ladder is a fifth of them.
     for compute in (1e13, 1e15, 1e18, 1e20):
         assert blocks(compute) == pytest.approx(1.345 * (compute / 6) ** 0.4516, rel=0.25)
-    assert blocks(1e15, tokens=1e6) < 0.6 * blocks(1e15), "little text asks for a small model"
     assert blocks(1e18, tokens=4e5) <= 2.1e6, "whatever the compute"
     shape = best_shape(shapes, Bearable(1e20, 1e12, 2e9), 1024)
     assert all_parameters(shape, 1024) * 24 <= 1e9 < all_parameters(shapes[shapes.index(shape) + 2], 1024) * 24
-    assert worth(3.0, 5.0, 15.4) == 3.0
-    assert worth(4e6, 1e6, 15.39) == pytest.approx(3.73e6, rel=0.01), "four epochs are nearly as good as new text"
-    assert worth(1e9, 1e6, 15.39) == pytest.approx(16.4e6, rel=0.01), "and more than sixteen are worth no more"
+    assert worth(3.0, 5.0) == 3.0
+    assert worth(4e6, 1e6) == pytest.approx(3.73e6, rel=0.01), "four epochs are nearly as good as new text"
+    assert worth(1e9, 1e6) == pytest.approx(16.4e6, rel=0.01), "and more than sixteen are worth no more"
 
 
 def test_what_is_given_of_a_shape_stays_and_the_rest_fits_it() -> None:

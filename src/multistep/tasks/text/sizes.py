@@ -14,8 +14,7 @@ from dataclasses import dataclass
 
 # Loss above what no model can know, in nats a token: A / parameters**alpha + B / tokens**beta.
 OF_PARAMETERS, ALPHA, OF_TOKENS, BETA = 406.4, 0.34, 410.7, 0.28
-# Of text that is read again, and of parameters beyond those that it asks for, all is worth that many times it at most.
-WORTH_OF_TOKENS, WORTH_OF_PARAMETERS = 15.39, 5.31
+WORTH = 15.39  # epochs of new text that any number of epochs of the same text are worth at most, beside the first
 PER_PARAMETER = 6.0  # operations in training, for each token: arXiv 2001.08361
 STEPS = ((1024, 128), (512, 64), (256, 32), (0, 16))  # from one width to the next, from so wide on
 NARROWEST, WIDEST, MOST_LAYERS = 32, 4096, 32
@@ -65,16 +64,15 @@ def operations_per_token(shape: Shape, vocabulary: int) -> float:
     return PER_PARAMETER * (of_blocks(shape) + head + attention)  # looking a token up costs next to nothing
 
 
-def worth(amount: float, enough: float, most: float) -> float:
-    """What `amount` is worth where `enough` of it is new or needed: arXiv 2305.16264, equations 5 and 6."""
-    if amount <= enough:
-        return amount
-    return enough * (1 + most * (1 - math.exp(-(amount / enough - 1) / most)))
+def worth(tokens: float, unique: float) -> float:
+    """How many new tokens `tokens` are worth of which only `unique` are different: arXiv 2305.16264, equation 5.
 
-
-def asked_for(tokens: float) -> float:
-    """The parameters that so many tokens ask for, where both are chosen for one compute."""
-    return math.pow(ALPHA * OF_PARAMETERS / (BETA * OF_TOKENS) * math.pow(tokens, BETA), 1 / ALPHA)
+    That paper has excess parameters count for less, too. Its constant would ask for 75,000 parameters for a megabyte of
+    text, on which 1.6 million were no worse in five minutes than 0.3 million (docs/how-to/budget.md): left out.
+    """
+    if tokens <= unique:
+        return tokens
+    return unique * (1 + WORTH * (1 - math.exp(-(tokens / unique - 1) / WORTH)))
 
 
 def foreseen(parameters: float, tokens: float) -> float:
@@ -87,10 +85,7 @@ def best_shape(shapes: Sequence[Shape], bearable: Bearable, vocabulary: int) -> 
 
     def loss(shape: Shape) -> float:
         tokens = bearable.operations / operations_per_token(shape, vocabulary)
-        return foreseen(
-            worth(knowing(shape, vocabulary), asked_for(bearable.tokens), WORTH_OF_PARAMETERS),
-            worth(tokens, bearable.tokens, WORTH_OF_TOKENS),
-        )
+        return foreseen(knowing(shape, vocabulary), worth(tokens, bearable.tokens))
 
     by_text = LEAST_BLOCKS + MOST_A_TOKEN * bearable.tokens
     most = SHARE_OF_MEMORY * bearable.memory / BYTES_A_PARAMETER
