@@ -74,6 +74,12 @@ def _sentence(record: Mapping[str, Any]) -> str:
         f"how often it is right, went from {before['ece']:.3f} to {after['ece']:.3f}, and the negative log-likelihood "
         f"from {before['nll']:.3f} to {after['nll']:.3f}{own}."
     )
+    if record["temperature"] == 1.0:
+        said = (
+            f"The {record['of']}'s probabilities are as it gives them: on validation no temperature makes them better. "
+            f"On {split}, the calibration error, which is how far a probability is from how often it is right, is "
+            f"{before['ece']:.3f}."
+        )
     threshold = record["threshold"]
     if threshold is None or threshold["value"] == HALF:
         return said

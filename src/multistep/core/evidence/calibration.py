@@ -99,22 +99,33 @@ def is_several(evaluation: Evaluation) -> bool:
 def fit_temperature(evaluation: Evaluation) -> float:
     """The temperature by which the logits must be divided so that the labels are likeliest.
 
-    With a prior on its logarithm that is worth less than one row: of a split without a mistake, any temperature towards
-    0 would be better still. Source: Guo et al., On calibration of modern neural networks, arXiv 1706.04599.
+    Source: Guo et al., On calibration of modern neural networks, arXiv 1706.04599. Of a split without a mistake any
+    temperature towards 0 would be better still, and the next mistake would cost the more. So below 1 one mistake more
+    is counted than there are: a row's worth of other labels, spread over all rows, as Platt smooths his targets
+    (Probabilistic outputs for support vector machines, 1999).
     """
+    found = _likeliest(evaluation, mistakes=0.0)
+    if found < 1.0:
+        found = min(1.0, _likeliest(evaluation, mistakes=1.0))
+    return 1.0 if abs(found - 1.0) < AS_IT_IS else found
+
+
+def _likeliest(evaluation: Evaluation, mistakes: float) -> float:
+    """With a weak prior on the temperature's logarithm, and so many mistakes more than there are."""
     from scipy.optimize import minimize_scalar
 
     rows = len(evaluation)
 
     def cost(log_temperature: float) -> float:
-        return rows * _nll(evaluation, math.exp(log_temperature)) + 0.5 * (log_temperature / SPREAD) ** 2
+        temperature = math.exp(log_temperature)
+        imagined = mistakes * _nll_of_others(evaluation, temperature) if mistakes else 0.0
+        return rows * _nll(evaluation, temperature) + imagined + 0.5 * (log_temperature / SPREAD) ** 2
 
     # In 1 / T the likelihood has one best place; in the prior's scale a coarse look comes first.
     grid = np.linspace(math.log(COLDEST), math.log(HOTTEST), 25)
     best = int(np.argmin([cost(float(at)) for at in grid]))
     bounds = float(grid[max(0, best - 1)]), float(grid[min(len(grid) - 1, best + 1)])
-    found = math.exp(float(minimize_scalar(cost, bounds=bounds, method="bounded", options={"xatol": 1e-4}).x))
-    return 1.0 if abs(found - 1.0) < AS_IT_IS else found
+    return math.exp(float(minimize_scalar(cost, bounds=bounds, method="bounded", options={"xatol": 1e-4}).x))
 
 
 def probabilities_at(evaluation: Evaluation, temperature: float) -> Floats:
@@ -165,6 +176,20 @@ def _nll(evaluation: Evaluation, temperature: float) -> float:
     own = scaled_NK[np.arange(len(label)), label]
     top = scaled_NK.max(axis=1)
     return float((top + np.log(np.exp(scaled_NK - top[:, None]).sum(axis=1)) - own).mean())
+
+
+def _nll_of_others(evaluation: Evaluation, temperature: float) -> float:
+    """The mean negative log-likelihood of a label that a row does not have (nats)."""
+    logits_NK = logits_of(evaluation)
+    assert logits_NK is not None, "asked for where there are some"
+    scaled_NK = logits_NK / temperature
+    if is_several(evaluation):
+        signs = 1.0 - 2.0 * _labels(evaluation)
+        return float(np.logaddexp(0.0, -signs * scaled_NK).mean())
+    label = evaluation.columns["label"].astype(int)
+    others_N = (scaled_NK.sum(axis=1) - scaled_NK[np.arange(len(label)), label]) / max(1, scaled_NK.shape[1] - 1)
+    top = scaled_NK.max(axis=1)
+    return float((top + np.log(np.exp(scaled_NK - top[:, None]).sum(axis=1)) - others_N).mean())
 
 
 def _labels(evaluation: Evaluation) -> Floats:
