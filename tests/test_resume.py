@@ -588,12 +588,26 @@ def test_scores_on_what_a_run_was_trained_on_are_told(tmp_path: Path, monkeypatc
 
 def test_a_test_split_of_the_run_is_not_called_trained_on(tmp_path: Path) -> None:
     """Of a folder of splits, the folder called test was said to be remembered."""
-    for split in ("train", "test"):
+    for split in ("train", "test", "unnamed"):
         for i in range(4):
             file = tmp_path / "data" / split / "cat" / f"{i}.txt"
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(f"{split} {i}")
     folder = tmp_path / "run"
     go(plan(data={"source": str(tmp_path / "data")}, budget="30 steps"), folder)
-    assert "4 of its 4 files are also in" in str(seen_in_training(folder, str(tmp_path / "data" / "train"), None))
+    assert "4 of its 4 files are also in" in str(seen_in_training(folder, str(tmp_path / "data" / "unnamed"), None))
+    assert "was trained on this data" in str(seen_in_training(folder, str(tmp_path / "data" / "train"), None))
     assert seen_in_training(folder, str(tmp_path / "data" / "test"), None) is None
+
+
+def test_a_file_of_the_folder_that_a_run_was_given_is_told_by_its_name(tmp_path: Path) -> None:
+    """One file in common is too little to tell by what files hold, so train.tsv was scored without a word."""
+    for split in ("train", "dev", "test"):
+        (tmp_path / "data").mkdir(exist_ok=True)
+        (tmp_path / "data" / f"{split}.tsv").write_text(f"sentence\tlabel\n{split}\t1\n")
+    folder = tmp_path / "run"
+    go(plan(data={"source": str(tmp_path / "data")}, budget="30 steps"), folder)
+    told = {s: seen_in_training(folder, str(tmp_path / "data" / f"{s}.tsv"), None) for s in ("train", "dev", "test")}
+    assert "train.tsv: this run was trained on this data" in str(told["train"])
+    assert "dev.tsv: this run chose its model by this data" in str(told["dev"])
+    assert told["test"] is None

@@ -18,6 +18,8 @@ LEAST_CHARACTERS = 20  # of a line that says something by being there twice
 LEAST_LINES, LEAST_SHARE = 3, 0.01  # that are worth a word
 MOST_FILES, MOST_BYTES = 5_000, 200 * 2**20  # that are looked into
 _TEST = re.compile(r"(.*[-_. ])?test(ing)?([-_. ].*)?")  # what folders and files of a test split are called
+_VALIDATION = re.compile(r"(.*[-_. ])?(val|valid|validation|dev)([-_. ].*)?")
+_TRAIN = re.compile(r"(.*[-_. ])?(train|training)([-_. ].*)?")
 LIKE_NEW = "so the scores tell how well that is remembered, not how well the model does on anything new"
 
 
@@ -47,8 +49,22 @@ def seen_in_training(model: Path, source: str, split: str | None) -> str | None:
         elif same and split != "test":
             but = ", but for what it cut from it for validation and test" if trained.whole else ""
             return f"{source}: this run was trained on this data{but}, {LIKE_NEW}; its own test score is in result.json"
-        elif not same and split != "test" and (told := _told(here, trained)):
+        elif not same and split != "test" and (told := _part_of(here, trained) or _told(here, trained)):
             return told
+    return None
+
+
+def _part_of(here: Path, trained: _Trained) -> str | None:
+    """What is to be said of one split in the folder that a run was given, by its name."""
+    try:
+        inside = here.resolve(strict=True).relative_to(trained.path.resolve(strict=True))
+    except (OSError, ValueError):
+        return None
+    names = [Path(part).stem.lower() for part in inside.parts]
+    if any(map(_VALIDATION.fullmatch, names)):
+        return f"{here}: this run chose its model by this data, {LIKE_NEW}"
+    if any(map(_TRAIN.fullmatch, names)):
+        return f"{here}: this run was trained on this data, {LIKE_NEW}; its own test score is in result.json"
     return None
 
 
