@@ -38,7 +38,10 @@ def test_a_dry_run_says_what_was_understood_and_leaves_nothing(tmp_path: Path) -
     assert "no text: 1" in told["left out"]
     assert "no label: 1" in told["left out"]
     assert told["weights"] == "from nothing (drawn at random)"
-    assert re.search(r"30s holds about [\d,]+ steps, [\d,.]+ epochs", told["speed"])
+    held = r"about [\d,]+ steps, [\d,.]+ epochs, beside scoring, by steps that were timed: [\d,.]+ examples a second"
+    assert re.match(held, told["expected"])
+    assert told["training"].startswith("64 examples a step")
+    assert "from nothing: 30s are too few" not in said, "where --model says so, nothing was decided"
 
 
 def test_a_run_keeps_in_its_record_what_it_said(tmp_path: Path) -> None:

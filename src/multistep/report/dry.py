@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from multistep.core.evidence.scores import metric_words, rate_words
@@ -30,22 +31,28 @@ def print_phases(plan: Plan, phases: Sequence[DryPhase], console: Console) -> No
     for phase in phases:
         if len(phases) > 1:
             console.print(f"Phase {phase.name}", style="bold", markup=False, highlight=False)
-        rows = [("task", f"{phase.task}, judged by {metric_words(phase.metric)}"), *phase.understood.lines()]
-        if phase.pace:
-            rows.append(("speed", pace_words(plan, phase.pace)))
+        understood, pace = phase.understood, phase.pace
+        if pace and pace.steps is not None:
+            understood = replace(understood, expected="")  # steps that were timed tell it better
+        rows = [("task", f"{phase.task}, judged by {metric_words(phase.metric)}"), *understood.lines()]
+        if pace:
+            rows.append(("expected", pace_words(plan, pace)))
         console.print(named_lines(rows, console))
         console.print(named_lines([("note", note) for note in phase.understood.notes], console))
 
 
 def pace_words(plan: Plan, pace: Pace) -> str:
-    """How fast it is, and what the budget holds."""
-    speed = f"{rate_words(pace.examples_per_second)} examples a second, {format_seconds(pace.step_seconds)} a step"
+    """What the budget holds, by steps that were timed."""
+    rate = rate_words(pace.examples_per_second)
+    speed = f"{rate} examples a second, {format_seconds(pace.step_seconds)} a step"
     if pace.steps is None or pace.epochs is None:
-        return speed
+        return f"{speed}, by steps that were timed"
     if pace.steps < 1:
-        return f"{speed}; {plan.budget} is too short for a step and the scoring at the end"
-    held = f"{pace.steps:,} steps, {rate_words(pace.epochs)} epochs"
-    return f"{speed}; {plan.budget} holds about {held}, beside the scoring"
+        return (
+            f"{plan.budget} is too short for a step of {format_seconds(pace.step_seconds)} and the scoring at the end"
+        )
+    held = f"about {pace.steps:,} steps, {rate_words(pace.epochs)} epochs, beside scoring"
+    return f"{held}, by steps that were timed: {speed}"
 
 
 def named_lines(rows: Iterable[tuple[str, str]], console: Console) -> RenderableType:

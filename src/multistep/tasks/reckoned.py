@@ -18,6 +18,7 @@ from multistep.tasks.speeds import TRAINED_SHARE, Work, operations, was_measured
 BYTES = 4  # of a number
 # Of each trained number: itself, its gradient, its average, and what the optimizer keeps of it.
 KEPT_BY_OPTIMIZER = {"adamw": 2, "adam": 2, "soap": 4, "prodigy": 4, "schedule-free": 2, "sgd": 1, "muon": 1, "lion": 1}
+ROWS_OF_TOKENS = ("tokens of running text", "documents")  # units of texts that are cut into rows of a context
 LARGE_UNITS = ((1e15, "quadrillion"), (1e12, "trillion"), (1e9, "billion"), (1e6, "million"))
 
 
@@ -29,45 +30,51 @@ class Costs:
     operations: float
 
 
-def training_words(
-    facts: Facts, plan: Plan, recipe: Recipe, costs: Costs | None, device: torch.device
-) -> tuple[str, ...]:
-    """Sentences for people; what cannot be told is missing."""
+def training_words(facts: Facts, recipe: Recipe, unit: str, device: torch.device) -> tuple[str, ...]:
+    """What a step reads and what memory training takes, for people; `unit` is what the training split is counted in."""
     if recipe.batch_size is None:
         return ()
-    said = (_step(facts, recipe), _expected(facts, plan, recipe, costs), _memory(facts, recipe, device))
-    return tuple(sentence for sentence in said if sentence)
+    return _step(facts, recipe, unit), _memory(facts, recipe, device)
 
 
-def _step(facts: Facts, recipe: Recipe) -> str:
-    size, each = recipe.batch_size or 0, facts.tokens_per_example
-    if each == 1:
-        return f"{size:,} {one_or_many(size, 'examples')} a step"
-    return f"a step reads {size:,} x {each:,} {facts.counted}"
+def _step(facts: Facts, recipe: Recipe, unit: str) -> str:
+    size = recipe.batch_size or 0
+    if unit in ROWS_OF_TOKENS and facts.tokens_per_example > 1:
+        return f"{size:,} x {facts.tokens_per_example:,} tokens a step"
+    return f"{size:,} {one_or_many(size, unit)} a step"
 
 
-def _expected(facts: Facts, plan: Plan, recipe: Recipe, costs: Costs | None) -> str:
-    """Steps and epochs of a plan that is told in time alone."""
+def expected_words(facts: Facts, plan: Plan, recipe: Recipe, costs: Costs | None) -> str:
+    """Steps and epochs of a plan that is told in time alone; empty where they cannot be told."""
     lengths = lengths_of(plan)
     if costs is None or recipe.batch_size is None or not lengths or any(a.unit is not Unit.SECONDS for a in lengths):
         return ""
     rate = operations(costs.work)
-    examples = TRAINED_SHARE * sum(a.value for a in lengths) * rate / max(1.0, costs.operations)
+    examples = TRAINED_SHARE * sum(a.value for a in lengths) * rate / max(1.0, costs.operations) * _by_growing(recipe)
     steps, epochs = examples / recipe.batch_size, examples / max(1, facts.train_examples)
-    how = "measured here" if was_measured(costs.work) else "that such devices usually do"
+    how = "as measured here" if was_measured(costs.work) else "which such devices usually do"
     epochs_said = f"{epochs:,.0f}" if epochs >= 10 else f"{epochs:.2g}"
     return (
-        f"the budget is expected to hold about {float(f'{steps:.2g}'):,.0f} steps, {epochs_said} epochs, at "
-        f"{_large(rate)} operations a second {how}, beside scoring and what is tried"
+        f"about {float(f'{steps:.2g}'):,.0f} steps, {epochs_said} epochs, beside scoring and what is tried, at "
+        f"{_large(rate)} operations a second, {how}"
     )
+
+
+def _by_growing(recipe: Recipe) -> float:
+    """Examples that are read in the time that one takes at full size: a trunk that grows reads smaller ones."""
+    *small, full = recipe.resolution or (1,)
+    if not small or not recipe.cooldown_fraction:
+        return 1.0
+    of_full = sum((side / full) ** 2 for side in small) / len(small)
+    return (1.0 - recipe.cooldown_fraction) / of_full + recipe.cooldown_fraction
 
 
 def _memory(facts: Facts, recipe: Recipe, device: torch.device) -> str:
     """Of adapters hardly more than the weights, of which nothing else is kept."""
     times = 1 if recipe.adapter != "none" else 3 + KEPT_BY_OPTIMIZER.get(recipe.optimizer, 2)
-    what = "weights" if times == 1 else "weights, gradients, averages and the optimizer's state"
+    what = "weights" if times == 1 else "weights, gradients and the optimizer"
     needed, there = BYTES * times * facts.parameters, total_memory(device)
-    return f"{what} take about {_bytes(needed)} of {_bytes(there)}"
+    return f"{_bytes(needed)} for {what}, of {_bytes(there)}"
 
 
 def _bytes(count: float) -> str:

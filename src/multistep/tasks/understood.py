@@ -20,7 +20,7 @@ from multistep.tasks.begun import speeds_then
 from multistep.tasks.pretrained.choose import label_of, licence_of
 from multistep.tasks.pretrained.script import kind_of
 from multistep.tasks.pretrained.settle import SCRATCH
-from multistep.tasks.reckoned import Costs, training_words
+from multistep.tasks.reckoned import Costs, expected_words, training_words
 
 # What a note of the readers is about, by what all notes of its kind say; the first that fits. The rest stay notes.
 TOPICS: Mapping[str, re.Pattern[str]] = {
@@ -87,7 +87,8 @@ def told(
         device=f"{facts.device}{cpu}",
         precision=precision_name(recipe, device),
         budget=_budget(plan, phase),
-        training=training_words(facts, plan, recipe, costs, device),
+        training=training_words(facts, recipe, shown[0].unit, device),
+        expected=expected_words(facts, plan, recipe, costs),
         notes=sorted_notes["notes"],
     )
     return replace(facts, understood=understood, speeds=speeds_then())

@@ -29,8 +29,9 @@ class Understood:
 
     `classes` counts the training examples of each class, `labels` says in words what labels are that are no classes;
     `columns`, `cut`, `duplicates` and `left_out` are sentences that name the source. `checked` tells whether the splits
-    were searched for examples that stand in two of them. `training` says what a step reads, what the budget is expected
-    to hold and what it was reckoned by, and what memory is asked for. `notes` are what else was guessed or changed.
+    were searched for examples that stand in two of them. `training` says what a step reads and what memory is asked
+    for, `expected` how many steps and epochs the budget is thought to hold, and by what that was reckoned. `notes` are
+    what else was guessed or changed.
     """
 
     data: str = ""
@@ -49,6 +50,7 @@ class Understood:
     device: str = ""
     precision: str = ""
     training: tuple[str, ...] = ()
+    expected: str = ""
     budget: str = ""
     notes: tuple[str, ...] = ()
 
@@ -71,8 +73,9 @@ class Understood:
             ("model", f"{self.model}; {self.parameters:,} parameters"),
             ("weights", self.weights),
             ("device", device),
-            ("budget", self.budget),
             ("training", "; ".join(self.training)),
+            ("budget", self.budget),
+            ("expected", self.expected),
         )
         return tuple((name, said) for name, said in found if said)
 
