@@ -37,7 +37,7 @@ def test_the_readmes_python_runs(tmp_path: Path) -> None:
     short = code.replace('budget="10m"', 'budget="15s"')
     done = subprocess.run([sys.executable, "-c", short], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert re.match(r"\d+\.\d+ Interval\(score=", done.stdout)
+    assert re.match(r"\d+\.\d+ \d+\.\d+ \(\d+\.\d+ to \d+\.\d+\) ", done.stdout)
 
 
 def test_the_code_for_a_model_of_ones_own_runs(tmp_path: Path) -> None:
@@ -51,7 +51,7 @@ def test_the_code_for_a_model_of_ones_own_runs(tmp_path: Path) -> None:
         short = code.replace('budget="10m"', 'budget="60 steps"')
         done = subprocess.run([sys.executable, "-c", short], cwd=folder, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
-        assert re.match(r"Interval\(score=0\.\d+.* majority", done.stdout)
+        assert re.match(r"0\.\d+ \(0\.\d+ to 0\.\d+\) majority", done.stdout)
         assert (folder / "runs/mine/model/model.safetensors").exists()
 
 

@@ -242,7 +242,7 @@ def print_outcomes(outcomes: Sequence[Outcome]) -> None:
 def print_scores(scores: Mapping[str, Any]) -> None:
     """The scores of `evaluate` with their intervals."""
     split = f", {scores['split']} split" if scores["split"] else ""
-    title = Text(clean(f"{scores['examples']} examples of {scores['data']}{split}"))
+    title = Text(clean(f"{scores['examples']:,} examples of {scores['data']}{split}"))
     cut, halves = scores.get("threshold"), any("at_half" in found for found in scores["scores"].values())
     table = Table("metric", f"above {cut:.2f}" if halves else "score", "95% interval", "counted in", title=title)
     if halves:

@@ -28,6 +28,13 @@ from multistep.report.state import stopped_words
 from multistep.report.words import changes
 
 NOT_JUDGED = ("trunk", "probe", "rerun")
+LEFT_WORDS = {
+    "improving": "left while it improved",
+    "stable": "left, no longer improving",
+    "overfitting": "left, overfitting",
+    "diverged": "left, diverged",
+    "undecided": "left, with no clear trend",
+}
 
 
 def name_of(history: History, record: TrialRecord) -> str:
@@ -113,7 +120,7 @@ def _unjudged(history: History, record: TrialRecord) -> str:
     if record.for_probes:
         return "left for probes of the learning rate"
     if record.trial.kind == "trunk":
-        return f"left, {record.reading.stability.value}" if record.reading else "left for the cooldown"
+        return LEFT_WORDS[record.reading.stability.value] if record.reading else "left for the cooldown"
     return "done"
 
 

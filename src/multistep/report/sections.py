@@ -49,7 +49,9 @@ class Shown:
 
 def header(shown: Shown, fit: Fit) -> Lines:
     where = place(shown.plan, shown.history)
-    title = f"{shown.plan.task} on {shown.plan.data}" + (f", {where}" if where else "")
+    data = str(shown.plan.data)
+    on = "data given in Python" if data.startswith("in memory, ") else data
+    title = f"{shown.plan.task} on {on}" + (f", {where}" if where else "")
     line = Text(clean(title), style="bold")
     folder = clean(str(shown.out))
     if cell_len(line.plain) + cell_len(folder) + 3 <= fit.width:

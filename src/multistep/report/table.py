@@ -27,6 +27,7 @@ from multistep.report.words import (
     over_control,
     reused_sentence,
     sentence,
+    shortened,
     title,
     weighed_rows,
 )
@@ -144,7 +145,7 @@ def _print_exhibit(exhibit: Mapping[str, Any], console: Console) -> None:
         shown = exhibit["rows"][:SHOWN_ROWS]
         columns = [below_one_folder([str(cell) for cell in column])[1] for column in zip(*shown, strict=True)]
         for row in zip(*columns, strict=True):
-            table.add_row(*(Text(clean(cell)[:SHOWN_CHARACTERS]) for cell in row))
+            table.add_row(*(Text(shortened(clean(cell), SHOWN_CHARACTERS)) for cell in row))
         console.print(table)
 
 

@@ -32,6 +32,11 @@ def clean(text: str) -> str:
     )
 
 
+def shortened(text: str, most: int) -> str:
+    """So many characters of a text at most, the last of them an ellipsis where there are more."""
+    return text if len(text) <= most else text[: most - 1].rstrip() + "\N{HORIZONTAL ELLIPSIS}"
+
+
 def sentence(text: str) -> str:
     """A clause as a sentence of its own, with a capital and a full stop."""
     text = text.strip()
@@ -59,11 +64,14 @@ def title(trial: Fields) -> str:
             return str(kind)
 
 
+TELLING = ("model", "batch_size")  # settings that are named first, since others follow from them
+
+
 def changes(trial: Fields) -> str:
     """Which settings a trial changed, in words: `dropout 0 to 0.1, batch size 16 to 32`; empty if none."""
     words = [
         f"{key.replace('_', ' ')} {_setting(pair['from'])} to {_setting(pair['to'])}"
-        for key, pair in trial["settings"].items()
+        for key, pair in sorted(trial["settings"].items(), key=lambda setting: setting[0] not in TELLING)
     ]
     if trial["of"]:
         return "the mean of " + ", ".join(trial["of"])
@@ -182,12 +190,15 @@ def optimism_sentence(found: Fields | None, looks: int, form: Form) -> str:
     within = form.within(found)
     said = f"On validation the model scores {_beside(by, form)} on test"
     said += f" (95% interval {within})" if within else ""
-    if low > 0:
+    rival = None if found["baseline"] is None else float(found["baseline"])
+    harder = low > 0 and rival is not None and rival > by / 2
+    if low > 0 and not harder:
         said += ", so choosing it there flattered it"
-    else:
+    elif low <= 0:
         said += ", which does not show that choosing it there flattered it"
-    if (rival := found["baseline"]) is not None:
-        said += f". The baseline, which was not chosen on validation, scores {_beside(float(rival), form)} on test"
+    if rival is not None:
+        said += f". The baseline, which was not chosen on validation, scores {_beside(rival, form)} on test"
+        said += ", too: test is the harder split" if harder else ""
     return f"{said}. Validation was looked at {times(looks)}, the test split once."
 
 

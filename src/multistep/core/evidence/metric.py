@@ -90,6 +90,11 @@ class Interval:
     n: int
     blocks: int = 0
 
+    def __str__(self) -> str:
+        """`0.963 (0.935 to 0.979)`; without its interval where it has none."""
+        within = f" ({self.low:.4g} to {self.high:.4g})" if self.low == self.low and self.high == self.high else ""
+        return f"{self.score:.4g}{within}"
+
 
 @dataclass(frozen=True)
 class Metric(ABC):

@@ -74,8 +74,9 @@ def _small(images_NHWC: NDArray[np.uint8]) -> Tensor:
 
 
 def _said(helps: bool, usual: bool) -> str:
-    kind = "colour photographs usually are" if usual else "what is no colour photograph usually is not"
-    return f"{'' if helps else 'not '}mirrored in training, {'as' if helps is usual else 'though'} {kind}"
+    link = "as" if helps is usual else "though"
+    kind = "colour photographs usually are" if usual else "drawings, grey images and the like usually are not"
+    return f"{'' if helps else 'not '}mirrored in training, {link} {kind}"
 
 
 def are_photographs(images_NHWC: NDArray[np.uint8]) -> bool:

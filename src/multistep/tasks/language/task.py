@@ -94,8 +94,10 @@ class LanguageWorkshop:
         else:
             plan = settled.applied(plan)
             learner, ready = self._open_mask(plan, phase, self._shared(plan), should_stop)
-        notes = (*settled.notes, *ready.facts.notes)
-        return learner, replace(ready, facts=replace(ready.facts, notes=notes), models=settled.record)
+        facts, told_to_people = ready.facts, ready.facts.understood
+        understood = replace(told_to_people, notes=(*settled.notes, *told_to_people.notes))
+        facts = replace(facts, notes=(*settled.notes, *facts.notes), understood=understood)
+        return learner, replace(ready, facts=facts, models=settled.record)
 
     def _open_classify(
         self, plan: Plan, settled: Settled, phase: int, should_stop: Callable[[], bool]
