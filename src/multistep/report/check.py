@@ -260,10 +260,16 @@ def print_scores(scores: Mapping[str, Any]) -> None:
 def print_predictions(predictions: Sequence[Any], top_k: int | None = None) -> None:
     """Each input with what the model says of it, as `predict` gives them, and so many classes in all (None: three)."""
     folder, names = below_one_folder([str(found.input) for found in predictions])
-    table = Table(f"input, below {folder}" if folder else "input", "output", "probability", "others")
+    rows = []
     for found, name in zip(predictions, names, strict=True):
         likely = sorted(found.others.items(), key=lambda pair: -pair[1])
         others = ", ".join(f"{name} {share:.3f}" for name, share in likely[: top_k or 3] if name != found.output)
         probability = "" if found.probability is None else f"{found.probability:.3f}"
-        table.add_row(*_plainly(name, found.output, probability, others))
+        rows.append(_plainly(name, found.output, probability, others))
+    columns = (f"input, below {folder}" if folder else "input", "output", "probability", "others")
+    # Numbers have no probability, and transcripts no others.
+    shown = [k for k in range(len(columns)) if k < 2 or any(str(row[k]) for row in rows)]
+    table = Table(*(columns[k] for k in shown))
+    for row in rows:
+        table.add_row(*(row[k] for k in shown))
     Console().print(table)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from multistep.backends.torch.adapters import Origin
 from multistep.backends.torch.weights import as_os_errors
 from multistep.core.values.recipe import Recipe
+from multistep.core.values.understood import one_or_many
 from multistep.errors import PlanError
 from multistep.tasks.folders import write_task
 from multistep.tasks.hub import draw_fresh, quietly
@@ -99,7 +100,8 @@ class NetMaker:
         self.origin = Origin(None) if weights is not None else None
         self.architecture = config.kind
         self.usage = NET_USAGE.format(**vars(form))
-        blocks = f", {config.blocks} blocks" if config.kind == nets.RESNET else ""
+        count = f", {config.blocks} {one_or_many(config.blocks, 'blocks')} each"
+        blocks = count if config.kind == nets.RESNET else ""
         stages = f"{config.stages} stages from width {config.width}{blocks}"
         self.description = f"{config.kind}: {stages}, {form}, {outputs_in_words(labels)}"
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from multistep.backends.torch.adapters import Origin
 from multistep.core.values.recipe import Recipe
+from multistep.core.values.understood import one_or_many
 from multistep.errors import PlanError, nearest
 from multistep.tasks.hub import first_line, quietly, why_not_had
 from multistep.tasks.reach import Named, within_reach
@@ -107,8 +108,9 @@ class LeanMaker:
         self.architecture: str = config.architecture
         self.looked_up = config.vocabulary * config.width if config.architecture == "nanochat" else 0
         self.settings: tuple[str, ...] = ("dropout", "context") if config.architecture == "nanochat" else ("dropout",)
+        heads = f"{config.heads} {one_or_many(config.heads, 'heads')}"
         self.description = (
-            f"{config.architecture}, {config.layers} layers of width {config.width} with {config.heads} heads, "
+            f"{config.architecture}, {config.layers} layers of width {config.width} with {heads}, "
             f"context {config.context}, {config.vocabulary} tokens"
         )
 
