@@ -143,6 +143,8 @@ def test_the_time_decides_which_and_whether(cache: Path) -> None:
         f"from nothing: of {small}, the smallest listed for text-classification, 90s hold about 34 training examples, "
         "and tuning it takes 1,000"
     )
+    writes = choose(Need("text-generation", "English", 10**6, 1.0, 60.0, 1e9, least_examples=25_000))
+    assert " tokens of training, and tuning it takes 25,000" in writes.notes[0]
     unknown = choose(Need("text-classification", "English", 5000, 25.0, None, 6e10))
     assert "all-MiniLM" in str(unknown.source), "no time says that the larger one pays"
 

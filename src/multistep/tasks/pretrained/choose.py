@@ -76,9 +76,10 @@ def _borne(need: Need, listed: tuple[Listed, ...]) -> tuple[list[Listed], str]:
     larger = [] if need.seconds is None else [m for m in listed[:-1] if need.readable(m) >= enough]
     if need.readable(smallest) >= least:
         return [*larger, smallest], ""
+    unit = "tokens of training" if need.task == "text-generation" else "training examples"
     return [], (
         f"from nothing: of {smallest.id}, the smallest listed for {need.task}, {need.seconds:.0f}s hold about "
-        f"{need.readable(smallest):,.0f} training examples, and tuning it takes {least:,}; `--model {smallest.id}` "
+        f"{need.readable(smallest):,.0f} {unit}, and tuning it takes {least:,}; `--model {smallest.id}` "
         "tries it all the same"
     )
 
