@@ -215,9 +215,13 @@ def defaults(_: argparse.Namespace) -> None:
                 rows = batch_size(tokens, whole, shape.context, device)
                 print(
                     f"| {machine} | {text} | {budget} | {shape.layers} layers of {shape.width} | "
-                    f"{all_parameters(shape, vocabulary) / 1e6:.2g} M | {shape.context:,} | {vocabulary:,} | "
-                    f"{rows * shape.context:,} | {tokens / whole:.2g} |"
+                    f"{all_parameters(shape, vocabulary) / 1e6:.3g} M | {shape.context:,} | {vocabulary:,} | "
+                    f"{rows * shape.context:,} | {_epochs(tokens / whole)} |"
                 )
+
+
+def _epochs(count: float) -> str:
+    return f"{count:,.0f}" if count >= 10 else f"{count:.2g}"
 
 
 def main() -> None:
