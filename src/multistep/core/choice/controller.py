@@ -112,6 +112,8 @@ def _ended(index: int, choice: Choice, left: Amount, tolerance: float) -> MovesE
     many = f"{max(0.0, left.value):.0f}{unit}"
     weighed = choice.weighed(tolerance)
     costs = [o.cost for o in choice.options]
+    if left.value < 1:
+        return MovesEnded(index, "the budget is used up", True, weighed)
     if not costs or min(costs) > left.value:
         shortest = f", and the shortest needs {min(costs):.0f}{unit}" if costs else ""
         return MovesEnded(index, f"there is no room for another attempt: {many} are left{shortest}", True, weighed)

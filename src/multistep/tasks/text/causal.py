@@ -68,7 +68,7 @@ class TransformersMaker:
         )
         # Asked of the weights as they were loaded: adapters may hold them in bfloat16 later on.
         self._head_is_last, self.packs = self._has_head_last(), self._can_pack()
-        self.description = f"{name} ({type(model).__name__}), context {self.context}, {self.vocabulary} tokens"
+        self.description = f"{name} ({type(model).__name__}), context {self.context}, vocabulary {self.vocabulary:,}"
 
     @functools.cached_property
     def hub_tokenizer(self) -> Any:

@@ -111,7 +111,7 @@ class LeanMaker:
         heads = f"{config.heads} {one_or_many(config.heads, 'heads')}"
         self.description = (
             f"{config.architecture}, {config.layers} layers of width {config.width} with {heads}, "
-            f"context {config.context}, {config.vocabulary} tokens"
+            f"context {config.context}, vocabulary {config.vocabulary:,}"
         )
 
     @functools.cached_property
