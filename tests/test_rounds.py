@@ -205,7 +205,7 @@ def test_the_budget_is_used_and_not_passed(tmp_path: Path) -> None:
 def test_a_trunk_that_still_improves_leaves_nothing_for_moves(tmp_path: Path) -> None:
     history = iterate(tmp_path / "run", POWER, NOISE, budget="5m", tolerance=None)
     assert not moves(history)
-    assert ended(history).startswith("there is no room for another attempt")
+    assert ended(history) == "the budget is used up"
     plain = iterate(tmp_path / "plain", POWER, NOISE, budget="5m", tolerance=None, moves=[])
     assert plain.phase.moves_ended is None, "who wants no moves is told nothing of them"
     assert history.leader is not None
