@@ -7,7 +7,8 @@
 `run` trains, of each set and budget, the size that is chosen, half and twice as many parameters in the blocks at the
 same vocabulary, context and tokens a step, and what was chosen until 2026-11-28. Each gets the steps that its
 operations leave it at `--rate` operations a second (default: measured here first), so that other work on the machine
-changes nothing; a trunk, and a cooldown over the last half, without moves. `report` prints bits a byte on validation.
+changes nothing; a trunk, and a cooldown over the last half, without moves. A training that was interrupted is taken
+up again from `--out`. `report` prints bits a byte on validation.
 `defaults` prints what is chosen on some machines.
 """
 
@@ -17,8 +18,8 @@ import argparse
 import json
 import math
 import os
+import shutil
 import sysconfig
-import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -143,7 +144,7 @@ def train(case: Case, path: str, facts: TextFacts, rate: float, seed: int, folde
             "ship": "network",
             "seed": seed,
         },
-        out=folder / "run",
+        out=folder,
         progress=False,
     )
     blocks, parameters = of_blocks(case.shape), all_parameters(case.shape, case.vocabulary)
@@ -172,8 +173,9 @@ def run(args: argparse.Namespace) -> None:
                 for seed in range(args.seeds):
                     if (name, seconds, case.way, seed) in known or (args.ways and case.way not in args.ways):
                         continue
-                    with tempfile.TemporaryDirectory() as folder:
-                        found = {**train(case, path, facts, rate, seed, Path(folder)), "rate": rate}
+                    folder = args.out / f"{name}-{seconds:g}-{case.way}-{seed}"
+                    found = {**train(case, path, facts, rate, seed, folder), "rate": rate}
+                    shutil.rmtree(folder)
                     with file.open("a") as lines:
                         lines.write(json.dumps(found) + "\n")
                     print(json.dumps(found), flush=True)
