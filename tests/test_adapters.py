@@ -18,6 +18,7 @@ from torch import Tensor
 from multistep.backends.torch.adapters import merge
 from multistep.backends.torch.learner import TorchLearner
 from multistep.backends.torch.placing import copied
+from multistep.backends.torch.weights import mean_weights
 from multistep.core.choice.moves import MOVES
 from multistep.core.choice.siblings import moved
 from multistep.core.values.recipe import Recipe
@@ -119,7 +120,8 @@ def test_the_next_phase_goes_on_from_the_same_function_whatever_it_trains(
     assert all(torch.equal(straight[name], resumed[name]) for name in straight)
     three.average([tmp_path / "second", tmp_path / "straight"], after, 1)
     mean = saved(three, tmp_path / "mean")
-    assert all(torch.allclose(mean[n], (second[n] + straight[n]) / 2, atol=1e-6) for n in mean if "average." in n)
+    plain = [name for name in mean if "average." in name and ".lora_" not in name]
+    assert all(torch.allclose(mean[name], (second[name] + straight[name]) / 2, atol=1e-6) for name in plain)
 
 
 def test_a_base_that_this_run_made_is_kept_as_it_is(tmp_path: Path) -> None:
@@ -262,3 +264,30 @@ def test_every_task_trains_adapters_at_ten_times_the_rate_and_lets_prodigy_find_
         assert whole.learning_rate is not None
         assert adapted.learning_rate == pytest.approx(whole.learning_rate * (1 if optimizer == "prodigy" else 10))
         assert adapted.weight_decay == 0.0
+
+
+def test_the_mean_of_adapters_is_that_of_what_they_add(tmp_path: Path) -> None:
+    """Not what the means of their two matrices come to, which lies further off where the two have gone apart."""
+    made, folders = learner(), []
+    for seed in (0, 1):
+        made.initial(LORA, seed)
+        made.advance(RATES)
+        folders.append(tmp_path / str(seed))
+        saved(made, folders[-1])
+    states = [load_file(folder / "state.safetensors") for folder in folders]
+    means = mean_weights(folders)
+    name = next(name for name in means if ".lora_A." in name)
+    downs, ups = ([state[n].double() for state in states] for n in (name, name.replace("_A.", "_B.")))
+    wanted = sum(up @ down for up, down in zip(ups, downs, strict=True)) / 2
+    off = (means[name.replace("_A.", "_B.")] @ means[name] - wanted).norm()
+    apart = (sum(ups) @ sum(downs) / 4 - wanted).norm()
+    assert off < 0.95 * apart
+    assert off == pytest.approx(float(torch.linalg.svdvals(wanted)[2:].norm()), rel=1e-4, abs=1e-9), (
+        "the nearest of rank two"
+    )
+    made.average(folders, LORA, 0)
+    (tmp_path / "mean").mkdir()
+    made.save(tmp_path / "mean")
+    assert mean_weights(folders[:1] * 2)[name].shape == states[0][name].shape
+    same = mean_weights(folders[:1] * 2)
+    torch.testing.assert_close(same[name.replace("_A.", "_B.")] @ same[name], ups[0] @ downs[0])

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from multistep.errors import PlanError
 
+DOWN, UP = ".lora_A.", ".lora_B."  # of an adapter, in names of parameters
 STATE, COUNTERS = "state.safetensors", "state.json"  # of a checkpoint
 
 
@@ -115,16 +116,43 @@ def mean_weights(folders: Sequence[Path]) -> dict[str, Tensor]:
     """The uniform mean of what is named `average.*` in each folder's state, under the same names.
 
     Summed in float64, so that the order of the folders makes no difference that float32 could show. What is not
-    a floating-point number, a counter, is the last folder's. Sources: stochastic weight averaging, arXiv
+    a floating-point number, a counter, is the last folder's. An adapter's two matrices count as their product, of which
+    the mean is taken: the mean of each by itself has another one. Sources: stochastic weight averaging, arXiv
     1803.05407; model soups, 2203.05482.
     """
     total: dict[str, Tensor] = {}
+    pairs: dict[str, list[Tensor]] = {}
     for folder in folders:
         with safe_open(folder / STATE, "pt") as file:
             for name in file.keys():  # noqa: SIM118 - a file, not a mapping
                 if name.startswith("average."):
                     tensor = file.get_tensor(name)
+                    if DOWN in name or UP in name:
+                        pairs.setdefault(name, []).append(tensor.double())
                     if tensor.is_floating_point():
                         tensor = tensor.double() + total[name] if name in total else tensor.double()
                     total[name] = tensor
-    return {name: tensor / len(folders) if tensor.is_floating_point() else tensor for name, tensor in total.items()}
+    means = {name: tensor / len(folders) if tensor.is_floating_point() else tensor for name, tensor in total.items()}
+    for name in (name for name in pairs if DOWN in name):
+        other = name.replace(DOWN, UP)
+        means[name], means[other] = mean_product(pairs[name], pairs[other])
+    return means
+
+
+def mean_product(downs: Sequence[Tensor], ups: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Two matrices (rank, in), (out, rank) with the mean of the products `up @ down`, as near as their rank allows.
+
+    The mean of n products has up to n times the rank; of it the largest singular values stay, which no other matrices
+    of that rank come nearer to. Checkpoints of one training differ by little, and so much of it is all but nothing.
+    """
+    rank, many = len(downs[0]), len(downs)
+    left, left_small = torch.linalg.qr(torch.cat(list(ups), 1) / many)
+    right, right_small = torch.linalg.qr(torch.cat(list(downs), 0).T)
+    u, values, v = torch.linalg.svd(left_small @ right_small.T)
+    # As long as the matrices were on average: how fast one of them learns depends on the length of the other.
+    length = (sum(float(down.square().sum()) for down in downs) / (many * rank)) ** 0.5 or 1.0
+    down, up = torch.zeros_like(downs[0]), torch.zeros_like(ups[0])
+    few = min(rank, len(values))
+    down[:few] = length * (right @ v[:few].T).T
+    up[:, :few] = left @ u[:, :few] * values[:few] / length
+    return down, up

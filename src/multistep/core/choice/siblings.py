@@ -41,9 +41,11 @@ def base_of_leader(history: History) -> Base:
     assert history.leader is not None
     record = trained(history.phase, history.phase.trials[history.leader.trial])
     trial = record.trial
+    recipe, start = replace(trial.recipe, learning_rate=trial.learning_rate), before_cooldown(record)
     carry: Carry = "weights" if trial.kind == "base" else "all"  # an optimizer that has done nothing needs a warm-up
-    recipe = replace(trial.recipe, learning_rate=trial.learning_rate)
-    return Base(before_cooldown(record), recipe, trial.learning_rate, carry)
+    if start == trial.start:
+        carry = trial.carry  # nothing was saved since its move, which may have left the optimizer's state behind
+    return Base(start, recipe, trial.learning_rate, carry)
 
 
 def siblings_of(phase: PhaseRecord, start: str | None, length: Amount | None = None) -> list[TrialRecord]:
