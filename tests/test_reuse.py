@@ -269,6 +269,28 @@ def test_other_code_or_another_machine_reuses_nothing(tmp_path: Path, monkeypatc
     assert steps_of(wanted, tmp_path / "three") == 400
 
 
+def test_a_model_that_is_published_anew_under_its_name_is_another_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    branch = tmp_path / "models--owner--name" / "refs" / "main"
+    branch.parent.mkdir(parents=True)
+
+    class Pretrained(Counting):
+        def open(self, plan: Plan, phase: int, should_stop: Callable[[], bool]) -> tuple[Learner, Readiness]:
+            learner, ready = super().open(plan, phase, should_stop)
+            return learner, replace(ready, facts=replace(ready.facts, pretrained=True))
+
+    wanted = plan(model="owner/name", budget="200 steps", moves=[])
+    steps = []
+    for name, commit in (("one", "0123abcd"), ("same", "0123abcd"), ("other", "4567cdef")):
+        branch.write_text(commit)
+        workshop = Pretrained()
+        execute(wanted, tmp_path / "runs" / name, workshop)
+        steps.append(workshop.steps > 0)
+    assert steps == [True, False, True]
+
+
 def test_a_budget_counts_only_where_it_limits(tmp_path: Path) -> None:
     execute(plan(phases=[FIRST, SECOND], budget="700 steps"), tmp_path / "one")
     assert steps_of(plan(phases=[FIRST, OTHER], budget="900 steps"), tmp_path / "two") == 200

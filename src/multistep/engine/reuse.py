@@ -98,14 +98,30 @@ def _share_of_time(plan: Plan, index: int) -> list[Any]:
 
 
 def _files_of_model(plan: Plan, begins: PhaseStarted) -> list[Any]:
-    """Names, sizes and times of a local model folder, whose content the facts do not tell."""
+    """Names, sizes and times of a local model folder, whose content the facts do not tell; of a hub id the commit."""
     if not begins.facts.pretrained and not begins.facts.rivals:
         return []
     found = []
-    for folder in map(Path, plan.model.names):
+    for name in plan.model.names:
+        folder = Path(name)
+        if not folder.is_dir() and (commit := commit_of(name)):
+            found.append([name, commit])
         files = sorted(path for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else []
         found += [[str(path.relative_to(folder)), path.stat().st_size, path.stat().st_mtime_ns] for path in files]
     return found
+
+
+def commit_of(model: str) -> str | None:
+    """The commit that a hub id's main branch stands at in the local cache, from which it has been loaded; None where
+    it does not lie there. A model that is published anew under its name is another one.
+    """
+    from huggingface_hub import constants
+
+    branch = Path(constants.HF_HUB_CACHE) / f"models--{model.replace('/', '--')}" / "refs" / "main"
+    try:
+        return branch.read_text(encoding="utf-8").strip() or None
+    except OSError:
+        return None
 
 
 @functools.cache
