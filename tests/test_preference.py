@@ -253,6 +253,26 @@ def test_pairs_that_do_not_fit_are_left_out_whole(tmp_path: Path) -> None:
     assert max(pair.length for pair in everything) <= 160
 
 
+def test_as_many_pairs_are_taken_as_the_budget_bears_to_have_scored(tmp_path: Path) -> None:
+    plan = {**started(tmp_path), "budget": "60s"}
+    everything = workshop_for(plan_from(plan)).open(plan_from(plan), 0, lambda: False)[1]
+    assert everything.facts.train_examples == 240
+    with pytest.MonkeyPatch.context() as patch:
+        # As much as 240 pairs of 2 x 40 tokens or so would take of a model a thousand times as large.
+        patch.setattr("multistep.tasks.text.tuning.OF_SCORING", 2e6)
+        patch.setattr("multistep.tasks.text.tuning.LEAST_SCORED", 2000)
+        few = workshop_for(plan_from(plan)).open(plan_from(plan), 0, lambda: False)[1]
+        again = workshop_for(plan_from(plan)).open(plan_from(plan), 0, lambda: False)[1]
+    assert 16 <= few.facts.train_examples < 100
+    note = next(note for note in few.facts.notes if note.startswith("train: "))
+    assert note == (
+        f"train: {few.facts.train_examples} of 240 pairs, drawn by lot, are learnt from, since the budget bears no "
+        "more to be scored with the weights that it begins with"
+    )
+    assert few.facts.validation_tokens == 16
+    assert few.fingerprint == again.fingerprint != everything.fingerprint
+
+
 # Runs -----------------------------------------------------------------------------------------------
 
 RECIPE = {"learning_rate": 3e-3, "batch_size": 8, "warmup_steps": 0, "optimizer": "adamw"}

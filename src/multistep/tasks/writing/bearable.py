@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, TypeVar
 from multistep.tasks.chat.conversation import Conversation
 from multistep.tasks.chat.load import ChatSplits
 from multistep.tasks.order import sample_of
+from multistep.tasks.preference.load import PairSplits
+from multistep.tasks.preference.pairs import Pair
 from multistep.tasks.text.splits import TextSplits
 
 if TYPE_CHECKING:
@@ -46,6 +48,34 @@ def bearable(splits: Splits, most: Callable[[str], int | None], tokenizer: Token
             what = f"{len(kept):,} of {len(parts):,}, drawn by lot, are"
         note = f"{name}: {what} scored, since the budget bears no more; `multistep evaluate` scores all"
         mark = f"{splits.fingerprint}-{len(kept)}-{sum(len(_text(part)) for part in kept)}"
+        splits = replace(splits, **{name: kept}, fingerprint=mark, notes=(*splits.notes, note))  # type: ignore[arg-type]
+    return splits
+
+
+def bearable_pairs(
+    splits: PairSplits, most: Callable[[str], int | None], tokenizer: Tokenizer, around: int = 0
+) -> PairSplits:
+    """The splits with as many pairs as `most` says tokens for each, and notes on what was left out.
+
+    All pairs, those of train too, are scored once with the weights that the phase begins with before its first step:
+    more than a budget can train on would only take its time.
+    """
+    for name in ("train", "validation", "test"):
+        pairs: Sequence[Pair] = getattr(splits, name)
+        limit = most(name)
+        if limit is None or len(pairs) <= LEAST:
+            continue
+        texts = [f"{_text(pair.chosen)}\n{_text(pair.rejected)}" for pair in pairs]
+        tokens = sum(map(len, texts)) / _characters_per_token(texts, tokenizer) + 2 * around * len(texts)
+        if (share := limit / max(1.0, tokens)) >= 1:
+            continue
+        chosen = sample_of(len(pairs), max(LEAST, round(share * len(pairs))))
+        what = "are learnt from, since the budget bears no more to be scored with the weights that it begins with"
+        if name != "train":
+            what = "are scored, since the budget bears no more"
+        note = f"{name}: {len(chosen):,} of {len(pairs):,} pairs, drawn by lot, {what}"
+        kept = tuple(pairs[i] for i in chosen.tolist())
+        mark = f"{splits.fingerprint}-{name}-{len(kept)}"
         splits = replace(splits, **{name: kept}, fingerprint=mark, notes=(*splits.notes, note))  # type: ignore[arg-type]
     return splits
 

@@ -30,7 +30,7 @@ from multistep.tasks.text.splits import TextSplits
 from multistep.tasks.text.tokenizer import sample_note
 from multistep.tasks.text.tuning import most_scored
 from multistep.tasks.understood import LOOKED_AT, told
-from multistep.tasks.writing.bearable import bearable
+from multistep.tasks.writing.bearable import bearable, bearable_pairs
 from multistep.tasks.writing.opened import Opened, open_chat, open_pairs, open_text
 from multistep.tasks.writing.recipes import costs_of_token, recipe_of, rivals_of
 from multistep.tasks.writing.sources import (
@@ -70,6 +70,10 @@ class TextWorkshop:
                 everything = (*splits.train, *splits.validation, *splits.test)
                 around = tokens_around(maker.hub_tokenizer, everything)
             splits = bearable(splits, most, maker.tokenizer, around)
+        if isinstance(splits, PairSplits):
+            spread = functools.partial(most_scored, plan, parameters=parameters, device=device)
+            around = tokens_around(maker.hub_tokenizer, [pair.chosen for pair in splits.train])
+            splits = bearable_pairs(splits, lambda n: _shared(spread(n), plan.phase_count), maker.tokenizer, around)
         given = dict(plan.phase(phase).recipe)
         match splits:
             case TextSplits():
@@ -158,6 +162,11 @@ def _metric(plan: Plan, phase: int) -> str | None:
     """The name of what decides a phase, if it says."""
     name = plan.phase(phase).metric
     return metric_named(name).name if name else None
+
+
+def _shared(tokens: int | None, phases: int) -> int | None:
+    """A phase's part of what the whole plan's time bears."""
+    return None if tokens is None else tokens // phases
 
 
 def require_knowing(plan: Plan, phase: int, maker: Maker) -> None:
