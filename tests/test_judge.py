@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from cases_chat import SETTINGS, small_llama
 
 from multistep import api
 from multistep.core.evidence.answers import exact_match, token_f1
+from multistep.core.evidence.metric import metric_named
 from multistep.core.values.plan import DataSpec
 from multistep.engine.clock import BudgetClock
 from multistep.engine.planfile import plan_from
 from multistep.engine.rundir import RunDirectory
 from multistep.engine.simulate import FakeClock
 from multistep.errors import PlanError
+from multistep.tasks.chat.conversation import Conversation, Turn
+from multistep.tasks.chat.evaluate import table
+from multistep.tasks.chat.judge import Judge
+from multistep.tasks.chat.template import ChatTemplate
+from multistep.tasks.text.models import load_model
 
 
 def run(folder: Path, data: DataSpec, metric: str, steps: int = 60) -> api.Result:
@@ -99,3 +108,31 @@ def write_free(folder: Path) -> DataSpec:
     lines = [json.dumps({"prompt": f"Say {i}.", "completion": f"{i}"}) for i in range(120)]
     (folder / "all.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return DataSpec(source=str(folder / "all.jsonl"))
+
+
+def test_each_turn_is_judged_behind_the_true_history_and_a_conversation_is_one_block(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = [("user", "one"), ("assistant", "1"), ("user", "two"), ("assistant", "2"), ("user", "three")]
+    long = Conversation(tuple(Turn(*turn) for turn in [*said, ("assistant", "3")]))
+    short = Conversation((Turn("user", "one"), Turn("assistant", "1")))
+    template = ChatTemplate(load_model(small_llama(tmp_path)).hub_tokenizer, [long])
+    judge = Judge.of("exact_match", template, (0,), 64, [long, short])
+    assert judge.usual == "1"
+    asked: list[Conversation] = []
+
+    def write(_self: Judge, _model: Any, prompts: Sequence[Conversation], _most: int) -> list[str]:
+        asked.extend(prompts)
+        return ["1", "?", "3", "1"]
+
+    monkeypatch.setattr(Judge, "write", write)
+    columns = judge.columns(torch.nn.Identity(), [long, short])
+    assert [prompt.turns for prompt in asked] == [long.turns[:1], long.turns[:3], long.turns[:5], short.turns[:1]]
+    examples: Any = [SimpleNamespace(trained=np.ones(n), bytes=n, source=c) for n, c in ((6, long), (2, short))]
+    scored = table(np.array([3.0, 1.0]), examples, np.array([4, 7]), columns)
+    assert scored.columns["block"].tolist() == [4, 4, 4, 7]
+    found = metric_named("exact_match").interval(scored)
+    assert (found.score, found.blocks) == (0.75, 2)
+    assert metric_named("loss").score(scored) == pytest.approx(4 / 8), "each token counts once"
+    always = table(np.array([3.0, 1.0]), examples, np.array([4, 7]), judge.usual_columns([long, short]))
+    assert metric_named("exact_match").score(always) == 0.5

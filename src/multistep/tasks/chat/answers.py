@@ -11,9 +11,16 @@ MOST_SHOWN = 400  # characters of a prompt
 
 def opening(conversation: Conversation) -> tuple[Conversation, str]:
     """A conversation up to the assistant's first turn, and that turn's text."""
-    first = next(i for i, turn in enumerate(conversation.turns) if turn.role == "assistant")
-    before = Conversation(conversation.turns[:first], conversation.completion, conversation.where)
-    return before, conversation.turns[first].content
+    return exchanges(conversation)[0]
+
+
+def exchanges(conversation: Conversation) -> list[tuple[Conversation, str]]:
+    """Each turn of the assistant with the true history before it, in order, and that turn's text."""
+    return [
+        (Conversation(conversation.turns[:i], conversation.completion, conversation.where), turn.content)
+        for i, turn in enumerate(conversation.turns)
+        if turn.role == "assistant"
+    ]
 
 
 def prompt_tokens(prompt: Conversation, template: ChatTemplate) -> list[int]:

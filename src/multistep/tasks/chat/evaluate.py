@@ -67,17 +67,23 @@ def table(
 ) -> Evaluation:
     """One row for each conversation, which is a block of its own; `numbers` are theirs in the whole split.
 
-    `more` are columns of what was answered.
+    `more` are columns of what was answered, a row for each turn of the assistant. Then the table has as many, a
+    conversation's in one block, since what is said in it hangs together; its loss stands in the first of them.
     """
-    return Evaluation(
-        {
-            "loss": np.asarray(nats, np.float64),
-            "count": np.array([example.trained.sum() for example in examples], np.float64),
-            "bytes": np.array([example.bytes for example in examples], np.float64),
-            "block": numbers.astype(np.float64),
-            **(more or {}),
-        }
-    )
+    found = {
+        "loss": np.asarray(nats, np.float64),
+        "count": np.array([example.trained.sum() for example in examples], np.float64),
+        "bytes": np.array([example.bytes for example in examples], np.float64),
+    }
+    block = numbers.astype(np.float64)
+    if more:
+        turns = np.array([len(example.source.answers) for example in examples], np.int64)
+        first = np.cumsum(turns) - turns
+        for name, column in found.items():
+            found[name] = np.zeros(turns.sum())
+            found[name][first] = column
+        block = np.repeat(block, turns)
+    return Evaluation({**found, "block": block, **(more or {})})
 
 
 def fit_ngram(examples: Sequence[Encoded]) -> NGram:

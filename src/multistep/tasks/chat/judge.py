@@ -11,7 +11,7 @@ import numpy as np
 from torch import nn
 
 from multistep.core.evidence.metric import Floats
-from multistep.tasks.chat.answers import opening, prompt_tokens
+from multistep.tasks.chat.answers import exchanges, prompt_tokens
 from multistep.tasks.chat.conversation import Conversation, Turn
 from multistep.tasks.chat.fixed import answer_columns, fixed_answers, right_answers, score_answers
 from multistep.tasks.chat.generate import generate, room_for
@@ -23,7 +23,7 @@ COMPARED = "answer_accuracy"  # of fixed answers
 
 @dataclass(frozen=True)
 class Judge:
-    """The assistant's first turn of each conversation is the reference, what stands before it the prompt.
+    """Each turn of the assistant is a reference, and the true history before it its prompt, whatever would be answered.
 
     `metric` is what decides, `ends` are the tokens that end an answer, `context` what the model reads at most.
     `usual` is the answer that training rows have most often, `fixed` are all, where there are but a few.
@@ -45,7 +45,7 @@ class Judge:
         context: int,
         train: Sequence[Conversation],
     ) -> Judge:
-        answers = [opening(conversation)[1] for conversation in train]
+        answers = [answer for conversation in train for answer in conversation.answers]
         usual = Counter(answers).most_common(1)[0][0]
         return cls(metric, template, tuple(ends), context, usual, fixed_answers(answers))
 
@@ -76,10 +76,10 @@ class Judge:
         return cls(own["metric"], template, tuple(own["ends"]), own["context"], own["usual"], fixed)
 
     def columns(self, model: nn.Module, conversations: Sequence[Conversation]) -> dict[str, Floats]:
-        """The metric's columns of an evaluation, one row a conversation; none where the loss decides."""
+        """The metric's columns of an evaluation, one row for each turn of the assistant; none where the loss decides."""
         if not self.wanted:
             return {}
-        pairs = [opening(conversation) for conversation in conversations]
+        pairs = [pair for conversation in conversations for pair in exchanges(conversation)]
         references = [reference for _, reference in pairs]
         if self.metric in WRITTEN:
             written = self.write(model, [p for p, _ in pairs], self.room(references))
@@ -92,7 +92,7 @@ class Judge:
 
     def usual_columns(self, conversations: Sequence[Conversation]) -> dict[str, Floats]:
         """The same of a trivial model, that always gives the usual answer."""
-        references = [opening(conversation)[1] for conversation in conversations]
+        references = [answer for conversation in conversations for answer in conversation.answers]
         if self.metric == COMPARED:
             right = [float(reference.strip() == self.usual.strip()) for reference in references]
             return {"right_answer": np.array(right)}

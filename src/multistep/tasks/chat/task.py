@@ -87,6 +87,12 @@ class ChatDomain:
         room = self.scored_context + MOST_NEW_TOKENS
         room = min(room, maker.longest_context or room)
         self.judge = Judge.of(metric, self.template, ends, room, [example.source for example in self.train])
+        several = sum(len(example.source.answers) > 1 for part in self.held_out.values() for example in part)
+        if self.judge.wanted and several:
+            notes.append(
+                f"answers are judged turn by turn, each behind the true history before it ({several:,} held-out "
+                "conversations have several); a conversation is one block of the intervals"
+            )
         self.notes = tuple(dict.fromkeys([*notes, self._said()]))
 
     def _fitting(self, written: Sequence[Written]) -> int:
