@@ -228,6 +228,21 @@ def test_layers_are_found_by_their_numbers_in_any_model() -> None:
     assert set(layers_below_head(SmallNet()).values()) == {0}
 
 
+def test_layers_of_images_and_speech_are_counted_from_their_heads() -> None:
+    from transformers import ResNetConfig, ResNetForImageClassification, Wav2Vec2Config, Wav2Vec2ForCTC
+
+    given: Any = {"embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1], "num_labels": 2}
+    below = layers_below_head(ResNetForImageClassification(ResNetConfig(**given)))
+    ordered = ("classifier.1.weight", "stages.1.layers", "stages.0.layers", "embedder.embedder")
+    assert [{n for name, n in below.items() if part in name} for part in ordered] == [{0}, {1}, {2}, {3}]
+    given = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 8}
+    given |= {"conv_dim": (8,), "conv_kernel": (3,), "conv_stride": (2,), "num_conv_pos_embeddings": 4}
+    given |= {"num_conv_pos_embedding_groups": 2, "vocab_size": 5}
+    below = layers_below_head(Wav2Vec2ForCTC(Wav2Vec2Config(**given)))
+    ordered = ("lm_head", "encoder.layers.1", "encoder.layers.0", "conv_layers.0")
+    assert [{n for name, n in below.items() if part in name} for part in ordered] == [{0}, {1}, {2}, {3}]
+
+
 @pytest.mark.parametrize("name", sorted({"adamw", "muon", "lion", "prodigy"} & set(usable_optimizers())))
 def test_each_layer_has_its_share_of_the_rate(name: OptimizerName) -> None:
     """The first step is linear in the rate, whichever way the layers' rates are kept apart."""

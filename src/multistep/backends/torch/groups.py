@@ -69,6 +69,6 @@ def layers_below_head(model: nn.Module) -> dict[str, int]:
             mine = [n for n in waiting if "." in n or model.get_parameter(n).ndim > 1]
             heights.update(dict.fromkeys(mine, height if height > 1 else 0))
             waiting = [n for n in waiting if n not in mine]
-    head = len(layers) + 1
+    head = len(layers) + bool(waiting)  # a head within a sequence has a number of its own, and is the last layer
     heights.update(dict.fromkeys(waiting, head))
     return {name: head - height for name, height in heights.items()}
