@@ -30,13 +30,15 @@ class Origin:
 
     `fresh` names the parameters that they lack, a new head's, which are trained whole whatever is frozen. `share`
     makes a module around the weights themselves, for whoever does not write to them. `half` tells that they were
-    published in bfloat16, so that they lose nothing by being held in it.
+    published in bfloat16, so that they lose nothing by being held in it. `within` is where the published model hangs in
+    the module that is trained, with a dot at its end; empty where it is that module.
     """
 
     source: str | None
     fresh: tuple[str, ...] = ()
     share: Callable[[], nn.Module] | None = None
     half: bool = False
+    within: str = ""
 
 
 @dataclass(frozen=True)
@@ -125,21 +127,26 @@ def write_adapter(model: nn.Module, adapter: Adapter, origin: Origin, folder: Pa
     from safetensors.torch import save_file
 
     peft = _peft()
+
+    def published(name: str) -> str:
+        return name.removeprefix(origin.within)
+
     folder.mkdir()
     config = peft.LoraConfig(
         r=adapter.rank,
         lora_alpha=adapter.alpha,
-        target_modules=_targets(model, adapter.targets, origin.fresh),
+        target_modules=[published(name) for name in _targets(model, adapter.targets, origin.fresh)],
         use_dora=adapter.kind == "dora",
         use_rslora=adapter.kind == "rslora",
         base_model_name_or_path=origin.source,
         inference_mode=True,
-        modules_to_save=sorted({name.rpartition(".")[0] for name in origin.fresh}) or None,
+        modules_to_save=sorted({published(name.rpartition(".")[0]) for name in origin.fresh}) or None,
     )
     config.save_pretrained(str(folder))
-    tensors = peft.get_peft_model_state_dict(model)
+    # A head by the name of lm_head is no embedding that has grown, for which peft would save it whole.
+    tensors = peft.get_peft_model_state_dict(model, save_embedding_layers=False)
     tensors |= {name: model.get_parameter(name) for name in origin.fresh}
-    on_cpu = {f"base_model.model.{name}": t.detach().cpu().contiguous() for name, t in tensors.items()}
+    on_cpu = {f"base_model.model.{published(name)}": t.detach().cpu().contiguous() for name, t in tensors.items()}
     with as_os_errors():
         save_file(on_cpu, folder / "adapter_model.safetensors", metadata={"format": "pt"})
 
@@ -166,7 +173,10 @@ def _layers(model: nn.Module) -> Iterator[tuple[nn.Module, str, Any]]:
 
 
 def _targets(model: nn.Module, wanted: Sequence[str], fresh: Sequence[str]) -> list[str]:
-    """The full names of the linear layers that get an adapter: all but the head, or those whose names end so."""
+    """The full names of the linear layers that get an adapter: all but the head, or those whose names end so.
+
+    Not convolutions, though peft knows them: torch 2.13 crashed in a backward pass through a ResNet that had them.
+    """
     asked = getattr(model, "get_output_embeddings", lambda: None)()
     whole = {name.rpartition(".")[0] for name in fresh}
     names = [
@@ -178,7 +188,9 @@ def _targets(model: nn.Module, wanted: Sequence[str], fresh: Sequence[str]) -> l
         and ".lora_" not in path
     ]
     if not names:
-        raise PlanError("recipe.adapter: this model has no linear layer that could get one; set it to none")
+        raise PlanError(
+            "recipe.adapter: this model has no linear layer beside its head that could get one; set it to none"
+        )
     for end in wanted:
         if not any(name == end or name.endswith(f".{end}") for name in names):
             ends = sorted({name.rpartition(".")[2] for name in names})

@@ -76,7 +76,7 @@ class Judge:
         return cls(own["metric"], template, tuple(own["ends"]), own["context"], own["usual"], fixed)
 
     def columns(self, model: nn.Module, conversations: Sequence[Conversation]) -> dict[str, Floats]:
-        """The metric's columns of an evaluation, one row for each turn of the assistant; none where the loss decides."""
+        """The columns of an evaluation, one row for each turn of the assistant; none where the loss decides."""
         if not self.wanted:
             return {}
         pairs = [pair for conversation in conversations for pair in exchanges(conversation)]

@@ -195,7 +195,8 @@ class TransformersMaker:
     ) -> None:
         self._net, self._statistics, self._fresh, self._scale = net, statistics, fresh, scale
         self.form, self.pretrained = form, pretrained
-        self.origin = Origin(None, tuple(f"net.{name}" for name in fresh)) if pretrained else None
+        new = tuple(f"net.{parameter}" for parameter in fresh)
+        self.origin = Origin(name, new, within="net.") if pretrained else None
         self.labels = labels
         self.architecture = str(net.config.model_type)
         dropout = ("dropout",) if _dropouts(net) else ()
