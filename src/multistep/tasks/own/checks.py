@@ -15,7 +15,7 @@ from multistep.tasks.own.data import Split
 from multistep.tasks.own.finite import looked_at, not_finite
 from multistep.tasks.own.first import Tried, Wanted, call_model
 from multistep.tasks.own.functions import OwnMetric, require_columns
-from multistep.tasks.own.judge import MOST_OUTPUTS, Judge, kind_of, require_labels
+from multistep.tasks.own.judge import Judge, kind_of, require_labels
 from multistep.tasks.own.layout import Layout
 from multistep.tasks.own.losses import CLASS_LOSSES, FLOAT_TARGETS, OwnLoss
 from multistep.tasks.own.model import OwnModel
@@ -24,6 +24,7 @@ from multistep.tasks.own.randomness import as_at
 from multistep.tasks.own.reader import Reader
 from multistep.tasks.own.reading import main_tensor
 from multistep.tasks.own.rebound import foreign_parameters
+from multistep.tasks.own.scores import MOST_OUTPUTS
 from multistep.tasks.own.squashed import require_shares, squashed_twice
 from multistep.tasks.own.trying import CLEAR, shapes, try_out
 

@@ -1,107 +1,37 @@
-"""The splits of what the user gave: validation and test cut from train where they are missing or a share."""
+"""The splits of what the user gave for a module, and the classes of their examples."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
-from numbers import Real
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from multistep.data.shares import to_cut
-from multistep.errors import DataError, PlanError
-from multistep.tasks.own.data import Indices, Split
+from multistep.tasks.own.data import Split
 from multistep.tasks.own.layout import TARGET_KEYS
 from multistep.tasks.own.loaders import split_given
-
-SHARE = 0.1
-LEAST = 20  # examples, of which a split can be cut
-MOST_CLASSES = 1000
-MOST_NAMED = 10  # classes whose counts are all said
-
-Labels = NDArray[np.int64]
+from multistep.tasks.own.parting import Labels, as_classes, classes_counted, split_up
 
 
 def read_splits(given: Mapping[str, object], target: str | None) -> tuple[dict[str, Split], tuple[str, ...]]:
-    """The splits "train", "validation" and perhaps "test", and what is to be said about them.
-
-    A number between 0 and 1 for validation or test is the share of train that is cut for it.
-    """
-    shares = {name: _share(name, value) for name, value in given.items() if name != "train" and _is_number(value)}
-    if (total := sum(shares.values())) >= 1:
-        raise PlanError(f"validation and test take {total:g} of train; leave more than nothing of it")
-    splits = {
-        name: split_given(name, value) for name, value in given.items() if value is not None and name not in shares
-    }
-    notes = [note for split in splits.values() for note in split.notes]
-    for name, split in splits.items():
-        if len(split) == 0:
-            raise DataError(f"{name}: holds no examples")
-    whole = len(splits["train"])
-    # A test split is asked for here: whoever hands over data sets has often put one away.
-    for name, share in to_cut({"test": 0.0, **shares}, splits, SHARE, "train").items():
-        splits["train"], splits[name], told = cut(splits["train"], name, round(share * whole), target)
-        because = name if name in shares else f"no {name} was given"
-        part = "a tenth" if share == SHARE else f"{share:g}"
-        notes.append(
-            f"{because}: {part} of train, {len(splits[name]):,} examples drawn by lot, is held out for it{told}"
-        )
-    return {name: splits[name] for name in ("train", "validation", "test") if name in splits}, tuple(notes)
+    """The splits "train", "validation" and perhaps "test", and what is to be said about them."""
+    return split_up(given, split_given, functools.partial(labels_of, target=target))
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool)
-
-
-def _share(name: str, value: Any) -> float:
-    if not (0 < value < 1 or (value == 0 and name == "test")):  # no test split, as in a plan
-        raise PlanError(f"{name} is {value!r}; allowed: a data set, or the share of train between 0 and 1 ({name}=0.2)")
-    return float(value)
-
-
-def cut(train: Split, name: str, count: int, target: str | None) -> tuple[Split, Split, str]:
-    """What is left of train, `count` examples cut from it by lot (always the same), and what is to be said of it.
-
-    Classes that the lot left out of one part, and of which there are two examples, have one there all the same.
-    """
-    if len(train) < LEAST:
-        raise DataError(f"train: {len(train)} examples are too few to cut {name} from; give {name}=...")
-    order = np.random.default_rng(0).permutation(len(train))
-    count = min(max(1, count), len(train) - 1)
-    held, kept = order[:count], order[count:]
-    moved = 0
-    if (labels := labels_of(train, target)) is not None:
-        moved = keep_classes(held, kept, labels) + keep_classes(kept, held, labels)
-    told = f"; {moved} of them exchanged, so that both have examples of rare classes" if moved else ""
-    return train.part(np.sort(kept), "train"), train.part(np.sort(held), name), told
-
-
-def keep_classes(part: Indices, rest: Indices, labels: Labels) -> int:
-    """Exchange examples so that `part` has one of each class of which `rest` has two; the number of classes moved."""
-    moved = 0
-    for label in np.setdiff1d(labels[rest], labels[part]):
-        places = np.flatnonzero(labels[rest] == label)
-        classes, counts = np.unique(labels[part], return_counts=True)
-        if len(places) < 2 or counts.max() < 2:
-            continue
-        given = np.flatnonzero(labels[part] == classes[counts.argmax()])[0]
-        part[given], rest[places[0]] = rest[places[0]], part[given]
-        moved += 1
-    return moved
+def class_counts(splits: Mapping[str, Split], target: str | None) -> str | None:
+    """How many examples each class has in each split, in words; None where there are no classes."""
+    return classes_counted(splits, functools.partial(labels_of, target=target))
 
 
 def labels_of(split: Split, target: str | None) -> Labels | None:
     """The class of each example, as far as that is known without reading the items; None where there are no classes."""
     found = _given_labels(split, target)
-    if found is None or found.ndim != 1 or not (found.dtype == bool or np.issubdtype(found.dtype, np.number)):
+    if found is None or found.ndim != 1:
         return None
-    taken = found if split.indices is None else found[split.indices]
-    if not np.isfinite(taken).all() or (taken != np.floor(taken)).any():
-        return None
-    labels = taken.astype(np.int64)
-    return labels if len(np.unique(labels)) <= min(MOST_CLASSES, len(labels) // 2) else None
+    return as_classes(found if split.indices is None else found[split.indices])
 
 
 def _given_labels(split: Split, target: str | None) -> NDArray[Any] | None:
@@ -135,22 +65,3 @@ def _as_array(found: Any) -> NDArray[Any] | None:
         return np.asarray(found)
     except (TypeError, ValueError, RuntimeError):  # of several shapes
         return None
-
-
-def class_counts(splits: Mapping[str, Split], target: str | None) -> str | None:
-    """How many examples each class has in each split, in words; None where there are no classes."""
-    found = {name: labels for name, split in splits.items() if (labels := labels_of(split, target)) is not None}
-    if "train" not in found or not 2 <= len(np.unique(found["train"])) <= MOST_CLASSES:
-        return None
-    said = []
-    for name in ("train", "validation", "test"):
-        if name not in found:
-            continue
-        classes, counts = np.unique(found[name], return_counts=True)
-        pairs = [f"{label}: {count:,}" for label, count in zip(classes, counts, strict=True)]
-        if len(pairs) > MOST_NAMED:
-            order = np.argsort(counts, kind="stable")
-            largest, smallest = order[-1], order[0]
-            pairs = [f"{len(pairs)} classes, from {pairs[smallest]} to {pairs[largest]}"]
-        said.append(f"{name} {', '.join(pairs)}")
-    return "labels by class: " + "; ".join(said)

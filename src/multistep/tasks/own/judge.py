@@ -1,27 +1,18 @@
-"""What outputs and targets mean: the rows of an evaluation, the metrics they allow, and a trivial model's output."""
+"""What the outputs of a module mean: the rows of an evaluation, and a trivial model's output."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from multistep.core.evidence.metric import OF_NUMBERS, Evaluation
 from multistep.errors import DataError
-from multistep.tasks.classes import class_metrics, class_rows, fetched, logit_rows, small_enough
 from multistep.tasks.own.losses import YES_NO_LOSSES, OwnLoss
-
-# classes: one of several, by logits; shares: the same, by a share of each class; yes-no: one of two, by one logit;
-# labels: several at once; number: one; numbers: several; places: a class for each place of an example (tokens, pixels);
-# mask: yes or no at each place; other: only the loss is known.
-Kind = Literal["classes", "shares", "yes-no", "labels", "number", "numbers", "places", "mask", "other"]
-MOST_OUTPUTS = 64  # numbers of an example's output that a table holds
+from multistep.tasks.own.scores import MOST_OUTPUTS, Kind, Scores
 
 
 def kind_of(output: Any, target: Any, loss: OwnLoss, size: int) -> Kind:
@@ -63,25 +54,26 @@ class Judge:
     axes: int = 2
 
     @property
+    def scores(self) -> Scores:
+        return Scores(
+            self.kind,
+            self.width,
+            logits=self._logits,
+            ignored=self.loss.ignored,
+            with_outputs=self.with_outputs,
+            with_scores=self.with_scores,
+            axes=self.axes,
+        )
+
+    @property
     def classifies(self) -> bool:
         """Whether an example is one of several classes."""
-        return self.kind in ("classes", "shares", "yes-no")
+        return self.scores.classifies
 
     @property
     def metrics(self) -> tuple[str, ...]:
         """The names of metrics that apply, the default first."""
-        of_places = (f"{self._places[:-1]}_accuracy", "mean_iou", "dice")
-        by_kind: dict[Kind, tuple[str, ...]] = {
-            "classes": class_metrics(self.width),
-            "shares": tuple(name for name in class_metrics(self.width) if name != "calibrated_loss"),
-            "yes-no": class_metrics(2),
-            "labels": ("loss", "micro_f1", "macro_f1"),
-            "number": ("loss", *OF_NUMBERS, "pearson", "spearman"),
-            "numbers": ("loss", *OF_NUMBERS),
-            "places": ("loss", *of_places) if self.width <= MOST_OUTPUTS else ("loss", of_places[0]),
-            "mask": ("loss", *of_places),
-        }
-        return by_kind.get(self.kind, ("loss",))
+        return self.scores.metrics
 
     def rows(self, output: Any, target: Any, size: int, piece: int) -> dict[str, Tensor]:
         """One number an example for each column of the evaluation."""
@@ -90,76 +82,7 @@ class Judge:
         if self.kind == "other":
             return found
         out, target = self.loss.read(output, target)
-        out = out.detach().float()
-        if self.kind in ("places", "mask"):
-            return self._place_rows(out, target) | found
-        flat_BK = out.reshape(size, -1)
-        match self.kind:
-            case "classes":
-                found = class_rows(out, target) | found
-            case "shares":
-                found = class_rows(out, target.argmax(1)) | found
-            case "yes-no":
-                score = flat_BK[:, 0].sigmoid() if self._logits else flat_BK[:, 0]
-                prediction = (score > 0.5).float()
-                sure = torch.where(score > 0.5, score, 1 - score)
-                label = target.reshape(size)
-                found |= {"label": label, "prediction": prediction, "probability": sure, "score": score}
-                odds = score.double().clamp(1e-12, 1 - 1e-12).logit() if not self._logits else flat_BK[:, 0].double()
-                found |= logit_rows(torch.stack((F.logsigmoid(-odds), F.logsigmoid(odds)), 1))
-            case "labels":
-                threshold = 0.0 if self._logits else 0.5
-                for k in range(self.width):
-                    found[f"label_{k}"] = target[:, k]
-                    found[f"prediction_{k}"] = (flat_BK[:, k] > threshold).float()
-                found |= logit_rows(flat_BK if self._logits else flat_BK.clamp(1e-6, 1 - 1e-6).logit())
-            case "number":
-                found |= {"label": target.reshape(size), "prediction": flat_BK[:, 0]}
-        if self.with_scores and self.width <= MOST_OUTPUTS and "score" not in found and self.kind != "number":
-            found |= {f"score_{k}": column for k, column in enumerate(self._probabilities(flat_BK).unbind(1))}
-        if self.with_outputs or self.kind == "numbers":
-            found |= {f"output_{k}": flat_BK[:, k] for k in range(flat_BK.shape[1])}
-        if self.kind == "numbers":
-            found |= {f"target_{k}": target[:, k] for k in range(self.width)}
-        return found
-
-    def _probabilities(self, flat_BK: Tensor) -> Tensor:
-        if self.kind == "labels":
-            return flat_BK.sigmoid() if self._logits else flat_BK
-        return flat_BK.softmax(1)
-
-    def _place_rows(self, out: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """Places of each example by class, as `core.evidence.places` counts them."""
-        size = len(out)
-        if self.kind == "mask":
-            said, wanted, first = (out > (0.0 if self._logits else 0.5)).long(), (target > 0.5).long(), 1
-            counted = torch.ones_like(wanted, dtype=torch.bool)
-        else:
-            said, wanted, first = out.argmax(1), target, 0
-            counted = (target >= 0) & (target < self.width) & (target != self.loss.ignored)
-        width = max(2, self.width) if self.kind == "places" else 2
-        example = torch.arange(size, device=out.device).reshape(size, *(1,) * (wanted.ndim - 1)).expand_as(wanted)
-        hit = counted & (said == wanted)
-
-        def by_class(classes: Tensor, which: Tensor) -> Tensor:
-            number = (example * width + classes)[which]
-            return torch.bincount(number, minlength=size * width).reshape(size, width)
-
-        of = self._places
-        found = {of: counted.reshape(size, -1).sum(1), f"right_{of}": hit.reshape(size, -1).sum(1)}
-        if width <= MOST_OUTPUTS:
-            for name, classes, which in (
-                ("hit", wanted, hit),
-                ("labelled", wanted, counted),
-                ("predicted", said, counted),
-            ):
-                columns = by_class(classes, which)[:, first:].unbind(1)  # of masks what is marked counts
-                found |= {f"{name}_{k}": column for k, column in enumerate(columns)}
-        return found
-
-    @property
-    def _places(self) -> str:
-        return "tokens" if self.kind == "places" and self.axes == 3 else "pixels"
+        return self.scores.columns(out.detach().float(), target, size) | found
 
     @property
     def _logits(self) -> bool:
@@ -208,18 +131,6 @@ class Judge:
 
 def _numbers(target: Tensor) -> bool:
     return target.is_floating_point()
-
-
-def table_of(batches: Sequence[dict[str, Tensor]]) -> Evaluation:
-    """The evaluation of rows from `Judge.rows`; blocks are numbered on from batch to batch."""
-    names = [name for name in batches[0] if name != "block"]
-    columns = fetched(batches, names)
-    blocks, first = [], 0
-    for rows in batches:
-        block = rows["block"].numpy().astype(np.float64) + first
-        blocks.append(block)
-        first = int(block[-1]) + 1
-    return small_enough(Evaluation({**columns, "block": np.concatenate(blocks)}))
 
 
 def require_labels(split: str, labels: Tensor, width: int, ignored: int | None) -> None:

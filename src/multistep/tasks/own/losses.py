@@ -16,8 +16,8 @@ from multistep.tasks.own.layout import rows_of
 from multistep.tasks.own.names import FUNCTIONS, NAMED, named_loss
 from multistep.tasks.own.reading import Reading, loss_within
 from multistep.tasks.own.rebound import StandIn
+from multistep.tasks.own.scores import IGNORED
 
-IGNORED = -100  # the class number that torch's losses leave out by default
 MOST_CALLS = 4096  # of a loss function while a split is scored
 CLASS_LOSSES = (nn.CrossEntropyLoss, nn.NLLLoss)
 YES_NO_LOSSES = (nn.BCEWithLogitsLoss, nn.BCELoss)

@@ -74,8 +74,13 @@ def predict_module(folder: Path, inputs: Any, asked: Asked, *, model: nn.Module 
     PlanError and DataError as `outputs` does.
     """
     about = read_task(str(folder))
-    kind = str(about.get("kind", "other"))
     said = outputs(folder, inputs, model=model, batch_size=asked.batch_size)
+    return in_terms(folder, said, inputs, about, asked)
+
+
+def in_terms(folder: Path, said: Tensor, inputs: Any, about: Mapping[str, Any], asked: Asked) -> Any:
+    """Outputs of a model, a row an input, in the terms of its task, which `about` tells of as `predict_module` says."""
+    kind = str(about.get("kind", "other"))
     if kind == "number":
         said = said.reshape(len(said))
     if kind in (*CLASSES, "labels"):
@@ -108,7 +113,7 @@ def _predictions(folder: Path, said: Tensor, about: Mapping[str, Any], asked: As
     """Classes with their probabilities, calibrated as the run found them to be."""
     settled = Calibrated.read(str(folder), asked.threshold)
     kind, given = about["kind"], said.double()
-    logits = about.get("loss") != "BCELoss"
+    logits = about.get("logits", about.get("loss") != "BCELoss")
     if kind == "labels":
         return _labels(settled.of_several((given.sigmoid() if logits else given).numpy()), settled.cut, asked)
     if kind == "yes-no":

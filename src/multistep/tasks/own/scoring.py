@@ -12,13 +12,14 @@ from torch import Tensor
 from multistep.core.evidence.metric import Evaluation
 from multistep.tasks.fitting import cut, that_fit
 from multistep.tasks.own.data import Indices
-from multistep.tasks.own.judge import Judge, pieces_for, table_of
+from multistep.tasks.own.judge import Judge, pieces_for
 from multistep.tasks.own.layout import Layout
 from multistep.tasks.own.losses import MOST_CALLS
 from multistep.tasks.own.preset import BATCH_SIZE
 from multistep.tasks.own.ragged import opened
 from multistep.tasks.own.randomness import as_at
 from multistep.tasks.own.reader import Reader
+from multistep.tasks.own.scores import table_of
 
 SCORED_AT_ONCE = 128
 Say = Callable[[tuple[Tensor, ...], int], Any]  # tensors and the number of examples -> an output

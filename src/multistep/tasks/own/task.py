@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import logging
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,8 +24,7 @@ from multistep.core.values.recipe import Recipe
 from multistep.core.values.trial import Facts
 from multistep.core.values.understood import Part, classes_in_words
 from multistep.engine.learner import NO_FORM, Exhibit, Learner, Readiness, Split
-from multistep.errors import DataError, PlanError
-from multistep.tasks.classes import confusion, per_class
+from multistep.errors import PlanError
 from multistep.tasks.machine import device_name, versions_of
 from multistep.tasks.order import sample_of
 from multistep.tasks.own.checks import MEANT, SPLITS
@@ -39,13 +36,13 @@ from multistep.tasks.own.ragged import opened
 from multistep.tasks.own.randomness import as_at, seed_everything
 from multistep.tasks.own.scoring import Say, Scorer
 from multistep.tasks.own.seen import kept_digests
+from multistep.tasks.own.shown import gives_a_number, shown
 from multistep.tasks.own.understand import Understood, understand
 from multistep.tasks.own.use import USAGE, write_model
 from multistep.tasks.recipes import refuse_model
 from multistep.tasks.understood import counted, told
 
 SAMPLE = 2000  # examples of the validation split that are looked at after each window
-SHOWN = 12
 
 
 class OwnDomain:
@@ -135,28 +132,10 @@ class OwnDomain:
         return found
 
     def _note_score(self, table: Evaluation, split: Split) -> None:
-        """Tell where the user's function gives no number and the model is not to blame: it would look diverged.
-
-        It may be to blame: of outputs that are not finite, or all the same, as some models' are at first, much is
-        undefined. Raises PlanError where no model has been scored yet.
-        """
-        metric, columns = self._opened.metric, table.columns
-        if metric is None or not all(np.isfinite(column).all() for column in columns.values()):
-            return
-        said = ["prediction"] if "prediction" in columns else [name for name in columns if name.startswith("output_")]
-        same = said and all(np.ptp(columns[name]) == 0 for name in said)
-        if math.isfinite(score := metric.score(table)) or same:
-            self._scored |= math.isfinite(score)
-            return
-        told = f"metric '{metric.name}' returned {score:g} of {len(table):,} examples whose outputs are finite numbers"
-        if self._judge.classifies and np.ptp(labels := columns["label"]) == 0:
-            raise DataError(
-                f"{told}: all {len(table):,} examples of {split} are of class {labels[0]:g}, so it cannot be "
-                f"measured on them; give a {split} split with more than one class, or another metric"
+        if self._opened.metric is not None:
+            self._scored |= gives_a_number(
+                self._opened.metric, table, split, scored=self._scored, classifies=self._judge.classifies
             )
-        if not self._scored:
-            raise PlanError(f"{told}; it must give one too, whatever a model says")
-        logging.getLogger("multistep").warning(f"{told}; the run takes that for divergence")
 
     def baseline(self, split: Split) -> tuple[str, Evaluation]:
         """The classes' shares or the mean of the training targets; of other targets, the model as it was given."""
@@ -206,23 +185,7 @@ class OwnDomain:
         table = self._tested or self.evaluate(
             model, "test" if tested else "validation", sample=not tested, device=device
         )
-        if "prediction" not in table.columns:
-            return []
-        names = self._opened.class_names
-        columns = {"prediction": table.columns["prediction"], "label": table.columns["label"]}
-        misses = table.columns["loss"] if names else np.abs(columns["prediction"] - columns["label"])
-        order, extra = np.argsort(-misses, kind="stable"), "probability" if names else "loss"
-        title = f"The worst predictions of the {'test' if tested else 'validation'} split"
-        rows = [
-            (
-                *(names[int(column[i])] if names else f"{column[i]:.4g}" for column in columns.values()),
-                f"{table.columns[extra][i]:.3f}",
-                str(i),
-            )
-            for i in order[:SHOWN]
-        ]
-        shown = Exhibit(title, columns=(*columns, extra, "example"), rows=tuple(rows))
-        return [confusion(table, names), per_class(table, names), shown] if names else [shown]
+        return shown(table, self._opened.class_names, "test" if tested else "validation")
 
     def export(self, model: nn.Module, folder: Path, card: str) -> str:
         own = self._opened

@@ -27,7 +27,7 @@ from multistep.tasks.own.columns import Columns, columns_of
 from multistep.tasks.own.cutting import class_counts
 from multistep.tasks.own.data import Split
 from multistep.tasks.own.first import TRIED, Tried, Wanted, first_examples, is_ragged
-from multistep.tasks.own.judge import Judge, Kind
+from multistep.tasks.own.judge import Judge
 from multistep.tasks.own.layout import Layout
 from multistep.tasks.own.losses import CLASS_LOSSES, MOST_CALLS
 from multistep.tasks.own.model import OwnModel
@@ -36,6 +36,7 @@ from multistep.tasks.own.randomness import as_at
 from multistep.tasks.own.reader import Reader
 from multistep.tasks.own.reading import main_tensor
 from multistep.tasks.own.scaling import CLEARLY, Scaling, far_inputs, scaling_of
+from multistep.tasks.own.scores import Kind
 from multistep.tasks.own.weighted import WeightedOrder
 
 GENERIC = "LABEL_"  # names of classes that nobody has named, in transformers
