@@ -101,7 +101,7 @@ def _files_of_model(plan: Plan, begins: PhaseStarted) -> list[Any]:
     """Names, sizes and times of a local model folder, whose content the facts do not tell; of a hub id the commit."""
     if not begins.facts.pretrained and not begins.facts.rivals:
         return []
-    found = []
+    found: list[list[Any]] = []
     for name in plan.model.names:
         folder = Path(name)
         if not folder.is_dir() and (commit := commit_of(name)):

@@ -76,7 +76,7 @@ def bearable_pairs(
         note = f"{name}: {len(chosen):,} of {len(pairs):,} pairs, drawn by lot, {what}"
         kept = tuple(pairs[i] for i in chosen.tolist())
         mark = f"{splits.fingerprint}-{name}-{len(kept)}"
-        splits = replace(splits, **{name: kept}, fingerprint=mark, notes=(*splits.notes, note))  # type: ignore[arg-type]
+        splits = replace(splits, **{name: kept}, fingerprint=mark, notes=(*splits.notes, note))
     return splits
 
 
