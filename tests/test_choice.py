@@ -11,9 +11,13 @@ import numpy as np
 import pytest
 from runs import FALLS_THEN_FLAT, OVERFITS, POWER, Fragile, Killed, execute, plan
 
+from multistep.core.choice.verdicts import decide
 from multistep.core.evidence.curves import Curve
 from multistep.core.evidence.metric import Evaluation
-from multistep.core.values.history import History, TrialRecord
+from multistep.core.values.events import VerdictGiven
+from multistep.core.values.history import History, TrialRecord, fold
+from multistep.engine.chosen import leader_of
+from multistep.engine.journal import read_entries
 from multistep.engine.learner import Readiness, Split
 from multistep.engine.simulate import RECIPE, FakeClock, Machine, SimulatedWorkshop, World
 
@@ -307,3 +311,35 @@ def test_a_trunk_is_as_fast_as_its_own_steps_whatever_was_tried_beside_it(tmp_pa
     world = replace(NOISE, cost=lambda recipe: 1.0 + (recipe.sharpness > 0))
     history = iterate(tmp_path / "run", FALLS_THEN_FLAT, world)
     assert history.seconds == pytest.approx(600, rel=0.03)
+
+
+def test_who_scored_better_and_was_passed_over_is_named_with_the_reason(tmp_path: Path) -> None:
+    """One text more of four hundred is right, by chance; the loss is higher by more than that."""
+    clock = FakeClock()
+    workshop = Listening(clock, lambda step: 0.8, lambda step: 0.5, noise=0.0)
+    wanted = plan(task="text-classification", budget="10m", recipe=RATE)
+    execute(wanted, tmp_path / "run", clock=clock, workshop=workshop)
+    entries = list(read_entries(tmp_path / "run" / "journal.jsonl"))
+    judged = [i for i, entry in enumerate(entries) if isinstance(entry.event, VerdictGiven)]
+    history = fold(entries[: judged[1]])
+    first, second = "0.control", "0.control-2"
+
+    right = np.arange(400) < 320
+    other = right.copy()
+    other[[*range(20), *range(320, 341)]] ^= True  # 21 gained, 20 lost
+    noise = 0.2 * np.random.default_rng(0).standard_normal(400)
+
+    def table(right: np.ndarray[Any, Any], surer: float) -> Evaluation:
+        margin = np.where(right, 2.0, -0.5) - surer + noise
+        columns = {"label": np.ones(400), "prediction": right.astype(float), "block": np.arange(400.0)}
+        logits = {"logit_0": np.zeros(400), "logit_1": margin}
+        return Evaluation({**columns, **logits, "loss": np.logaddexp(0.0, -margin), "count": np.ones(400)})
+
+    tables = {first: table(right, 0.0)}
+    verdict = decide(history, second, checkpoint="x", new=table(other, 0.1), tables=tables)
+    assert verdict.leader == first
+    found = leader_of(fold([replace(entries[judged[1]], event=verdict)], history))
+    assert found is not None
+    assert (
+        f"On validation {second} scored better, 80.2% against 80.0% (by 0.2 standard errors), but its loss is higher"
+    ) in found["sentence"]

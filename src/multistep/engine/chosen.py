@@ -7,7 +7,7 @@ from typing import Any
 
 from multistep.core.choice.guards import holds
 from multistep.core.evidence.metric import Metric
-from multistep.core.evidence.scores import difference_words
+from multistep.core.evidence.scores import Form, difference_words, metric_words, told_apart
 from multistep.core.values.events import VerdictGiven
 from multistep.core.values.history import History, PhaseRecord, TrialRecord
 from multistep.core.values.judging import metric_of
@@ -40,7 +40,30 @@ def leader_of(history: History) -> dict[str, Any] | None:
         "spread": verdict.spread if verdict.rival == over else None,
         "proven": verdict.proven and verdict.rival == over,
     }
-    return {**found, "sentence": _chosen(record, verdict, found, _forgot(phase), metric_of(phase.started))}
+    metric = metric_of(phase.started)
+    chosen, passed = _chosen(record, verdict, found, _forgot(phase), metric), _passed_over(history, record, metric)
+    return {**found, "sentence": f"{chosen} {passed}".rstrip()}
+
+
+def _passed_over(history: History, record: TrialRecord, metric: Metric) -> str:
+    """Why the one that was chosen is not the one with the best score; empty where it is."""
+    last = [v for v in history.verdicts if v.expected][-1]
+    if not last.passed_over or last.leader != record.trial.id:
+        return ""
+    theirs, own = history.trial(last.passed_over).verdict, record.verdict
+    if theirs is None or own is None or theirs.interval is None or own.interval is None:
+        return ""
+    other, this = told_apart(metric, theirs.interval.score, own.interval.score)
+    said = f"On validation {last.passed_over} scored better, {other} against {this}"
+    if last.passed_errors is not None:
+        said += f" (by {last.passed_errors:.1f} standard errors)"
+    if last.passed_loss is not None and last.leading_loss is not None:
+        worse, better = Form().apart(last.passed_loss, last.leading_loss)
+        return (
+            f"{said}, but its loss is higher, {worse} against {better}, and the loss tells models apart long before "
+            f"{metric_words(metric.name)} does."
+        )
+    return f"{said}; that counts for less than what attempts of its kind are known to bring."
 
 
 def _forgot(phase: PhaseRecord) -> int:

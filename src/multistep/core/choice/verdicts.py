@@ -8,7 +8,8 @@ The claim asks whether the trial is better than the plain run, by a rule that ho
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -105,7 +106,8 @@ def decide(
     may = {name, *(t.trial.id for t in standing(history)), *([history.leader.trial] if history.leader else [])}
     if guard and history.phase.base:
         may.add(history.phase.base.trial.id)
-    may = {i for i in may if holds(history.trial(i)) and not (i == name and lost and lost.forgets)}
+    forgetful = {r.trial.id for r in records if not holds(r) or (r is trial and lost and lost.forgets)}
+    may -= forgetful
     best = max((i for i in ids if i in may), key=lambda i: found.means[ids.index(i)])
     rival = _plain(before, found)
     ahead, spread = found.between(len(records) - 1, before.index(rival))
@@ -151,7 +153,24 @@ def decide(
         worse_high=lost.high if lost else None,
         at_most_worse=lost.at_most if lost else None,
         forgets=lost is not None and lost.forgets,
+        **_passed_over(metric, best, {i: {**tables, name: new}[i] for i in ids if i not in forgetful}),
     )
+
+
+def _passed_over(metric: Metric, best: str, tables: Tables) -> dict[str, Any]:
+    """Who scored higher than who leads, and what spoke against it; nothing where nobody did."""
+    gains = {i: metric.improvement(metric.score(table), metric.score(tables[best])) for i, table in tables.items()}
+    highest = max(gains, key=lambda i: gains[i])
+    if gains[highest] <= 0:
+        return {}
+    seen = compare(metric, tables[highest], tables[best])
+    found: dict[str, Any] = {"passed_over": highest}
+    if 0 < seen.standard_error < math.inf:
+        found["passed_errors"] = seen.improvement / seen.standard_error
+    if loss := _beside(metric, tables.values()):
+        losses = {"passed_loss": loss.score(tables[highest]), "leading_loss": loss.score(tables[best])}
+        found |= losses if losses["leading_loss"] < losses["passed_loss"] else {}
+    return found
 
 
 def paired(metric: Metric, new: Evaluation, rival: Evaluation) -> Floats:
@@ -186,10 +205,15 @@ def _over_first(metric: Metric, records: Sequence[TrialRecord], tables: Tables) 
         untouched = k > 0 and "base" in (record.trial.kind, records[over].trial.kind)
         prior = OVER_UNTOUCHED if untouched else _prior(record, unit)
         judged.append(Judged(tables[record.trial.id], over, prior))
-    loss = beside(metric, (name for name in BESIDE if all(_told(METRICS[name], tables[i]) for i in ids)))
+    loss = _beside(metric, [tables[i] for i in ids])
     return expected_gains(
         metric, judged, tolerance=unit, loss=loss, link=link_of(metric.name, loss.name) if loss else None
     )
+
+
+def _beside(metric: Metric, tables: Collection[Evaluation]) -> Metric | None:
+    """The loss beside the metric that all of these tell."""
+    return beside(metric, (name for name in BESIDE if all(_told(METRICS[name], table) for table in tables)))
 
 
 def _told(metric: Metric, table: Evaluation) -> bool:

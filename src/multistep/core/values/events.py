@@ -178,6 +178,10 @@ class VerdictGiven:
     its sibling `control`, with its 95% interval. In a phase with a guard, `worse` is by how much the trial is worse
     than the phase's start on the guard's data, in its metric's unit (below 0: better), with its 95% interval; one that
     `forgets` is worse by more than `at_most_worse`, and cannot lead.
+
+    Where another trial that forgets nothing scored higher than who leads, `passed_over` names it, and `passed_errors`
+    says by how many standard errors. `passed_loss` is its loss beside the metric, and `leading_loss` that of who leads,
+    where that is the lower one.
     """
 
     trial: str
@@ -207,6 +211,10 @@ class VerdictGiven:
     worse_high: float | None = None
     at_most_worse: float | None = None
     forgets: bool = False
+    passed_over: str | None = None
+    passed_errors: float | None = None
+    passed_loss: float | None = None
+    leading_loss: float | None = None
     event: Literal["verdict"] = "verdict"
 
     @property
