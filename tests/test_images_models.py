@@ -13,9 +13,12 @@ from cases_images import LARGER, RECIPE, SHAPES, accuracy, opened, small_swin, w
 from safetensors.torch import load_file, save_file
 
 from multistep import api
+from multistep.engine.learner import Readiness
+from multistep.engine.planfile import plan_from
 from multistep.errors import PlanError
 from multistep.tasks.images.decode import Form
 from multistep.tasks.images.load import load_model
+from multistep.tasks.images.task import ImageWorkshop
 from multistep.tasks.labelled.labels import Labels
 
 
@@ -119,3 +122,32 @@ def test_layers_that_are_left_out_by_lot_are_so_again(folder: Path, tmp_path: Pa
     learner.load(tmp_path / "saved", ready.recipe, 1)
     learner.advance([1e-2] * 2)
     assert any(not torch.equal(straight[key], tensor) for key, tensor in learner._model.state_dict().items())
+
+
+def test_fine_tuning_begins_from_a_linear_probe(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MULTISTEP_CACHE", str(tmp_path / "made"))
+    (tmp_path / "model").mkdir()
+    torch.manual_seed(0)
+    name = small_vit(tmp_path / "model", ("cat", "dog"))
+
+    def begun(**recipe: Any) -> tuple[Any, Readiness]:
+        plan = plan_from(
+            {"task": "image-classification", "data": str(folder), "model": name, "budget": "10m", "recipe": recipe}
+        )
+        return ImageWorkshop().open(plan, 0, lambda: False)
+
+    learner, ready = begun(head="linear-probe")
+    assert ready.facts.able
+    assert any("begins as a linear probe: logistic regression on frozen features of 90" in n for n in ready.facts.notes)
+    learner.initial(ready.recipe, 0)
+    assert accuracy(learner.evaluate("validation", sample=False)) > 0.4, "of three shapes, before any training"
+    (tmp_path / "out").mkdir()
+    learner.export(tmp_path / "out", "")
+    from transformers import pipeline
+
+    files = sorted((folder / "test").rglob("*.png"))
+    table = learner.evaluate("test", sample=False)
+    said = pipeline("image-classification", str(tmp_path / "out"))([str(file) for file in files[::7]])
+    for answer, row in zip(said, range(0, len(files), 7), strict=True):
+        assert answer[0]["score"] == pytest.approx(table.columns["probability"][row], abs=1e-3)
+    assert not begun()[1].facts.able, "of ninety images a probe says little, unless it is asked for"

@@ -18,6 +18,7 @@ from runs import Killed
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from multistep import api
+from multistep.core.evidence.metric import metric_named
 from multistep.core.values.events import Entry, VerdictGiven, WindowDone
 from multistep.core.values.history import History
 from multistep.core.values.plan import Plan
@@ -28,8 +29,11 @@ from multistep.engine.rundir import RunDirectory, plan_hash
 from multistep.engine.simulate import FakeClock
 from multistep.errors import PlanError
 from multistep.tasks import workshop_for
-from multistep.tasks.language.encode import Encoded
-from multistep.tasks.language.load import load_encoder
+from multistep.tasks.labelled.labels import Labels
+from multistep.tasks.labelled.linear_probe import LinearProbe
+from multistep.tasks.labelled.scale import Scale
+from multistep.tasks.language.load import classifier, load_encoder
+from multistep.tasks.language.mean import LOUDER, add_mean_layer
 from multistep.tasks.language.probe import affordable
 from multistep.tasks.language.tokenizer import make_tokenizer
 from multistep.tasks.pretrained.choose import Need, choose
@@ -323,18 +327,77 @@ def test_a_folder_without_a_tokenizer_is_refused(tmp_path: Path) -> None:
 # The probe ----------------------------------------------------------------------------------------------
 
 
-def test_a_linear_probe_tells_what_the_untouched_weights_know_at_a_bounded_cost(reviews: Path, cache: Path) -> None:
+def test_fine_tuning_begins_from_a_linear_probe_that_transformers_loads(
+    reviews: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     cached(cache)
-    notes = opened(plan_for(reviews, budget="10m")).facts.notes
-    (note,) = (note for note in notes if note.startswith("linear probe"))
-    told = re.fullmatch(
-        r"linear probe on the untouched weights \(frozen features of (\d+) texts\): accuracy (\S+) on validation", note
-    )
+    monkeypatch.setenv("MULTISTEP_CACHE", str(tmp_path / "made"))
+    plan = plan_for(reviews, budget="10m", recipe={"head": "linear-probe"})
+    learner, ready = workshop_for(plan).open(plan, 0, lambda: False)
+    (note,) = (note for note in ready.facts.notes if "linear probe" in note)
+    told = re.search(r"begins as a linear probe: logistic regression on frozen features of (\d+) training", note)
     assert told
     assert int(told[1]) >= 200
-    assert float(told[2]) > 0.9, "which word it is stands in the mean of the features, whatever the weights"
-    assert note in opened(plan_for(reviews, budget="10m")).facts.notes
-    assert not any(note.startswith("linear") for note in opened(plan_for(reviews, model="scratch")).facts.notes)
+    assert ready.facts.able, "it is judged before anything is trained, and ships where nothing is better"
+    learner.initial(ready.recipe, 0)
+    before = metric_named("accuracy").score(learner.evaluate("validation", sample=False))
+    assert before > 0.9, "which word it is stands in the mean of the features, whatever the weights"
+    learner.export(tmp_path / "model", "")
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    model: Any = AutoModelForSequenceClassification.from_pretrained(tmp_path / "model").eval()
+    assert type(model).__name__ == "BertForSequenceClassification"
+    assert model.config.num_hidden_layers == 3, "a layer that takes the mean of the tokens stands behind its two"
+    tokenizer: Any = AutoTokenizer.from_pretrained(tmp_path / "model")
+    logits = model(**tokenizer(["a good film of 3 hours", "a bad film of 3 hours"], return_tensors="pt")).logits
+    names = [model.config.id2label[i] for i in logits.argmax(1).tolist()]
+    assert names == ["+", "-"]
+
+    def never(*_: object) -> None:
+        raise AssertionError("a run that goes on finds its probe in the cache")
+
+    monkeypatch.setattr("multistep.tasks.labelled.linear_probe.features", never)
+    again, _ = workshop_for(plan).open(plan, 0, lambda: False)
+    again.initial(ready.recipe, 0)
+    assert metric_named("accuracy").score(again.evaluate("validation", sample=False)) == before
+    drawn = opened(plan_for(reviews, budget="10m", recipe={"head": "random"}))
+    assert not drawn.facts.able
+    with pytest.raises(PlanError, match=r"head is linear-probe, but no pretrained encoder is trained here"):
+        opened(plan_for(reviews, model="scratch", recipe={"head": "linear-probe"}))
+
+
+def test_a_layer_that_takes_the_mean_passes_it_on(tmp_path: Path) -> None:
+    encoder = load_encoder(str(tiny_encoder(tmp_path / "encoder")))
+    model = classifier(encoder, Labels("class", ("-", "+")), Scale()).model.eval()
+    tokens = torch.tensor([[2, 20, 30, 3], [2, 40, 3, 0]])
+    inside = (tokens != 0).long()
+    with torch.no_grad():
+        states = model.bert(tokens, inside)[0]
+        mean = (states * inside[..., None]).sum(1) / inside.sum(1, keepdim=True)
+        add_mean_layer(model)
+        passed = model.bert(tokens, inside)[0][:, 0]
+    wanted = torch.nn.functional.layer_norm(LOUDER * mean + states[:, 0], mean.shape[1:])
+    torch.testing.assert_close(passed, wanted, atol=1e-4, rtol=1e-4)
+    model.train()
+    model(tokens, inside).logits.square().sum().backward()
+    added = model.bert.encoder.layer[-1]
+    assert float(added.attention.self.query.weight.grad.abs().sum()) > 0, "it can learn to look more closely"
+    assert float(added.output.dense.weight.grad.abs().sum()) > 0
+
+
+def test_a_probe_of_two_or_three_classes_is_what_scikit_learn_says() -> None:
+    from sklearn.linear_model import LogisticRegression
+
+    draw = np.random.default_rng(0)
+    for classes in (2, 3):
+        features, labels = draw.normal(3, 5, (90, 4)), draw.integers(0, classes, 90)
+        probe = LinearProbe.fit(features, labels, classes + 1)
+        logits = features @ probe.weight.numpy().T.astype(float) + probe.bias.numpy()
+        found = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+        scaled = (features - features.mean(0)) / (features.std(0) + 1e-6)
+        wanted = LogisticRegression(C=10 / 90, max_iter=300).fit(scaled, labels).predict_proba(scaled)
+        assert np.abs(found[:, :classes] - wanted).max() < 1e-3
+        assert found[:, classes].max() < 1e-3, "a class that the probe has not seen"
 
 
 def test_a_probe_costs_no_more_than_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -346,13 +409,11 @@ def test_a_probe_costs_no_more_than_its_share(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr("multistep.tasks.language.probe.operations", lambda *_: 5.3e10)
     head: Any = Minilm()
-    nothing: Any = np.zeros(0)
-    train = Encoded(nothing, nothing, nothing, np.arange(6921) * 25)
     # A hundred texts a second: 5% of the time, less the validation split.
-    assert affordable(head, train, 872, 600.0) == 2000
-    assert affordable(head, train, 872, 300.0) == pytest.approx(1500 - 872, abs=2)
-    assert affordable(head, train, 872, 90.0) == 0
-    assert affordable(head, train, 872, None) == 2000
+    assert affordable(head, 25.0, 6920, 872, 600.0) == 2000
+    assert affordable(head, 25.0, 6920, 872, 300.0) == pytest.approx(1500 - 872, abs=2)
+    assert affordable(head, 25.0, 6920, 872, 90.0) == 0
+    assert affordable(head, 25.0, 6920, 872, None) == 2000
 
 
 # Several ------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ CooldownShape = Literal["linear", "cosine", "1-sqrt"]
 Shape = Literal["warmup", "constant", "linear", "cosine", "1-sqrt"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 AdapterKind = Literal["lora", "dora", "rslora", "qlora"]
+Head = Literal["random", "linear-probe"]
 AdapterName = Literal["none", "lora", "dora", "rslora", "qlora"]
 ALPHA_PER_RANK = 2.0  # where a recipe names no alpha
 Setting = str | int | float | bool | tuple[str, ...] | tuple[int, ...] | tuple[float, float] | None
@@ -33,6 +34,8 @@ class Recipe:
     (None: the model's own); `augmentation` the strength of the task's augmentation, 0 to 1. `resolution` is the
     training size of images in pixels; of several, the trunk takes all but the last in turn, for equal shares.
     `model` names which of the task's networks is trained, where it has several (None: the task's own choice).
+    `head` is what a last layer that pretrained weights lack begins as: drawn, or logistic regression on the frozen
+    features, after which everything is tuned (arXiv 2202.10054; None: the task's own choice).
 
     With an `adapter`, pretrained weights stay as they are (in four bits with qlora), and matrices of `adapter_rank`
     beside the linear layers whose names end in one of `adapter_targets` (none: all but the head) are trained; what they
@@ -67,6 +70,7 @@ class Recipe:
     frozen: tuple[str, ...] = ()
     precision: Precision = "auto"
     model: str | None = None
+    head: Head | None = None
     adapter: AdapterName = "none"
     adapter_rank: int = 16
     adapter_alpha: float | None = None

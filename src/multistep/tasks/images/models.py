@@ -26,6 +26,7 @@ from multistep.tasks.images.about import about_labels
 from multistep.tasks.images.decode import Form
 from multistep.tasks.images.nets import NetConfig, SmallNet
 from multistep.tasks.labelled.labels import PROBLEMS, Labels
+from multistep.tasks.labelled.linear_probe import LinearProbe
 from multistep.tasks.labelled.scale import UNSCALED, Scale, rescale
 
 TASK = "image-classification"
@@ -198,6 +199,7 @@ class TransformersMaker:
         new = tuple(f"net.{parameter}" for parameter in fresh)
         self.origin = Origin(name, new, within="net.") if pretrained else None
         self.labels = labels
+        self.probe: LinearProbe | None = None  # what a new last layer begins as; None: drawn
         self.architecture = str(net.config.model_type)
         dropout = ("dropout",) if _dropouts(net) else ()
         self.settings = (*dropout, *(("resolution",) if _any_size(net) else ()))
@@ -214,6 +216,8 @@ class TransformersMaker:
             with torch.random.fork_rng([]):
                 torch.manual_seed(seed)
                 net = type(self._net)(copy.deepcopy(self._net.config))
+        if self.probe is not None:
+            self.probe.put_into(net)
         return Pixels(net, self._statistics).to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
     def configure(self, model: nn.Module, recipe: Recipe) -> None:

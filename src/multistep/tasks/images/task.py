@@ -38,7 +38,7 @@ from multistep.tasks.images.exhibits import exhibits_of
 from multistep.tasks.images.holding import Reader, by_lot
 from multistep.tasks.images.load import form_of_model, load_model, own_labels
 from multistep.tasks.images.mirror import mirroring_helps
-from multistep.tasks.images.models import Maker, NetMaker, Statistics, make_standard
+from multistep.tasks.images.models import Maker, NetMaker, Statistics, TransformersMaker, make_standard
 from multistep.tasks.images.preset import (
     PER_PRODUCT,
     PRESETS,
@@ -49,6 +49,7 @@ from multistep.tasks.images.preset import (
     default_recipe,
     products,
 )
+from multistep.tasks.images.probe import probed
 from multistep.tasks.images.splits import ImageSet, ImageSplits, Seen, load_splits, look_through
 from multistep.tasks.images.timed import net_speed
 from multistep.tasks.labelled.counted import class_counts, number_range
@@ -105,6 +106,10 @@ class ImageDomain:
         lots = draw(seed, epochs, numbers) if self._strength else torch.empty(size, 0)
         pixels = self._reader.take(numbers, device, later)
         return pixels, sent(self._targets[torch.from_numpy(numbers)], device), sent(lots, device)
+
+    def pixels(self, numbers: NDArray[np.int64], device: torch.device) -> Tensor:
+        """Training images as they are, in the size that is scored (B, C, H, W), from 0 to 255."""
+        return resized(self._reader.take(numbers, device, iter(())), *self._full)
 
     def loss(self, model: nn.Module, batch: Batch, label_smoothing: float) -> tuple[Tensor, Tensor]:
         """Pictures are made smaller and augmented in training alone: otherwise they are what is scored."""
@@ -265,6 +270,9 @@ class ImageWorkshop:
             maker, notes = _made(choice, splits), []
         mirror, said = mirroring_helps(splits.train, splits.labels.kind)
         domain = ImageDomain(splits, maker, mirror=mirror)
+        probe = probed(maker, domain, plan, given)
+        if isinstance(maker, TransformersMaker):
+            maker.probe = probe
         parameters = sum(p.numel() for p in maker.build(plan.seed).parameters())
         # A shift, a turn or a zoom may change an angle, a size or a count: that is for the user, or for a move, to try.
         plain = {"augmentation": 0.0} if splits.labels.kind == "number" else {}
@@ -279,7 +287,14 @@ class ImageWorkshop:
             pretrained=maker.pretrained,
             device=device_name(device),
             description=maker.description,
-            notes=(*settled.notes, *splits.notes, *notes, *([said] if recipe.augmentation else [])),
+            notes=(
+                *settled.notes,
+                *splits.notes,
+                *notes,
+                *([said] if recipe.augmentation else []),
+                *([probe.note] if probe else []),
+            ),
+            able=probe is not None,
             settings=domain.settings,
             optimizers=usable_optimizers(),
             usage=maker.usage,

@@ -12,6 +12,7 @@ from multistep.errors import PlanError, nearest
 from multistep.tasks.hub import first_line, quietly, why_not_had
 from multistep.tasks.labelled.labels import PROBLEMS, Labels
 from multistep.tasks.labelled.scale import Scale, last_linear
+from multistep.tasks.language.mean import MARK, still
 from multistep.tasks.language.models import Encoder, Head
 from multistep.tasks.language.tokenizer import SPECIAL
 from multistep.tasks.pretrained.choose import label_of
@@ -129,6 +130,8 @@ def classifier(encoder: Encoder, labels: Labels, scale: Scale) -> Head:
     if classified and generic:
         same &= getattr(encoder.config, "problem_type", None) in (None, PROBLEMS[labels.kind])
     model, fresh = _loaded(AutoModelForSequenceClassification, encoder, "text-classification", **settings)
+    if getattr(model.config, MARK, False):
+        still(model)
     notes: tuple[str, ...] = ()
     if classified and not same:
         fresh = tuple({*fresh, *(f"{last_linear(model)}.{part}" for part in ("weight", "bias"))})

@@ -16,7 +16,8 @@ from multistep.backends.torch.weights import as_os_errors
 from multistep.core.values.recipe import Recipe
 from multistep.errors import PlanError
 from multistep.tasks.hub import draw_fresh, quietly
-from multistep.tasks.labelled.scale import Scale, rescale
+from multistep.tasks.labelled.linear_probe import LinearProbe
+from multistep.tasks.labelled.scale import Scale, last_linear, rescale
 from multistep.tasks.language.encode import Encoded, encode_texts
 from multistep.tasks.language.first_token import first_token_logits, reads_first_token
 from multistep.tasks.language.tokenizer import save_tokenizer
@@ -68,6 +69,8 @@ class Head:
     notes: tuple[str, ...] = ()
     usage: str = ""
     name: str = "bert"
+    probed: int = 0  # training texts that its first last layer is to be fitted on
+    probe: LinearProbe | None = None  # that last layer; None: drawn
 
     @property
     def description(self) -> str:
@@ -80,6 +83,11 @@ class Head:
     @property
     def pretrained(self) -> bool:
         return self.encoder.pretrained
+
+    @property
+    def able(self) -> bool:
+        """Whether it can do the task as it is: pretrained, with a last layer of its own for these labels."""
+        return self.pretrained and f"{last_linear(self.model)}.weight" not in self.fresh
 
     @property
     def origin(self) -> Origin | None:
@@ -138,6 +146,8 @@ class Head:
         draw_fresh(module, self.fresh, seed)
         with torch.no_grad():
             rescale(module, self.scale.undone, self.fresh)
+        if self.probe is not None:
+            self.probe.put_into(module)
         return module
 
     def configure(self, model: nn.Module, recipe: Recipe) -> None:

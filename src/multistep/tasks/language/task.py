@@ -19,7 +19,9 @@ from multistep.core.values.trial import Facts
 from multistep.core.values.understood import Part
 from multistep.data.names import SPLITS
 from multistep.engine.learner import Learner, Readiness
+from multistep.errors import PlanError
 from multistep.tasks.begun import lies_at
+from multistep.tasks.labelled import linear_probe
 from multistep.tasks.labelled.counted import class_counts, majority_note, number_range
 from multistep.tasks.labelled.scale import scale_of
 from multistep.tasks.language.bearable import bearable
@@ -30,6 +32,7 @@ from multistep.tasks.language.encode import Encoded, Ints, encode_texts, usual_l
 from multistep.tasks.language.load import PRESETS, classifier, load_encoder, masked_model, new_encoder
 from multistep.tasks.language.mask import METRICS as MASK_METRICS
 from multistep.tasks.language.mask import MaskDomain
+from multistep.tasks.language.mean import add_mean_layer, wants_mean
 from multistep.tasks.language.models import Encoder, Head
 from multistep.tasks.language.nets import BAG, CNN
 from multistep.tasks.language.network import Network, Prepared
@@ -46,7 +49,7 @@ from multistep.tasks.language.preset import (
     expected_epochs,
     small_recipe,
 )
-from multistep.tasks.language.probe import probe_note
+from multistep.tasks.language.probe import affordable, fitted
 from multistep.tasks.language.small import is_small, load_network, new_network
 from multistep.tasks.language.spans import TextParts, load_texts, read_spans, require_spans
 from multistep.tasks.language.splits import (
@@ -110,7 +113,13 @@ class LanguageWorkshop:
                 splits = bearable(splits, plan, _costs(rival, recipe, splits.train.texts))
         prepared = [Prepared(network, splits, _known(recipe.batch_size)) for network, recipe in contenders]
         network, recipe = contenders[0]
+        for one in prepared:
+            if isinstance(one.network, Head) and one.network.probed:
+                one.network.probe = fitted(one, splits, one.network.probed)
+        if given.get("head") == "linear-probe" and not any(getattr(n, "probe", None) for n, _ in contenders):
+            raise PlanError("recipe.head is linear-probe, but no pretrained encoder is trained here; leave it out")
         domain = ClassifyDomain(splits, prepared)
+        probe = network.probe if isinstance(network, Head) else None
         usual = majority_note(splits.train.labels, splits.validation.labels, splits.labels)
         # Phases share one network, and what is frozen is named by one network's own names.
         raced = plan.phase_count == 1 and "frozen" not in given
@@ -127,7 +136,7 @@ class LanguageWorkshop:
             notes=(
                 *splits.notes,
                 usual,
-                *probe_note(prepared[0], splits, plan.phase(phase).metric or domain.metrics[0], seconds_of(plan)),
+                *([probe.note] if probe else []),
                 *_cut(prepared[0].encoded, network.context),
                 *network.notes,
             ),
@@ -137,6 +146,7 @@ class LanguageWorkshop:
             loss_unit=domain.loss_unit,
             usage=network.usage,
             rivals=tuple(recipe for _, recipe in contenders[1:]) if raced else (),
+            able=probe is not None or (isinstance(network, Head) and network.able),
         )
         facts = told(
             facts,
@@ -195,7 +205,25 @@ class LanguageWorkshop:
         lengths = head.encode(
             splits.train.texts[:LOOKED_AT], splits.train.seconds and splits.train.seconds[:LOOKED_AT]
         ).lengths
+        if head.pretrained:
+            self._probed(plan, phase, head, float(lengths.mean()), splits)
         return head, self._recipe(plan, phase, head, float(lengths.mean()), len(splits.train))
+
+    def _probed(self, plan: Plan, phase: int, head: Head, length: float, splits: LabelledSplits) -> None:
+        """Decide whether the head begins as a linear probe, and of how many texts; a BERT then reads their means."""
+        given = plan.phase(phase).recipe
+        wanted = linear_probe.wanted(given, splits.labels, head.fresh, head.model)
+        if wanted is False or plan.phase_count > 1:  # what another phase has trained, the probe was not fitted on
+            return
+        seconds = seconds_of(plan)
+        if seconds is not None:
+            seconds /= len(self._settled.names) if self._settled else 1
+        many = affordable(head, length, len(splits.train), len(splits.validation), seconds)
+        head.probed = max(many, min(linear_probe.LEAST, len(splits.train))) if wanted else many
+        source = head.encoder.source or ""
+        # An adapter's folder is for the model as it was published, without one more layer.
+        if head.probed and given.get("adapter", "none") == "none" and wants_mean(head.model, head.fresh, source):
+            add_mean_layer(head.model)
 
     def _shared(self, plan: Plan) -> Encoder:
         """The encoder of the plan's model, which all phases train."""
