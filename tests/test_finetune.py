@@ -114,3 +114,26 @@ def test_several_models_are_raced_over_short_forks_and_what_is_clearly_worse_is_
     later = list(trials.values())[len(trials) - 3 :]
     assert all(t.trial.recipe.model != "c" for t in later), "what is clearly worse is not gone on with"
     assert history.seconds == pytest.approx(600, rel=0.05)
+
+
+def test_other_models_are_tried_where_the_first_is_dear(tmp_path: Path) -> None:
+    """Of the first model some sixty steps fit; a step of the others is a hundred times cheaper, which nobody knows."""
+    rivals = tuple(Recipe(learning_rate=0.02, batch_size=12, model=name) for name in ("b", "c"))
+
+    class Dear(Pretrained):
+        def open(self, *args: Any) -> Any:
+            learner, ready = super().open(*args)
+            facts, recipe = replace(ready.facts, rivals=rivals), replace(ready.recipe, model="a")
+            return learner, replace(ready, facts=facts, recipe=recipe)
+
+    clock, curve = FakeClock(), Curve("exponential", floor=1.4, drop=1.0, pace=300.0, noise_sd=0.0003)
+    world = replace(NOISE, cost=lambda r: 20.0 if r.model == "a" else 0.2)
+    workshop = Dear(curve, clock, None, world, examples=10**6)
+    wanted = plan(task="text-classification", model=["a", "b", "c"], budget="70s", recipe={})
+    history = execute(wanted, tmp_path / "run", curve, clock=clock, workshop=workshop)
+    first = history.phase.of_kind("control")[0]
+    assert first.full is not None
+    assert first.step <= 0.55 * 70, "half of the time at most, a step of a second each"
+    assert {"0.model-b", "0.model-c"} <= history.phase.trials.keys()
+    assert history.phase.trials["0.model-b"].step > 10 * first.step
+    assert history.seconds < 73

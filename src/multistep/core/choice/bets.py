@@ -182,12 +182,15 @@ def fresh_starts(plan: Plan, history: History, left: Amount) -> list[Option]:
         return found
     if plan.budget and plan.budget.unit in (Unit.EPOCHS, Unit.TOKENS):
         return found  # a rival has a batch of its own, and equal steps would not be equal examples
-    value = max(_race_length(history, left), in_unit(history, LEAST_STEPS, left.unit))
+    raced, shortest = _race_length(history, left), in_unit(history, LEAST_STEPS, left.unit)
     # Of models that the user named nothing is known, but that each is worth a try.
     known = AS_GOOD if plan.model.candidates else known_gain(plan, history, MODEL)
-    length = Amount(round(value, 2) if left.unit is Unit.SECONDS else float(int(value)), left.unit)
     for recipe in phase.started.facts.rivals:
         name = _rival(recipe, phase.started.recipe)
+        # How long a step of another model takes is not known from this one's, which may be a thousand times dearer.
+        unlike = phase.started.facts.pretrained and recipe.model != phase.started.recipe.model
+        value = raced if unlike and left.unit is Unit.SECONDS else max(raced, shortest)
+        length = Amount(round(value, 2) if left.unit is Unit.SECONDS else float(int(value)), left.unit)
         if any(t.trial.move == name for t in phase.of_kind("move")):
             continue
         assert recipe.learning_rate is not None, "a rival's recipe is complete"

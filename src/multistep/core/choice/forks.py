@@ -18,7 +18,7 @@ from multistep.core.choice.allowance import (
     fixed_steps,
     weighs,
 )
-from multistep.core.values.history import History, TrialRecord
+from multistep.core.values.history import History, PhaseRecord, TrialRecord
 from multistep.core.values.plan import Plan
 from multistep.core.values.units import Amount, Unit
 
@@ -86,18 +86,20 @@ def _race_steps(plan: Plan, history: History) -> float:
     All of them together have half of the phase. A clock is asked once, at the trunk's end: what a first fork was long
     is known from then on.
     """
-    phase = history.phase
-    own = phase.started.recipe.model
-    rivals = sum(
-        rival.model != own for rival in phase.started.facts.rivals
-    )  # the same model trained otherwise can wait
+    phase, rivals = history.phase, others(history.phase)
     if not rivals or plan.budget is None or not weighs(plan, phase.started.phase, phase.started.recipe):
         return math.inf
     if judged := plain_controls(history):
         return float(judged[0].step)
     if (whole := fixed_steps(plan, history)) is None:
         whole = (phase.trunk.step if phase.trunk else 0) + expected_steps(plan, history)
-    return max(float(EARLY_STEPS), RACED_SHARE * whole / (1 + rivals)) if whole else math.inf
+    # Of the dearest model few steps fit, and half of them are its own at most.
+    return max(min(float(EARLY_STEPS), RACED_SHARE * whole), RACED_SHARE * whole / (1 + rivals)) if whole else math.inf
+
+
+def others(phase: PhaseRecord) -> int:
+    """How many other models are to be raced with the phase's own; the same one trained otherwise can wait."""
+    return sum(rival.model != phase.started.recipe.model for rival in phase.started.facts.rivals)
 
 
 def _early(plan: Plan, history: History) -> Fork | None:

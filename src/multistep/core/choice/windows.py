@@ -16,7 +16,7 @@ from multistep.core.choice.allowance import (
     seconds_per_step,
     weighs,
 )
-from multistep.core.choice.forks import Fork, next_fork
+from multistep.core.choice.forks import Fork, next_fork, others
 from multistep.core.choice.options import leaves_trunk
 from multistep.core.evidence.stability import Stability
 from multistep.core.values.history import History, PhaseRecord, TrialRecord
@@ -175,6 +175,8 @@ def _bears_looks(plan: Plan, phase: PhaseRecord, fork: Fork) -> bool:
     speed = seconds_per_step(phase)
     if not plan.timed or speed is None:
         return True
+    if others(phase):
+        return False  # their forks tell them apart, and have to fit in, too
     return HOPELESS_LOOKS * look_seconds(phase) <= DENSE_SHARE * fork.steps * speed
 
 

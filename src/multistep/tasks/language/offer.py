@@ -42,10 +42,13 @@ def told_apart(found: Sequence[tuple[str, Sequence[Contender]]]) -> list[Contend
     Raises PlanError for two with one name.
     """
     told: dict[str, Contender] = {}
+    short = [label_of(source).rstrip("/").rpartition("/")[2] for source, _ in found]
     for source, contenders in found:
         for network, recipe in contenders:
             if network.pretrained:
-                network.name = label_of(source)
+                # Trials and checkpoints are named for it, and so it is no path.
+                last = label_of(source).rstrip("/").rpartition("/")[2]
+                network.name = last if short.count(last) == 1 else label_of(source).strip("/").replace("/", "--")
             if network.name in told:
                 raise PlanError(f"model: the candidates hold '{network.name}' twice; name each network once")
             told[network.name] = network, replace(recipe, model=network.name)
