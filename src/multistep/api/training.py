@@ -210,6 +210,8 @@ def _train(
     on_entry: OnEntry | None,
 ) -> Result:
     task, model = given.get("task"), given.get("model")
+    if _is_keras(model):
+        return _train_keras(plan, given, out, clock, progress, on_entry)
     modular = task == OWN_MODEL or _is_module(model) or any(key in given for key in OF_OWN_MODELS)
     if modular or (plan is None and task is None and "train" in given):
         return _train_own(plan, given, out, clock, progress, on_entry)
@@ -247,6 +249,39 @@ def _is_module(model: object) -> bool:
     if torch is None:
         return False
     return isinstance(model, torch.nn.Module) or (isinstance(model, type) and issubclass(model, torch.nn.Module))
+
+
+def _is_keras(model: object) -> bool:
+    """Whether it is a Keras model, or a class of such, told without importing Keras. Raises PlanError for Keras 2."""
+    keras = sys.modules.get("keras")
+    kind = model if isinstance(model, type) else type(model)
+    if any(base.__module__.startswith("tf_keras.") for base in kind.__mro__):
+        raise PlanError(f"model is {kind.__name__}, of Keras 2 (tf_keras); give one of Keras 3, keras.Model")
+    known = getattr(keras, "Model", None)
+    return isinstance(known, type) and issubclass(kind, known)
+
+
+def _train_keras(
+    plan: object,
+    keywords: Mapping[str, Any],
+    out: str | Path | None,
+    clock: BudgetClock,
+    progress: bool | None,
+    on_entry: OnEntry | None,
+) -> Result:
+    from multistep.tasks.keras.request import read_request
+
+    request = read_request(plan, keywords)
+    directory = RunDirectory(Path(out) if out else default_folder(request.plan))
+    workshop = request.workshop.keep_start(directory.start, resuming=directory.exists)
+    with (
+        request.borrowed(),
+        declared(request.metric),
+        watching(request.plan, directory.folder, progress, on_entry) as show,
+    ):
+        result = run(request.plan, directory, clock=clock, on_entry=show, workshop=workshop)
+    request.remember(directory.folder)
+    return result
 
 
 def _train_own(

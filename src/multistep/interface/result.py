@@ -80,9 +80,10 @@ class Result:
         """
         if not self._is_own():
             raise PlanError(f"outputs: the run in {self.folder} trained no module of your own; `predict` is for it")
-        from multistep.tasks.own.predict import outputs
+        from multistep.tasks import own_model_room
 
-        return outputs(self.model, inputs, model=model)
+        found: Tensor = own_model_room(self.model).outputs(self.model, inputs, model=model)
+        return found
 
     def evaluate(
         self,
@@ -114,14 +115,10 @@ class Result:
         Without `model` a new one is filled, where its code is at hand: in the process that trained it, or of a class
         that can be imported and takes no arguments. Raises PlanError where names or shapes do not fit.
         """
-        import copy
+        from multistep.tasks import own_model_room
 
-        from multistep.tasks.own.found import module_for
-        from multistep.tasks.own.use import load_weights
-
-        if model is None:
-            model = copy.deepcopy(module_for(self.model, None, "load"))
-        return load_weights(model, self.model)
+        loaded: nn.Module = own_model_room(self.model).load(self.model, model)
+        return loaded
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the validation score of each trial over its steps, with the baseline's; returns matplotlib's axes.

@@ -110,8 +110,8 @@ def _scores(
 def _evaluate_own(
     model: str, folder: Path, data: Any, metric: Any, code: Mapping[str, Any], columns: Mapping[str, Any]
 ) -> dict[str, Any]:
+    from multistep.tasks import own_model_room
     from multistep.tasks.notes import hearing
-    from multistep.tasks.own.evaluate import evaluate_module
 
     if columns:
         raise PlanError(f"evaluate: {next(iter(columns))}= is of files; a module of your own takes target=")
@@ -122,7 +122,7 @@ def _evaluate_own(
         )
     names = isinstance(metric, str | list | tuple)
     with hearing() as notes:
-        scored = evaluate_module(folder, data, **code, metric=None if names else metric)
+        scored = own_model_room(folder).evaluate(folder, data, **code, metric=None if names else metric)
         wanted = metrics_named(metric) if names else None
         found = {"model": model, "data": "data", "split": None, "notes": notes}
         return found | _scores(scored.table, scored.metrics, wanted, scored.loss_unit, str(folder))
@@ -188,9 +188,9 @@ def predict(
     asked, columns = asked or Asked(tokens), columns or DataSpec()
     for own in (Path(model) / "model", Path(model)):
         if read_task(str(own)).get("task") == OWN_MODEL:
-            from multistep.tasks.own.predict import predict_module
+            from multistep.tasks import own_model_room
 
-            return predict_module(own, inputs, asked, model=module)
+            return own_model_room(own).predict(own, inputs, asked, model=module)
     if is_frame(inputs):
         return predict_inputs(str(model), inputs, asked, columns)
     values = _one_by_one(inputs)

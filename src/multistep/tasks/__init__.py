@@ -12,7 +12,7 @@ from multistep.core.values.tasks import TASKS, family_of
 from multistep.engine.learner import Workshop
 from multistep.errors import DataError, PlanError
 from multistep.tasks.baselines import is_baseline
-from multistep.tasks.folders import existing, task_of
+from multistep.tasks.folders import existing, read_task, task_of
 from multistep.tasks.notes import say
 from multistep.tasks.prediction import Asked
 from multistep.tasks.reach import Named, within_reach
@@ -46,6 +46,17 @@ def workshop_for(plan: Plan) -> Workshop:
             "loss=..., train=..., out=RUN) there: the same call again goes on with the run"
         )
     raise PlanError(f"{plan.task}: not built yet")
+
+
+def own_model_room(folder: str | Path) -> Any:
+    """What uses a model folder of a user's own: `load`, `outputs`, `predict` and `evaluate` of its framework."""
+    if read_task(str(folder)).get("framework") == "keras":
+        from multistep.tasks.keras import asked as of_keras
+
+        return of_keras
+    from multistep.tasks.own import asked
+
+    return asked
 
 
 def evaluate_model(model: str, data: DataSpec, metrics: Sequence[str] = ()) -> Evaluation:

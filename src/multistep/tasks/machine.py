@@ -14,6 +14,7 @@ from multistep.backends.torch.devices import pick_device
 
 CONTAINER_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 UNKNOWN_MEMORY = 8 * 2**30
+CPU = torch.device("cpu")
 
 
 def versions_of(*packages: str) -> Mapping[str, str]:

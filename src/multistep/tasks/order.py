@@ -57,6 +57,21 @@ class LengthOrder(ShuffledOrder):
         return np.concatenate((order[:first], batches.ravel(), order[first + whole * chunk :])).astype(np.int64)
 
 
+class ChunkedOrder(ShuffledOrder):
+    """Each epoch is a permutation of chunks of neighbouring examples, each shuffled within: for data read in chunks."""
+
+    def __init__(self, examples: int, chunk: int) -> None:
+        super().__init__(examples)
+        self._chunk = max(1, chunk)
+
+    def _draw(self, generator: np.random.Generator, epoch: int) -> NDArray[np.int64]:
+        chunks = generator.permutation(-(-self.examples // self._chunk))
+        parts = [
+            generator.permutation(np.arange(c * self._chunk, min((c + 1) * self._chunk, self.examples))) for c in chunks
+        ]
+        return np.concatenate(parts).astype(np.int64)
+
+
 def sample_of(examples: int, most: int) -> NDArray[np.int64]:
     """The fixed part of a split that is looked at after each window: drawn by lot once, the same in every run."""
     if examples <= most:
