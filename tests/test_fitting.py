@@ -19,10 +19,12 @@ from multistep import api
 from multistep.backends.torch.compiling import regions
 from multistep.backends.torch.fitting import Questions
 from multistep.backends.torch.learner import TorchLearner
+from multistep.backends.torch.recomputing import recompute, require_recompute
 from multistep.backends.torch.rehearsal import Rehearsal, pieces_that_fit
 from multistep.core.values.events import Entry, Fitted, WindowDone
 from multistep.core.values.plan import ModelSpec, Plan
 from multistep.core.values.recipe import Recipe
+from multistep.core.values.units import Amount, Unit
 from multistep.engine.clock import BudgetClock
 from multistep.engine.journal import read_entries
 from multistep.engine.planfile import plan_from
@@ -200,6 +202,85 @@ def test_activations_are_computed_again_only_where_nothing_fits_otherwise(
     assert learner.evaluate("validation", sample=True)
 
 
+@pytest.mark.filterwarnings("ignore")  # of the compiler itself
+@pytest.mark.parametrize("how", ["nanochat", "llama", "llama, LoRA", "nanochat, compiled"])
+def test_activations_that_are_computed_again_change_the_curve_by_rounding_alone(
+    how: str, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dropout included, which must drop the same again."""
+    name, _, more = how.partition(", ")
+    size: dict[str, Any] = {"layers": 2, "width": 32, "heads": 2, "context": 16}
+    settings: dict[str, Any] = {"dropout": 0.1 if name == "nanochat" else 0.0}
+    model = ModelSpec(name=name, **size)
+    if more == "LoRA":
+        execute(
+            replace(plan(text, dropout=0.0), model=model, phases=(), budget=Amount(1, Unit.STEPS)), tmp_path / "base"
+        )
+        model, settings = ModelSpec(name=str(tmp_path / "base" / "model")), {"adapter": "lora", "adapter_rank": 2}
+        settings |= {"dropout": 0.0}
+    if more == "compiled":
+        plain_compile = nn.Module.compile
+        monkeypatch.setattr(
+            nn.Module, "compile", lambda self, **how: plain_compile(self, backend="aot_eager", **how)
+        )  # the whole way but for making code of it, which takes half a minute
+        settings["compile"] = True
+    curves, kept = [], []
+    for checkpointing in (False, True):
+        wanted = replace(plan(text, **settings, checkpointing=checkpointing), model=model)
+        learner, ready = workshop_for(wanted).open(wanted, 0, lambda: False)
+        assert isinstance(learner, TorchLearner)
+        learner.initial(ready.recipe, 0)
+        if todo := learner.prepare({}, None):
+            todo()
+        saved: list[int] = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda t, saved=saved: saved.append(t.numel()) or t, lambda t: t):  # type: ignore[misc]
+            first = learner.advance([0.01]).loss
+        curves.append([first, *(learner.advance([0.01]).loss for _ in range(4))])
+        kept.append(sum(saved))
+    assert curves[1] == pytest.approx(curves[0], abs=1e-5)
+    if more != "compiled":  # whose graph saves nothing that a hook would see
+        assert kept[1] < 0.6 * kept[0], "tensors that are kept for the gradient"
+
+
+@pytest.mark.parametrize("ratio", [0.8, 1.2])
+def test_small_pieces_are_timed_beside_larger_ones_whose_activations_are_computed_again(
+    ratio: float, text: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Memory that holds a pass of two of eight examples, or of all where no activations are kept."""
+    wanted = plan(text)
+    model: Any = None
+
+    def fits(self: Rehearsal, size: int, *, reserve: int) -> bool:
+        return size <= (8 if model.recomputes else 2)
+
+    def seconds(self: Rehearsal, steps: int) -> float:
+        assert self._passes.micro_batch == (8 if model.recomputes else 2)
+        return ratio if model.recomputes else 1.0
+
+    monkeypatch.setattr(Rehearsal, "fits", fits)
+    monkeypatch.setattr(Rehearsal, "seconds", seconds)
+    for timed in (True, False):
+        monkeypatch.setattr(Questions, "of", lambda *_, timed=timed: Questions(size=True, compile=False, timed=timed))
+        learner, ready = workshop_for(wanted).open(wanted, 0, lambda: False)
+        assert isinstance(learner, TorchLearner)
+        learner.initial(ready.recipe, 0)
+        model = learner._model
+        todo = learner.prepare({}, 3600.0 if timed else None)
+        assert todo is not None
+        todo()
+        fit, pays = learner.fit, timed and ratio < 1
+        assert fit is not None
+        assert (fit.micro_batch, fit.recomputed, model.recomputes) == (None if pays else 2, pays, pays)
+        assert (f"takes {ratio:.0%} of the seconds of one in passes of 2" in fit.reason) == timed, fit.reason
+
+
+def test_a_model_without_blocks_cannot_compute_them_again() -> None:
+    net = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
+    assert not recompute(net)
+    with pytest.raises(PlanError, match=r"recipe.checkpointing is on, but Sequential has no blocks .* leave it out"):
+        require_recompute(net)
+
+
 def test_memory_that_holds_no_example_is_told_with_what_to_do(
     text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -263,8 +344,8 @@ def test_what_a_recipe_leaves_to_the_machine() -> None:
     cpu, gpu = torch.device("cpu"), torch.device("cuda")
     auto, hour = Recipe(batch_size=8), 3600.0
     assert not Questions.of(auto, cpu, hour), "on a CPU all is by rule"
-    assert Questions.of(auto, gpu, hour) == Questions(size=True, compile=True)
-    assert Questions.of(auto, gpu, 60.0) == Questions(size=True, compile=False), "a minute does not pay for compiling"
+    assert Questions.of(auto, gpu, hour) == Questions(size=True, compile=True, timed=True)
+    assert Questions.of(auto, gpu, 60.0) == Questions(True, False, True), "a minute does not pay for compiling"
     assert Questions.of(auto, gpu, None) == Questions(size=True, compile=False), "no clock decides where none may"
     assert not Questions.of(replace(auto, micro_batch=4, compile=False), gpu, hour)
     assert Questions.of(replace(auto, compile=True), cpu, None) == Questions(size=False, compile=True)

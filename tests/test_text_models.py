@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
+from test_summed import Largest
 from torch import Tensor
 
 from multistep.tasks.chat.conversation import Conversation, Turn
 from multistep.tasks.chat.load import ChatSplits
-from multistep.tasks.text import nats
+from multistep.tasks.text import nats, summed
 from multistep.tasks.text.causal import TransformersMaker
 from multistep.tasks.text.nats import IGNORED
 from multistep.tasks.text.splits import TextSplits
@@ -62,6 +63,16 @@ def test_nats_of_labels_are_those_of_the_models_own_logits(
         assert (found[labels == IGNORED] == 0).all()
         again = torch.autograd.grad(found.sum(), list(model.parameters()), allow_unused=True)
         assert all(a is b is None or torch.allclose(a, b, atol=1e-4) for a, b in zip(again, gradients, strict=True))
+    labelled = int((labels != IGNORED).sum())
+    monkeypatch.setattr(summed, "FROM", 0)  # in training, where a model's head is a plain one
+    monkeypatch.setattr(summed, "ON_CPU", 300 * 4)
+    with Largest() as largest:
+        total = made.summed_nats(model, tokens, labels, count=labelled)
+        again = torch.autograd.grad(total, list(model.parameters()), allow_unused=True)
+    if kind == "llama":
+        assert largest.numbers == 300 * 16, "the head's own weights, or as many; all logits would be 30 x 300"
+    assert float(total.detach()) == pytest.approx(float(expected.sum().detach()), rel=1e-6)
+    assert all(a is b is None or torch.allclose(a, b, atol=1e-4) for a, b in zip(again, gradients, strict=True))
 
 
 def test_a_model_that_can_be_packed_sees_no_neighbour() -> None:

@@ -50,6 +50,10 @@ _BY_KEY: Mapping[str, str] = {
     "recipe.adapter_alpha": "lora_alpha alpha",
     "recipe.adapter_targets": "target_modules lora_target_modules lora_target lora_modules",
     "recipe.beta": "dpo_beta",
+    "recipe.checkpointing": (
+        "gradient_checkpointing activation_checkpointing use_gradient_checkpointing grad_checkpointing "
+        "activation_recomputation"
+    ),
     "model.context": (
         "max_length max_seq_length max_seq_len seq_len sequence_length block_size context_length n_ctx maxlen max_len "
         "cutoff_len seq_length n_positions"

@@ -61,14 +61,6 @@ class Folds(Protocol):
 
 
 @runtime_checkable
-class Recomputes(Protocol):
-    """A domain whose models can do with less memory and more time."""
-
-    def recompute(self, model: nn.Module) -> bool:
-        """Have activations computed again for the gradient instead of being kept; whether this model can."""
-
-
-@runtime_checkable
 class Draws(Protocol):
     """A domain whose batches draw from random states that all share, so that only who trains may read them."""
 

@@ -6,6 +6,7 @@ What is found is a `Fit`, which the journal keeps; a run that goes on repeats it
 from __future__ import annotations
 
 import functools
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -14,8 +15,8 @@ import torch
 from torch import nn
 
 from multistep.backends.torch.compiling import cannot_compile, compile_regions, regions, released
-from multistep.backends.torch.domain import Domain, Recomputes
 from multistep.backends.torch.passes import Passes
+from multistep.backends.torch.recomputing import recompute
 from multistep.backends.torch.rehearsal import Rehearsal, pieces_that_fit
 from multistep.core.values.recipe import Recipe
 from multistep.core.values.trial import Fit
@@ -23,12 +24,15 @@ from multistep.core.values.trial import Fit
 # Settings that change what a pass holds or what code it needs.
 MATTERS = (
     *("model", "batch_size", "context", "resolution", "precision", "optimizer", "sharpness", "dropout", "frozen"),
-    *("adapter", "adapter_rank", "adapter_targets", "micro_batch", "compile"),
+    *("adapter", "adapter_rank", "adapter_targets", "micro_batch", "compile", "checkpointing"),
 )
 TIMED = 5  # steps with and without compiled blocks
 # What compiling was seen to take and to save on GPUs elsewhere; it is tried where it would save twice what it takes.
 EXPECTED_SECONDS, EXPECTED_SAVING, WORTH = 40.0, 0.2, 2.0
-LEAST_SAVING = 0.03  # of a step, that compiled blocks are kept for
+LEAST_SAVING = 0.03  # of a step, that compiled blocks are kept for, and activations computed again
+# Pieces of a batch from which on they may be so small that the device is not filled by them: then larger ones, whose
+# activations are computed again, are timed beside them. A third more operations have to be won back.
+SMALL_PIECES, TIMED_PIECES = 4, 2
 
 
 def fit_key(recipe: Recipe, device: torch.device) -> str:
@@ -41,10 +45,14 @@ def fit_key(recipe: Recipe, device: torch.device) -> str:
 
 @dataclass(frozen=True)
 class Questions:
-    """What a recipe leaves to the machine: how large a pass is, and whether blocks are compiled."""
+    """What a recipe leaves to the machine: how large a pass is, and whether blocks are compiled.
+
+    `timed` tells that the clock may have its say.
+    """
 
     size: bool
     compile: bool
+    timed: bool = False
 
     @classmethod
     def of(cls, recipe: Recipe, device: torch.device, seconds_left: float | None) -> Questions:
@@ -52,7 +60,7 @@ class Questions:
         there = device.type == "cuda"
         worth = seconds_left is not None and seconds_left * EXPECTED_SAVING > WORTH * EXPECTED_SECONDS
         wanted = recipe.compile if recipe.compile != "auto" else there and worth
-        return cls(there and recipe.micro_batch == "auto", bool(wanted))
+        return cls(there and recipe.micro_batch == "auto", bool(wanted), seconds_left is not None)
 
     def __bool__(self) -> bool:
         return self.size or self.compile
@@ -63,7 +71,6 @@ class Fitting:
 
     def __init__(
         self,
-        domain: Domain,
         model: nn.Module,
         passes: Passes,
         recipe: Recipe,
@@ -72,7 +79,7 @@ class Fitting:
         reserve: Callable[[], int],
     ) -> None:
         """`rehearsal` gives passes for measuring; `reserve` tells the bytes that a step takes beside a pass."""
-        self._domain, self._model, self._passes, self._recipe = domain, model, passes, recipe
+        self._model, self._passes, self._recipe = model, passes, recipe
         self._device, self._rehearsal, self._reserve = device, rehearsal, reserve
         self._found: Fit | None = None
 
@@ -101,22 +108,18 @@ class Fitting:
             self._passes,
             self._rehearsal(),
             reserve=self._reserve(),
-            recompute=self._recompute,
         )
 
     def _follow(self, fit: Fit) -> None:
         """Compute steps as it was found before."""
         self._passes.micro_batch, self._passes.halved = fit.micro_batch, False
         if fit.recomputed:
-            self._recompute()
+            recompute(self._model)
         compiled = self._found is not None and self._found.compiled
         if fit.compiled and not compiled:
             rehearsal = self._rehearsal()
             _compile_blocks(self._model, rehearsal, fixed=rehearsal.same_shapes())
         self._found = fit
-
-    def _recompute(self) -> bool:
-        return isinstance(self._domain, Recomputes) and self._domain.recompute(self._model)
 
 
 def _find_fit(
@@ -128,21 +131,16 @@ def _find_fit(
     rehearsal: Rehearsal,
     *,
     reserve: int,
-    recompute: Callable[[], bool],
 ) -> Fit:
     """Measure what is asked, and have the passes done so. `reserve` bytes are kept free for the optimizer's state.
 
-    `recompute` has the model compute activations again instead of keeping them, if it can. Raises PlanError where
-    `recipe.compile` is on and cannot be.
+    Raises PlanError where `recipe.compile` is on and cannot be.
     """
     said: list[str] = []
     recomputed = False
     if questions.size:
-        size, recomputed = _size_that_fits(recipe, rehearsal, reserve, recompute)
+        size, recomputed = _size_that_fits(recipe, model, passes, rehearsal, reserve, questions.timed, said)
         passes.micro_batch = None if size == recipe.batch_size else size
-        said.append(f"passes of {size:,} of {recipe.batch_size:,} examples fit")
-        if recomputed:
-            said.append("activations are computed again for the gradient")
     fit = Fit(of, passes.micro_batch, recomputed=recomputed)
     if not questions.compile:
         return _with_reason(fit, said)
@@ -169,18 +167,49 @@ def _compile_blocks(model: nn.Module, rehearsal: Rehearsal, fixed: bool) -> None
 
 
 def _size_that_fits(
-    recipe: Recipe, rehearsal: Rehearsal, reserve: int, recompute: Callable[[], bool]
+    recipe: Recipe,
+    model: nn.Module,
+    passes: Passes,
+    rehearsal: Rehearsal,
+    reserve: int,
+    timed: bool,
+    said: list[str],
 ) -> tuple[int, bool]:
-    assert recipe.batch_size is not None, "a resolved recipe has a batch size"
+    """The examples of a pass, and whether activations are computed again for its gradient.
 
-    def fits(size: int) -> bool:
-        return rehearsal.fits(size, reserve=reserve)
+    They are where not one example fits otherwise; and, where the clock may say so, where only small pieces of the batch
+    fit otherwise and a step of larger ones is faster.
+    """
+    whole = recipe.batch_size
+    assert whole is not None, "a resolved recipe has a batch size"
 
-    if size := pieces_that_fit(recipe.batch_size, fits):
-        return size, False
-    if recompute():
-        return pieces_that_fit(recipe.batch_size, fits) or 1, True
-    return 1, False
+    def that_fit() -> int | None:
+        return pieces_that_fit(whole, lambda size: rehearsal.fits(size, reserve=reserve))
+
+    def seconds(size: int) -> float:
+        passes.micro_batch = size
+        rehearsal.seconds(1)
+        return rehearsal.seconds(TIMED_PIECES)
+
+    size = that_fit()
+    small = size is None or (timed and -(-whole // size) >= SMALL_PIECES)
+    if not small or recipe.checkpointing != "auto" or not recompute(model):
+        said.append(f"passes of {size or 1:,} of {whole:,} examples fit")
+        return size or 1, False
+    larger = that_fit() or 1
+    said.append(f"passes of {larger:,} of {whole:,} examples fit where activations are computed again for the gradient")
+    if size is None:
+        return larger, True
+    ratio = math.inf
+    if larger >= 2 * size:
+        again = seconds(larger)
+        recompute(model, False)
+        ratio = again / seconds(size)
+        said.append(f"a step of them takes {ratio:.0%} of the seconds of one in passes of {size:,}")
+    pays = ratio < 1.0 - LEAST_SAVING
+    recompute(model, pays)
+    said.append("they are computed again" if pays else f"they are kept, and passes hold {size:,}")
+    return (larger if pays else size), pays
 
 
 def _timed(fit: Fit, model: nn.Module, rehearsal: Rehearsal, fixed: bool, said: list[str]) -> Fit:

@@ -27,6 +27,7 @@ from multistep.backends.torch.optimizers import StepRule, build_optimizer
 from multistep.backends.torch.passes import Passes
 from multistep.backends.torch.placing import adopted, built, copied, require_same_network
 from multistep.backends.torch.randomness import undisturbed
+from multistep.backends.torch.recomputing import require_recompute
 from multistep.backends.torch.rehearsal import Rehearsal
 from multistep.backends.torch.sharpness import uphill
 from multistep.backends.torch.weights import (
@@ -159,12 +160,12 @@ class TorchLearner:
         self._trained: list[Tensor] = [p for p in self._model.parameters() if p.requires_grad]
         pairs = zip(self._model.parameters(), self._average.parameters(), strict=True)
         self._averaged: list[Tensor] = [average for p, average in pairs if p.requires_grad]
+        if recipe.checkpointing is True:
+            require_recompute(self._model)
         # Made anew: what did not fit under another recipe says nothing of this one.
         size = self._at_once() if recipe.micro_batch == "auto" else recipe.micro_batch
         self._passes = Passes(self._domain, self._model, self._trained, recipe, self._device, size)
-        self._fitting = Fitting(
-            self._domain, self._model, self._passes, recipe, self._device, self._rehearsal, self._reserve
-        )
+        self._fitting = Fitting(self._model, self._passes, recipe, self._device, self._rehearsal, self._reserve)
         self._norms = batch_norms(self._model)
         self._statistics_due = True
         self._rule = _step_rule(self._model, recipe)

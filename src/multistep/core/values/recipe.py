@@ -45,6 +45,8 @@ class Recipe:
 
     `micro_batch` is how many examples a pass holds ("auto": as many as fit into memory); the step stays that of the
     whole batch. `compile` has the model's repeated blocks compiled ("auto": where it is measured to pay).
+    `checkpointing` is of activations: those of the model's blocks are computed again for the gradient instead of being
+    kept ("auto": where memory asks for it).
     """
 
     optimizer: OptimizerName = "muon"
@@ -78,6 +80,7 @@ class Recipe:
     beta: float | None = None
     micro_batch: int | Literal["auto"] = "auto"
     compile: bool | Literal["auto"] = "auto"
+    checkpointing: bool | Literal["auto"] = "auto"
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - read by planfile's TypeAdapter, not a field
 

@@ -142,7 +142,7 @@ class ChatDomain:
     def loss(self, model: nn.Module, batch: Batch, label_smoothing: float) -> tuple[Tensor, Tensor]:
         tokens_BT, labels_BT, positions_BT, counts_B = batch
         count = int(counts_B.sum())
-        nats_BT = self._maker.token_nats(
+        nats = self._maker.summed_nats(
             model,
             tokens_BT,
             labels_BT,
@@ -150,7 +150,7 @@ class ChatDomain:
             label_smoothing=label_smoothing,
             count=count,
         )
-        return nats_BT.sum(), number(count, nats_BT.device)
+        return nats, number(count, nats.device)
 
     @property
     def settings(self) -> tuple[str, ...]:
@@ -176,9 +176,6 @@ class ChatDomain:
         """The numbers of the conversations that are scored."""
         examples = self.held_out[split]
         return sample_of(len(examples), sample_size(examples) if sample else len(examples))
-
-    def recompute(self, model: nn.Module) -> bool:
-        return self._maker.recompute(model)
 
     def evaluate(self, model: nn.Module, split: Split, *, sample: bool, device: torch.device) -> Evaluation:
         numbers = self.sampled(split, sample=sample)

@@ -196,9 +196,6 @@ class PreferenceDomain:
         batches = self._batches[split]
         return sampled(batches, self.held_out[split]) if sample else batches
 
-    def recompute(self, model: nn.Module) -> bool:
-        return self._maker.recompute(model)
-
     def evaluate(self, model: nn.Module, split: Split, *, sample: bool, device: torch.device) -> Evaluation:
         pairs, numbers, found = self._margins(model, split, device, sample=sample)
         return table(found, pairs, numbers)

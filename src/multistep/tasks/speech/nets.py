@@ -14,6 +14,7 @@ from typing import Any, Literal
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from multistep.tasks.sending import sent
 
@@ -184,6 +185,7 @@ class WaveNet(SpeechNet):
 
     def __init__(self, config: NetConfig) -> None:
         super().__init__(config)
+        self.recomputes = False  # activations of layers in training, instead of keeping them for the gradient
         width = config.width
         self.into = nn.Conv1d(config.mels, width, 5, stride=STRIDE, padding=2)
         dilations = (DILATIONS[i % len(DILATIONS)] for i in range(config.layers))
@@ -196,7 +198,10 @@ class WaveNet(SpeechNet):
         x_BTC = self.into(x_BTM.mT).mT
         total: Tensor | None = None
         for layer in self.layers:
-            x_BTC, skip = layer(x_BTC, mask_BT1, self)
+            if self.recomputes and self.training and torch.is_grad_enabled():
+                x_BTC, skip = checkpoint(layer, x_BTC, mask_BT1, self, use_reentrant=False)
+            else:
+                x_BTC, skip = layer(x_BTC, mask_BT1, self)
             total = skip if total is None else total + skip
         assert total is not None, "a net has a layer"
         logits: Tensor = self.head(F.relu(self.last(F.relu(self.norm(total)))))

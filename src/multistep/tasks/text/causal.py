@@ -13,12 +13,13 @@ from torch import Tensor, nn
 
 from multistep.backends.torch.adapters import Origin
 from multistep.backends.torch.devices import pick_device
+from multistep.backends.torch.recomputing import recompute
 from multistep.backends.torch.weights import as_os_errors
 from multistep.core.values.recipe import Recipe
 from multistep.errors import PlanError
 from multistep.tasks.hub import quietly
 from multistep.tasks.machine import total_memory
-from multistep.tasks.text.nats import nats_of_labels
+from multistep.tasks.text.nats import nats_in_all, nats_of_labels
 from multistep.tasks.text.tokenizer import END_OF_TEXT, for_transformers, save_tokenizer
 
 TRAINED_CONTEXT = "trained_context"  # a key of our own in config.json; how far a model can read is another matter
@@ -111,6 +112,25 @@ class TransformersMaker:
         hidden_BTD = whole.base_model(input_ids=tokens_BT, use_cache=False, **more).last_hidden_state
         return nats_of_labels(whole.get_output_embeddings(), hidden_BTD, labels_BT, label_smoothing, count)
 
+    def summed_nats(
+        self,
+        model: nn.Module,
+        tokens_BT: Tensor,
+        labels_BT: Tensor,
+        *,
+        count: int,
+        positions_BT: Tensor | None = None,
+        label_smoothing: float = 0.0,
+    ) -> Tensor:
+        if not self._head_is_last:
+            return self.token_nats(
+                model, tokens_BT, labels_BT, positions_BT=positions_BT, label_smoothing=label_smoothing, count=count
+            ).sum()
+        more = {} if positions_BT is None else {"position_ids": positions_BT}
+        whole: Any = model
+        hidden_BTD = whole.base_model(input_ids=tokens_BT, use_cache=False, **more).last_hidden_state
+        return nats_in_all(whole.get_output_embeddings(), hidden_BTD, labels_BT, label_smoothing, count)
+
     def _has_head_last(self) -> bool:
         """Whether logits are what the output layer makes of the body's last states: some models scale or cap them."""
         return self._alike(lambda model, tokens: model.get_output_embeddings()(model.base_model(tokens)[0]))
@@ -155,22 +175,11 @@ class TransformersMaker:
                 f"recipe.context is {context}, but this {self.architecture} reads at most {self.longest_context} "
                 f"tokens; ask for {self.longest_context} or less"
             )
-        self._save_memory(model, context)
+        # Where activations of a single row would not fit; beyond that, `backends.torch.fitting` finds what fits.
+        if recipe.checkpointing == "auto" and context * self._bytes_per_token > _room():
+            recompute(model)
         # Kept with the model, so that whoever scores its export reads as far as it was trained to.
         setattr(model.config, TRAINED_CONTEXT, context)
-
-    def _save_memory(self, model: nn.Module, context: int) -> None:
-        """Compute a layer's activations again for its gradient where those of a single row would not fit."""
-        if context * self._bytes_per_token > _room():
-            self.recompute(model)
-
-    def recompute(self, model: Any) -> bool:
-        if not model.supports_gradient_checkpointing:
-            return False
-        # transformers renames it as torch does; the old name is going.
-        enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
-        enable({"use_reentrant": False})
-        return True
 
     def at_once(self, context: int) -> int:
         """How many rows of so many tokens a pass should hold in training, at least one."""

@@ -20,7 +20,7 @@ from multistep.tasks.reach import Named, within_reach
 from multistep.tasks.text.causal import TransformersMaker
 from multistep.tasks.text.lean import LeanConfig, LeanGPT
 from multistep.tasks.text.lean_export import from_transformers, to_transformers
-from multistep.tasks.text.nats import nats_of_labels
+from multistep.tasks.text.nats import nats_in_all, nats_of_labels
 from multistep.tasks.text.onto import base_of_adapter, merged
 from multistep.tasks.text.preset import PRESETS, Preset
 from multistep.tasks.text.tokenizer import (
@@ -84,10 +84,19 @@ class Maker(Protocol):
         `positions_BT` begin anew at 0 where another text begins in a row: neither sees the other. Needs `packs`.
         """
 
-    def configure(self, model: nn.Module, recipe: Recipe) -> None: ...
-    def recompute(self, model: nn.Module) -> bool:
-        """As `backends.torch.domain.Recomputes` says."""
+    def summed_nats(
+        self,
+        model: nn.Module,
+        tokens_BT: Tensor,
+        labels_BT: Tensor,
+        *,
+        count: int,
+        positions_BT: Tensor | None = None,
+        label_smoothing: float = 0.0,
+    ) -> Tensor:
+        """The sum of what `token_nats` tells, for training: without the logits of all tokens in memory at once."""
 
+    def configure(self, model: nn.Module, recipe: Recipe) -> None: ...
     def write(self, model: nn.Module, folder: Path) -> None: ...
 
 
@@ -124,11 +133,6 @@ class LeanMaker:
             model.load_state_dict(self._weights.state_dict())
         return model
 
-    def recompute(self, model: nn.Module) -> bool:
-        assert isinstance(model, LeanGPT), "what this maker builds"
-        model.recomputes = True
-        return True
-
     def logits(self, model: nn.Module, tokens_BT: Tensor) -> Tensor:
         logits: Tensor = model(tokens_BT)
         return logits
@@ -145,6 +149,21 @@ class LeanMaker:
     ) -> Tensor:
         assert positions_BT is None, "a lean model reads one text a row"
         return nats_of_labels(lambda hidden: hidden, self.logits(model, tokens_BT), labels_BT, label_smoothing, count)
+
+    def summed_nats(
+        self,
+        model: nn.Module,
+        tokens_BT: Tensor,
+        labels_BT: Tensor,
+        *,
+        count: int,
+        positions_BT: Tensor | None = None,
+        label_smoothing: float = 0.0,
+    ) -> Tensor:
+        assert positions_BT is None, "a lean model reads one text a row"
+        assert isinstance(model, LeanGPT), "what this maker builds"
+        states_BTW, head = model.states(tokens_BT), model.get_output_embeddings()
+        return nats_in_all(head, states_BTW, labels_BT, label_smoothing, count)
 
     def at_once(self, context: int) -> None:
         return None  # small, and its batches are

@@ -6,10 +6,11 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F  # noqa: N812
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from multistep.backends.torch.devices import places_of
+from multistep.tasks.text.summed import in_pieces, summed_nats
 
 IGNORED = -100  # a label that is not trained on, in the terms of torch and transformers
 # Logits at once: 128 MiB in float32, and as much again for their gradient. torch's own `linear_cross_entropy` holds
@@ -52,6 +53,27 @@ def nats_of_labels(
         return nats_N.view(labels_BT.shape)
     nats = nats_N.new_zeros(labels_BT.numel())
     return nats.index_put((wanted_N,), nats_N).view(labels_BT.shape)
+
+
+def nats_in_all(
+    head: Callable[[Tensor], Tensor],
+    hidden_BTD: Tensor,
+    labels_BT: Tensor,
+    label_smoothing: float = 0.0,
+    count: int | None = None,
+) -> Tensor:
+    """The sum of `nats_of_labels`: of a plain linear head its gradients are computed beside it, piece by piece.
+
+    So neither the logits of all labels stand in memory, nor are any computed twice.
+    """
+    labels = labels_BT.numel() if count is None else count
+    if not (type(head) is nn.Linear and head.bias is None and in_pieces(labels, head.out_features)):
+        return nats_of_labels(head, hidden_BTD, labels_BT, label_smoothing, count).sum()
+    hidden_ND, labels_N = hidden_BTD.flatten(0, 1), labels_BT.flatten()
+    if labels < len(labels_N):
+        wanted_N = places_of(labels_N != IGNORED, count)
+        hidden_ND, labels_N = hidden_ND[wanted_N], labels_N[wanted_N]
+    return summed_nats(hidden_ND, head.weight, labels_N, label_smoothing)
 
 
 def _piece(of: Callable[[Tensor, Tensor], Tensor], hidden: Tensor, labels: Tensor) -> Tensor:

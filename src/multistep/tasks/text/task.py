@@ -78,8 +78,8 @@ class TextDomain:
         if isinstance(model, LeanGPT) and not label_smoothing:
             return model.loss(tokens_BT, labels_BT)
         count = labels_BT.numel()
-        nats_BT = self._maker.token_nats(model, tokens_BT, labels_BT, label_smoothing=label_smoothing, count=count)
-        return nats_BT.sum(), number(count, nats_BT.device)
+        nats = self._maker.summed_nats(model, tokens_BT, labels_BT, label_smoothing=label_smoothing, count=count)
+        return nats, number(count, nats.device)
 
     @property
     def settings(self) -> tuple[str, ...]:
@@ -95,9 +95,6 @@ class TextDomain:
         if self.context != (recipe.context or self._maker.context):
             self._read_at(recipe.context)
         return self.context
-
-    def recompute(self, model: nn.Module) -> bool:
-        return self._maker.recompute(model)
 
     def evaluate(self, model: nn.Module, split: Split, *, sample: bool, device: torch.device) -> Evaluation:
         stream = self.held_out[split]
