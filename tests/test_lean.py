@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from multistep.backends.torch.optimizers import build_optimizer
 from multistep.tasks.text.lean import LeanConfig, LeanGPT, relu_squared
 from multistep.tasks.text.lean_export import from_transformers, to_transformers
 
@@ -30,6 +31,23 @@ def scrambled(config: LeanConfig) -> LeanGPT:
 def tokens(config: LeanConfig) -> torch.Tensor:
     shape = (4, config.context)
     return torch.randint(config.vocabulary, shape, generator=torch.Generator().manual_seed(2))
+
+
+@pytest.mark.parametrize(("width", "of_head"), [(64, 1.0), (176, 1.0), (352, 0.5)])
+def test_a_wide_models_head_is_trained_at_a_lower_rate(width: int, of_head: float) -> None:
+    """A first step of Adam moves each weight by its rate."""
+    model = LeanGPT(LeanConfig("nanochat", 20, 1, width, 2, 8)).initialise(0)
+    with torch.no_grad():  # else nothing would come through it to the embedding
+        model.head.weight.add_(0.1 * torch.randn(20, width, generator=torch.Generator().manual_seed(0)))
+    both = (model.head.weight, model.embedding.weight)
+    before = [weight.detach().clone() for weight in both]
+    rule = build_optimizer("muon", model, learning_rate=0.02)
+    read = torch.randint(20, (4, 9), generator=torch.Generator().manual_seed(0))
+    model.loss(read[:, :-1], read[:, 1:])[0].backward()  # type: ignore[no-untyped-call]
+    rule.step(0.02)
+    head, embedding = (float((now - then).detach().abs().max()) for now, then in zip(both, before, strict=True))
+    assert head == pytest.approx(of_head * 0.01, rel=0.01)
+    assert embedding == pytest.approx(0.01, rel=0.01)
 
 
 @pytest.mark.parametrize("config", SHAPES, ids=lambda c: c.architecture)

@@ -24,7 +24,7 @@ PACKAGES: Mapping[OptimizerName, str] = {
     "lion": "pytorch_optimizer",
     "prodigy": "pytorch_optimizer",
 }
-
+HEAD_RATE = "head_rate"  # an attribute of models whose head asks for another rate than the rest
 
 # Optimizers that cannot leave a step out by themselves, but must be told by the host. All others do it on the device.
 ASKED = ("Adafactor", "AdamWScheduleFree", "SOAP", "Lion", "Prodigy")
@@ -172,7 +172,8 @@ def build_optimizer(
     `weight_decay` acts on matrices only, decoupled but for SGD and Adam (there torch's own, in the gradient).
     `momentum` is 0.9 for SGD and 0.95 for Muon unless given. Under Muon, everything but matrices takes AdamW
     at `rest_ratio` times the rate. `clip_norm` bounds the global norm of the gradient. Each layer below the head
-    has `layer_decay` times the rate of the one above.
+    has `layer_decay` times the rate of the one above. Where the model has an attribute `head_rate`, the head has so
+    much of its rate.
 
     Raises ValueError for an unknown name, PlanError where a package is missing.
     """
@@ -184,19 +185,21 @@ def build_optimizer(
     rest = [n for n in of if n not in set(matrices)]
     below = layers_below_head(model) if layer_decay != 1.0 else dict.fromkeys(of, 0)
 
+    of_head = getattr(model, HEAD_RATE, 1.0)
+
     def groups(names: list[str], decay: float, multiplier: float = 1.0, **more: Any) -> list[dict[str, Any]]:
-        by_depth: dict[int, list[str]] = {}
+        by_rate: dict[tuple[int, float], list[str]] = {}
         for n in names:
-            by_depth.setdefault(below[n], []).append(n)
+            by_rate.setdefault((below[n], of_head if of[n][0] == "head" else 1.0), []).append(n)
         return [
             {
                 "params": [parameters[n] for n in some],
                 "matrices": [of[n][1] for n in some],
                 "weight_decay": decay,
-                "multiplier": multiplier * layer_decay**depth,
+                "multiplier": multiplier * part * layer_decay**depth,
                 **more,
             }
-            for depth, some in by_depth.items()
+            for (depth, part), some in by_rate.items()
         ]
 
     def rule(*optimizers: torch.optim.Optimizer, **more: bool) -> StepRule:

@@ -19,6 +19,7 @@ from multistep.core.values.recipe import Recipe
 from multistep.errors import PlanError
 from multistep.tasks.hub import quietly
 from multistep.tasks.machine import total_memory
+from multistep.tasks.text.lean import head_rate
 from multistep.tasks.text.nats import nats_in_all, nats_of_labels
 from multistep.tasks.text.tokenizer import END_OF_TEXT, for_transformers, save_tokenizer
 
@@ -87,8 +88,10 @@ class TransformersMaker:
             return module.float()  # adapters may hold the shared ones in bfloat16
         with torch.random.fork_rng([]):
             torch.manual_seed(seed)
-            fresh: nn.Module = type(self._model)(copy.deepcopy(self._model.config))
-        return fresh
+            fresh: Any = type(self._model)(copy.deepcopy(self._model.config))
+        fresh.head_rate = head_rate(fresh.get_output_embeddings().in_features)
+        built: nn.Module = fresh
+        return built
 
     def logits(self, model: nn.Module, tokens_BT: Tensor) -> Tensor:
         logits: Tensor = model(input_ids=tokens_BT, use_cache=False).logits

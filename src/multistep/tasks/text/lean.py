@@ -21,6 +21,15 @@ from multistep.tasks.text.summed import in_pieces, summed_nats
 
 ROPE_BASE = 10000.0
 EPSILON = {"nanochat": 1e-6, "gpt2": 1e-5}
+# What the head reads is of one size at any width, so that Adam's steps move logits by more the more weights there are:
+# beyond this width, up to which rates were tuned, it falls with the width (arXiv 2203.03466, table 8). Muon's steps
+# have one norm at any width (2310.17813), and an embedding moves by its rate: both stay. bench/widths.py measures it.
+HEAD_WIDTH = 176
+
+
+def head_rate(width: int) -> float:
+    """The part of the rate at which the head of a model from nothing is trained."""
+    return min(1.0, HEAD_WIDTH / width)
 
 
 @dataclass(frozen=True)
@@ -147,6 +156,7 @@ class LeanGPT(nn.Module):
     def __init__(self, config: LeanConfig) -> None:
         super().__init__()
         self.config, self.dropout = config, 0.0
+        self.head_rate = head_rate(config.width)  # as `backends.torch.optimizers` reads it
         self.recomputes = False  # activations of blocks in training, instead of keeping them for the gradient
         modern = config.architecture == "nanochat"
         self.embedding = nn.Embedding(config.vocabulary, config.width)
