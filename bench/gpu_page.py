@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +23,6 @@ SHORT = {
     "preset": "The preset's own model for a minute",
     "encoder": "Tuning an encoder",
 }  # titles of the CPU form, whose net is another one
-# Operations a second in training, bytes of memory: what defaults are told for.
-MACHINES = (
-    ("laptop, four cores", 2e11, 16 * 2**30),
-    ("workstation, RTX 4090", 165e12 * 0.4, 24 * 2**30),
-    ("H100", 989e12 * 0.4, 80 * 10**9),
-)
-Choose = Callable[[float, float, float], Mapping[str, str]]  # operations a second, bytes, seconds -> what is chosen
 
 
 def replaces(page: Path, record: Mapping[str, Any]) -> bool:
@@ -196,13 +189,3 @@ def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     shown = [place for place in range(len(head)) if not cells or any(row[place] for row in cells)]
     lines = [head, ["---"] * len(head), *cells]
     return "\n".join("| " + " | ".join(line[place] for place in shown) + " |" for line in lines)
-
-
-def defaults_table(choose: Choose, budgets_seconds: Sequence[float] = (300.0, 3600.0)) -> str:
-    """What is chosen on each of MACHINES for each budget, by a function of (operations a second, bytes, seconds)."""
-    found = [
-        (name, budget, choose(rate, memory, budget)) for name, rate, memory in MACHINES for budget in budgets_seconds
-    ]
-    keys = list(dict.fromkeys(key for _, _, chosen in found for key in chosen))
-    rows = [(name, f"{budget / 60:g} min", *(chosen.get(key, "") for key in keys)) for name, budget, chosen in found]
-    return table(("machine", "budget", *keys), rows)

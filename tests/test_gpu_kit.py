@@ -234,14 +234,3 @@ def test_the_page_names_the_device_what_failed_and_what_was_left_out(tmp_path: P
     assert gpu_page.replaces(path, record())
     assert not gpu_page.replaces(path, record(form="cpu")), "a CPU's short form leaves a GPU's numbers alone"
     assert gpu_page.replaces(tmp_path / "none.md", record(form="cpu"))
-
-
-def test_the_table_of_defaults_is_what_a_rule_says_of_each_machine() -> None:
-    def choose(rate: float, memory: float, budget: float) -> dict[str, str]:
-        return {"operations": f"{rate * budget:.0e}", "GB": f"{memory / 1e9:.0f}"}
-
-    head, _, *rows = gpu_page.defaults_table(choose, (300.0, 3600.0)).splitlines()
-    assert head == "| machine | budget | operations | GB |"
-    assert rows[0] == "| laptop, four cores | 5 min | 6e+13 | 17 |"
-    assert rows[-1] == "| H100 | 60 min | 1e+18 | 80 |"
-    assert len(rows) == 6

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -26,6 +27,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
 from multistep.backends.torch.learner import TorchLearner
+from multistep.backends.torch.lookahead import Reader, batches
 from multistep.backends.torch.optimizers import usable_optimizers
 from multistep.core.values.optimizers import TYPICAL_RATE
 from multistep.core.values.recipe import OptimizerName
@@ -170,7 +172,7 @@ def test_batches_are_the_same_when_the_next_one_is_read_meanwhile(
     assert isinstance(learner, TorchLearner)
     read = learner._domain.batch
     ends, threads = [], set()
-    for reader in (None, ThreadPoolExecutor(1)):
+    for reader in (None, Reader(ThreadPoolExecutor(1), Streams(monkeypatch).theirs)):
 
         def noted(*given: Any) -> tuple[Tensor, ...]:
             threads.add(threading.get_ident())
@@ -188,6 +190,46 @@ def test_batches_are_the_same_when_the_next_one_is_read_meanwhile(
         learner.advance([1e-3] * 5)
     learner._should_stop = lambda: False
     assert learner.advance([1e-3]).examples == ready.recipe.batch_size, "the thread waits for the next window"
+
+
+class Streams:
+    """Two streams of a device, and what is asked of them in order. `theirs` is the reader's."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.said: list[str] = []
+        self.ours: Any = SimpleNamespace(device="fake", wait_stream=lambda _: self.said.append("we wait"))
+        self.theirs: Any = SimpleNamespace(device="fake", wait_stream=lambda _: self.said.append("they wait"))
+        patch.setattr(torch.cuda, "current_stream", lambda device: self.ours)
+        patch.setattr(torch.cuda, "stream", self.within)
+
+    @contextmanager
+    def within(self, stream: object) -> Iterator[None]:
+        assert stream is self.theirs
+        self.said.append("(")
+        yield
+        self.said.append(")")
+
+
+def test_copies_have_a_stream_of_their_own_that_is_waited_for_by_the_device_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A batch is waited for before the next is begun, else that would be waited for, too; its memory is kept for us."""
+    streams = Streams(monkeypatch)
+    kept: list[int] = []
+
+    def read(position: int) -> tuple[Any, ...]:
+        streams.said.append(str(position))
+
+        def record(stream: object) -> None:
+            assert stream is streams.ours
+            kept.append(position)
+
+        on_device = SimpleNamespace(is_cuda=True, record_stream=record)
+        return on_device, torch.tensor(position)  # what stays on the CPU is no stream's
+
+    found = [int(batch[1]) for batch in batches(read, [3, 4], Reader(ThreadPoolExecutor(1), streams.theirs))]
+    assert found == kept == [3, 4]
+    assert " ".join(streams.said) == "they wait ( 3 ) we wait ( 4 ) we wait we wait"
 
 
 def test_a_bag_sums_the_same_where_all_embeddings_are_looked_up() -> None:
