@@ -165,6 +165,30 @@ def test_a_net_is_as_wide_as_the_machine_bore_where_the_run_began(
     assert result.record["parameters"] < wide
 
 
+@pytest.mark.parametrize(("precision", "products"), [("auto", True), ("float32", False)])
+def test_a_run_that_was_begun_on_a_gpu_goes_on_on_a_cpu_and_says_what_changes(
+    precision: str, products: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    texts(tmp_path / "texts")
+    run = begun(tmp_path, {**CLASSES, "recipe": {"batch_size": 16, "precision": precision}}, monkeypatch)
+    calm = shutil.copytree(run, tmp_path / "runs" / "calm")
+    resolved = json.loads((run / "resolved.json").read_text())
+    for key in ("versions", "began_on"):
+        resolved[key] |= {"device": "NVIDIA H100", "device_type": "cuda"}
+    understood = resolved["phases"][0]["facts"]["understood"]
+    understood["precision"] = "bfloat16" if products else understood["precision"]
+    (run / "resolved.json").write_text(json.dumps(resolved))
+    monkeypatch.chdir(tmp_path)
+    same = api.resume(calm)
+    assert "this run began on" not in caplog.text
+    went_on = api.resume(run)
+    assert went_on.record["weights_sha256"] == same.record["weights_sha256"], "its sizes and its data are the same"
+    (said,) = [r.getMessage() for r in caplog.records if "this run began on" in r.getMessage()]
+    assert "this run began on NVIDIA H100 (cuda) and goes on on" in said
+    assert ("products are computed in 32-bit instead of bfloat16" in said) == products
+    assert json.loads((run / "resolved.json").read_text())["began_on"]["device"] == "NVIDIA H100"
+
+
 def test_another_models_size_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home = tmp_path / "home"
     cases_images.write(home)

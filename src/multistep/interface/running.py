@@ -100,6 +100,7 @@ def _execute(
 
             workshop = workshop_for(plan)
         execution = Run(plan, directory, workshop, clock, stop.asked)
+        _say_of_device(directory, workshop)
         with _as_begun(directory, may_measure=not clock.injected), closing(execution.entries()) as entries:
             for entry in entries:
                 if on_entry:
@@ -119,6 +120,19 @@ def _execute(
     write_report(directory)
     if plan.keep == "model":
         clean_directory(directory, execution.history)
+
+
+def _say_of_device(directory: RunDirectory, workshop: Workshop) -> None:
+    """Say what changes where a run was begun on another kind of device."""
+    if not directory.resolved.exists() or not (phases := directory.resolved_phases()):
+        return
+    from multistep.tasks.begun import another_device
+
+    last = phases[-1]
+    precision = last["recipe"].get("precision", "auto")
+    understood = last["facts"].get("understood", {}).get("precision", "")
+    if said := another_device(directory.began_on, workshop.versions(), understood, precision):
+        logging.getLogger("multistep").warning(f"{directory.folder}: {said}.")
 
 
 def _as_begun(directory: RunDirectory, *, may_measure: bool) -> AbstractContextManager[None]:

@@ -13,6 +13,9 @@ from dataclasses import dataclass, field
 
 import torch
 
+from multistep.backends.torch.devices import pick_device, precision_name
+from multistep.core.values.recipe import Precision, Recipe
+
 
 @dataclass(frozen=True)
 class Begun:
@@ -49,6 +52,24 @@ def as_begun(
         _BEGUN.reset(token)
         if torch.get_num_threads() != before:
             torch.set_num_threads(before)
+
+
+def another_device(began: Mapping[str, str], now: Mapping[str, str], understood: str, precision: Precision) -> str:
+    """What changes for a run that goes on on another kind of device than it began on; empty where it does not.
+
+    `began` and `now` are as `machine.versions_of` tells them, `understood` is in what products were computed there,
+    `precision` the recipe's.
+    """
+    before, here = began.get("device_type"), now.get("device_type")
+    if None in (before, here) or before == here:
+        return ""
+    products = precision_name(Recipe(precision=precision), pick_device())
+    changed = f"; products are computed in {products} instead of {understood}" if products != understood else ""
+    return (
+        f"this run began on {began.get('device') or before} ({before}) and goes on on {now.get('device') or here} "
+        f"({here}). Weights, the optimizer's state, sizes and the order of the data stay as they are{changed}. What "
+        "fits into memory is found anew, what is left of a time budget is spent at this device's speed, and further steps round differently than they would have there"
+    )
 
 
 def planned_device(device: torch.device) -> str:
