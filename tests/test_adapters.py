@@ -280,7 +280,7 @@ def test_the_mean_of_adapters_is_that_of_what_they_add(tmp_path: Path) -> None:
     downs, ups = ([state[n].double() for state in states] for n in (name, name.replace("_A.", "_B.")))
     wanted = sum(up @ down for up, down in zip(ups, downs, strict=True)) / 2
     off = (means[name.replace("_A.", "_B.")] @ means[name] - wanted).norm()
-    apart = (sum(ups) @ sum(downs) / 4 - wanted).norm()
+    apart = (torch.stack(ups).mean(0) @ torch.stack(downs).mean(0) - wanted).norm()
     assert off < 0.95 * apart
     assert off == pytest.approx(float(torch.linalg.svdvals(wanted)[2:].norm()), rel=1e-4, abs=1e-9), (
         "the nearest of rank two"
