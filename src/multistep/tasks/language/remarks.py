@@ -7,21 +7,26 @@ from collections import defaultdict
 import numpy as np
 
 from multistep.tasks.labelled.labels import Array, Labels
-from multistep.tasks.language.rows import Rows
+from multistep.tasks.language.rows import Rows, groups_of
 
 SHOWN = 3  # groups of classes in a note
 
 
 def duplicates(train: Rows, other: Rows, name: str) -> list[str]:
     """A note on the texts of `other` that stand word for word in train."""
-    known: dict[str, set[str]] = defaultdict(set)
-    for i in range(len(train)):
-        known[train.whole(i).strip()].add("" if train.labels is None else str(train.labels[i]))
-    repeated = [i for i in range(len(other)) if other.whole(i).strip() in known]
+    in_train, in_other = groups_of(train.keys, other.keys)
+    there = np.zeros(1 + max(in_train.max(initial=0), in_other.max(initial=0)), bool)
+    there[in_train] = True
+    repeated = np.flatnonzero(there[in_other]).tolist()
     if not repeated:
         return []
+    known: dict[int, set[str]] = defaultdict(set)
+    there[:] = False
+    there[in_other] = True
+    for i in np.flatnonzero(there[in_train]).tolist():
+        known[int(in_train[i])].add("" if train.labels is None else str(train.labels[i]))
     labels = other.labels or ("",) * len(other)
-    differ = sum(str(labels[i]) not in known[other.whole(i).strip()] for i in repeated)
+    differ = sum(str(labels[i]) not in known[int(in_other[i])] for i in repeated)
     with_other = f", {differ} of them with another label" if differ and other.labels else ""
     return [
         f"{name}: {len(repeated)} of {len(other)} texts stand word for word in train{with_other} (first: "
@@ -67,14 +72,16 @@ def contradicting(rows: Rows) -> list[str]:
     """A note on texts that stand several times, with different labels."""
     if rows.labels is None:
         return []
-    first: dict[str, int] = {}
-    against: dict[str, int] = {}
-    for i, label in enumerate(rows.labels):
-        text = rows.whole(i).strip()
-        if str(rows.labels[first.setdefault(text, i)]).strip() != str(label).strip():
-            against.setdefault(text, i)
+    (groups,) = groups_of(rows.keys)
+    several = np.bincount(groups, minlength=1) > 1
+    first: dict[int, int] = {}
+    against: dict[int, int] = {}
+    for i in np.flatnonzero(several[groups]).tolist():
+        group = int(groups[i])
+        if str(rows.labels[first.setdefault(group, i)]).strip() != str(rows.labels[i]).strip():
+            against.setdefault(group, i)
     if not against:
         return []
-    text, row = next(iter(against.items()))
-    where = f"{rows.place(first[text])} '{rows.labels[first[text]]}', {rows.place(row)} '{rows.labels[row]}'"
+    group, row = next(iter(against.items()))
+    where = f"{rows.place(first[group])} '{rows.labels[first[group]]}', {rows.place(row)} '{rows.labels[row]}'"
     return [f"{rows.origin}: {len(against):,} texts stand several times with different labels (first: {where})"]

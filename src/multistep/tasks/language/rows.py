@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from multistep.core.values.plan import DataSpec
 from multistep.data.class_files import class_files, holds_class_files, may_be_table, tables_of_classes
@@ -36,6 +41,7 @@ NAMES_HIDDEN = (
 )
 
 
+Keys = NDArray[np.uint64]  # hashes, by which equal texts are found; shape: rows, 2, in the order of their bytes
 GOLD, NO_GOLD = "gold_label", "-"  # of SNLI and MNLI: pairs on which the annotators did not agree
 
 
@@ -130,24 +136,47 @@ class Rows:
     names: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     columns: Columns | None = None  # of the table that they were read from
+    hashed: Keys | None = None  # the `keys`, where they are known already
 
     def __len__(self) -> int:
         return len(self.texts)
 
     def take(self, rows: Sequence[int]) -> Rows:
         """Some of the rows."""
-        place = self.place
+        place, keys = self.place, self.__dict__.get("keys", self.hashed)
         return replace(
             self,
             texts=tuple(self.texts[i] for i in rows),
             seconds=None if self.seconds is None else tuple(self.seconds[i] for i in rows),
             labels=None if self.labels is None else tuple(self.labels[i] for i in rows),
             place=lambda i: place(rows[i]),
+            hashed=None if keys is None else keys[np.asarray(rows, np.int64)],
         )
+
+    @functools.cached_property
+    def keys(self) -> Keys:
+        """A hash of each row's texts without the white space around them."""
+        return keys_of(map(self.whole, range(len(self)))) if self.hashed is None else self.hashed
 
     def whole(self, row: int) -> str:
         """Both texts of a row as one string, by which equal rows are found."""
         return self.texts[row] if self.seconds is None else f"{self.texts[row]}\0{self.seconds[row]}"
+
+
+def keys_of(texts: Iterable[str]) -> Keys:
+    """Their hashes, which are equal where the texts are, and in no order but that of chance."""
+    found = b"".join(hashlib.blake2b(text.strip().encode(), digest_size=16).digest() for text in texts)
+    return np.frombuffer(found, ">u8").astype(np.uint64).reshape(-1, 2)
+
+
+def groups_of(*parts: Keys) -> list[NDArray[np.int64]]:
+    """The number of the group of equal texts that each row is in, part by part; groups are numbered by their hashes."""
+    keys = np.concatenate(parts)
+    order = np.lexsort((keys[:, 1], keys[:, 0]))
+    another = (keys[order[1:]] != keys[order[:-1]]).any(1)
+    found = np.empty(len(keys), np.int64)
+    found[order] = np.concatenate(([0], np.cumsum(another)))[: len(keys)]
+    return np.split(found, np.cumsum([len(part) for part in parts[:-1]]))
 
 
 def is_table(source: str) -> bool:

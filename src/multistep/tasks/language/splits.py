@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -21,7 +21,7 @@ from multistep.tasks.labelled.fields import is_missing
 from multistep.tasks.labelled.labels import Array, Column, Labels, classes_of, encode, find_labels
 from multistep.tasks.language.columns import named_label
 from multistep.tasks.language.remarks import alike, contradicting, duplicates, rare
-from multistep.tasks.language.rows import FORM, Rows, columns_like, rows_of
+from multistep.tasks.language.rows import FORM, Rows, columns_like, groups_of, rows_of
 
 ENOUGH_ROWS = 20_000  # a smaller set gives more of itself, or its intervals would prove nothing
 SHARE, SMALL_SHARE = 0.05, 0.1  # of validation, and of test
@@ -208,33 +208,33 @@ def _assigned(rows: Rows, classes: Sequence[Sequence[str]], wanted: Mapping[str,
 
     A group of equal texts stays in train if a class of theirs has no other example there: it could not be scored.
     """
-    groups: dict[bytes, list[int]] = defaultdict(list)
-    for i in range(len(rows)):
-        groups[_hash(rows.whole(i))].append(i)
-    by_class: dict[str, list[list[int]]] = defaultdict(list)
-    for key in sorted(groups):
-        members = groups[key]
-        by_class[min(_stratum(rows, i) for i in members)].append(members)
-    if len(by_class) > MOST_STRATA * len(groups):  # numbers, or too many classes to give each split some of each
-        by_class = defaultdict(list, {"": [groups[key] for key in sorted(groups)]})
-    found: dict[str, list[int]] = {name: [] for name in ("train", *wanted)}
+    (groups,) = groups_of(rows.keys)
+    order = np.argsort(groups, kind="stable")
+    starts = np.flatnonzero(np.diff(groups[order], prepend=-1))
+    sizes = np.diff(starts, append=len(order))
+    strata = [_stratum(rows, i) for i in range(len(rows))]
+    numbers = {name: number for number, name in enumerate(sorted(set(strata)))}
+    stratum = np.minimum.reduceat(np.array([numbers[name] for name in strata], np.int64)[order], starts)
+    if len(np.unique(stratum)) > MOST_STRATA * len(starts):  # numbers, or too many classes to give each split some
+        stratum[:] = 0
+    by_class = np.argsort(stratum, kind="stable")
     in_train = Counter(name for names in classes for name in names)
     owed = dict.fromkeys(wanted, 0.0)  # what a small class could not give is taken from the next
-    for stratum in sorted(by_class):
-        left = list(by_class[stratum])
-        for name, share in wanted.items():
-            owed[name] += share * sum(map(len, by_class[stratum]))
-            while len(left) > 1 and owed[name] >= 0.5 * len(left[0]):
-                members = left.pop(0)
-                taken = Counter(name for i in members for name in classes[i])
+    split = np.zeros(len(rows), np.int64)  # 0 is train
+    for left in np.split(by_class, np.flatnonzero(np.diff(stratum[by_class])) + 1):
+        at, total = 0, int(sizes[left].sum())
+        for number, (name, share) in enumerate(wanted.items(), start=1):
+            owed[name] += share * total
+            while len(left) - at > 1 and owed[name] >= 0.5 * sizes[left[at]]:
+                members = order[starts[left[at]] :][: sizes[left[at]]]
+                at += 1
+                taken = Counter(name for i in members.tolist() for name in classes[i])
                 if any(in_train[name] == count for name, count in taken.items()):
-                    found["train"] += members
                     continue
                 in_train -= taken
                 owed[name] -= len(members)
-                found[name] += members
-        found["train"] += [i for members in left for i in members]
-    return {name: sorted(members) for name, members in found.items()}
+                split[members] = number
+    return {name: np.flatnonzero(split == number).tolist() for number, name in enumerate(("train", *wanted))}
 
 
 def _stratum(rows: Rows, row: int) -> str:
@@ -253,7 +253,7 @@ def _require_enough(given: Mapping[str, Rows]) -> None:
     for name in ("validation", "test"):
         if name in given and len(given[name]) < LEAST_HELD_OUT:
             part = given[name]
-            different = len({train.whole(i).strip() for i in range(len(train))})
+            different = int(groups_of(train.keys)[0].max()) + 1
             alike = f" (the {len(train):,} rows hold {different:,} different texts, and equal ones stay in one split)"
             why = alike if different < len(train) / 2 else ""
             raise DataError(
@@ -278,7 +278,3 @@ def fingerprint(rows: Mapping[str, Rows]) -> str:
 def texts_of(examples: Examples | Rows) -> Sequence[str]:
     """All texts, a pair's one after the other's."""
     return (*examples.texts, *(examples.seconds or ()))
-
-
-def _hash(text: str) -> bytes:
-    return hashlib.blake2b(text.strip().encode(), digest_size=16).digest()
