@@ -25,7 +25,7 @@ from multistep.engine.rundir import RunDirectory
 from multistep.tasks.begun import as_begun, speeds_then
 from multistep.tasks.labelled.labels import Labels
 from multistep.tasks.language.bearable import bearable
-from multistep.tasks.language.splits import Examples, LabelledSplits
+from multistep.tasks.language.examples import Examples, LabelledSplits
 from multistep.tasks.pretrained import timed as tuning
 from multistep.tasks.pretrained.timed import faster_in_bfloat16, tuning_speed
 from multistep.tasks.reckoned import Costs, expected_words

@@ -18,7 +18,7 @@ from multistep.errors import PlanError
 from multistep.tasks.baselines import CONSTANT, KEY, about, read_fitted, write_fitted
 from multistep.tasks.labelled.labels import Labels
 from multistep.tasks.labelled.score import constant_table, table_of_said
-from multistep.tasks.language.splits import NOTHING, Examples
+from multistep.tasks.language.examples import NOTHING, Examples
 
 MOST_TEXTS = 50_000  # drawn by lot
 MOST_FEATURES = 300_000  # the most frequent n-grams

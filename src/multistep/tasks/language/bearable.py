@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from multistep.core.values.plan import Plan
-from multistep.tasks.language.splits import Examples, LabelledSplits
+from multistep.tasks.language.examples import Examples, LabelledSplits
 from multistep.tasks.order import sample_of
 from multistep.tasks.pretrained.settle import seconds_of
 from multistep.tasks.reckoned import Costs

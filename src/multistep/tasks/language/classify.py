@@ -24,11 +24,11 @@ from multistep.tasks.labelled.loss import loss_of, loss_unit, metrics_of, target
 from multistep.tasks.labelled.score import table_of
 from multistep.tasks.language.baseline import Baseline
 from multistep.tasks.language.encode import Encoded, Ints
+from multistep.tasks.language.examples import Examples, LabelledSplits
 from multistep.tasks.language.exhibits import exhibits_of
 from multistep.tasks.language.masking import drop_words
 from multistep.tasks.language.network import Network, Prepared
 from multistep.tasks.language.reading import Padded, in_order, scoring_batches
-from multistep.tasks.language.splits import Examples, LabelledSplits
 from multistep.tasks.order import sample_of
 
 TASK = "text-classification"

@@ -13,7 +13,7 @@ from multistep.backends.torch.adapters import Origin
 from multistep.core.values.recipe import Recipe
 from multistep.tasks.labelled.scale import Scale
 from multistep.tasks.language.encode import Encoded
-from multistep.tasks.language.splits import LabelledSplits
+from multistep.tasks.language.examples import LabelledSplits
 from multistep.tasks.order import LengthOrder
 
 

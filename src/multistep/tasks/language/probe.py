@@ -12,10 +12,10 @@ from multistep.backends.torch.devices import pick_device
 from multistep.tasks.labelled import linear_probe
 from multistep.tasks.labelled.linear_probe import LinearProbe
 from multistep.tasks.language.encode import Ints
+from multistep.tasks.language.examples import LabelledSplits
 from multistep.tasks.language.models import Head
 from multistep.tasks.language.network import Prepared
 from multistep.tasks.language.reading import Padded, scoring_batches
-from multistep.tasks.language.splits import LabelledSplits
 from multistep.tasks.pretrained.settle import TUNING
 from multistep.tasks.speeds import operations
 

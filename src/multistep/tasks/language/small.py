@@ -26,8 +26,8 @@ from multistep.tasks.labelled.scale import Scale, rescale
 from multistep.tasks.language import nets
 from multistep.tasks.language.baseline import is_spaceless
 from multistep.tasks.language.encode import Encoded
+from multistep.tasks.language.examples import Examples
 from multistep.tasks.language.nets import BAG, NOTHING, UNKNOWN, Reader, TextNet, TextNetConfig
-from multistep.tasks.language.splits import Examples
 
 TASK, MODEL_TYPE = "text-classification", "multistep-text"
 SOURCE, WEIGHTS, VOCABULARY = "net.py", "model.safetensors", "vocabulary.txt"

@@ -6,7 +6,6 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -18,8 +17,9 @@ from multistep.data.table import Table
 from multistep.errors import DataError
 from multistep.tasks.labelled.counted import class_weights
 from multistep.tasks.labelled.fields import is_missing
-from multistep.tasks.labelled.labels import Array, Column, Labels, classes_of, encode, find_labels
+from multistep.tasks.labelled.labels import Column, Labels, classes_of, encode, find_labels
 from multistep.tasks.language.columns import named_label
+from multistep.tasks.language.examples import NOTHING, Examples, LabelledSplits
 from multistep.tasks.language.remarks import alike, contradicting, duplicates, rare
 from multistep.tasks.language.rows import FORM, Rows, columns_like, groups_of, rows_of
 
@@ -27,35 +27,6 @@ ENOUGH_ROWS = 20_000  # a smaller set gives more of itself, or its intervals wou
 SHARE, SMALL_SHARE = 0.05, 0.1  # of validation, and of test
 MOST_STRATA = 0.2  # of the texts
 LEAST_TRAIN_ROWS, LEAST_HELD_OUT = 8, 2
-
-
-@dataclass(frozen=True)
-class Examples:
-    """Texts of one split, their pairs if they have such, and their labels as `encode` gives them."""
-
-    texts: tuple[str, ...]
-    seconds: tuple[str, ...] | None
-    labels: Array
-
-    def __len__(self) -> int:
-        return len(self.texts)
-
-
-NOTHING = Examples((), None, np.zeros(0, np.int64))
-
-
-@dataclass(frozen=True)
-class LabelledSplits:
-    """`test` may be empty. `notes`: guesses, cuts and duplicates, to be said aloud; `fingerprint` of all of it."""
-
-    train: Examples
-    validation: Examples
-    test: Examples
-    labels: Labels
-    notes: tuple[str, ...] = ()
-    fingerprint: str = field(default="", repr=False)
-    weights: tuple[float, ...] | None = None  # of each class in the loss
-    columns: Mapping[str, str] = field(default_factory=dict)  # of train, by the keys of a plan's data
 
 
 def load_labelled(data: DataSpec) -> LabelledSplits:
@@ -273,8 +244,3 @@ def fingerprint(rows: Mapping[str, Rows]) -> str:
             data = f"{part.whole(i)}\0{part.labels[i] if part.labels else ''}".encode()
             total.update(f"{len(data)}\n".encode() + data)  # lengths, or two cuts of one text would look alike
     return total.hexdigest()
-
-
-def texts_of(examples: Examples | Rows) -> Sequence[str]:
-    """All texts, a pair's one after the other's."""
-    return (*examples.texts, *(examples.seconds or ()))

@@ -29,6 +29,7 @@ from multistep.tasks.language.classify import TASK as CLASSIFY
 from multistep.tasks.language.classify import ClassifyDomain
 from multistep.tasks.language.contenders import PAIR_USAGE, SMALL, USAGES, named_network, open_order, require_no_sizes
 from multistep.tasks.language.encode import Encoded, Ints, encode_texts, usual_length
+from multistep.tasks.language.examples import LabelledSplits, texts_of
 from multistep.tasks.language.load import PRESETS, classifier, load_encoder, masked_model, new_encoder
 from multistep.tasks.language.mask import METRICS as MASK_METRICS
 from multistep.tasks.language.mask import MaskDomain
@@ -52,11 +53,7 @@ from multistep.tasks.language.preset import (
 from multistep.tasks.language.probe import affordable, fitted
 from multistep.tasks.language.small import is_small, load_network, new_network
 from multistep.tasks.language.spans import TextParts, load_texts, read_spans, require_spans
-from multistep.tasks.language.splits import (
-    LabelledSplits,
-    load_labelled,
-    texts_of,
-)
+from multistep.tasks.language.splits import load_labelled
 from multistep.tasks.language.tokenizer import make_tokenizer
 from multistep.tasks.machine import device_name, versions_of
 from multistep.tasks.pretrained.settle import TUNING, Settled, seconds_of, settle, starting_from

@@ -27,6 +27,7 @@ from multistep.tasks.labelled.score import table_of
 from multistep.tasks.language.baseline import Baseline, joined
 from multistep.tasks.language.classify import logits_of
 from multistep.tasks.language.columns import find_columns
+from multistep.tasks.language.examples import Examples
 from multistep.tasks.language.load import classifier, load_encoder, masked_model
 from multistep.tasks.language.mask import score_spans
 from multistep.tasks.language.models import Encoder, Head
@@ -34,7 +35,7 @@ from multistep.tasks.language.network import Network
 from multistep.tasks.language.rows import FORM, columns_like, rows_of
 from multistep.tasks.language.small import is_small, load_network
 from multistep.tasks.language.spans import load_all, read_spans
-from multistep.tasks.language.splits import Examples, encoded_rows
+from multistep.tasks.language.splits import encoded_rows
 from multistep.tasks.language.tokenizer import MASK
 from multistep.tasks.notes import say
 from multistep.tasks.prediction import AT_ONCE, Asked, FindColumns, Prediction, Predictor
