@@ -22,7 +22,8 @@ from multistep.data.cache import cache_limit, kept
 from multistep.engine.learner import Learner, Split
 from multistep.engine.planfile import plan_from
 from multistep.errors import DataError, PlanError
-from multistep.tasks.text import corpus, cutting, encoding, long, splits, words
+from multistep.tasks import processes
+from multistep.tasks.text import corpus, cutting, long, splits, words
 from multistep.tasks.text.corpus import LongTexts
 from multistep.tasks.text.splits import TextSplits, load_splits
 from multistep.tasks.text.tokenizer import byte_bpe_tokenizer, character_tokenizer
@@ -176,8 +177,8 @@ def test_processes_encode_what_one_does(tmp_path: Path, monkeypatch: pytest.Monk
     tokenizer = byte_bpe_tokenizer(texts, 400)
     one = train_tokens(texts, tokenizer, several=True, end=0)
     held = one.copy()
-    monkeypatch.setattr(encoding, "BYTES_A_PROCESS", 5000)
-    monkeypatch.setattr(encoding, "_cores", lambda: 3)
+    monkeypatch.setattr(processes, "BYTES_A_PROCESS", 5000)
+    monkeypatch.setattr(processes, "cores", lambda: 3)
     monkeypatch.setenv("MULTISTEP_CACHE", str(tmp_path / "other"))
     np.testing.assert_array_equal(train_tokens(texts, tokenizer, several=True, end=0), held)
     (folder,) = (path for path in (tmp_path / "other/tokens").iterdir() if path.is_dir())
