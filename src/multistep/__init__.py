@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         predict_file,
         resume,
         simulate,
+        track,
         train,
         write_report,
     )
@@ -52,6 +53,7 @@ __all__ = [
     "predict_file",
     "resume",
     "simulate",
+    "track",
     "train",
     "write_report",
 ]

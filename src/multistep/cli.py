@@ -88,6 +88,10 @@ Set = Annotated[
     list[str] | None,
     typer.Option("--set", help="Set one value of the plan, such as recipe.learning_rate=1e-3; may be repeated."),
 ]
+Track = Annotated[
+    str | None,
+    typer.Option(help="Trackers to tell of the run while it goes on: tensorboard,wandb,mlflow,trackio."),
+]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")]
 PlanFile = Annotated[Path | None, typer.Argument(metavar="[PLAN]", help="A plan file (YAML).")]
 
@@ -187,6 +191,7 @@ def train(
     keep: Annotated[
         str | None, typer.Option(help="model (the default) removes checkpoints once the run has ended; all keeps them.")
     ] = None,
+    track: Track = None,
     out: Out = None,
     settings: Set = None,
     dry: Annotated[
@@ -208,7 +213,7 @@ def train(
     wanted = _plan(plan, settings, given)
     if dry:
         return _dry_run(wanted, as_json)
-    return _train(wanted, RunDirectory(out or default_folder(wanted)), as_json)
+    return _train(wanted, RunDirectory(out or default_folder(wanted)), as_json, track)
 
 
 def _dry_run(plan: Plan, as_json: bool) -> None:
@@ -236,6 +241,7 @@ def resume(
         str | None, typer.Option(help="Where the folder of the model that the run began with is now, if it was moved.")
     ] = None,
     device: Device = None,
+    track: Track = None,
     as_json: Json = False,
 ) -> None:
     """Go on with a run that was stopped or killed. It may be on another machine than it began on."""
@@ -245,7 +251,7 @@ def resume(
     _on_device(device)
     directory = RunDirectory(run.resolve())
     with going_on(directory, data or (), model) as plan:
-        _train(plan, directory, as_json)
+        _train(plan, directory, as_json, track)
 
 
 @app.command()
@@ -276,15 +282,16 @@ def demo(
     _train(wanted, RunDirectory(out or default_folder(wanted)), as_json)
 
 
-def _train(plan: Plan, directory: Any, as_json: bool) -> None:
+def _train(plan: Plan, directory: Any, as_json: bool, track: str | None = None) -> None:
     from rich.console import Console
 
     from multistep import api
     from multistep.engine.clock import BudgetClock
     from multistep.report.live import LiveView
+    from multistep.tracking.beside import tracked
 
     console = Console(stderr=True)
-    with LiveView(plan, out=directory.folder, console=console) as view:
+    with tracked(directory.folder, track), LiveView(plan, out=directory.folder, console=console) as view:
         result = api.run(plan, directory, clock=BudgetClock(began=BEGAN), on_entry=view.on_entry)
     if as_json:
         print_json(result.record)
@@ -407,6 +414,23 @@ def report(
         print_json({"report": str(page)})
     else:
         print(page)
+
+
+@app.command()
+def track(
+    run: RunFolder,
+    to: Annotated[str, typer.Option(help="Trackers, with commas between them: tensorboard,wandb,mlflow,trackio.")],
+    model: Annotated[bool, typer.Option("--model/--no-model", help="Whether the model's folder goes along.")] = True,
+    as_json: Json = False,
+) -> None:
+    """Tell trackers of a run: curves, trials, verdicts, report and model. Twice is the same as once."""
+    from multistep.api import track as tell
+
+    went = tell(run, to, with_model=model)
+    if as_json:
+        print_json({"run": str(run), "to": went})
+    else:
+        print(*went, sep="\n")
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from multistep.engine.cleaning import Cleaned
@@ -33,3 +34,27 @@ def clean(folder: str | Path, *, all_but_model: bool = False, dry_run: bool = Fa
     with directory.locked():
         history = fold(read_entries(directory.journal))
         return clean_directory(directory, history, all_but_model=all_but_model, dry_run=dry_run)
+
+
+def track(run: str | Path, to: str | Sequence[str], *, with_model: bool = True) -> list[str]:
+    """Tell trackers of a run: its curves, its trials as nested runs, verdicts, the report and the model.
+
+    What a tracker has already is not told again, so the same call twice changes nothing. A run that goes on is told as
+    far as it is.
+
+    Args:
+        run: the run directory.
+        to: "tensorboard", "wandb", "mlflow", "trackio"; several as a list, or with commas.
+        with_model: whether the folder of the model goes along, once the run has finished.
+
+    Returns:
+        Where it went, in words, one for each tracker.
+
+    Raises:
+        PlanError: there is no such tracker, or it is not installed.
+        RunDirectoryError: there is no run.
+        RunFailed: a tracker could not be told; the others were.
+    """
+    from multistep.tracking.follow import track as tell
+
+    return tell(RunDirectory(Path(run)).require(), to, with_model=with_model)

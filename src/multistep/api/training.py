@@ -24,6 +24,7 @@ from multistep.interface.given import Data, in_files, known_keywords, names_sour
 from multistep.interface.result import Result
 from multistep.interface.running import run
 from multistep.interface.view import OnEntry, watching
+from multistep.tracking.beside import tracked
 
 if TYPE_CHECKING:
     from torch import nn
@@ -68,6 +69,7 @@ def train(
     device: str | None = None,
     out: str | Path | None = None,
     progress: bool | None = None,
+    track: str | Sequence[str] | None = None,
     on_entry: OnEntry | None = None,
     clock: BudgetClock | None = None,
 ) -> Result: ...
@@ -101,6 +103,7 @@ def train(
     device: str | None = None,
     out: str | Path | None = None,
     progress: bool | None = None,
+    track: str | Sequence[str] | None = None,
     on_entry: OnEntry | None = None,
     clock: BudgetClock | None = None,
 ) -> Result: ...
@@ -142,6 +145,7 @@ def train(
     device: str | None = None,
     out: str | Path | None = None,
     progress: bool | None = None,
+    track: str | Sequence[str] | None = None,
     on_entry: OnEntry | None = None,
     clock: BudgetClock | None = None,
 ) -> Result:
@@ -185,6 +189,8 @@ def train(
         out: the run directory; without it runs/<task>-<hash of the plan>.
         progress: True shows the run on standard error or in the notebook, False does not; None does, unless the logger
             "multistep" is set up to tell the same at INFO.
+        track: "tensorboard", "wandb", "mlflow", "trackio", several with commas or as a list: who is told of the run
+            while it goes on, docs/how-to/trackers.md.
         on_entry: called with each entry of the journal and the history after it; docs/reference/python.md lists the
             entries.
         clock: for tests.
@@ -194,11 +200,11 @@ def train(
     """
     given = {key: value for key, value in locals().items() if value is not None and value is not False}
     given |= {"standardize": False} if standardize is False else {}  # the one that is on unless it is said
-    for key in ("plan", "device", "out", "progress", "on_entry", "clock"):
+    for key in ("plan", "device", "out", "progress", "track", "on_entry", "clock"):
         given.pop(key, None)
     clock = clock or BudgetClock()
     with on_device(device):
-        return _train(plan, given, clock, out, progress, on_entry)
+        return _train(plan, given, clock, out, progress, track, on_entry)
 
 
 def _train(
@@ -207,6 +213,7 @@ def _train(
     clock: BudgetClock,
     out: str | Path | None,
     progress: bool | None,
+    track: str | Sequence[str] | None,
     on_entry: OnEntry | None,
 ) -> Result:
     task, model = given.get("task"), given.get("model")
@@ -214,10 +221,10 @@ def _train(
         return _train_keras(plan, given, out, clock, progress, on_entry)
     modular = task == OWN_MODEL or _is_module(model) or any(key in given for key in OF_OWN_MODELS)
     if modular or (plan is None and task is None and "train" in given):
-        return _train_own(plan, given, out, clock, progress, on_entry)
+        return _train_own(plan, given, out, clock, progress, track, on_entry)
     wanted, kept = _plan_of(plan, given)
     directory = RunDirectory(Path(out) if out else default_folder(wanted))
-    with watching(wanted, directory.folder, progress, on_entry) as show:
+    with tracked(directory.folder, track), watching(wanted, directory.folder, progress, on_entry) as show:
         return run(wanted, directory, clock=clock, on_entry=show, kept=kept)
 
 
@@ -290,6 +297,7 @@ def _train_own(
     out: str | Path | None,
     clock: BudgetClock,
     progress: bool | None,
+    track: str | Sequence[str] | None,
     on_entry: OnEntry | None,
 ) -> Result:
     from multistep.tasks.own.found import remember
@@ -298,7 +306,11 @@ def _train_own(
     request = read_request(plan, keywords)
     directory = RunDirectory(Path(out) if out else default_folder(request.plan))
     workshop = request.workshop.keep_start(directory.start, resuming=directory.exists)
-    with declared(request.metric), watching(request.plan, directory.folder, progress, on_entry) as show:
+    with (
+        declared(request.metric),
+        tracked(directory.folder, track),
+        watching(request.plan, directory.folder, progress, on_entry) as show,
+    ):
         result = run(request.plan, directory, clock=clock, on_entry=show, workshop=workshop)
     remember(directory.folder, request.code)  # for whoever uses the model in this process
     return result
@@ -311,6 +323,7 @@ def resume(
     model: str | Path | None = None,
     device: str | None = None,
     progress: bool | None = None,
+    track: str | Sequence[str] | None = None,
     on_entry: OnEntry | None = None,
     clock: BudgetClock | None = None,
 ) -> Result:
@@ -327,6 +340,7 @@ def resume(
     with (
         on_device(device),
         going_on(directory, given, str(model) if model else None) as plan,
+        tracked(directory.folder, track),
         watching(plan, directory.folder, progress, on_entry) as show,
     ):
         return run(plan, directory, clock=clock, on_entry=show)
