@@ -456,6 +456,43 @@ def clean(
         print(*sentences(found, run, dry_run=dry_run), sep="\n")
 
 
+@app.command()
+def push(
+    run: RunFolder,
+    repository: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="The repository; made if it is not there.")],
+    private: Annotated[bool, typer.Option("--private", help="Make the repository private.")] = False,
+    license: Annotated[
+        str | None, typer.Option(help="The licence that the card names: apache-2.0, mit, ...; without it none.")
+    ] = None,
+    with_report: Annotated[
+        bool,
+        typer.Option("--with-report", help="Also send report.html, which shows examples of the data, and result.json."),
+    ] = False,
+    message: Annotated[str | None, typer.Option(help="The message of the commit.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Send nothing; show what would be sent.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Send the model of a finished run to the Hugging Face hub, with its card."""
+    from multistep.api import push as send
+
+    found = send(
+        run,
+        repository,
+        private=private,
+        license=license,
+        with_report=with_report,
+        message=message,
+        dry_run=dry_run,
+    )
+    if as_json:
+        print_json(asdict(found))
+    elif dry_run:
+        print(f"{repository}{', private' if private else ''}: would be sent, nothing was")
+        print(*(f"  {size:>13,} bytes  {name}" for name, size in found.files.items()), "", found.card, sep="\n")
+    else:
+        print(found.url)
+
+
 for verb in USE:
     app.command()(verb)
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from multistep.engine.cleaning import Cleaned
 from multistep.engine.cleaning import clean as clean_directory
 from multistep.engine.rundir import RunDirectory
+
+if TYPE_CHECKING:
+    from multistep.interface.push import Pushed
 
 
 def export(run: str | Path, folder: str | Path) -> Path:
@@ -58,3 +62,50 @@ def track(run: str | Path, to: str | Sequence[str], *, with_model: bool = True) 
     from multistep.tracking.follow import track as tell
 
     return tell(RunDirectory(Path(run)).require(), to, with_model=with_model)
+
+
+def push(
+    run: str | Path,
+    repository: str,
+    *,
+    private: bool = False,
+    license: str | None = None,
+    with_report: bool = False,
+    message: str | None = None,
+    dry_run: bool = False,
+) -> Pushed:
+    """Send the model that a run ships to the Hugging Face hub, with its card, in one commit.
+
+    The token is the hub's own: HF_TOKEN, or `hf auth login`. HF_ENDPOINT names another hub.
+
+    Args:
+        run: a finished run's directory, or a model folder with a card.
+        repository: "OWNER/NAME"; made if it is not there.
+        private: whether a repository that is made is private.
+        license: written into the card's head: "apache-2.0", "mit", ...
+        with_report: whether report.html and result.json go along; the report shows examples of the data.
+        message: of the commit.
+        dry_run: send nothing; say what would be sent.
+
+    Returns:
+        The files with their bytes, the card, and unless it is a dry run the repository's address and the commit.
+
+    Raises:
+        PlanError: a name or licence that cannot be meant, no token, or one that may not write.
+        RunDirectoryError: no finished run, or a folder without a card.
+        RunFailed: the hub could not be reached, or did not take it.
+
+    >>> push("RUN", "me/reviews", private=True, dry_run=True).files  # doctest: +SKIP
+    {'README.md': 2214, 'config.json': 711, 'model.safetensors': 17549312, ...}
+    """
+    from multistep.interface.push import push as send
+
+    return send(
+        Path(run),
+        repository,
+        private=private,
+        license=license,
+        with_report=with_report,
+        message=message,
+        dry_run=dry_run,
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from multistep.core.evidence.metric import Interval, Metric
@@ -12,13 +13,14 @@ from multistep.core.values.plan import Plan
 from multistep.core.values.recipe import Setting
 from multistep.core.values.tasks import task_named
 from multistep.core.values.units import format_seconds
+from multistep.engine.card_head import card_head
 from multistep.engine.chosen import leader_of
 from multistep.engine.planfile import to_yaml
 from multistep.engine.result import changed_settings
 
 
-def model_card(plan: Plan, history: History) -> str:
-    """Markdown with the YAML head that model hubs read."""
+def model_card(plan: Plan, history: History, hub: Sequence[Mapping[str, Mapping[str, str]]] = ()) -> str:
+    """Markdown with the YAML head that model hubs read; `hub` are the commits that each phase read, if any."""
     phase = history.phase
     metric = metric_of(phase.started)
     winner = history.trial(history.leader.trial) if history.leader else None
@@ -39,9 +41,7 @@ def model_card(plan: Plan, history: History) -> str:
     return _without_places(
         plan,
         f"""---
-pipeline_tag: {task_named(plan.task).pipeline}
-tags: [multistep]
----
+{card_head(plan, history, hub)}---
 # {plan.task}, trained by multistep
 
 {phase.started.facts.description}, {phase.started.facts.parameters:,} parameters.

@@ -46,6 +46,7 @@ from multistep.engine.moved import placed
 from multistep.engine.plain import to_json
 from multistep.engine.result import result_of
 from multistep.engine.reuse import entries_of, lines_of, parent_of, phase_key
+from multistep.engine.revisions import revisions_of_phase
 from multistep.engine.rundir import RunDirectory, plan_hash, write_atomically
 from multistep.engine.shipping import baseline_is_wanted, decided
 from multistep.engine.sources import Marks, marks_of_phase
@@ -270,6 +271,8 @@ class Run:
         phase["models"] = self._settled.model.names
         if ready.guard:
             phase["guard"] = ready.guard.fingerprint
+        if hub := revisions_of_phase(self._settled, index):
+            phase["hub"] = hub
         before = self._directory.resolved_phases()[:index]
         self._directory.write_resolved(self._plan, self._workshop.versions(), [*before, phase])
 
@@ -359,7 +362,8 @@ class Run:
 
         def write(folder: Path) -> None:
             nonlocal weights
-            card = model_card(self._plan, self.history) + for_card(
+            hub = [phase.get("hub", {}) for phase in self._directory.resolved_phases()]
+            card = model_card(self._plan, self.history, hub) + for_card(
                 found, folded=folded, predicts=self._plan.task != OWN_MODEL
             )
             weights = learner.export(folder, card)
