@@ -14,7 +14,8 @@ from multistep.core.values.plan import DataSpec
 from multistep.errors import DataError
 from multistep.tasks.chat.load import load_conversations
 from multistep.tasks.labelled.labels import Column, Labels, encode
-from multistep.tasks.language.splits import LabelledSplits, load_labelled
+from multistep.tasks.language.examples import LabelledSplits
+from multistep.tasks.language.splits import load_labelled
 from multistep.tasks.preference.load import load_pairs
 from multistep.tasks.text.splits import load_splits
 from multistep.tasks.writing.sources import read_splits

@@ -36,6 +36,7 @@ from multistep.tasks.labelled.scale import Scale, scale_of
 from multistep.tasks.language.baseline import Baseline, is_spaceless
 from multistep.tasks.language.classify import logits_of
 from multistep.tasks.language.encode import encode_texts
+from multistep.tasks.language.examples import Examples
 from multistep.tasks.language.first_token import reads_first_token
 from multistep.tasks.language.load import classifier, load_encoder, masked_model, new_encoder
 from multistep.tasks.language.mask import masker_for
@@ -44,7 +45,7 @@ from multistep.tasks.language.models import Encoder
 from multistep.tasks.language.nets import ngrams_of, words_of
 from multistep.tasks.language.small import new_network
 from multistep.tasks.language.spans import Texts, read_spans, word_bytes
-from multistep.tasks.language.splits import Examples, load_labelled
+from multistep.tasks.language.splits import load_labelled
 from multistep.tasks.language.task import LanguageWorkshop
 from multistep.tasks.language.tokenizer import SPECIAL, make_tokenizer, save_tokenizer
 

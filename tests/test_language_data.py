@@ -17,8 +17,9 @@ from multistep.core.values.plan import DataSpec
 from multistep.data.files import read_table
 from multistep.errors import DataError
 from multistep.tasks.language.docstrings import DOCSTRINGS, python_docstrings
+from multistep.tasks.language.examples import LabelledSplits
 from multistep.tasks.language.spans import load_all, load_texts
-from multistep.tasks.language.splits import LabelledSplits, load_labelled
+from multistep.tasks.language.splits import load_labelled
 
 ROWS = [(text, "good" if label else "bad") for text, label in opinions(200, 0)]
 

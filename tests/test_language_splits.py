@@ -17,9 +17,10 @@ from multistep.data.splits import held_out_table
 from multistep.errors import DataError
 from multistep.tasks.images.splits import load_splits as load_images
 from multistep.tasks.images.splits import look_through
+from multistep.tasks.language.examples import LabelledSplits
 from multistep.tasks.language.rows import FORM, is_table
 from multistep.tasks.language.spans import load_all, load_texts
-from multistep.tasks.language.splits import LabelledSplits, load_labelled
+from multistep.tasks.language.splits import load_labelled
 from multistep.tasks.speech.splits import read_splits as read_speech
 from multistep.tasks.text.files import read_documents
 from multistep.tasks.text.manual import MANUAL

@@ -193,7 +193,7 @@ def test_a_run_is_sent_in_one_commit_with_its_card(run: Path, hub: Any) -> None:
     assert hub.kept["model.safetensors"] == WEIGHTS
     assert hub.messages == ["multistep: run"]
     card = ModelCard(hub.kept["README.md"].decode())
-    assert card.data.to_dict()["license"] == "apache-2.0"
+    assert vars(card.data)["license"] == "apache-2.0"
     before = (run / "model" / "README.md").read_text(encoding="utf-8")
     assert card.text.strip() == before.partition("---\n")[2].partition("---\n")[2].strip()
     # The token is nowhere in the run.

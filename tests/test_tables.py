@@ -15,7 +15,8 @@ from multistep.data.encodings import find_encoding
 from multistep.data.files import read_table
 from multistep.data.pieces import read_pieces
 from multistep.errors import DataError, PlanError
-from multistep.tasks.language.splits import LabelledSplits, load_labelled
+from multistep.tasks.language.examples import LabelledSplits
+from multistep.tasks.language.splits import load_labelled
 from multistep.tasks.text.splits import load_splits
 
 TEXTS = [f"{'a fine film, really, number' if i % 2 else 'dull and far too long, this'} {i}" for i in range(40)]

@@ -19,7 +19,8 @@ from multistep.data.names import splits_among
 from multistep.errors import DataError
 from multistep.tasks.chat.load import ChatSplits
 from multistep.tasks.images.files import read_items
-from multistep.tasks.language.splits import LabelledSplits, load_labelled
+from multistep.tasks.language.examples import LabelledSplits
+from multistep.tasks.language.splits import load_labelled
 from multistep.tasks.text.files import read_documents
 from multistep.tasks.writing.sources import read_splits
 

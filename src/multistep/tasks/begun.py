@@ -68,7 +68,8 @@ def another_device(began: Mapping[str, str], now: Mapping[str, str], understood:
     return (
         f"this run began on {began.get('device') or before} ({before}) and goes on on {now.get('device') or here} "
         f"({here}). Weights, the optimizer's state, sizes and the order of the data stay as they are{changed}. What "
-        "fits into memory is found anew, what is left of a time budget is spent at this device's speed, and further steps round differently than they would have there"
+        "fits into memory is found anew, what is left of a time budget is spent at this device's speed, and further "
+        "steps round differently than they would have there"
     )
 
 

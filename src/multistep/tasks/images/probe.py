@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -18,19 +18,22 @@ from multistep.core.values.plan import Plan
 from multistep.core.values.recipe import Setting
 from multistep.errors import PlanError
 from multistep.tasks.images.models import Maker, TransformersMaker
+from multistep.tasks.images.splits import ImageSplits
 from multistep.tasks.labelled import linear_probe
 from multistep.tasks.labelled.linear_probe import LinearProbe
 from multistep.tasks.pretrained.settle import TUNING, seconds_of
 from multistep.tasks.speeds import operations
 
-if TYPE_CHECKING:
-    from multistep.tasks.images.task import ImageDomain
-
 AT_ONCE = 32  # images a batch
+Pixels: TypeAlias = Callable[[NDArray[np.int64], torch.device], Tensor]
 
 
-def probed(maker: Maker, domain: ImageDomain, plan: Plan, given: Mapping[str, Setting]) -> LinearProbe | None:
+def probed(
+    maker: Maker, splits: ImageSplits, pixels: Pixels, plan: Plan, given: Mapping[str, Setting]
+) -> LinearProbe | None:
     """The probe that the maker's new last layer is to begin as; None where none is wanted, can be had or is borne.
+
+    `pixels` gives those of some training images on a device, as the model reads them.
 
     Raises PlanError where the recipe asks for one that cannot be had.
     """
@@ -39,7 +42,7 @@ def probed(maker: Maker, domain: ImageDomain, plan: Plan, given: Mapping[str, Se
         if asked:
             raise PlanError("recipe.head is linear-probe, but no pretrained model is trained here; leave it out")
         return None
-    model, splits = maker.build(0), domain.splits
+    model = maker.build(0)
     wanted = linear_probe.wanted(given, splits.labels, maker.origin.fresh if maker.origin else (), model)
     if wanted is False or plan.phase_count > 1:
         return None
@@ -63,7 +66,7 @@ def probed(maker: Maker, domain: ImageDomain, plan: Plan, given: Mapping[str, Se
     def read(rows: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], Callable[[nn.Module], object]]]:
         for at in range(0, len(rows), AT_ONCE):
             chosen = rows[at : at + AT_ONCE]
-            yield chosen, functools.partial(_forward, domain.pixels(chosen, device))
+            yield chosen, functools.partial(_forward, pixels(chosen, device))
 
     labels, classes = train.labels.astype(np.int64), len(splits.labels.names)
     many = many or min(linear_probe.LEAST, len(train))

@@ -270,7 +270,7 @@ class ImageWorkshop:
             maker, notes = _made(choice, splits), []
         mirror, said = mirroring_helps(splits.train, splits.labels.kind)
         domain = ImageDomain(splits, maker, mirror=mirror)
-        probe = probed(maker, domain, plan, given)
+        probe = probed(maker, splits, domain.pixels, plan, given)
         if isinstance(maker, TransformersMaker):
             maker.probe = probe
         parameters = sum(p.numel() for p in maker.build(plan.seed).parameters())
