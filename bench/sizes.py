@@ -8,7 +8,7 @@
 same vocabulary, context and tokens a step, and what was chosen until 2026-11-28. Each gets the steps that its
 operations leave it at `--rate` operations a second (default: measured here first), so that other work on the machine
 changes nothing; a trunk, and a cooldown over the last half, without moves. A training that was interrupted is taken
-up again from `--out`. `report` prints bits a byte on validation.
+up again from `--out`; what has run stands in bench/sizes.jsonl. `report` prints bits a byte on validation.
 `defaults` prints what is chosen on some machines.
 """
 
