@@ -58,6 +58,7 @@ class Case:
     settings: Mapping[str, Any] = field(default_factory=dict)
     steps: int = 40
     examples: int | None = None  # rows of the test split's table
+    asked: int | None = None  # how many `inputs` there are, where not one for each row
     inputs: Callable[[Path], list[str]] | None = None
     agree: Agree | None = None
     model: Callable[[Path], str] | None = None
@@ -213,7 +214,8 @@ CASES: tuple[Case, ...] = (
         "text-generation",
         chat.write,
         {**chat.SETTINGS, "metric": "token_f1"},
-        examples=31,  # turns of the assistant, in 24 conversations
+        examples=31,  # turns of the assistant
+        asked=24,  # conversations
         model=chat.small_llama,
         inputs=chat.inputs,
         agree=chat.agree,
@@ -227,7 +229,8 @@ CASES: tuple[Case, ...] = (
             "model": {"layers": 2, "width": 32, "tokenizer": "characters"},
             "recipe": {"batch_size": 16},
         },
-        examples=31,  # turns of the assistant, in 24 conversations
+        examples=31,  # turns of the assistant
+        asked=24,  # conversations
         inputs=chat.inputs,
         agree=chat.agree,
     ),

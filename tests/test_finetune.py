@@ -64,10 +64,17 @@ def test_pretrained_weights_are_forked_at_one_two_and_four_epochs(tmp_path: Path
 @pytest.mark.parametrize(("budget", "scoring"), [(110, 9.0), (140, 5.0), (150, 5.0)])
 def test_the_last_fork_takes_what_is_left_and_the_run_ends_in_time(tmp_path: Path, budget: int, scoring: float) -> None:
     """Also where scoring is dear, and two forks so close that an average of them would be tried if there were time."""
-    clock, rough, curve = FakeClock(), replace(NOISE, between_blocks=0.2), replace(POWER, drop=1.0)
-    workshop = Pretrained(curve, clock, Machine(full_seconds=scoring), rough, examples=1200)
-    history = execute(plan(budget=f"{budget}s", recipe=RATE), tmp_path / "run", curve, clock=clock, workshop=workshop)
-    assert budget - 2 * scoring < history.seconds < budget + 5, "less is left than another fork takes"
+    rough, curve = replace(NOISE, between_blocks=0.2), replace(POWER, drop=1.0)
+    left = []
+    for seed in range(6):  # by one's noise more may be left: what comes last is chosen by what was seen
+        clock = FakeClock()
+        workshop = Pretrained(curve, clock, Machine(full_seconds=scoring), rough, examples=1200)
+        wanted = plan(budget=f"{budget}s", recipe=RATE, seed=seed)
+        history = execute(wanted, tmp_path / f"{seed}", curve, clock=clock, workshop=workshop)
+        left.append(budget - history.seconds)
+    assert min(left) > -5
+    assert sorted(left)[2] < 3
+    assert max(left) < 2 * scoring, "less than another fork takes"
 
 
 @pytest.mark.parametrize("budget", ["30m", "6000 steps"])

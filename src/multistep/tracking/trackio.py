@@ -12,6 +12,7 @@ from typing import Any
 
 from multistep.engine.rundir import RunDirectory
 from multistep.tracking.account import Account, Told
+from multistep.tracking.artefacts import send_files
 from multistep.tracking.marks import Marks
 
 
@@ -29,6 +30,8 @@ class Tracker:
 
     def send(self, account: Account) -> None:
         """Tell what was not told yet."""
+        import trackio
+
         for told in account.runs:
             if self._marks.closed(told):
                 continue
@@ -40,7 +43,7 @@ class Tracker:
                 step = told.curve[-1].step if told.curve else 0
                 run.log({**{k: v for k, v in told.scores.items() if math.isfinite(v)}, **told.said}, step)
                 if told.name == ".":
-                    self._send_files(run, account)
+                    send_files(trackio, run, account, with_model=self._with_model)
                 run.finish()
                 del self._open[told.name]
                 self._marks.close(told)
@@ -61,18 +64,6 @@ class Tracker:
                 auto_log_cpu=False,
             )
         return self._open[told.name]
-
-    def _send_files(self, run: Any, account: Account) -> None:
-        import trackio
-
-        said = trackio.Artifact(f"run-{account.id}", type="run")
-        for path in account.files:
-            said.add_file(str(path))
-        run.log_artifact(said)
-        if account.model and self._with_model:
-            model = trackio.Artifact(f"model-{account.id}", type="model")
-            model.add_dir(str(account.model))
-            run.log_artifact(model)
 
     def close(self) -> None:
         """End what is open here; a later tracker goes on with it under the same name."""

@@ -11,6 +11,7 @@ from typing import Any
 
 from multistep.engine.rundir import RunDirectory
 from multistep.tracking.account import Account, Told
+from multistep.tracking.artefacts import send_files
 from multistep.tracking.marks import Marks
 
 
@@ -28,6 +29,8 @@ class Tracker:
 
     def send(self, account: Account) -> None:
         """Tell what was not told yet."""
+        import wandb
+
         for told in account.runs:
             if self._marks.closed(told):
                 continue
@@ -41,7 +44,7 @@ class Tracker:
                 for tag, score in told.scores.items():
                     run.summary[tag] = score
                 if told.name == ".":
-                    self._send_files(run, account)
+                    send_files(wandb, run, account, with_model=self._with_model)
                 run.finish(exit_code=1 if told.ended == "failed" else 0)
                 del self._open[told.name]
                 self._marks.close(told)
@@ -73,18 +76,6 @@ class Tracker:
             run.define_metric("*", step_metric="step")
             self._open[told.name] = run
         return self._open[told.name]
-
-    def _send_files(self, run: Any, account: Account) -> None:
-        import wandb
-
-        said = wandb.Artifact(f"run-{account.id}", type="run")
-        for path in account.files:
-            said.add_file(str(path))
-        run.log_artifact(said)
-        if account.model and self._with_model:
-            model = wandb.Artifact(f"model-{account.id}", type="model")
-            model.add_dir(str(account.model))
-            run.log_artifact(model)
 
     def close(self) -> None:
         """End what is open here; a later tracker goes on with it under the same id."""

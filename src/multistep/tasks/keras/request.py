@@ -15,7 +15,6 @@ from multistep.core.evidence.metric import metric_named
 from multistep.core.values.plan import Plan
 from multistep.core.values.tasks import OWN_MODEL
 from multistep.engine.elsewhere import SHORT_KEYS, hint
-from multistep.engine.planfile import plan_from
 from multistep.errors import PlanError
 from multistep.tasks.keras.data import labels_of, split_of
 from multistep.tasks.keras.model import KerasModel
@@ -25,9 +24,9 @@ from multistep.tasks.keras.use import remember
 from multistep.tasks.own.code import code_digest
 from multistep.tasks.own.functions import own_metric, same_as_ours
 from multistep.tasks.own.parting import split_up
+from multistep.tasks.own.planned import OF_THE_PLAN, plan_of
 from multistep.tasks.own.randomness import as_at
 
-OF_THE_PLAN = ("metric", "budget", "recipe", "seed", "moves", "phases", "tolerance", "ship", "keep")
 OWN = ("model", "loss", "train", "validation", "test", "goal", "pretrained")
 ELSEWHERE: Mapping[str, str] = {
     "target": "Keras takes (inputs, targets); leave target out",
@@ -96,15 +95,10 @@ def read_request(plan: object, given: Mapping[str, Any]) -> Request:
     )
     pretrained = bool(given.get("pretrained", False))
     name = f"{type(model).__module__}:{own.name}" + (f" ({own.weights_hash()})" if pretrained else "")
-    sizes = " + ".join(f"{len(split):,} {split.name}" for split in splits.values())
-    content = {key: given[key] for key in OF_THE_PLAN if given.get(key) is not None}
-    short = {key: given[key] for key in SHORT_KEYS if given.get(key) is not None}
-    if judged:
-        content["metric"] = judged.metric.name
-    content |= {"task": OWN_MODEL, "data": f"in memory, {sizes} ({identity})", "model": {"name": name}}
+    plan = plan_of(given, splits, model=name, identity=identity, metric=judged.metric.name if judged else None)
     named = metric_named(given["metric"]).name if isinstance(given.get("metric"), str) else None
     workshop = KerasWorkshop(own, Wanted(splits, notes, loss, judged, named), identity, pretrained=pretrained)
-    return Request(plan_from(content, over=short), workshop, judged.metric if judged else None, own)
+    return Request(plan, workshop, judged.metric if judged else None, own)
 
 
 def _require_known(plan: object, given: Mapping[str, Any]) -> None:

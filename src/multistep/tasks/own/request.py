@@ -14,7 +14,6 @@ from multistep.core.evidence.metric import metric_named
 from multistep.core.values.plan import Plan
 from multistep.core.values.tasks import OWN_MODEL
 from multistep.engine.elsewhere import SHORT_KEYS, hint
-from multistep.engine.planfile import plan_from
 from multistep.errors import PlanError
 from multistep.tasks.own.code import code_digest
 from multistep.tasks.own.cutting import read_splits
@@ -23,10 +22,10 @@ from multistep.tasks.own.first import Wanted
 from multistep.tasks.own.found import Code
 from multistep.tasks.own.functions import OwnMetric, own_metric, same_as_ours
 from multistep.tasks.own.model import OwnModel, unwrapped
+from multistep.tasks.own.planned import OF_THE_PLAN, plan_of
 from multistep.tasks.own.randomness import as_at
 from multistep.tasks.own.task import OwnWorkshop
 
-OF_THE_PLAN = ("metric", "budget", "recipe", "seed", "moves", "phases", "tolerance", "ship", "keep")
 OWN = ("model", "loss", "train", "validation", "test", "target", "goal", "pretrained", "standardize")
 
 
@@ -64,18 +63,13 @@ def read_request(plan: object, given: Mapping[str, Any]) -> Request:
     identity = code_digest([own.given, loss, numbers, *judged, *code, *data, *asked_more])
     pretrained = bool(given.get("pretrained", False))
     name = f"{type(own.given).__module__}:{own.name}" + (f" ({own.weights_hash()})" if pretrained else "")
-    sizes = " + ".join(f"{len(split):,} {split.name}" for split in splits.values())
-    content = {key: given[key] for key in OF_THE_PLAN if given.get(key) is not None}
-    short = {key: given[key] for key in SHORT_KEYS if given.get(key) is not None}
-    if metric:
-        content["metric"] = metric.metric.name
-    content |= {"task": OWN_MODEL, "data": f"in memory, {sizes} ({identity})", "model": {"name": name}}
+    plan = plan_of(given, splits, model=name, identity=identity, metric=metric.metric.name if metric else None)
     named = metric_named(given["metric"]).name if isinstance(given.get("metric"), str) else None
     target, standardize = given.get("target"), given.get("standardize")
     wanted = Wanted(splits, notes, given.get("loss"), target, metric, named, standardize)
     workshop = OwnWorkshop(own, wanted, identity, pretrained=pretrained)
     code_given = Code(own.given, given.get("loss"), target, metric)
-    return Request(plan_from(content, over=short), workshop, metric.metric if metric else None, code_given)
+    return Request(plan, workshop, metric.metric if metric else None, code_given)
 
 
 _OF_LIGHTNING = ("training_step", "configure_optimizers")
