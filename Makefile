@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check docs format bench torture real-data gpu clean
+.PHONY: demo test check docs format bench torture real-data keras gpu clean
 
 demo: $(READY)
 	$(BIN)/multistep demo
@@ -33,6 +33,19 @@ torture: $(READY)
 
 real-data: $(READY)
 	$(BIN)/python -m pytest -m "real_data or slow" -o addopts="--strict-markers --strict-config -q"
+
+# Keras on TensorFlow and on JAX, 1.5 GB in an environment of its own that rests on the other one.
+KERAS := build/keras
+keras: $(KERAS)/.ready
+	OMP_NUM_THREADS=1 KERAS_BACKEND=tensorflow $(KERAS)/bin/python -m pytest tests/test_keras.py
+	OMP_NUM_THREADS=1 KERAS_BACKEND=jax $(KERAS)/bin/python -m pytest tests/test_keras.py
+
+$(KERAS)/.ready: $(READY) pyproject.toml
+	$(PYTHON) -m venv $(KERAS)
+	$(BIN)/python -c "import sysconfig; print(sysconfig.get_paths()['purelib'])" > $$($(KERAS)/bin/python -c "import sysconfig; print(sysconfig.get_paths()['purelib'])")/multistep-environment.pth
+	$(BIN)/python -c "print('$(CURDIR)/src')" >> $$($(KERAS)/bin/python -c "import sysconfig; print(sysconfig.get_paths()['purelib'])")/multistep-environment.pth
+	$(KERAS)/bin/python -m pip install --quiet --disable-pip-version-check "keras>=3.11" "tensorflow-cpu>=2.20" jax
+	touch $@
 
 # Installs nothing and asks no network, since a machine with a GPU may be bare: any Python with torch will do
 # (`make gpu PYTHON=...`), and what is not installed there is left out and said.

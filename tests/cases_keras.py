@@ -6,6 +6,8 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras import Model as Model
+from keras.utils import PyDataset as PyDataset
 from numpy.typing import NDArray
 
 Pair = tuple[NDArray[Any], NDArray[Any]]

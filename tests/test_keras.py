@@ -26,7 +26,7 @@ BACKEND = keras.backend.backend()
 if BACKEND == "tensorflow":
     pytest.importorskip("tensorflow")
 
-from cases_keras import Subclassed, clouds, cnn, perceptron, stripes  # noqa: E402
+from cases_keras import Model, PyDataset, Subclassed, clouds, cnn, perceptron, stripes  # noqa: E402
 from safetensors.numpy import load_file  # noqa: E402
 
 import multistep  # noqa: E402
@@ -259,7 +259,7 @@ def test_what_it_was_compiled_with_counts_where_nothing_else_is_given() -> None:
 # Data and outputs -------------------------------------------------------------------------------------
 
 
-class Noisy(keras.utils.PyDataset):  # type: ignore[misc, unused-ignore]
+class Noisy(PyDataset):  # type: ignore[misc, unused-ignore]
     """Draws noise anew each time."""
 
     def __len__(self) -> int:
@@ -391,7 +391,7 @@ def test_xla_is_measured_and_repeated() -> None:
 # Mistakes ---------------------------------------------------------------------------------------------
 
 
-class Stepping(keras.Model):  # type: ignore[misc, unused-ignore]
+class Stepping(Model):  # type: ignore[misc, unused-ignore]
     def train_step(self, data: Any) -> Any:
         return {}
 

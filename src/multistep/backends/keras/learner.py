@@ -212,7 +212,7 @@ class KerasLearner:
         return Progress(len(rates), loss / len(rates), norm, examples, examples)
 
     def _seeds(self, step: int) -> Array:
-        return seeds_of(self._seed, step, len(self._of.seeds))
+        return seeds_of(self._seed, step, max(1, len(self._of.seeds)))
 
     @property
     def _batch_size(self) -> int:

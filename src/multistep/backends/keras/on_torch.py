@@ -88,5 +88,6 @@ def _as_tensor(value: Any) -> Any:
 
 
 def _assign(states: list[Any], seeds: Array) -> None:
-    for state, seed in zip(states, seeds, strict=True):
+    for state, seed in zip(states, seeds, strict=False):
         state.assign(seed)
+    torch.manual_seed(int(seeds[0, 0]))  # from which Keras draws where a layer was given no seed of its own

@@ -60,7 +60,7 @@ class Stepper(Protocol):
         """Take the state, and count the window's loss from nothing."""
 
     def step(self, batch: Batch, rate: float, seeds: Array) -> None:
-        """One step at this rate; `seeds` are the states of the seed generators before it (shape: generators, 2)."""
+        """One step at this rate; `seeds` are the seed generators' states before it (shape: generators or 1, 2)."""
 
     def follow(self, weight: float) -> None:
         """Move the averages that share of the way to the weights."""
