@@ -26,6 +26,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
+import multistep
 from multistep.backends.torch.learner import TorchLearner
 from multistep.backends.torch.lookahead import Reader, batches
 from multistep.backends.torch.optimizers import usable_optimizers
@@ -38,6 +39,7 @@ ASKING = ("_local_scalar_dense", "nonzero", "masked_select", "_unique2", "unique
 INDEXING = ("index", "index_put", "index_put_", "_index_put_impl_")
 OF_THE_HOST = {"conversations": (3,), "speech-recognition": (1, 2, 3), "fill-mask": (4,)}  # of a batch, by task
 # transformers asks once a pass whether a mask masks anything; weighted_sums asks on a CPU alone, where that is quick.
+PACKAGE = str(Path(multistep.__file__).parent)  # not any folder of that name: a clone has it, too
 THEIRS = ("transformers/masking_utils.py", "weighted_sums")
 ASKING_OPTIMIZERS = ("adafactor", "prodigy")  # for the norms that they scale by
 WINDOW = 3
@@ -67,7 +69,7 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def note(self, what: str) -> None:
         stack = "".join(f"{f.filename} {f.name} {f.line}\n" for f in traceback.extract_stack())
         if not self.paused and not any(name in stack for name in THEIRS):
-            line = next(f for f in reversed(traceback.extract_stack()) if "/multistep/" in f.filename)
+            line = next(f for f in reversed(traceback.extract_stack()) if f.filename.startswith(PACKAGE))
             self.found[f"{what} at {Path(line.filename).name}: {line.line}"] += 1
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
