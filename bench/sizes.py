@@ -9,7 +9,7 @@ same vocabulary, context and tokens a step, and what was chosen until 2026-11-28
 operations leave it at `--rate` operations a second (default: measured here first), so that other work on the machine
 changes nothing; a trunk, and a cooldown over the last half, without moves. A training that was interrupted is taken
 up again from `--out`; what has run stands in bench/sizes.jsonl. `report` prints bits a byte on validation.
-`defaults` prints what is chosen on some machines.
+`defaults` prints what is chosen on some machines, also of encoders, nets for images and for speech.
 """
 
 from __future__ import annotations
@@ -29,7 +29,11 @@ from typing import Any
 from multistep import api
 from multistep.core.values.plan import DataSpec, ModelSpec, Plan
 from multistep.core.values.units import Amount, Unit
-from multistep.tasks.speeds import TRAINED_SHARE
+from multistep.tasks.images import preset as image_preset
+from multistep.tasks.images.decode import Form
+from multistep.tasks.language import preset as encoder_preset
+from multistep.tasks.speech import preset as speech_preset
+from multistep.tasks.speeds import TRAINED_SHARE, Work
 from multistep.tasks.text.preset import (
     TextFacts,
     batch_size,
@@ -220,6 +224,64 @@ def defaults(_: argparse.Namespace) -> None:
                     f"{all_parameters(shape, vocabulary) / 1e6:.3g} M | {shape.context:,} | {vocabulary:,} | "
                     f"{rows * shape.context:,} | {_epochs(tokens / whole)} |"
                 )
+    encoders()
+    images()
+    speech()
+
+
+def encoders() -> None:
+    print("\n| machine | text | budget | model | parameters of the blocks | epochs |\n|---|---|---|---|---|---|")
+    for machine, rate, _, seconds, budget in _settings(encoder_preset.WORK):
+        for text, tokens in (("30,000 tokens", 30_000), ("a million tokens", 10**6), ("a billion tokens", 10**9)):
+            plan = Plan("text-classification", DataSpec("x"), budget=Amount(seconds, Unit.SECONDS))
+            s = encoder_preset.choose_shape(ModelSpec(), plan, tokens=tokens, vocabulary=16_000, rate=rate)
+            blocks = 12 * s.layers * s.width**2
+            read = encoder_preset.expected_epochs(plan, blocks=blocks, tokens=tokens, examples=tokens // 20, rate=rate)
+            what = f"{s.layers} {'layer' if s.layers == 1 else 'layers'} of {s.width}"
+            print(f"| {machine} | {text} | {budget} | {what} | {blocks / 1e6:.2g} M | {_epochs(read)} |")
+
+
+def images() -> None:
+    print("\n| machine | images | budget | pixels | width | stages | parameters | epochs |")
+    print("|---|---|---|---|---|---|---|---|")
+    for machine, rate, device, seconds, budget in _settings(image_preset.WORK):
+        for what, count, side in (
+            ("1,000 photos", 1000, 400),
+            ("60,000 of 28 x 28", 60_000, 28),
+            ("a million photos", 10**6, 400),
+        ):
+            plan = Plan("image-classification", DataSpec("x"), budget=Amount(seconds, Unit.SECONDS))
+            facts = image_preset.ImageFacts(count, Form(3, side, side), 10)
+            found = image_preset.choose(plan, facts, {}, device, rate)
+            net, parameters = found.net, image_preset.parameters(found.net) if found.net else 0.0
+            assert net is not None, "nobody asked for a standard form"
+            print(
+                f"| {machine} | {what} | {budget} | {found.form.height} | {net.width} | {net.stages} | "
+                f"{parameters / 1e6:.2g} M | {_epochs(found.epochs)} |"
+            )
+
+
+def speech() -> None:
+    print("\n| machine | sound | budget | net | parameters | epochs |\n|---|---|---|---|---|---|")
+    for machine, rate, _, seconds, budget in _settings(speech_preset.WORK):
+        for hours in (0.1, 3, 300, 10_000):
+            plan = Plan("speech-recognition", DataSpec("x"), budget=Amount(seconds, Unit.SECONDS))
+            facts = speech_preset.SpeechFacts(hours * 3600, max(1, int(hours * 720)))
+            s = speech_preset.choose_shape(ModelSpec(), facts, plan, rate=rate)
+            (size,) = (
+                size for layers, width, size in speech_preset.SIZES[s.kind] if (layers, width) == (s.layers, s.width)
+            )
+            heard = speech_preset.expected_epochs(plan, size, facts, rate)
+            what = f"{s.layers} layers of {s.width}"
+            print(f"| {machine} | {hours:,g} h | {budget} | {what} | {size / 1e6:.2g} M | {_epochs(heard)} |")
+
+
+def _settings(work: Work) -> Iterator[tuple[str, float, str, float, str]]:
+    """Machines with the speed that a kind of work has there as a rule, on an H100 five times that of a GPU."""
+    for (machine, device, *_), cores in zip(MACHINES, (2, 16, 0, 0), strict=True):
+        rate = work.by_rule(device, cores) * (5 if machine.endswith("H100") else 1)
+        for budget, seconds in (("5m", 300.0), ("1h", 3600.0)):
+            yield machine, rate, device, seconds, budget
 
 
 def _epochs(count: float) -> str:

@@ -7,7 +7,9 @@
 two apart: widths 64, 128 and 256 of two layers with 12 rows a step; six layers of width 64; 48 rows a step. The rate
 is warmed up over 10 steps and goes to zero over the last half, as a run's does. One thread; about eight minutes a
 core and optimizer at the widths alone. A run that was interrupted is taken up again from `--out`. `report` prints bits
-a byte on the last tenth of the text, and where the parabola through the best three rates has its lowest point.
+a byte on the last tenth of the text, and where the parabola through the best three rates has its lowest point. With
+`--rests` the part of the rate is tried that AdamW has, for embeddings and the head; with `--head` the head's part of
+that.
 """
 
 from __future__ import annotations
@@ -37,7 +39,8 @@ SHAPES = {  # layers, width, rows
     "depth": ((2, 64, 12), (6, 64, 12)),
     "batch": ((2, 64, 12), (2, 64, 48)),
 }
-FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)  # of the typical rate
+FACTORS = (0.5, 1.0, 2.0, 4.0, 8.0)  # of the typical rate
+USUAL_REST = 0.5  # of the rate, that AdamW has beside Muon
 
 
 def train(
@@ -122,20 +125,34 @@ def best_rate(scores: dict[float, float]) -> float:
 
 
 def report(args: argparse.Namespace) -> None:
+    """One table over rates, and one over the part of them that AdamW has, at the rate where most parts were tried."""
+    for name in dict.fromkeys(found["optimizer"] for found in read(args.folder)):
+        mine = [found for found in read(args.folder) if found["optimizer"] == name]
+        table(f"{name}, by rate", "rate", [found for found in mine if found["rest"] == USUAL_REST])
+        parts: dict[float, set[float]] = defaultdict(set)
+        for found in mine:
+            parts[found["rate"]].add(found["rest"])
+        most = max(parts, key=lambda rate: len(parts[rate]))
+        table(f"{name} {most:g}, by AdamW's part of it", "rest", [found for found in mine if found["rate"] == most])
+
+
+def table(head: str, over: str, found: list[dict[str, Any]]) -> None:
+    """Bits a byte of each shape where two or more values were tried, and where they are lowest between them."""
     rows: dict[tuple[Any, ...], dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for f in read(args.folder):
-        rows[f["optimizer"], f["layers"], f["width"], f["rows"], f["head_width"]][f["rate"]].append(f["bits_per_byte"])
-    for name in dict.fromkeys(key[0] for key in rows):
-        mine = {key: scores for key, scores in rows.items() if key[0] == name}
-        shown = sorted({rate for scores in mine.values() for rate in scores})
-        print(f"\n| {name} | " + " | ".join(f"{rate:g}" for rate in shown) + " | best rate |")
-        print("|---" * (len(shown) + 2) + "|")
-        for (_, layers, width, each, head), by_rate in sorted(mine.items(), key=str):
-            means = {rate: sum(some) / len(some) for rate, some in by_rate.items()}
-            low = min(means.values())
-            cells = [("**%.3f**" if means[r] == low else "%.3f") % means[r] if r in means else "" for r in shown]
-            what = f"{layers} x {width}, {each} rows" + (f", head {head}" if head else "")
-            print(f"| {what} | " + " | ".join(cells) + f" | {best_rate(means):.2g} |")
+    for f in found:
+        rows[f["layers"], f["width"], f["rows"], f["head"]][f[over]].append(f["bits_per_byte"])
+    shown = sorted({value for scores in rows.values() for value in scores})
+    print(
+        f"\n| {head} | " + " | ".join(f"{value:g}" for value in shown) + " | best |\n" + "|---" * (len(shown) + 2) + "|"
+    )
+    for (layers, width, each, part), by_value in sorted(rows.items()):
+        means = {value: sum(some) / len(some) for value, some in by_value.items()}
+        if len(means) < 2:
+            continue
+        low = min(means.values())
+        cells = [("**%.3f**" if means[v] == low else "%.3f") % means[v] if v in means else "" for v in shown]
+        of_head = f", head {part:g} of that" if part != 1 else ""
+        print(f"| {layers} x {width}, {each} rows{of_head} | " + " | ".join(cells) + f" | {best_rate(means):.2g} |")
 
 
 def main() -> None:
@@ -146,7 +163,7 @@ def main() -> None:
     one.add_argument("--shapes", type=lambda s: s.split(","), default=["widths"])
     one.add_argument("--factors", type=lambda s: [float(x) for x in s.split(",")], default=list(FACTORS))
     one.add_argument("--seeds", type=int, default=1)
-    one.add_argument("--rests", type=lambda s: [float(x) for x in s.split(",")], default=[0.5])
+    one.add_argument("--rests", type=lambda s: [float(x) for x in s.split(",")], default=[USUAL_REST])
     one.add_argument("--head", type=float, help="the head's part of the AdamW rate; default: as models have it")
     one.add_argument("--out", type=Path, default=Path("build/bench-widths"))
     one.set_defaults(do=run)

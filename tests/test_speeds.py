@@ -24,11 +24,13 @@ from multistep.engine.planfile import plan_from
 from multistep.engine.rundir import RunDirectory
 from multistep.tasks.begun import as_begun, speeds_then
 from multistep.tasks.labelled.labels import Labels
+from multistep.tasks.language import preset as encoder_preset
 from multistep.tasks.language.bearable import bearable
 from multistep.tasks.language.examples import Examples, LabelledSplits
 from multistep.tasks.pretrained import timed as tuning
 from multistep.tasks.pretrained.timed import faster_in_bfloat16, tuning_speed
 from multistep.tasks.reckoned import Costs, expected_words
+from multistep.tasks.speech import preset as speech_preset
 from multistep.tasks.speeds import Work, operations
 from multistep.tasks.text import timed
 from multistep.tasks.text.preset import TextFacts, batch_size, choose_preset, default_dropout
@@ -44,6 +46,27 @@ def timed_plan(budget: str) -> Plan:
 @pytest.fixture(autouse=True)
 def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def test_more_data_never_make_for_a_smaller_model_and_little_keep_the_one_that_was_tuned() -> None:
+    def encoder(tokens: int, rate: float, seconds: int) -> tuple[int, int]:
+        shape = encoder_preset.choose_shape(
+            ModelSpec(), timed_plan(f"{seconds}s"), tokens=tokens, vocabulary=16_000, rate=rate
+        )
+        return shape.layers, shape.width
+
+    def speech(hours: float, rate: float, seconds: int) -> tuple[int, int]:
+        facts = speech_preset.SpeechFacts(3600 * hours, int(720 * hours))
+        shape = speech_preset.choose_shape(ModelSpec(), facts, timed_plan(f"{seconds}s"), rate=rate)
+        return shape.layers, shape.width
+
+    laptop, gpu = 5e10, 2.5e14
+    assert [encoder(n, laptop, 300) for n in (30_000, 10**6, 10**9)] == [(1, 80), (1, 112), (1, 112)]
+    assert encoder(10**6, gpu, 3600) == (4, 208), "what the text can fill"
+    assert encoder(10**9, gpu, 3600) == (12, 496)
+    assert [speech(h, laptop, 300) for h in (0.1, 3, 10_000)] == [(2, 96)] * 3
+    assert [speech(h, laptop, 3600) for h in (0.1, 3)] == [(2, 96), (3, 192)]
+    assert [speech(h, gpu, 3600) for h in (3, 300, 10_000)] == [(3, 192), (5, 512), (5, 512)]
 
 
 def test_a_speed_is_measured_once_where_time_decides_and_stays_with_the_run() -> None:

@@ -37,7 +37,10 @@ SIZES: Mapping[Kind, tuple[tuple[int, int, float], ...]] = {
     "deepspeech": ((2, 96, 0.5e6), (3, 192, 2.2e6), (4, 352, 8.5e6), (5, 512, 2.2e7)),
 }
 HOURS = (0.0, 1.0, 10.0, 100.0)  # of training sound from which a size may be taken
-FEWEST_EPOCHS = 15.0  # that a larger size must leave time for
+# What a larger size must leave time for: the sound so many times, or, where there is much of it, so many steps of the
+# output a parameter (as many tokens as are best for a language model, arXiv 2203.15556): else the more sound there was,
+# the smaller would nets be.
+FEWEST_EPOCHS, MOST_A_PARAMETER = 15.0, 20.0
 USUAL_EPOCHS = 30.0  # of a plan without any length
 WORK = Work("speech", a_core=2.5e10, rates={"mps": 1e12, "cuda": 2e13})
 PER_PARAMETER_AND_STEP = 6.0  # operations: arXiv 2001.08361
@@ -91,7 +94,13 @@ def choose_shape(spec: ModelSpec, facts: SpeechFacts, plan: Plan, *, rate: float
         width = max(16, round(width * math.sqrt(spec.parameters / parameters) / 8) * 8)
     else:
         allowed = [i for i, hours in enumerate(HOURS) if facts.seconds / 3600 >= hours]
-        enough = [i for i in allowed if expected_epochs(plan, sizes[i][2], facts, rate) >= FEWEST_EPOCHS]
+        heard = STEPS_PER_SECOND * facts.seconds
+        enough = [
+            i
+            for i in allowed
+            if expected_epochs(plan, sizes[i][2], facts, rate)
+            >= min(FEWEST_EPOCHS, MOST_A_PARAMETER * sizes[i][2] / heard)
+        ]
         layers, width, _ = sizes[max(enough, default=0)]
     return Shape(kind, spec.layers or layers, spec.width or width)
 
