@@ -1,8 +1,10 @@
-"""What the docs take from the code when they are built: the command line's page, and the shape of docstrings."""
+"""What the docs take from the code when they are built: the command line's page, the schema, docstrings' shape."""
 
 from __future__ import annotations
 
+import json
 import re
+from pathlib import Path
 from typing import Any
 
 import griffe
@@ -23,6 +25,14 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     with command.make_context("multistep", [], resilient_parsing=True) as context:
         verbs: str = get_docs_for_click(obj=command, ctx=context, name="multistep")
     return f"{markdown}\n{verbs.partition('**Commands**')[2].partition('## ')[1]}{verbs.partition('## ')[2]}"
+
+
+def on_post_build(config: Any, **_: Any) -> None:
+    """Publish the schema of plan files beside the page of their keys, as `multistep schema` prints it."""
+    from multistep.engine.schema import FILE_NAME, plan_schema
+
+    content = json.dumps(plan_schema(), indent=1, ensure_ascii=False) + "\n"
+    Path(config.site_dir, "reference", FILE_NAME).write_text(content, encoding="utf-8")
 
 
 class Sections(griffe.Extension):

@@ -78,5 +78,5 @@ def test_the_readmes_verbs_exist() -> None:
 
     verbs = set(get_command(app).commands)  # type: ignore[attr-defined]
     (commands,) = (block for block in blocks("README.md", "") if "multistep evaluate" in block)
-    used = set(re.findall(r"^multistep (\w+)", commands, flags=re.MULTILINE)) | {"resume", "report", "demo"}
+    used = set(re.findall(r"^multistep (\w+)", commands, flags=re.MULTILINE)) | {"resume", "report", "demo", "schema"}
     assert used == verbs

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
+from multistep import completing
 from multistep.cli_use import USE, Device, Json, print_json, require
 
 if TYPE_CHECKING:
@@ -78,7 +79,6 @@ app = typer.Typer(
     cls=Verbs,
     help="Train a model within a time budget: measure, try changes, keep what helps, and say what of it is proven.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -86,13 +86,20 @@ app = typer.Typer(
 Out = Annotated[Path | None, typer.Option("--out", help="The run directory; by default runs/<task>-<plan hash>.")]
 Set = Annotated[
     list[str] | None,
-    typer.Option("--set", help="Set one value of the plan, such as recipe.learning_rate=1e-3; may be repeated."),
+    typer.Option(
+        "--set",
+        help="Set one value of the plan, such as recipe.learning_rate=1e-3; may be repeated.",
+        autocompletion=completing.settings,
+    ),
 ]
 Track = Annotated[
     str | None,
-    typer.Option(help="Trackers to tell of the run while it goes on: tensorboard,wandb,mlflow,trackio."),
+    typer.Option(
+        help="Trackers to tell of the run while it goes on: tensorboard,wandb,mlflow,trackio.",
+        autocompletion=completing.trackers,
+    ),
 ]
-RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.", autocompletion=completing.runs)]
 PlanFile = Annotated[Path | None, typer.Argument(metavar="[PLAN]", help="A plan file (YAML).")]
 
 
@@ -140,7 +147,8 @@ def train(
     task: Annotated[
         str | None,
         typer.Option(
-            help="What to train for: text-generation, text-classification, ...; docs/reference/tasks.md has them all."
+            help="What to train for: text-generation, text-classification, ...; docs/reference/tasks.md has them all.",
+            autocompletion=completing.tasks,
         ),
     ] = None,
     data: Annotated[
@@ -157,7 +165,8 @@ def train(
     metric: Annotated[
         str | None,
         typer.Option(
-            help="The metric that models are judged by: loss, accuracy, wer, ...; the default depends on the task."
+            help="The metric that models are judged by: loss, accuracy, wer, ...; the default depends on the task.",
+            autocompletion=completing.metrics,
         ),
     ] = None,
     budget: Annotated[
@@ -303,6 +312,37 @@ def _train(plan: Plan, directory: Any, as_json: bool, track: str | None = None) 
 
 
 @app.command()
+def init(
+    path: Annotated[Path, typer.Argument(metavar="[PLAN]", help="The plan file to write.")] = Path("plan.yaml"),
+    task: Annotated[
+        str | None, typer.Option(help="What to train for: text-classification, ...", autocompletion=completing.tasks)
+    ] = None,
+    data: Annotated[str | None, typer.Option(help="What to train on: a file, a folder, or a data set's id.")] = None,
+    budget: Annotated[str, typer.Option(help="How long to train.")] = "10m",
+    as_json: Json = False,
+) -> None:
+    """Write a plan file to begin with, and the schema beside it that editors complete and check it by."""
+    from multistep.engine.new_plan import write_new_plan
+
+    files = write_new_plan(path, _plan(None, None, {"task": task, "data": data, "budget": budget}), budget)
+    if as_json:
+        print_json({"files": [str(file) for file in files]})
+    else:
+        print(*files, sep="\n")
+
+
+@app.command()
+def schema(
+    as_json: Annotated[bool, typer.Option("--json", help="The same; a schema is JSON.")] = False,
+) -> None:
+    """Print the JSON Schema of plan files, for editors."""
+    from multistep.engine.plain import to_json
+    from multistep.engine.schema import plan_schema
+
+    print(to_json(plan_schema(), indent=1))
+
+
+@app.command()
 def check(
     plan: Annotated[Path, typer.Argument(metavar="PLAN", help="A plan file (YAML).")],
     settings: Set = None,
@@ -388,7 +428,12 @@ def show(run: RunFolder, as_json: Json = False) -> None:
 
 @app.command()
 def report(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="A run directory, or several to compare.")],
+    runs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUN...", help="A run directory, or several to compare.", autocompletion=completing.runs
+        ),
+    ],
     out: Annotated[
         Path | None,
         typer.Option("--out", help="Where to write the page that compares several runs; default runs-compared.html."),
@@ -419,7 +464,13 @@ def report(
 @app.command()
 def track(
     run: RunFolder,
-    to: Annotated[str, typer.Option(help="Trackers, with commas between them: tensorboard,wandb,mlflow,trackio.")],
+    to: Annotated[
+        str,
+        typer.Option(
+            help="Trackers, with commas between them: tensorboard,wandb,mlflow,trackio.",
+            autocompletion=completing.trackers,
+        ),
+    ],
     model: Annotated[bool, typer.Option("--model/--no-model", help="Whether the model's folder goes along.")] = True,
     as_json: Json = False,
 ) -> None:

@@ -10,12 +10,17 @@ from typing import Annotated, Any
 
 import typer
 
+from multistep import completing
+
 Json = Annotated[
     bool,
     typer.Option("--json", help="Print one JSON object on standard output, and everything else on standard error."),
 ]
 ModelFolder = Annotated[
-    str, typer.Argument(metavar="MODEL", help="A model folder, or a run directory, whose model is used.")
+    str,
+    typer.Argument(
+        metavar="MODEL", help="A model folder, or a run directory, whose model is used.", autocompletion=completing.runs
+    ),
 ]
 Device = Annotated[
     str | None,
@@ -46,7 +51,10 @@ def evaluate(
     data: Annotated[str, typer.Option(help="The data to score the model on: a file, a folder, or a data set id.")],
     metric: Annotated[
         list[str] | None,
-        typer.Option(help="A metric by its name; may be given several times. Without it: all."),
+        typer.Option(
+            help="A metric by its name; may be given several times. Without it: all.",
+            autocompletion=completing.metrics,
+        ),
     ] = None,
     text_column: Annotated[str | None, typer.Option(help="The column that holds the text.")] = None,
     label_column: Annotated[str | None, typer.Option(help="The column that holds the label.")] = None,
