@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import re
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+import multistep
 from multistep import completing
 from multistep.core.values.plan import DataSpec, ModelSpec
 from multistep.core.values.recipe import RECIPE_KEYS
@@ -156,3 +158,74 @@ def test_completing_imports_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+# What an editor shows -------------------------------------------------------------------------------
+
+PUBLIC = [name for name in multistep.__all__ if inspect.isfunction(getattr(multistep, name))]
+METHODS = ["predict", "outputs", "evaluate", "load", "plot"]
+
+
+@pytest.mark.parametrize("name", [*PUBLIC, *(f"Result.{name}" for name in METHODS)])
+def test_a_function_has_its_keywords_and_says_what_each_is(name: str) -> None:
+    owner = multistep.Result if "." in name else multistep
+    function = getattr(owner, name.rpartition(".")[2])
+    parameters = [p for p in inspect.signature(function).parameters.values() if p.name != "self"]
+    assert not [p for p in parameters if p.kind in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
+    text = inspect.getdoc(function) or ""
+    for parameter in parameters:
+        assert parameter.annotation is not parameter.empty, parameter.name
+        assert re.search(
+            rf"^ {{4}}[\w, ()]*\b{parameter.name}\b[\w, ()]*: |[,] {parameter.name}\b.*: ", text, re.MULTILINE
+        ), parameter.name
+    assert "\nRaises\n" in text
+    assert "\nReturns\n" in text or inspect.signature(function).return_annotation == "None"
+
+
+def test_an_editor_sees_the_keywords_through_the_lazy_names() -> None:
+    jedi = pytest.importorskip("jedi", reason="jedi is not installed: it is what notebooks complete by")
+    code = "import multistep\nmultistep.train("
+    found = jedi.Script(code).get_signatures(2, len("multistep.train("))
+    names = [{parameter.name for parameter in one.params} for one in found]
+    assert any({"task", "data", "budget", "track", "validation"} <= each for each in names), names
+    code = "import multistep\nresult = multistep.train(task='x')\nresult."
+    offered = {one.name for one in jedi.Script(code).complete(3, len("result."))}
+    assert {"predict", "evaluate", "plot", "score", "test"} <= offered
+
+
+NOTEBOOK = """
+import pathlib
+import multistep
+pathlib.Path("a.txt").write_text("the cat sat on the mat. " * 400)
+"""
+CELL = """
+result = multistep.train(task="text-generation", data="a.txt", budget="12 steps", moves=[], out="run", device="cpu",
+    model={"layers": 1, "width": 16, "context": 16, "tokenizer": "characters"}, recipe={"batch_size": 2})
+result
+"""
+
+
+def test_a_notebook_shows_a_run_and_its_result_however_often_the_cell_is_run(tmp_path: Path) -> None:
+    nbclient = pytest.importorskip("nbclient", reason="nbclient is not installed: pip install nbclient ipykernel")
+    nbformat = pytest.importorskip("nbformat", reason="nbformat is not installed: pip install nbclient ipykernel")
+    pytest.importorskip("ipykernel", reason="ipykernel is not installed: pip install nbclient ipykernel")
+    cells = [NOTEBOOK, CELL, CELL, "axes = result.plot()\n(axes.get_xlabel(), len(axes.lines) > 0)"]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    # The kernel is a process of its own, whose warnings are nobody's here; what it needs it finds by PYTHONPATH.
+    client = nbclient.NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(tmp_path)}})
+    client.execute()
+    first, again, drawn = notebook.cells[1], notebook.cells[2], notebook.cells[3]
+    views = [html_of(output) for output in first.outputs if output.output_type == "display_data"]
+    assert len(views) == 1  # one picture, which was replaced as the run went on
+    assert "<pre" in views[0]
+    assert "12" in views[0]
+    results = [html_of(output) for output in first.outputs if output.output_type == "execute_result"]
+    assert len(results) == 1
+    assert "<table" in results[0]
+    assert "95% interval" in results[0]
+    assert html_of(again.outputs[-1]) == results[0]
+    assert any("('step', True)" in str(output.get("data", {}).get("text/plain")) for output in drawn.outputs)
+
+
+def html_of(output: Any) -> str:
+    return str(output.data.get("text/html", ""))

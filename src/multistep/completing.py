@@ -12,7 +12,8 @@ MOST = 200  # folders that are looked into
 
 def runs(incomplete: str) -> list[str]:
     """Run directories that begin so, those in `runs` too; and folders that may hold some."""
-    found, folders = [], []
+    found: list[str] = []
+    folders: list[str] = []
     where = [incomplete.rpartition("/")[0]] + ([] if incomplete else ["runs"])
     where[0] = "/" if incomplete.startswith("/") and not where[0] else where[0]
     for folder in where:

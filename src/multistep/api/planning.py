@@ -21,8 +21,18 @@ def check(
 ) -> dict[str, Any]:
     """A plan with its defaults, the folder that it would run in, and its cost as far as this machine's runs tell.
 
-    `settings` are like those of --set, "recipe.learning_rate=1e-3"; `over` values by their keys. No data are read and
-    nothing is trained. Raises PlanError for what is wrong with it, with the line.
+    No data are read and nothing is trained.
+
+    Args
+        plan: a plan file, a mapping like one, or a `Plan`.
+        settings: like those of --set, "recipe.learning_rate=1e-3".
+        over: values by their keys, laid over the plan's.
+
+    Returns
+        A dict of what `multistep check --plan-only --json` prints.
+
+    Raises
+        PlanError: what is wrong with it, with the line.
     """
     from multistep.engine.planfile import read_with_origins
     from multistep.report.check import check_plan
@@ -52,7 +62,20 @@ def dry_run(plan: Plan, *, spent: Callable[[], float]) -> list[DryPhase]:
 def simulate(
     plan: Plan, *, seed: int = 0, noise: float = 0.01, step_seconds: float = 0.05
 ) -> tuple[list[Outcome], str | None]:
-    """Run a plan along one simulated curve of each family; returns what it decided, and what is to be said of it."""
+    """Run a plan along one simulated curve of each family.
+
+    Args
+        plan: the plan.
+        seed: of the curves.
+        noise: the standard deviation of the noise in each validation score.
+        step_seconds: what a step takes on the simulated machine.
+
+    Returns
+        What was decided along each curve, and what is to be said of it, if anything.
+
+    Raises
+        PlanError: a plan that cannot be simulated.
+    """
     from multistep.engine.simulate import Machine
     from multistep.engine.simulate import simulate as along_curves
 

@@ -17,8 +17,16 @@ if TYPE_CHECKING:
 def export(run: str | Path, folder: str | Path) -> Path:
     """Copy the model that a run ships to a folder of its own, whole or not at all; returns that folder.
 
-    `run` is a finished run's directory, or a `Result`'s `folder`. Raises PlanError where that ships no model, and
-    RunDirectoryError where something stands in the folder already.
+    Args
+        run: a finished run's directory, or a `Result`'s `folder`.
+        folder: where the copy goes: a new folder, or an empty one.
+
+    Returns
+        That folder.
+
+    Raises
+        PlanError: the run ships no model.
+        RunDirectoryError: something stands in the folder already.
     """
     from multistep.interface.using import export as export_model
 
@@ -28,8 +36,18 @@ def export(run: str | Path, folder: str | Path) -> Path:
 def clean(folder: str | Path, *, all_but_model: bool = False, dry_run: bool = False) -> Cleaned:
     """Remove what an ended run needs no more, as `keep: model` does at its end; says what, and the bytes it frees.
 
-    `all_but_model` also removes the checkpoints that edited plans go on from, and the TensorBoard events. Files that
-    the run did not write stay. Raises RunDirectoryError for what is no run, is at work, or has not finished.
+    Files that the run did not write stay.
+
+    Args
+        folder: the run directory.
+        all_but_model: also remove the checkpoints that edited plans go on from, and the TensorBoard events.
+        dry_run: remove nothing; say what would be removed.
+
+    Returns
+        What was removed, with its bytes.
+
+    Raises
+        RunDirectoryError: what is no run, is at work, or has not finished.
     """
     from multistep.core.values.history import fold
     from multistep.engine.journal import read_entries
@@ -46,15 +64,15 @@ def track(run: str | Path, to: str | Sequence[str], *, with_model: bool = True) 
     What a tracker has already is not told again, so the same call twice changes nothing. A run that goes on is told as
     far as it is.
 
-    Args:
+    Args
         run: the run directory.
         to: "tensorboard", "wandb", "mlflow", "trackio"; several as a list, or with commas.
         with_model: whether the folder of the model goes along, once the run has finished.
 
-    Returns:
+    Returns
         Where it went, in words, one for each tracker.
 
-    Raises:
+    Raises
         PlanError: there is no such tracker, or it is not installed.
         RunDirectoryError: there is no run.
         RunFailed: a tracker could not be told; the others were.
@@ -78,7 +96,7 @@ def push(
 
     The token is the hub's own: HF_TOKEN, or `hf auth login`. HF_ENDPOINT names another hub.
 
-    Args:
+    Args
         run: a finished run's directory, or a model folder with a card.
         repository: "OWNER/NAME"; made if it is not there.
         private: whether a repository that is made is private.
@@ -87,10 +105,10 @@ def push(
         message: of the commit.
         dry_run: send nothing; say what would be sent.
 
-    Returns:
+    Returns
         The files with their bytes, the card, and unless it is a dry run the repository's address and the commit.
 
-    Raises:
+    Raises
         PlanError: a name or licence that cannot be meant, no token, or one that may not write.
         RunDirectoryError: no finished run, or a folder without a card.
         RunFailed: the hub could not be reached, or did not take it.

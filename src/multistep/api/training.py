@@ -181,7 +181,8 @@ def train(
         budget: "10m", "1h30m", "2000 steps", "3 epochs", "2M tokens", a timedelta.
         metric: what decides, by name; of a module also a function (targets, predictions) -> number.
         seed, recipe, moves, phases, tolerance, ship, keep: as in a plan file, docs/reference/plan.md.
-        learning_rate (or lr), batch_size, optimizer: these settings of the recipe. epochs, steps: a budget in these.
+        learning_rate (or lr), batch_size, optimizer: these settings of the recipe.
+        epochs, steps: a budget in these.
         loss, target, goal, pretrained, standardize: of a module, docs/how-to/own-module.md.
 
     Running
@@ -195,8 +196,16 @@ def train(
             entries.
         clock: for tests.
 
-    Raises PlanError and DataError for what cannot be done as it stands, RunDirectoryError for `out`, RunFailed for a
-    run that could not go on, Stopped after Ctrl-C and SIGTERM.
+    Returns
+        What the run came to: `score`, `test`, `validation`, `baseline`, `model`, `folder`, and what can be done with
+        it, `predict`, `evaluate`, `plot`.
+
+    Raises
+        PlanError: the plan cannot be carried out as it stands; the message says what is allowed.
+        DataError: the data cannot be read, or do not fit the task.
+        RunDirectoryError: `out` holds another run, or may not be written.
+        RunFailed: the run could not go on.
+        Stopped: after Ctrl-C and SIGTERM; the same call goes on.
     """
     given = {key: value for key, value in locals().items() if value is not None and value is not False}
     given |= {"standardize": False} if standardize is False else {}  # the one that is on unless it is said
@@ -327,12 +336,21 @@ def resume(
     on_entry: OnEntry | None = None,
     clock: BudgetClock | None = None,
 ) -> Result:
-    """Go on with the run in that directory, which may have been moved since, also to another machine; what a finished
-    one came to. The keywords are those of `train`, but:
+    """Go on with the run in that directory, which may have been moved since, also to another machine.
 
-    `data` says where its data lie now, where the plan's path leads nowhere: a path, or {the plan's: the new one} for a
-    run that reads several; `model` is the same for a model's folder. The data must be the same. Raises
-    RunDirectoryError if there is no run or the data are others, and what `train` raises.
+    Args
+        folder: the run directory.
+        data: where its data lie now, where the plan's path leads nowhere: a path, or {the plan's: the new one} for a
+            run that reads several. The data must be the same.
+        model: the same for a model's folder.
+        device, progress, track, on_entry, clock: as in `train`.
+
+    Returns
+        What the run came to; of a finished one, at once.
+
+    Raises
+        RunDirectoryError: there is no run, or the data are others.
+        PlanError, DataError, RunFailed, Stopped: as in `train`.
     """
     clock = clock or BudgetClock()
     directory = RunDirectory(Path(folder).resolve())

@@ -29,11 +29,22 @@ def evaluate(
 ) -> dict[str, Any]:
     """Score a model folder, or what a run ships, on data: every metric with its 95% interval, as plain values.
 
-    `data` is what `train` takes as such: files, or objects in memory; of a module of your own what it takes for
-    validation. `metric` names one metric, or several; without it, all that apply are told, but for those that need
-    answers written. Of texts in files that come in splits, `split` says which was scored; `notes` tell of rows left
-    out, columns guessed, and data that the run was trained on. Raises PlanError or DataError for what cannot be read,
-    and PlanError for a metric that there is not, or that cannot be measured here.
+    Args
+        model: a run directory, or a model folder.
+        data: what `train` takes as such: files, or objects in memory; of a module of your own what it takes for
+            validation.
+        metric: one metric, or several; without it all that apply, but for those that need answers written.
+        text_column, label_column: guessed where that is obvious.
+        device: as in `train`.
+
+    Returns
+        A dict: `scores` has a dict for each metric with `score`, `low`, `high`, `n`, `unit` and `goal`; `examples` is
+        their number; of files that come in splits, `split` says which was scored; `notes` tell of rows left out,
+        columns guessed, and data that the run was trained on.
+
+    Raises
+        PlanError: no model there, or a metric that there is not or that cannot be measured here.
+        DataError: data that cannot be read.
 
     >>> evaluate("RUN", "more.csv", metric="macro_f1")["scores"]["macro_f1"]["score"]  # doctest: +SKIP
     0.871
@@ -60,14 +71,25 @@ def predict(
     """What a run or a model folder says of inputs: a list of predictions in their order; of a DataFrame, the frame with
     its answers as more columns.
 
-    `inputs` is one of these or a list of them: a text, a pair of texts or a prompt; the path of an image or audio file,
-    of a folder of such or of a table; a uint8 image (H, W) or (H, W, C), or one of Pillow's; a sound as {"array":
-    samples, "sampling_rate": hertz}; turns of a conversation. Or a DataFrame of pandas or polars, whose columns are
-    named by the last three keywords where training had others.
+    Args
+        model: a run directory, or a model folder.
+        inputs: one of these or a list of them: a text, a pair of texts or a prompt; the path of an image or audio file,
+            of a folder of such or of a table; a uint8 image (H, W) or (H, W, C), or one of Pillow's; a sound as
+            {"array": samples, "sampling_rate": hertz}; turns of a conversation. Or a DataFrame of pandas or polars.
+        top_k: how many of the likeliest classes `others` holds (at least 5).
+        batch_size: how many inputs go through the model at once; without it as many as fit.
+        threshold: the probability from which a label is said, 0 to 1; docs/how-to/predict.md.
+        tokens: the most that an answer to a prompt has.
+        text_column, second_text_column, path_column: of a DataFrame, where training had others.
+        device: as in `train`.
 
-    Each prediction holds its `input`, `output`, `probability`, and `others`: the `top_k` likeliest classes (at least
-    5). `threshold` is docs/how-to/predict.md's, `tokens` the most that an answer to a prompt has. Raises PlanError, and
-    DataError for what cannot be read.
+    Returns
+        A list of predictions in the order of the inputs, each with `input`, `output`, `probability` and `others`; of a
+        DataFrame the frame with the answers as more columns.
+
+    Raises
+        PlanError: no model there, or a keyword that does not fit it.
+        DataError: inputs that cannot be read.
 
     >>> predict("RUN", ["a joy from start to finish"])[0].output  # doctest: +SKIP
     'positive'
@@ -99,10 +121,21 @@ def predict_file(
 ) -> PredictedFile:
     """Write what a model folder says of each row of a table, behind the row's own columns; however long the table is.
 
-    `data` is a table (.csv, .tsv, .jsonl, .parquet, .txt with a text a line), a folder of images, sounds or texts, "-"
-    for standard input, or several of these; columns are named by keywords or by a DataSpec. `output` is a .csv, .tsv,
-    .jsonl or .parquet file, None for JSON lines on standard output, or for `show`, which is given the predictions of
-    some rows at a time. The other keywords are those of `predict`. Raises PlanError or DataError.
+    Args
+        model: a run directory, or a model folder.
+        data: a table (.csv, .tsv, .jsonl, .parquet, .txt with a text a line), a folder of images, sounds or texts, "-"
+            for standard input, or several of these; a DataSpec may name their columns.
+        output: a .csv, .tsv, .jsonl or .parquet file; None for JSON lines on standard output, or for `show`.
+        on_progress: called with the rows done and their share of all, where that is known.
+        show: called with the predictions of some rows at a time, instead of writing them.
+        top_k, batch_size, threshold, tokens, text_column, second_text_column, path_column, device: as in `predict`.
+
+    Returns
+        The number of `rows`, of those `without` an answer, and the `output`.
+
+    Raises
+        PlanError: no model there, or an output that cannot be written.
+        DataError: data that cannot be read.
     """
     from multistep.tasks import predict_file as predict_rows
     from multistep.tasks.prediction import Asked
@@ -130,8 +163,16 @@ def serve(
 ) -> None:
     """Answer requests over HTTP by what a run ships, or by a model folder, until Ctrl-C; docs/how-to/predict.md.
 
-    `limit_mb` is how large a request may be, in millions of bytes; `tokens` the most that an answer to a prompt has.
-    Raises PlanError where FastAPI or uvicorn is missing (`pip install "multistep[serve]"`), or the port is taken.
+    Args
+        model: a run directory, or a model folder.
+        host, port: where to listen; port 0 is any that is free.
+        tokens: the most that an answer to a prompt has.
+        threshold: as in `predict`.
+        limit_mb: how large a request may be, in millions of bytes.
+        device: as in `train`.
+
+    Raises
+        PlanError: FastAPI or uvicorn is missing (`pip install "multistep[serve]"`), or the port is taken.
     """
     from multistep.tasks import serve as serve_model
 
@@ -150,7 +191,19 @@ def generate(
 ) -> str:
     """The prompt and what the model writes after it; of a model that was trained on conversations its answer alone.
 
-    Raises PlanError for what is no model folder, or writes no text.
+    Args
+        model: a run directory, a model folder or a hub id.
+        prompt: the text to go on from.
+        tokens: how many are written at most.
+        temperature: how freely they are drawn; 0 takes the likeliest.
+        seed: with which they are drawn.
+        device: as in `train`.
+
+    Returns
+        The text.
+
+    Raises
+        PlanError: no model there, or one that writes no text.
     """
     from multistep.tasks import generate_text
 
@@ -169,7 +222,19 @@ def chat(
 ) -> Talk:
     """A conversation with what a run came to, or with a model folder or hub id: `chat("RUN").say("Hello")` answers.
 
-    A model that was not trained on conversations goes on with each text by itself, which is told. Raises PlanError.
+    A model that was not trained on conversations goes on with each text by itself, which is told.
+
+    Args
+        model: a run directory, a model folder or a hub id.
+        system: instructions that come before the conversation.
+        tokens: the most that an answer has.
+        temperature, seed, device: as in `generate`.
+
+    Returns
+        The conversation; `say(text)` answers, `reset()` begins anew.
+
+    Raises
+        PlanError: no model there, or one that writes no text.
     """
     from multistep.tasks.folders import existing
     from multistep.tasks.notes import say

@@ -100,7 +100,7 @@ def _as_draft_7(schema: Any) -> Any:
 
 
 def _or_nothing(value: dict[str, Any]) -> dict[str, Any]:
-    said = {key: value[key] for key in ("description", "default", "examples") if key in value}
+    said: dict[str, Any] = {key: value[key] for key in ("description", "default", "examples") if key in value}
     rest = {key: inner for key, inner in value.items() if key not in said}
     options = rest.pop("anyOf", None) or [rest]
     if {"type": "null"} not in options:

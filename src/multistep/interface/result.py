@@ -61,11 +61,20 @@ class Result:
     def predict(self, inputs: Any, *, tokens: int = 256, model: nn.Module | None = None) -> Any:
         """What the model that ships says of each input, as `multistep.predict`; a single input is a list of one.
 
-        Of a module of your own `inputs` are what `train` took, with or without targets: tensors or arrays with a row an
-        example, several as a tuple or by name as a dict, a DataFrame, a data set, a loader. Classes and labels come as
-        predictions, numbers as a tensor in the unit of the targets, of a DataFrame the frame with more columns.
-        `model` is a module of the class that was trained, where that is not at hand: in another process. Raises
-        PlanError or DataError for what cannot be read.
+        Args
+            inputs: as of `multistep.predict`; of a module of your own what `train` took, with or without targets:
+                tensors or arrays with a row an example, several as a tuple or by name as a dict, a DataFrame, a data
+                set, a loader.
+            tokens: the most that an answer to a prompt has.
+            model: a module of the class that was trained, where that is not at hand: in another process.
+
+        Returns
+            A list of predictions with `output` and `probability`; of a module of your own classes and labels come so,
+            and numbers as a tensor in the unit of the targets; of a DataFrame the frame with more columns.
+
+        Raises
+            PlanError: `model` where the run knows its own, or one that does not fit.
+            DataError: inputs that cannot be read.
         """
         if model is not None and not self._is_own():
             raise PlanError(f"predict: the model is known, {self.model}; leave model= out")
@@ -76,7 +85,15 @@ class Result:
     def outputs(self, inputs: Any, *, model: nn.Module | None = None) -> Tensor:
         """The outputs of a module of your own with the trained weights, as they are, a row an input (on the CPU).
 
-        `inputs` and `model` are those of `predict`. Raises PlanError or DataError.
+        Args
+            inputs, model: as in `predict`.
+
+        Returns
+            A tensor with a row an input.
+
+        Raises
+            PlanError: the run trained no module of your own.
+            DataError: inputs that cannot be read.
         """
         if not self._is_own():
             raise PlanError(f"outputs: the run in {self.folder} trained no module of your own; `predict` is for it")
@@ -99,9 +116,18 @@ class Result:
     ) -> dict[str, Any]:
         """The scores on other data of the model that ships, as `multistep.evaluate`.
 
-        Of a module of your own `data` is what `train` takes for validation, and `metric` may be a function, too.
-        `model`, `loss` and `target` are those of `train`, where they are not at hand: in another process. Raises
-        PlanError or DataError for what cannot be read.
+        Args
+            data: what `train` takes as such; of a module of your own what it takes for validation.
+            metric: one metric, or several; of a module of your own also a function. Without it all that apply.
+            text_column, label_column: guessed where that is obvious.
+            model, loss, target, goal: as in `train`, where they are not at hand: in another process.
+
+        Returns
+            A dict, as of `multistep.evaluate`: `scores` has `score`, `low` and `high` of each metric.
+
+        Raises
+            PlanError: a metric that there is not or that cannot be measured here.
+            DataError: data that cannot be read.
         """
         from multistep.interface.using import evaluate
 
@@ -112,8 +138,15 @@ class Result:
     def load(self, model: nn.Module | None = None) -> nn.Module:
         """Fill a module of the class that was trained with the exported weights; returns it in evaluation mode.
 
-        Without `model` a new one is filled, where its code is at hand: in the process that trained it, or of a class
-        that can be imported and takes no arguments. Raises PlanError where names or shapes do not fit.
+        Args
+            model: what is filled. Without it a new one, where its code is at hand: in the process that trained it, or
+                of a class that can be imported and takes no arguments.
+
+        Returns
+            The module, in evaluation mode.
+
+        Raises
+            PlanError: names or shapes do not fit.
         """
         from multistep.tasks import own_model_room
 
@@ -121,9 +154,16 @@ class Result:
         return loaded
 
     def plot(self, ax: Axes | None = None) -> Axes:
-        """Draw the validation score of each trial over its steps, with the baseline's; returns matplotlib's axes.
+        """Draw the validation score of each trial over its steps, with the baseline's.
 
-        `ax` is where to draw (None: a new figure). Raises PlanError where matplotlib is not installed.
+        Args
+            ax: where to draw; None: a new figure.
+
+        Returns
+            Matplotlib's axes.
+
+        Raises
+            PlanError: matplotlib is not installed.
         """
         from multistep.interface.plot import plot
 

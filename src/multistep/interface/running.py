@@ -199,9 +199,16 @@ def read_result(directory: RunDirectory) -> Result:
 
 
 def write_report(run: RunDirectory | str | Path) -> Path:
-    """Write report.html and the TensorBoard events of a run, finished or not; returns the report's path.
+    """Write report.html and the TensorBoard events of a run, finished or not.
 
-    Raises RunDirectoryError where there is no run, or writing is not allowed.
+    Args
+        run: the run directory.
+
+    Returns
+        The path of the report.
+
+    Raises
+        RunDirectoryError: there is no run, or writing is not allowed.
     """
     from multistep.report.page import write_page
     from multistep.report.tensorboard import write_events
