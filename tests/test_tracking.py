@@ -210,7 +210,7 @@ def test_trackio_holds_each_run_of_the_group_once(run: RunDirectory, tmp_path: P
     assert account is not None
     assert len(held) == len(account.runs)
     for told in account.runs:
-        name = f"{told.title} {account.id}" if told.name == "." else f"{account.id} {told.name}: {told.title}"
+        name = f"{told.title} {account.id}" if told.name == "." else f"{told.name} {account.id}"
         last = [told.curve[-1].step if told.curve else 0]  # of the scores and words in the end
         assert held[name] == [numbers.step for numbers in told.curve] + last
 

@@ -67,11 +67,11 @@ class Tracker:
         if name not in self._known:
             tags = {RUN_TAG: account.id, TRIAL_TAG: told.name, "mlflow.source.name": "multistep"}
             if parent:
-                tags["mlflow.parentRunId"] = parent
+                tags |= {"mlflow.parentRunId": parent, "mlflow.note.content": told.title}
             found = self._search(account.id, told.name)
             if not found:
                 begins = int(told.curve[0].seconds * 1000) if told.curve else None
-                title = told.title if told.name == "." else f"{told.name}: {told.title}"
+                title = told.title if told.name == "." else told.name
                 made = self._client.create_run(self._experiment, begins, tags, title)
                 self._known[name] = made.info.run_id
                 self._tell_settings(made.info.run_id, told)

@@ -55,7 +55,7 @@ class Tracker:
             whole = told.name == "."
             self._open[told.name] = trackio.init(
                 project=self._project,
-                name=f"{told.title} {account.id}" if whole else f"{account.id} {told.name}: {told.title}",
+                name=f"{told.title} {account.id}" if whole else f"{told.name} {account.id}",
                 group=f"{account.title} {account.id}",
                 config=told.config,
                 resume="allow",
