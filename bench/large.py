@@ -1,15 +1,20 @@
-"""A gigabyte of text: memory, and seconds to the first step of a first start and of one that finds the cache.
+"""A gigabyte of text or of a table: memory, and seconds to the first step of a first start and of one that finds the
+cache.
 
     python bench/large.py --megabytes 1000 --budget 1m --folder /tmp/large
+    python bench/large.py --kind table --megabytes 1000 --budget 10m --folder /tmp/large
 
 The text is the source code of Python's standard library and tiny Shakespeare (MULTISTEP_DATA), its lines shuffled, with
-numbers among them that never come again, so that no table of words and no compression makes it easy. The runs are those
-of the command line; the largest process is what getrusage says, all together what was seen four times a second.
+numbers among them that never come again, so that no table of words and no compression makes it easy. A row of the table
+has one to fifteen such lines and one of five classes, which most of its lines are of: those of a fifth of the sources.
+The runs are those of the command line; the largest process is what getrusage says, all together what was seen four
+times a second.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import os
 import random
@@ -22,12 +27,17 @@ import time
 from pathlib import Path
 
 LINES_AT_ONCE = 20_000
+CLASSES = 5
+
+
+def source_lines() -> list[str]:
+    sources = sorted(Path(sysconfig.get_paths()["stdlib"]).glob("*.py"))
+    return [line for source in sources for line in source.read_text(encoding="utf-8", errors="ignore").split("\n")]
 
 
 def write_text(path: Path, megabytes: int) -> None:
     """Shuffled lines with numbers among them, always the same."""
-    sources = sorted(Path(sysconfig.get_paths()["stdlib"]).glob("*.py"))
-    lines = [line for source in sources for line in source.read_text(encoding="utf-8", errors="ignore").split("\n")]
+    lines = source_lines()
     if (play := Path(os.environ.get("MULTISTEP_DATA", "")) / "tinyshakespeare" / "input.txt").is_file():
         lines += play.read_text(encoding="utf-8").split("\n")
     draw = random.Random(0)
@@ -41,10 +51,27 @@ def write_text(path: Path, megabytes: int) -> None:
             left -= file.write("\n".join(some) + "\n")
 
 
-def measure(text: Path, run: Path, cache: Path, budget: str) -> dict[str, float]:
+def write_table(path: Path, megabytes: int) -> None:
+    """Rows of some lines and the class that most of them are of, always the same."""
+    lines = [line for line in source_lines() if line.strip()]
+    size = len(lines) // CLASSES
+    of_class = [lines[i * size : (i + 1) * size] for i in range(CLASSES)]
+    draw = random.Random(0)
+    left, number = megabytes * 10**6, 0
+    with path.open("w", encoding="utf-8", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["id", "text", "label"])
+        while left > 0:
+            label = draw.randrange(CLASSES)
+            some = [draw.choice(of_class[label] if draw.random() < 0.6 else lines) for _ in range(draw.randint(1, 15))]
+            left -= rows.writerow([number, "\n".join(some) + f" {draw.getrandbits(20)}", f"part {label + 1}"])
+            number += 1
+
+
+def measure(text: Path, task: str, run: Path, cache: Path, budget: str) -> dict[str, float]:
     """Seconds until the first step of a run, and the memory of it and its processes."""
     began = time.monotonic()
-    command = [sys.executable, "-m", "multistep", "train", "--task", "text-generation", "--data", str(text)]
+    command = [sys.executable, "-m", "multistep", "train", "--task", task, "--data", str(text)]
     process = subprocess.Popen(
         [*command, "--model", "scratch", "--budget", budget, "--out", str(run)],
         env={**os.environ, "MULTISTEP_CACHE": str(cache)},
@@ -89,17 +116,20 @@ def _memory_below(process: int) -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kind", choices=("text", "table"), default="text")
     parser.add_argument("--megabytes", type=int, default=1000)
     parser.add_argument("--budget", default="1m")
     parser.add_argument("--folder", type=Path, required=True, help="is emptied afterwards")
     chosen = parser.parse_args()
     chosen.folder.mkdir(parents=True)
     try:
-        text = chosen.folder / "large.txt"
-        write_text(text, chosen.megabytes)
+        of_text = chosen.kind == "text"
+        text = chosen.folder / ("large.txt" if of_text else "large.csv")
+        (write_text if of_text else write_table)(text, chosen.megabytes)
+        task = "text-generation" if of_text else "text-classification"
         for start in ("first", "cached"):
-            found = measure(text, chosen.folder / start, chosen.folder / "cache", chosen.budget)
-            print(f"{start} start of {chosen.megabytes:,} MB: {json.dumps(found)}", flush=True)
+            found = measure(text, task, chosen.folder / start, chosen.folder / "cache", chosen.budget)
+            print(f"{start} start of {chosen.megabytes:,} MB of {chosen.kind}: {json.dumps(found)}", flush=True)
     finally:
         shutil.rmtree(chosen.folder)
 

@@ -21,6 +21,7 @@ from multistep.errors import DataError
 
 LINES = (".jsonl", ".ndjson", *SEPARATED)  # kinds of tables that can be read line by line
 ROWS = 2000  # that are held at once
+LONGEST_SHORT, MOST_DIFFERENT = 200, 20_000  # characters, and different values, of a column that is held
 SWELLING = 4  # times the size of a packed file or a table of columns: what its texts may come to
 _COLUMNS = (".parquet", ".arrow", ".feather", ".zip", ".tar", ".tgz", ".bz2", ".xz")
 
@@ -65,16 +66,47 @@ class TextFiles(Sequence[object]):
         return LongText(path, self._encoding) if path.stat().st_size > self._most else self._read(path)
 
 
+class _Short:
+    """The columns of a long table that are short enough to be held: values of labels and splits come back again and
+    again."""
+
+    def __init__(self) -> None:
+        self._held: dict[str, list[object] | None] = {}  # None: too long, or too many different ones
+        self._same: dict[str, dict[str, str]] = {}
+
+    def add(self, table: Table, before: int) -> None:
+        """The next rows, behind so many."""
+        for name in table.is_text:
+            self._held.setdefault(name, [])
+        for name, held in self._held.items():
+            if held is None:
+                continue
+            same = self._same.setdefault(name, {})
+            held.extend(repeat(None, before - len(held)))  # where a column begins later
+            found = table.values(name) if name in table.is_text else [None] * len(table)
+            if any(isinstance(value, str) and len(value) > LONGEST_SHORT for value in found):
+                self._held[name] = None
+                continue
+            held.extend(same.setdefault(value, value) if isinstance(value, str) else value for value in found)
+            if len(same) > MOST_DIFFERENT:
+                self._held[name] = None
+
+    def column(self, name: str) -> Sequence[object] | None:
+        return self._held.get(name)
+
+
 def long_table(path: Path, reading: Reading) -> Table:
-    """The table of a file, read once for the places of its rows and again for each column that is asked for."""
+    """The table of a file, read once for the places of its rows and its short columns, and again for each long one."""
     if kind_of(path) not in LINES or _is_a_list(path):
         return read_table(path, reading)
     is_text: dict[str, bool] = {}
     numbers = array("q")
+    short = _Short()
     notes: tuple[str, ...] = ()
     for piece in read_pieces(str(path), ROWS, reading):
         for name, text in piece.table.is_text.items():
             is_text[name] = is_text.get(name, False) or text
+        short.add(piece.table, len(numbers))
         numbers.extend(piece.table.numbers)
         notes = notes or piece.table.notes
 
@@ -83,15 +115,19 @@ def long_table(path: Path, reading: Reading) -> Table:
             part = piece.table
             yield from part.values(name) if name in part.is_text else repeat(None, len(part))
 
+    def values(name: str) -> Sequence[object]:
+        held = short.column(name)
+        return list(each(name)) if held is None else held
+
     return Table(
         str(path),
         is_text,
         numbers,
         "line",
-        lambda name: list(each(name)),
+        values,
         notes=notes,
         folder=path.parent,
-        each_of=each,
+        each_of=lambda name: each(name) if short.column(name) is None else values(name),
     )
 
 

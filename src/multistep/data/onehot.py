@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from multistep.data.table import Table, quoted
 
 LABEL = "label"  # the column that is made
 _SHOWN = 6  # names in a note
+_MOST_SIGNS = 4  # different ones: 0, 1, 0.0 and 1.0
 
 
 def hot_columns(table: Table, candidates: Sequence[str]) -> list[str]:
@@ -16,7 +17,7 @@ def hot_columns(table: Table, candidates: Sequence[str]) -> list[str]:
 
     Or True and False, or 1 and -1, whichever most of them hold.
     """
-    written = {name: style for name in candidates if (style := _style(table.column(name))) is not None}
+    written = {name: style for name in candidates if (style := _style(table.each(name))) is not None}
     styles = list(written.values())
     common = max(styles, key=styles.count, default=None)
     return [name for name, style in written.items() if style == common]
@@ -33,7 +34,7 @@ def with_one_label(table: Table, hot: Sequence[str], *, single: bool | None = No
     alone = all(len(row) == 1 for row in rows)
     single = alone if single is None else single and alone
     labels: list[object] = [row[0] for row in rows] if single else list(rows)
-    values, made = table.values, _free(table)
+    values, each, made = table.values, table.each_of, _free(table)
     kept = {name: text for name, text in table.is_text.items() if name not in hot}
     shown = quoted(hot[:_SHOWN]) + (", ..." if len(hot) > _SHOWN else "")
     kind = "one class a row" if single else "several classes a row"
@@ -41,6 +42,7 @@ def with_one_label(table: Table, hot: Sequence[str], *, single: bool | None = No
         table,
         is_text={**kept, made: single},
         values=lambda name: labels if name == made else values(name),
+        each_of=None if each is None else lambda name: labels if name == made else each(name),
         roles={**table.roles, "label": made},
         notes=(*table.notes, f"{table.origin}: labels from {len(hot)} columns of zeros and ones, {kind}: {shown}"),
     )
@@ -53,12 +55,16 @@ def _free(table: Table) -> str:
     return name
 
 
-def _style(values: Sequence[object]) -> str | None:
+def _style(values: Iterable[object]) -> str | None:
     """Whether values are zeros and ones, and of both, by how they are written; None where they are not.
 
     Of these are ones and minus ones (CelebA's attributes).
     """
-    found = {str(value).strip().lower() for value in values}
+    found = set[str]()
+    for value in values:
+        found.add(str(value).strip().lower())
+        if len(found) > _MOST_SIGNS:
+            return None
     if found == {"1", "-1"}:
         return "signs"
     if found == {"true", "false"}:

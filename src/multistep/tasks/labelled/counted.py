@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 import numpy as np
 
 from multistep.core.evidence.metric import metric_named
@@ -31,7 +29,8 @@ def class_counts(labels: Labels, train: Array) -> dict[str, int]:
     """How many examples each class has; of numbers nothing."""
     if labels.kind == "number":
         return {}
-    totals = Counter(train.astype(int).tolist()) if labels.kind == "class" else train.sum(0)
+    of_one = labels.kind == "class"
+    totals = np.bincount(train.astype(np.int64), minlength=len(labels.names)) if of_one else train.sum(0)
     return {name: int(totals[i]) for i, name in enumerate(labels.names)}
 
 

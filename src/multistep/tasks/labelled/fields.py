@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import json
 import math
 import re
@@ -57,10 +58,15 @@ def look(value: object) -> str:
         return "whole" if value % 1 == 0 else "fraction"
     if not isinstance(value, str):
         return "other"
+    return _look_of_text(value)
+
+
+@functools.lru_cache(maxsize=2**16)  # labels come back
+def _look_of_text(text: str) -> str:
     try:
-        return "whole" if float(value).is_integer() and "e" not in value.lower() else "fraction"
+        return "whole" if float(text).is_integer() and "e" not in text.lower() else "fraction"
     except (ValueError, OverflowError):
-        return "list" if _LISTED.fullmatch(value.strip()) else "word"
+        return "list" if _LISTED.fullmatch(text.strip()) else "word"
 
 
 def joined_hint(names: Sequence[str]) -> list[str]:

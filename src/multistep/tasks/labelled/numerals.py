@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -43,14 +44,24 @@ def bare(text: str) -> str:
 
 def notation_of(values: Sequence[object]) -> Notation:
     """The notation in which most values of a column are numbers."""
-    return max(_ALL, key=lambda notation: sum(notation.number(value) is not None for value in values))
+    texts = Counter(value for value in values if isinstance(value, str))  # what is none is read alike in each notation
+    return max(_ALL, key=lambda how: sum(count for text, count in texts.items() if how.number(text) is not None))
 
 
 def numbers_in(values: Sequence[object]) -> list[float] | None:
     """A column as numbers; None where one of its values is none."""
     notation = notation_of(values)
-    found = [notation.number(value) for value in values]
-    return None if None in found else [number for number in found if number is not None]
+    known: dict[str, float | None] = {}  # values come back, of labels above all
+    found: list[float] = []
+    for value in values:
+        if isinstance(value, str):
+            number = known[value] if value in known else known.setdefault(value, notation.number(value))
+        else:
+            number = notation.number(value)
+        if number is None:
+            return None
+        found.append(number)
+    return found
 
 
 def is_decorated(values: Sequence[object]) -> bool:

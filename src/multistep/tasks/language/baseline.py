@@ -18,9 +18,11 @@ from multistep.errors import PlanError
 from multistep.tasks.baselines import CONSTANT, KEY, about, read_fitted, write_fitted
 from multistep.tasks.labelled.labels import Labels
 from multistep.tasks.labelled.score import constant_table, table_of_said
-from multistep.tasks.language.examples import NOTHING, Examples
+from multistep.tasks.language.examples import NOTHING, Examples, characters_in, taken
 
 MOST_TEXTS = 50_000  # drawn by lot
+LEAST_TEXTS = 1000
+SCORED_AT_ONCE = 20_000
 MOST_FEATURES = 300_000  # the most frequent n-grams
 PENALTY = 10.0  # scikit-learn's C; 1 is worth 0.03 less on SST-2, docs/appendix/measured-tasks.md
 RIDGE = 1.0
@@ -46,8 +48,8 @@ class Baseline:
     model: Any = None
 
     @classmethod
-    def fit(cls, train: Examples, labels: Labels) -> Baseline:
-        """Deterministic, in seconds for tens of thousands of short texts."""
+    def fit(cls, train: Examples, labels: Labels, most_characters: int | None = None) -> Baseline:
+        """Deterministic, in seconds for tens of thousands of short texts; of long splits `most_characters` are read."""
         simple = "mean" if labels.kind == "number" else "majority"
         try:
             from sklearn.feature_extraction.text import TfidfVectorizer
@@ -55,9 +57,12 @@ class Baseline:
             from sklearn.multiclass import OneVsRestClassifier
         except Exception:  # not installed, or made for another numpy
             return cls(simple, train, labels)
-        chosen = np.sort(np.random.default_rng(0).permutation(len(train))[:MOST_TEXTS])
-        texts = joined(train)
-        texts = [texts[i] for i in chosen.tolist()]
+        chosen = np.random.default_rng(0).permutation(len(train))[:MOST_TEXTS]
+        if most_characters is not None:
+            share = min(1.0, most_characters / max(1, characters_in(train)))
+            chosen = chosen[: max(LEAST_TEXTS, round(share * len(train)))]
+        chosen = np.sort(chosen)
+        texts = joined(taken(train, chosen))
         spaceless = is_spaceless(texts)
         vectorizer = TfidfVectorizer(
             analyzer="char" if spaceless else "word", ngram_range=(1, 2), max_features=MOST_FEATURES, lowercase=True
@@ -79,7 +84,11 @@ class Baseline:
     def score(self, examples: Examples) -> Evaluation:
         """The evaluation of a split, in the columns of the network's own."""
         labels, truth = self.labels, examples.labels
-        said = self.says(joined(examples)) if self.model is not None else None
+        said = None
+        if self.model is not None:  # some at a time: those that `evaluate` scores may lie in a file
+            at = range(0, len(examples), SCORED_AT_ONCE)
+            parts = [np.arange(first, min(first + SCORED_AT_ONCE, len(examples))) for first in at]
+            said = np.concatenate([self.says(joined(taken(examples, part))) for part in parts])
         return constant_table(self.train.labels, truth, labels) if said is None else table_of_said(said, truth, labels)
 
     def says(self, texts: Sequence[str]) -> Floats:

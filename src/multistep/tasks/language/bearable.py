@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from multistep.core.values.plan import Plan
-from multistep.tasks.language.examples import Examples, LabelledSplits
+from multistep.tasks.language.examples import Examples, LabelledSplits, taken
 from multistep.tasks.order import sample_of
 from multistep.tasks.pretrained.settle import seconds_of
 from multistep.tasks.reckoned import Costs
@@ -28,12 +28,7 @@ def bearable(splits: LabelledSplits, plan: Plan, costs: Costs) -> LabelledSplits
         part: Examples = getattr(splits, name)
         if len(part) <= most:
             continue
-        chosen = sample_of(len(part), most)
-        kept = Examples(
-            tuple(part.texts[i] for i in chosen),
-            part.seconds and tuple(part.seconds[i] for i in chosen),
-            part.labels[chosen],
-        )
+        kept = taken(part, sample_of(len(part), most))
         note = (
             f"{name}: {most:,} of {len(part):,}, drawn by lot, are scored, since the budget bears no more; `multistep "
             "evaluate` scores all"

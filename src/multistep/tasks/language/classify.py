@@ -23,13 +23,14 @@ from multistep.tasks.hub import weights_hash
 from multistep.tasks.labelled.loss import loss_of, loss_unit, metrics_of, targets
 from multistep.tasks.labelled.score import table_of
 from multistep.tasks.language.baseline import Baseline
-from multistep.tasks.language.encode import Encoded, Ints
+from multistep.tasks.language.encode import Ints
 from multistep.tasks.language.examples import Examples, LabelledSplits
 from multistep.tasks.language.exhibits import exhibits_of
 from multistep.tasks.language.masking import drop_words
-from multistep.tasks.language.network import Network, Prepared
+from multistep.tasks.language.network import Encodings, Network, Prepared
 from multistep.tasks.language.reading import Padded, in_order, scoring_batches
 from multistep.tasks.order import sample_of
+from multistep.tasks.text.corpus import LongTexts
 
 TASK = "text-classification"
 MOST_SAMPLED, MOST_SAMPLED_PRETRAINED = 500, 128  # examples of the validation split that each look scores
@@ -39,7 +40,9 @@ FOLDED_ON = 8  # examples that show whether the logits follow their last layer
 class ClassifyDomain:
     """One phase's examples and its networks, the one in training first. Implements backends.torch.domain.Domain."""
 
-    def __init__(self, splits: LabelledSplits, networks: Sequence[Prepared]) -> None:
+    def __init__(self, splits: LabelledSplits, networks: Sequence[Prepared], counted: int | None = None) -> None:
+        """`counted` are the characters of a long split from which the baseline is learnt."""
+        self._counted = counted if isinstance(splits.train.texts, LongTexts) else None
         self._splits, self.labels = splits, splits.labels
         self._networks = {prepared.network.name: prepared for prepared in networks}
         self._now = networks[0]  # what the weights that were placed last are of
@@ -58,7 +61,7 @@ class ClassifyDomain:
         return self._now.network
 
     @property
-    def encoded(self) -> dict[str, Encoded]:
+    def encoded(self) -> dict[str, Encodings]:
         return self._now.encoded
 
     # Training ---------------------------------------------------------------------------------------
@@ -147,7 +150,7 @@ class ClassifyDomain:
 
     @functools.cached_property
     def _baseline(self) -> Baseline:
-        return Baseline.fit(self._splits.train, self._splits.labels)
+        return Baseline.fit(self._splits.train, self._splits.labels, self._counted)
 
     def baseline(self, split: Split) -> tuple[str, Evaluation]:
         return self._baseline.name, self._baseline.score(self._examples[split])
@@ -197,7 +200,7 @@ def _both(examples: Examples, row: int) -> str:
     return f"{examples.texts[row]} ||| {examples.seconds[row]}"
 
 
-def logits_of(network: Network, model: nn.Module, encoded: Encoded, rows: Ints, device: torch.device) -> Tensor:
+def logits_of(network: Network, model: nn.Module, encoded: Encodings, rows: Ints, device: torch.device) -> Tensor:
     """Logits of some texts in their order (shape: rows, outputs), on the device."""
     found, batches = [], []
     for chosen in scoring_batches(encoded, rows):

@@ -6,6 +6,7 @@ import re
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from multistep.core.values.plan import DataSpec
@@ -215,4 +216,4 @@ def named_label(table: Table, names: Iterable[str]) -> list[str]:
 
 
 def _some(table: Table, name: str) -> list[object]:
-    return list(table.column(name)[:LOOKED_AT])
+    return list(islice(table.each(name), LOOKED_AT))

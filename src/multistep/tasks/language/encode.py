@@ -51,41 +51,52 @@ class Encoded:
         return tokens, words, np.where(inside, self.types[place], 0).astype(np.int64), inside
 
 
+class TextEncoder:
+    """Texts -> tokens with the special ones; what is longer than `longest` tokens loses its end, of a pair the longer
+    text first.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, longest: int) -> None:
+        from tokenizers import Tokenizer
+
+        self._longest = longest
+        self._whole, self._shortened = (Tokenizer.from_str(tokenizer.to_str()) for _ in range(2))
+        self._whole.no_truncation()
+        self._whole.no_padding()
+        self._shortened.no_padding()
+        self._shortened.enable_truncation(longest)
+
+    def __call__(self, texts: Sequence[str], seconds: Sequence[str] | None) -> tuple[Encoded, NDArray[np.bool_]]:
+        """The texts, or pairs of them, and which of them were read to their ends (shape: texts)."""
+        tokens, words, types = array("i"), array("i"), array("b")  # a list has an object for each
+        lengths: list[int] = []
+        whole: list[bool] = []
+        for first in range(0, len(texts), ENCODED_AT_ONCE):
+            some = texts[first : first + ENCODED_AT_ONCE]
+            pairs = None if seconds is None else list(zip(some, seconds[first : first + ENCODED_AT_ONCE], strict=True))
+            for i, encoding in enumerate(self._whole.encode_batch(pairs or list(some))):
+                whole.append(len(encoding.ids) <= self._longest)
+                if not whole[-1]:
+                    encoding = self._shortened.encode(*pairs[i]) if pairs else self._shortened.encode(some[i])
+                tokens.extend(encoding.ids)
+                types.extend(encoding.type_ids)
+                words.extend(_words(encoding.word_ids, encoding.sequence_ids))
+                lengths.append(len(encoding.ids))
+        encoded = Encoded(
+            np.frombuffer(tokens, np.int32) if tokens else np.zeros(0, np.int32),
+            np.frombuffer(words, np.int32) if words else np.zeros(0, np.int32),
+            np.frombuffer(types, np.int8) if types else np.zeros(0, np.int8),
+            np.concatenate(([0], np.cumsum(lengths, dtype=np.int64))),
+            len(whole) - sum(whole),
+        )
+        return encoded, np.array(whole, bool)
+
+
 def encode_texts(
     tokenizer: Tokenizer, texts: Sequence[str], seconds: Sequence[str] | None = None, *, longest: int
 ) -> Encoded:
-    """Encode texts, or pairs of them, with the special tokens; what is longer than `longest` tokens loses its end.
-
-    Of a pair, the longer text loses it first.
-    """
-    from tokenizers import Tokenizer
-
-    whole, shortened = Tokenizer.from_str(tokenizer.to_str()), Tokenizer.from_str(tokenizer.to_str())
-    whole.no_truncation()
-    whole.no_padding()
-    shortened.no_padding()
-    shortened.enable_truncation(longest)
-    tokens, words, types = array("i"), array("i"), array("b")  # a list has an object for each
-    lengths: list[int] = []
-    cut = 0
-    for first in range(0, len(texts), ENCODED_AT_ONCE):
-        some = texts[first : first + ENCODED_AT_ONCE]
-        pairs = None if seconds is None else list(zip(some, seconds[first : first + ENCODED_AT_ONCE], strict=True))
-        for i, encoding in enumerate(whole.encode_batch(pairs or list(some))):
-            if len(encoding.ids) > longest:
-                cut += 1
-                encoding = shortened.encode(*pairs[i]) if pairs else shortened.encode(some[i])
-            tokens.extend(encoding.ids)
-            types.extend(encoding.type_ids)
-            words.extend(_words(encoding.word_ids, encoding.sequence_ids))
-            lengths.append(len(encoding.ids))
-    return Encoded(
-        np.frombuffer(tokens, np.int32) if tokens else np.zeros(0, np.int32),
-        np.frombuffer(words, np.int32) if words else np.zeros(0, np.int32),
-        np.frombuffer(types, np.int8) if types else np.zeros(0, np.int8),
-        np.concatenate(([0], np.cumsum(lengths, dtype=np.int64))),
-        cut,
-    )
+    """Encode texts, or pairs of them, as `TextEncoder` does."""
+    return TextEncoder(tokenizer, longest)(texts, seconds)[0]
 
 
 def _words(word_ids: Sequence[int | None], sequence_ids: Sequence[int | None]) -> list[int]:

@@ -6,16 +6,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from multistep.tasks.labelled.labels import Array, Labels
+from multistep.tasks.order import sample_of
+from multistep.tasks.text.corpus import LongTexts, characters_of
 
 
 @dataclass(frozen=True)
 class Examples:
     """Texts of one split, their pairs if they have such, and their labels as `encode` gives them."""
 
-    texts: tuple[str, ...]
-    seconds: tuple[str, ...] | None
+    texts: Sequence[str]  # LongTexts, where memory should not hold them
+    seconds: Sequence[str] | None
     labels: Array
 
     def __len__(self) -> int:
@@ -39,6 +42,29 @@ class LabelledSplits:
     columns: Mapping[str, str] = field(default_factory=dict)  # of train, by the keys of a plan's data
 
 
-def texts_of(examples: Examples) -> Sequence[str]:
+def characters_in(examples: Examples) -> int:
+    """How many characters the texts have together, those of pairs both."""
+    return characters_of(examples.texts) + characters_of(examples.seconds or ())
+
+
+def some_of(examples: Examples, most_characters: int) -> Examples:
+    """Examples drawn by lot, always the same, of so many characters; of those that are in memory all."""
+    if not isinstance(examples.texts, LongTexts) or characters_in(examples) <= most_characters:
+        return examples
+    share = most_characters / characters_in(examples)
+    return taken(examples, sample_of(len(examples), max(1, round(share * len(examples)))))
+
+
+def taken(examples: Examples, rows: NDArray[np.int64]) -> Examples:
+    """Some of the examples, in memory."""
+    texts, seconds = examples.texts, examples.seconds
+    return Examples(
+        tuple(texts[i] for i in rows.tolist()),
+        None if seconds is None else tuple(seconds[i] for i in rows.tolist()),
+        examples.labels[rows],
+    )
+
+
+def texts_of(examples: Examples) -> tuple[str, ...]:
     """All texts, a pair's one after the other's."""
     return (*examples.texts, *(examples.seconds or ()))

@@ -18,7 +18,7 @@ from multistep.errors import PlanError
 from multistep.tasks.hub import draw_fresh, quietly
 from multistep.tasks.labelled.linear_probe import LinearProbe
 from multistep.tasks.labelled.scale import Scale, last_linear, rescale
-from multistep.tasks.language.encode import Encoded, encode_texts
+from multistep.tasks.language.encode import Encoded, TextEncoder
 from multistep.tasks.language.first_token import first_token_logits, reads_first_token
 from multistep.tasks.language.tokenizer import save_tokenizer
 
@@ -71,6 +71,7 @@ class Head:
     name: str = "bert"
     probed: int = 0  # training texts that its first last layer is to be fitted on
     probe: LinearProbe | None = None  # that last layer; None: drawn
+    _reads: TextEncoder | None = field(default=None, repr=False, compare=False)
 
     @property
     def description(self) -> str:
@@ -113,8 +114,14 @@ class Head:
     def mark(self) -> str:
         return self.encoder.tokenizer.to_str()
 
+    @property
+    def tokenizer(self) -> Tokenizer:
+        return self.encoder.tokenizer
+
     def encode(self, texts: Sequence[str], seconds: Sequence[str] | None) -> Encoded:
-        return encode_texts(self.encoder.tokenizer, texts, seconds, longest=self.encoder.context)
+        if self._reads is None:
+            self._reads = TextEncoder(self.encoder.tokenizer, self.encoder.context)
+        return self._reads(texts, seconds)[0]
 
     def hidden(self, recipe: Recipe) -> float:
         """The share of words that stand behind the mask token while training."""

@@ -23,6 +23,7 @@ BAG, CNN = "bag", "cnn"
 NOTHING, UNKNOWN = 0, 1  # ids: no token at all; a word that is not known, or hidden
 WORDS = re.compile(r"[\w'\u2019]+|[^\w\s]")  # don't and n't are words
 LONGEST_WORD = 30  # characters; what is longer is an address, of which the beginning is read
+MOST_KEPT = 200_000  # words whose n-grams are remembered
 REACHES = (2, 3, 4)  # words that a filter reads
 HEAD_SPREAD = 1.0
 PREFIX = "net."  # of the names of exported weights
@@ -75,10 +76,16 @@ def ngrams_of(text: str, spaceless: bool) -> Iterator[tuple[bool, str]]:
         else:
             if i + 2 <= len(words):
                 yield True, f"{word} {words[i + 1]}"
-            marked = f"<{word[:LONGEST_WORD]}>"
-            for size in (3, 4, 5):
-                for start in range(len(marked) - size + 1):
-                    yield False, marked[start : start + size]
+            for piece in pieces_of(word):
+                yield False, piece
+
+
+def pieces_of(word: str) -> Iterator[str]:
+    """The long n-grams of a word."""
+    marked = f"<{word[:LONGEST_WORD]}>"
+    for size in (3, 4, 5):
+        for start in range(len(marked) - size + 1):
+            yield marked[start : start + size]
 
 
 def key_of(short: bool, ngram: str) -> str:
@@ -92,6 +99,7 @@ class Reader:
     def __init__(self, config: TextNetConfig, vocabulary: Sequence[str]) -> None:
         self.config, self.vocabulary = config, tuple(vocabulary)
         self._ids = {key: i for i, key in enumerate(self.vocabulary, UNKNOWN + 1)}
+        self._of_words: dict[str, tuple[int | None, tuple[int, ...]]] = {}
 
     def id_of(self, key: str) -> int:
         """The id of a line of the vocabulary; UNKNOWN for any other."""
@@ -102,8 +110,28 @@ class Reader:
         spaceless, ids = self.config.spaceless, self._ids
         if self.config.kind == CNN:
             return [ids.get(word, UNKNOWN) for word in words_of(text, spaceless)] or [UNKNOWN]
-        keys = (key_of(short, ngram) for short, ngram in ngrams_of(text, spaceless))
-        return list(dict.fromkeys(ids[key] for key in keys if key in ids)) or [UNKNOWN]
+        if spaceless:
+            keys = (key_of(short, ngram) for short, ngram in ngrams_of(text, spaceless))
+            return list(dict.fromkeys(ids[key] for key in keys if key in ids)) or [UNKNOWN]
+        words = words_of(text, spaceless)
+        found: list[int] = []
+        for word, after in zip(words, (*words[1:], None)):  # noqa: B905  # of one length
+            own, pieces = self._of_words.get(word) or self._of_word(word)
+            if own is not None:
+                found.append(own)
+            if after is not None and (pair := ids.get(f"{word} {after}")) is not None:
+                found.append(pair)
+            found += pieces
+        return list(dict.fromkeys(found)) or [UNKNOWN]
+
+    def _of_word(self, word: str) -> tuple[int | None, tuple[int, ...]]:
+        """The ids of a word and of its pieces, kept since words come again."""
+        if len(self._of_words) >= MOST_KEPT:
+            self._of_words.clear()
+        keys = (key_of(False, piece) for piece in pieces_of(word))
+        kept = self._ids.get(word), tuple(self._ids[key] for key in keys if key in self._ids)
+        self._of_words[word] = kept
+        return kept
 
     def __call__(self, text: str, second: str | None = None) -> tuple[Tensor, Tensor]:
         """Ids and, of each, 1 in the second text of a pair (shapes: 1, ids)."""

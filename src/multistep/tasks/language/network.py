@@ -5,16 +5,25 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from multistep.backends.torch.adapters import Origin
 from multistep.core.values.recipe import Recipe
 from multistep.tasks.labelled.scale import Scale
-from multistep.tasks.language.encode import Encoded
-from multistep.tasks.language.examples import LabelledSplits
+from multistep.tasks.language.encode import Encoded, Ints
+from multistep.tasks.language.examples import Examples, LabelledSplits
+from multistep.tasks.language.mapped import ReadLate, encoded_once, lengths_in_bytes
 from multistep.tasks.order import LengthOrder
+from multistep.tasks.text.corpus import LongTexts
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+ENOUGH_EPOCHS = 0.5  # of a long split, from which on all of it is encoded beforehand
 
 
 class Network(Protocol):
@@ -58,6 +67,10 @@ class Network(Protocol):
     def mark(self) -> str:
         """All that turns texts into ids, which must not change under a resumed run."""
 
+    @property
+    def tokenizer(self) -> Tokenizer | None:
+        """What the texts are encoded by, if that alone tells their ids."""
+
     def encode(self, texts: Sequence[str], seconds: Sequence[str] | None) -> Encoded: ...
     def hidden(self, recipe: Recipe) -> float:
         """The share of words that batches are to come without."""
@@ -72,18 +85,43 @@ class Network(Protocol):
         """What multistep.json has to say of the net beside its labels."""
 
 
-class Prepared:
-    """A network with the splits as it reads them: encoded once, when it is first trained."""
+class Encodings(Protocol):
+    """A split as ids, wherever they lie."""
 
-    def __init__(self, network: Network, splits: LabelledSplits, batch_size: int) -> None:
-        self.network, self._splits, self._batch_size = network, splits, batch_size
+    @property
+    def cut(self) -> int: ...
+    @property
+    def lengths(self) -> Ints: ...
+    def __len__(self) -> int: ...
+    def padded(self, rows: Ints, pad: int) -> tuple[Ints, Ints, Ints, NDArray[np.bool_]]: ...
+
+
+class Prepared:
+    """A network with the splits as it reads them: encoded once, when it is first trained.
+
+    `epochs` are those that the plan is expected to hold: texts that lie in a file are encoded when they are read where
+    training would not come to half of them, and where a network has no tokenizer that others can run.
+    """
+
+    def __init__(self, network: Network, splits: LabelledSplits, batch_size: int, epochs: float = 1.0) -> None:
+        self.network, self._splits, self._batch_size, self._epochs = network, splits, batch_size, epochs
 
     @functools.cached_property
-    def encoded(self) -> dict[str, Encoded]:
+    def encoded(self) -> dict[str, Encodings]:
         """Each split as tokens; an empty one as none."""
         parts = {"train": self._splits.train, "validation": self._splits.validation, "test": self._splits.test}
-        return {name: self.network.encode(part.texts, part.seconds) for name, part in parts.items()}
+        return {name: self._encoded(part) for name, part in parts.items()}
+
+    def _encoded(self, part: Examples) -> Encodings:
+        if not isinstance(part.texts, LongTexts):
+            return self.network.encode(part.texts, part.seconds)
+        if self.network.tokenizer is None or self._epochs < ENOUGH_EPOCHS:
+            return ReadLate(self.network, part)
+        return encoded_once(self.network.tokenizer, part, self.network.context, self._splits.fingerprint)
 
     @functools.cached_property
     def order(self) -> LengthOrder:
-        return LengthOrder(self.encoded["train"].lengths, self._batch_size)
+        train = self._splits.train
+        long = isinstance(train.texts, LongTexts)  # whose order does not hang on how they are encoded
+        lengths = lengths_in_bytes(train) if long else self.encoded["train"].lengths
+        return LengthOrder(lengths, self._batch_size)

@@ -20,8 +20,11 @@ SPECIAL_TOKENS = 2.0  # around a text
 Contender = tuple[Network, Recipe]
 
 
-def need_of(plan: Plan, texts: Sequence[str]) -> Need:
-    """The task, the language and length of its training texts, the time and the device."""
+def need_of(plan: Plan, texts: Sequence[str], count: int | None = None) -> Need:
+    """The task, the language and length of its training texts, the time and the device.
+
+    `count` says how many texts there are, where these are some of them.
+    """
     kind = kind_of(texts)
     characters = 1.0 if kind == "Chinese" else CHARACTERS_A_TOKEN
     read = sum(min(len(text), MOST_CONTEXT * characters) for text in texts)
@@ -29,7 +32,7 @@ def need_of(plan: Plan, texts: Sequence[str]) -> Need:
     return Need(
         next((task for task in tasks if task == "fill-mask"), plan.task),
         kind,
-        len(texts),
+        count or len(texts),
         read / max(1, len(texts)) / characters + SPECIAL_TOKENS,
         seconds_of(plan),
         tuning_speed(plan),

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from multistep.backends.torch.devices import on
-from multistep.tasks.language.encode import Encoded, Ints
+from multistep.tasks.language.encode import Ints
+from multistep.tasks.language.network import Encodings
 
 MOST_TOKENS = 2048  # of a batch that is scored; larger ones leave the cache of a CPU
 
@@ -31,7 +32,7 @@ class Padded:
         return on(device, self.tokens, self.inside, self.types)  # type: ignore[return-value]
 
 
-def scoring_batches(encoded: Encoded, rows: Ints, most_tokens: int = MOST_TOKENS) -> Iterator[Ints]:
+def scoring_batches(encoded: Encodings, rows: Ints, most_tokens: int = MOST_TOKENS) -> Iterator[Ints]:
     """The rows in batches of about one length, none of more tokens than asked; of one text at least."""
     ordered = rows[np.argsort(encoded.lengths[rows], kind="stable")]
     start = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import islice
 
 from multistep.core.values.plan import DataSpec
 from multistep.data.table import Table, naming
@@ -19,7 +20,7 @@ def refuse_questions(table: Table, data: DataSpec) -> None:
     answers = next((names[name] for name in _ANSWERS if name in names), None)
     if data.label_column is not None or answers is None or not {"question", "context"} <= names.keys():
         return
-    told = [str(value) for value in table.column(answers)[:_LOOKED_AT]]
+    told = [str(value) for value in islice(table.each(answers), _LOOKED_AT)]
     if len(set(told)) <= max(2, _FEW * len(told)) and not any(value.startswith(("{", "[")) for value in told):
         return  # yes or no
     raise DataError(

@@ -5,10 +5,10 @@ from __future__ import annotations
 import functools
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,7 @@ from multistep.tasks.labelled.fields import is_missing
 from multistep.tasks.language.columns import Columns, find_columns, named_label, with_label
 from multistep.tasks.language.docstrings import DOCSTRINGS, python_docstrings
 from multistep.tasks.language.refused import refuse_parts, refuse_questions
+from multistep.tasks.text.corpus import LongTexts
 from multistep.tasks.text.manual import MANUAL
 
 NAMES_HIDDEN = (
@@ -41,6 +42,7 @@ NAMES_HIDDEN = (
 )
 
 
+Hold: TypeAlias = Callable[[Iterable[str]], Sequence[str]]  # texts as they come -> texts to be asked for
 Keys = NDArray[np.uint64]  # hashes, by which equal texts are found; shape: rows, 2, in the order of their bytes
 GOLD, NO_GOLD = "gold_label", "-"  # of SNLI and MNLI: pairs on which the annotators did not agree
 
@@ -121,6 +123,9 @@ FORM = Form(
 )
 
 
+LONG_FORM = replace(FORM, long=True)
+
+
 @dataclass(frozen=True)
 class Rows:
     """Texts, their pairs if they have such, and raw labels (None without a label column), all of equal length.
@@ -129,8 +134,8 @@ class Rows:
     """
 
     origin: str
-    texts: tuple[str, ...]
-    seconds: tuple[str, ...] | None
+    texts: Sequence[str]  # LongTexts, where memory should not hold them
+    seconds: Sequence[str] | None
     labels: tuple[object, ...] | None
     place: Callable[[int], str]
     names: tuple[str, ...] = ()
@@ -146,8 +151,8 @@ class Rows:
         place, keys = self.place, self.__dict__.get("keys", self.hashed)
         return replace(
             self,
-            texts=tuple(self.texts[i] for i in rows),
-            seconds=None if self.seconds is None else tuple(self.seconds[i] for i in rows),
+            texts=_taken(self.texts, rows),
+            seconds=None if self.seconds is None else _taken(self.seconds, rows),
             labels=None if self.labels is None else tuple(self.labels[i] for i in rows),
             place=lambda i: place(rows[i]),
             hashed=None if keys is None else keys[np.asarray(rows, np.int64)],
@@ -161,6 +166,10 @@ class Rows:
     def whole(self, row: int) -> str:
         """Both texts of a row as one string, by which equal rows are found."""
         return self.texts[row] if self.seconds is None else f"{self.texts[row]}\0{self.seconds[row]}"
+
+
+def _taken(texts: Sequence[str], rows: Sequence[int]) -> Sequence[str]:
+    return texts.take(rows) if isinstance(texts, LongTexts) else tuple(texts[i] for i in rows)
 
 
 def keys_of(texts: Iterable[str]) -> Keys:
@@ -195,11 +204,11 @@ def is_table(source: str) -> bool:
     return not path.exists() and kind_of(path) == ""  # a hub id
 
 
-def rows_of(table: Table, data: DataSpec, *, labelled: bool, like: Sequence[str] = ()) -> Rows:
+def rows_of(table: Table, data: DataSpec, *, labelled: bool, like: Sequence[str] = (), hold: Hold = tuple) -> Rows:
     """The rows of a table. Those without text, or without a label where one is needed, are left out and counted.
 
-    `like` are the columns of zeros and ones that the label was in the training data. Raises DataError that names the
-    place.
+    `like` are the columns of zeros and ones that the label was in the training data; `hold` says where texts are kept.
+    Raises DataError that names the place.
     """
     if not len(table):
         raise DataError(f"{table.origin}: there is no row below the names of the columns")
@@ -207,8 +216,8 @@ def rows_of(table: Table, data: DataSpec, *, labelled: bool, like: Sequence[str]
         refuse_questions(table, data)
     table, hot = with_label(table, data, like)
     columns = find_columns(table, data, labelled=labelled)
-    texts = _texts(table, columns.text)
-    seconds = _texts(table, columns.second) if columns.second else None
+    texts = hold(_texts(table, columns.text))
+    seconds = hold(_texts(table, columns.second)) if columns.second else None
     labels = table.column(columns.label) if columns.label else None
     names = table.class_names.get(columns.label, ()) if columns.label else ()
     if labels is not None and columns.label == GOLD:
@@ -245,8 +254,8 @@ def rows_of(table: Table, data: DataSpec, *, labelled: bool, like: Sequence[str]
         raise DataError(f"{where}; name another with {naming('text_column')}")
     everything = Rows(
         table.origin,
-        tuple(texts),
-        tuple(seconds) if seconds else None,
+        texts,
+        seconds,
         tuple(labels) if labels is not None else None,
         table.place,
         names,
@@ -274,27 +283,28 @@ def columns_like(data: DataSpec, columns: Mapping[str, str], table: Table) -> Da
     return replace(data, **there) if "text_column" in there else data
 
 
-def _texts(table: Table, name: str) -> list[str]:
+def _texts(table: Table, name: str) -> Iterator[str]:
     """A column of texts, without half characters. Raises DataError for numbers, with the first row's place."""
-    values = table.column(name)
-    found: list[str] = []
-    for i, value in enumerate(values):
+    first: tuple[int, str] | None = None
+    numbers = True
+    for i, value in enumerate(table.each(name)):
         if value is None:
-            found.append("")
+            yield ""
         elif isinstance(value, str):
             if not value.isascii() and re.search("[\ud800-\udfff]", value):  # JSON can spell out half a character
                 raise DataError(f"{table.place(i)}: '{name}' holds half a surrogate pair (\\ud800 to \\udfff)")
-            found.append(value)
+            if numbers and value.strip():
+                first = first or (i, value)
+                numbers = numbers and is_number(value)
+            yield value
         else:
             what = f"{value!r}, a {type(value).__name__}"
             raise DataError(
                 f"{table.place(i)}: '{name}' is {what}, not a text; name another column with "
                 f"{naming('text_column')}; columns: {quoted(table.names)}"
             )
-    said = [(i, text) for i, text in enumerate(found) if text.strip()]
-    if said and all(is_number(text) for _, text in said):
+    if first is not None and numbers:
         raise DataError(
-            f"{table.place(said[0][0])}: '{name}' is {said[0][1]!r}: the whole column holds numbers, not text; name "
+            f"{table.place(first[0])}: '{name}' is {first[1]!r}: the whole column holds numbers, not text; name "
             f"another with {naming('text_column')}; columns: {quoted(table.names)}"
         )
-    return found

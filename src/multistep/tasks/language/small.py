@@ -8,6 +8,7 @@ import shutil
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,7 @@ class SmallNetwork:
     """A bag or a convolutional net, from nothing or from a folder. Implements models.Network."""
 
     mask = UNKNOWN
+    tokenizer = None
     pad = NOTHING
     settings: tuple[str, ...] = ("dropout",)
     longest: int | None = None
@@ -257,9 +259,19 @@ def _counts(kind: str, texts: Sequence[str], spaceless: bool) -> list[Counter[st
     if kind == nets.CNN:
         return [Counter(word for text in texts for word in nets.words_of(text, spaceless))]
     counts: list[Counter[str]] = [Counter(), Counter()]
+    if spaceless:
+        for text in texts:
+            for short, ngram in set(nets.ngrams_of(text, spaceless)):
+                counts[not short][nets.key_of(short, ngram)] += 1
+        return counts
+    pieces: dict[str, tuple[str, ...]] = {}  # of words, which come again
     for text in texts:
-        for short, ngram in set(nets.ngrams_of(text, spaceless)):
-            counts[not short][nets.key_of(short, ngram)] += 1
+        words = nets.words_of(text, spaceless)
+        different = set(words)
+        for word in different - pieces.keys():
+            pieces[word] = tuple(nets.key_of(False, piece) for piece in nets.pieces_of(word))
+        counts[0].update(different.union(map(" ".join, pairwise(words))))
+        counts[1].update({piece for word in different for piece in pieces[word]})
     return counts
 
 

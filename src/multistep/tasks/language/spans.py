@@ -32,8 +32,8 @@ LEAST_SPANS = 2
 class Texts:
     """The texts of one split, and their pairs; of running text one text is a document."""
 
-    texts: tuple[str, ...]
-    seconds: tuple[str, ...] | None = None
+    texts: Sequence[str]
+    seconds: Sequence[str] | None = None
     notes: tuple[str, ...] = ()  # of the source, to be said aloud
 
 

@@ -6,6 +6,7 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -20,8 +21,10 @@ from multistep.tasks.labelled.fields import is_missing
 from multistep.tasks.labelled.labels import Column, Labels, classes_of, encode, find_labels
 from multistep.tasks.language.columns import named_label
 from multistep.tasks.language.examples import NOTHING, Examples, LabelledSplits
+from multistep.tasks.language.long import IN_MEMORY, Holding, kept_splits
 from multistep.tasks.language.remarks import alike, contradicting, duplicates, rare
-from multistep.tasks.language.rows import FORM, Rows, columns_like, groups_of, rows_of
+from multistep.tasks.language.rows import Rows, columns_like, groups_of, rows_of
+from multistep.tasks.order import sample_of
 
 ENOUGH_ROWS = 20_000  # a smaller set gives more of itself, or its intervals would prove nothing
 SHARE, SMALL_SHARE = 0.05, 0.1  # of validation, and of test
@@ -36,14 +39,20 @@ def load_labelled(data: DataSpec) -> LabelledSplits:
     dev) or test, from a table's column `split`, and from a Hugging Face data set. With nothing but train, 80 : 10 : 10
     of the rows are cut (90 : 5 : 5 from 20,000 rows on), each class alike; rows with the same text stay together. A
     missing validation split is cut from train; a test split missing beside a validation split stays missing.
+    Tables that memory should not hold are read once into a file of the cache (`long`), of which the same comes.
     Raises DataError for labels that make no sense, or splits that are too small.
     """
-    given, notes = _given(data, labelled=True)
+    found = kept_splits(data, partial(_load, data))
+    return _load(data) if found is None else found
+
+
+def _load(data: DataSpec, holding: Holding = IN_MEMORY) -> LabelledSplits:
+    given, notes = _given(data, labelled=True, holding=holding)
     train = given["train"]
     assert train.labels is not None, "rows are read with labels"
     # Of all that is to be cut: a kind or a separator that few rows show must not be lost with them.
     labels, guessed = find_labels(_column(train, train.names), data.labels)
-    rows, more = _completed(given, classes_of(labels, _column(train, train.names)), data.shares)
+    rows, more = _completed(given, classes_of(labels, _column(train, train.names)), data.shares, holding)
     notes += [*more, *(f"{train.origin}: {note}" for note in guessed)]
     parts = {name: _encoded(part, labels, train.names) for name, part in rows.items()}
     notes += [*rare(labels, parts["train"].labels, rows["train"]), *alike(labels, train.origin), *contradicting(train)]
@@ -63,10 +72,10 @@ def load_labelled(data: DataSpec) -> LabelledSplits:
     )
 
 
-def read_splits(data: DataSpec) -> tuple[dict[str, Rows], list[str]]:
+def read_splits(data: DataSpec, holding: Holding = IN_MEMORY) -> tuple[dict[str, Rows], list[str]]:
     """The rows of each split without regard to labels, and what is to be said; cut as `load_labelled` would."""
-    given, notes = _given(data, labelled=False)
-    rows, more = _completed(given, _classes_told(given["train"], data), data.shares)
+    given, notes = _given(data, labelled=False, holding=holding)
+    rows, more = _completed(given, _classes_told(given["train"], data), data.shares, holding)
     return rows, [*notes, *more]
 
 
@@ -85,12 +94,14 @@ def _classes_told(rows: Rows, data: DataSpec) -> list[tuple[str, ...]]:
     return found
 
 
-def _given(data: DataSpec, *, labelled: bool) -> tuple[dict[str, Rows], list[str]]:
+def _given(data: DataSpec, *, labelled: bool, holding: Holding) -> tuple[dict[str, Rows], list[str]]:
     """The splits that there are, train among them, and what is to be said of them."""
-    tables, notes = given_splits(data, FORM)
-    train = rows_of(tables["train"], data, labelled=labelled)
-    given = {name: _like(train, name, table, data, labelled) for name, table in tables.items() if name != "train"}
-    given = {"train": train, **given}
+    tables, notes = given_splits(data, holding.form)
+    train = rows_of(tables["train"], data, labelled=labelled, hold=holding.hold)
+    given = {"train": train}
+    for name in tables:
+        if name != "train":
+            given[name] = _like(train, name, tables[name], data, labelled, holding)
     notes = [*(note for part in given.values() for note in part.notes), *notes]
     for name in [name for name in given if not len(given[name])]:
         if name == "train":
@@ -107,32 +118,34 @@ def _given(data: DataSpec, *, labelled: bool) -> tuple[dict[str, Rows], list[str
     return given, notes
 
 
-def _like(train: Rows, name: str, table: Table, data: DataSpec, labelled: bool) -> Rows:
+def _like(train: Rows, name: str, table: Table, data: DataSpec, labelled: bool, holding: Holding) -> Rows:
     """The rows of another split, by the columns that those of train are in.
 
     Of a test split that lacks the labels, as competitions hand them out, there is none that has one.
     """
     columns = train.columns
     if columns is None:
-        return rows_of(table, data, labelled=labelled)
+        return rows_of(table, data, labelled=labelled, hold=holding.hold)
     known = columns_like(data, columns.named, table)
     made = bool(columns.hot) and set(columns.hot) <= set(table.names)
     lacking = columns.label is not None and columns.label not in table.names and not made
     if labelled and name == "test" and lacking and known.text_column is not None:
         others = set(table.names) - {known.text_column, known.second_text_column}
         if not named_label(table, others):
-            return rows_of(table, known, labelled=False).take([])
-    rows = rows_of(table, known, labelled=labelled, like=columns.hot)
+            return rows_of(table, known, labelled=False, hold=holding.hold).take([])
+    rows = rows_of(table, known, labelled=labelled, like=columns.hot, hold=holding.hold)
     found = {str(label).strip() for label in rows.labels or ()}
     secret = labelled and name == "test" and len(found) == 1 and not re.search(r"\w", next(iter(found)))
     return rows.take([]) if secret and not found <= {str(label).strip() for label in train.labels or ()} else rows
 
 
 def _completed(
-    given: dict[str, Rows], classes: Sequence[Sequence[str]], shares: Mapping[str, float]
+    given: dict[str, Rows], classes: Sequence[Sequence[str]], shares: Mapping[str, float], holding: Holding
 ) -> tuple[dict[str, Rows], list[str]]:
     """All splits, those that are missing cut from train, whose rows are of these classes."""
-    rows, notes = _cut(given, classes, shares)
+    rows, notes = _cut(given, classes, shares, holding.most_cut)
+    rows, more = _bounded(rows, holding.most_given)
+    notes += more
     if "test" not in rows:
         notes.append(NO_TEST)
     for name in ("validation", "test"):
@@ -161,17 +174,31 @@ def encoded_rows(rows: Rows, labels: Labels, names: tuple[str, ...] = ()) -> Exa
 
 
 def _cut(
-    given: dict[str, Rows], classes: Sequence[Sequence[str]], shares: Mapping[str, float]
+    given: dict[str, Rows], classes: Sequence[Sequence[str]], shares: Mapping[str, float], most: int | None
 ) -> tuple[dict[str, Rows], list[str]]:
-    """The splits with those that are missing cut from train."""
+    """The splits with those that are missing cut from train; `most` rows each, unless the user says a share."""
     train = given["train"]
     usual = SHARE if len(train) >= ENOUGH_ROWS else SMALL_SHARE
+    usual = usual if most is None else min(usual, most / len(train))
     if not (wanted := to_cut(shares, given, usual, train.origin)):
         return given, []
     members = _assigned(train, classes, wanted)
     parts = {name: train.take(rows) for name, rows in members.items()}
     sizes = ", ".join(f"{name} {len(part):,}" for name, part in parts.items())
     return {**given, **parts}, [f"{train.origin}: cut into {sizes} rows"]
+
+
+def _bounded(rows: dict[str, Rows], most: int | None) -> tuple[dict[str, Rows], list[str]]:
+    """Held-out splits of `most` rows at most, drawn by lot, and what is said of that."""
+    found, notes = dict(rows), []
+    for name in ("validation", "test"):
+        if most is not None and name in rows and len(rows[name]) > most:
+            found[name] = rows[name].take(sample_of(len(rows[name]), most).tolist())
+            notes.append(
+                f"{name}: {most:,} of {len(rows[name]):,}, drawn by lot, are scored, since they are in memory; "
+                "`multistep evaluate` scores all"
+            )
+    return found, notes
 
 
 def _assigned(rows: Rows, classes: Sequence[Sequence[str]], wanted: Mapping[str, float]) -> dict[str, list[int]]:

@@ -28,15 +28,16 @@ from multistep.tasks.language.bearable import bearable
 from multistep.tasks.language.classify import TASK as CLASSIFY
 from multistep.tasks.language.classify import ClassifyDomain
 from multistep.tasks.language.contenders import PAIR_USAGE, SMALL, USAGES, named_network, open_order, require_no_sizes
-from multistep.tasks.language.encode import Encoded, Ints, encode_texts, usual_length
-from multistep.tasks.language.examples import LabelledSplits, texts_of
+from multistep.tasks.language.encode import Ints, encode_texts, usual_length
+from multistep.tasks.language.examples import LabelledSplits, characters_in, some_of
+from multistep.tasks.language.learnt import Learnt, all_of, counted_of, learnt_from, sample_notes
 from multistep.tasks.language.load import PRESETS, classifier, load_encoder, masked_model, new_encoder
 from multistep.tasks.language.mask import METRICS as MASK_METRICS
 from multistep.tasks.language.mask import MaskDomain
 from multistep.tasks.language.mean import add_mean_layer, wants_mean
 from multistep.tasks.language.models import Encoder, Head
 from multistep.tasks.language.nets import BAG, CNN
-from multistep.tasks.language.network import Network, Prepared
+from multistep.tasks.language.network import Encodings, Network, Prepared
 from multistep.tasks.language.offer import CHARACTERS_A_TOKEN, need_of, told_apart
 from multistep.tasks.language.preset import (
     BATCH_SIZE,
@@ -56,6 +57,7 @@ from multistep.tasks.language.spans import TextParts, load_texts, read_spans, re
 from multistep.tasks.language.splits import load_labelled
 from multistep.tasks.language.tokenizer import make_tokenizer
 from multistep.tasks.machine import device_name, versions_of
+from multistep.tasks.pretrained.choose import Need
 from multistep.tasks.pretrained.settle import TUNING, Settled, seconds_of, settle, starting_from
 from multistep.tasks.pretrained.timed import (
     IN_HALF,
@@ -67,6 +69,7 @@ from multistep.tasks.pretrained.timed import (
 )
 from multistep.tasks.reckoned import Costs
 from multistep.tasks.speeds import operations, was_measured
+from multistep.tasks.text.corpus import LongTexts
 from multistep.tasks.understood import told
 
 if TYPE_CHECKING:
@@ -83,12 +86,13 @@ class LanguageWorkshop:
     def __init__(self) -> None:
         self._labelled: dict[DataSpec, LabelledSplits] = {}
         self._texts: dict[DataSpec, TextParts] = {}
+        self._learnt: dict[tuple[bool, DataSpec], Learnt] = {}
         self._settled: Settled | None = None  # the plan's models, once what `auto` comes to is known
         self._encoders: dict[str, Encoder] = {}  # by the name of their model
         self._tokens = 0  # of training, about; 0 where an encoder was loaded
 
     def open(self, plan: Plan, phase: int, should_stop: Callable[[], bool]) -> tuple[Learner, Readiness]:
-        settled = self._settled = self._settled or settle(plan, lambda: need_of(plan, self._all_train_texts(plan)))
+        settled = self._settled = self._settled or settle(plan, lambda: self._need(plan))
         if plan.phase(phase).task == CLASSIFY:
             learner, ready = self._open_classify(plan, settled, phase, should_stop)
         else:
@@ -108,14 +112,18 @@ class LanguageWorkshop:
         for rival, recipe in contenders:
             if isinstance(rival, Head) and rival.pretrained:
                 splits = bearable(splits, plan, _costs(rival, recipe, splits.train.texts))
-        prepared = [Prepared(network, splits, _known(recipe.batch_size)) for network, recipe in contenders]
+        long = isinstance(splits.train.texts, LongTexts)
+        prepared = [
+            Prepared(network, splits, _known(recipe.batch_size), self._readings(plan, network, splits) if long else 1.0)
+            for network, recipe in contenders
+        ]
         network, recipe = contenders[0]
         for one in prepared:
             if isinstance(one.network, Head) and one.network.probed:
                 one.network.probe = fitted(one, splits, one.network.probed)
         if given.get("head") == "linear-probe" and not any(getattr(n, "probe", None) for n, _ in contenders):
             raise PlanError("recipe.head is linear-probe, but no pretrained encoder is trained here; leave it out")
-        domain = ClassifyDomain(splits, prepared)
+        domain = ClassifyDomain(splits, prepared, counted_of(plan))
         probe = network.probe if isinstance(network, Head) else None
         usual = majority_note(splits.train.labels, splits.validation.labels, splits.labels)
         # Phases share one network, and what is frozen is named by one network's own names.
@@ -132,6 +140,7 @@ class LanguageWorkshop:
             description=f"{network.description}, up to {network.context} of a text",
             notes=(
                 *splits.notes,
+                *sample_notes(splits.train, plan),
                 usual,
                 *([probe.note] if probe else []),
                 *_cut(prepared[0].encoded, network.context),
@@ -173,7 +182,7 @@ class LanguageWorkshop:
         named = named_network(plan)
         if named is not None:
             return [self._contender(named, plan, phase, splits)]
-        tokens = sum(map(len, texts_of(splits.train))) / CHARACTERS_A_TOKEN
+        tokens = characters_in(splits.train) / CHARACTERS_A_TOKEN
         epochs = self._epochs(plan, round(min(2e4 + 2.0 * tokens, 1e8)), round(tokens), len(splits.train))
         order = open_order(plan, len(splits.train), epochs)
         return [self._contender(name, plan, phase, splits) for name in order]
@@ -185,7 +194,7 @@ class LanguageWorkshop:
             small = new_network(
                 name,
                 self._all_train_texts(plan),
-                splits.train,
+                some_of(splits.train, counted_of(plan)),
                 labels,
                 scale,
                 width=plan.model.width,
@@ -291,16 +300,17 @@ class LanguageWorkshop:
         if loaded is not None:
             if spec.context is not None:
                 return loaded
-            usual = max(_usual(_lengths(loaded.tokenizer, some)[0]) for some in texts)
+            usual = max(_usual(_lengths(loaded.tokenizer, some.texts)[0]) for some in texts)
             return replace(loaded, context=min(loaded.longest, usual))
         everything = self._all_train_texts(plan)
         tokenizer = make_tokenizer(everything, *choose_tokenizer(spec, sum(map(len, everything))))
-        found = [_lengths(tokenizer, some) for some in texts]
-        self._tokens = max(1, *(tokens for _, tokens in found))
+        found = [_lengths(tokenizer, some.texts) for some in texts]
+        whole = [some.share for some in texts]
+        self._tokens = max(1, *(round(tokens / share) for (_, tokens), share in zip(found, whole, strict=True)))
         context = spec.context or max(_usual(lengths) for lengths, _ in found)
         vocabulary = tokenizer.get_vocab_size()
         # Read on average; a batch holds texts of about one length.
-        length = round(self._tokens / max(1, max(map(len, texts))))
+        length = round(self._tokens / max(1, *(some.count for some in texts)))
 
         def shaped(rate: float) -> Shape:
             return choose_shape(spec, plan, tokens=self._tokens, vocabulary=vocabulary, rate=rate)
@@ -314,7 +324,7 @@ class LanguageWorkshop:
 
     def _recipe(self, plan: Plan, phase: int, head: Head, length: float, examples: int) -> Recipe:
         """A BERT's: texts are `length` tokens long on average."""
-        blocks = sum(p.numel() for name, p in head.model.named_parameters() if "embeddings" not in name)
+        blocks = _blocks(head)
         classify = plan.phase(phase).task == CLASSIFY
         if head.pretrained:
             tuning_speed(plan)  # by which it is told what the budget holds
@@ -334,19 +344,34 @@ class LanguageWorkshop:
     def _epochs(self, plan: Plan, blocks: int, tokens: int, examples: int) -> float:
         return expected_epochs(plan, blocks=blocks, tokens=tokens, examples=examples, rate=operations(WORK))
 
-    def _by_phase(self, plan: Plan) -> list[tuple[str, ...]]:
+    def _readings(self, plan: Plan, network: Network, splits: LabelledSplits) -> float:
+        """About how often the plan's length reads a long training split."""
+        if not isinstance(network, Head):
+            return 1.0  # whose texts are read late anyway
+        tokens = round(characters_in(splits.train) / CHARACTERS_A_TOKEN)
+        return self._epochs(plan, _blocks(network), tokens, len(splits.train))
+
+    def _need(self, plan: Plan) -> Need:
+        found = self._by_phase(plan)
+        texts = self._all_train_texts(plan)
+        return need_of(plan, texts, sum(some.count for some in found) if any(s.share < 1.0 for s in found) else None)
+
+    def _by_phase(self, plan: Plan) -> list[Learnt]:
         """The training texts of each of a plan's data sets."""
         phases = [(plan.phase(i).task == CLASSIFY, _data_of(plan, i)) for i in range(plan.phase_count)]
-        return [self._train_texts(classify, data) for classify, data in dict.fromkeys(phases)]
+        for classify, data in dict.fromkeys(phases):
+            if (classify, data) not in self._learnt:
+                self._learnt[classify, data] = self._train_texts(plan, classify, data)
+        return [self._learnt[phase] for phase in dict.fromkeys(phases)]
 
     def _all_train_texts(self, plan: Plan) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(text for some in self._by_phase(plan) for text in some))
+        return tuple(dict.fromkeys(text for some in self._by_phase(plan) for text in some.texts))
 
-    def _train_texts(self, classify: bool, data: DataSpec) -> tuple[str, ...]:
+    def _train_texts(self, plan: Plan, classify: bool, data: DataSpec) -> Learnt:
         if classify:
-            return tuple(texts_of(self._read_labelled(data).train))
+            return learnt_from(self._read_labelled(data).train, plan)
         train = self._read_texts(data).train
-        return (*train.texts, *(train.seconds or ()))
+        return all_of((*train.texts, *(train.seconds or ())))
 
     def _read_labelled(self, data: DataSpec) -> LabelledSplits:
         if data not in self._labelled:
@@ -370,11 +395,15 @@ def _data_of(plan: Plan, phase: int) -> DataSpec:
 
 def _costs(head: Head, recipe: Recipe, texts: Sequence[str]) -> Costs:
     """Of training on a text of the usual length; a step that looks uphill first takes twice as much."""
-    blocks = sum(p.numel() for name, p in head.model.named_parameters() if "embeddings" not in name)
     length = float(np.minimum(_lengths(head.encoder.tokenizer, texts[:LOOKED_AT])[0], head.context).mean())
     passes = 2.0 if recipe.sharpness else 1.0
     tuned = IN_HALF if recipe.precision == "bfloat16" and was_measured(IN_HALF) else TUNING
-    return Costs(tuned if head.pretrained else WORK, passes * PER_PARAMETER_AND_TOKEN * blocks * length)
+    return Costs(tuned if head.pretrained else WORK, passes * PER_PARAMETER_AND_TOKEN * _blocks(head) * length)
+
+
+def _blocks(head: Head) -> int:
+    """Parameters without embeddings."""
+    return sum(p.numel() for name, p in head.model.named_parameters() if "embeddings" not in name)
 
 
 def _lengths(tokenizer: Tokenizer, texts: Sequence[str]) -> tuple[Ints, int]:
@@ -390,7 +419,7 @@ def _usual(lengths: Ints) -> int:
     return min(MOST_CONTEXT, max(LEAST_CONTEXT, usual_length(lengths)))
 
 
-def _cut(encoded: Mapping[str, Encoded], context: int) -> tuple[str, ...]:
+def _cut(encoded: Mapping[str, Encodings], context: int) -> tuple[str, ...]:
     """A note on texts whose ends are not read."""
     cut = {name: part.cut for name, part in encoded.items() if part.cut}
     if not cut:

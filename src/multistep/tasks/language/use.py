@@ -29,16 +29,19 @@ from multistep.tasks.language.classify import logits_of
 from multistep.tasks.language.columns import find_columns
 from multistep.tasks.language.examples import Examples
 from multistep.tasks.language.load import classifier, load_encoder, masked_model
+from multistep.tasks.language.long import Holding, held
+from multistep.tasks.language.mapped import ReadLate
 from multistep.tasks.language.mask import score_spans
 from multistep.tasks.language.models import Encoder, Head
 from multistep.tasks.language.network import Network
-from multistep.tasks.language.rows import FORM, columns_like, rows_of
+from multistep.tasks.language.rows import columns_like, rows_of
 from multistep.tasks.language.small import is_small, load_network
 from multistep.tasks.language.spans import load_all, read_spans
 from multistep.tasks.language.splits import encoded_rows
 from multistep.tasks.language.tokenizer import MASK
 from multistep.tasks.notes import say
 from multistep.tasks.prediction import AT_ONCE, Asked, FindColumns, Prediction, Predictor
+from multistep.tasks.text.corpus import LongTexts
 
 PAIR = "|||"  # between the two texts of a pair
 
@@ -50,7 +53,8 @@ def evaluate_model(model: str, data: DataSpec) -> Evaluation:
     """
     if is_baseline(model):
         baseline = Baseline.read(model)
-        found = baseline.score(_examples(model, data, baseline.labels))
+        with held(data) as holding:
+            found = baseline.score(_examples(model, data, baseline.labels, holding))
         return Calibrated.read(model).decided(found, model, hot=True)
     device = pick_device()
     if task_of(model) == "fill-mask":
@@ -62,19 +66,21 @@ def evaluate_model(model: str, data: DataSpec) -> Evaluation:
         with torch.inference_mode():
             return score_spans(head, _ready(head, model, device), spans, None, device)
     network, module, labels = _classifier(model, device)
-    examples = _examples(model, data, labels)
-    encoded = network.encode(examples.texts, examples.seconds)
-    with torch.inference_mode():
+    with held(data) as holding, torch.inference_mode():
+        examples = _examples(model, data, labels, holding)
+        long = isinstance(examples.texts, LongTexts)
+        encoded = ReadLate(network, examples) if long else network.encode(examples.texts, examples.seconds)
         logits = logits_of(network, module, encoded, np.arange(len(examples)), device)
     settled = Calibrated.read(model)
     return settled.decided(table_of(logits / settled.temperature, examples.labels, labels, Scale()), model)
 
 
-def _examples(model: str, data: DataSpec, labels: Labels) -> Examples:
+def _examples(model: str, data: DataSpec, labels: Labels, holding: Holding) -> Examples:
     """All rows of `data` by the labels that a model knows. Raises DataError where they do not fit."""
-    table, about = held_out_table(data, FORM), read_task(model)
+    table, about = held_out_table(data, holding.form), read_task(model)
     known = replace(columns_like(data, about.get("columns") or {}, table), labels=labels.kind)
-    rows = rows_of(table, known, labelled=True, like=labels.names if labels.kind != "number" else ())
+    like = labels.names if labels.kind != "number" else ()
+    rows = rows_of(table, known, labelled=True, like=like, hold=holding.hold)
     notes, columns = list(rows.notes), rows.columns
     if columns is not None and not columns.notes:
         pair = f" and '{columns.second}'" if columns.second else ""

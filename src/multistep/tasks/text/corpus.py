@@ -39,8 +39,10 @@ class LongTexts(Sequence[str]):
         alphabet: str = "",
         running: bool = False,
         key: str = "",
+        of: LongTexts | None = None,
     ) -> None:
-        self._handle = os.open(file, os.O_RDONLY)  # holds what others may delete
+        # Holds what others may delete; texts of the same file share it.
+        self._handle: int = os.open(file, os.O_RDONLY) if of is None else os.dup(of._handle)
         weakref.finalize(self, os.close, self._handle)
         self.file, self.places, self.running = file, places, running
         self.characters, self.alphabet = characters, alphabet  # all, and different ones
@@ -48,6 +50,10 @@ class LongTexts(Sequence[str]):
 
     def __len__(self) -> int:
         return len(self.places)
+
+    def take(self, rows: Sequence[int]) -> LongTexts:
+        """Some of the texts, in their order."""
+        return LongTexts(self.file, self.places[np.asarray(rows, np.int64)], of=self)
 
     def at(self, places: Places) -> Iterator[str]:
         """Other texts of the same file."""
@@ -145,6 +151,28 @@ def read_at(handle: int, start: int, end: int) -> bytes:
         found.append(data)
         start += len(data)
     return b"".join(found)
+
+
+class TextFile:
+    """A new file of texts: what is put into it is read from it from then on."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._out = path, path.open("wb")
+
+    def __call__(self, texts: Iterable[str]) -> LongTexts:
+        """Write texts, as they come. They hold no half characters."""
+        ends = array("q", [self._out.tell()])
+        for text in texts:
+            ends.append(ends[-1] + self._out.write(text.encode()))
+        self._out.flush()
+        edges = np.frombuffer(ends, np.int64)
+        return LongTexts(self._path, np.stack([edges[:-1], edges[1:]], 1))
+
+    def __enter__(self) -> TextFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._out.close()
 
 
 @dataclass
