@@ -23,7 +23,8 @@ from multistep.engine.learner import Learner, Split
 from multistep.engine.planfile import plan_from
 from multistep.errors import DataError, PlanError
 from multistep.tasks import processes
-from multistep.tasks.text import corpus, cutting, long, splits, words
+from multistep.tasks.text import corpus, cutting, long, ngram, splits, words
+from multistep.tasks.text import tokenizer as tokenizers
 from multistep.tasks.text.corpus import LongTexts
 from multistep.tasks.text.splits import TextSplits, load_splits
 from multistep.tasks.text.tokenizer import byte_bpe_tokenizer, character_tokenizer
@@ -318,3 +319,29 @@ def test_what_was_used_longest_ago_goes(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("MULTISTEP_CACHE_LIMIT", "a lot")
     with pytest.raises(PlanError, match=r"MULTISTEP_CACHE_LIMIT is 'a lot'; allowed: a number of bytes"):
         cache_limit()
+
+
+def test_samples_follow_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of long texts, tokenizer and n-grams take what 2% of the time bear, and say so; of others as many as ever."""
+    (source := tmp_path / "a.txt").write_text("\n".join(POEMS * 40), encoding="utf-8")
+    monkeypatch.setattr(ngram, "LEAST", 1000)
+    monkeypatch.setattr(ngram, "A_SECOND", 2e5)
+    monkeypatch.setattr(tokenizers, "LEARNT_FROM", 9000)
+    monkeypatch.setattr(tokenizers, "A_SECOND", 1e4)
+    found = from_file(monkeypatch, source)
+    assert tokenizers.learnt_from(found.train, 100.0) == 20_000
+    assert tokenizers.learnt_from(found.train, None) == tokenizers.learnt_from(list(found.train), 100.0) == 9000
+    plan = plan_from(
+        {
+            "task": "text-generation",
+            "data": str(source),
+            "budget": "60s",
+            "model": {"name": "scratch", "tokenizer": "bpe", "vocabulary": 400, "context": 16},
+        }
+    )
+    learner, ready = TextWorkshop().open(plan, 0, lambda: False)
+    assert learner.baseline("validation")[0] == "6-gram of the first 240,000 characters"
+    assert ready.facts.understood is not None
+    said = " ".join(ready.facts.understood.notes)
+    assert "the tokenizer was learnt from about 0.012 of the" in said
+    assert "the n-gram baseline is counted from the first 0.2 of" in said

@@ -105,6 +105,11 @@ def together(parts: Sequence[Sequence[str]]) -> Sequence[str]:
     return parts[0] if len(parts) == 1 else Together(parts)
 
 
+def is_long(texts: Sequence[str]) -> bool:
+    """Whether texts, or some of several, lie in a file."""
+    return isinstance(texts, LongTexts) or (isinstance(texts, Together) and any(map(is_long, texts.parts)))
+
+
 def characters_of(texts: Sequence[str]) -> int:
     """How many characters texts have together."""
     match texts:

@@ -193,13 +193,17 @@ class LeanMaker:
         save_tokenizer(self.tokenizer, folder, model.config.context)
 
 
-def make_preset(preset: Preset, texts: Sequence[str], marks: Sequence[str] = ()) -> Maker:
-    """A model from nothing, its tokenizer learnt from the training texts; `marks` are tokens beside those learnt."""
+def make_preset(
+    preset: Preset, texts: Sequence[str], marks: Sequence[str] = (), most_learnt: int | None = None
+) -> Maker:
+    """A model from nothing, its tokenizer learnt from the training texts, of `most_learnt` characters of them (None:
+    the usual number); `marks` are tokens beside those learnt.
+    """
     if preset.tokenizer == "characters":
         tokenizer = character_tokenizer(texts)
     else:
         assert preset.vocabulary is not None, "a BPE preset has a vocabulary size"
-        tokenizer = byte_bpe_tokenizer(texts, preset.vocabulary)
+        tokenizer = byte_bpe_tokenizer(texts, preset.vocabulary, most_characters=most_learnt)
     tokenizer.add_special_tokens(list(marks))
     shape, vocabulary = preset.shape, tokenizer.get_vocab_size()
     lean = preset.architecture in ("nanochat", "gpt2")

@@ -14,14 +14,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multistep.errors import DataError
+from multistep.tasks.sampling import MOST_BYTES, characters_counted
 
 _Ints = NDArray[np.int64]
 _Floats = NDArray[np.float64]
 
-COUNTED = 10_000_000  # characters, at most
+A_SECOND, BYTES_A_CHARACTER = 1e7, 100.0  # characters that are counted, and the memory that one takes
+COUNTED = round(MOST_BYTES / BYTES_A_CHARACTER)  # characters, at most
+LEAST = 2_000_000  # characters of long texts, however short the time
 CODE_POINTS = 0x110000
 SCALAR_VALUES = CODE_POINTS - 2048  # surrogates are no characters
 _START = 0  # symbol before the first character; real symbols count from 1
+
+
+def counted_of_long(seconds: float | None) -> int:
+    """The characters that are counted of long texts, within 2% of a plan's time (None: not told) and a gigabyte."""
+    return characters_counted(seconds, A_SECOND, BYTES_A_CHARACTER, LEAST)
 
 
 @dataclass(frozen=True)

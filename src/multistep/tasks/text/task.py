@@ -34,7 +34,9 @@ SAMPLES, SAMPLE_TOKENS = 3, 120
 class TextDomain:
     """One phase's text and model. Implements backends.torch.domain.Domain."""
 
-    def __init__(self, splits: TextSplits, maker: Maker, context: int | None = None) -> None:
+    def __init__(self, splits: TextSplits, maker: Maker, context: int | None = None, *, counted: int = COUNTED) -> None:
+        """`counted` are the characters of long texts from which the baseline is counted."""
+        self._counted = counted
         several = not splits.contiguous
         read = functools.partial(read_stream, tokenizer=maker.tokenizer, several=several, end=maker.end)
         self._maker = maker
@@ -57,8 +59,9 @@ class TextDomain:
         train = self._splits.train
         let_go(self.train)
         if isinstance(train, LongTexts):  # whose beginning is counted
-            train = list(some_of(train, COUNTED))
+            train = list(some_of(train, self._counted))
             train = ["".join(train)] if self._splits.contiguous else train
+            return NGram.fit(train, most_characters=self._counted)
         return NGram.fit(train)
 
     def build(self, seed: int, model: str | None = None) -> nn.Module:

@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multistep.errors import DataError
-from multistep.tasks.text.corpus import alphabet_of, characters_of
+from multistep.tasks.sampling import characters_counted
+from multistep.tasks.text.corpus import alphabet_of, characters_of, is_long
 from multistep.tasks.text.words import WordEncoder, pieces_of
 
 if TYPE_CHECKING:
@@ -29,7 +30,9 @@ if TYPE_CHECKING:
 END_OF_TEXT = "<|endoftext|>"
 UNKNOWN = "<unk>"
 LEAST_BYTE_VOCABULARY = 257  # every byte, and the end of text
-LEARNT_FROM = 2_000_000  # characters
+LEARNT_FROM = 2_000_000  # characters; of long texts as many as 2% of the time bear
+A_SECOND, OF_MANY_SIGNS, MANY_SIGNS = 1e6, 1.4e5, 1000  # characters a second; of texts with so many different ones
+BYTES_A_CHARACTER = 25.0  # of memory
 _THREADS = "TOKENIZERS_PARALLELISM"
 _USER_DECIDED = _THREADS in os.environ
 _OWN_PROCESS = os.getpid()
@@ -51,7 +54,7 @@ def character_tokenizer(texts: Sequence[str]) -> Tokenizer:
     return tokenizer
 
 
-def byte_bpe_tokenizer(texts: Sequence[str], vocabulary_size: int, *, most_characters: int = LEARNT_FROM) -> Tokenizer:
+def byte_bpe_tokenizer(texts: Sequence[str], vocabulary_size: int, *, most_characters: int | None = None) -> Tokenizer:
     """Byte-level BPE (as GPT-2's) learnt from `texts`, which must be the training split alone.
 
     Knows every byte, so nothing is unknown in any language. Ids: 0 end of text, then bytes, then merges. The
@@ -76,6 +79,7 @@ def byte_bpe_tokenizer(texts: Sequence[str], vocabulary_size: int, *, most_chara
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
+    most_characters = most_characters or LEARNT_FROM
     keep_one_in = -(-characters_of(texts) // most_characters) or 1
     pieces = list(islice(chain.from_iterable(map(pieces_of, texts)), 0, None, keep_one_in))
     with _threads():
@@ -83,12 +87,20 @@ def byte_bpe_tokenizer(texts: Sequence[str], vocabulary_size: int, *, most_chara
     return tokenizer
 
 
-def sample_note(texts: Sequence[str], tokenizer: Tokenizer) -> list[str]:
+def learnt_from(texts: Sequence[str], seconds: float | None) -> int:
+    """The characters that a byte-level BPE is learnt from, of a plan of so many seconds (None: not told in time)."""
+    if seconds is None or not is_long(texts):
+        return LEARNT_FROM
+    speed = OF_MANY_SIGNS if len(alphabet_of(texts)) > MANY_SIGNS else A_SECOND
+    return characters_counted(seconds, speed, BYTES_A_CHARACTER, LEARNT_FROM)
+
+
+def sample_note(texts: Sequence[str], tokenizer: Tokenizer, seconds: float | None = None) -> list[str]:
     """That a byte-level BPE was learnt from a part of these texts, where they are long."""
-    characters = characters_of(texts)
-    if characters <= LEARNT_FROM or not _is_byte_level(tokenizer):
+    characters, learnt = characters_of(texts), learnt_from(texts, seconds)
+    if characters <= learnt or not _is_byte_level(tokenizer):
         return []
-    share = f"{LEARNT_FROM / 1e6:g} of the {characters / 1e6:,.1f} million characters of the training split"
+    share = f"{learnt / 1e6:g} of the {characters / 1e6:,.1f} million characters of the training split"
     return [f"the tokenizer was learnt from about {share}, evenly spaced"]
 
 

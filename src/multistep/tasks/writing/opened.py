@@ -20,7 +20,9 @@ from multistep.tasks.preference.preset import PAIRS
 from multistep.tasks.preference.task import METRICS as PREFERENCE_METRICS
 from multistep.tasks.preference.task import TASK as PREFERENCE
 from multistep.tasks.preference.task import PreferenceDomain
+from multistep.tasks.text.corpus import LongTexts
 from multistep.tasks.text.models import Maker
+from multistep.tasks.text.ngram import counted_of_long
 from multistep.tasks.text.splits import TextSplits
 from multistep.tasks.text.stream import Stream
 from multistep.tasks.text.task import TextDomain
@@ -56,9 +58,18 @@ class Opened:
     loss_unit: str = "nats per token"
 
 
-def open_text(splits: TextSplits, maker: Maker, given: Mapping[str, Setting]) -> Opened:
+def open_text(splits: TextSplits, maker: Maker, given: Mapping[str, Setting], seconds: float | None = None) -> Opened:
+    """Running text, for a plan that has so many seconds (None: not told in time)."""
     context = given.get("context")
-    domain = TextDomain(splits, maker, context if isinstance(context, int) else None)
+    counted = counted_of_long(seconds)
+    domain = TextDomain(splits, maker, context if isinstance(context, int) else None, counted=counted)
+    notes = splits.notes
+    if isinstance(splits.train, LongTexts) and splits.train.characters > counted:
+        of = f"the first {counted / 1e6:,.1f} of {splits.train.characters / 1e6:,.1f} million characters"
+        notes = (
+            *notes,
+            f"the n-gram baseline is counted from {of}: all would take more than 2% of the time or a gigabyte",
+        )
     return Opened(
         domain=domain,
         given=given,
@@ -69,7 +80,7 @@ def open_text(splits: TextSplits, maker: Maker, given: Mapping[str, Setting]) ->
         tokens_per_example=domain.context,
         sample_tokens=_tokens(domain.held_out["validation"], sample=True),
         held_out_tokens={name: _tokens(stream) for name, stream in domain.held_out.items()},
-        notes=splits.notes,
+        notes=notes,
         usage=USAGE,
         fingerprint=splits.fingerprint,
     )

@@ -37,6 +37,7 @@ from multistep.tasks.text.preset import (
 from multistep.tasks.text.sizes import operations_per_token
 from multistep.tasks.text.splits import TextSplits, load_splits
 from multistep.tasks.text.timed import preset_speed
+from multistep.tasks.text.tokenizer import learnt_from
 
 CHARACTERS_A_TOKEN = 4.0  # about
 LEAST_TOKENS = 25_000  # that tuning a language model must be able to read: some fifty steps of 512
@@ -140,7 +141,7 @@ def make_model(plan: Plan, splits: TextSplits | ChatSplits | PairSplits | None) 
         return preset_speed(preset, vocabulary, batch_size(tokens, text, preset.shape.context, device.type), seconds)
 
     preset = choose_preset(spec, facts, plan, operations(WORK, plan, measured), memory, usual)
-    return make_preset(preset, texts, marks)
+    return make_preset(preset, texts, marks, learnt_from(texts, seconds_of(plan)))
 
 
 def texts_of(splits: TextSplits | ChatSplits | PairSplits) -> Sequence[str]:

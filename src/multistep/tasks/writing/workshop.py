@@ -21,7 +21,7 @@ from multistep.tasks.machine import device_name, versions_of
 from multistep.tasks.preference.load import PairSplits
 from multistep.tasks.preference.task import TASK as PREFERENCE
 from multistep.tasks.preference.task import PreferenceDomain
-from multistep.tasks.pretrained.settle import TUNING, Settled, settle
+from multistep.tasks.pretrained.settle import TUNING, Settled, seconds_of, settle
 from multistep.tasks.reckoned import Costs
 from multistep.tasks.text.corpus import heads_of
 from multistep.tasks.text.models import Maker
@@ -77,7 +77,7 @@ class TextWorkshop:
         given = dict(plan.phase(phase).recipe)
         match splits:
             case TextSplits():
-                opened = open_text(splits, maker, given)
+                opened = open_text(splits, maker, given, seconds_of(plan))
             case ChatSplits():
                 opened = open_chat(splits, maker, given, data, plan.model.context, _metric(plan, phase))
             case _:
@@ -138,7 +138,9 @@ class TextWorkshop:
     def _learnt_from(self, plan: Plan, splits: TextSplits | ChatSplits | PairSplits) -> list[str]:
         """That the tokenizer was learnt from a part of the texts, where it was."""
         learnt = self._maker is not None and not self._maker.pretrained and plan.phase_count == 1
-        return sample_note(texts_of(splits), self._maker.tokenizer) if learnt and self._maker is not None else []
+        if not learnt or self._maker is None:
+            return []
+        return sample_note(texts_of(splits), self._maker.tokenizer, seconds_of(plan))
 
     def _guard(self, plan: Plan, phase: int) -> Opened | None:
         """What the phase must not forget, read as by a phase that trains on it: only its validation part is scored."""
