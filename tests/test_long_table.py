@@ -15,11 +15,13 @@ from tokenizers import Tokenizer
 from multistep.core.values.plan import DataSpec
 from multistep.engine.planfile import plan_from
 from multistep.tasks import processes, sampling
-from multistep.tasks.language import columns, learnt, long, network
+from multistep.tasks.language import columns, learnt, long, mapped, network
 from multistep.tasks.language.baseline import Baseline
 from multistep.tasks.language.examples import LabelledSplits
+from multistep.tasks.language.long_spans import train_spans
 from multistep.tasks.language.mapped import ReadLate, encoded_once
 from multistep.tasks.language.models import Encoder, Head
+from multistep.tasks.language.spans import load_texts, read_spans
 from multistep.tasks.language.splits import load_labelled
 from multistep.tasks.language.task import LanguageWorkshop
 from multistep.tasks.language.tokenizer import make_tokenizer
@@ -144,14 +146,14 @@ def test_tokens_are_those_of_memory(rows: str, count: int, tmp_path: Path, monke
     head = Head(_encoder(tokenizer, 20), None, ())
     monkeypatch.setattr(processes, "BYTES_A_PROCESS", 2000)
     monkeypatch.setattr(processes, "cores", lambda: count)
-    mapped = encoded_once(tokenizer, train, 20, found.fingerprint)
+    once = encoded_once(tokenizer, train, 20, found.fingerprint)
     whole = head.encode(list(train.texts), None if train.seconds is None else list(train.seconds))
-    assert whole.cut == mapped.cut > 0
+    assert whole.cut == once.cut > 0
     for name in ("tokens", "words", "types", "starts"):
-        assert np.array_equal(getattr(whole, name), getattr(mapped, name)), name
+        assert np.array_equal(getattr(whole, name), getattr(once, name)), name
     late = ReadLate(head, train)
     some = np.array([5, 3, 200])
-    for a, b, c in zip(whole.padded(some, 0), mapped.padded(some, 0), late.padded(some, 0), strict=True):
+    for a, b, c in zip(whole.padded(some, 0), once.padded(some, 0), late.padded(some, 0), strict=True):
         assert np.array_equal(a, b)
         assert np.array_equal(a, c)
 
@@ -223,3 +225,44 @@ def test_late_or_once_is_the_same_batch(tmp_path: Path, monkeypatch: pytest.Monk
     assert np.array_equal(rows, late.order.indices(100, 8, 3)[0])
     for a, b in zip(once.encoded["train"].padded(rows, 0), late.encoded["train"].padded(rows, 0), strict=True):
         assert np.array_equal(a, b)
+
+
+@pytest.mark.parametrize("form", ["a.csv", "a.jsonl.gz"])
+@pytest.mark.parametrize("rows", ["classes", "pairs"])
+def test_hidden_words_are_those_of_memory(
+    rows: str, form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of texts of a table, longer ones in several spans, and of pairs, which are read whole."""
+    FORMS[form](tmp_path / form, ROWS[rows])
+    data = DataSpec(source=str(tmp_path / form))
+    short = load_texts(data)
+    monkeypatch.setattr(long, "MOST_IN_MEMORY", 0)
+    monkeypatch.setattr(processes, "BYTES_A_PROCESS", 2000)
+    monkeypatch.setattr(processes, "cores", lambda: 3)
+    monkeypatch.setattr(mapped, "AT_ONCE", 900)
+    stream = load_texts(data)
+    assert isinstance(stream.train.texts, LongTexts)
+    assert (short.fingerprint, short.notes, short.test) == (stream.fingerprint, stream.notes, stream.test)
+    tokenizer = make_tokenizer(list(short.train.texts), "bpe", 400)
+    whole = read_spans(tokenizer, short.train, 16)
+    found = train_spans(tokenizer, stream.train, 16, stream.fingerprint)
+    for name in ("tokens", "words", "types", "starts"):
+        assert np.array_equal(getattr(whole.encoded, name), getattr(found.encoded, name)), name
+    assert np.array_equal(whole.block, found.block)
+    assert np.array_equal(whole.text, found.text)
+
+
+def test_hidden_words_of_long_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plan that learns a tokenizer and hides words of a long table, and of a long running text, takes its steps."""
+    _csv(tmp_path / "a.csv", ROWS["classes"])
+    (tmp_path / "a.txt").write_text("\n".join(text_of(i) for i in range(400)), encoding="utf-8")
+    monkeypatch.setattr(long, "MOST_IN_MEMORY", 0)
+    monkeypatch.setattr("multistep.tasks.text.splits.MOST_IN_MEMORY", 0)
+    for name in ("a.csv", "a.txt"):
+        sizes = {"name": "bert", "layers": 1, "width": 32, "vocabulary": 300, "context": 32}
+        given = {"task": "fill-mask", "data": str(tmp_path / name), "budget": "20 steps", "model": sizes}
+        learner, ready = LanguageWorkshop().open(plan_from(given), 0, lambda: False)
+        learner.initial(ready.recipe, 0)
+        first = learner.advance([1e-2] * 10).loss
+        assert learner.advance([1e-2] * 10).loss < first
+        assert learner.baseline("validation")[0] == "unigram"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from multistep.core.values.plan import Plan
@@ -37,13 +36,10 @@ def counted_of(plan: Plan) -> int:
 def learnt_from(train: Examples, plan: Plan) -> Learnt:
     """The texts of a training split, those of pairs one after the other's."""
     if not isinstance(train.texts, LongTexts):
-        return all_of(texts_of(train))
+        texts = texts_of(train)
+        return Learnt(texts, len(texts), sum(map(len, texts)))
     some = texts_of(some_of(train, counted_of(plan)))
     return Learnt(some, len(train) * (1 + (train.seconds is not None)), characters_in(train))
-
-
-def all_of(texts: Sequence[str]) -> Learnt:
-    return Learnt(tuple(texts), len(texts), sum(map(len, texts)))
 
 
 def sample_notes(train: Examples, plan: Plan) -> tuple[str, ...]:

@@ -75,8 +75,10 @@ def held(data: DataSpec) -> Iterator[Holding]:
         yield Holding(LONG_FORM, out)
 
 
-def kept_splits(data: DataSpec, load: Callable[[Holding], LabelledSplits]) -> LabelledSplits | None:
-    """The splits of long tables, which `load` reads once; None of others.
+def kept_splits(
+    data: DataSpec, load: Callable[[Holding], LabelledSplits], kind: str = "labelled"
+) -> LabelledSplits | None:
+    """The splits of long tables, which `load` reads once; None of others. `kind` tells what is read of them.
 
     They are read again where path, size or time of change of a file is another.
     """
@@ -90,7 +92,7 @@ def kept_splits(data: DataSpec, load: Callable[[Holding], LabelledSplits]) -> La
             _write(folder, load(in_file(out)))
 
     marks = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-    how = (VERSION, MOST_CUT, MOST_GIVEN, repr(data), marks)
+    how = (VERSION, kind, MOST_CUT, MOST_GIVEN, repr(data), marks)
     return _read(kept("tables", hashlib.blake2b(repr(how).encode(), digest_size=16).hexdigest(), write))
 
 

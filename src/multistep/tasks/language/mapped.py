@@ -7,7 +7,7 @@ import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,12 +74,7 @@ def encoded_once(tokenizer: Tokenizer, examples: Examples, longest: int, fingerp
     Several processes write them. Raises DataError where one of them fails.
     """
 
-    kinds = {
-        "tokens": "<u2" if tokenizer.get_vocab_size() < SHORT else "<u4",
-        "words": "<i2" if longest < SHORT_WORDS else "<i4",
-        "types": "i1",
-        "lengths": "<i4",
-    }
+    kinds = kinds_of(tokenizer, longest)
 
     def write(folder: Path) -> None:
         texts, seconds = _texts(examples)
@@ -102,13 +97,23 @@ def encoded_once(tokenizer: Tokenizer, examples: Examples, longest: int, fingerp
 
     how = f"{VERSION}\0{fingerprint}\0{longest}\0{tokenizer.to_str()}"
     folder = kept("encoded", hashlib.blake2b(how.encode(), digest_size=16).hexdigest(), write)
-    tokens, words, types = (_mapped(folder / name, kinds[name]) for name in ("tokens", "words", "types"))
+    tokens, words, types = (mapped(folder / name, kinds[name]) for name in ("tokens", "words", "types"))
     lengths = np.fromfile(folder / "lengths", kinds["lengths"])
     cut = int((lengths < 0).sum())  # marks what lost its end
     return Encoded(tokens, words, types, np.concatenate(([0], np.cumsum(np.abs(lengths), dtype=np.int64))), cut)  # type: ignore[arg-type]
 
 
-def _mapped(path: Path, kind: str) -> np.ndarray[tuple[int, ...], np.dtype[np.int32]]:
+def kinds_of(tokenizer: Tokenizer, longest: int) -> Kinds:
+    return {
+        "tokens": "<u2" if tokenizer.get_vocab_size() < SHORT else "<u4",
+        "words": "<i2" if longest < SHORT_WORDS else "<i4",
+        "types": "i1",
+        "lengths": "<i4",
+    }
+
+
+def mapped(path: Path, kind: str) -> np.ndarray[tuple[int, ...], np.dtype[np.int32]]:
+    """The numbers of a file, read when they are asked for."""
     return np.memmap(path, kind, "r") if path.stat().st_size else np.zeros(0, kind)
 
 
@@ -118,7 +123,7 @@ def _texts(examples: Examples) -> tuple[LongTexts, LongTexts | None]:
     return examples.texts, examples.seconds
 
 
-def _batches(sizes: Ints) -> Iterator[slice]:
+def batches_of(sizes: Ints) -> Iterator[slice]:
     """Consecutive texts of so many bytes together, or one that has more."""
     first = held = 0
     for number, size in enumerate(sizes.tolist()):
@@ -131,7 +136,8 @@ def _batches(sizes: Ints) -> Iterator[slice]:
 
 def _append(files: dict[str, BinaryIO], kinds: Kinds, encoded: Encoded, whole: NDArray[np.bool_]) -> None:
     lengths = np.where(whole, encoded.lengths, -encoded.lengths)
-    for name, values in zip(kinds, (encoded.tokens, encoded.words, encoded.types, lengths), strict=True):
+    columns: tuple[NDArray[Any], ...] = (encoded.tokens, encoded.words, encoded.types, lengths)
+    for name, values in zip(kinds, columns, strict=True):
         files[name].write(values.astype(kinds[name]).tobytes())
 
 
@@ -150,7 +156,7 @@ def main(arguments: Sequence[str]) -> None:
         files: dict[str, BinaryIO] = {
             name: opened.enter_context((folder / f"{number}.{name}").open("wb")) for name in job["kinds"]
         }
-        for part in _batches(lengths_in_bytes(Examples(texts, seconds, np.zeros(0)))):
+        for part in batches_of(lengths_in_bytes(Examples(texts, seconds, np.zeros(0)))):
             leave_if_alone(job[PARENT])
             encoded, whole = encoder(texts[part], None if seconds is None else seconds[part])
             _append(files, job["kinds"], encoded, whole)

@@ -37,6 +37,7 @@ MOST_SAMPLED = 400  # spans of the validation split that each look scores
 SCORED_TOKENS = 1024  # at once: logits of hidden tokens take a vocabulary each
 SEED = 0  # of the words that are hidden where a model is scored: the same for all models
 SHOWN = 6
+COUNTED_AT_ONCE = 2**22  # tokens
 
 
 class MaskDomain:
@@ -107,7 +108,10 @@ class MaskDomain:
     @functools.cached_property
     def _unigram(self) -> Floats:
         """Nats that each token costs by its share of the training tokens."""
-        counts = np.bincount(self.spans["train"].encoded.tokens, minlength=self.head.encoder.config.vocab_size)
+        tokens, vocabulary = self.spans["train"].encoded.tokens, self.head.encoder.config.vocab_size
+        counts = np.zeros(vocabulary, np.int64)
+        for first in range(0, len(tokens), COUNTED_AT_ONCE):  # they may lie in a file
+            counts += np.bincount(tokens[first : first + COUNTED_AT_ONCE], minlength=vocabulary)
         counts[list(self.head.encoder.special)] = 0
         nats: Floats = -np.log((counts + 1.0) / (counts + 1.0).sum())
         return nats

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from multistep.core.evidence.metric import Floats
 from multistep.core.values.plan import DataSpec
+from multistep.data.names import SPLITS
 from multistep.data.splits import held_out_table
 from multistep.errors import DataError
+from multistep.tasks.labelled.labels import Labels
 from multistep.tasks.language.encode import Encoded, Ints, encode_texts
+from multistep.tasks.language.examples import NOTHING, Examples, LabelledSplits
+from multistep.tasks.language.long import IN_MEMORY, Holding, kept_splits
 from multistep.tasks.language.rows import FORM, Rows, is_table, rows_of
-from multistep.tasks.language.splits import fingerprint, read_splits
+from multistep.tasks.text.corpus import LongTexts
 from multistep.tasks.text.files import FORM as TEXT_FORM
 from multistep.tasks.text.files import documents_of
 from multistep.tasks.text.splits import load_splits
@@ -68,14 +73,26 @@ def load_texts(data: DataSpec) -> TextParts:
     sources = [source for source in (data.source, data.train, data.validation, data.test) if source]
     if not is_table(sources[0]):
         found = load_splits(data)
-        train, validation, test = (Texts(tuple(split)) for split in (found.train, found.validation, found.test))
+        long = isinstance(found.train, LongTexts)
+        train = Texts(found.train if long else tuple(found.train))
+        validation, test = Texts(tuple(found.validation)), Texts(tuple(found.test))
         return TextParts(train, validation, test, found.notes, found.fingerprint)
-    rows, notes = read_splits(data)
-    parts = {name: _texts_of(part) for name, part in rows.items()}
-    nothing = Texts(())
-    return TextParts(
-        parts["train"], parts["validation"], parts.get("test", nothing), tuple(dict.fromkeys(notes)), fingerprint(rows)
+    read = partial(_unlabelled, data)
+    splits = kept_splits(data, read, "unlabelled") or read(IN_MEMORY)
+    train, validation, test = (
+        Texts(part.texts, part.seconds) for part in (splits.train, splits.validation, splits.test)
     )
+    return TextParts(train, validation, test, splits.notes, splits.fingerprint)
+
+
+def _unlabelled(data: DataSpec, holding: Holding) -> LabelledSplits:
+    """The texts of a table, each with a label that says nothing."""
+    from multistep.tasks.language.splits import fingerprint, read_splits  # torch, which processes that encode lack
+
+    rows, notes = read_splits(data, holding)
+    parts = {name: Examples(part.texts, part.seconds, np.zeros(len(part))) for name, part in rows.items()}
+    train, validation, test = (parts.get(name, NOTHING) for name in SPLITS)
+    return LabelledSplits(train, validation, test, Labels("number"), tuple(dict.fromkeys(notes)), fingerprint(rows))
 
 
 def load_all(data: DataSpec) -> Texts:

@@ -29,9 +29,10 @@ from multistep.tasks.language.classify import TASK as CLASSIFY
 from multistep.tasks.language.classify import ClassifyDomain
 from multistep.tasks.language.contenders import PAIR_USAGE, SMALL, USAGES, named_network, open_order, require_no_sizes
 from multistep.tasks.language.encode import Ints, encode_texts, usual_length
-from multistep.tasks.language.examples import LabelledSplits, characters_in, some_of
-from multistep.tasks.language.learnt import Learnt, all_of, counted_of, learnt_from, sample_notes
+from multistep.tasks.language.examples import Examples, LabelledSplits, characters_in, some_of
+from multistep.tasks.language.learnt import Learnt, counted_of, learnt_from, sample_notes
 from multistep.tasks.language.load import PRESETS, classifier, load_encoder, masked_model, new_encoder
+from multistep.tasks.language.long_spans import train_spans
 from multistep.tasks.language.mask import METRICS as MASK_METRICS
 from multistep.tasks.language.mask import MaskDomain
 from multistep.tasks.language.mean import add_mean_layer, wants_mean
@@ -53,7 +54,7 @@ from multistep.tasks.language.preset import (
 )
 from multistep.tasks.language.probe import affordable, fitted
 from multistep.tasks.language.small import is_small, load_network, new_network
-from multistep.tasks.language.spans import TextParts, load_texts, read_spans, require_spans
+from multistep.tasks.language.spans import TextParts, Texts, load_texts, require_spans
 from multistep.tasks.language.splits import load_labelled
 from multistep.tasks.language.tokenizer import make_tokenizer
 from multistep.tasks.machine import device_name, versions_of
@@ -69,7 +70,7 @@ from multistep.tasks.pretrained.timed import (
 )
 from multistep.tasks.reckoned import Costs
 from multistep.tasks.speeds import operations, was_measured
-from multistep.tasks.text.corpus import LongTexts
+from multistep.tasks.text.corpus import LongTexts, heads_of
 from multistep.tasks.understood import told
 
 if TYPE_CHECKING:
@@ -245,7 +246,10 @@ class LanguageWorkshop:
         head = masked_model(encoder)
         given = plan.phase(phase).recipe
         splits = {"train": parts.train, "validation": parts.validation, "test": parts.test}
-        spans = {name: read_spans(encoder.tokenizer, part, encoder.context) for name, part in splits.items()}
+        spans = {
+            name: train_spans(encoder.tokenizer, part, encoder.context, parts.fingerprint)
+            for name, part in splits.items()
+        }
         for name in ("train", "validation"):
             require_spans(spans[name], name, str(data))
         lengths = spans["train"].encoded.lengths
@@ -266,6 +270,7 @@ class LanguageWorkshop:
             description=f"{encoder.description}, spans of up to {encoder.context}",
             notes=(
                 *parts.notes,
+                *sample_notes(_examples_of(parts.train), plan),
                 *_cut({name: part.encoded for name, part in spans.items()}, encoder.context),
                 *head.notes,
             ),
@@ -282,8 +287,8 @@ class LanguageWorkshop:
             recipe,
             splits=[Part(name, len(part.texts), "texts") for name, part in splits.items()],
             models=self._settled.names if self._settled else (),
-            texts=parts.train.texts[:LOOKED_AT],
-            costs=_costs(head, recipe, parts.train.texts),
+            texts=heads_of(parts.train.texts, LOOKED_AT),
+            costs=_costs(head, recipe, heads_of(parts.train.texts, LOOKED_AT)),
         )
         rate_open = "learning_rate" not in given and not encoder.pretrained
         mark = f"{parts.fingerprint}-{_mark(head.mark)}-{encoder.context}"
@@ -370,8 +375,7 @@ class LanguageWorkshop:
     def _train_texts(self, plan: Plan, classify: bool, data: DataSpec) -> Learnt:
         if classify:
             return learnt_from(self._read_labelled(data).train, plan)
-        train = self._read_texts(data).train
-        return all_of((*train.texts, *(train.seconds or ())))
+        return learnt_from(_examples_of(self._read_texts(data).train), plan)
 
     def _read_labelled(self, data: DataSpec) -> LabelledSplits:
         if data not in self._labelled:
@@ -399,6 +403,11 @@ def _costs(head: Head, recipe: Recipe, texts: Sequence[str]) -> Costs:
     passes = 2.0 if recipe.sharpness else 1.0
     tuned = IN_HALF if recipe.precision == "bfloat16" and was_measured(IN_HALF) else TUNING
     return Costs(tuned if head.pretrained else WORK, passes * PER_PARAMETER_AND_TOKEN * _blocks(head) * length)
+
+
+def _examples_of(texts: Texts) -> Examples:
+    """Texts without labels."""
+    return Examples(texts.texts, texts.seconds, np.zeros(len(texts.texts)))
 
 
 def _blocks(head: Head) -> int:
