@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -28,9 +28,9 @@ from multistep.tasks.language.bearable import bearable
 from multistep.tasks.language.classify import TASK as CLASSIFY
 from multistep.tasks.language.classify import ClassifyDomain
 from multistep.tasks.language.contenders import PAIR_USAGE, SMALL, USAGES, named_network, open_order, require_no_sizes
-from multistep.tasks.language.encode import Ints, encode_texts, usual_length
 from multistep.tasks.language.examples import Examples, LabelledSplits, characters_in, some_of
 from multistep.tasks.language.learnt import Learnt, counted_of, learnt_from, sample_notes
+from multistep.tasks.language.lengths import LOOKED_AT, blocks_of, costs_of, lengths_of, usual_context
 from multistep.tasks.language.load import PRESETS, classifier, load_encoder, masked_model, new_encoder
 from multistep.tasks.language.long_spans import train_spans
 from multistep.tasks.language.mask import METRICS as MASK_METRICS
@@ -42,8 +42,6 @@ from multistep.tasks.language.network import Encodings, Network, Prepared
 from multistep.tasks.language.offer import CHARACTERS_A_TOKEN, need_of, told_apart
 from multistep.tasks.language.preset import (
     BATCH_SIZE,
-    LEAST_CONTEXT,
-    MOST_CONTEXT,
     WORK,
     Shape,
     choose_shape,
@@ -59,26 +57,22 @@ from multistep.tasks.language.splits import load_labelled
 from multistep.tasks.language.tokenizer import make_tokenizer
 from multistep.tasks.machine import device_name, versions_of
 from multistep.tasks.pretrained.choose import Need
-from multistep.tasks.pretrained.settle import TUNING, Settled, seconds_of, settle, starting_from
+from multistep.tasks.pretrained.settle import Settled, seconds_of, settle, starting_from
 from multistep.tasks.pretrained.timed import (
-    IN_HALF,
-    PER_PARAMETER_AND_TOKEN,
     Sizes,
     faster_in_bfloat16,
     transformer_speed,
     tuning_speed,
 )
-from multistep.tasks.reckoned import Costs
-from multistep.tasks.speeds import operations, was_measured
+from multistep.tasks.speeds import operations
 from multistep.tasks.text.corpus import LongTexts, heads_of
 from multistep.tasks.understood import told
 
 if TYPE_CHECKING:
-    from tokenizers import Tokenizer
+    pass
 
 MOST_READ = {BAG: 4096, CNN: 256}  # n-grams, or words, of a text
 LARGE = 1e7  # parameters of an encoder, from which on 16 bits may pay: smaller ones are not held up by products
-LOOKED_AT, MOST_CHARACTERS = 2000, 5000  # texts, and how much of each, for how long they are
 
 
 class LanguageWorkshop:
@@ -112,7 +106,7 @@ class LanguageWorkshop:
         given = plan.phase(phase).recipe
         for rival, recipe in contenders:
             if isinstance(rival, Head) and rival.pretrained:
-                splits = bearable(splits, plan, _costs(rival, recipe, splits.train.texts))
+                splits = bearable(splits, plan, costs_of(rival, recipe, splits.train.texts))
         long = isinstance(splits.train.texts, LongTexts)
         prepared = [
             Prepared(network, splits, _known(recipe.batch_size), self._readings(plan, network, splits) if long else 1.0)
@@ -165,7 +159,7 @@ class LanguageWorkshop:
             classes=class_counts(splits.labels, splits.train.labels),
             labels=number_range(splits.labels, splits.train.labels),
             texts=splits.train.texts[:LOOKED_AT],
-            costs=_costs(network, recipe, splits.train.texts) if isinstance(network, Head) else None,
+            costs=costs_of(network, recipe, splits.train.texts) if isinstance(network, Head) else None,
         )
         rate_open = "learning_rate" not in given and not network.pretrained
         mark = f"{splits.fingerprint}-{_mark(*(contender.mark for contender, _ in contenders))}"
@@ -288,7 +282,7 @@ class LanguageWorkshop:
             splits=[Part(name, len(part.texts), "texts") for name, part in splits.items()],
             models=self._settled.names if self._settled else (),
             texts=heads_of(parts.train.texts, LOOKED_AT),
-            costs=_costs(head, recipe, heads_of(parts.train.texts, LOOKED_AT)),
+            costs=costs_of(head, recipe, heads_of(parts.train.texts, LOOKED_AT)),
         )
         rate_open = "learning_rate" not in given and not encoder.pretrained
         mark = f"{parts.fingerprint}-{_mark(head.mark)}-{encoder.context}"
@@ -305,14 +299,14 @@ class LanguageWorkshop:
         if loaded is not None:
             if spec.context is not None:
                 return loaded
-            usual = max(_usual(_lengths(loaded.tokenizer, some.texts)[0]) for some in texts)
+            usual = max(usual_context(lengths_of(loaded.tokenizer, some.texts)[0]) for some in texts)
             return replace(loaded, context=min(loaded.longest, usual))
         everything = self._all_train_texts(plan)
         tokenizer = make_tokenizer(everything, *choose_tokenizer(spec, sum(map(len, everything))))
-        found = [_lengths(tokenizer, some.texts) for some in texts]
+        found = [lengths_of(tokenizer, some.texts) for some in texts]
         whole = [some.share for some in texts]
         self._tokens = max(1, *(round(tokens / share) for (_, tokens), share in zip(found, whole, strict=True)))
-        context = spec.context or max(_usual(lengths) for lengths, _ in found)
+        context = spec.context or max(usual_context(lengths) for lengths, _ in found)
         vocabulary = tokenizer.get_vocab_size()
         # Read on average; a batch holds texts of about one length.
         length = round(self._tokens / max(1, *(some.count for some in texts)))
@@ -329,7 +323,7 @@ class LanguageWorkshop:
 
     def _recipe(self, plan: Plan, phase: int, head: Head, length: float, examples: int) -> Recipe:
         """A BERT's: texts are `length` tokens long on average."""
-        blocks = _blocks(head)
+        blocks = blocks_of(head)
         classify = plan.phase(phase).task == CLASSIFY
         if head.pretrained:
             tuning_speed(plan)  # by which it is told what the budget holds
@@ -354,7 +348,7 @@ class LanguageWorkshop:
         if not isinstance(network, Head):
             return 1.0  # whose texts are read late anyway
         tokens = round(characters_in(splits.train) / CHARACTERS_A_TOKEN)
-        return self._epochs(plan, _blocks(network), tokens, len(splits.train))
+        return self._epochs(plan, blocks_of(network), tokens, len(splits.train))
 
     def _need(self, plan: Plan) -> Need:
         found = self._by_phase(plan)
@@ -397,35 +391,9 @@ def _data_of(plan: Plan, phase: int) -> DataSpec:
     return data
 
 
-def _costs(head: Head, recipe: Recipe, texts: Sequence[str]) -> Costs:
-    """Of training on a text of the usual length; a step that looks uphill first takes twice as much."""
-    length = float(np.minimum(_lengths(head.encoder.tokenizer, texts[:LOOKED_AT])[0], head.context).mean())
-    passes = 2.0 if recipe.sharpness else 1.0
-    tuned = IN_HALF if recipe.precision == "bfloat16" and was_measured(IN_HALF) else TUNING
-    return Costs(tuned if head.pretrained else WORK, passes * PER_PARAMETER_AND_TOKEN * _blocks(head) * length)
-
-
 def _examples_of(texts: Texts) -> Examples:
     """Texts without labels."""
     return Examples(texts.texts, texts.seconds, np.zeros(len(texts.texts)))
-
-
-def _blocks(head: Head) -> int:
-    """Parameters without embeddings."""
-    return sum(p.numel() for name, p in head.model.named_parameters() if "embeddings" not in name)
-
-
-def _lengths(tokenizer: Tokenizer, texts: Sequence[str]) -> tuple[Ints, int]:
-    """The lengths of some texts in tokens, and about how many tokens all of them are."""
-    chosen = np.random.default_rng(0).permutation(len(texts))[:LOOKED_AT]
-    some = [texts[i][:MOST_CHARACTERS] for i in chosen.tolist()]
-    lengths = encode_texts(tokenizer, some, longest=MOST_CHARACTERS + 2).lengths
-    return lengths, round(int(lengths.sum()) / max(1, sum(map(len, some))) * sum(map(len, texts)))
-
-
-def _usual(lengths: Ints) -> int:
-    """How many tokens are read of such texts: all of nearly every one, but no more than 256."""
-    return min(MOST_CONTEXT, max(LEAST_CONTEXT, usual_length(lengths)))
 
 
 def _cut(encoded: Mapping[str, Encodings], context: int) -> tuple[str, ...]:
