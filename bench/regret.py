@@ -25,6 +25,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import data_sets
+import processor_time  # noqa: F401  (before all that asks for the time)
 from regret_link import print_link
 from regret_rules import LOSS, RULES, Choice, Made, choices, proven_steps, read_all
 from regret_runs import SETS, WAYS, Bench, make_one
