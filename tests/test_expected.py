@@ -109,3 +109,19 @@ def test_a_measure_that_says_nothing_of_its_own_error_is_left_out() -> None:
     broken = Broken("broken", "maximize", "", ("label", "prediction"), ACCURACY.function)  # type: ignore[attr-defined]
     judged = [Judged(table(0.6, 0.5, 1), 0, OPEN), Judged(table(0.9, 0.3, 2), 0, OPEN)]
     assert np.isfinite(expected_gains(broken, judged, tolerance=0.002).means).all()
+
+
+def test_where_nearly_all_is_right_what_is_worse_by_metric_and_loss_does_not_lead() -> None:
+    """One mistake of 150 costs a hundred tolerances of so small a loss: that is no bad luck to be made up for."""
+    blocks = np.arange(150.0)
+
+    def scored(wrong: int, loss: float) -> Evaluation:
+        right = np.ones(150)
+        right[:wrong] = 0.0
+        losses = np.where(right > 0, loss, 1.2)
+        return Evaluation(
+            {"label": np.ones(150), "prediction": right, "loss": losses, "count": np.ones(150), "block": blocks}
+        )
+
+    perfect, other = scored(0, 0.004), scored(1, 0.004)
+    assert gain(perfect, other, prior=Gain(-0.6, 2.5), link=Link(ratio=4.8, correlation=0.81)) < 0

@@ -20,6 +20,7 @@ SIBLING_POINTS = 8  # windows of a sibling, whose curve decides nothing
 EARLY_LOOKS = 10  # of a trunk, which are taken
 EARLY_PART = 0.15  # within so much of its phase, even where looks are dear,
 LONG = 12  # if it has room for so many windows
+CLOCK_SLACK = 1.1  # times the cooldown that ends with the budget: with more left than that, no clock ends a trunk
 STABLE_COOLDOWN = 0.25  # steps of cooldown per step of a trunk that its curve, not its length, ended
 PROBE_STEPS = 200  # a shorter probe says little about a rate
 PROBE_SHARE = 0.05  # of the training time, for all probes together

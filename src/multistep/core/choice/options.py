@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from multistep.core.choice.allowance import STABLE_COOLDOWN
+from multistep.core.choice.allowance import CLOCK_SLACK, STABLE_COOLDOWN
 from multistep.core.choice.bets import averages, extensions, fresh_starts, sibling_options
 from multistep.core.choice.forks import Fork, next_fork, plain_controls
 from multistep.core.choice.guards import trunk_forgets
@@ -148,8 +148,11 @@ def trunk_again(plan: Plan, history: History, unit: Unit) -> list[Option]:
         fork = next_fork(plan, history)
         return [_fork_option(plan, history, trunk, fork, unit)] if fork else []
     seen = outlook(plan, history, trunk)
-    if seen is None or not trunk.trial.recipe.cooldown_fraction or trunk.last_checkpoint.step != trunk.step:
+    fraction = trunk.trial.recipe.cooldown_fraction
+    if seen is None or not fraction or trunk.last_checkpoint.step != trunk.step:
         return []
+    if seen.steps_left <= CLOCK_SLACK * fraction * (trunk.step + seen.steps_left):
+        return []  # it would be cooled down at once, as it was
     found = _going_on(plan, history, trunk, seen, unit)
     return [
         replace(o, proposal=trunk_trial(plan, phase, f"the trunk is taken up again, to {o.name}", like=trunk))

@@ -40,6 +40,10 @@ BEGINNING = Gain(10.0, 10.0)  # of going on where a curve has not shown yet wher
 # Of the way from the first looks to the baseline: a metric that has come less far has not begun to move. A guess.
 NOT_BEGUN = 0.25
 FEW = 3  # looks that are averaged at either end
+# Of the curves that look flat, those that fall again though nothing announces it (arXiv 2303.13506), in as much time as
+# they had so far; by 10 tolerances, as recorded plain runs gained 2.4 with a spread of 4.9 from plateaus on. With 0.08,
+# 10% of simulated runs whose curve comes in steps lose, instead of 4%; with more, the trunk alone is ever tried.
+UNFORESEEN = 0.08
 
 
 @dataclass(frozen=True)
@@ -80,12 +84,25 @@ def outlook(plan: Plan, history: History, trunk: TrialRecord, *, without_last: i
         if forked is None and until <= since:
             return Gain(0.0, BEGINNING.spread if beside_it else 0.0)
         found = _curve_gain(phase, curve, since, trunk.step if worse else until)
+        if not worse and until > trunk.step:
+            found = _with_falls(found, (until - trunk.step) / until)
         if forked is None and beside_it:
             # Who leads has no curve in common with this trunk: nothing is known of how far apart they are.
             return Gain(found.mean, math.hypot(found.spread, BEGINNING.spread))
         return Gain(found.mean - lead, found.spread)
 
     return Outlook(left, gain, told=True)
+
+
+def _with_falls(gain: Gain, share: float) -> Gain:
+    """With the chance that the curve falls where nothing announces it.
+
+    `share`: of the curve, that is still to come. What has not come in a time comes in as much time again with a chance
+    of one half (Gott, Nature 363, 1993).
+    """
+    chance = UNFORESEEN * share
+    spread = BEGINNING.mean * math.sqrt(chance * (1.0 - chance))
+    return Gain(gain.mean + chance * BEGINNING.mean, math.hypot(gain.spread, spread))
 
 
 def _reference(history: History, trunk: TrialRecord) -> tuple[TrialRecord | None, float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from multistep.core.choice.allowance import STABLE_COOLDOWN, allowance, batch_size, weighs
+from multistep.core.choice.allowance import CLOCK_SLACK, STABLE_COOLDOWN, allowance, batch_size, weighs
 from multistep.core.choice.forks import next_fork
 from multistep.core.choice.known import noise_of, tolerance_of
 from multistep.core.choice.options import leaves_trunk
@@ -25,7 +25,6 @@ from multistep.core.values.units import Unit
 RESTARTS = 2  # times a diverged trunk is begun again, each at a third of the rate
 SHORT_OF_DIVERGED = 3  # times shorter than a cooldown that diverged is the next one
 FORK_REACHED = 0.9  # of its steps: where it lies is told by a clock, anew in each window
-CLOCK_SLACK = 1.1  # times the cooldown that ends with the budget: with more left than that, no clock ended a trunk
 PLATEAU_FACTOR, LEAST_PLATEAU_RATE = 0.3, 0.01  # of on-plateau: each lowering, and the share at which it ends
 
 
@@ -167,7 +166,9 @@ def begun_again(plan: Plan, history: History, control: TrialRecord) -> Proposal 
     phase = history.phase
     plain = _since_the_trunk(phase)
     best = best_checkpoint(phase, "trunk", "control")
-    again = len(plain) == 2 and left_by_curve(plan, plain[0]) in (Stability.OVERFITTING, Stability.DIVERGED)
+    again = len(plain) in (2, 3) and all(
+        left_by_curve(plan, t) in (Stability.OVERFITTING, Stability.DIVERGED) for t in plain[:-1]
+    )
     if best is None or best.step >= control.step or not (len(plain) == 1 or again) or phase.of_kind("move"):
         return None
     origin = history.trial(best.trial)
@@ -175,14 +176,15 @@ def begun_again(plan: Plan, history: History, control: TrialRecord) -> Proposal 
     left = allowance(plan, history, replace(control, windows=(), first_step=best.step)).steps_left
     found = control.reading.reason if control.reading else "the cooldown overfitted"
     overfits = left_by_curve(plan, control) is Stability.OVERFITTING and left != 0
-    if control.verdict and control.verdict.failed and not again and rate > 0:
-        # It held for so long; a third of that brings most of what a cooldown does.
-        cooldown = (control.step - best.step) // SHORT_OF_DIVERGED
-        reason = f"the cooldown diverged, so a shorter one starts from {_place(best)}"
-    elif control.verdict and control.verdict.failed:
-        cooldown, reason = 0, f"the cooldown diverged, so the model of {_place(best)} is judged as it is"
-    elif overfits and again:
-        cooldown, reason = 0, f"{found}, so the model of {_place(best)} is judged as it is"
+    failed = control.verdict is not None and control.verdict.failed
+    # It held for so long; a third of that brings most of what a cooldown does.
+    short = (control.step - best.step) // SHORT_OF_DIVERGED
+    if (failed or (overfits and again)) and len(plain) < 3 and short > 0 and rate > 0:
+        cooldown = short if left is None else min(short, left)
+        reason = f"{'the cooldown diverged' if failed else found}, so a shorter one starts from {_place(best)}"
+    elif failed or (overfits and again):
+        why = "the cooldown diverged" if failed else found
+        cooldown, reason = 0, f"{why}, so the model of {_place(best)} is judged as it is"
     elif overfits and rate > 0:
         wanted = max(1, round(STABLE_COOLDOWN * best.step))
         cooldown = wanted if left is None else min(wanted, left)

@@ -49,7 +49,11 @@ def read_stability(plan: Plan, history: History, name: str) -> StabilityRead | N
     left = allowance(plan, history, trial).steps_left
     if left is not None and len(trial.trial.recipe.resolution) > 1 and trial.trial.kind == "trunk":
         return None  # scored at another size than it is trained at, a curve jumps; without an end, no trunk grows
-    if rise := _rising_cooldown(plan, phase, trial, curve):
+    if trial.trial.kind == "trunk" and (rise := _worse_than_begun(phase, trial)):
+        by = difference_words(metric_of(phase.started), rise)
+        return _diverged(trial, f"it is {by} worse than where it began again")
+    another = left is None or left >= 2 * allowance(plan, history, trial).window_steps
+    if rise := _rising_cooldown(plan, phase, trial, curve, another=another):
         metric = metric_of(phase.started)
         by = f"by {difference_words(metric, rise)} in the last evaluations of the cooldown"
         reason = f"the validation {metric_words(metric.name)} got worse {by}"
@@ -91,12 +95,14 @@ def read_stability(plan: Plan, history: History, name: str) -> StabilityRead | N
     )
 
 
-def _rising_cooldown(plan: Plan, phase: PhaseRecord, trial: TrialRecord, curve: Sequence[Evaluated]) -> float:
+def _rising_cooldown(
+    plan: Plan, phase: PhaseRecord, trial: TrialRecord, curve: Sequence[Evaluated], *, another: bool
+) -> float:
     """By how much a cooldown got worse since its best look, if by its last two looks or by one that leaps; else 0.
 
     While the rate falls a loss has less and less noise and every reason to fall, so two rises of more than the
-    tolerance, or one of several, are enough, however few looks a short run has. Other metrics of a sample rise and
-    fall by chance.
+    tolerance, or one of several, are enough, however few looks a short run has. A leap may be a spike: where another
+    look will come, it has to be still there then. Other metrics of a sample rise and fall by chance.
     """
     metric = metric_of(phase.started)
     scores = [look.interval.score for look in curve[-3:]]
@@ -104,9 +110,29 @@ def _rising_cooldown(plan: Plan, phase: PhaseRecord, trial: TrialRecord, curve: 
         return 0.0
     tolerance = plan.tolerance or metric.tolerance(scores[0])
     first, last = (metric.improvement(old, new) for old, new in itertools.pairwise(scores))
-    if last > LEAP * tolerance:
+    if last > LEAP * tolerance and not another:
         return last
-    return first + last if min(first, last) > tolerance else 0.0
+    stays = len(trial.curve) > 2 and first > LEAP * tolerance and first + last > first / 2
+    return first + last if stays or min(first, last) > tolerance else 0.0
+
+
+def _worse_than_begun(phase: PhaseRecord, trial: TrialRecord) -> float:
+    """By how much a trunk that was begun again at a lower rate is worse than where it began, if it still is at its
+    second look or a later one; else 0.
+
+    A lower rate makes a look better at once. Such a trunk has a curve of its own, in which what is bad from its first
+    look on is a level like any other.
+    """
+    start = phase.checkpoint(trial.trial.start) if trial.trial.start else None
+    before = phase.trials[start.trial] if start else None
+    if start is None or before is None or before.trial.learning_rate <= trial.trial.learning_rate:
+        return 0.0
+    metric = metric_of(phase.started)
+    look = next((e for e in before.curve if e.step == start.step), None)
+    if look is None or before.trial.kind != "trunk" or len(trial.curve) < 2:
+        return 0.0
+    by = [metric.improvement(look.interval.score, new.interval.score) for new in trial.curve[-2:]]
+    return by[-1] if min(by) > LEAP * metric.tolerance(look.interval.score) else 0.0
 
 
 def _loss_reading(

@@ -86,7 +86,8 @@ def expected_gains(
     noise = _noise([(measure, unit) for measure, unit in measures], judged)
 
     both = link if len(measures) == 2 else None
-    prior_mean, prior_covariance = _prior(judged, both, seen[: many - 1], np.diag(noise)[: many - 1])
+    ratios = _ratios(both, noise) if both else np.ones(many - 1)
+    prior_mean, prior_covariance = _prior(judged, both, ratios, seen[: many - 1], np.diag(noise)[: many - 1])
     noise = noise + np.diag(_misfit(seen - prior_mean, prior_covariance + noise, many - 1))
     weight = np.linalg.solve(prior_covariance + noise, prior_covariance).T
     means = prior_mean + weight @ (seen - prior_mean)
@@ -127,6 +128,18 @@ def _noise(measures: Sequence[tuple[Metric, float]], judged: Sequence[Judged]) -
     return np.asarray((1.0 - drawn) * covariance + drawn * diagonal + np.diag(own))
 
 
+def _ratios(link: Link, noise: Floats) -> Floats:
+    """Tolerances of the loss for one of the metric, for each gain: as recorded, or more where the blocks show more.
+
+    What a mistake costs is seen in the noise that both share. Where nearly all is right, 0.3% of the loss is a small
+    part of that. A ratio below it would take a worse loss for bad luck and so for a better checkpoint: the weight of a
+    loss is positive exactly while correlation times ratio is at least the slope of its noise over the metric's.
+    """
+    many = len(noise) // 2
+    slopes = np.diag(noise[:many, many:]) / np.diag(noise)[:many]
+    return np.maximum(link.ratio, slopes / max(link.correlation, 1e-9))
+
+
 def _misfit(residual: Floats, covariance: Floats, gains: int) -> Floats:
     """Variance of their own for losses that lie further from what was expected than SURPRISE standard deviations.
 
@@ -139,7 +152,9 @@ def _misfit(residual: Floats, covariance: Floats, gains: int) -> Floats:
     return np.asarray(extra)
 
 
-def _prior(judged: Sequence[Judged], link: Link | None, seen: Floats, noise: Floats) -> tuple[Floats, Floats]:
+def _prior(
+    judged: Sequence[Judged], link: Link | None, ratios: Floats, seen: Floats, noise: Floats
+) -> tuple[Floats, Floats]:
     """Mean and covariance beforehand: gains add up along the chain of who led when each was tried.
 
     `seen` and `noise`, of the metric, widen what was expected of an attempt where it lies further off than SURPRISE
@@ -159,6 +174,6 @@ def _prior(judged: Sequence[Judged], link: Link | None, seen: Floats, noise: Flo
     covariance = path @ np.diag(own) @ path.T
     if link is None:
         return mean, covariance
-    between = link.correlation * link.ratio
-    block = np.block([[covariance, between * covariance], [between * covariance, link.ratio**2 * covariance]])
-    return np.concatenate([mean, between * mean]), block
+    crossed = link.correlation * covariance * ratios
+    block = np.block([[covariance, crossed], [crossed.T, ratios[:, None] * covariance * ratios]])
+    return np.concatenate([mean, link.correlation * ratios * mean]), block
