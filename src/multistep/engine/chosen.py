@@ -7,7 +7,7 @@ from typing import Any
 
 from multistep.core.choice.guards import holds
 from multistep.core.evidence.metric import Metric
-from multistep.core.evidence.scores import Form, difference_words, metric_words, told_apart
+from multistep.core.evidence.scores import Form, counted_word, difference_words, form_of, metric_words, told_apart
 from multistep.core.values.events import VerdictGiven
 from multistep.core.values.history import History, PhaseRecord, TrialRecord
 from multistep.core.values.judging import metric_of
@@ -17,7 +17,8 @@ SAME = 1e-4  # of the score's interval: a difference that nobody would name
 
 
 def leader_of(history: History) -> dict[str, Any] | None:
-    """What was chosen, what it is expected to be worth over the plain run, and whether that is proven.
+    """What was chosen, what it is expected to be worth over the plain run, and whether that is proven; where another
+    trial scored better on validation, which (`passed_over`), and what spoke against it.
 
     Over the plain run's best end, given all that was measured: a verdict that was given before the plain run came to
     that end claims nothing of it.
@@ -41,29 +42,63 @@ def leader_of(history: History) -> dict[str, Any] | None:
         "proven": verdict.proven and verdict.rival == over,
     }
     metric = metric_of(phase.started)
-    chosen, passed = _chosen(record, verdict, found, _forgot(phase), metric), _passed_over(history, record, metric)
-    return {**found, "sentence": f"{chosen} {passed}".rstrip()}
+    passed = _passed_over(history, record, metric)
+    chosen = _chosen(record, verdict, found, _forgot(phase), metric)
+    return {
+        **found,
+        "gains": {name: gain - expected[over] for name, gain in expected.items()} if over else {},
+        "passed_over": passed,
+        "sentence": f"{chosen} {passed['sentence'] if passed else ''}".rstrip(),
+    }
 
 
-def _passed_over(history: History, record: TrialRecord, metric: Metric) -> str:
-    """Why the one that was chosen is not the one with the best score; empty where it is."""
+def _passed_over(history: History, record: TrialRecord, metric: Metric) -> dict[str, Any] | None:
+    """Why the one that was chosen is not the one with the best score; None where it is."""
     last = [v for v in history.verdicts if v.expected][-1]
     if not last.passed_over or last.leader != record.trial.id:
-        return ""
-    theirs, own = history.trial(last.passed_over).verdict, record.verdict
+        return None
+    other = history.trial(last.passed_over)
+    theirs, own = other.verdict, record.verdict
     if theirs is None or own is None or theirs.interval is None or own.interval is None:
-        return ""
-    other, this = told_apart(metric, theirs.interval.score, own.interval.score)
-    said = f"On validation {last.passed_over} scored better, {other} against {this}"
-    if last.passed_errors is not None:
-        said += f" (by {last.passed_errors:.1f} standard errors)"
-    if last.passed_loss is not None and last.leading_loss is not None:
-        worse, better = Form().apart(last.passed_loss, last.leading_loss)
+        return None
+    found: dict[str, Any] = {
+        "trial": last.passed_over,
+        "score": theirs.interval.score,
+        "standard_errors": last.passed_errors,
+        "expected": last.expected[last.passed_over] - last.expected[record.trial.id],
+        "loss": last.passed_loss,
+        "chosen_loss": last.leading_loss,
+        "forecast": other.forecast.mean if other.forecast else None,
+        "chosen_forecast": record.forecast.mean if record.forecast else None,
+    }
+    return {**found, "sentence": _against(found, own.interval.score, theirs.interval.n, metric)}
+
+
+def _against(found: Mapping[str, Any], score: float, rows: int, metric: Metric) -> str:
+    """`On validation 0.control-2 scored better, 80.2% against 80.0% (by 0.2 standard errors), but its loss is higher,
+    ...; all together, it is expected to be 0.3 points worse.`
+    """
+    theirs, ours = told_apart(metric, found["score"], score)
+    said = f"On validation {found['trial']} scored better, {theirs} against {ours}"
+    if found["standard_errors"] is None:
+        said += f" (how much of that is luck on {rows:,} {counted_word(metric.unit)} is not known)"
+    else:
+        said += f" (by {found['standard_errors']:.1f} standard errors)"
+    by, better = difference_words(metric, found["expected"]), found["expected"] > 0
+    if better:  # who leads is the best of those that still have a checkpoint
+        return f"{said}, and is thought {by} better now; its checkpoint was removed when others were thought better."
+    end = f"all together, it is expected to be {by} worse."
+    if found["loss"] is not None and found["chosen_loss"] is not None:
+        more, less = Form().apart(found["loss"], found["chosen_loss"])
         return (
-            f"{said}, but its loss is higher, {worse} against {better}, and the loss tells models apart long before "
-            f"{metric_words(metric.name)} does."
+            f"{said}, but its loss is higher, {more} against {less}, and the loss tells models apart long before "
+            f"{metric_words(metric.name)} does; {end}"
         )
-    return f"{said}; that counts for less than what attempts of its kind are known to bring."
+    if found["forecast"] is None and found["chosen_forecast"] is None:
+        return f"{said}; that counts for less than what attempts of its kind are known to bring: {end}"
+    gap = form_of(metric).gap
+    one, two = ("nothing" if f is None else gap(f) for f in (found["forecast"], found["chosen_forecast"]))
+    return f"{said}; before they were tried, {one} was forecast of it and {two} of what was chosen; {end}"
 
 
 def _forgot(phase: PhaseRecord) -> int:

@@ -29,7 +29,8 @@ def in_lines(record: Mapping[str, Any], folder: Path) -> str:
     if found is None:
         return f"Result: no score; {folder}"
     lines = [f"  {name:<15}  {score}  {said}".rstrip() for name, score, _, said in _rows(record, found)]
-    return "\n".join([f"Result: {_metric(found)}", *lines, f"  {'model':<15}  {folder / str(record['model'])}"])
+    why = [f"  {clean(other['sentence'])}"] if (other := _passed_over(record)) else []
+    return "\n".join([f"Result: {_metric(found)}", *lines, f"  {'model':<15}  {folder / str(record['model'])}", *why])
 
 
 def in_html(record: Mapping[str, Any], folder: Path) -> str:
@@ -41,7 +42,9 @@ def in_html(record: Mapping[str, Any], folder: Path) -> str:
         f"<tr{' class=ships' if ships else ''}><td>{name}</td><td>{html.escape(score)}</td><td>{html.escape(said)}</td>"
         for name, score, ships, said in _rows(record, found)
     )
-    sentences = " ".join([found.sentence, *([found.trained] if found.trained else [])])
+    other = _passed_over(record)
+    said = [found.sentence, found.trained, other["sentence"] if other else None]
+    sentences = " ".join(sentence for sentence in said if sentence)
     where = html.escape(str(folder))
     return (
         f"{STYLE}<div class=multistep><table><tr><th>{html.escape(_metric(found))}</th>"
@@ -49,6 +52,12 @@ def in_html(record: Mapping[str, Any], folder: Path) -> str:
         f"<div>{html.escape(clean(sentences))}</div>"
         f"<small>{where}/{record['model']}, {where}/report.html</small></div>"
     )
+
+
+def _passed_over(record: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The trial with the best validation score, where that was not chosen."""
+    found: Mapping[str, Any] | None = (record.get("leader") or {}).get("passed_over")
+    return found
 
 
 def _metric(found: Answer) -> str:

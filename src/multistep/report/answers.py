@@ -20,6 +20,7 @@ def questions(record: Record, found: Answer | None, form: Form) -> list[tuple[st
         ("Is it better than a trivial model?", _trivial(record, found)),
         ("Is it better than before training?", _trained(record, found, form)),
         ("Did any change to the recipe help?", _changes(record, form)),
+        ("Why not the trial with the best score?", _passed_over(record, form)),
         ("Did it overfit?", _overfitting(record, form)),
         ("What was it not to forget?", [p["guard"]["sentence"] for p in record["phases"] if p["guard"]]),
         ("Where did the time go?", _time(record)),
@@ -98,6 +99,13 @@ def _chosen(record: Record, form: Form) -> str:
     if leader["proven"]:
         return f"Yes. {said}, which is proven."
     return f"That is not proven. {said}, but its measured gain is not beyond what luck can do."
+
+
+def _passed_over(record: Record, form: Form) -> list[str]:
+    """Only where another trial scored better on validation than what was chosen, and nothing above has said so."""
+    other = (record["leader"] or {}).get("passed_over")
+    told = any(other["sentence"] in sentence for sentence in _changes(record, form)) if other else True
+    return [] if told else [other["sentence"]]
 
 
 def _overfitting(record: Record, form: Form) -> list[str]:

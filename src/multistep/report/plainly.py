@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from multistep.core.choice.allowance import seconds_per_step
-from multistep.core.evidence.scores import difference_words
+from multistep.core.evidence.scores import NOTHING, difference_words
 from multistep.core.values.events import (
     BaselineScored,
     CheckpointSaved,
@@ -97,11 +97,16 @@ def outcome(history: History, record: TrialRecord, *, short: bool = False) -> st
         return "ruled out: it forgets too much of what the guard keeps"
     metric = metric_of(history.phases[record.trial.phase].started)
     leads = history.leader is not None and history.leader.trial == record.trial.id
-    best = ("best" if history.finished else "best so far") if leads else "not better"
+    best = ("chosen" if history.finished else "best so far") if leads else "not better"
+    if not leads and not verdict.leads and _outscores(history, record):
+        by = difference_words(metric, gap := _over_leader(history, record))
+        return f"better score, expected {by} {'better' if gap > 0 else 'worse'} than what is chosen"
     if not leads and verdict.ahead is not None and verdict.ahead >= 0:
         best = "not the best"  # better than the plain run, and another is better still
     if verdict.leads and not leads:
-        return "best for a while, then overtaken"
+        return "best for a while, then overtaken" + (
+            ", though its score is better" if _outscores(history, record) else ""
+        )
     if verdict.ahead is None or verdict.rival is None:
         return best
     side = "better" if verdict.ahead >= 0 else "worse"
@@ -110,6 +115,20 @@ def outcome(history: History, record: TrialRecord, *, short: bool = False) -> st
     if short:
         return f"{best}: {by} {side}{proven}"
     return f"{best}: expected {by} {side} than {short_name(history, verdict.rival)}{proven}"
+
+
+def _outscores(history: History, record: TrialRecord) -> bool:
+    """Whether it has a better validation score than what leads, on the same split."""
+    leader = history.trial(history.leader.trial).full if history.leader else None
+    if leader is None or record.full is None or record.trial.id not in history.expected:
+        return False
+    metric = metric_of(history.phase.started)
+    return metric.improvement(record.full.interval.score, leader.interval.score) > NOTHING
+
+
+def _over_leader(history: History, record: TrialRecord) -> float:
+    assert history.leader is not None
+    return history.expected[record.trial.id] - history.expected.get(history.leader.trial, 0.0)
 
 
 def _unjudged(history: History, record: TrialRecord) -> str:

@@ -243,6 +243,8 @@ def trials(shown: Shown, fit: Fit) -> Flexible | None:
         taken = STEPS_AND_SCORE if fit.width >= NARROW else STEPS_AND_SCORE - len(" steps")
         room = max(LEAST_NAME, min(MOST_NAME, fit.width - taken - min(36, longest)))
         found = [_trial_line(history, record, room, steps=fit.width >= NARROW) for record in shown_records]
+        if history.finished:
+            found = [part for line in found for part in _folded(line, fit, room + taken)]
         return fit.cut([fit.heading(f"trials{more}"), *found])
 
     return Flexible(2, len(records) + 1, 7, lines)
@@ -264,6 +266,16 @@ def _trial_line(history: History, record: TrialRecord, room: int, *, steps: bool
     line.truncate(room, overflow="ellipsis", pad=True)
     line.append(f" {taken:>6}{' steps' if steps else ''} {score:>7}  ", style="dim" if style == "dim" else "")
     return line.append(clean(said), style=style)
+
+
+def _folded(line: Text, fit: Fit, indent: int) -> Lines:
+    """A line that is too long, its end below the column that it is cut in."""
+    if cell_len(line.plain) <= fit.width or fit.width - indent < LEAST_NAME:
+        return [line]
+    head, tail = line[:indent], line[indent:]
+    first, *more = tail.wrap(fit.console, fit.width - indent)
+    first.rstrip()
+    return [head.append_text(first), *(Text(" " * indent).append_text(part) for part in more)]
 
 
 def all_notes(shown: Shown, fit: Fit) -> Flexible | None:

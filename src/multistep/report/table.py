@@ -41,7 +41,8 @@ TERMS = (
     "What was tried. The trunk trains at a constant learning rate; other trials start from its checkpoints (NAME@STEP) "
     "and end with a cooldown, in which the learning rate goes to zero. The trunk with its own cooldown, and nothing "
     "changed, is the plain run. Trials are scored on all of validation: 'better by' is the gain over the plain run "
-    "(95% interval in brackets), 'to prove' the gain that would have proved it."
+    "(95% interval in brackets), 'to prove' the gain that would have proved it. 'expected' is the gain over the plain "
+    "run's best end given all that was measured in the end, the loss and what was forecast too: the highest is chosen."
 )
 SHOWN_ROWS, SHOWN_CHARACTERS = 6, 100  # of an exhibit
 VERDICT_WORDS = {"leads": "it led when it was judged", "behind": "it did not lead", "failed": "it failed"}
@@ -52,7 +53,7 @@ CURVE_WORDS = {
     "diverged": "it diverged",
     "undecided": "its curve shows no clear trend",
 }
-VERDICT_STYLE = {"leads": "green", "behind": "dim", "failed": "red", None: ""}
+VERDICT_STYLE = {"chosen": "bold green", "leads": "green", "behind": "dim", "failed": "red", None: ""}
 
 
 def print_run(directory: RunDirectory, console: Console) -> None:
@@ -77,7 +78,7 @@ def print_run(directory: RunDirectory, console: Console) -> None:
         console.print()
         console.print(TERMS, style="dim", markup=False, highlight=False)
         metric = metric_known_as(phase["metric"], record["goal"], record["unit"])
-        _print_trials(phase["trials"], metric, console)
+        _print_trials(phase["trials"], metric, console, record)
         console.print()
         _print_stories(phase["trials"], metric, console)
         if phase["guard"]:
@@ -203,14 +204,21 @@ def _say(console: Console, text: str, style: str = "") -> None:
     console.print(Text(clean(text), style=style), highlight=False, soft_wrap=not console.is_terminal)
 
 
-def _print_trials(trials: Sequence[Mapping[str, Any]], metric: Metric, console: Console) -> None:
+def _print_trials(
+    trials: Sequence[Mapping[str, Any]], metric: Metric, console: Console, record: Mapping[str, Any]
+) -> None:
     """The numbers, one line a trial; the story below says the rest."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    names = ["trial", "steps", "time", "score", "better by", "to prove", "verdict"]
-    filled = {"better by": any(t["improvement"] for t in trials), "to prove": any(t["demanded"] for t in trials)}
+    names = ["trial", "steps", "time", "score", "better by", "to prove", "expected", "verdict"]
+    gains = (record["leader"] or {}).get("gains") or {}
+    filled = {
+        "better by": any(t["improvement"] for t in trials),
+        "to prove": any(t["demanded"] for t in trials),
+        "expected": any(t["id"] in gains for t in trials),
+    }
     dropped = ("steps", "time", "to prove") if console.width < LEAST_WIDTH else ()
     names = [name for name in names if filled.get(name, True) and name not in dropped]
     narrow = console.width < FULL_WIDTH
@@ -222,6 +230,7 @@ def _print_trials(trials: Sequence[Mapping[str, Any]], metric: Metric, console: 
         table.add_column(name, justify="left" if left else "right", no_wrap=name != "trial")
     for trial in trials:
         better = difference(trial["improvement"], form) if trial["improvement"] else ""
+        verdict = "chosen" if trial["id"] == record["winner"] and record["stopped"] else trial["verdict"]
         cells = {
             "trial": trial["id"],
             "steps": str(trial["steps"]),
@@ -229,11 +238,12 @@ def _print_trials(trials: Sequence[Mapping[str, Any]], metric: Metric, console: 
             "score": score_words(metric, trial["score"]) if trial["score"] is not None else "",
             "better by": better.replace(" (", "\n(") if narrow else better,
             "to prove": asked(trial, form),
-            "verdict": trial["verdict"] or "",
+            "expected": form.gap(gains[trial["id"]]) if trial["id"] in gains else "",
+            "verdict": verdict or "",
         }
-        table.add_row(
-            *(Text(clean(cells[name]), overflow="fold") for name in names), style=VERDICT_STYLE[trial["verdict"]]
-        )
+        if narrow:
+            cells |= {name: cells[name].removesuffix(" points") for name in ("to prove", "expected")}
+        table.add_row(*(Text(clean(cells[name]), overflow="fold") for name in names), style=VERDICT_STYLE[verdict])
     console.print(table)
 
 
