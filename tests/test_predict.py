@@ -107,6 +107,7 @@ def test_a_table_comes_back_with_labels_row_by_row(bag: Path, tmp_path: Path, mu
     assert [row["prediction_"] for row in there] == [p.output for p in by_hand]
     assert {p.output for p in by_hand} == {"good", "bad"}
     assert [float(row["probability"]) for row in there] == pytest.approx([p.probability for p in by_hand], abs=1e-6)
+    assert max(len(row["probability"]) for row in there) <= 11, "as many digits as single precision has"
     shown = multistep("predict", str(bag), "--input", "in.csv").splitlines()
     assert [json.loads(line)["prediction_"] for line in shown if json.loads(line)["review"]] == [
         p.output for p in by_hand

@@ -724,6 +724,20 @@ def test_runs_are_compared_on_one_page(tmp_path: Path) -> None:
     ]
 
 
+def test_runs_that_were_scored_on_other_examples_of_a_split_are_not_ranked(tmp_path: Path) -> None:
+    runs = [finished(tmp_path / "good", 1.65), finished(tmp_path / "better", 1.6)]
+    entries = [fold(read_entries(run.journal)) for run in runs]
+    test = entries[1].test
+    assert test is not None
+    path = runs[1].evaluations / f"{test.table}.npz"
+    spans = len(np.load(path)["block"])
+    table = {**np.load(path), "bytes": np.full(spans, 1024.0)}  # texts of another length
+    np.savez_compressed(path, **table)
+    page = write_comparison(runs, tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "The runs were scored on different parts of the test split (good" in Tags(page).text
+    assert page.count(">best<") == 0
+
+
 def test_a_comparison_needs_two_runs(tmp_path: Path) -> None:
     run = finished(tmp_path / "run")
     with pytest.raises(PlanError, match="two different runs"):
@@ -752,7 +766,7 @@ def test_show_and_summary_say_the_same(tmp_path: Path) -> None:
         "  network            1.650  (1.640 to 1.660)",
         "  baseline           1.900  (1.890 to 1.910)  6-gram",
         "0.control",
-        "leads",
+        "chosen",
         "Chosen: the plain run, the only one that was trained.",
         "train 34s",
         "ended: going on would bring nothing more",

@@ -174,6 +174,7 @@ def _finished_before(plan: Plan, directory: RunDirectory) -> Result:
 
 def read_result(directory: RunDirectory) -> Result:
     """The result of a finished run."""
+    from multistep.core.evidence.brief import Brief
     from multistep.core.values.history import fold
     from multistep.engine.journal import read_entries
 
@@ -189,12 +190,12 @@ def read_result(directory: RunDirectory) -> Result:
         metric=record["metric"],
         validation=interval_of(record["validation"]),
         test=interval_of(record["test"]) if record["test"] else None,
-        baseline=record["baseline"],
+        baseline=Brief(record["baseline"]),
         model=directory.folder / record["model"],
         folder=directory.folder,
         stopped=record["stopped"],
         verdicts=history.verdicts,
-        record=record,
+        record=Brief(record),
     )
 
 

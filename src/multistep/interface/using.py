@@ -11,6 +11,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from multistep.core.evidence.brief import Brief
 from multistep.core.evidence.metric import METRICS, Evaluation, Metric, metric_named
 from multistep.core.values.plan import DataSpec
 from multistep.core.values.tasks import OWN_MODEL
@@ -65,7 +66,7 @@ def evaluate(
             say([seen])
     metrics = {name: each for name, each in METRICS.items() if each.applies(evaluation)}
     found = {"model": str(model), "data": called or str(spec), "split": split, "notes": notes}
-    return found | _scores(evaluation, metrics, wanted, task.loss_unit, folder)
+    return Brief(found | _scores(evaluation, metrics, wanted, task.loss_unit, folder))
 
 
 def metrics_named(given: Any) -> list[str] | None:
@@ -125,7 +126,7 @@ def _evaluate_own(
         scored = own_model_room(folder).evaluate(folder, data, **code, metric=None if names else metric)
         wanted = metrics_named(metric) if names else None
         found = {"model": model, "data": "data", "split": None, "notes": notes}
-        return found | _scores(scored.table, scored.metrics, wanted, scored.loss_unit, str(folder))
+        return Brief(found | _scores(scored.table, scored.metrics, wanted, scored.loss_unit, str(folder)))
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from multistep.core.evidence.function_metric import metric_known_as
-from multistep.core.evidence.scores import Form, form_of, goal_word, metric_words, width_of
+from multistep.core.evidence.scores import Form, counted_word, form_of, goal_word, metric_words, width_of
 from multistep.core.values.history import History, fold
 from multistep.core.values.judging import loss_of, metric_of
 from multistep.core.values.units import format_seconds
@@ -27,6 +28,7 @@ from multistep.report.tracks import Tracks, farthest, tracks_of
 
 COLOURS = 6  # of runs; of more, they are used again
 MOST_VALUE = 80  # characters of a setting
+EXAMPLES = ("label", "words", "characters", "bytes", "block")  # columns of a table that tell of the examples alone
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,22 @@ class Compared:
     def judged_by(self) -> tuple[str, str] | None:
         """The deciding metric and its split; only what has the same may be ranked."""
         return (self.found.metric, self.found.split) if self.found else None
+
+    @property
+    def rows(self) -> str | None:
+        """A hash of what is known of the examples that it was scored on, whatever it said of them; None: not known."""
+        phase = self.history.phase if self.history.phases else None
+        leader = self.history.leader
+        full = self.history.test if self.found and self.found.split == "test" else None
+        full = full or (self.history.trial(leader.trial).full if phase and leader else None)
+        if full is None:
+            return None
+        try:
+            table = self.directory.read_table(full.table)
+        except RunDirectoryError:
+            return None
+        said = [table.columns[name].tobytes() for name in EXAMPLES if name in table.columns]
+        return hashlib.sha256(b"|".join([str(len(table)).encode(), *said])).hexdigest()
 
     @property
     def data(self) -> str:
@@ -118,7 +136,8 @@ def _row(run: Compared, runs: Sequence[Compared]) -> dict[str, Any]:
     if found is None:
         return row
     form = form_of(metric_known_as(found.metric, found.goal, found.unit), width_of(found.score))
-    rivals = [r.found.score.score for r in runs if r.found and (r.judged_by, r.data) == (run.judged_by, run.data)]
+    mine = (run.judged_by, run.data, run.rows)
+    rivals = [r.found.score.score for r in runs if r.found and (r.judged_by, r.data, r.rows) == mine]
     sign = 1.0 if found.goal == "maximize" else -1.0
     best = max((sign * score for score in rivals if math.isfinite(score)), default=math.nan)
     return row | {
@@ -146,11 +165,10 @@ def _notes(runs: Sequence[Compared]) -> list[str]:
     if len(judged) > 1:
         kinds = ", ".join(sorted(f"{metric_words(metric)} on {split}" for metric, split in judged))
         said.append(f"The runs are judged by different things ({kinds}), so only like is held against like.")
-    sizes = {(run.found.metric, run.found.split, run.found.score.n) for run in runs if run.found}
     if len({run.data for run in runs}) > 1:
         said.append("The runs read different data, so a difference between their scores need not come from the recipe.")
-    elif len(sizes) > len(judged):
-        said.append("The runs are scored on different numbers of examples, so their splits are not the same.")
+    else:
+        said += _different_parts(runs)
     scored = [run for run in runs if run.found]
     if len(scored) > 1:
         said.append(
@@ -158,6 +176,24 @@ def _notes(runs: Sequence[Compared]) -> list[str]:
             "overlap widely, neither is shown to be better."
         )
     return said
+
+
+def _different_parts(runs: Sequence[Compared]) -> list[str]:
+    """Where runs name the same data and were scored on different examples of it."""
+    said = []
+    for split in dict.fromkeys(run.found.split for run in runs if run.found):
+        same = [run for run in runs if run.found and run.found.split == split]
+        if len({run.rows for run in same}) > 1:
+            many = ", ".join(f"{run.name} {run.found.score.n:,}" for run in same if run.found)
+            said.append(
+                f"The runs were scored on different parts of the {split} split ({many} {counted(same)}), so a "
+                "difference between their scores may come from the examples; none of them is marked as the best."
+            )
+    return said
+
+
+def counted(runs: Sequence[Compared]) -> str:
+    return counted_word(runs[0].found.unit if runs[0].found else None)
 
 
 # The curves --------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from multistep.report.tracks import AXES, Place
 SIZE = 1000  # of a drawing, in its own units
 LABEL_PIXELS = 17  # that a line of text takes
 GUTTER = 0.8  # of the width: labels of lines that end behind it stand right of the drawing
+HALF = 0.5  # of the width: labels of lines that end behind it keep clear of those
 ToHeight = Callable[[float], float]
 
 
@@ -107,11 +108,13 @@ def _labels(chart: Chart, scale: Scale, y: ToHeight) -> list[str]:
         if dot.label:
             wanted.append((y(dot.value), scale.x(dot.place), dot.label, dot.look, f"d{number}"))
     out: list[str] = []
-    for inside in (False, True):
-        group = sorted(label for label in wanted if (label[1] < GUTTER) is inside)
+    for early in (True, False):
+        # On a narrow page labels beside the drawing stand in it, where they would meet those of its right half.
+        group = sorted(label for label in wanted if (label[1] < HALF) is early)
         tops = spread([label[0] * chart.pixels for label in group], chart.pixels)
         for (_, x, text, look, key), top in zip(group, tops, strict=True):
-            classes = f"end {look}{' in' if inside else ''}"
+            inside = x < GUTTER
+            classes = f"end {look}{' in' if inside else ''}{' late' if inside and not early else ''}"
             at = f"left:{100 * x if inside else 100:.1f}%;top:{100 * top / chart.pixels:.1f}%"
             out.append(f'<span class="{classes}" data-k="{key}" style="{at}">{html.escape(text)}</span>')
     return out

@@ -32,6 +32,15 @@ from multistep.report.state import stopped_words
 from multistep.report.words import moves_ended_sentence, reused_sentence
 
 INDENT = " " * 9  # as wide as the time before a line
+LOOK_SECONDS = 5.0  # at least, from one look that is told to the next: a fast run has several a second
+
+
+def is_look(entry: Entry, history: History) -> bool:
+    """Whether an entry is one look of many, which may be left out where they come fast; a probe has one alone."""
+    event = entry.event
+    if not isinstance(event, Evaluated) or not event.sample or event.split == "test":
+        return False
+    return history.trial(event.trial).trial.kind != "probe"
 
 
 def plain_line(plan: Plan, entry: Entry, history: History) -> str | None:
@@ -50,9 +59,6 @@ def plain_line(plan: Plan, entry: Entry, history: History) -> str | None:
             return f"test{of}: {with_bounds(metric_of(history.phase.started), event.interval)}"
         case Evaluated(sample=True):
             return _look(history, history.trial(event.trial), event)
-        case Evaluated():
-            score = with_bounds(metric_of(history.phase.started), event.interval)
-            return f"{short_name(history, event.trial)}, all of validation: {score}"
         case GuardScored():
             guard = history.phase.started.guard
             if guard is None:
@@ -63,7 +69,8 @@ def plain_line(plan: Plan, entry: Entry, history: History) -> str | None:
             left = f"{short_name(history, event.trial)} is left at step {event.step:,}"
             return f"{left}, {event.stability.value}: {event.reason}"
         case VerdictGiven():
-            return f"{short_name(history, event.trial)}: {outcome(history, history.trial(event.trial))}"
+            score = f"{with_bounds(metric_of(history.phase.started), event.interval)}; " if event.interval else ""
+            return f"{short_name(history, event.trial)}: {score}{outcome(history, history.trial(event.trial))}"
         case MovesEnded():
             return moves_ended_sentence(event.reason)
         case PhaseReused():

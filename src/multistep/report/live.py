@@ -14,7 +14,7 @@ from multistep.core.values.events import Entry
 from multistep.core.values.history import History
 from multistep.core.values.plan import Plan
 from multistep.core.values.units import format_seconds
-from multistep.report.lines import plain_line
+from multistep.report.lines import LOOK_SECONDS, is_look, plain_line
 from multistep.report.words import clean
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ class LiveView:
         self._now = now
         # One tuple, so that the refreshing thread never sees an entry with another one's history.
         self._seen: tuple[Entry | None, History, float] = (None, History(), now())
+        self._told = -LOOK_SECONDS  # when a look was last told, in seconds of the run
         self._live: Live | None = None
         self._said: Messages | None = None
 
@@ -101,6 +102,10 @@ class LiveView:
         self._seen = (entry, history, self._now())
         if self._quiet or self._live is not None:
             return
+        if is_look(entry, history):
+            if history.seconds < self._told + LOOK_SECONDS:
+                return
+            self._told = history.seconds
         if line := plain_line(self._plan, entry, history):
             self._write(f"{format_seconds(history.seconds):>7}  {clean(line)}")
 

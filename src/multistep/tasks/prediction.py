@@ -60,6 +60,14 @@ class Prediction:
     probability: float | None = None
     others: Mapping[str, float] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        from multistep.core.evidence.brief import brief
+
+        return (
+            f"Prediction(input={self.input!r}, output={self.output!r}, probability={brief(self.probability)}, "
+            f"others={brief(self.others)})"
+        )
+
 
 # The columns of a table that an input is made of; and the input that a row's values in them make, as one would give it
 # by hand, "" where there is none. Files are named from the folder of the table.

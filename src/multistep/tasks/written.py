@@ -109,7 +109,8 @@ def _lines(stream: Any, output: str, kind: str) -> Write:
                 f"{table.place(0)}: here rows begin to have {quoted(new)}, which the first line of {output} does not "
                 "name; ask for a .jsonl file"
             )
-        for row in zip(*(columns.get(name, [None] * len(table)) for name in names), strict=True):
+        short = {name: [_short(value) for value in values] for name, values in added.items()}
+        for row in zip(*({**columns, **short}.get(name, [None] * len(table)) for name in names), strict=True):
             _write_line(stream, _separated([_cell(value) for value in row], delimiter))
 
     return write
@@ -140,6 +141,13 @@ def _separated(row: Sequence[object], delimiter: str) -> str:
     # Only what the end of a line is made of is quoted, and \r alone would be one to whoever reads the file.
     csv.writer(line, delimiter=delimiter, lineterminator="\r\n").writerow(row)
     return line.getvalue()[:-2]
+
+
+def _short(value: object) -> object:
+    """A number in as many digits as one of single precision has, which models reckon in."""
+    import numpy as np
+
+    return str(np.float32(value)) if isinstance(value, float) and np.isfinite(np.float32(value)) else value
 
 
 def _cell(value: object) -> object:

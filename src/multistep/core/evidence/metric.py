@@ -148,6 +148,8 @@ class Metric(ABC):
             low, high = wilson(score, influence, self.bounds)
         elif self.from_zero and math.isfinite(half_width) and self.is_from_zero(evaluation):
             low, high = above_zero(score, influence, counted=self.from_zero == "counts")
+            if self.from_zero == "counts":
+                high = min(high, max(score, 1.0))  # who writes nothing at all has an error for each word, and no more
         elif self.from_zero and self.is_from_zero(evaluation):
             low = 0.0  # nothing is known but that
         return Interval(score, low, high, len(evaluation), len(influence))

@@ -51,6 +51,8 @@ RANK = (
 )  # fmt: skip
 DECIMALS = 3  # of a score below 10 that is no percentage
 NOTHING = 1e-9  # a difference that arithmetic makes
+MOST_TOLD = 0.75  # of what a score can be: an interval that covers more says nothing that was not known before
+TOO_FEW = "too few to say"
 NARROW = 0.004  # width of an interval, from which downwards one digit more is worth writing
 
 
@@ -74,6 +76,7 @@ class Form:
     finer: int = 0
     bounded: bool = False  # small scores of it are small, and not merely told in a large unit
     significant: bool = False  # in three digits, however small or large
+    span: float = 0.0  # between the worst and the best that a score can be, where there are such
 
     def of(self, value: float, finer: int = 0) -> str:
         """A score: `84.1%`, `1.432`, `5,012.3`; in so many digits more."""
@@ -121,10 +124,14 @@ class Form:
         return " to ".join(self.gap(end).removesuffix(" points") for end in ends)
 
     def between(self, score: Interval | Mapping[str, Any]) -> str:
-        """`77.9 to 80.5%`: the 95% interval; empty where it is not known."""
+        """`77.9 to 80.5%`: the 95% interval; `too few to say` where it tells next to nothing, empty where it is not
+        known.
+        """
         low, high = (score.low, score.high) if isinstance(score, Interval) else (score["low"], score["high"])
         if not (math.isfinite(float(low)) and math.isfinite(float(high))):
             return ""
+        if self.span and float(high) - float(low) > MOST_TOLD * self.span:
+            return TOO_FEW
         return f"{self.of(float(low)).removesuffix('%')} to {self.of(float(high))}"
 
     def _digits(self, value: float) -> str:
@@ -141,7 +148,8 @@ def form_of(metric: Metric, width: float | None = None) -> Form:
     """The form of a metric's scores; `width` is that of its 95% interval, which decides what is worth writing."""
     fine = width is not None and 0 < width < NARROW
     unit = unit_words(metric) if _has_unit(metric) or metric.name == "bits_per_byte" else ""
-    return Form(metric.name, unit, metric.name in PERCENT, int(fine), metric.bounds is not None)
+    span = metric.bounds[1] - metric.bounds[0] if metric.bounds else float(metric.from_zero == "counts")
+    return Form(metric.name, unit, metric.name in PERCENT, int(fine), metric.bounds is not None, span=span)
 
 
 def score_words(metric: Metric, value: float) -> str:
