@@ -9,6 +9,7 @@ from typing import Any
 
 from multistep.core.choice.moves import EXTEND
 from multistep.core.evidence.function_metric import RecordedMetric
+from multistep.core.evidence.intervals import CONFIDENCE
 from multistep.core.evidence.metric import Evaluation, Metric, standard_error
 from multistep.core.values.events import ACCOUNTS, VerdictGiven
 from multistep.core.values.history import History, PhaseRecord, TrialRecord
@@ -22,7 +23,6 @@ from multistep.engine.guarded import guard_entry, guard_of
 from multistep.engine.shipping import BASELINE_USAGE
 
 LEAST_RERUNS = 3  # before anything is said of a move in general
-CONFIDENCE = 0.95
 
 
 def result_of(history: History, read_table: ReadTable) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from multistep.core.evidence.stability import MIN_STABLE_POINTS
 from multistep.core.values.history import History, PhaseRecord, TrialRecord
 from multistep.core.values.plan import Plan
 from multistep.core.values.recipe import Recipe
@@ -17,10 +18,10 @@ from multistep.errors import PlanError
 CURVE_SHARE = 0.05  # of the time may go to the looks that draw the validation curve
 CURVE_POINTS = 100  # windows of a phase whose length is known, where looks are cheap enough
 SIBLING_POINTS = 8  # windows of a sibling, whose curve decides nothing
-EARLY_LOOKS = 10  # of a trunk, which are taken
-EARLY_PART = 0.15  # within so much of its phase, even where looks are dear,
+EARLY_PART = 0.15  # of its phase, within which a trunk gets the looks that a curve needs, even where looks are dear,
 LONG = 12  # if it has room for so many windows
 CLOCK_SLACK = 1.1  # times the cooldown that ends with the budget: with more left than that, no clock ends a trunk
+LEAST_STEPS = 40  # a shorter run or sibling shows nothing: at half of it, they are weighed that end within noise
 STABLE_COOLDOWN = 0.25  # steps of cooldown per step of a trunk that its curve, not its length, ended
 PROBE_STEPS = 200  # a shorter probe says little about a rate
 PROBE_SHARE = 0.05  # of the training time, for all probes together
@@ -288,10 +289,10 @@ def _window_steps(
         affordable = math.ceil(sum(looks) / len(looks) / (CURVE_SHARE * speed))
     by_length = max(FIRST_WINDOW, taken // points) if left is None else math.ceil((taken + left) / points)
     total = taken + (left or 0)
-    if trial.trial.kind == "trunk" and len(trial.curve) < EARLY_LOOKS and total >= LONG * affordable:
+    if trial.trial.kind == "trunk" and len(trial.curve) < MIN_STABLE_POINTS and total >= LONG * affordable:
         # No curve is judged before it has ten looks. What overfits at once, as little data does, is seen this early
         # for at most a twentieth of the phase's time.
-        affordable = min(affordable, math.ceil(EARLY_PART * total / EARLY_LOOKS))
+        affordable = min(affordable, math.ceil(EARLY_PART * total / MIN_STABLE_POINTS))
     return max(1, affordable, by_length)
 
 

@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass
 
 from multistep.core.choice.allowance import (
+    LEAST_STEPS,
     allowance,
     batch_size,
     evaluation_seconds,
@@ -27,7 +28,6 @@ RACED_SHARE = 0.5  # of a phase goes to the first forks of all its models, if se
 LEAST_GROWTH = 1.5  # from one fork to the next, where the clock leaves no time for twice as many epochs
 EARLY_SHARE = 0.06  # of the phase's steps: where the first result from nothing is forked, to be there within a tenth
 EARLY_COOLDOWN = 1 / 3  # of those steps
-EARLY_STEPS = 40  # a shorter run shows nothing
 EARLY_COST = 0.03  # of the budget may go to scoring an early result
 # A trunk that reads its data less often than this does not overfit, and its last checkpoint is its best: there the
 # early result would cost a thirtieth of the time and bring nothing.
@@ -94,7 +94,7 @@ def _race_steps(plan: Plan, history: History) -> float:
     if (whole := fixed_steps(plan, history)) is None:
         whole = (phase.trunk.step if phase.trunk else 0) + expected_steps(plan, history)
     # Of the dearest model few steps fit, and half of them are its own at most.
-    return max(min(float(EARLY_STEPS), RACED_SHARE * whole), RACED_SHARE * whole / (1 + rivals)) if whole else math.inf
+    return max(min(float(LEAST_STEPS), RACED_SHARE * whole), RACED_SHARE * whole / (1 + rivals)) if whole else math.inf
 
 
 def others(phase: PhaseRecord) -> int:
@@ -115,7 +115,7 @@ def _early(plan: Plan, history: History) -> Fork | None:
     total = by_clock if plan.budget.unit is Unit.SECONDS else fixed_steps(plan, history) or 0
     steps = round(EARLY_SHARE * total)
     cooldown = round(EARLY_COOLDOWN * steps)
-    if steps + cooldown < EARLY_STEPS or total * batch_size(phase) < EARLY_EPOCHS * facts.train_examples:
+    if steps + cooldown < LEAST_STEPS or total * batch_size(phase) < EARLY_EPOCHS * facts.train_examples:
         return None
     if plan.budget.unit is Unit.SECONDS:
         scoring = evaluation_seconds(phase, facts.validation_tokens)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from multistep.core.choice.allowance import STABLE_COOLDOWN, allowance
 from multistep.core.choice.forks import plain_controls
 from multistep.core.choice.priors import link_of
-from multistep.core.choice.readings import LEAST_WINDOWS, lineage, spacing
+from multistep.core.choice.readings import lineage, spacing
 from multistep.core.evidence.expected import Gain
 from multistep.core.evidence.metric import Metric, beside
 from multistep.core.evidence.stability import (
@@ -124,7 +124,7 @@ def _tells(trunk: TrialRecord, curve: Sequence[Evaluated], left: int) -> bool:
 
     That it overfits may be seen early: what gets worse has begun.
     """
-    if len(curve) < MIN_POINTS or (trunk.step + left) / max(1e-9, spacing(curve)) < LEAST_WINDOWS:
+    if len(curve) < MIN_POINTS or (trunk.step + left) / max(1e-9, spacing(curve)) < MIN_STABLE_POINTS:
         return False
     if _overfits(trunk):
         return True

@@ -11,13 +11,12 @@ from dataclasses import replace
 from multistep.core.choice.allowance import allowance
 from multistep.core.evidence.metric import OF_LOSS, Metric, beside
 from multistep.core.evidence.scores import difference_words, form_of, metric_words
-from multistep.core.evidence.stability import Reading, Stability, read_curve
+from multistep.core.evidence.stability import MIN_POINTS, MIN_STABLE_POINTS, Reading, Stability, read_curve
 from multistep.core.values.events import Evaluated, StabilityRead
 from multistep.core.values.history import History, PhaseRecord, TrialRecord
 from multistep.core.values.judging import metric_of
 from multistep.core.values.plan import Plan
 
-LEAST_WINDOWS = 10  # below, the run is the plain run alone and no curve is judged
 LEAP = 3.0  # tolerances by which a cooldown gets worse from one look to the next, and is not believed to get better
 EXPLODED = 2.0  # times the recent training loss, and above where training began
 
@@ -59,7 +58,7 @@ def read_stability(plan: Plan, history: History, name: str) -> StabilityRead | N
         reason = f"the validation {metric_words(metric.name)} got worse {by}"
         tolerance = plan.tolerance or metric_of(phase.started).tolerance(curve[-1].interval.score)
         return StabilityRead(name, trial.step, Stability.OVERFITTING, -rise, -rise, tolerance, reason)
-    if len(curve) < 5 or (left is not None and (trial.step + left) / spacing(curve) < LEAST_WINDOWS):
+    if len(curve) < MIN_POINTS or (left is not None and (trial.step + left) / spacing(curve) < MIN_STABLE_POINTS):
         return None
     metric = metric_of(phase.started)
     tolerance = plan.tolerance or metric.tolerance(curve[-1].interval.score)

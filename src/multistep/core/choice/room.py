@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 
+from multistep.core.choice.allowance import (
+    LEAST_STEPS as LEAST_STEPS,
+)
 from multistep.core.choice.allowance import evaluation_seconds, fixed_steps, guard_seconds, seconds_left, taken_steps
 from multistep.core.values.history import History, PhaseRecord, TrialRecord
 from multistep.core.values.plan import Plan
@@ -11,7 +14,6 @@ from multistep.core.values.units import Amount, Unit
 
 SIBLINGS = 8  # that what is left is divided into, within the shares below
 LEAST_SHARE, MOST_SHARE = 0.15, 0.6  # of the leader's training: the length of a sibling
-LEAST_STEPS = 40  # a shorter sibling shows nothing
 SAVES = 2  # of a sibling: before its cooldown, and at its end
 BETWEEN_SECONDS = 0.5  # loading and judging between two siblings, beside what is measured
 MOST_JUDGING = (0.15, 0.3)  # of a sibling's time may go to scoring it; where that leaves no room, so much

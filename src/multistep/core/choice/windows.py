@@ -18,16 +18,14 @@ from multistep.core.choice.allowance import (
 )
 from multistep.core.choice.forks import Fork, next_fork, others
 from multistep.core.choice.options import leaves_trunk
-from multistep.core.evidence.stability import Stability
+from multistep.core.evidence.stability import MIN_STABLE_POINTS, Stability
 from multistep.core.values.history import History, PhaseRecord, TrialRecord
 from multistep.core.values.plan import Plan
 from multistep.core.values.recipe import Segment
 from multistep.core.values.trial import Window
 from multistep.core.values.units import Amount
 
-HOPELESS_LOOKS = 10  # as many as a curve needs before it is called stable
 FINAL_STEPS = 24  # a window so short is not divided again
-DENSE_SHARE = 1.0  # of what the training to a first fork takes, that ten looks on the way to it may cost; a guess
 MOST_OF_PHASE = 0.05  # of a trunk's phase, that a window may take: what a kill costs at most; a guess
 LOOK_STEPS = 3  # of a window that is there for the look after it
 WHOLE = ("one-cycle", "multi-step")  # schedules that mean nothing unless they are finished
@@ -66,7 +64,7 @@ def _hopeless(plan: Plan, record: TrialRecord) -> bool:
     if plan.budget is not None or isinstance(phase.until, Amount) or record.trial.kind != "trunk":
         return False
     recent = [r for r in record.readings if r.step >= record.step * 2 / 3]
-    return len(recent) >= HOPELESS_LOOKS and all(r.expected < r.tolerance for r in recent)
+    return len(recent) >= MIN_STABLE_POINTS and all(r.expected < r.tolerance for r in recent)
 
 
 def next_window(plan: Plan, history: History, name: str) -> Window | None:
@@ -177,7 +175,7 @@ def _bears_looks(plan: Plan, phase: PhaseRecord, fork: Fork) -> bool:
         return True
     if others(phase):
         return False  # their forks tell them apart, and have to fit in, too
-    return HOPELESS_LOOKS * look_seconds(phase) <= DENSE_SHARE * fork.steps * speed
+    return MIN_STABLE_POINTS * look_seconds(phase) <= fork.steps * speed
 
 
 def _one_cycle_window(trial: TrialRecord, left: Allowance) -> Window | None:

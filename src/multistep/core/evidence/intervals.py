@@ -9,7 +9,8 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 
-CONFIDENCE = 0.95
+ERROR = 0.05  # of every statement: of an interval, of a curve that is called stable, of all claims of a run together
+CONFIDENCE = 1.0 - ERROR
 
 
 def standard_error(influence: Floats) -> float:

@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-SPIKE_SDS = 5.0
+MIN_POINTS = 5  # of a line with noise around it: fewer leave its own scatter unknown
+SPIKE_SDS = 5.0  # from the median of its neighbours, beyond which a point is a spike
 CAUTION = 0.25  # standard errors added to the autocorrelation
 
 

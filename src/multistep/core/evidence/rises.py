@@ -6,17 +6,14 @@ errs, and what recorded curves say about the autocorrelation: docs/appendix/meas
 
 import numpy as np
 
-from multistep.core.evidence.noise import Floats, around_line, spikeless
+from multistep.core.evidence.noise import MIN_POINTS, Floats, around_line, spikeless
 
-LEAST_POINTS = 5  # of a line
-LEAST_OF_BEND = 7  # of a parabola
 OVERFITTING_ERROR = 0.04  # shared evenly among the looks so far
-EXPLOSION_SDS = 8.0
+EXPLOSION_SDS = 8.0  # of the noise before it, at least
 EXPLOSION_SHARE = 0.3  # of the fall so far that must be lost again, and at once, to be called diverged
-LEAST_BEFORE = 3  # points before an explosion; fewer say nothing of the noise
-LASTING_POINTS = 3
+LASTING_POINTS = 3  # before an explosion, that tell its noise, and after it, that tell it from a spike
 
-AUTOCORRELATIONS = np.linspace(0.0, 0.95, 20)
+AUTOCORRELATIONS = np.linspace(0.0, 0.95, 20)  # that the noise may have; a grid to integrate over
 CREDENCE = 1.0 - AUTOCORRELATIONS  # before the curve is seen: noise of looks at a trunk hardly lasts
 
 
@@ -31,11 +28,11 @@ def significant_rise(at: Floats, loss: Floats, best: int) -> float:
     risen = 0.0
     for part in (0, 2, 3):
         start = best + 1 + (len(at) - best - 1) * part // 4
-        if len(at) - start < LEAST_POINTS:
+        if len(at) - start < MIN_POINTS:
             break
         points = spikeless(loss[start:]) > 0.0
         x, y = at[start:][points], loss[start:][points]
-        for degree, least in ((1, LEAST_POINTS), (2, LEAST_OF_BEND)):
+        for degree, least in ((1, MIN_POINTS), (2, MIN_POINTS + 2)):
             if len(x) >= least:
                 rise, doubt = _rise(x, y, degree)
                 risen = max(risen, rise) if doubt < error else risen
@@ -80,7 +77,7 @@ def explosion(loss: Floats, tolerance: float) -> float:
     count = len(loss)
     lowest_since = np.minimum.accumulate(loss[::-1])[::-1]
     fall = loss[0] - np.minimum.accumulate(loss)
-    for split in range(LEAST_BEFORE, count - LASTING_POINTS + 1):
+    for split in range(LASTING_POINTS, count - LASTING_POINTS + 1):
         settled = min(split + LASTING_POINTS - 1, count - LASTING_POINTS)
         if lowest_since[settled] - loss[split - 1] <= max(tolerance, EXPLOSION_SHARE * fall[split - 1]):
             continue

@@ -20,16 +20,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from multistep.core.evidence.intervals import ERROR as ERROR
 from multistep.core.evidence.intervals import Floats, standard_error
 
-ERROR = 0.05  # the chance of any false keep in a run
-POWER = 0.8
+POWER = 0.8  # with which a gain is found that `detectable` names
 FIRST_SHARE = 0.6  # of the error, for the first attempt
 PACE = 3.0  # open attempts until half of the rest is spent
 CLEARLY_WORSE = 2.0  # standard errors
 WORSE_PREMIUM = 0.05  # of the error: an attempt can look clearly worse by bad luck, in 2.3% of cases
 LEAST_CORRELATION = -0.2  # below it, one candidate's bad luck is another's good luck
-DRAWS = 4096
+DRAWS = 4096  # of joint noise, that a boundary is read off: its error is a few thousandths
 TAILS = (1e-6, ERROR)  # the range of tail probabilities in which boundaries are looked for
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 MOST_CLASSES_NAMED = 12  # of more, the largest and the smallest are named
-LARGEST, SMALLEST = 3, 2
+LARGEST, SMALLEST = 3, 2  # as many of each
 
 
 @dataclass(frozen=True)
