@@ -16,10 +16,11 @@ from multistep.core.evidence.curves import Curve
 from multistep.core.evidence.metric import Evaluation
 from multistep.core.values.events import VerdictGiven
 from multistep.core.values.history import History, TrialRecord, fold
+from multistep.core.values.recipe import Recipe
 from multistep.engine.chosen import leader_of
 from multistep.engine.journal import read_entries
 from multistep.engine.learner import Readiness, Split
-from multistep.engine.simulate import RECIPE, FakeClock, Machine, SimulatedWorkshop, World
+from multistep.engine.simulate import RECIPE, TOKENS, FakeClock, Machine, SimulatedLearner, SimulatedWorkshop, World
 
 RATE = {"learning_rate": 0.02}  # given, so that nothing is probed
 NOISE = World(between_blocks=0.01, between_seeds=0.0005)
@@ -343,3 +344,18 @@ def test_who_scored_better_and_was_passed_over_is_named_with_the_reason(tmp_path
     assert (
         f"On validation {second} scored better, 80.2% against 80.0% (by 0.2 standard errors), but its loss is higher"
     ) in found["sentence"]
+
+
+def test_what_a_simulated_trial_draws_depends_on_what_it_learns_with_and_on_no_setting_at_its_default() -> None:
+    """The first number is pinned: a new setting of recipes that changed it would make every table incomparable."""
+    world = World(between_blocks=0.01)
+    flat = Curve("exponential", 1.0, 0.0, pace=100.0, noise_sd=0.0)
+
+    def scored(recipe: Recipe) -> float:
+        learner = SimulatedLearner(flat, FakeClock(), Machine(), world=world)
+        learner.initial(recipe, 3)
+        return float(learner.evaluate("validation", sample=False).columns["loss"][0]) / TOKENS
+
+    assert scored(RECIPE) == pytest.approx(1.049347966726815, abs=1e-12)
+    assert scored(replace(RECIPE, micro_batch=4, checkpointing=True)) == scored(RECIPE)
+    assert scored(replace(RECIPE, dropout=0.1)) != scored(RECIPE)

@@ -10,7 +10,7 @@ import json
 import math
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +33,7 @@ UNIT = 0.01  # nats: curves fall by 20 to 300 times as much
 TOKENS = 500.0  # of a block
 BLOCK_SPREAD = 0.15  # some texts are harder than others, by so many nats: the same ones for every checkpoint
 RECIPE = Recipe(learning_rate=0.02, batch_size=12, warmup_steps=10)
+COMPUTED = ("micro_batch", "compile", "checkpointing")  # settings that say how a step is computed, not what it learns
 
 
 @dataclass
@@ -290,8 +291,16 @@ def _draw(seed: int, step: int, recipe: Recipe) -> float:
 
 
 def _number(seed: int, step: int, recipe: Recipe) -> int:
-    # A setting of preferences alone, which simulated learners leave open, must not change what all others draw.
-    told = repr(recipe).replace(", beta=None", "")
+    """A number of its own for each trial: of the settings, by name, that are not as they are by default.
+
+    So a setting that recipes will have one day changes nothing that is drawn today, and tables stay comparable.
+    """
+    defaults = Recipe()
+    told = sorted(
+        (field.name, value)
+        for field in fields(Recipe)
+        if field.name not in COMPUTED and (value := getattr(recipe, field.name)) != getattr(defaults, field.name)
+    )
     return int.from_bytes(hashlib.blake2b(f"{seed} {step} {told}".encode(), digest_size=8).digest())
 
 
