@@ -12,6 +12,8 @@ DATA_FOLDER holds train.txt and validation.txt. Prints one JSON object.
 
 import time
 
+import processor_time  # noqa: F401
+
 BEGAN = time.monotonic()
 
 import argparse

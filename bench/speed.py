@@ -5,7 +5,8 @@
 Every run is a process of its own; its seconds are those of the whole process, imports, data, scoring, export and
 report included. Seconds to a score are those of the smallest budget on the grid whose finished run reaches it,
 found by walking down the grid from where the seed before ended, or up if that is not enough.
-The runs of one seed follow each other, so that a noisy machine disturbs both sides alike.
+The runs of one seed follow each other, so that a noisy machine disturbs both sides alike; on one that others use, too,
+bench/processor_time.py has the clock of a process's own seconds.
 
 a: what the script reaches in 2,000 steps (mean over seeds), with characters and the shape that `multistep`
    picks at the same parameter count. own: the same score with the script's own model.
@@ -20,10 +21,11 @@ import os
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+import processor_time
 
 HERE = Path(__file__).parent
 GRIDS = {
@@ -60,11 +62,11 @@ class Bench:
         for result in self.results:
             if all(result.get(name) == value for name, value in key.items()):
                 return result
-        began = time.monotonic()
+        began = processor_time.of_children()
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             sys.exit(f"{' '.join(command)}\n{done.stderr[-2000:]}")
-        result = {**key, **self._read(json.loads(done.stdout)), "seconds": time.monotonic() - began}
+        result = {**key, **self._read(json.loads(done.stdout)), "seconds": processor_time.of_children() - began}
         self.results.append(result)
         with self.path.open("a") as file:
             file.write(json.dumps(result) + "\n")
@@ -94,7 +96,7 @@ class Bench:
     def ours(self, part: str, budget: int, seed: int) -> Result:
         run = self.out / f"{part}-{budget}-{seed}"
         settings = [word for setting in PARTS[part] for word in ("--set", setting)]
-        command = [str(Path(sys.executable).with_name("multistep")), "train", "--task", "text-generation", "--json"]
+        command = [sys.executable, str(HERE / "processor_time.py"), "train", "--task", "text-generation", "--json"]
         command += ["--data", str(self.out / "data"), "--budget", f"{budget}s", "--seed", str(seed), "--out", str(run)]
         # b and c are the same runs, asked for different scores.
         return self._run({"way": "free" if part in "bc" else part, "budget": budget, "seed": seed}, command + settings)
