@@ -104,8 +104,9 @@ def _chosen(record: Record, form: Form) -> str:
 def _passed_over(record: Record, form: Form) -> list[str]:
     """Only where another trial scored better on validation than what was chosen, and nothing above has said so."""
     other = (record["leader"] or {}).get("passed_over")
-    told = any(other["sentence"] in sentence for sentence in _changes(record, form)) if other else True
-    return [] if told else [other["sentence"]]
+    if not other or any(other["sentence"] in sentence for sentence in _changes(record, form)):
+        return []
+    return [other["sentence"]]
 
 
 def _overfitting(record: Record, form: Form) -> list[str]:
