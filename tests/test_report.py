@@ -772,6 +772,9 @@ def test_show_and_summary_say_the_same(tmp_path: Path) -> None:
         "ended: going on would bring nothing more",
     ):
         assert words in out.getvalue()
+    narrow = Console(file=(said := io.StringIO()), width=40, force_terminal=True, color_system=None)
+    print_run(directory, narrow)
+    assert re.search(r"^  also: .*\n {8}\S", said.getvalue(), re.M), "what is too long goes on below its beginning"
 
 
 def test_the_result_ends_with_model_and_report_and_disarms_the_sample(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ from multistep.report.state import stopped_words
 from multistep.report.summary import describe
 from multistep.report.tracks import tracks_of
 from multistep.report.tree import tree_of, weighed_lines
-from multistep.report.words import changes, clean, moves_ended_sentence, reused_sentence, title
+from multistep.report.words import changes, clean, cost_unit, moves_ended_sentence, reused_sentence, title
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -86,7 +86,7 @@ def write_page(directory: RunDirectory) -> Path:
             tree_of(phase["trials"], record["winner"], way, form)
             for phase, form in zip(record["phases"], forms, strict=True)
         ],
-        cost_unit="s" if not record["end"] or record["end"]["unit"] == "seconds" else "steps",
+        cost_unit=cost_unit(record),
         budget=_budget(record),
         notes=_notes(record, entries),
         understood=understood_of(directory, record),

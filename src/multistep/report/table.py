@@ -22,6 +22,7 @@ from multistep.report.words import (
     below_one_folder,
     changes,
     clean,
+    cost_unit,
     difference,
     moves_ended_sentence,
     over_control,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 FULL_WIDTH = 100  # columns, from which on a difference and its interval stand in one line
 LEAST_WIDTH = 72  # columns, below which the story tells the cost, and the table only what came of it
+LEAST_ROOM = 20  # columns, below which what hangs below its beginning would be a thread
 TERMS = (
     "What was tried. The trunk trains at a constant learning rate; other trials start from its checkpoints (NAME@STEP) "
     "and end with a cooldown, in which the learning rate goes to zero. The trunk with its own cooldown, and nothing "
@@ -85,7 +87,7 @@ def print_run(directory: RunDirectory, console: Console) -> None:
             _say(console, phase["guard"]["sentence"])
         if phase["moves_ended"]:
             _say(console, moves_ended_sentence(phase["moves_ended"]))
-        _print_decisions(phase, metric, console)
+        _print_decisions(phase, metric, console, cost_unit(record))
         for trial in phase["trials"]:
             if trial["kind"] == "trunk" or trial["id"] == record["winner"]:
                 _print_curve(trial, metric, console)
@@ -169,19 +171,19 @@ def print_answer(record: Mapping[str, Any], console: Console) -> None:
     name = metric_words(found.metric)
     _say(console, f"{name[:1].upper()}{name[1:]}{unit} on the {found.split} split ({side}; 95% interval in brackets):")
     _say(console, f"  network          {_scored(metric, found.score)}", style="bold")
-    used = f"  {found.used.name:<15}  {_scored(metric, found.used.score)}  {USED}" if found.used else ""
+    used = (f"  {found.used.name:<15}  {_scored(metric, found.used.score)}  ", USED) if found.used else ("", "")
     if found.used and found.used.of == "network":
-        _say(console, used, style="bold")
+        _say(console, *used, style="bold")
     if found.baseline and found.baseline_name:
-        _say(console, f"  baseline         {_scored(metric, found.baseline)}  {found.baseline_name}")
+        _say(console, f"  baseline         {_scored(metric, found.baseline)}  ", found.baseline_name)
     if found.used and found.used.of == "baseline":
-        _say(console, used)
+        _say(console, *used)
     if found.base:
         _say(console, f"  before training  {_scored(metric, found.base)}")
     if found.others:
         known = {name: metric_known_as(name, None, None) for name in found.others if name in METRICS}
         others = (f"{metric_words(name)} {score_words(known[name], found.others[name])}" for name in known)
-        _say(console, f"  also: {', '.join(others)}")
+        _say(console, "  also: ", ", ".join(others))
     style = {"beats": "green", "loses": "bold red", "unproven": "yellow", "unknown": ""}[found.standing]
     _say(console, found.sentence, style=style)
     if found.trained:
@@ -197,11 +199,17 @@ def _scored(metric: Metric, score: Interval) -> str:
     return f"{score_words(metric, score.score):>7}  {f'({about})':17}".rstrip()
 
 
-def _say(console: Console, text: str, style: str = "") -> None:
-    """A sentence: wrapped between words on a terminal, one line where others read it."""
+def _say(console: Console, text: str, more: str = "", style: str = "") -> None:
+    """A sentence: wrapped between words on a terminal, `more` below where it begins; one line where others read it."""
     from rich.text import Text
 
-    console.print(Text(clean(text), style=style), highlight=False, soft_wrap=not console.is_terminal)
+    room = console.width - len(text)
+    if not more or not console.is_terminal or room < LEAST_ROOM:
+        return console.print(Text(clean(text + more), style=style), highlight=False, soft_wrap=not console.is_terminal)
+    for number, part in enumerate(Text(clean(more)).wrap(console, room)):
+        part.rstrip()
+        console.print(Text(text if not number else " " * len(text), style=style).append_text(part), highlight=False)
+    return None
 
 
 def _print_trials(
@@ -261,7 +269,7 @@ def _print_stories(trials: Sequence[Mapping[str, Any]], metric: Metric, console:
     console.print(table)
 
 
-def _print_decisions(phase: Mapping[str, Any], metric: Metric, console: Console) -> None:
+def _print_decisions(phase: Mapping[str, Any], metric: Metric, console: Console, unit: str) -> None:
     """Why this, and not that: at each decision the candidates, with the one that was taken marked."""
     from rich import box
     from rich.table import Table
@@ -275,17 +283,17 @@ def _print_decisions(phase: Mapping[str, Any], metric: Metric, console: Console)
     console.print()
     said = (
         "Why this and not that: by how much each candidate was expected to improve the score, with its standard "
-        "deviation; what it is worth to try it, if it is kept only where it turned out better; and its cost in seconds "
-        "or steps. What was taken (>) makes the rest of the budget worth most."
+        "deviation; what it is worth to try it, if it is kept only where it turned out better; and its cost. What was "
+        "taken (>) makes the rest of the budget worth most."
     )
     _say(console, said)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    unit = form_of(metric).unit
-    for name in ("candidate", f"expected gain{', ' if unit else ''}{unit}", "worth", "cost"):
+    form = form_of(metric)
+    for name in ("candidate", f"expected gain{', ' if form.unit else ''}{form.unit}", "worth", "cost"):
         table.add_column(name, justify="left" if name == "candidate" else "right", no_wrap=name != "candidate")
     for before, weighed in decisions:
         table.add_row(Text(clean(f"before {before}:"), overflow="fold"), "", "", "")
-        for name, gain, worth, cost, chosen in weighed_rows(weighed, form_of(metric)):
+        for name, gain, worth, cost, chosen in weighed_rows(weighed, form, unit):
             cells = (f"{'  > ' if chosen else '    '}{name}", gain, worth, cost)
             table.add_row(*(Text(clean(cell), overflow="fold") for cell in cells), style="bold" if chosen else "dim")
     console.print(table)

@@ -119,14 +119,19 @@ def over_control(trial: Fields, form: Form) -> str:
 WEIGHED_SHOWN = 6  # candidates of a decision, the chosen one always among them
 
 
-def weighed_rows(weighed: Sequence[Fields], form: Form) -> list[tuple[str, str, str, str, bool]]:
-    """The candidates of a decision, most valuable first: name, gain, worth, cost, whether it was taken."""
+def cost_unit(record: Fields) -> str:
+    """What the costs of a run's candidates are counted in."""
+    return "s" if not record["end"] or record["end"]["unit"] == "seconds" else "steps"
+
+
+def weighed_rows(weighed: Sequence[Fields], form: Form, unit: str) -> list[tuple[str, str, str, str, bool]]:
+    """The candidates of a decision, most valuable first: name, gain, worth, cost in that unit, whether it was taken."""
     rows = [
         (
             str(c["name"]),
             f"{form.gap(c['mean']).removesuffix(' points')} \N{PLUS-MINUS SIGN} {form.gap(c['spread']).lstrip('+')}",
             form.gap(c["worth"]),
-            f"{c['cost']:,.0f}",
+            f"{c['cost']:,.0f} {unit}",
             bool(c["chosen"]),
         )
         for c in weighed

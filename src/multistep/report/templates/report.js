@@ -2,7 +2,7 @@
 (() => {
 const data = JSON.parse(document.getElementById("curves").textContent);
 const all = (selector, within = document) => [...within.querySelectorAll(selector)];
-const SIZE = 1000, GUTTER = 0.8, LABEL = 17, NEAR = 16;
+const SIZE = 1000, GUTTER = 0.8, HALF = 0.5, LABEL = 17, NEAR = 16;
 let axis = "step";
 
 const seconds = s => s < 60 ? +s.toPrecision(3) + "s" : s < 3600
@@ -59,9 +59,9 @@ function place(plot, chart) { // labels stand where lines end, one below the oth
     const key = el.dataset.k, item = key[0] === "l" ? chart.lines[key.slice(1)] : key[0] === "d" ? chart.dots[key.slice(1)] : null;
     const x = item ? share(item[axis].at(-1)) : 1;
     if (item) el.style.left = (x < GUTTER ? 100 * x : 100) + "%";
-    el.classList.toggle("in", x < GUTTER);
+    el.classList.toggle("in", x < GUTTER); el.classList.toggle("late", x >= HALF && x < GUTTER);
     const y = item ? height(chart, Array.isArray(item.y) ? item.y.at(-1) : item.y) * pixels : parseFloat(el.dataset.y ??= el.offsetTop);
-    groups[x < GUTTER ? 1 : 0].push([Math.max(0, Math.min(pixels, y)), el]);
+    groups[x < HALF ? 1 : 0].push([Math.max(0, Math.min(pixels, y)), el]);
   }
   for (const group of groups) {
     group.sort((a, b) => a[0] - b[0]);
