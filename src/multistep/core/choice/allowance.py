@@ -20,9 +20,11 @@ CURVE_POINTS = 100  # windows of a phase whose length is known, where looks are 
 SIBLING_POINTS = 8  # windows of a sibling, whose curve decides nothing
 EARLY_PART = 0.15  # of its phase, within which a trunk gets the looks that a curve needs, even where looks are dear,
 LONG = 12  # if it has room for so many windows
-CLOCK_SLACK = 1.1  # times the cooldown that ends with the budget: with more left than that, no clock ends a trunk
+# Times the cooldown that ends with the budget: with more left than that, no clock ends a trunk. At half or twice, runs
+# lose 1.4 or 3.3 tolerances on average: the dearest of all constants (bench/moved.py).
+CLOCK_SLACK = 1.1
 LEAST_STEPS = 40  # a shorter run or sibling shows nothing: at half of it, they are weighed that end within noise
-STABLE_COOLDOWN = 0.25  # steps of cooldown per step of a trunk that its curve, not its length, ended
+STABLE_COOLDOWN = 0.25  # steps of cooldown per step of a trunk that its curve ended; half or twice cost 0.2 at worst
 PROBE_STEPS = 200  # a shorter probe says little about a rate
 PROBE_SHARE = 0.05  # of the training time, for all probes together
 PROBE_FACTORS = (0.5, 1.0, 2.0)  # of the preset's rate

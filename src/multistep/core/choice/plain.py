@@ -23,8 +23,9 @@ from multistep.core.values.trial import Proposal, Trial, Weighed
 from multistep.core.values.units import Unit
 
 RESTARTS = 2  # times a diverged trunk is begun again, each at a third of the rate
-SHORT_OF_DIVERGED = 3  # times shorter than a cooldown that diverged is the next one
-FORK_REACHED = 0.9  # of its steps: where it lies is told by a clock, anew in each window
+# Times shorter than a cooldown that diverged is the next one. With 2, one run of seven lost 8 tolerances.
+SHORT_OF_DIVERGED = 3
+FORK_REACHED = 0.9  # of its steps: where it lies is told by a clock, anew in each window; at 0.45 all is the same
 PLATEAU_FACTOR, LEAST_PLATEAU_RATE = 0.3, 0.01  # of on-plateau: each lowering, and the share at which it ends
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from multistep.core.evidence.noise import MIN_POINTS, Floats, around_line, spikeless
 
-OVERFITTING_ERROR = 0.04  # shared evenly among the looks so far
+OVERFITTING_ERROR = 0.04  # shared evenly among the looks so far; with 0.02, one run of seven lost 4 tolerances
 EXPLOSION_SDS = 8.0  # of the noise before it, at least
 EXPLOSION_SHARE = 0.3  # of the fall so far that must be lost again, and at once, to be called diverged
 LASTING_POINTS = 3  # before an explosion, that tell its noise, and after it, that tell it from a spike

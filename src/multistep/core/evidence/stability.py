@@ -26,7 +26,9 @@ MIN_STABLE_POINTS = 10  # with fewer, the noise itself is unknown
 MIN_STABLE_SHARE = 0.2  # of the steps up to the end of the horizon: no short curve vouches for a long future
 SHORTER_PART = 1.5  # horizons
 STABLE_LOOKS = 3  # in a row that must agree
-OVERFITTING_LOOKS = 2  # in a row that must agree: what got worse has begun, so fewer than for a plateau
+# In a row that must agree: what got worse has begun, so fewer than for a plateau. With 4, one run of seven lost 4
+# tolerances.
+OVERFITTING_LOOKS = 2
 
 # (1 - x**power) / power: from a straight line (1) over the logarithm (0) to a steep power law
 POWERS = np.array([1.0, 0.5, 1e-6, -0.25, -0.5, -1.0, -1.5, -2.0, -3.0])[:, None]
