@@ -129,7 +129,7 @@ def test_a_phase_with_rounds_of_moves_is_reused_whole(tmp_path: Path) -> None:
     """Its verdicts spend the run's error: those of the next phase must come out as if it had been run here."""
     opened = {"name": "open", "recipe": {"learning_rate": 0.02}}
     before, edited = (
-        plan(phases=[opened, {**SECOND, "recipe": {"learning_rate": rate}}], budget="8000 steps", tolerance=0.02)
+        plan(phases=[opened, {**SECOND, "recipe": {"learning_rate": rate}}], budget="12000 steps", tolerance=0.02)
         for rate in (0.01, 0.002)
     )
     execute(before, tmp_path / "runs" / "one", Counting(curve=FALLS_THEN_FLAT))

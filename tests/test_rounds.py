@@ -225,7 +225,7 @@ def test_a_split_too_small_to_tell_anything_apart_is_said(tmp_path: Path, monkey
 
 def test_noise_between_seeds_is_measured_and_what_helped_is_tried_again(tmp_path: Path) -> None:
     world = replace(NOISE, effect=lambda r: -0.03 * (r.dropout > 0))
-    history = iterate(tmp_path / "run", FLAT, world, budget="40000 steps", moves=["dropout-up"], recipe={})
+    history = iterate(tmp_path / "run", FLAT, world, budget="20000 steps", moves=["dropout-up"], recipe={})
     kept = next(t for t in moves(history) if t.verdict and t.verdict.leads)
     reruns = [t for t in history.phase.of_kind("rerun") if t.trial.start == kept.trial.start]
     seeds = [t.trial.seed for t in reruns if t.trial.move == "dropout-up"]

@@ -195,7 +195,7 @@ def test_coming_from_other_trainers(tmp_path: Path, follow: Follow) -> None:
 def test_reading_the_report(tmp_path: Path, follow: Follow) -> None:
     """The words that the page explains are those that a run shows."""
     reviews(tmp_path / "reviews.csv", 400, labelled=True)
-    _, rewritten = follow("reading-the-report.md", {"--budget 1m": "--budget '300 steps'"})
+    _, rewritten = follow("reading-the-report.md", {"--budget 1m": "--budget '600 steps'"})
     assert "runs/sentiment/report.html" in rewritten
     report = (tmp_path / "runs/sentiment/report.html").read_text(encoding="utf-8")
     page = (TUTORIALS / "reading-the-report.md").read_text(encoding="utf-8")
