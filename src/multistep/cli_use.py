@@ -203,8 +203,47 @@ def chat(
     converse(talk, as_json=as_json)
 
 
+def export(
+    model: ModelFolder,
+    folder: Annotated[
+        str | None, typer.Argument(help="A new or empty folder to write to; with --to onnx RUN/onnx, where none is named.")
+    ] = None,
+    to: Annotated[
+        str | None,
+        typer.Option(
+            help="Another format: onnx. Without it, the model folder is copied as it is.",
+            autocompletion=completing.formats,
+        ),
+    ] = None,
+    quantize: Annotated[
+        bool, typer.Option("--quantize", help="Also write a graph with weights of 8 bits, and score it.")
+    ] = False,
+    data: Annotated[
+        str | None,
+        typer.Option(help="Labelled data to check and score by, where the run's validation split is not to be had."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Take a model out of its run: as it is, or as an ONNX graph that is checked against it."""
+    from multistep import api
+
+    if to is None:
+        require(folder is not None, "name the folder that the model is copied to, or a format with --to onnx")
+        require(not quantize and data is None, "--quantize and --data are for another format; add --to onnx")
+        copied = api.export(model, str(folder))
+        print_json({"model": model, "folder": str(copied)}) if as_json else print(copied)
+        return
+    found = api.export_to(model, folder, to=to, quantize=quantize, data=data)
+    if as_json:
+        print_json({"model": model, **asdict(found), "folder": str(found.folder)})
+        return
+    from multistep.report.check import print_export
+
+    print_export(found)
+
+
 def _require_temperature(temperature: float) -> None:
     require(0 <= temperature < math.inf, f"--temperature is {temperature:g}; allowed: 0 or more")
 
 
-USE = (evaluate, predict, serve, generate, chat)
+USE = (evaluate, predict, serve, generate, chat, export)

@@ -54,6 +54,11 @@ def trackers(incomplete: str) -> list[str]:
     return [f"{before}{comma}{name}" for name in _beginning(last, names) if name not in before.split(",")]
 
 
+def formats(incomplete: str) -> list[str]:
+    """Formats of other runtimes that models are exported to."""
+    return _beginning(incomplete, ("onnx",))
+
+
 def settings(incomplete: str) -> list[str]:
     """Keys of plans for --set, with their values where there are few: moves, optimizers, schedules."""
     from multistep.core.values.plan import DataSpec, ModelSpec, Plan

@@ -1,7 +1,7 @@
 """train, resume, evaluate, predict, report and the other verbs: where the floors are joined."""
 
 from multistep.api.planning import check, dry_run, simulate
-from multistep.api.runs import clean, export, push, track
+from multistep.api.runs import clean, export, export_to, push, track
 from multistep.api.training import resume, train
 from multistep.api.using import chat, evaluate, generate, predict, predict_file, serve
 from multistep.core.evidence.function_metric import FunctionMetric
@@ -17,6 +17,7 @@ __all__ = [
     "dry_run",
     "evaluate",
     "export",
+    "export_to",
     "generate",
     "predict",
     "predict_file",

@@ -4,33 +4,74 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from multistep.core.values.plan import DataSpec
 from multistep.engine.cleaning import Cleaned
 from multistep.engine.cleaning import clean as clean_directory
 from multistep.engine.rundir import RunDirectory
+from multistep.errors import PlanError
 
 if TYPE_CHECKING:
+    from torch import nn
+
+    from multistep.exports.order import Exported
     from multistep.interface.push import Pushed
 
 
-def export(run: str | Path, folder: str | Path) -> Path:
+def export(
+    run: str | Path,
+    folder: str | Path,
+    *,
+    to: str | None = None,
+    quantize: bool = False,
+    data: Any = None,
+    model: nn.Module | None = None,
+) -> Path:
     """Copy the model that a run ships to a folder of its own, whole or not at all; returns that folder.
 
     Args
-        run: a finished run's directory, or a `Result`'s `folder`.
-        folder: where the copy goes: a new folder, or an empty one.
+        run: a finished run's directory, a model folder, or a `Result`'s `folder`.
+        folder: where it goes: a new folder, or an empty one.
+        to: another format, "onnx"; checked against torch before it is published. None: the model folder as it is.
+        quantize: also write a graph with weights of 8 bits, with its scores.
+        data: labelled data to check and score by; by default the run's validation split. Of a module of your own, its
+            inputs in a form that `predict` takes.
+        model: a module of the class of your own that was trained, in another process than that which trained it.
 
     Returns
-        That folder.
+        The folder.
 
     Raises
-        PlanError: the run ships no model.
+        PlanError: the run ships no model, or none that can be written so.
         RunDirectoryError: something stands in the folder already.
     """
+    if to is not None:
+        return export_to(run, folder, to=to, quantize=quantize, data=data, model=model).folder
+    if quantize or data is not None or model is not None:
+        raise PlanError("export: quantize, data and model are for other formats; name one with to='onnx'")
     from multistep.interface.using import export as export_model
 
     return export_model(Path(run), Path(folder))
+
+
+def export_to(
+    run: str | Path,
+    folder: str | Path | None = None,
+    *,
+    to: str,
+    quantize: bool = False,
+    data: Any = None,
+    model: nn.Module | None = None,
+) -> Exported:
+    """`export` to another format, with what was measured of it. `folder` None: RUN/onnx, by the name of the format."""
+    if folder is None and not Path(run).is_dir():
+        raise PlanError(f"{run}: is no folder here, so say which folder the export is to be written to")
+    from multistep.exports.to import export_as
+
+    spec = DataSpec(source=str(data)) if isinstance(data, str | Path) else data
+    target = Path(run) / to if folder is None else Path(folder)
+    return export_as(to, str(run), target, data=spec, quantize=quantize, module=model)
 
 
 def clean(folder: str | Path, *, all_but_model: bool = False, dry_run: bool = False) -> Cleaned:

@@ -33,7 +33,7 @@ def going_on(directory: RunDirectory, data: Sequence[str] = (), model: str | Non
         return
     given = {**_given_data(plan, data), **_given_model(plan, directory, model)}
     directory.places = {**directory.places, **given}
-    with contextlib.chdir(_home(directory, plan)):
+    with contextlib.chdir(home_of(directory, plan)):
         _require_there(directory, plan)
         yield plan
 
@@ -109,7 +109,7 @@ def _there(path: str, option: str) -> str:
     return str(place.resolve())
 
 
-def _home(directory: RunDirectory, plan: Plan) -> Path:
+def home_of(directory: RunDirectory, plan: Plan) -> Path:
     """The first folder from which all of the run's relative paths lead somewhere: where the run stands to it as it did,
     where it began, here, the run itself.
     """

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from multistep.core.evidence.function_metric import metric_known_as
-from multistep.core.evidence.metric import Interval, metric_named
+from multistep.core.evidence.metric import METRICS, Interval, metric_named
 from multistep.core.evidence.scores import form_of, metric_words, unit_words
 from multistep.core.values.plan import DataSpec, Phase, Plan
 from multistep.core.values.tasks import BUILT_IN, OWN_MODEL, guarded_as, task_named
@@ -254,6 +254,24 @@ def print_scores(scores: Mapping[str, Any]) -> None:
         unit = "" if form.percent else unit_words(metric)
         half = [form.of(found.get("at_half", interval.score))] if halves else []
         table.add_row(*_plainly(metric_words(name), form.of(interval.score), form.between(interval), unit, *half))
+    Console().print(table)
+
+
+def print_export(found: Any) -> None:
+    """What an export holds, and how it was checked; of a quantized one its scores beside those of the original."""
+    files = ", ".join(f"{name} ({size:,.3g} MB)" for name, size in found.megabytes.items())
+    print(f"{found.folder}: {files}")
+    print(
+        f"checked against torch on {found.checked} batches of several shapes; largest difference {found.difference:.1g}"
+    )
+    for note in found.notes:
+        print(note)
+    if not found.quantized:
+        return
+    table = Table("metric on validation", "as trained", "int8", title="what 8 bits cost")
+    for name, score in found.scores.items():
+        form = form_of(METRICS[name], score["high"] - score["low"])
+        table.add_row(*_plainly(metric_words(name), form.of(score["score"]), form.of(found.quantized[name]["score"])))
     Console().print(table)
 
 

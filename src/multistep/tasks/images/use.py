@@ -34,10 +34,10 @@ def evaluate_model(model: str, data: DataSpec) -> Evaluation:
     """Score a model folder or hub id on `data`; of several splits the test split."""
     if is_baseline(model):
         fitted, labels, form = read_baseline(model)
-        table = scored(fitted, _images(data, form, labels), labels)
+        table = scored(fitted, images_of(data, form, labels), labels)
         return Calibrated.read(model).decided(table, model, hot=True)
     maker, _ = load_model(model, None, None)
-    images = _images(data, maker.form, maker.labels)
+    images = images_of(data, maker.form, maker.labels)
     device = pick_device()
     module = maker.build(0).to(device).eval()
     form, every = maker.form, np.arange(len(images))
@@ -48,7 +48,7 @@ def evaluate_model(model: str, data: DataSpec) -> Evaluation:
         return settled.decided(table, model)
 
 
-def _images(data: DataSpec, form: Form, labels: Labels) -> ImageSet:
+def images_of(data: DataSpec, form: Form, labels: Labels) -> ImageSet:
     images, notes = load_one(data, form, labels)
     say(notes)  # what could not be scored, above all
     return images

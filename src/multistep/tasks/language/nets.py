@@ -174,6 +174,8 @@ def weighted_sums(table_VD: Tensor, ids_BT: Tensor, shares_BT: Tensor, *, few: b
 
     Most of them are 0 in training; but how many are not has to be asked of a GPU, which takes longer than all of them.
     """
+    if torch.compiler.is_exporting():  # a graph for ONNX has no bags, and cannot depend on how many shares are not 0
+        return torch.bmm(shares_BT[:, None].to(table_VD.dtype), F.embedding(ids_BT, table_VD)).squeeze(1)
     if not few:
         return F.embedding_bag(ids_BT, table_VD, per_sample_weights=shares_BT.to(table_VD.dtype), mode="sum")
     rows, columns = shares_BT.nonzero(as_tuple=True)
@@ -224,9 +226,17 @@ class Cnn(TextNet):
         for convolve, reach in zip(self.filters, REACHES, strict=True):
             # What a filter says of no word at all is not of this text: a longer one in the batch made room for it.
             places_B1T = nn.functional.pad(there_B1T, (reach - 1, reach - 1))
-            some_B1T = nn.functional.max_pool1d(places_B1T, reach, stride=1) > 0
+            some_B1T = _any_of(places_B1T, reach)
             found.append(torch.relu(convolve(x_BDT).masked_fill(~some_B1T, -torch.inf).amax(2)))
         return torch.cat(found, 1)
+
+
+def _any_of(places_B1T: Tensor, reach: int) -> Tensor:
+    """Whether any of the places that a filter of this reach reads is not 0."""
+    if torch.compiler.is_exporting():  # as a maximum the graph would be for texts of one length
+        last = places_B1T.shape[2] - reach + 1
+        return torch.stack([places_B1T[:, :, i : i + last] for i in range(reach)]).sum(0) > 0
+    return F.max_pool1d(places_B1T, reach, stride=1) > 0
 
 
 def make(config: TextNetConfig) -> TextNet:

@@ -54,7 +54,7 @@ def evaluate_model(model: str, data: DataSpec) -> Evaluation:
     if is_baseline(model):
         baseline = Baseline.read(model)
         with held(data) as holding:
-            found = baseline.score(_examples(model, data, baseline.labels, holding))
+            found = baseline.score(examples_of(model, data, baseline.labels, holding))
         return Calibrated.read(model).decided(found, model, hot=True)
     device = pick_device()
     if task_of(model) == "fill-mask":
@@ -65,9 +65,9 @@ def evaluate_model(model: str, data: DataSpec) -> Evaluation:
         spans = read_spans(encoder.tokenizer, texts, encoder.context)
         with torch.inference_mode():
             return score_spans(head, _ready(head, model, device), spans, None, device)
-    network, module, labels = _classifier(model, device)
+    network, module, labels = load_classifier(model, device)
     with held(data) as holding, torch.inference_mode():
-        examples = _examples(model, data, labels, holding)
+        examples = examples_of(model, data, labels, holding)
         long = isinstance(examples.texts, LongTexts)
         encoded = ReadLate(network, examples) if long else network.encode(examples.texts, examples.seconds)
         logits = logits_of(network, module, encoded, np.arange(len(examples)), device)
@@ -75,7 +75,7 @@ def evaluate_model(model: str, data: DataSpec) -> Evaluation:
     return settled.decided(table_of(logits / settled.temperature, examples.labels, labels, Scale()), model)
 
 
-def _examples(model: str, data: DataSpec, labels: Labels, holding: Holding) -> Examples:
+def examples_of(model: str, data: DataSpec, labels: Labels, holding: Holding) -> Examples:
     """All rows of `data` by the labels that a model knows. Raises DataError where they do not fit."""
     table, about = held_out_table(data, holding.form), read_task(model)
     known = replace(columns_like(data, about.get("columns") or {}, table), labels=labels.kind)
@@ -109,7 +109,7 @@ def load_predictor(model: str, asked: Asked) -> Predictor:
     if task_of(model) == "fill-mask":
         return _of_mask(model, asked)
     device = pick_device()
-    network, module, labels = _classifier(model, device)
+    network, module, labels = load_classifier(model, device)
     paired, number, settled = read_task(model).get("pairs"), labels.kind == "number", settled_for(model, labels, asked)
 
     def says(inputs: Sequence[str]) -> list[Prediction | str]:
@@ -179,7 +179,7 @@ def _joined(values: Sequence[object], _folder: Path) -> str:
     return texts[0] if len(texts) == 1 else json.dumps(texts, ensure_ascii=False)
 
 
-def _classifier(model: str, device: torch.device) -> tuple[Network, nn.Module, Labels]:
+def load_classifier(model: str, device: torch.device) -> tuple[Network, nn.Module, Labels]:
     """The network of a folder or a hub id with its weights, in evaluation, and what its labels are."""
     if is_small(model):
         task = read_task(model)

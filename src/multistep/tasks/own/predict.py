@@ -45,8 +45,8 @@ def outputs(folder: Path, inputs: Any, *, model: nn.Module | None = None, batch_
     fill(module, folder / WEIGHTS)
     device = pick_device()
     module.to(device).eval()
-    called = _Call.read(folder, module)
-    split = _as_split(inputs, called)
+    called = Call.read(folder, module)
+    split = as_split(inputs, called)
     if not len(split):
         raise DataError(f"{NAME}: holds no example")
     size, found = batch_size or split.batch_size or AT_ONCE, []
@@ -147,7 +147,7 @@ def _labels(shares_NK: Any, cut: float, asked: Asked) -> list[Prediction]:
 
 
 @dataclass(frozen=True)
-class _Call:
+class Call:
     """How a module is called: with `parts` inputs by place, or with those named `keys` (neither: not known).
 
     `columns` are those of the table that its inputs came as in training, `target` the key of the target. `floats` tells
@@ -164,7 +164,7 @@ class _Call:
     optional: frozenset[str]
 
     @classmethod
-    def read(cls, folder: Path, module: nn.Module) -> _Call:
+    def read(cls, folder: Path, module: nn.Module) -> Call:
         layout = read_task(str(folder)).get("layout") or {}
         double = any(p.dtype == torch.float64 for p in module.parameters())
         keys, columns, floats = (tuple(layout.get(key) or ()) for key in ("keys", "columns", "floats"))
@@ -211,7 +211,7 @@ class _Call:
         return rebuild(shape, iter(ready))
 
 
-def _as_split(inputs: Any, called: _Call) -> Split:
+def as_split(inputs: Any, called: Call) -> Split:
     """Inputs in whatever form as a split that is read by index."""
     if isinstance(inputs, DataLoader):
         return replace(split_given(NAME, inputs), notes=())
@@ -239,14 +239,14 @@ def _as_split(inputs: Any, called: _Call) -> Split:
     return split_of(NAME, inputs)
 
 
-def _of_array(array: Any, called: _Call) -> Split:
+def _of_array(array: Any, called: Call) -> Split:
     tensor = array.detach() if isinstance(array, Tensor) else torch.from_numpy(np.array(array))
     if not tensor.ndim:
         raise DataError(f"{NAME}: is a single number; give a row an example")
     return Split(NAME, whole={called.keys[0]: tensor} if len(called.keys) == 1 else (tensor,))
 
 
-def _of_frame(frame: Any, called: _Call) -> Split:
+def _of_frame(frame: Any, called: Call) -> Split:
     """The columns by the names of the module's arguments, or those that it was trained on side by side."""
     names = list(map(str, frame.columns))
     wanted = called.keys or called.columns

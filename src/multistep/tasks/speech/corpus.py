@@ -166,7 +166,7 @@ def _header(row: Row) -> Header:
     return read_header(row.sound, row.start, row.seconds)
 
 
-def _samples(row: Row, rate: int) -> Samples:
+def samples_of(row: Row, rate: int) -> Samples:
     if row.made is not None:
         return resampled(*row.made, rate)
     return read_samples(row.sound, rate, row.start, row.seconds)
@@ -207,7 +207,7 @@ def _load(
 
     def read(pair: tuple[Row, str]) -> tuple[NDArray[Any], NDArray[np.float32]] | Unusable:
         try:
-            samples = _samples(pair[0], frontend.rate)
+            samples = samples_of(pair[0], frontend.rate)
             if not samples.any():
                 return Unusable("silent: all samples are 0")
             frames = frontend(samples)
