@@ -34,11 +34,12 @@ torture: $(READY)
 real-data: $(READY)
 	$(BIN)/python -m pytest -m "real_data or slow" -o addopts="--strict-markers --strict-config -q"
 
-# Keras on TensorFlow and on JAX, 1.5 GB in an environment of its own that rests on the other one.
+# Keras on TensorFlow and on JAX, and exports to TensorFlow; 1.5 GB in an environment of its own that rests on the other one.
 KERAS := build/keras
 keras: $(KERAS)/.ready
 	OMP_NUM_THREADS=1 KERAS_BACKEND=tensorflow $(KERAS)/bin/python -m pytest tests/test_keras.py
 	OMP_NUM_THREADS=1 KERAS_BACKEND=jax $(KERAS)/bin/python -m pytest tests/test_keras.py
+	OMP_NUM_THREADS=1 $(KERAS)/bin/python -m pytest tests/test_export_tensorflow.py
 
 $(KERAS)/.ready: $(READY) pyproject.toml
 	$(PYTHON) -m venv $(KERAS)

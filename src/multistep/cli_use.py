@@ -206,17 +206,18 @@ def chat(
 def export(
     model: ModelFolder,
     folder: Annotated[
-        str | None, typer.Argument(help="A new or empty folder to write to; with --to onnx RUN/onnx, where none is named.")
+        str | None,
+        typer.Argument(help="A new or empty folder to write to; with --to onnx RUN/onnx, where none is named."),
     ] = None,
     to: Annotated[
         str | None,
         typer.Option(
-            help="Another format: onnx. Without it, the model folder is copied as it is.",
+            help="Another format: onnx or tensorflow. Without it, the model folder is copied as it is.",
             autocompletion=completing.formats,
         ),
     ] = None,
     quantize: Annotated[
-        bool, typer.Option("--quantize", help="Also write a graph with weights of 8 bits, and score it.")
+        bool, typer.Option("--quantize", help="Also write an ONNX graph with weights of 8 bits, and score it.")
     ] = False,
     data: Annotated[
         str | None,
@@ -224,7 +225,7 @@ def export(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Take a model out of its run: as it is, or as an ONNX graph that is checked against it."""
+    """Take a model out of its run: as it is, or for another runtime, checked against it."""
     from multistep import api
 
     if to is None:

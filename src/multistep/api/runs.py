@@ -33,8 +33,9 @@ def export(
     Args
         run: a finished run's directory, a model folder, or a `Result`'s `folder`.
         folder: where it goes: a new folder, or an empty one.
-        to: another format, "onnx"; checked against torch before it is published. None: the model folder as it is.
-        quantize: also write a graph with weights of 8 bits, with its scores.
+        to: another format, "onnx" or "tensorflow"; checked against torch before it is published. None: the model folder
+            as it is.
+        quantize: also write an ONNX graph with weights of 8 bits, with its scores.
         data: labelled data to check and score by; by default the run's validation split. Of a module of your own, its
             inputs in a form that `predict` takes.
         model: a module of the class of your own that was trained, in another process than that which trained it.
@@ -65,13 +66,18 @@ def export_to(
     model: nn.Module | None = None,
 ) -> Exported:
     """`export` to another format, with what was measured of it. `folder` None: RUN/onnx, by the name of the format."""
-    if folder is None and not Path(run).is_dir():
-        raise PlanError(f"{run}: is no folder here, so say which folder the export is to be written to")
     from multistep.exports.to import export_as
 
     spec = DataSpec(source=str(data)) if isinstance(data, str | Path) else data
-    target = Path(run) / to if folder is None else Path(folder)
+    target = _beside(Path(run)) / to if folder is None else Path(folder)
     return export_as(to, str(run), target, data=spec, quantize=quantize, module=model)
+
+
+def _beside(model: Path) -> Path:
+    """The run's directory, of a run or of one of its model folders; a model folder that is not in a run itself."""
+    if not model.is_dir():
+        raise PlanError(f"{model}: is no folder here, so say which folder the export is to be written to")
+    return next((folder for folder in (model, model.parent) if RunDirectory(folder).exists), model)
 
 
 def clean(folder: str | Path, *, all_but_model: bool = False, dry_run: bool = False) -> Cleaned:

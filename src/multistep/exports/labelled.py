@@ -58,8 +58,9 @@ def texts(model: str, held: Held) -> Graph:
     encoded = network.encode(examples.texts, examples.seconds)
     rows = sample_of(len(examples), MOST_SCORED)
     head = isinstance(network, Head)
+    kinds = getattr(network.encoder.config, "type_vocab_size", 0) if isinstance(network, Head) else 2
     # Models of one kind of tokens alone have no use for the third.
-    typed = not head or getattr(network.encoder.config, "type_vocab_size", 0) > 1
+    typed = kinds > 1
 
     def batch(chosen: NDArray[np.int64]) -> Batch:
         tokens, _, types, inside = encoded.padded(chosen, network.pad)

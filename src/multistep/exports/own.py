@@ -53,7 +53,7 @@ def module_graph(folder: str, data: Any, module: nn.Module | None) -> Graph:
     with torch.inference_mode():
         outputs = _named(graph.said(*batches[0]))
     about, settled = read_task(folder), Calibrated.read(folder)
-    known = {key: about[key] for key in ("kind", "classes", "class") if key in about}
+    known: dict[str, Any] = {key: about[key] for key in ("kind", "classes", "class") if key in about}
     return Graph(
         graph,
         dict(zip(names := _names(keys, len(batches[0])), _axes(batches, names), strict=True)),

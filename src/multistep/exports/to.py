@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from multistep.core.values.plan import DataSpec
-from multistep.core.values.tasks import OWN_MODEL
+from multistep.core.values.tasks import OWN_MODEL, TASKS
 from multistep.engine.rundir import writing
 from multistep.errors import PlanError, RunDirectoryError
 from multistep.exports.order import Exported, Order
@@ -75,4 +75,20 @@ def _onnx(order: Order, folder: Path) -> Exported:
     return onnx.write(graph_of(order), order, folder)
 
 
-FORMATS: Mapping[str, Callable[[Order, Path], Exported]] = {"onnx": _onnx}  # by what `--to` calls them
+def _tensorflow(order: Order, folder: Path) -> Exported:
+    from multistep.exports import tensorflow
+    from multistep.exports.graphs import graph_of
+
+    if TASKS[order.task].family == "text":
+        raise PlanError(
+            f"{order.name}: a model that writes is not exported to TensorFlow, which would read the whole context for "
+            "each token; --to onnx does"
+        )
+    if order.quantize:
+        raise PlanError("int8 is for --to onnx; of a SavedModel TensorFlow's own converters quantize, such as LiteRT's")
+    tensorflow.require_packages()
+    return tensorflow.write(graph_of(order), order, folder)
+
+
+# By what `--to` calls them; each writes into an empty folder.
+FORMATS: Mapping[str, Callable[[Order, Path], Exported]] = {"onnx": _onnx, "tensorflow": _tensorflow}

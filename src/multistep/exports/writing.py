@@ -43,12 +43,11 @@ def language_model(model: str, held: Held) -> Graph:
     tokenizer: Any = maker.hub_tokenizer
     rows, score = (_conversations if holds_conversations(held.data) else _texts)(model, maker, module, held)
     about: dict[str, Any] = {"task": "text-generation", "tokenizer": TOKENIZER, "context": maker.context}
-    told = tokenizer if tokenizer is not None else None
-    about["ends"] = list(ends_of(told)) if told is not None else [maker.end]
+    about["ends"] = list(ends_of(tokenizer)) if tokenizer is not None else [maker.end]
     files = [TOKENIZER]
     if (Path(model) / TEMPLATE).is_file() and read_task(model).get("conversations", True):
         files.append(TEMPLATE)
-        about |= {"chat_template": TEMPLATE, "bos_token": told.bos_token, "eos_token": told.eos_token}
+        about |= {"chat_template": TEMPLATE, "bos_token": tokenizer.bos_token, "eos_token": tokenizer.eos_token}
     _require(model, files)
     return Graph(
         _Writer(maker, module),
