@@ -254,12 +254,13 @@ def resume(
     as_json: Json = False,
 ) -> None:
     """Go on with a run that was stopped or killed. It may be on another machine than it began on."""
+    from multistep.data.elastic import place_in_files
     from multistep.engine.moved import going_on
     from multistep.engine.rundir import RunDirectory
 
     _on_device(device)
     directory = RunDirectory(run.resolve())
-    with going_on(directory, data or (), model) as plan:
+    with going_on(directory, [place_in_files(entry) for entry in data or ()], model) as plan:
         _train(plan, directory, as_json, track)
 
 

@@ -51,10 +51,12 @@ def dry_run(plan: Plan, *, spent: Callable[[], float]) -> list[DryPhase]:
 
     `spent` tells how many seconds of the budget are gone. Raises PlanError or DataError.
     """
+    from multistep.data.elastic import plan_in_files
     from multistep.engine.dry import dry_run as run_dry
     from multistep.tasks import workshop_for
     from multistep.tasks.begun import as_begun
 
+    plan = plan_in_files(plan)
     with as_begun({}, {}, may_measure=True):
         return run_dry(plan, workshop_for(plan), spent=spent)
 

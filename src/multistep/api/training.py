@@ -14,6 +14,7 @@ from multistep.core.evidence.metric import Goal
 from multistep.core.values.plan import Keep, ModelSpec, Phase, Plan, Ship
 from multistep.core.values.tasks import OWN_MODEL
 from multistep.core.values.units import Amount
+from multistep.data.elastic import place_in_files
 from multistep.engine.clock import BudgetClock
 from multistep.engine.moved import going_on
 from multistep.engine.planfile import plan_from, read_plan
@@ -355,6 +356,7 @@ def resume(
     clock = clock or BudgetClock()
     directory = RunDirectory(Path(folder).resolve())
     given = [f"{old}={new}" for old, new in data.items()] if isinstance(data, Mapping) else [str(data)] if data else []
+    given = [place_in_files(entry) for entry in given]
     with (
         on_device(device),
         going_on(directory, given, str(model) if model else None) as plan,

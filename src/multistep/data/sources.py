@@ -19,6 +19,7 @@ from multistep.data.strangers import strangers, what_else
 from multistep.data.table import Table, joined, quoted
 from multistep.data.text import existing_file, kind_of
 from multistep.data.walk import SHOWN, few, visible
+from multistep.engine.queried import about
 from multistep.errors import DataError, nearest
 
 
@@ -28,6 +29,7 @@ def read_parts(source: str, data: DataSpec, form: Form) -> Parts:
     A file, a folder, an archive of such, a data set, or one of `form.made`. Raises DataError that names the place.
     """
     source, said = opened(source, form)
+    said += (about(source) or {}).get("notes", [])
     return {split: table.saying(*said) for split, table in _read_parts(source, data, form).items()}
 
 

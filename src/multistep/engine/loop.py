@@ -44,6 +44,7 @@ from multistep.engine.kept import with_kept, with_notes
 from multistep.engine.learner import HeldOut, Learner, Readiness, Workshop
 from multistep.engine.moved import placed
 from multistep.engine.plain import to_json
+from multistep.engine.queried import queries_of_phase
 from multistep.engine.result import result_of
 from multistep.engine.reuse import entries_of, lines_of, parent_of, phase_key
 from multistep.engine.revisions import revisions_of_phase
@@ -273,6 +274,8 @@ class Run:
             phase["guard"] = ready.guard.fingerprint
         if hub := revisions_of_phase(self._settled, index):
             phase["hub"] = hub
+        if queries := queries_of_phase(self._plan, index, self._directory.places):
+            phase["queries"] = queries
         before = self._directory.resolved_phases()[:index]
         self._directory.write_resolved(self._plan, self._workshop.versions(), [*before, phase])
 

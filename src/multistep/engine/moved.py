@@ -11,6 +11,7 @@ from pathlib import Path
 
 from multistep.core.values.plan import DataSpec, Plan
 from multistep.engine.kept import PREFIX
+from multistep.engine.names import is_query
 from multistep.engine.planfile import read_plan
 from multistep.engine.rundir import RunDirectory
 from multistep.errors import PlanError, RunDirectoryError
@@ -75,7 +76,7 @@ def _given_data(plan: Plan, data: Sequence[str]) -> dict[str, str]:
         if old in known:
             found[old] = _there(new, "--data")
         elif len(known) == 1:
-            found[known[0]] = _there(entry, "--data")
+            found[known[0]] = _there(new if is_query(old) else entry, "--data")
         elif (folder := Path(entry).expanduser()).is_dir():
             inside = {name: folder / Path(name).name for name in known}
             if not (there := {name: str(path.resolve()) for name, path in inside.items() if path.exists()}):

@@ -13,6 +13,7 @@ from multistep.core.values.tasks import BUILT_IN
 CLOSE = 0.8  # as like as this, a name here is meant rather than one on the hub
 ROUGHLY = 0.6
 MOST_NAMES = 5_000  # of a folder that are looked at
+QUERIES = ("elasticsearch://", "elasticsearch+https://")
 _HUB_ID = re.compile(r"\w[\w.-]*(/[\w.-]+)?(:[\w.-]+)?")
 # Of files that tasks read; what ends so is no hub id, though it may look like one.
 _ENDINGS = (
@@ -30,6 +31,11 @@ def is_here(name: str) -> bool:
         return Path(name).expanduser().exists() or (folder != "" and Path(folder).expanduser().is_dir())
     except (OSError, RuntimeError):  # too long a name, or the home of nobody
         return False
+
+
+def is_query(name: str) -> bool:
+    """Whether it names rows by a query that a server answers."""
+    return name.startswith(QUERIES)
 
 
 def may_be_hub_id(name: str) -> bool:

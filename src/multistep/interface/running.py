@@ -21,6 +21,7 @@ from multistep.engine.kept import require_kept, spoken
 from multistep.engine.learner import Interrupted, Workshop
 from multistep.engine.loop import Run
 from multistep.engine.moved import placed
+from multistep.engine.queried import require_rows
 from multistep.engine.rundir import RunDirectory, full_disk_told, goes_on_by, plan_hash, writing
 from multistep.engine.signals import Stop, stopping
 from multistep.engine.sources import changed_sources
@@ -50,10 +51,19 @@ def run(
     begun = directory.exists or directory.resolved.exists()
     if not begun and not clock.injected and workshop is None:
         require_time_to_start(plan)
+    _read_queries(plan, directory)
     models = [directory.places.get(name, name) for name in plan.model.names]
     here = replace(placed(plan, directory.places), model=plan.model.named(*models))
     with within_reach(names_of_plan(here) if workshop is None else (), begun=begun):
         return _run(plan, directory, clock, on_entry, workshop, kept)
+
+
+def _read_queries(plan: Plan, directory: RunDirectory) -> None:
+    """Have the rows of the plan's queries in files, which a run that was begun goes on with. Raises DataError."""
+    if unread := require_rows(plan, directory):
+        from multistep.data.elastic import fetched
+
+        directory.places = {**directory.places, **{source: str(fetched(source)) for source in unread}}
 
 
 def _run(

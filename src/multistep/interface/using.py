@@ -39,6 +39,7 @@ def evaluate(
 ) -> dict[str, Any]:
     """`multistep.evaluate` and `Result.evaluate`, which have the documentation."""
     from multistep.core.values.tasks import TASKS
+    from multistep.data.elastic import data_in_files
     from multistep.engine.seen import seen_in_training
     from multistep.tasks import evaluate_model, scored_split
     from multistep.tasks.folders import existing, task_of
@@ -59,9 +60,10 @@ def evaluate(
     kind: Kind = "image" if task.family == "images" else "sound" if task.family == "speech" else "text"
     with _in_files(data, kind) as (spec, called), hearing() as notes:
         spec = replace(spec, **columns)
-        with within_reach(() if called else names_of_data(spec)):
-            evaluation = evaluate_model(str(model), spec, wanted or ())
-            split = None if called else scored_split(str(model), spec)
+        read = data_in_files(spec)
+        with within_reach(() if called else names_of_data(read)):
+            evaluation = evaluate_model(str(model), read, wanted or ())
+            split = None if called else scored_split(str(model), read)
         if not called and spec.source and (seen := seen_in_training(Path(folder), spec.source, split)):
             say([seen])
     metrics = {name: each for name, each in METRICS.items() if each.applies(evaluation)}
