@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check docs format bench torture real-data keras gpu clean
+.PHONY: demo test check docs format bench torture real-data keras elasticsearch gpu clean
 
 demo: $(READY)
 	$(BIN)/multistep demo
@@ -47,6 +47,12 @@ $(KERAS)/.ready: $(READY) pyproject.toml
 	$(BIN)/python -c "print('$(CURDIR)/src')" >> $$($(KERAS)/bin/python -c "import sysconfig; print(sysconfig.get_paths()['purelib'])")/multistep-environment.pth
 	$(KERAS)/bin/python -m pip install --quiet --disable-pip-version-check "keras>=3.11" "tensorflow-cpu>=2.20" jax
 	touch $@
+
+# An Elasticsearch server, which ELASTICSEARCH_URL names: reads an index, uploads a classifier, has its pipeline ask it.
+elasticsearch: $(READY)
+	$(if $(ELASTICSEARCH_URL),,$(error name the server: make elasticsearch ELASTICSEARCH_URL=http://localhost:9200))
+	$(BIN)/python -c "import elasticsearch" 2>/dev/null || $(BIN)/python -m pip install "elasticsearch>=8.15,<10"
+	$(BIN)/python bench/elastic.py $(ELASTICSEARCH_URL)
 
 # Installs nothing and asks no network, since a machine with a GPU may be bare: any Python with torch will do
 # (`make gpu PYTHON=...`), and what is not installed there is left out and said.

@@ -128,8 +128,16 @@ INFERENCE_PROCESSOR = {
     # "This option is incompatible with the target_field and field_map options."
     "not": {"required": ["input_output"], "anyOf": [{"required": ["target_field"]}, {"required": ["field_map"]}]},
 }
-_SET = closed(("field",), **_PROCESSOR, field=STRING, value=ANY, copy_from=STRING, override=BOOLEAN)
-PROCESSORS = several(one_of(inference=INFERENCE_PROCESSOR, set=_SET))
+_CHANGE = {**_PROCESSOR, "field": STRING, "ignore_missing": BOOLEAN, "target_field": STRING}
+PROCESSORS = several(
+    one_of(
+        inference=INFERENCE_PROCESSOR,
+        set=closed(("field",), **_PROCESSOR, field=STRING, value=ANY, copy_from=STRING, override=BOOLEAN),
+        lowercase=closed(("field",), **_CHANGE),
+        gsub=closed(("field", "pattern", "replacement"), **_CHANGE, pattern=STRING, replacement=STRING),
+        remove=closed(("field",), **_PROCESSOR, field={"anyOf": [STRING, STRINGS]}, ignore_missing=BOOLEAN),
+    )
+)
 PIPELINE = closed(
     description=STRING,
     processors=PROCESSORS,
@@ -217,7 +225,8 @@ ENDPOINTS = (
         "stop_trained_model_deployment",
         "POST",
         MODEL + "/deployment/_stop",
-        params={"allow_no_match": FLAG, "force": FLAG},
+        closed(allow_no_match=BOOLEAN, force=BOOLEAN, id=STRING),
+        {"allow_no_match": FLAG, "force": FLAG},
     ),
     Endpoint("infer_trained_model", "POST", MODEL + "/_infer", _INFER, {"timeout": DURATION}),
     Endpoint("put_pipeline", "PUT", "/_ingest/pipeline/{id}", PIPELINE, {**_TIMES, "if_version": NUMERAL}),
@@ -228,6 +237,10 @@ ENDPOINTS = (
         closed(("docs",), docs=several(closed(("_source",), _id=STRING, _index=STRING, _source=ANY_OBJECT))),
         {"verbose": FLAG},
     ),
+    Endpoint("delete_pipeline", "DELETE", "/_ingest/pipeline/{id}", params=_TIMES),
+    Endpoint("bulk", "PUT", "/_bulk", several(ANY_OBJECT), {"refresh": {"enum": ["true", "false", "wait_for"]}}),
+    Endpoint("refresh", "POST", "/{index}/_refresh", params=_IGNORING),
+    Endpoint("delete_index", "DELETE", "/{index}", params={**_TIMES, **_IGNORING}),
     Endpoint(
         "open_point_in_time",
         "POST",

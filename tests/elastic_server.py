@@ -178,6 +178,48 @@ class Elastic:
         self.deployed.add(name)
         return {"assignment": {"assignment_state": "started", "task_parameters": {"model_id": name}}}
 
+    def _delete_trained_model(self, parts: Mapping[str, str], *_: Any) -> Any:
+        if (name := parts["model_id"]) in self.deployed:
+            raise Refused(409, "status_exception", f"Cannot delete model [{name}] as it is currently deployed")
+        del self.models[name], self.parts[name], self.vocabularies[name]
+        return {"acknowledged": True}
+
+    def _stop_trained_model_deployment(self, parts: Mapping[str, str], *_: Any) -> Any:
+        self.deployed.discard(parts["model_id"])
+        return {"stopped": True}
+
+    def _simulate(self, parts: Mapping[str, str], params: Any, body: Any) -> Any:
+        from elastic_inference import infer, processed
+
+        def ask(model: str, text: str) -> Any:
+            if model not in self.deployed:
+                raise Refused(409, "status_exception", f"Model [{model}] must be deployed to use")
+            config = self.models[model]["inference_config"]
+            return infer(self.definition(model), self.vocabularies[model], config, text)
+
+        steps = self.pipelines[parts["id"]]["processors"]
+        return {"docs": [{"doc": {"_source": processed(each["_source"], steps, ask)}} for each in body["docs"]]}
+
+    def _delete_pipeline(self, parts: Mapping[str, str], *_: Any) -> Any:
+        del self.pipelines[parts["id"]]
+        return {"acknowledged": True}
+
+    # Writing --------------------------------------------------------------------------------------
+
+    def _bulk(self, parts: Any, params: Any, body: Any) -> Any:
+        for action, document in zip(body[::2], body[1::2], strict=True):
+            held = self.indices.setdefault(action["index"]["_index"], {})
+            held[action["index"]["_id"]] = document
+        items = [{"index": {"status": 201, **action["index"]}} for action in body[::2]]
+        return {"took": 1, "errors": False, "items": items}
+
+    def _refresh(self, *_: Any) -> Any:
+        return {"_shards": _shards(0)}
+
+    def _delete_index(self, parts: Mapping[str, str], *_: Any) -> Any:
+        del self.indices[parts["index"]]
+        return {"acknowledged": True}
+
     def _put_pipeline(self, parts: Mapping[str, str], params: Any, body: Any) -> Any:
         for processor in body["processors"]:
             if (name := processor.get("inference", {}).get("model_id")) and name not in self.models:
@@ -244,7 +286,8 @@ def elastic(**settings: Any) -> Iterator[Elastic]:
             scheme, _, key = (self.headers.get("Authorization") or "").partition(" ")
             try:
                 given = dict(parse_qsl(parts.query, keep_blank_values=True))
-                body = json.loads(content) if content else None
+                lines = "ndjson" in (self.headers.get("Content-Type") or "")
+                body = [*map(json.loads, content.splitlines())] if lines else json.loads(content) if content else None
                 said = server.answer(
                     self.command, unquote(parts.path), given, body, key if scheme == "ApiKey" else None
                 )

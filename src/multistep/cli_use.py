@@ -207,12 +207,13 @@ def export(
     model: ModelFolder,
     folder: Annotated[
         str | None,
-        typer.Argument(help="A new or empty folder to write to; with --to onnx RUN/onnx, where none is named."),
+        typer.Argument(help="A new or empty folder to write to; with --to RUN/FORMAT, where none is named."),
     ] = None,
+    output: Annotated[str | None, typer.Option(help="The folder, said as an option.")] = None,
     to: Annotated[
         str | None,
         typer.Option(
-            help="Another format: onnx or tensorflow. Without it, the model folder is copied as it is.",
+            help="Another format: onnx, tensorflow or elasticsearch. Without it, the model folder is copied as it is.",
             autocompletion=completing.formats,
         ),
     ] = None,
@@ -223,18 +224,29 @@ def export(
         str | None,
         typer.Option(help="Labelled data to check and score by, where the run's validation split is not to be had."),
     ] = None,
+    hub_model_id: Annotated[
+        str | None, typer.Option(help="Of elasticsearch: what the model is called there, NAME or OWNER/NAME.")
+    ] = None,
+    task_type: Annotated[
+        str | None,
+        typer.Option(help="Of elasticsearch: its task where there are several, such as text_embedding of fill-mask."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Take a model out of its run: as it is, or for another runtime, checked against it."""
     from multistep import api
 
+    require(folder is None or output is None, "the folder is named twice; leave --output out")
+    folder = folder or output
     if to is None:
         require(folder is not None, "name the folder that the model is copied to, or a format with --to onnx")
         require(not quantize and data is None, "--quantize and --data are for another format; add --to onnx")
+        require(not hub_model_id and not task_type, "--hub-model-id and --task-type are for --to elasticsearch; add it")
         copied = api.export(model, str(folder))
         print_json({"model": model, "folder": str(copied)}) if as_json else print(copied)
         return
-    found = api.export_to(model, folder, to=to, quantize=quantize, data=data)
+    more: dict[str, Any] = {"hub_model_id": hub_model_id, "task_type": task_type}
+    found = api.export_to(model, folder, to=to, quantize=quantize, data=data, **more)
     if as_json:
         print_json({"model": model, **asdict(found), "folder": str(found.folder)})
         return

@@ -56,7 +56,7 @@ def trackers(incomplete: str) -> list[str]:
 
 def formats(incomplete: str) -> list[str]:
     """Formats of other runtimes that models are exported to."""
-    return _beginning(incomplete, ("onnx", "tensorflow"))
+    return _beginning(incomplete, ("onnx", "tensorflow", "elasticsearch"))
 
 
 def settings(incomplete: str) -> list[str]:

@@ -27,18 +27,22 @@ def export(
     quantize: bool = False,
     data: Any = None,
     model: nn.Module | None = None,
+    hub_model_id: str | None = None,
+    task_type: str | None = None,
 ) -> Path:
     """Copy the model that a run ships to a folder of its own, whole or not at all; returns that folder.
 
     Args
         run: a finished run's directory, a model folder, or a `Result`'s `folder`.
         folder: where it goes: a new folder, or an empty one.
-        to: another format, "onnx" or "tensorflow"; checked against torch before it is published. None: the model folder
-            as it is.
+        to: another format, "onnx", "tensorflow" or "elasticsearch"; checked against torch before it is published. None:
+            the model folder as it is.
         quantize: also write an ONNX graph with weights of 8 bits, with its scores.
         data: labelled data to check and score by; by default the run's validation split. Of a module of your own, its
             inputs in a form that `predict` takes.
         model: a module of the class of your own that was trained, in another process than that which trained it.
+        hub_model_id: of Elasticsearch, what the model is called there: "name" or "owner/name".
+        task_type: of Elasticsearch, its task where the model goes for several: "text_embedding" of one for fill-mask.
 
     Returns
         The folder.
@@ -48,9 +52,10 @@ def export(
         RunDirectoryError: something stands in the folder already.
     """
     if to is not None:
-        return export_to(run, folder, to=to, quantize=quantize, data=data, model=model).folder
-    if quantize or data is not None or model is not None:
-        raise PlanError("export: quantize, data and model are for other formats; name one with to='onnx'")
+        more: dict[str, Any] = {"hub_model_id": hub_model_id, "task_type": task_type}
+        return export_to(run, folder, to=to, quantize=quantize, data=data, model=model, **more).folder
+    if quantize or data is not None or model is not None or hub_model_id or task_type:
+        raise PlanError("export: all but run and folder is for other formats; name one with to='onnx'")
     from multistep.interface.using import export as export_model
 
     return export_model(Path(run), Path(folder))
@@ -64,13 +69,16 @@ def export_to(
     quantize: bool = False,
     data: Any = None,
     model: nn.Module | None = None,
+    hub_model_id: str | None = None,
+    task_type: str | None = None,
 ) -> Exported:
     """`export` to another format, with what was measured of it. `folder` None: RUN/onnx, by the name of the format."""
     from multistep.exports.to import export_as
 
     spec = DataSpec(source=str(data)) if isinstance(data, str | Path) else data
     target = _beside(Path(run)) / to if folder is None else Path(folder)
-    return export_as(to, str(run), target, data=spec, quantize=quantize, module=model)
+    more: dict[str, Any] = {"hub_model_id": hub_model_id, "task_type": task_type}
+    return export_as(to, str(run), target, data=spec, quantize=quantize, module=model, **more)
 
 
 def _beside(model: Path) -> Path:

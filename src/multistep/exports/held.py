@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from multistep.core.values.plan import DataSpec
+from multistep.data.elastic import data_in_files
 from multistep.engine.kept import with_kept
 from multistep.engine.moved import home_of, placed
 from multistep.engine.planfile import read_plan
@@ -29,7 +30,7 @@ class Held:
 def held_out(model: str, task: str, data: DataSpec | None) -> Iterator[Held]:
     """Within, what is held out can be read by the paths that it has. Raises PlanError where nobody knows of any."""
     if data is not None:
-        yield Held(data, split=False)
+        yield Held(data_in_files(data), split=False)
         return
     for folder in (Path(model), Path(model).parent):
         run = RunDirectory(folder)

@@ -16,6 +16,7 @@ class Order:
     """A model folder and its task; `data` to check it by (a DataSpec, or the inputs of a module of the user's own).
 
     `name` is what messages call the model, as the user did. `module` is a user's own, where that is not at hand.
+    `target` is the folder as it will be. `hub_model_id` and `task_type` are for Elasticsearch, as eland calls them.
     """
 
     model: str
@@ -24,6 +25,9 @@ class Order:
     data: Any = None
     quantize: bool = False
     module: nn.Module | None = None
+    target: Path | None = None
+    hub_model_id: str | None = None
+    task_type: str | None = None
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,8 @@ def export_as(
     data: DataSpec | Any = None,
     quantize: bool = False,
     module: nn.Module | None = None,
+    hub_model_id: str | None = None,
+    task_type: str | None = None,
 ) -> Exported:
     """Write what a run ships, or a model folder, in one of FORMATS.
 
@@ -38,6 +40,8 @@ def export_as(
     """
     if to not in FORMATS:
         raise PlanError(f"to is '{to}'; allowed: {', '.join(FORMATS)}")
+    if to != "elasticsearch" and (hub_model_id or task_type):
+        raise PlanError("--hub-model-id and --task-type are for --to elasticsearch; leave them out")
     found = existing(model)
     if is_baseline(found):
         raise PlanError(
@@ -58,7 +62,8 @@ def export_as(
         shutil.rmtree(beside, ignore_errors=True)
         beside.mkdir(parents=True)
     try:
-        written = FORMATS[to](Order(here, model, task, data, quantize, module), beside)
+        order = Order(here, model, task, data, quantize, module, folder, hub_model_id, task_type)
+        written = FORMATS[to](order, beside)
         if folder.exists():
             folder.rmdir()
         beside.replace(folder.absolute())
@@ -90,5 +95,15 @@ def _tensorflow(order: Order, folder: Path) -> Exported:
     return tensorflow.write(graph_of(order), order, folder)
 
 
+def _elasticsearch(order: Order, folder: Path) -> Exported:
+    from multistep.exports import elasticsearch
+
+    return elasticsearch.write(order, folder)
+
+
 # By what `--to` calls them; each writes into an empty folder.
-FORMATS: Mapping[str, Callable[[Order, Path], Exported]] = {"onnx": _onnx, "tensorflow": _tensorflow}
+FORMATS: Mapping[str, Callable[[Order, Path], Exported]] = {
+    "onnx": _onnx,
+    "tensorflow": _tensorflow,
+    "elasticsearch": _elasticsearch,
+}
