@@ -67,10 +67,10 @@ def write(order: Order, folder: Path) -> Exported:
     if going_there.pooling is not None:
         _write_pooling(going_there.pooling, going_there, folder)
     checked, difference = _traced(order, going_there, words, texts, folder / TRACED)
-    if words.lowered_before:
-        notes.append("texts have to come in lower case, accents kept; the pipeline does that (README.md)")
     called = str(order.target if order.target is not None else folder)
     write_use(use, folder, called, notes)
+    if words.lowered_before:
+        notes.append("texts have to come in lower case, accents kept; the pipeline does that (README.md)")
     said = {
         "model_id": name,
         "task_type": going_there.task,
