@@ -180,6 +180,8 @@ def wandb_points(file: Path) -> list[int]:
     """The steps in W&B's log: blocks of 32 KiB, in them records with a header of checksum, length and kind."""
     from wandb.proto import wandb_internal_pb2
 
+    protocol: Any = wandb_internal_pb2  # made from a protocol, without types
+
     content, at, whole, steps = file.read_bytes(), 7, b"", []
     while at + 7 <= len(content):
         if (left := 32768 - at % 32768) < 7:
@@ -189,7 +191,7 @@ def wandb_points(file: Path) -> list[int]:
         whole += content[at + 7 : at + 7 + length]
         at += 7 + length
         if kind in (1, 4):  # whole, or the last part of several
-            record = wandb_internal_pb2.Record.FromString(whole)
+            record = protocol.Record.FromString(whole)
             whole = b""
             told = {item.key or "/".join(item.nested_key): item.value_json for item in record.history.item}
             steps += [int(json.loads(told["step"]))] if "step" in told else []
