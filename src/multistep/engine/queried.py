@@ -51,10 +51,12 @@ def require_rows(plan: Plan, directory: RunDirectory) -> list[str]:
 
     Raises RunDirectoryError where rows that it read are gone, or others are put in their place.
     """
-    unread = []
+    unread: list[str] = []
+    if not (queries := queries_of(plan)):
+        return unread  # nothing of the folder is read, which may be no run's
     phases = directory.resolved_phases()
     began = {source: told for phase in phases for source, told in phase.get("queries", {}).items()}
-    for source in queries_of(plan):
+    for source in queries:
         if (place := directory.places.get(source)) is None:
             unread.append(source)
         elif not Path(place).exists():
