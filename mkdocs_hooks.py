@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
 from typing import Any
 
 import griffe
@@ -27,12 +26,15 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     return f"{markdown}\n{verbs.partition('**Commands**')[2].partition('## ')[1]}{verbs.partition('## ')[2]}"
 
 
-def on_post_build(config: Any, **_: Any) -> None:
+def on_files(files: Any, config: Any, **_: Any) -> Any:
     """Publish the schema of plan files beside the page of their keys, as `multistep schema` prints it."""
+    from mkdocs.structure.files import File
+
     from multistep.engine.schema import FILE_NAME, plan_schema
 
     content = json.dumps(plan_schema(), indent=1, ensure_ascii=False) + "\n"
-    Path(config.site_dir, "reference", FILE_NAME).write_text(content, encoding="utf-8")
+    files.append(File.generated(config, f"reference/{FILE_NAME}", content=content))
+    return files
 
 
 class Sections(griffe.Extension):
