@@ -209,16 +209,16 @@ def test_a_directory_refuses_other_plans_other_data_other_files_and_other_proces
 def test_a_disk_that_fills_up_stops_the_run_and_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     execute(STEPS, tmp_path / "calm")
     saves = 0
-    save = Checkpoints.save
+    put = Checkpoints.put
 
-    def filling(self: Checkpoints, name: str, write: Any) -> None:
+    def filling(self: Checkpoints, name: str, staged: Path) -> None:
         nonlocal saves
         saves += 1
         if saves == 3:
             raise OSError(errno.ENOSPC, "No space left on device")
-        save(self, name, write)
+        put(self, name, staged)
 
-    monkeypatch.setattr(Checkpoints, "save", filling)
+    monkeypatch.setattr(Checkpoints, "put", filling)
     with pytest.raises(OSError, match="No space left"):
         execute(STEPS, tmp_path / "run")
     execute(STEPS, tmp_path / "run")
@@ -251,7 +251,7 @@ def test_a_full_disk_is_reported_with_what_to_do(tmp_path: Path, monkeypatch: py
     def full(self: Checkpoints, name: str, write: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Checkpoints, "save", full)
+    monkeypatch.setattr(Checkpoints, "put", full)
     clock = FakeClock()
     directory = RunDirectory(tmp_path / "run")
     with pytest.raises(RunFailed, match=r"the disk is full; .* go on with `multistep resume"):

@@ -39,6 +39,11 @@ def publish(target: Path, write: Callable[[Path], bool | None]) -> None:
     if write(staging) is False:
         shutil.rmtree(staging)
         return
+    _publish(staging, target)
+
+
+def _publish(staging: Path, target: Path) -> None:
+    """List what was written with its checksums, wait until it is on disk, and move it to its place."""
     files = sorted(path for path in staging.rglob("*") if path.is_file())
     manifest = {path.relative_to(staging).as_posix(): sha256(path) for path in files}
     (staging / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
@@ -51,9 +56,13 @@ def publish(target: Path, write: Callable[[Path], bool | None]) -> None:
 
 def _staging(target: Path) -> Path:
     """Where the folder is to be written first; nothing is there."""
-    staging = target.with_name(f".{target.name}{STAGING}")
+    staging = _beside(target)
     shutil.rmtree(staging, ignore_errors=True)
     return staging
+
+
+def _beside(target: Path) -> Path:
+    return target.with_name(f".{target.name}{STAGING}")
 
 
 def _put(staging: Path, target: Path) -> None:
@@ -99,10 +108,19 @@ class Checkpoints:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._staged = set[str]()  # what is being written, perhaps by several at once
         folder.mkdir(parents=True, exist_ok=True)
 
-    def save(self, name: str, write: Callable[[Path], None]) -> None:
-        publish(self._folder / name, write)
+    def stage(self, name: str) -> Path:
+        """An empty folder for whoever writes this checkpoint; `put` publishes it."""
+        staging = _staging(self._folder / name)
+        staging.mkdir(parents=True)
+        self._staged.add(name)
+        return staging
+
+    def put(self, name: str, staged: Path) -> None:
+        _publish(staged, self._folder / name)
+        self._staged.discard(name)
 
     def take(self, name: str, source: Path) -> bool:
         """Publish what another run published; False, and nothing is published, if that is not whole."""
@@ -138,7 +156,7 @@ class Checkpoints:
 
     def keep_only(self, names: Iterable[str]) -> None:
         """Delete published checkpoints that nothing needs any more; what was set aside, or no run wrote, stays."""
-        needed = set(names)
+        needed = {*names, *(_beside(self._folder / name).name for name in self._staged)}
         for folder in self._folder.iterdir():
             own = CHECKPOINT.fullmatch(folder.name) and folder.is_dir() and not folder.is_symlink()
             if own and folder.name not in needed:

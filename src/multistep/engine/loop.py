@@ -307,7 +307,7 @@ class Run:
             base = None  # of a phase that another run has done and gone on from, without it
         if tested and base and base.trial.id != leader.trial and self.history.base_test is None:
             trials.stand_at(base.checkpoints[-1].id, base.trial.id)
-            yield trials.evaluate(base.trial.id, "test", sample=False)
+            yield from trials.evaluate(base.trial.id, "test", sample=False)
         trials.stand_at(leader.checkpoint, leader.trial)
         if not self.history.baselines:
             yield self._baseline(learner, "validation")
@@ -315,7 +315,7 @@ class Run:
             yield self._decide_what_ships(learner)
         if tested and self.history.test is None:
             # The one look at the test split: after the last verdict, for the winner alone.
-            yield trials.evaluate(leader.trial, "test", sample=False)
+            yield from trials.evaluate(leader.trial, "test", sample=False)
         if self.history.test and not any(b.split == "test" for b in self.history.baselines):
             yield self._baseline(learner, "test")
         with self._clock.account("evaluate"):

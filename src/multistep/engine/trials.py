@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 
 from multistep.core.choice.allowance import probes_pay, require_time
 from multistep.core.choice.readings import read_stability
@@ -11,9 +12,10 @@ from multistep.core.choice.retained import look_gain, needed
 from multistep.core.choice.verdicts import JUDGED, decide, sibling_control
 from multistep.core.choice.windows import next_window
 from multistep.core.evidence.calibration import without_logits
-from multistep.core.evidence.metric import Evaluation, scores_of
+from multistep.core.evidence.metric import Evaluation, Interval, scores_of
 from multistep.core.evidence.stability import Stability
 from multistep.core.values.events import (
+    Account,
     CheckpointSaved,
     Entry,
     Evaluated,
@@ -30,8 +32,9 @@ from multistep.core.values.history import History, TrialRecord
 from multistep.core.values.judging import guard_metric_of, metric_of
 from multistep.core.values.plan import Plan
 from multistep.core.values.recipe import Recipe, rates
-from multistep.core.values.trial import Progress, Trial, Window
+from multistep.core.values.trial import Fit, Trial, Window
 from multistep.core.values.units import Unit
+from multistep.engine.asking import Ask, Asking, answered
 from multistep.engine.checkpoints import Checkpoints
 from multistep.engine.clock import BudgetClock
 from multistep.engine.journal import Journal
@@ -41,6 +44,14 @@ from multistep.errors import DataError, PlanError, RunFailed
 
 SAVE_COST = 50  # a trial is saved again once training since took so many times a save's seconds
 SAVE_SECONDS = 5.0  # and never more often, so that tiny models do not save all the time
+
+
+@dataclass(frozen=True)
+class Worked:
+    """What came of a trial's work: why it failed, if it did; whether a trunk made way for probes of the rate."""
+
+    failure: str | None = None
+    for_probes: bool = False
 
 
 class TrialRunner:
@@ -83,19 +94,30 @@ class TrialRunner:
 
     def run(self, record: TrialRecord) -> Iterator[Entry]:
         """Run a trial to its verdict. What a move asks for and cannot be had fails the move, not the run."""
+        worked = yield from answered(self.work(record), self.learner, self._clock)
+        yield from self.judge(record.trial.id, worked)
+
+    def work(self, record: TrialRecord) -> Asking[Worked]:
+        """All that a trial takes before it is judged."""
         if record.trial.kind not in ("move", "rerun", "average"):
-            yield from self._run(record)
-            return
+            return (yield from self._work(record))
         try:
-            yield from self._run(record)
+            return (yield from self._work(record))
         except (PlanError, DataError, RunFailed) as error:
             self._at = None
-            name, reason = record.trial.id, str(error).splitlines()[0]
-            if record.trial.kind != "rerun" and self.history.trial(name).verdict is None:
-                yield self._journal.append(self._failed(name, reason))
-            yield self._journal.append(TrialEnded(name))
+            return Worked(failure=str(error).splitlines()[0])
 
-    def _run(self, record: TrialRecord) -> Iterator[Entry]:
+    def judge(self, name: str, worked: Worked) -> Iterator[Entry]:
+        """The verdict about a trial whose work is done, and its end."""
+        record = self.history.trial(name)
+        if record.trial.kind in JUDGED and record.verdict is None:
+            failed = self._failed(name, worked.failure) if worked.failure is not None else None
+            yield self._journal.append(failed or self._verdict(name))
+        yield self._journal.append(TrialEnded(name, worked.for_probes))
+        if worked.failure is None:
+            self._discard()
+
+    def _work(self, record: TrialRecord) -> Asking[Worked]:
         name = record.trial.id
         if record.step > record.first_step or not self._stands_where(record.trial):
             yield from self._restore(record)
@@ -104,10 +126,10 @@ class TrialRunner:
             yield from self._fit(name, self.history.trial(name).step)
         while window := self._next_window(name):
             if self._cooldown_begins(name, window):
-                yield self._save(name)  # what is kept goes on from here
+                yield from self._save(name)  # what is kept goes on from here
             if self.history.trial(name).pending is None:
                 yield self._journal.append(WindowPlanned(window))
-            progress = self._advance(window)
+            progress = yield self._advance(window)
             yield self._journal.append(WindowDone(name, progress))
             yield from self._note_fit(name, self.history.trial(name).step)
             require_time(self._plan, self.history)
@@ -115,8 +137,11 @@ class TrialRunner:
             if reading := read_stability(self._plan, self.history, name):
                 yield self._journal.append(reading)
             if self._save_due(name):
-                yield self._save(name)
+                yield from self._save(name)
+        # Asked before anything more is spent.
+        for_probes = record.trial.kind == "trunk" and probes_pay(self._plan, self.history)
         yield from self._close(name)
+        return Worked(for_probes=for_probes)
 
     def _next_window(self, name: str) -> Window | None:
         if self._should_stop():
@@ -136,16 +161,14 @@ class TrialRunner:
         sibling = record.trial.length is not None and record.trial.kind != "rerun"
         return sibling and begins and record.step > record.first_step and not self._saved_at(record)
 
-    def _fit(self, name: str, step: int) -> Iterator[Entry]:
+    def _fit(self, name: str, step: int) -> Asking[None]:
         """Have the learner compute steps as it did when the trial came to this step, or as it now finds best."""
-        todo = self.learner.prepare(self.history.phase.fits_at(name, step), self._seconds_left())
-        if todo is not None:
-            with self._clock.account("compile"):
-                todo()
+        if (yield Ask("prepare", (self.history.phase.fits_at(name, step), self._seconds_left()))):
+            yield Ask("do", account="compile")
         yield from self._note_fit(name, step)
 
-    def _note_fit(self, name: str, step: int) -> Iterator[Entry]:
-        fit = self.learner.fit
+    def _note_fit(self, name: str, step: int) -> Asking[None]:
+        fit: Fit | None = yield Ask("fit")
         if fit is not None and self.history.phase.fits_at(name, step).get(fit.of) != fit:
             yield self._journal.append(Fitted(name, step, fit))
 
@@ -156,59 +179,62 @@ class TrialRunner:
             return None
         return max(0.0, budget.value - self.history.seconds - self._clock.pending())
 
-    def _advance(self, window: Window) -> Progress:
+    def _advance(self, window: Window, account: Account = "train") -> Ask:
         self._at = None
-        with self._clock.account("train"):
-            return self.learner.advance(rates(window.segments), resolution=window.resolution)
+        return Ask("advance", (rates(window.segments),), {"resolution": window.resolution}, account)
 
-    def _look(self, window: Window) -> Iterator[Entry]:
+    def _look(self, window: Window) -> Asking[None]:
         last = self.history.trial(window.trial).windows[-1]
         if window.look and last.progress and last.progress.finite and last.evaluation is None:
-            yield self.evaluate(window.trial, "validation", sample=True)
+            yield from self._evaluate(window.trial, "validation", sample=True)
 
-    def evaluate(self, trial: str, split: HeldOut, *, sample: bool) -> Entry:
-        with self._clock.account("evaluate"):
-            evaluation = self.learner.evaluate(split, sample=sample)
-            metric = metric_of(self.history.phase.started)
+    def evaluate(self, trial: str, split: HeldOut, *, sample: bool) -> Iterator[Entry]:
+        yield from answered(self._evaluate(trial, split, sample=sample), self.learner, self._clock)
+
+    def _evaluate(self, trial: str, split: HeldOut, *, sample: bool) -> Asking[None]:
+        metric = metric_of(self.history.phase.started)
+
+        def scored(evaluation: Evaluation) -> tuple[Evaluation, Interval, Mapping[str, float]]:
             # A user's function may take longer than the model does.
-            interval, scores = metric.interval(evaluation), scores_of(evaluation, metric)
+            return evaluation, metric.interval(evaluation), scores_of(evaluation, metric)
+
+        ask = Ask("evaluate", (split,), {"sample": sample}, "evaluate", then=scored)
+        evaluation, interval, scores = yield ask
         kept = (
             without_logits(evaluation) if sample else evaluation
         )  # a sample is looked at often, and calibrates nothing
         step, table = self.history.trial(trial).step, self._directory.write_table(kept)
-        return self._journal.append(Evaluated(trial, step, split, sample, interval, scores, table))
+        yield self._journal.append(Evaluated(trial, step, split, sample, interval, scores, table))
 
-    def _score_guard(self, name: str) -> Entry:
+    def _score_guard(self, name: str) -> Asking[None]:
         """Score what the phase must not forget. Raises RunFailed where its start cannot be scored on that."""
         guard = self.history.phase.started.guard
         assert guard is not None, "asked for where there is one"
-        with self._clock.account("evaluate"):
-            evaluation = self.learner.evaluate("guard", sample=True)
-            interval = guard_metric_of(guard).interval(evaluation)
+        metric = guard_metric_of(guard)
+
+        def scored(evaluation: Evaluation) -> tuple[Evaluation, Interval]:
+            return evaluation, metric.interval(evaluation)
+
+        evaluation, interval = yield Ask("evaluate", ("guard",), {"sample": True}, "evaluate", then=scored)
         if self.history.trial(name).trial.kind == "base" and not math.isfinite(interval.score):
             raise RunFailed(
                 f"phase '{self.history.phase.started.name}': the model that it starts from has no finite "
                 f"{guard.metric} on {guard.data}, so that nothing can be told of what is forgotten; leave the guard out"
             )
-        return self._journal.append(GuardScored(name, interval, self._directory.write_table(evaluation)))
+        yield self._journal.append(GuardScored(name, interval, self._directory.write_table(evaluation)))
 
-    def _close(self, name: str) -> Iterator[Entry]:
-        """The checkpoint at a trial's end and, for a control, its full evaluation and the verdict."""
+    def _close(self, name: str) -> Asking[None]:
+        """The checkpoint at a trial's end and, of one that is judged, what it is judged by."""
         record = self.history.trial(name)
-        for_probes = record.trial.kind == "trunk" and probes_pay(self._plan, self.history)
         ok = not record.done or (record.done[-1].progress is not None and record.done[-1].progress.finite)
         ok &= not (record.reading and record.reading.stability is Stability.DIVERGED)
         if ok and record.trial.kind not in ("probe", "rerun") and not self._saved_at(record):
-            yield self._save(name)
-        if record.trial.kind in (*JUDGED, "rerun") and record.verdict is None:
-            if ok and record.full is None:
-                yield self.evaluate(name, "validation", sample=False)
-            if ok and record.guard is None and record.trial.kind in JUDGED and self.history.phase.started.guard:
-                yield self._score_guard(name)
-            if record.trial.kind in JUDGED:
-                yield self._journal.append(self._verdict(name))
-        yield self._journal.append(TrialEnded(name, for_probes))
-        self._discard()
+            yield from self._save(name)
+        if record.trial.kind in (*JUDGED, "rerun") and record.verdict is None and ok:
+            if record.full is None:
+                yield from self._evaluate(name, "validation", sample=False)
+            if record.guard is None and record.trial.kind in JUDGED and self.history.phase.started.guard:
+                yield from self._score_guard(name)
 
     def _verdict(self, name: str) -> Event:
         record = self.history.trial(name)
@@ -240,7 +266,7 @@ class TrialRunner:
         look = self.history.trial(trial).full
         return self._directory.read_table(look.table) if look else None
 
-    def _restore(self, record: TrialRecord) -> Iterator[Entry]:
+    def _restore(self, record: TrialRecord) -> Asking[None]:
         """Put the learner where the journal says the trial is, repeating what was done after the last save."""
         trial = record.trial
         step, folder = record.first_step, None
@@ -249,28 +275,25 @@ class TrialRunner:
                 step, self._at = saved.step, saved.id
                 break
         if folder:
-            self.learner.load(folder, trial.recipe, trial.seed)
+            yield Ask("load", (folder, trial.recipe, trial.seed))
         elif trial.kind == "average":
-            self.learner.average([self._checkpoints.path(c) for c in trial.of], trial.recipe, trial.seed)
+            yield Ask("average", ([self._checkpoints.path(c) for c in trial.of], trial.recipe, trial.seed))
         elif trial.start is None:
-            self.learner.initial(trial.recipe, trial.seed, skip_examples=trial.skip_examples)
+            yield Ask("initial", (trial.recipe, trial.seed), {"skip_examples": trial.skip_examples})
         elif trial.start == self.history.phase.started.start:
             start = self._checkpoints.path(trial.start)
-            self.learner.adopt(start, trial.recipe, trial.seed, skip_examples=trial.skip_examples)
+            yield Ask("adopt", (start, trial.recipe, trial.seed), {"skip_examples": trial.skip_examples})
         else:
-            self.learner.load(
-                self._checkpoints.path(trial.start),
-                trial.recipe,
-                trial.seed,
-                carry=trial.carry,
-                skip_examples=trial.skip_examples,
+            yield Ask(
+                "load",
+                (self._checkpoints.path(trial.start), trial.recipe, trial.seed),
+                {"carry": trial.carry, "skip_examples": trial.skip_examples},
             )
         for done in record.done:
             if done.step > step and done.progress:
                 window = done.window
                 yield from self._fit(trial.id, done.step - window.steps)
-                repeated = self.learner.advance(rates(window.segments), resolution=window.resolution)
-                self._at = None
+                repeated = yield self._advance(window, account="other")
                 yield from self._note_fit(trial.id, done.step)
                 if not _same(repeated.loss, done.progress.loss):
                     yield self._journal.append(ReplayDiffered(trial.id, done.progress.loss, repeated.loss))
@@ -281,7 +304,7 @@ class TrialRunner:
             if read < record.step and (reading := read_stability(self._plan, self.history, trial.id)):
                 yield self._journal.append(reading)
             if not self._saved_at(self.history.trial(trial.id)) and self._save_due(trial.id):
-                yield self._save(trial.id)
+                yield from self._save(trial.id)
 
     def _saved_at(self, record: TrialRecord) -> bool:
         return any(saved.step == record.step and self._checkpoints.find(saved.id) for saved in record.checkpoints)
@@ -304,16 +327,16 @@ class TrialRunner:
             cheap |= all(look_gain(phase, last_look, look) > 0 for look in record.curve[:-1])
         return cheap
 
-    def _save(self, name: str) -> Entry:
+    def _save(self, name: str) -> Asking[None]:
         step = self.history.trial(name).step
         checkpoint = f"{name}@{step}"
-        with self._clock.account("save"):
-            self._checkpoints.save(checkpoint, self.learner.save)
+        staged = self._checkpoints.stage(checkpoint)
+        yield Ask("save", (staged,), account="save", then=lambda _: self._checkpoints.put(checkpoint, staged))
         self._at = checkpoint
         entry = self._journal.append(CheckpointSaved(checkpoint, name, step))
-        self._save_seconds = entry.spent.get("save", 0.0)
+        self._save_seconds = entry.own("save")
         self._discard()
-        return entry
+        yield entry
 
     def _discard(self) -> None:
         """Delete the checkpoints that nothing can ask for any more."""

@@ -314,8 +314,18 @@ Event = (
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of the journal: an event, and the seconds of each account spent since the line before."""
+    """One line of the journal: an event, and the seconds of each account spent since the line before.
+
+    Where trials run side by side, `lane` is where it happened, counted from 1 (0: nowhere), and `took` the seconds that
+    this lane spent since its own line before; `spent` is the wall's time, which passes for all lanes at once.
+    """
 
     event: Event
     spent: Mapping[Account, float] = field(default_factory=dict)
     at: str = ""  # wall time, ISO 8601, for people alone
+    lane: int = 0
+    took: Mapping[Account, float] | None = None
+
+    def own(self, account: Account) -> float:
+        """The seconds that whatever this tells of took."""
+        return (self.spent if self.took is None else self.took).get(account, 0.0)

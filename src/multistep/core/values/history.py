@@ -256,13 +256,13 @@ def _after(history: History, entry: Entry) -> History:
             return _with_trial(history, replace(trial, windows=(*trial.windows, record_)))
         case WindowDone():
             trial = history.trial(event.trial)
-            done = replace(trial.windows[-1], progress=event.progress, train_seconds=entry.spent.get("train", 0.0))
+            done = replace(trial.windows[-1], progress=event.progress, train_seconds=entry.own("train"))
             return _with_trial(history, replace(trial, windows=(*trial.windows[:-1], done)))
         case Evaluated():
-            return _with_evaluation(history, event, entry.spent.get("evaluate", 0.0))
+            return _with_evaluation(history, event, entry.own("evaluate"))
         case GuardScored():
             trial = history.trial(event.trial)
-            return _with_trial(history, replace(trial, guard=event, guard_seconds=entry.spent.get("evaluate", 0.0)))
+            return _with_trial(history, replace(trial, guard=event, guard_seconds=entry.own("evaluate")))
         case StabilityRead():
             trial = history.trial(event.trial)
             return _with_trial(history, replace(trial, readings=(*trial.readings, event)))
