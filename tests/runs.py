@@ -11,12 +11,14 @@ from multistep.core.values.events import Entry
 from multistep.core.values.history import History
 from multistep.core.values.plan import Plan
 from multistep.core.values.trial import Progress
+from multistep.engine.asking import Ask
 from multistep.engine.clock import BudgetClock
 from multistep.engine.learner import Learner, Readiness
 from multistep.engine.loop import Run
 from multistep.engine.planfile import plan_from
 from multistep.engine.rundir import RunDirectory
-from multistep.engine.simulate import FakeClock, Machine, SimulatedLearner, SimulatedWorkshop
+from multistep.engine.simulate import FakeClock, Machine, SimulatedLearner, SimulatedWorkshop, World
+from multistep.engine.simulate_lanes import SimulatedHands
 
 POWER = Curve("power_law", floor=1.4, drop=3.0, pace=100.0, exponent=0.5, noise_sd=0.003)
 FALLS_THEN_FLAT = Curve("exponential", floor=1.5, drop=2.0, pace=300.0, noise_sd=0.001)
@@ -82,6 +84,35 @@ def execute(
     directory = RunDirectory(folder)
     directory.create()
     run = Run(wanted, directory, workshop or SimulatedWorkshop(curve, clock, machine), BudgetClock(clock.now))
+    for entry in run.entries():
+        on_entry(entry)
+    return run.history
+
+
+def side_by_side(
+    wanted: Plan,
+    folder: Path,
+    curve: Curve = POWER,
+    *,
+    lanes: int = 2,
+    speeds: Sequence[float] = (),
+    world: World | None = None,
+    clock: FakeClock | None = None,
+    loses: Callable[[int, Ask], bool] = lambda lane, ask: False,
+    on_entry: Callable[[Entry], None] = lambda entry: None,
+) -> History:
+    """Run or resume a plan in simulated lanes, of which some may be faster; returns the history it came to."""
+    wall = clock or FakeClock()
+    directory = RunDirectory(folder)
+    directory.create()
+
+    def workshop(lane: int, own: FakeClock) -> SimulatedWorkshop:
+        faster = speeds[lane] if speeds else 1.0
+        machine = Machine(step_seconds=0.05 / faster, sample_seconds=0.25 / faster, full_seconds=1.0 / faster)
+        return SimulatedWorkshop(curve, own, machine, world)
+
+    hands = SimulatedHands(wall, lanes, workshop, open_seconds=3.0, loses=loses)
+    run = Run(wanted, directory, workshop(0, wall), BudgetClock(wall.now), hands=hands)
     for entry in run.entries():
         on_entry(entry)
     return run.history

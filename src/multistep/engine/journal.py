@@ -5,13 +5,13 @@ from __future__ import annotations
 import functools
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from multistep.core.values.events import Entry, Event
+from multistep.core.values.events import Account, Entry, Event
 from multistep.core.values.history import History, fold
 from multistep.engine.clock import BudgetClock
 from multistep.engine.plain import to_json
@@ -40,7 +40,8 @@ def read_entries(path: Path) -> Iterator[Entry]:
             continue
         try:
             fields = json.loads(line.decode("utf-8"))
-            yield Entry(_events().validate_python(fields["event"]), fields["spent"], fields["at"])
+            event = _events().validate_python(fields["event"])
+            yield Entry(event, fields["spent"], fields["at"], fields.get("lane", 0), fields.get("took"))
         except (ValueError, KeyError, TypeError, ValidationError) as error:
             raise RunDirectoryError(
                 f"{path}:{number}: this journal line cannot be read ({_first_line(error)}); the file was changed "
@@ -63,10 +64,14 @@ class Journal:
             _cut_torn_line(path)
         self._file = path.open("a", encoding="utf-8")
 
-    def append(self, event: Event) -> Entry:
-        """Write one event and wait until it is on disk: nothing is acted on before that."""
-        entry = Entry(event, self._clock.drain(), self._clock.stamp())
-        self._file.write(to_json({"at": entry.at, "spent": entry.spent, "event": event}) + "\n")
+    def append(self, event: Event, *, lane: int = 0, took: Mapping[Account, float] | None = None) -> Entry:
+        """Write one event and wait until it is on disk: nothing is acted on before that.
+
+        Of a lane's event, the wall's time goes to the accounts in the shares in which the lane `took` its own.
+        """
+        entry = Entry(event, _shared(self._clock.drain(), took or {}), self._clock.stamp(), lane, took)
+        beside = {"lane": lane, "took": took} if lane else {}
+        self._file.write(to_json({"at": entry.at, "spent": entry.spent, **beside, "event": event}) + "\n")
         self._file.flush()
         os.fsync(self._file.fileno())
         self.history = fold([entry], self.history)
@@ -74,6 +79,11 @@ class Journal:
 
     def close(self) -> None:
         self._file.close()
+
+
+def _shared(spent: Mapping[Account, float], took: Mapping[Account, float]) -> Mapping[Account, float]:
+    wall, own = sum(spent.values()), sum(took.values())
+    return {name: wall * seconds / own for name, seconds in took.items()} if own > 0 else spent
 
 
 def _cut_torn_line(path: Path) -> None:

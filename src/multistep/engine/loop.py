@@ -20,6 +20,7 @@ from multistep.core.values.events import (
     BaselineScored,
     Entry,
     Event,
+    LanesOpened,
     MovesEnded,
     PhaseFinished,
     PhaseStarted,
@@ -41,6 +42,8 @@ from multistep.engine.costs import remember_start
 from multistep.engine.journal import Journal
 from multistep.engine.judged import guard_of, metric_name
 from multistep.engine.kept import with_kept, with_notes
+from multistep.engine.lanes.hands import HandLearner, Hands, HandWorkshop
+from multistep.engine.lanes.side_by_side import LaneJournal, SideBySide
 from multistep.engine.learner import HeldOut, Learner, Readiness, Workshop
 from multistep.engine.moved import placed
 from multistep.engine.plain import to_json
@@ -59,7 +62,7 @@ class Run:
     """One execution of one plan in one directory, resumed if it was begun.
 
     `reuse` tells whether phases are taken over from the runs beside it; None: unless the clock is injected, since
-    such runs are compared with each other.
+    such runs are compared with each other. `hands` run trials side by side; else `workshop` opens what does all.
     """
 
     def __init__(
@@ -71,6 +74,7 @@ class Run:
         should_stop: Callable[[], bool] = lambda: False,
         *,
         reuse: bool | None = None,
+        hands: Hands | None = None,
     ) -> None:
         self._plan = plan
         self._placed = placed(plan, directory.places)  # with its data where they lie now
@@ -79,6 +83,9 @@ class Run:
         self._workshop = workshop
         self._clock = clock
         self._should_stop = should_stop
+        self._hands = hands
+        if hands is not None:
+            self._workshop = HandWorkshop(hands)
         self._reuse = not clock.injected if reuse is None else reuse
         self._resuming = directory.exists
         self._journal = Journal(directory.journal, clock)
@@ -93,6 +100,7 @@ class Run:
         try:
             with Heartbeat(self._clock, self._directory.heartbeat, lambda: self.history.seconds):
                 yield from self._begin()
+                yield from self._open_lanes()
                 if self.history.finished:
                     self._write_result()  # a kill may have come just before
                     return
@@ -122,6 +130,11 @@ class Run:
         elif not self.history.finished:
             yield self._append(RunResumed(seconds_lost(self._directory.heartbeat, self.history.seconds)))
 
+    def _open_lanes(self) -> Iterator[Entry]:
+        lanes = tuple(self._hands.names) if self._hands else ()
+        if lanes != self.history.lanes and not self.history.finished:
+            yield self._append(LanesOpened(lanes))
+
     # Phases -----------------------------------------------------------------------------------------
 
     def _phase(self, index: int) -> Iterator[Entry]:
@@ -132,6 +145,7 @@ class Run:
         trials = self._runner(learner)
         if index == self._plan.phase_count - 1 and not self.history.baselines:
             yield self._baseline(learner, "validation")
+        beside = self._side_by_side(trials, ready) if self._hands else None
         while self.history.phase.finished is None:
             if (record := self.history.phase.unfinished) is None:
                 proposal = propose(self._plan, self.history)
@@ -141,9 +155,34 @@ class Run:
                 if isinstance(proposal, MovesEnded):
                     yield self._append(proposal)
                     continue
-                yield self._append(TrialStarted(proposal.trial, proposal.reason, proposal.weighed))
+                started = TrialStarted(proposal.trial, proposal.reason, proposal.weighed)
+                yield beside.started(proposal) if beside else self._append(started)
                 record = self.history.trial(proposal.trial.id)
-            yield from trials.run(record)
+            yield from beside.run() if beside else trials.run(record)
+
+    def _side_by_side(self, trials: TrialRunner, ready: Readiness) -> SideBySide:
+        """What runs the trials of the phase that is open in several lanes, the first of which is open."""
+        hands, index = self._hands, self.history.phase.started.phase
+        assert hands is not None, "asked for where there are some"
+
+        def runner(journal: LaneJournal) -> TrialRunner:
+            learner = HandLearner(hands, journal.lane)
+            directory, checkpoints = self._directory, trials.checkpoints
+            return TrialRunner(self._plan, directory, journal, self._clock, learner, self._should_stop, checkpoints)
+
+        def open_lane(lane: int) -> None:
+            hands.open(lane, self._settled, index)
+
+        return SideBySide(
+            self._plan,
+            lambda: self._journal,
+            self._clock,
+            hands,
+            trials,
+            runner,
+            open_lane=open_lane,
+            ready=ready,
+        )
 
     def _open(self, index: int) -> tuple[Learner, Readiness]:
         """What trains a phase, on the models that this run began with: a cache filled meanwhile changes nothing."""

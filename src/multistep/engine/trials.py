@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from multistep.core.choice.allowance import probes_pay, require_time
 from multistep.core.choice.readings import read_stability
@@ -37,7 +38,6 @@ from multistep.core.values.units import Unit
 from multistep.engine.asking import Ask, Asking, answered
 from multistep.engine.checkpoints import Checkpoints
 from multistep.engine.clock import BudgetClock
-from multistep.engine.journal import Journal
 from multistep.engine.learner import HeldOut, Interrupted, Learner
 from multistep.engine.rundir import RunDirectory
 from multistep.errors import DataError, PlanError, RunFailed
@@ -54,6 +54,15 @@ class Worked:
     for_probes: bool = False
 
 
+class Writes(Protocol):
+    """The run's journal, or a lane's view of it."""
+
+    @property
+    def history(self) -> History: ...
+
+    def append(self, event: Event) -> Entry: ...
+
+
 class TrialRunner:
     """Runs the trials of one phase with one learner. `at` is the checkpoint whose state the learner is in, if any."""
 
@@ -61,18 +70,20 @@ class TrialRunner:
         self,
         plan: Plan,
         directory: RunDirectory,
-        journal: Journal,
+        journal: Writes,
         clock: BudgetClock,
         learner: Learner,
         should_stop: Callable[[], bool],
+        checkpoints: Checkpoints | None = None,
     ) -> None:
+        """Of several that run side by side, all have the same `checkpoints`."""
         self.learner = learner
         self._plan = plan
         self._directory = directory
         self._journal = journal
         self._clock = clock
         self._should_stop = should_stop
-        self._checkpoints = Checkpoints(directory.checkpoints)
+        self.checkpoints = checkpoints or Checkpoints(directory.checkpoints)
         self._at: str | None = None
         self._recipe: Recipe | None = None  # of the state that the learner is in
         self._save_seconds = 0.0
@@ -81,15 +92,19 @@ class TrialRunner:
     def history(self) -> History:
         return self._journal.history
 
+    def forget(self) -> None:
+        """The learner is another one, which is in no state yet."""
+        self._at = self._recipe = None
+
     def has(self, checkpoint: str) -> bool:
         """Whether a checkpoint is still there."""
-        return self._checkpoints.find(checkpoint) is not None
+        return self.checkpoints.find(checkpoint) is not None
 
     def stand_at(self, checkpoint: str, trial: str) -> None:
         """Have the learner in the state of a checkpoint that this trial saved."""
         if self._at != checkpoint:
             made = self.history.trial(trial).trial
-            self.learner.load(self._checkpoints.path(checkpoint), made.recipe, made.seed)
+            self.learner.load(self.checkpoints.path(checkpoint), made.recipe, made.seed)
             self._at, self._recipe = checkpoint, made.recipe
 
     def run(self, record: TrialRecord) -> Iterator[Entry]:
@@ -271,22 +286,22 @@ class TrialRunner:
         trial = record.trial
         step, folder = record.first_step, None
         for saved in reversed(record.checkpoints):
-            if folder := self._checkpoints.find(saved.id):
+            if folder := self.checkpoints.find(saved.id):
                 step, self._at = saved.step, saved.id
                 break
         if folder:
             yield Ask("load", (folder, trial.recipe, trial.seed))
         elif trial.kind == "average":
-            yield Ask("average", ([self._checkpoints.path(c) for c in trial.of], trial.recipe, trial.seed))
+            yield Ask("average", ([self.checkpoints.path(c) for c in trial.of], trial.recipe, trial.seed))
         elif trial.start is None:
             yield Ask("initial", (trial.recipe, trial.seed), {"skip_examples": trial.skip_examples})
         elif trial.start == self.history.phase.started.start:
-            start = self._checkpoints.path(trial.start)
+            start = self.checkpoints.path(trial.start)
             yield Ask("adopt", (start, trial.recipe, trial.seed), {"skip_examples": trial.skip_examples})
         else:
             yield Ask(
                 "load",
-                (self._checkpoints.path(trial.start), trial.recipe, trial.seed),
+                (self.checkpoints.path(trial.start), trial.recipe, trial.seed),
                 {"carry": trial.carry, "skip_examples": trial.skip_examples},
             )
         for done in record.done:
@@ -307,7 +322,7 @@ class TrialRunner:
                 yield from self._save(trial.id)
 
     def _saved_at(self, record: TrialRecord) -> bool:
-        return any(saved.step == record.step and self._checkpoints.find(saved.id) for saved in record.checkpoints)
+        return any(saved.step == record.step and self.checkpoints.find(saved.id) for saved in record.checkpoints)
 
     def _save_due(self, name: str) -> bool:
         """Saved is as often as is cheap, so that a kill costs little.
@@ -330,8 +345,8 @@ class TrialRunner:
     def _save(self, name: str) -> Asking[None]:
         step = self.history.trial(name).step
         checkpoint = f"{name}@{step}"
-        staged = self._checkpoints.stage(checkpoint)
-        yield Ask("save", (staged,), account="save", then=lambda _: self._checkpoints.put(checkpoint, staged))
+        staged = self.checkpoints.stage(checkpoint)
+        yield Ask("save", (staged,), account="save", then=lambda _: self.checkpoints.put(checkpoint, staged))
         self._at = checkpoint
         entry = self._journal.append(CheckpointSaved(checkpoint, name, step))
         self._save_seconds = entry.own("save")
@@ -340,7 +355,7 @@ class TrialRunner:
 
     def _discard(self) -> None:
         """Delete the checkpoints that nothing can ask for any more."""
-        self._checkpoints.keep_only(needed(self.history))
+        self.checkpoints.keep_only(needed(self.history))
 
 
 def _same(one: float, other: float) -> bool:

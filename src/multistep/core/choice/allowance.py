@@ -218,8 +218,17 @@ def _spent_before(history: History, unit: Unit) -> float:
 
 
 def taken_steps(phase: PhaseRecord) -> int:
-    """All steps that were taken in a phase, by whichever trial."""
-    return sum(r.progress.steps for t in phase.trials.values() for r in t.done if r.progress)
+    """All steps that were taken in a phase, by whichever trial, and those that are promised to trials under way."""
+    taken = sum(r.progress.steps for t in phase.trials.values() for r in t.done if r.progress)
+    return taken + sum(_still_promised(t) for t in phase.under_way)
+
+
+def _still_promised(trial: TrialRecord) -> int:
+    """Of a length in steps, what is not taken yet."""
+    length = trial.trial.length
+    if length is None or length.unit is not Unit.STEPS:
+        return 0
+    return max(0, round(length.value) - (trial.step - trial.first_step))
 
 
 def fixed_steps(plan: Plan, history: History, aside: int = 0) -> int | None:

@@ -10,6 +10,7 @@ from multistep.core.choice.between import between
 from multistep.core.choice.forks import plain_controls
 from multistep.core.choice.guards import holds
 from multistep.core.choice.known import all_siblings, known_gain, leader_level, seen, situation_of, tolerance_of
+from multistep.core.choice.lanes import line_goes_on
 from multistep.core.choice.moves import AVERAGE, EXTEND, MOVES, RESTART
 from multistep.core.choice.priors import learned
 from multistep.core.choice.restart import restart
@@ -76,7 +77,7 @@ def sibling_options(plan: Plan, history: History, left: Amount) -> list[Option]:
         return []  # whatever is changed, what comes behind this fork diverges
     found = []
     done = {t.trial.move for t in tried}
-    if None not in done and not _is_trunks(phase, base.start):
+    if None not in done and not _is_trunks(phase, base.start) and not line_goes_on(phase):
         gain = learned(known_gain(plan, history, ON), seen(history, None))
         reason = f"training goes on from {_place(history)} for {length} with nothing changed, to compare changes with"
         found.append(Option("go on unchanged", gain, cost, Proposal(control, reason)))
@@ -95,6 +96,8 @@ def sibling_options(plan: Plan, history: History, left: Amount) -> list[Option]:
             )
             proposal = Proposal(moved(control, name, recipe), reason)
             found.append(Option(name, gain, cost, proposal))
+    if line_goes_on(phase):
+        return found  # another seed of what the plain run leaves behind would tell nothing
     seeds = sum(t.trial.move == RESEED for t in tried)
     again = replace(moved(control, RESEED, base.recipe), id=f"{index}.round-{number}.{RESEED}-{seeds + 1}")
     proposal = Proposal(
@@ -128,6 +131,8 @@ def extensions(plan: Plan, history: History, left: Amount) -> list[Option]:
     record = phase.trials[history.leader.trial]
     base = base_of_leader(history)
     fixed = {"learning_rate", "cooldown_fraction"} & set(plan.phase(index).recipe)
+    if line_goes_on(phase):
+        return []  # the plain run itself does what this would
     if fixed or base.recipe.schedule != "constant" or not base.recipe.cooldown_fraction:
         return []
     start = history.leader.checkpoint
@@ -233,8 +238,8 @@ def _race_length(history: History, left: Amount) -> float:
 
 def averages(plan: Plan, history: History, unit: Unit) -> list[Option]:
     """Means of checkpoints: of the best, and of what leads and what is better but forgets."""
-    if not scoring_fits(plan, history):
-        return []
+    if not scoring_fits(plan, history) or history.phase.under_way:
+        return []  # what is still under way may be among the best
     found = []
     if proposal := average(history):
         found.append(Option(AVERAGE, known_gain(plan, history, AVERAGE), extra(history, unit), proposal))

@@ -33,7 +33,7 @@ def propose(plan: Plan, history: History) -> Proposal | MovesEnded | None:
     phase = history.phase
     trunk = phase.trunk
     if (control := phase.control) and control.verdict and not _began_after(phase, trunk, control):
-        return begun_again(plan, history, control) or _after_judged(plan, history)
+        return begun_again(plan, history, control) or after_judged(plan, history)
     if trunk is None and begins_known(phase):
         return untouched(plan, phase)
     if trunk is None:
@@ -50,7 +50,7 @@ def propose(plan: Plan, history: History) -> Proposal | MovesEnded | None:
 def _covered(plan: Plan, history: History, trunk: TrialRecord) -> Proposal | MovesEnded | None:
     """Where a trunk overfitted after a fork that was cooled down from its best checkpoint: on from what was judged."""
     overfits = left_by_curve(plan, trunk) is Stability.OVERFITTING
-    return _after_judged(plan, history) if overfits and history.leader else None
+    return after_judged(plan, history) if overfits and history.leader else None
 
 
 def _began_after(phase: PhaseRecord, trunk: TrialRecord | None, control: TrialRecord) -> bool:
@@ -59,7 +59,7 @@ def _began_after(phase: PhaseRecord, trunk: TrialRecord | None, control: TrialRe
     return trunk is not None and order.index(trunk.trial.id) > order.index(control.trial.id)
 
 
-def _after_judged(plan: Plan, history: History) -> Proposal | MovesEnded | None:
+def after_judged(plan: Plan, history: History) -> Proposal | MovesEnded | None:
     """What is worth most now that something is judged; why nothing is; None where the plan leaves nothing to choose."""
     phase = history.phase
     index = phase.started.phase

@@ -17,6 +17,7 @@ from multistep.core.choice.known import (
     situation_of,
     tolerance_of,
 )
+from multistep.core.choice.lanes import awaited, line_goes_on
 from multistep.core.choice.moves import RESTART
 from multistep.core.choice.outlook import Outlook, outlook
 from multistep.core.choice.retained import best_checkpoint, cooled_already
@@ -122,7 +123,7 @@ def on_with_the_trunk(plan: Plan, history: History, left: Amount) -> Proposal | 
 
 def weigh(plan: Plan, history: History, left: Amount) -> Choice:
     """Everything that could be done from who leads, or with the trunk, and what is taken."""
-    options = [*trunk_again(plan, history, left.unit), *_best_look(plan, history, left)]
+    options = [] if line_goes_on(history.phase) else _on_the_line(plan, history, left)
     if plan.moves_of(history.phase.started.phase) != ():
         options += [
             *sibling_options(plan, history, left),
@@ -131,7 +132,11 @@ def weigh(plan: Plan, history: History, left: Amount) -> Choice:
             *averages(plan, history, left.unit),
         ]
     least = 0.0 if behind_baseline(history) else LEAST_WORTH
-    return choose(options, left.value + slack(plan), noise_of(history), least=least)
+    return choose(options, left.value + slack(plan), noise_of(history), least=least, awaited=awaited(history))
+
+
+def _on_the_line(plan: Plan, history: History, left: Amount) -> list[Option]:
+    return [*trunk_again(plan, history, left.unit), *_best_look(plan, history, left)]
 
 
 def trunk_again(plan: Plan, history: History, unit: Unit) -> list[Option]:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from multistep.core.choice.allowance import CLOCK_SLACK, STABLE_COOLDOWN, allowance, batch_size, weighs
 from multistep.core.choice.forks import next_fork
 from multistep.core.choice.known import noise_of, tolerance_of
+from multistep.core.choice.lanes import on_the_line
 from multistep.core.choice.options import leaves_trunk
 from multistep.core.choice.outlook import BEGINNING, outlook
 from multistep.core.choice.retained import best_checkpoint, cooled_already
@@ -170,7 +171,7 @@ def begun_again(plan: Plan, history: History, control: TrialRecord) -> Proposal 
     again = len(plain) in (2, 3) and all(
         left_by_curve(plan, t) in (Stability.OVERFITTING, Stability.DIVERGED) for t in plain[:-1]
     )
-    if best is None or best.step >= control.step or not (len(plain) == 1 or again) or phase.of_kind("move"):
+    if best is None or best.step >= control.step or not (len(plain) == 1 or again) or _moved_on(phase):
         return None
     origin = history.trial(best.trial)
     rate = origin.trial.learning_rate * rate_share(origin.trial.recipe.cooldown, cooldown_progress(origin, best.step))
@@ -196,6 +197,11 @@ def begun_again(plan: Plan, history: History, control: TrialRecord) -> Proposal 
     name = f"{index}.control-{len(phase.of_kind('control')) + 1}"
     trial = Trial(name, index, "control", best.id, origin.trial.recipe, plan.seed, rate, cooldown)
     return Proposal(trial, reason)
+
+
+def _moved_on(phase: PhaseRecord) -> bool:
+    """Whether moves were tried since the plain run came to its end; those beside it are another matter."""
+    return any(not any(on_the_line(phase.trials[name].trial) for name in t.beside) for t in phase.of_kind("move"))
 
 
 def _since_the_trunk(phase: PhaseRecord) -> list[TrialRecord]:

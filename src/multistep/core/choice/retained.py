@@ -138,6 +138,9 @@ def needed(history: History) -> set[str]:
     if phase.trunk and phase.trunk.last_checkpoint:
         wanted.add(phase.trunk.last_checkpoint.id)  # it may go on
     records = list(phase.trials.values())
+    for record in phase.under_way:
+        wanted |= {record.trial.start, before_cooldown(record), *record.trial.of}
+        wanted |= {saved.id for saved in record.checkpoints[-2:]}
     rounds = [t for t in records if t.trial.length and t.trial.kind == "control"]
     for record in (*rounds[-1:], *records[-2:]):
         wanted |= {record.trial.start, before_cooldown(record), *record.trial.of}

@@ -40,7 +40,7 @@ def remaining(plan: Plan, history: History) -> Amount | None:
 def between(history: History) -> float:
     """Seconds of what a sibling costs beside its length: the full evaluation, saving, loading."""
     saves = sum(len(t.checkpoints) for p in history.phases for t in p.trials.values())
-    per_save = history.spent.get("save", 0.0) / max(1, saves)
+    per_save = history.took.get("save", 0.0) / max(1, saves)
     return scoring(history) + SAVES * per_save + BETWEEN_SECONDS
 
 

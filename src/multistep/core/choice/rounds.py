@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+from multistep.core.choice.lanes import judged_later
 from multistep.core.choice.moves import AVERAGE, RESTART
 from multistep.core.choice.restart import restart
 from multistep.core.choice.retained import paid_most
@@ -99,6 +100,8 @@ def _rerun(plan: Plan, sibling: TrialRecord, number: int, reason: str) -> Propos
 
 def _reruns(plan: Plan, history: History, left: Amount | None) -> Proposal | None:
     """Once every move was tried: the one that brought most over its control, and that control, with other seeds."""
+    if judged_later(history.phase):
+        return None  # which may have helped more
     best = paid_most(history.phase)
     if best is None or best.verdict is None or best.verdict.control is None or best.trial.length is None:
         return None
@@ -118,5 +121,5 @@ def _reruns(plan: Plan, history: History, left: Amount | None) -> Proposal | Non
 def _last(plan: Plan, history: History, reason: str, *, budget: bool) -> Proposal | MovesEnded:
     """Before the moves end, averages of what was cooled down are tried, if they are named."""
     index = history.phase.started.phase
-    wanted = AVERAGE in plan.moves_of(index) and scoring_fits(plan, history)
+    wanted = AVERAGE in plan.moves_of(index) and scoring_fits(plan, history) and not history.phase.under_way
     return (average(history) if wanted else None) or MovesEnded(index, reason, budget)

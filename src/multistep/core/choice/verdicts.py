@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from multistep.core.evidence.metric import BESIDE, METRICS, Evaluation, Floats, 
 from multistep.core.evidence.scores import difference_words
 from multistep.core.evidence.spending import Attempt, critical_value
 from multistep.core.values.events import VerdictGiven
-from multistep.core.values.history import History, TrialRecord
+from multistep.core.values.history import History, TrialRecord, held_against
 from multistep.core.values.judging import metric_of
 
 JUDGED = ("base", "control", "move", "average")
@@ -82,7 +83,7 @@ def decide(
     credited with. `guards` are the evaluations of the trial and of the phase's start on what must not be forgotten:
     who forgets it cannot lead.
     """
-    trial = history.trial(name)
+    trial = replace(history.trial(name), over=held_against(history, history.trial(name)))
     metric = metric_of(history.phase.started)
     if new is None or not math.isfinite(metric.score(new)):
         leader = history.leader.trial if history.leader else None

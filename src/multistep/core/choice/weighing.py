@@ -86,12 +86,14 @@ def choose(
     *,
     later: Sequence[Option] = (),
     least: float = LEAST_WORTH,
+    awaited: float = 0.0,
 ) -> Choice:
     """The candidate that makes the rest of the budget worth most; none if none fits, or none is worth `least`.
 
-    `later` are no candidates yet, but what could follow one.
+    `later` are no candidates yet, but what could follow one. `awaited` is what a trial under way, on which no candidate
+    builds, is expected to gain: the best bet beside it is the one most likely to be better still.
     """
-    priced = [(o, worth(o.gain, noise)) for o in options]
+    priced = [(o, worth(Gain(o.gain.mean - awaited, o.gain.spread), noise)) for o in options]
     follow = [*priced, *((o, worth(o.gain, noise)) for o in later)]
     values = [
         value + rest([p for p in follow if not _same(p[0], o)], left - o.cost) if o.cost <= left else -math.inf
@@ -99,7 +101,8 @@ def choose(
     ]
     ranked = sorted(range(len(priced)), key=lambda k: -values[k])
     ordered = (*(priced[k][0] for k in ranked), *sorted(later, key=lambda o: -worth(o.gain, noise)))
-    taken = next((priced[k][0] for k in ranked if values[k] > -math.inf and priced[k][1] >= least), None)
+    fit = (options[k] for k in ranked if values[k] > -math.inf)
+    taken = next((o for o in fit if worth(o.gain, noise) >= least), None)
     return Choice(taken, ordered, noise)
 
 

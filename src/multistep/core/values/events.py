@@ -233,6 +233,24 @@ class TrialEnded:
 
 
 @dataclass(frozen=True)
+class LanesOpened:
+    """From here on trials run side by side, in so many lanes; each is told by what it computes on."""
+
+    lanes: tuple[str, ...]
+    event: Literal["lanes_opened"] = "lanes_opened"
+
+
+@dataclass(frozen=True)
+class LaneLost:
+    """The process of a lane ended by itself; the trial that ran there (None: none yet) goes on from its last save."""
+
+    lane: int
+    trial: str | None
+    reason: str
+    event: Literal["lane_lost"] = "lane_lost"
+
+
+@dataclass(frozen=True)
 class MovesEnded:
     """Why no further move is tried in a phase; `budget` tells that there was no time for another."""
 
@@ -303,6 +321,8 @@ Event = (
     | ReplayDiffered
     | VerdictGiven
     | TrialEnded
+    | LanesOpened
+    | LaneLost
     | MovesEnded
     | PhaseReused
     | BaselineScored

@@ -12,8 +12,11 @@ from multistep.core.values.events import (
     CheckpointSaved,
     Entry,
     Evaluated,
+    Event,
     Fitted,
     GuardScored,
+    LaneLost,
+    LanesOpened,
     MovesEnded,
     PhaseFinished,
     PhaseReused,
@@ -61,6 +64,11 @@ class TrialRecord:
     over: str | None = None  # who led when it was proposed
     ended: bool = False
     for_probes: bool = False
+    lane: int = 0  # where it runs, counted from 1; 0 where trials follow each other
+    began: float = 0.0  # the budget clock when it was begun,
+    until: float = 0.0  # and when its own work was last told of: its verdict may wait for others
+    beside: tuple[str, ...] = ()  # the trials that were under way when it was begun
+    fits_before: int = 0  # of its phase, when it was begun
 
     @property
     def forecast(self) -> Weighed | None:
@@ -110,8 +118,12 @@ class PhaseRecord:
     fitted: tuple[Fitted, ...] = ()
 
     def fits_at(self, trial: str, step: int) -> dict[str, Fit]:
-        """How steps were computed when a trial, the last one so far, came to a step of the phase, by what it is of."""
-        return {f.fit.of: f.fit for f in self.fitted if f.trial != trial or f.step <= step}
+        """How steps were computed when a trial came to a step of the phase, by what it is of: as it found itself, and
+        others before it was begun.
+        """
+        before = self.trials[trial].fits_before
+        known = [f for i, f in enumerate(self.fitted) if (f.step <= step if f.trial == trial else i < before)]
+        return {f.fit.of: f.fit for f in known}
 
     def of_kind(self, kind: str) -> tuple[TrialRecord, ...]:
         return tuple(record for record in self.trials.values() if record.trial.kind == kind)
@@ -135,7 +147,12 @@ class PhaseRecord:
     @property
     def unfinished(self) -> TrialRecord | None:
         """The trial that was started and has not ended: what a resumed run goes on with."""
-        return next((record for record in self.trials.values() if not record.ended), None)
+        return next(iter(self.under_way), None)
+
+    @property
+    def under_way(self) -> tuple[TrialRecord, ...]:
+        """The trials that were begun and have not ended, in the order in which they were proposed."""
+        return tuple(record for record in self.trials.values() if not record.ended)
 
     def checkpoint(self, name: str) -> CheckpointSaved | None:
         return next((c for t in self.trials.values() for c in t.checkpoints if c.id == name), None)
@@ -145,6 +162,9 @@ class PhaseRecord:
 class History:
     phases: tuple[PhaseRecord, ...] = ()
     spent: Mapping[Account, float] = field(default_factory=dict)
+    took: Mapping[Account, float] = field(default_factory=dict)  # the same, summed over lanes that ran side by side
+    lanes: tuple[str, ...] = ()  # that were opened last
+    lost: tuple[LaneLost, ...] = ()
     plan: str | None = None
     leader: VerdictGiven | None = None  # the verdict of the trial with the highest expected score
     baselines: tuple[BaselineScored, ...] = ()
@@ -220,13 +240,23 @@ def _after(history: History, entry: Entry) -> History:
     spent = dict(history.spent)
     for account, seconds in entry.spent.items():
         spent[account] = spent.get(account, 0.0) + seconds
-    history = replace(history, spent=spent)
+    took = dict(history.took)
+    for account, seconds in (entry.spent if entry.took is None else entry.took).items():
+        took[account] = took.get(account, 0.0) + seconds
+    history = replace(history, spent=spent, took=took)
     event = entry.event
+    history = _after_event(history, event, entry)
+    if entry.lane and (name := getattr(event, "trial", None)) and isinstance(name, str):
+        history = _with_trial(history, replace(history.trial(name), lane=entry.lane, until=history.seconds))
+    return history
+
+
+def _after_event(history: History, event: Event, entry: Entry) -> History:
     match event:
         case RunStarted():
             return replace(history, plan=event.plan)
         case RunResumed():
-            lost = {**spent, "other": spent.get("other", 0.0) + event.lost_seconds}
+            lost = {**history.spent, "other": history.spent.get("other", 0.0) + event.lost_seconds}
             return replace(history, spent=lost, kills=history.kills + 1)
         case PhaseReused():
             return replace(history, reused=(*history.reused, event.phase))
@@ -246,6 +276,11 @@ def _after(history: History, entry: Entry) -> History:
                     reason=event.reason,
                     weighed=event.weighed,
                     over=history.leader.trial if history.leader else None,
+                    lane=entry.lane,
+                    began=history.seconds,
+                    until=history.seconds,
+                    beside=tuple(t.trial.id for t in history.phase.under_way),
+                    fits_before=len(history.phase.fitted),
                 ),
             )
         case Fitted():
@@ -271,11 +306,15 @@ def _after(history: History, entry: Entry) -> History:
             return _with_trial(history, replace(trial, checkpoints=(*trial.checkpoints, event)))
         case VerdictGiven():
             trial = history.trial(event.trial)
-            history = _with_trial(history, replace(trial, verdict=event))
+            history = _with_trial(history, replace(trial, verdict=event, over=held_against(history, trial)))
             leader = history.trial(event.leader).verdict if event.leader else None
             return replace(history, leader=leader or history.leader)
         case TrialEnded():
             return _with_trial(history, replace(history.trial(event.trial), ended=True, for_probes=event.for_probes))
+        case LanesOpened():
+            return replace(history, lanes=event.lanes)
+        case LaneLost():
+            return replace(history, lost=(*history.lost, event))
         case MovesEnded():
             return _with_phase(history, replace(history.phase, moves_ended=event))
         case BaselineScored():
@@ -288,6 +327,13 @@ def _after(history: History, entry: Entry) -> History:
             return replace(history, finished=event)
         case _:
             return history
+
+
+def held_against(history: History, record: TrialRecord) -> str | None:
+    """Who led when what is expected of a trial was told; where nothing was weighed, who leads when it is judged: of
+    trials side by side as of those that follow each other.
+    """
+    return record.over if record.forecast or history.leader is None else history.leader.trial
 
 
 def _with_evaluation(history: History, event: Evaluated, seconds: float) -> History:
