@@ -68,7 +68,7 @@ def faster_in_bfloat16(plan: Plan) -> bool:
 def transformer_speed(sizes: Sizes, at_most: float, precision: Precision = "auto") -> float:
     """Operations a second, six a parameter and token, in training such layers for about `at_most` seconds."""
     device = pick_device()
-    heads = max(1, sizes.width // HEAD_WIDTH)
+    heads = next(n for n in range(max(1, sizes.width // HEAD_WIDTH), 0, -1) if sizes.width % n == 0)
     with torch.random.fork_rng([]):
         layer = nn.TransformerEncoderLayer(sizes.width, heads, 4 * sizes.width, batch_first=True, activation="gelu")
         model = nn.TransformerEncoder(layer, sizes.layers, enable_nested_tensor=False).to(device)
