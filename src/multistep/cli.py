@@ -99,6 +99,14 @@ Track = Annotated[
         autocompletion=completing.trackers,
     ),
 ]
+Parallel = Annotated[
+    int | None,
+    typer.Option(
+        "--parallel",
+        help="How many trials run side by side on this machine, each in a process with a GPU or its share of the "
+        "cores; default 1, or what the run was begun with.",
+    ),
+]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.", autocompletion=completing.runs)]
 PlanFile = Annotated[Path | None, typer.Argument(metavar="[PLAN]", help="A plan file (YAML).")]
 
@@ -201,6 +209,7 @@ def train(
         str | None, typer.Option(help="model (the default) removes checkpoints once the run has ended; all keeps them.")
     ] = None,
     track: Track = None,
+    parallel: Parallel = None,
     out: Out = None,
     settings: Set = None,
     dry: Annotated[
@@ -222,7 +231,7 @@ def train(
     wanted = _plan(plan, settings, given)
     if dry:
         return _dry_run(wanted, as_json)
-    return _train(wanted, RunDirectory(out or default_folder(wanted)), as_json, track)
+    return _train(wanted, RunDirectory(out or default_folder(wanted)), as_json, track, parallel)
 
 
 def _dry_run(plan: Plan, as_json: bool) -> None:
@@ -251,6 +260,7 @@ def resume(
     ] = None,
     device: Device = None,
     track: Track = None,
+    parallel: Parallel = None,
     as_json: Json = False,
 ) -> None:
     """Go on with a run that was stopped or killed. It may be on another machine than it began on."""
@@ -261,7 +271,7 @@ def resume(
     _on_device(device)
     directory = RunDirectory(run.resolve())
     with going_on(directory, [place_in_files(entry) for entry in data or ()], model) as plan:
-        _train(plan, directory, as_json, track)
+        _train(plan, directory, as_json, track, parallel)
 
 
 @app.command()
@@ -292,7 +302,7 @@ def demo(
     _train(wanted, RunDirectory(out or default_folder(wanted)), as_json)
 
 
-def _train(plan: Plan, directory: Any, as_json: bool, track: str | None = None) -> None:
+def _train(plan: Plan, directory: Any, as_json: bool, track: str | None = None, parallel: int | None = None) -> None:
     from rich.console import Console
 
     from multistep import api
@@ -302,7 +312,8 @@ def _train(plan: Plan, directory: Any, as_json: bool, track: str | None = None) 
 
     console = Console(stderr=True)
     with tracked(directory.folder, track), LiveView(plan, out=directory.folder, console=console) as view:
-        result = api.run(plan, directory, clock=BudgetClock(began=BEGAN), on_entry=view.on_entry)
+        clock = BudgetClock(began=BEGAN)
+        result = api.run(plan, directory, clock=clock, on_entry=view.on_entry, parallel=parallel)
     if as_json:
         print_json(result.record)
         return

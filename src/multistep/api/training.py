@@ -69,6 +69,7 @@ def train(
     keep: Keep | None = None,
     device: str | None = None,
     out: str | Path | None = None,
+    parallel: int | None = None,
     progress: bool | None = None,
     track: str | Sequence[str] | None = None,
     on_entry: OnEntry | None = None,
@@ -103,6 +104,7 @@ def train(
     keep: Keep | None = None,
     device: str | None = None,
     out: str | Path | None = None,
+    parallel: int | None = None,
     progress: bool | None = None,
     track: str | Sequence[str] | None = None,
     on_entry: OnEntry | None = None,
@@ -145,6 +147,7 @@ def train(
     keep: Keep | None = None,
     device: str | None = None,
     out: str | Path | None = None,
+    parallel: int | None = None,
     progress: bool | None = None,
     track: str | Sequence[str] | None = None,
     on_entry: OnEntry | None = None,
@@ -189,6 +192,8 @@ def train(
     Running
         device: "cpu", "cuda", "cuda:1", "mps"; without it the accelerator that is found.
         out: the run directory; without it runs/<task>-<hash of the plan>.
+        parallel: how many trials run side by side on this machine, each in a process of its own with a GPU or its share
+            of the cores, docs/how-to/parallel.md; one, or what the run was begun with.
         progress: True shows the run on standard error or in the notebook, False does not; None does, unless the logger
             "multistep" is set up to tell the same at INFO.
         track: "tensorboard", "wandb", "mlflow", "trackio", several with commas or as a list: who is told of the run
@@ -210,11 +215,11 @@ def train(
     """
     given = {key: value for key, value in locals().items() if value is not None and value is not False}
     given |= {"standardize": False} if standardize is False else {}  # the one that is on unless it is said
-    for key in ("plan", "device", "out", "progress", "track", "on_entry", "clock"):
+    for key in ("plan", "device", "out", "parallel", "progress", "track", "on_entry", "clock"):
         given.pop(key, None)
     clock = clock or BudgetClock()
     with on_device(device):
-        return _train(plan, given, clock, out, progress, track, on_entry)
+        return _train(plan, given, clock, out, parallel, progress, track, on_entry)
 
 
 def _train(
@@ -222,20 +227,21 @@ def _train(
     given: dict[str, Any],
     clock: BudgetClock,
     out: str | Path | None,
+    parallel: int | None,
     progress: bool | None,
     track: str | Sequence[str] | None,
     on_entry: OnEntry | None,
 ) -> Result:
     task, model = given.get("task"), given.get("model")
     if _is_keras(model):
-        return _train_keras(plan, given, out, clock, progress, on_entry)
+        return _train_keras(plan, given, out, clock, parallel, progress, on_entry)
     modular = task == OWN_MODEL or _is_module(model) or any(key in given for key in OF_OWN_MODELS)
     if modular or (plan is None and task is None and "train" in given):
-        return _train_own(plan, given, out, clock, progress, track, on_entry)
+        return _train_own(plan, given, out, clock, parallel, progress, track, on_entry)
     wanted, kept = _plan_of(plan, given)
     directory = RunDirectory(Path(out) if out else default_folder(wanted))
     with tracked(directory.folder, track), watching(wanted, directory.folder, progress, on_entry) as show:
-        return run(wanted, directory, clock=clock, on_entry=show, kept=kept)
+        return run(wanted, directory, clock=clock, on_entry=show, kept=kept, parallel=parallel)
 
 
 def _plan_of(plan: object, keywords: Mapping[str, Any]) -> tuple[Plan, list[Kept]]:
@@ -283,6 +289,7 @@ def _train_keras(
     keywords: Mapping[str, Any],
     out: str | Path | None,
     clock: BudgetClock,
+    parallel: int | None,
     progress: bool | None,
     on_entry: OnEntry | None,
 ) -> Result:
@@ -296,7 +303,7 @@ def _train_keras(
         declared(request.metric),
         watching(request.plan, directory.folder, progress, on_entry) as show,
     ):
-        result = run(request.plan, directory, clock=clock, on_entry=show, workshop=workshop)
+        result = run(request.plan, directory, clock=clock, on_entry=show, workshop=workshop, parallel=parallel)
     request.remember(directory.folder)
     return result
 
@@ -306,6 +313,7 @@ def _train_own(
     keywords: Mapping[str, Any],
     out: str | Path | None,
     clock: BudgetClock,
+    parallel: int | None,
     progress: bool | None,
     track: str | Sequence[str] | None,
     on_entry: OnEntry | None,
@@ -321,7 +329,7 @@ def _train_own(
         tracked(directory.folder, track),
         watching(request.plan, directory.folder, progress, on_entry) as show,
     ):
-        result = run(request.plan, directory, clock=clock, on_entry=show, workshop=workshop)
+        result = run(request.plan, directory, clock=clock, on_entry=show, workshop=workshop, parallel=parallel)
     remember(directory.folder, request.code)  # for whoever uses the model in this process
     return result
 
@@ -332,6 +340,7 @@ def resume(
     data: str | Path | Mapping[str, str | Path] | None = None,
     model: str | Path | None = None,
     device: str | None = None,
+    parallel: int | None = None,
     progress: bool | None = None,
     track: str | Sequence[str] | None = None,
     on_entry: OnEntry | None = None,
@@ -344,6 +353,7 @@ def resume(
         data: where its data lie now, where the plan's path leads nowhere: a path, or {the plan's: the new one} for a
             run that reads several. The data must be the same.
         model: the same for a model's folder.
+        parallel: as in `train`; by default as many as when the run was last at work.
         device, progress, track, on_entry, clock: as in `train`.
 
     Returns
@@ -363,4 +373,4 @@ def resume(
         tracked(directory.folder, track),
         watching(plan, directory.folder, progress, on_entry) as show,
     ):
-        return run(plan, directory, clock=clock, on_entry=show)
+        return run(plan, directory, clock=clock, on_entry=show, parallel=parallel)

@@ -45,9 +45,9 @@ def network_of(plan: Plan) -> str:
 
 
 def cost_of(plan: Plan, history: History) -> Cost | None:
-    """The cost of a finished run; None if it trained nothing, or took phases from another run."""
+    """The cost of a finished run; None if it trained nothing, took phases from another run, or ran in several lanes."""
     train = history.spent.get("train", 0.0)
-    if not train or not history.steps or history.reused:
+    if not train or not history.steps or history.reused or history.lanes:
         return None
     facts = history.phase.started.facts
     return Cost(

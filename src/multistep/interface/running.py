@@ -26,6 +26,7 @@ from multistep.engine.rundir import RunDirectory, full_disk_told, goes_on_by, pl
 from multistep.engine.signals import Stop, stopping
 from multistep.engine.sources import changed_sources
 from multistep.errors import RunDirectoryError, RunFailed, Stopped, UserError
+from multistep.interface.lanes import hands_for, lanes_before, places
 from multistep.interface.result import Result
 from multistep.interface.view import OnEntry
 from multistep.report.outcome import interval_of
@@ -42,8 +43,12 @@ def run(
     on_entry: OnEntry | None = None,
     workshop: Workshop | None = None,
     kept: Sequence[Kept] = (),
+    parallel: int | None = None,
 ) -> Result:
-    """Run or resume a plan in a directory, where `kept` are written first."""
+    """Run or resume a plan in a directory, where `kept` are written first.
+
+    `parallel` trials run side by side; None: as many as when the run was last at work, or one.
+    """
     if directory.result.exists() and directory.exists:
         return _finished_before(plan, directory)
     from multistep.tasks.reach import names_of_plan, within_reach
@@ -54,8 +59,10 @@ def run(
     _read_queries(plan, directory)
     models = [directory.places.get(name, name) for name in plan.model.names]
     here = replace(placed(plan, directory.places), model=plan.model.named(*models))
+    if parallel is not None and parallel != 1:
+        places(parallel)  # before anything is written
     with within_reach(names_of_plan(here) if workshop is None else (), begun=begun):
-        return _run(plan, directory, clock, on_entry, workshop, kept)
+        return _run(plan, directory, clock, on_entry, workshop, kept, parallel)
 
 
 def _read_queries(plan: Plan, directory: RunDirectory) -> None:
@@ -73,12 +80,13 @@ def _run(
     on_entry: OnEntry | None,
     workshop: Workshop | None,
     kept: Sequence[Kept],
+    parallel: int | None,
 ) -> Result:
     again = goes_on_by(plan.task, directory.folder)
     directory.create()
     with directory.locked(), stopping() as stop, full_disk_told(directory.folder, again):
         try:
-            _execute(plan, directory, clock, on_entry, workshop, kept, stop)
+            _execute(plan, directory, clock, on_entry, workshop, kept, parallel, stop)
         except (Interrupted, KeyboardInterrupt):
             if not stop.asked():
                 raise
@@ -96,6 +104,7 @@ def _execute(
     on_entry: OnEntry | None,
     workshop: Workshop | None,
     kept: Sequence[Kept],
+    parallel: int | None,
     stop: Stop,
 ) -> None:
     """Take the run to its end, its result and its report."""
@@ -105,16 +114,18 @@ def _execute(
             each.put(directory.data)
         directory.keep_plan(plan)
         require_kept(plan, directory.folder)
+        lanes, measures, given = parallel or lanes_before(directory), not clock.injected, workshop
         if workshop is None:
             from multistep.tasks import workshop_for
 
             workshop = workshop_for(plan)
-        execution = Run(plan, directory, workshop, clock, stop.asked)
-        _say_of_device(directory, workshop)
-        with _as_begun(directory, may_measure=not clock.injected), closing(execution.entries()) as entries:
-            for entry in entries:
-                if on_entry:
-                    on_entry(entry, execution.history)
+        with hands_for(plan, directory, lanes, given, may_measure=measures, should_stop=stop.asked) as hands:
+            execution = Run(plan, directory, workshop, clock, stop.asked, hands=hands)
+            _say_of_device(directory, workshop)
+            with _as_begun(directory, may_measure=measures), closing(execution.entries()) as entries:
+                for entry in entries:
+                    if on_entry:
+                        on_entry(entry, execution.history)
     except UserError as error:
         if execution is None or not execution.history.leader:
             directory.discard()  # nothing was won; the mended command may use the same folder

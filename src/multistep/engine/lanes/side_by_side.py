@@ -207,6 +207,7 @@ class SideBySide:
         yield self._journal().append(LaneLost(lane + 1, name, str(error)))
         self._losses[name] = self._losses.get(name, 0) + 1
         self._runners[lane].forget()
+        self._free = [each for each in self._free if each != lane]
         if self._losses[name] >= MOST_LOSSES:
             if job is None:
                 raise RunFailed(f"lane {lane + 1} ({self._hands.names[lane]}) cannot be started: {error}")

@@ -1,0 +1,52 @@
+"""What processes of lanes open in tests: simulated learners, whose steps take as long as they are told."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from multistep.core.evidence.curves import Curve
+from multistep.core.values.plan import Plan
+from multistep.core.values.trial import Progress
+from multistep.engine.learner import Interrupted, Learner, Readiness
+from multistep.engine.simulate import FakeClock, SimulatedWorkshop, World
+
+
+@dataclass
+class SimulatedOpener:
+    """`window_seconds` of waiting before each window; `differs`: lanes after the first one see other data.
+
+    Of the process whose id stands in the file `dies`, nothing is left after its next window has begun.
+    """
+
+    curve: Curve
+    world: World | None = None
+    window_seconds: float = 0.0
+    differs: bool = False
+    dies: Path | None = None
+
+    def open(
+        self, plan: Plan, phase: int, should_stop: Callable[[], bool], begun: Mapping[str, Any], *, again: bool
+    ) -> tuple[Learner, Readiness]:
+        learner, ready = SimulatedWorkshop(self.curve, FakeClock(), world=self.world).open(plan, phase, should_stop)
+        advance = learner.advance
+
+        def waiting(rates: Sequence[float], *, resolution: int | None = None) -> Progress:
+            until = time.monotonic() + self.window_seconds
+            while time.monotonic() < until:
+                if should_stop():
+                    raise Interrupted
+                time.sleep(0.01)
+            if self.dies and self.dies.exists() and self.dies.read_text() == str(os.getpid()):
+                os.abort()
+            return advance(rates, resolution=resolution)
+
+        learner.advance = waiting  # type: ignore[method-assign]
+        return learner, replace(ready, fingerprint="another") if self.differs and again else ready
+
+    def versions(self) -> Mapping[str, str]:
+        return {"device": "simulated"}
