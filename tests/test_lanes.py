@@ -17,8 +17,10 @@ from multistep.core.values.events import Entry, LaneLost, LanesOpened, TrialStar
 from multistep.core.values.history import History, fold
 from multistep.engine.asking import Ask
 from multistep.engine.journal import read_entries
+from multistep.engine.reuse import lines_of
 from multistep.engine.simulate import FakeClock, World
 from multistep.errors import RunFailed
+from multistep.report.lanes import lanes_of
 
 RATE = {"learning_rate": 0.02}
 NOISE = World(between_blocks=0.01, between_seeds=0.0005)
@@ -78,6 +80,13 @@ def test_two_lanes_try_more_within_the_same_wall_time_and_judge_in_the_order_of_
     assert sum(two.took.values()) > 1.6 * sum(two.spent.values())
     given = [e.event.trial for e in entries(tmp_path / "two") if isinstance(e.event, VerdictGiven)]
     assert given == [t.trial.id for t in two.phase.trials.values() if t.verdict]
+    lanes = lanes_of(two)
+    assert [lane["computes_on"] for lane in lanes] == ["simulated 1", "simulated 2"]
+    assert lanes[0]["busy"] > 0.95
+    assert sum(len(lane["trials"]) for lane in lanes) == len(two.phase.trials)
+    again = tmp_path / "again.jsonl"
+    again.write_text(lines_of(entries(tmp_path / "two")))
+    assert again.read_bytes() == (tmp_path / "two" / "journal.jsonl").read_bytes(), "as another run takes it over"
     overlapping = itertools.combinations([t for t in two.phase.trials.values() if t.lane], 2)
     assert not [(a.trial.id, b.trial.id) for a, b in overlapping if a.lane == b.lane and b.began < a.until - 1e-6]
 

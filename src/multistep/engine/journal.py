@@ -53,6 +53,12 @@ def _first_line(error: Exception) -> str:
     return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
+def line_of(entry: Entry) -> str:
+    """An entry as a journal holds it."""
+    beside = {"lane": entry.lane, "took": entry.took} if entry.lane else {}
+    return to_json({"at": entry.at, "spent": entry.spent, **beside, "event": entry.event}) + "\n"
+
+
 class Journal:
     """Appends events with what the clock says was spent, and keeps the history that they fold to."""
 
@@ -70,8 +76,7 @@ class Journal:
         Of a lane's event, the wall's time goes to the accounts in the shares in which the lane `took` its own.
         """
         entry = Entry(event, _shared(self._clock.drain(), took or {}), self._clock.stamp(), lane, took)
-        beside = {"lane": lane, "took": took} if lane else {}
-        self._file.write(to_json({"at": entry.at, "spent": entry.spent, **beside, "event": event}) + "\n")
+        self._file.write(line_of(entry))
         self._file.flush()
         os.fsync(self._file.fileno())
         self.history = fold([entry], self.history)

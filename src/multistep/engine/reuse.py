@@ -35,7 +35,7 @@ from multistep.core.values.plan import Plan
 from multistep.core.values.understood import Understood
 from multistep.core.values.units import Amount, Unit
 from multistep.engine.checkpoints import MANIFEST, Checkpoints, sha256, sync
-from multistep.engine.journal import read_entries
+from multistep.engine.journal import line_of, read_entries
 from multistep.engine.plain import to_json
 from multistep.engine.rundir import RunDirectory
 
@@ -215,4 +215,4 @@ def _take_files(events: Sequence[Event], sibling: RunDirectory, directory: RunDi
 
 def lines_of(entries: Sequence[Entry]) -> str:
     """The entries as a journal holds them."""
-    return "".join(to_json({"at": e.at, "spent": e.spent, "event": e.event}) + "\n" for e in entries)
+    return "".join(map(line_of, entries))

@@ -10,6 +10,8 @@ from multistep.core.values.events import (
     Evaluated,
     Fitted,
     GuardScored,
+    LaneLost,
+    LanesOpened,
     MovesEnded,
     PhaseReused,
     PhaseStarted,
@@ -50,7 +52,12 @@ def plain_line(plan: Plan, entry: Entry, history: History) -> str | None:
         case PhaseStarted():
             return _phase(plan, event, history)
         case TrialStarted():
-            return f"{name_of(history, history.trial(event.trial.id))}: {event.reason}"
+            where = f"lane {entry.lane}, " if entry.lane else ""
+            return f"{where}{name_of(history, history.trial(event.trial.id))}: {event.reason}"
+        case LanesOpened() if event.lanes:
+            return f"trials side by side in {len(event.lanes)} lanes: {', '.join(event.lanes)}"
+        case LaneLost():
+            return f"lane {event.lane}: its process ended early ({event.reason}); another one goes on"
         case WindowDone() if not event.progress.finite:
             step = history.trial(event.trial).step
             return f"{short_name(history, event.trial)}: the training loss is not finite after step {step:,}"

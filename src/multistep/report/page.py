@@ -26,6 +26,7 @@ from multistep.errors import RunDirectoryError
 from multistep.report.answers import questions
 from multistep.report.charts import MANY, charts_of
 from multistep.report.drawing import chart_html, data_of
+from multistep.report.lanes import drawn as drawn_lanes
 from multistep.report.outcome import Answer, answer
 from multistep.report.plot import AXIS_NAMES, Scale
 from multistep.report.state import stopped_words
@@ -88,6 +89,7 @@ def write_page(directory: RunDirectory) -> Path:
         ],
         cost_unit=cost_unit(record),
         budget=_budget(record),
+        lanes=drawn_lanes(record["lanes"], names),
         notes=_notes(record, entries),
         understood=understood_of(directory, record),
         exhibits=exhibits_of(directory),

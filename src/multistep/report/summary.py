@@ -24,6 +24,7 @@ from multistep.engine.journal import read_entries
 from multistep.engine.result import shared_findings, sibling_control, trial_entry
 from multistep.engine.rundir import RunDirectory, goes_on_by
 from multistep.errors import RunDirectoryError
+from multistep.report.lanes import lanes_of
 from multistep.report.outcome import answer
 from multistep.report.state import has_failed, state_of, where_it_stands
 from multistep.report.words import (
@@ -85,6 +86,8 @@ def describe(directory: RunDirectory, entries: Iterable[Entry]) -> dict[str, Any
         "counted": history.phase.started.facts.counted if history.phases else "tokens",
         "looks_at_validation": history.looks,
         "kills_survived": history.kills,
+        "lanes": lanes_of(history),
+        "lanes_lost": len(history.lost),
         "phases": [_phase(phase, reused.get(phase.started.phase)) for phase in history.phases],
         **shared_findings(history, directory.read_table),
         "overfitting": [found for phase in history.phases for found in overfitting(phase)],

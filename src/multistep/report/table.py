@@ -14,6 +14,7 @@ from multistep.core.values.units import format_seconds
 from multistep.engine.cleaning import what_is_left
 from multistep.engine.rundir import RunDirectory
 from multistep.report.dry import named_lines
+from multistep.report.lanes import lane_words, stretch_words
 from multistep.report.outcome import USED, answer
 from multistep.report.state import stopped_words
 from multistep.report.summary import summary
@@ -342,3 +343,7 @@ def _print_budget(record: Mapping[str, Any], console: Console) -> None:
     tokens = counted if record["tokens"] != record["examples"] else ""
     seen = f"{record['examples']:,} examples{tokens}"
     _say(console, f"{record['steps']:,} steps over {seen}; validation was scored {looks} times")
+    for lane in record["lanes"]:
+        _say(console, f"{lane_words(lane)}: {', '.join(map(stretch_words, lane['trials'])) or 'no trial'}")
+    if lost := record["lanes_lost"]:
+        _say(console, f"{lost} process{'es' if lost > 1 else ''} of lanes ended early and were replaced")

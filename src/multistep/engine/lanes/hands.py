@@ -123,7 +123,7 @@ class HandWorkshop:
         return HandLearner(self._hands), said(self._hands.wait(0)[1])
 
     def versions(self) -> Mapping[str, str]:
-        return self._hands.versions()
+        return {**self._hands.versions(), "lanes": str(len(self._hands.names))}
 
 
 def said(answer: Answer) -> Any:
