@@ -402,8 +402,21 @@ def simulate(
     plan: Annotated[Path, typer.Argument(metavar="PLAN", help="A plan file (YAML).")],
     settings: Set = None,
     noise: Annotated[float, typer.Option(help="Standard deviation of the noise in each validation score.")] = 0.01,
-    step_seconds: Annotated[float, typer.Option(help="Seconds that a step takes on the simulated machine.")] = 0.05,
+    step_seconds: Annotated[
+        float | None,
+        typer.Option(help="Seconds that a step takes; by default 0.05, and with --devices what was measured here."),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="The random seed of the curves.")] = 0,
+    devices: Annotated[
+        int | None, typer.Option(help="Instead: what the budget would buy on so many devices, reckoned, not run.")
+    ] = None,
+    mean_time_to_failure: Annotated[
+        str | None, typer.Option(help="With --devices: of one device, 50h; by default none fails.")
+    ] = None,
+    bandwidth: Annotated[str, typer.Option(help="With --devices: of one device, a second.")] = "100Gbit",
+    parameters: Annotated[
+        str | None, typer.Option(help="With --devices: the model's, 135M; by default what was measured here.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Try a plan on simulated learning curves. Shows what it would decide, in seconds instead of hours."""
@@ -411,7 +424,12 @@ def simulate(
     from multistep.report.check import print_outcomes
 
     # Not by typer's `min`, which lets nan pass.
-    require(0 < step_seconds < math.inf, f"--step-seconds is {step_seconds:g}; allowed: more than 0")
+    require(step_seconds is None or 0 < step_seconds < math.inf, f"--step-seconds is {step_seconds}; allowed: > 0")
+    if devices is not None:
+        wanted = _plan(plan, settings, {})
+        _on_devices(wanted, devices, mean_time_to_failure, bandwidth, step_seconds, parameters, as_json)
+        return
+    step_seconds = step_seconds or 0.05
     require(0 <= noise < math.inf, f"--noise is {noise:g}; allowed: 0 or more")
     outcomes, note = simulate_plan(_plan(plan, settings, {}), seed=seed, noise=noise, step_seconds=step_seconds)
     if note:
@@ -420,6 +438,35 @@ def simulate(
         print_json({"curves": outcomes, "note": note})
     else:
         print_outcomes(outcomes)
+
+
+def _on_devices(
+    plan: Plan,
+    devices: int,
+    mean_time_to_failure: str | None,
+    bandwidth: str,
+    step_seconds: float | None,
+    parameters: str | None,
+    as_json: bool,
+) -> None:
+    from rich.console import Console
+
+    from multistep.engine.scaling import parse_bandwidth, parse_count, scaled, seconds_of_time
+    from multistep.report.scaling import print_scaled
+
+    failing = mean_time_to_failure
+    found = scaled(
+        plan,
+        devices,
+        between_failures=seconds_of_time(failing, "--mean-time-to-failure") if failing else math.inf,
+        bits_per_second=parse_bandwidth(bandwidth),
+        step_seconds=step_seconds,
+        parameters=parse_count(parameters) if parameters else None,
+    )
+    if as_json:
+        print_json(asdict(found))
+    else:
+        print_scaled(plan, found, Console())
 
 
 @app.command()

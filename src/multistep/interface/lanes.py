@@ -66,12 +66,14 @@ class TaskOpener:
 
 def places(parallel: int) -> list[Place]:
     """What each of so many lanes computes on. Raises PlanError where this machine has not so many devices or cores."""
-    from multistep.backends.torch.devices import pick_device
-
     if parallel < 1:
         raise PlanError(f"--parallel is {parallel}; allowed: 1 or more")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise PlanError("--parallel runs trials side by side, torchrun one model on several processes: use one of them")
+    if os.environ.get("MULTISTEP_DEVICE", "").strip().lower() == "cpu":
+        return _of_cores(parallel)  # without a second for torch
+    from multistep.backends.torch.devices import pick_device
+
     device = pick_device()
     if device.type == "cpu":
         return _of_cores(parallel)

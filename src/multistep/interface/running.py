@@ -6,7 +6,7 @@ import json
 import logging
 import signal
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, closing, suppress
+from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -122,7 +122,9 @@ def _execute(
         with hands_for(plan, directory, lanes, given, may_measure=measures, should_stop=stop.asked) as hands:
             execution = Run(plan, directory, workshop, clock, stop.asked, hands=hands)
             _say_of_device(directory, workshop)
-            with _as_begun(directory, may_measure=measures), closing(execution.entries()) as entries:
+            # Processes of lanes choose as on the machine where the run began; this one chooses nothing then.
+            chosen = nullcontext() if hands else _as_begun(directory, may_measure=measures)
+            with chosen, closing(execution.entries()) as entries:
                 for entry in entries:
                     if on_entry:
                         on_entry(entry, execution.history)
