@@ -107,6 +107,13 @@ Parallel = Annotated[
         "cores; default 1, or what the run was begun with.",
     ),
 ]
+On = Annotated[
+    str | None,
+    typer.Option(
+        "--on",
+        help="Where the trials of --parallel run: a Ray cluster, ray://HOST:PORT, or ray for one on this machine.",
+    ),
+]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.", autocompletion=completing.runs)]
 PlanFile = Annotated[Path | None, typer.Argument(metavar="[PLAN]", help="A plan file (YAML).")]
 
@@ -210,6 +217,7 @@ def train(
     ] = None,
     track: Track = None,
     parallel: Parallel = None,
+    on: On = None,
     out: Out = None,
     settings: Set = None,
     dry: Annotated[
@@ -231,7 +239,7 @@ def train(
     wanted = _plan(plan, settings, given)
     if dry:
         return _dry_run(wanted, as_json)
-    return _train(wanted, RunDirectory(out or default_folder(wanted)), as_json, track, parallel)
+    return _train(wanted, RunDirectory(out or default_folder(wanted)), as_json, track, parallel, on)
 
 
 def _dry_run(plan: Plan, as_json: bool) -> None:
@@ -261,6 +269,7 @@ def resume(
     device: Device = None,
     track: Track = None,
     parallel: Parallel = None,
+    on: On = None,
     as_json: Json = False,
 ) -> None:
     """Go on with a run that was stopped or killed. It may be on another machine than it began on."""
@@ -271,7 +280,7 @@ def resume(
     _on_device(device)
     directory = RunDirectory(run.resolve())
     with going_on(directory, [place_in_files(entry) for entry in data or ()], model) as plan:
-        _train(plan, directory, as_json, track, parallel)
+        _train(plan, directory, as_json, track, parallel, on)
 
 
 @app.command()
@@ -302,7 +311,14 @@ def demo(
     _train(wanted, RunDirectory(out or default_folder(wanted)), as_json)
 
 
-def _train(plan: Plan, directory: Any, as_json: bool, track: str | None = None, parallel: int | None = None) -> None:
+def _train(
+    plan: Plan,
+    directory: Any,
+    as_json: bool,
+    track: str | None = None,
+    parallel: int | None = None,
+    on: str | None = None,
+) -> None:
     from rich.console import Console
 
     from multistep import api
@@ -313,7 +329,7 @@ def _train(plan: Plan, directory: Any, as_json: bool, track: str | None = None, 
     console = Console(stderr=True)
     with tracked(directory.folder, track), LiveView(plan, out=directory.folder, console=console) as view:
         clock = BudgetClock(began=BEGAN)
-        result = api.run(plan, directory, clock=clock, on_entry=view.on_entry, parallel=parallel)
+        result = api.run(plan, directory, clock=clock, on_entry=view.on_entry, parallel=parallel, on=on)
     if as_json:
         print_json(result.record)
         return

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from multistep.core.values.plan import Plan
+from multistep.engine.lanes.hands import Hands
 from multistep.engine.lanes.processes import Place, ProcessHands
 from multistep.engine.learner import Learner, Readiness, Workshop
 from multistep.engine.rundir import RunDirectory
@@ -137,12 +138,16 @@ def hands_for(
     *,
     may_measure: bool,
     should_stop: Callable[[], bool],
-) -> Iterator[ProcessHands | None]:
-    """The hands of so many lanes while the run goes on; None for one, which needs none. Raises PlanError."""
-    if parallel == 1:
+    on: str | None = None,
+) -> Iterator[Hands | None]:
+    """The hands of so many lanes while the run goes on; None for one here, which needs none. Raises PlanError.
+
+    `on` is the address of a Ray cluster, "ray" for one on this machine.
+    """
+    if parallel == 1 and on is None:
         yield None
         return
-    where = places(parallel)
+    where = places(parallel) if on is None else []
     opener = _pickled(TaskOpener(plan, workshop, directory.start if workshop is not None else None))
 
     def begun() -> Mapping[str, Any]:
@@ -153,6 +158,13 @@ def hands_for(
             "may_measure": may_measure,
         }
 
+    if on is not None:
+        from multistep.engine.lanes.on_ray import RayHands
+
+        address = None if on == "ray" else on
+        with closing(RayHands(address, parallel, opener, directory.folder, begun, should_stop)) as actors:
+            yield actors
+        return
     with closing(ProcessHands(_offline(where), opener, begun, should_stop)) as hands:
         yield hands
 

@@ -44,10 +44,12 @@ def run(
     workshop: Workshop | None = None,
     kept: Sequence[Kept] = (),
     parallel: int | None = None,
+    on: str | None = None,
 ) -> Result:
     """Run or resume a plan in a directory, where `kept` are written first.
 
-    `parallel` trials run side by side; None: as many as when the run was last at work, or one.
+    `parallel` trials run side by side; None: as many as when the run was last at work, or one. `on`: as actors of the
+    Ray cluster with that address, "ray" for one on this machine.
     """
     if directory.result.exists() and directory.exists:
         return _finished_before(plan, directory)
@@ -59,10 +61,10 @@ def run(
     _read_queries(plan, directory)
     models = [directory.places.get(name, name) for name in plan.model.names]
     here = replace(placed(plan, directory.places), model=plan.model.named(*models))
-    if parallel is not None and parallel != 1:
+    if parallel is not None and parallel != 1 and on is None:
         places(parallel)  # before anything is written
     with within_reach(names_of_plan(here) if workshop is None else (), begun=begun):
-        return _run(plan, directory, clock, on_entry, workshop, kept, parallel)
+        return _run(plan, directory, clock, on_entry, workshop, kept, parallel, on)
 
 
 def _read_queries(plan: Plan, directory: RunDirectory) -> None:
@@ -81,12 +83,13 @@ def _run(
     workshop: Workshop | None,
     kept: Sequence[Kept],
     parallel: int | None,
+    on: str | None,
 ) -> Result:
     again = goes_on_by(plan.task, directory.folder)
     directory.create()
     with directory.locked(), stopping() as stop, full_disk_told(directory.folder, again):
         try:
-            _execute(plan, directory, clock, on_entry, workshop, kept, parallel, stop)
+            _execute(plan, directory, clock, on_entry, workshop, kept, parallel, on, stop)
         except (Interrupted, KeyboardInterrupt):
             if not stop.asked():
                 raise
@@ -105,6 +108,7 @@ def _execute(
     workshop: Workshop | None,
     kept: Sequence[Kept],
     parallel: int | None,
+    on: str | None,
     stop: Stop,
 ) -> None:
     """Take the run to its end, its result and its report."""
@@ -119,7 +123,7 @@ def _execute(
             from multistep.tasks import workshop_for
 
             workshop = workshop_for(plan)
-        with hands_for(plan, directory, lanes, given, may_measure=measures, should_stop=stop.asked) as hands:
+        with hands_for(plan, directory, lanes, given, may_measure=measures, should_stop=stop.asked, on=on) as hands:
             execution = Run(plan, directory, workshop, clock, stop.asked, hands=hands)
             _say_of_device(directory, workshop)
             # Processes of lanes choose as on the machine where the run began; this one chooses nothing then.

@@ -65,7 +65,7 @@ class TrialRecord:
     ended: bool = False
     for_probes: bool = False
     lane: int = 0  # where it runs, counted from 1; 0 where trials follow each other
-    began: float = 0.0  # the budget clock when it was begun,
+    began: float = 0.0  # the budget clock when it was begun there,
     until: float = 0.0  # and when its own work was last told of: its verdict may wait for others
     beside: tuple[str, ...] = ()  # the trials that were under way when it was begun
     fits_before: int = 0  # of its phase, when it was begun
@@ -247,7 +247,9 @@ def _after(history: History, entry: Entry) -> History:
     event = entry.event
     history = _after_event(history, event, entry)
     if entry.lane and (name := getattr(event, "trial", None)) and isinstance(name, str):
-        history = _with_trial(history, replace(history.trial(name), lane=entry.lane, until=history.seconds))
+        record = history.trial(name)
+        began = record.began if entry.lane == record.lane else history.seconds  # one that was lost goes on elsewhere
+        history = _with_trial(history, replace(record, lane=entry.lane, began=began, until=history.seconds))
     return history
 
 

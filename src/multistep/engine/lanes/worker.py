@@ -46,13 +46,35 @@ class Messages(logging.Handler):
         self._send(("log", record.levelno, record.getMessage()))
 
 
+class Doing:
+    """What a lane does, one thing after the other; `stop` is set from elsewhere."""
+
+    def __init__(self, opener: Opener) -> None:
+        self._opener = opener
+        self._hand: Hand | None = None
+        self.stop = threading.Event()
+
+    def answer(self, what: str, rest: list[Any]) -> Any:
+        match what:
+            case "open":
+                plan, phase, begun, again = rest
+                self._hand = None  # what the phase before held is let go of first
+                learner, ready = self._opener.open(plan, phase, self.stop.is_set, begun, again=again)
+                self._hand = Hand(learner)
+                return ready
+            case "versions":
+                return dict(self._opener.versions())
+        assert self._hand is not None, "a phase is open"
+        verb, arguments, keywords = rest
+        return self._hand.answer(verb, arguments, keywords)
+
+
 class Worker:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._asked: SimpleQueue[tuple[Any, ...]] = SimpleQueue()
-        self._stop = threading.Event()
         self._sending = threading.Lock()
-        self._hand: Hand | None = None
+        self._doing = Doing(pickle.loads(connection.recv_bytes()))
 
     def listen(self) -> None:
         """In a thread of its own, so that a request to stop is heard in the middle of a window."""
@@ -62,7 +84,7 @@ class Worker:
             except (EOFError, OSError):
                 os._exit(0)  # nobody is left to answer
             if message[0] == "stop":
-                self._stop.set()
+                self._doing.stop.set()
             else:
                 self._asked.put(message)
 
@@ -70,13 +92,13 @@ class Worker:
         with self._sending:
             self._connection.send(message)
 
-    def serve(self, opener: Opener) -> None:
+    def serve(self) -> None:
         while True:
             what, ticket, *rest = self._asked.get()
             began = time.perf_counter()
             answer: tuple[Any, ...]
             try:
-                value = self._answer(opener, what, rest)
+                value = self._doing.answer(what, rest)
                 answer = ("answer", ticket, value, None, time.perf_counter() - began)
             except Exception as error:
                 answer = ("answer", ticket, None, sendable(error), time.perf_counter() - began)
@@ -84,20 +106,6 @@ class Worker:
                 self.send(answer)
             except (BrokenPipeError, ConnectionResetError):
                 os._exit(0)
-
-    def _answer(self, opener: Opener, what: str, rest: list[Any]) -> Any:
-        match what:
-            case "open":
-                plan, phase, begun, again = rest
-                self._hand = None  # what the phase before held is let go of first
-                learner, ready = opener.open(plan, phase, self._stop.is_set, begun, again=again)
-                self._hand = Hand(learner)
-                return ready
-            case "versions":
-                return dict(opener.versions())
-        assert self._hand is not None, "a phase is open"
-        verb, arguments, keywords = rest
-        return self._hand.answer(verb, arguments, keywords)
 
 
 def sendable(error: Exception) -> Exception:
@@ -115,12 +123,11 @@ def sendable(error: Exception) -> Exception:
 
 def main() -> None:
     worker = Worker(Connection(int(sys.argv[1])))
-    content = worker._connection.recv_bytes()
     threading.Thread(target=worker.listen, daemon=True, name="listen").start()
     logger = logging.getLogger("multistep")
     logger.addHandler(Messages(worker.send))
     logger.propagate = False
-    worker.serve(pickle.loads(content))
+    worker.serve()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,103 @@
+"""Lanes as actors of a Ray cluster on this machine; skipped where Ray is not installed."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from lane_openers import SimulatedOpener
+from runs import FALLS_THEN_FLAT, plan, side_by_side
+
+from multistep.core.values.events import Entry, LaneLost, WindowDone
+from multistep.core.values.history import History
+from multistep.engine.clock import BudgetClock
+from multistep.engine.journal import read_entries
+from multistep.engine.lanes import on_ray
+from multistep.engine.lanes.hands import HandWorkshop
+from multistep.engine.lanes.on_ray import RayHands
+from multistep.engine.learner import Interrupted
+from multistep.engine.loop import Run
+from multistep.engine.rundir import RunDirectory
+from multistep.errors import PlanError
+
+ray = pytest.importorskip("ray")
+NAMED = plan(recipe={"learning_rate": 0.02}, moves=["dropout-up", "decay-up"])
+pytestmark = pytest.mark.filterwarnings("default")  # Ray's own
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster() -> Iterator[None]:
+    paths = os.pathsep.join(filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH")]))
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, runtime_env={"env_vars": {"PYTHONPATH": paths}})
+    yield
+    ray.shutdown()
+
+
+def on_cluster(
+    folder: Path,
+    opener: SimulatedOpener,
+    lanes: int = 2,
+    *,
+    should_stop: Callable[[], bool] = lambda: False,
+    on_entry: Callable[[Entry, RayHands], None] = lambda entry, hands: None,
+) -> History:
+    directory = RunDirectory(folder)
+    directory.create()
+    with closing(RayHands(None, lanes, pickle.dumps(opener), folder, dict, should_stop)) as hands:
+        run = Run(NAMED, directory, HandWorkshop(hands), BudgetClock(), should_stop, reuse=False, hands=hands)
+        for entry in run.entries():
+            on_entry(entry, hands)
+        return run.history
+
+
+def test_an_actor_that_dies_is_replaced_and_the_outcome_is_that_of_one_lane(tmp_path: Path) -> None:
+    side_by_side(NAMED, tmp_path / "serial", FALLS_THEN_FLAT, lanes=1)
+    windows = 0
+
+    def kill_the_second(entry: Entry, hands: RayHands) -> None:
+        nonlocal windows
+        windows += isinstance(entry.event, WindowDone) and entry.lane == 2
+        if windows == 2:
+            windows += 1
+            ray.kill(hands._actors[1])
+
+    history = on_cluster(tmp_path / "run", SimulatedOpener(FALLS_THEN_FLAT), on_entry=kill_the_second)
+    lost = [e.event.lane for e in read_entries(tmp_path / "run" / "journal.jsonl") if isinstance(e.event, LaneLost)]
+    assert lost == [2]
+    weights = [json.loads((tmp_path / n / "result.json").read_text())["weights_sha256"] for n in ("serial", "run")]
+    assert weights[0] == weights[1]
+    assert {t.lane for t in history.phase.trials.values()} == {1, 2}
+    assert not list((tmp_path / "run").glob(".shared-*"))
+
+
+def test_what_a_cluster_cannot_do_is_said_before_anything_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opener = SimulatedOpener(FALLS_THEN_FLAT)
+    with pytest.raises(PlanError, match=r"--parallel is 5; the cluster has 2 CPUs, so at most --parallel 2"):
+        on_cluster(tmp_path / "many", opener, lanes=5)
+    with monkeypatch.context() as here:
+        here.setattr(on_ray, "versions_here", lambda: {"torch": "0.1"})
+        with pytest.raises(PlanError, match=r"lane 1 \(.*\) has other versions: torch 0.1 here and .* there"):
+            on_cluster(tmp_path / "other", opener)
+    with monkeypatch.context() as here:
+        # What is written here goes elsewhere: as with a folder of that name on each node.
+        here.setattr(Path, "write_text", lambda *_, **__: 0)
+        with pytest.raises(PlanError, match=r"lane 1 \(.*\) does not see .*must lie where all nodes see it"):
+            RayHands(None, 2, pickle.dumps(opener), tmp_path, dict, lambda: False)
+
+
+def test_a_request_to_stop_reaches_actors_in_the_middle_of_a_window(tmp_path: Path) -> None:
+    asked = [False]
+
+    def stop(entry: Entry, _: RayHands) -> None:
+        asked[0] |= bool(entry.lane)
+
+    slow = SimulatedOpener(FALLS_THEN_FLAT, window_seconds=120.0)
+    with pytest.raises(Interrupted):
+        on_cluster(tmp_path / "run", slow, should_stop=lambda: asked[0], on_entry=stop)
