@@ -323,9 +323,13 @@ def _train(
 
     from multistep import api
     from multistep.engine.clock import BudgetClock
+    from multistep.engine.launched import follows
     from multistep.report.live import LiveView
     from multistep.tracking.beside import tracked
 
+    if follows():  # the first of several processes shows the run
+        api.run(plan, directory, clock=BudgetClock(began=BEGAN))
+        return
     console = Console(stderr=True)
     with tracked(directory.folder, track), LiveView(plan, out=directory.folder, console=console) as view:
         clock = BudgetClock(began=BEGAN)
@@ -623,16 +627,30 @@ for verb in USE:
     app.command()(verb)
 
 
+def _told_elsewhere(error: Exception) -> bool:
+    """Whether this is one of several processes of which another tells people; the first one has the exit code."""
+    from multistep.engine.launched import follows
+
+    if not follows() or not {"train", "resume", "demo"} & set(sys.argv[1:]):
+        return False
+    from multistep.errors import ProcessLost
+    from multistep.interface.fleet import absent
+
+    return getattr(error, "told", False) or (not isinstance(error, ProcessLost) and absent(error))
+
+
 def main() -> NoReturn:
     """The entry point: exit code 2 for the user's mistakes, 1 for failures, 130 or 143 for signals."""
     import traceback
 
-    from multistep.errors import MultistepError
+    from multistep.errors import MultistepError, ProcessLost
 
     code = 0
     try:
         app()
     except (MultistepError, OSError) as error:
+        if _told_elsewhere(error):
+            sys.exit(1 if isinstance(error, ProcessLost) else 0)
         code = error.exit_code if isinstance(error, MultistepError) else 1
         more = "; --debug shows where" if isinstance(error, OSError) else ""
         if _state["debug"]:

@@ -14,6 +14,7 @@ class MultistepError(Exception):
     """Anything that `multistep` reports in one message, without a traceback."""
 
     exit_code = 1
+    told = False  # whether another process of the same run has told people of it
 
 
 class UserError(MultistepError, ValueError):
@@ -40,6 +41,13 @@ class RunDirectoryError(UserError):
 
 class RunFailed(MultistepError):
     """A run that was started properly and could not go on: disk full, diverged beyond rescue."""
+
+
+class ProcessLost(MultistepError):
+    """One of the processes that train one model together was killed, hangs, or failed in a way of its own.
+
+    No `RunFailed`, of which a run may survive some: nothing can be done with the processes that are left.
+    """
 
 
 def nearest(word: str, allowed: Iterable[str]) -> str:

@@ -16,6 +16,7 @@ from multistep.core.values.tasks import OWN_MODEL
 from multistep.core.values.units import Amount
 from multistep.data.elastic import place_in_files
 from multistep.engine.clock import BudgetClock
+from multistep.engine.launched import follows
 from multistep.engine.moved import going_on
 from multistep.engine.planfile import plan_from, read_plan
 from multistep.engine.rundir import RunDirectory, default_folder
@@ -323,7 +324,8 @@ def _train_own(
 
     request = read_request(plan, keywords)
     directory = RunDirectory(Path(out) if out else default_folder(request.plan))
-    workshop = request.workshop.keep_start(directory.start, resuming=directory.exists)
+    # Of several processes the first has written its weights by the time that the others ask for them.
+    workshop = request.workshop.keep_start(directory.start, resuming=directory.exists or follows())
     with (
         declared(request.metric),
         tracked(directory.folder, track),

@@ -22,6 +22,10 @@ class Stop:
     def asked(self) -> bool:
         return self.number != 0
 
+    def note(self, number: int) -> None:
+        """Another process of this run was asked."""
+        self.number = self.number or number
+
     def receive(self, number: int, _frame: FrameType | None) -> None:
         self.at_once, self.number = self.number != 0, number
         if self.at_once:

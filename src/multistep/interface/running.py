@@ -7,7 +7,7 @@ import logging
 import signal
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, closing, nullcontext, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,13 +25,15 @@ from multistep.engine.queried import require_rows
 from multistep.engine.rundir import RunDirectory, full_disk_told, goes_on_by, plan_hash, writing
 from multistep.engine.signals import Stop, stopping
 from multistep.engine.sources import changed_sources
-from multistep.errors import RunDirectoryError, RunFailed, Stopped, UserError
+from multistep.errors import PlanError, RunDirectoryError, RunFailed, Stopped, UserError
+from multistep.interface.fleet import LeadingWorkshop, follow, joined
 from multistep.interface.lanes import hands_for, lanes_before, places
 from multistep.interface.result import Result
 from multistep.interface.view import OnEntry
 from multistep.report.outcome import interval_of
 
 if TYPE_CHECKING:
+    from multistep.backends.torch.many.group import Group
     from multistep.data.memory import Kept
 
 
@@ -51,6 +53,50 @@ def run(
     `parallel` trials run side by side; None: as many as when the run was last at work, or one. `on`: as actors of the
     Ray cluster with that address, "ray" for one on this machine.
     """
+    with joined(plan) as group:
+        if group is not None and not group.leads:
+            follow(group, _workshop_for if workshop is None else lambda _: workshop)
+        else:
+            crew = Crew(parallel, on, group)
+            return _first(plan, directory, clock, on_entry, workshop, kept, crew)
+    return read_result(directory)  # written by the first process, which has ended the run
+
+
+@dataclass(frozen=True)
+class Crew:
+    """Who works at a run beside this process: lanes, on this machine or a cluster, or the processes of a group."""
+
+    parallel: int | None = None
+    on: str | None = None
+    group: Group | None = None
+
+    def require_possible(self) -> None:
+        """Before anything is written. Raises PlanError."""
+        if self.on is not None and self.group is not None:
+            raise PlanError("--on runs trials side by side, torchrun one model on several processes: use one of them")
+        if self.parallel is not None and self.parallel != 1 and self.on is None:
+            places(self.parallel)
+
+    def lanes(self, directory: RunDirectory) -> int:
+        return self.parallel or (lanes_before(directory) if self.group is None else 1)
+
+
+def _workshop_for(plan: Plan) -> Workshop:
+    from multistep.tasks import workshop_for
+
+    return workshop_for(plan)
+
+
+def _first(
+    plan: Plan,
+    directory: RunDirectory,
+    clock: BudgetClock,
+    on_entry: OnEntry | None,
+    workshop: Workshop | None,
+    kept: Sequence[Kept],
+    crew: Crew,
+) -> Result:
+    """What the process does that is alone, or the first of several."""
     if directory.result.exists() and directory.exists:
         return _finished_before(plan, directory)
     from multistep.tasks.reach import names_of_plan, within_reach
@@ -61,10 +107,9 @@ def run(
     _read_queries(plan, directory)
     models = [directory.places.get(name, name) for name in plan.model.names]
     here = replace(placed(plan, directory.places), model=plan.model.named(*models))
-    if parallel is not None and parallel != 1 and on is None:
-        places(parallel)  # before anything is written
+    crew.require_possible()
     with within_reach(names_of_plan(here) if workshop is None else (), begun=begun):
-        return _run(plan, directory, clock, on_entry, workshop, kept, parallel, on)
+        return _run(plan, directory, clock, on_entry, workshop, kept, crew)
 
 
 def _read_queries(plan: Plan, directory: RunDirectory) -> None:
@@ -82,14 +127,13 @@ def _run(
     on_entry: OnEntry | None,
     workshop: Workshop | None,
     kept: Sequence[Kept],
-    parallel: int | None,
-    on: str | None,
+    crew: Crew,
 ) -> Result:
     again = goes_on_by(plan.task, directory.folder)
     directory.create()
     with directory.locked(), stopping() as stop, full_disk_told(directory.folder, again):
         try:
-            _execute(plan, directory, clock, on_entry, workshop, kept, parallel, on, stop)
+            _execute(plan, directory, clock, on_entry, workshop, kept, crew, stop)
         except (Interrupted, KeyboardInterrupt):
             if not stop.asked():
                 raise
@@ -107,8 +151,7 @@ def _execute(
     on_entry: OnEntry | None,
     workshop: Workshop | None,
     kept: Sequence[Kept],
-    parallel: int | None,
-    on: str | None,
+    crew: Crew,
     stop: Stop,
 ) -> None:
     """Take the run to its end, its result and its report."""
@@ -118,12 +161,13 @@ def _execute(
             each.put(directory.data)
         directory.keep_plan(plan)
         require_kept(plan, directory.folder)
-        lanes, measures, given = parallel or lanes_before(directory), not clock.injected, workshop
-        if workshop is None:
-            from multistep.tasks import workshop_for
-
-            workshop = workshop_for(plan)
-        with hands_for(plan, directory, lanes, given, may_measure=measures, should_stop=stop.asked, on=on) as hands:
+        lanes, measures, given = crew.lanes(directory), not clock.injected, workshop
+        workshop = workshop or _workshop_for(plan)
+        if crew.group is not None:
+            workshop = LeadingWorkshop(workshop, crew.group, stop)
+        with hands_for(
+            plan, directory, lanes, given, may_measure=measures, should_stop=stop.asked, on=crew.on
+        ) as hands:
             execution = Run(plan, directory, workshop, clock, stop.asked, hands=hands)
             _say_of_device(directory, workshop)
             # Processes of lanes choose as on the machine where the run began; this one chooses nothing then.

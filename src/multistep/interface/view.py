@@ -11,6 +11,7 @@ from pathlib import Path
 from multistep.core.values.events import Entry
 from multistep.core.values.history import History
 from multistep.core.values.plan import Plan
+from multistep.engine.launched import follows
 
 OnEntry = Callable[[Entry, History], None]
 
@@ -41,7 +42,7 @@ def watching(plan: Plan, folder: Path, progress: bool | None, on_entry: OnEntry 
 
 @contextmanager
 def _view(plan: Plan, folder: Path, shown: bool) -> Iterator[OnEntry]:
-    if not shown:
+    if not shown or follows():
         yield lambda entry, history: None
     elif _in_notebook():
         from multistep.report.notebook import NotebookView

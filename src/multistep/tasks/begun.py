@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
@@ -100,6 +101,13 @@ def note_speed(work: str, operations: float) -> None:
 def speeds_then() -> Mapping[str, float]:
     """All that this run has measured so far."""
     return dict(_BEGUN.get().speeds)
+
+
+def as_machine() -> dict[str, Any]:
+    """What `as_begun` is given elsewhere, for the same sizes to be chosen there."""
+    begun = _BEGUN.get()
+    machine = {"device_type": planned_device(pick_device()), "threads": str(planned_cores())}
+    return {"machine": machine, "moved": dict(begun.moved), "speeds": dict(begun.speeds)}
 
 
 def lies_at(name: str) -> str:

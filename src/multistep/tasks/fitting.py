@@ -11,6 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from multistep.backends.torch.many.sharing import divided
+
 Result = TypeVar("Result")
 Numbers = NDArray[Any]  # of examples: whole numbers
 
@@ -23,10 +25,14 @@ def cut(numbers: Numbers, size: int) -> list[Numbers]:
 def that_fit(batches: Iterable[Numbers], run: Callable[[Numbers], Result]) -> Iterator[tuple[Numbers, Result]]:
     """Each batch with what `run` makes of it, in order; where memory runs out, in halves from then on.
 
-    Raises torch.OutOfMemoryError where even one example is too many.
+    Where several processes score together, each does its part of the batches. Raises torch.OutOfMemoryError where even
+    one example is too many.
     """
     most: int | None = None
-    for batch in batches:
+
+    def in_parts(batch: Numbers) -> list[tuple[Numbers, Result]]:
+        nonlocal most
+        done: list[tuple[Numbers, Result]] = []
         parts = deque(cut(batch, most or max(1, len(batch))))
         while parts:
             part = parts[0]
@@ -41,7 +47,11 @@ def that_fit(batches: Iterable[Numbers], run: Callable[[Numbers], Result]) -> It
                     torch.accelerator.empty_cache()
                 continue
             parts.popleft()
-            yield part, found
+            done.append((part, found))
+        return done
+
+    for done in divided(batches, in_parts):
+        yield from done
 
 
 def brought(tensors: Sequence[Tensor]) -> list[NDArray[Any]]:

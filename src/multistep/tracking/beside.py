@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from multistep.engine.launched import follows
 from multistep.tracking.follow import tracker_names
 
 LOG_NAME = "tracking.log"
@@ -21,7 +22,7 @@ def tracked(folder: Path, names: str | Sequence[str] | None, *, wait_seconds: fl
 
     Raises PlanError, before anything begins, for a tracker that there is not or that is not installed.
     """
-    if not names:
+    if not names or follows():
         yield
         return
     wanted = tracker_names(names)

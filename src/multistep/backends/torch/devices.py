@@ -30,6 +30,28 @@ def pick_device() -> torch.device:
     return torch.device(named)
 
 
+def device_of(local_rank: int, local_size: int) -> torch.device:
+    """The device of one of `local_size` processes on this machine: each has an accelerator of its own, or the CPU.
+
+    Raises PlanError for more processes than accelerators, and where a single one of these is named for all.
+    """
+    device = pick_device()
+    if device.type == "cpu" or local_size == 1:
+        return device
+    if device.index is not None:
+        raise PlanError(
+            f"device is '{device}', but {local_size} processes on this machine need one each; name '{device.type}', or "
+            "start one process"
+        )
+    count = torch.accelerator.device_count()
+    if local_size > count:
+        raise PlanError(
+            f"{local_size} processes were started on this machine, and torch finds {count} devices ({device.type}); "
+            f"start {count} of them (--nproc-per-node {count}), or train on the CPU with --device cpu"
+        )
+    return torch.device(device.type, local_rank)
+
+
 def on(device: torch.device, *tensors: Tensor) -> tuple[Tensor, ...]:
     """The tensors on the device, without waiting for it where that can be had."""
     if device.type == "cpu":

@@ -23,6 +23,8 @@ from multistep.backends.torch.devices import pick_device, reduces
 from multistep.backends.torch.domain import Batch, Domain, Draws, Folds
 from multistep.backends.torch.fitting import Fitting
 from multistep.backends.torch.lookahead import batches, reader_for
+from multistep.backends.torch.many.sharing import Share, Sharing, dividing
+from multistep.backends.torch.muon import Muon
 from multistep.backends.torch.optimizers import StepRule, build_optimizer
 from multistep.backends.torch.passes import Passes
 from multistep.backends.torch.placing import adopted, built, copied, require_same_network
@@ -54,7 +56,12 @@ SCORING_EXAMPLES = 512  # are enough for those that scoring needs
 
 
 class TorchLearner:
-    """Trains one phase of a plan on one device. Implements engine.learner.Learner."""
+    """Trains one phase of a plan on one device, or a share of its batches. Implements engine.learner.Learner.
+
+    `sharing` is its part where several processes train one model, set before the first verb; None: it is alone.
+    """
+
+    sharing: Sharing | None = None
 
     def __init__(
         self,
@@ -82,6 +89,9 @@ class TorchLearner:
 
     def initial(self, recipe: Recipe, seed: int, *, skip_examples: int = 0) -> None:
         self._place(*built(self._domain, recipe, seed), recipe, seed)
+        if self.sharing:
+            # What they built is the same by rule; that of other hardware may differ in its last bits.
+            self.sharing.same([*self._trained, *self._averaged, *self._model.buffers(), *self._average.buffers()])
         self._position = skip_examples
         self._begin()
 
@@ -119,7 +129,7 @@ class TorchLearner:
     def _begin(self) -> None:
         """Have the anchor know the weights that the phase begins with, which stand here."""
         if self._anchor is not None:
-            with self._evaluating():
+            with self._evaluating(), dividing(self.sharing):
                 self._anchor.compute(self._average, self._device)
 
     def average(self, folders: Sequence[Path], recipe: Recipe, seed: int) -> None:
@@ -165,10 +175,15 @@ class TorchLearner:
         # Made anew: what did not fit under another recipe says nothing of this one.
         size = self._at_once() if recipe.micro_batch == "auto" else recipe.micro_batch
         self._passes = Passes(self._domain, self._model, self._trained, recipe, self._device, size)
-        self._fitting = Fitting(self._model, self._passes, recipe, self._device, self._rehearsal, self._reserve)
+        self._share = self.sharing.share(self._batch_size) if self.sharing else Share(0, self._batch_size)
+        shared = replace(recipe, batch_size=max(1, self._share.size))
+        self._fitting = Fitting(self._model, self._passes, shared, self._device, self._rehearsal, self._reserve)
         self._norms = batch_norms(self._model)
         self._statistics_due = True
         self._rule = _step_rule(self._model, recipe)
+        for optimizer in self._rule.optimizers:
+            if isinstance(optimizer, Muon) and self.sharing:
+                optimizer.parted = self.sharing.parted
 
     def save(self, folder: Path) -> None:
         parameters = dict(self._average.named_parameters())
@@ -231,7 +246,7 @@ class TorchLearner:
         def batch(offset: int, size: int) -> Batch:
             return self._domain.batch(self._position + offset, size, self._seed, self._device)
 
-        return Rehearsal(self._model, self._passes, batch, self._batch_size, self._device)
+        return Rehearsal(self._model, self._passes, batch, max(1, self._share.size), self._device)
 
     def _reserve(self) -> int:
         """Bytes that a step will take beside a pass: the optimizer's state before its first one, weights uphill."""
@@ -251,7 +266,7 @@ class TorchLearner:
         positions = range(self._position, self._position + len(rates) * batch_size, batch_size)
         reading = batches(self._read, positions, self._reader)
         for i, rate in enumerate(rates):
-            if self._should_stop():
+            if self.sharing.stopping() if self.sharing else self._should_stop():
                 reading.close()
                 raise Interrupted
             batch = next(reading)
@@ -275,15 +290,24 @@ class TorchLearner:
         elif not averaging:
             equal(self._averaged, self._trained)
         self._passes.forget()
+        if self.sharing:
+            self.sharing.require_passes()
         # One transfer a window: until here, nothing of it left the device.
         total, seen, gradient = torch.stack([loss_sum, labels, norm]).tolist()
         return Progress(len(rates), total / max(seen, 1.0), gradient, len(rates) * batch_size, int(seen))
 
     def _gradients(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        return self._passes.gradients(batch, hash((self._seed, self._steps)) % 2**63)
+        if self.sharing is None:
+            return self._passes.gradients(batch, hash((self._seed, self._steps)) % 2**63)
+        # What is dropped of one share says nothing of what is dropped of another.
+        place = (self._seed, self._steps, self.sharing.rank) if self.sharing.rank else (self._seed, self._steps)
+        return self.sharing.gradients(self._passes, self._trained, batch, hash(place) % 2**63)
 
     def _read(self, position: int) -> Batch:
-        return self._domain.batch(position, self._batch_size, self._seed, self._device)
+        share = self._share
+        if not share.size:
+            return ()
+        return self._domain.batch(position + share.offset, share.size, self._seed, self._device)
 
     def _norm(self, last: Tensor) -> Tensor:
         """The norm of the gradients, before the step: some optimizers, and clipping, work in their memory.
@@ -316,13 +340,13 @@ class TorchLearner:
     def evaluate(self, split: Split, *, sample: bool) -> Evaluation:
         if split == "guard":
             return self._evaluate_guard()
-        with self._evaluating():
+        with self._evaluating(), dividing(self.sharing):
             return self._domain.evaluate(self._average, split, sample=sample, device=self._device)
 
     def _evaluate_guard(self) -> Evaluation:
         assert self._guard is not None, "a phase with a guard brings its domain"
         domain, context = self._guard
-        with self._evaluating():
+        with self._evaluating(), dividing(self.sharing):
             domain.configure(self._average, replace(self._recipe, context=context))
             try:
                 return domain.evaluate(self._average, "validation", sample=True, device=self._device)

@@ -4,7 +4,7 @@ Source: Jordan et al. 2024, kellerjordan.github.io/posts/muon. torch's own takes
 bfloat16, which CPUs emulate.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,10 +79,12 @@ class Muon(torch.optim.Optimizer):
     """Updates have unit spectral norm times sqrt(max(1, out / in)) times the rate; weight decay is decoupled.
 
     All matrices of one shape, either way up, are made orthogonal in one batch. Each group needs `matrices`, a
-    `Matrix` for every parameter in `params`. A step is left out where `found_inf` is 1.0.
+    `Matrix` for every parameter in `params`. A step is left out where `found_inf` is 1.0. Where several processes
+    take the same steps, `parted` has each of them make some of the matrices orthogonal, and gives all of them.
     """
 
     found_inf: Tensor | None = None
+    parted: Callable[[Tensor, Callable[[Tensor], Tensor]], Tensor] | None = None
 
     def __init__(
         self,
@@ -140,7 +142,11 @@ class Muon(torch.optim.Optimizer):
                 key = (*target.shape, target.device, target.dtype)
                 batches.setdefault(key, []).append((target, source, scale))
         for batch in batches.values():
-            updates = orthogonalise(torch.stack([source for _, source, _ in batch]), self.quintics)
+            sources = torch.stack([source for _, source, _ in batch])
+            if self.parted is None:
+                updates = orthogonalise(sources, self.quintics)
+            else:
+                updates = self.parted(sources, lambda some: orthogonalise(some, self.quintics))
             steps = list(updates.to(batch[0][0].dtype).unbind())
             torch._foreach_mul_(steps, [-rate * scale for *_, scale in batch])
             if isinstance(taken, Tensor):

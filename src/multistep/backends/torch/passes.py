@@ -98,7 +98,7 @@ class Passes:
     def whole(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Gradients of a batch in one pass; the summed loss and its labels."""
         loss, count = self._loss(batch)
-        self._backward(loss / count)
+        self._backward(loss / count.clamp_min(1))  # a share of a batch may hold none that counts
         return loss.detach(), count
 
     def _accumulated(self, batch: Batch, piece: int) -> tuple[Tensor, Tensor]:
@@ -111,5 +111,6 @@ class Passes:
             # In float16, sums over many labels would be beyond it: about a mean is what it is scaled for.
             self._backward(loss / counts[0].clamp_min(1) if self.scale else loss)
         total = torch.stack(counts).sum()
-        torch._foreach_div_(self.gradient_list(), total / counts[0].clamp_min(1) if self.scale else total)
+        mean = total.clamp_min(1)
+        torch._foreach_div_(self.gradient_list(), mean / counts[0].clamp_min(1) if self.scale else mean)
         return torch.stack(losses).sum(), total

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from multistep.backends.torch.many.sharing import divided
 from multistep.core.evidence.answers import exact_match, rouge_l, token_f1
 from multistep.tasks.chat.generate import PLAIN_TOKENS, Tokens, batches, padded_left, rows_at_once
 
@@ -73,9 +74,13 @@ def score_answers(model: nn.Module, prompts: Sequence[Tokens], answers: Sequence
     model.eval()
     try:
         with torch.inference_mode():
-            for rows in batches([len(p) for p in prompts], longest, fitting):
+
+            def scored(rows: list[int]) -> tuple[list[int], Floats]:
                 score = _with_cache if cached else _plainly
-                nats_NA[rows] = score(model, [prompts[i] for i in rows], answers).double().cpu().numpy()
+                return rows, score(model, [prompts[i] for i in rows], answers).double().cpu().numpy()
+
+            for rows, nats in divided(batches([len(p) for p in prompts], longest, fitting), scored):
+                nats_NA[rows] = nats
     finally:
         model.train(training)
     return nats_NA

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from multistep.backends.torch.many.sharing import divided
 from multistep.tasks.chat.template import ANSWER, QUESTION
 from multistep.tasks.hub import quietly
 
@@ -55,13 +56,19 @@ def generate(
     try:
         with torch.inference_mode(), torch.random.fork_rng([device] if device.type == "cuda" else []):
             torch.manual_seed(seed)
-            for batch in batches([len(p) for p in prompts], most_new, rows_at_once(model)):
+
+            def written(batch: list[int]) -> list[tuple[int, list[int]]]:
+                found: list[tuple[int, list[int]]] = []
                 # By length, so that those of one room stand together: none is cut for what a longer one leaves.
                 for room, rows in groupby(batch, key=lambda i: min(most_new, context - len(prompts[i]))):
                     chosen = list(rows)
-                    written = write(model, [prompts[i] for i in chosen], tuple(ends), room, temperature, device)
-                    for row, tokens in zip(chosen, written, strict=True):
-                        answers[row] = _until(tokens, ends)
+                    texts = write(model, [prompts[i] for i in chosen], tuple(ends), room, temperature, device)
+                    found += zip(chosen, texts, strict=True)
+                return found
+
+            for found in divided(batches([len(p) for p in prompts], most_new, rows_at_once(model)), written):
+                for row, tokens in found:
+                    answers[row] = _until(tokens, ends)
     finally:
         model.train(training)
     return answers

@@ -18,6 +18,7 @@ from multistep.core.values.recipe import Recipe
 from multistep.engine.learner import Exhibit, Split
 from multistep.errors import PlanError, nearest
 from multistep.tasks.calibrated import fold
+from multistep.tasks.fitting import that_fit
 from multistep.tasks.folders import write_task
 from multistep.tasks.hub import weights_hash
 from multistep.tasks.labelled.loss import loss_of, loss_unit, metrics_of, targets
@@ -202,12 +203,13 @@ def _both(examples: Examples, row: int) -> str:
 
 def logits_of(network: Network, model: nn.Module, encoded: Encodings, rows: Ints, device: torch.device) -> Tensor:
     """Logits of some texts in their order (shape: rows, outputs), on the device."""
-    found, batches = [], []
-    for chosen in scoring_batches(encoded, rows):
+
+    def said(chosen: Ints) -> Tensor:
         tokens, _, types, inside = encoded.padded(chosen, network.pad)
-        found.append(network.logits(model, *Padded.of(tokens, types, inside).to(device)).float())
-        batches.append(chosen)
-    return torch.cat(found)[torch.from_numpy(in_order(batches, rows)).to(device)]
+        return network.logits(model, *Padded.of(tokens, types, inside).to(device)).float()
+
+    batches, found = zip(*that_fit(scoring_batches(encoded, rows), said), strict=True)
+    return torch.cat(found)[torch.from_numpy(in_order(list(batches), rows)).to(device)]
 
 
 def _mark(model: nn.Module) -> tuple[float, ...]:

@@ -1,0 +1,136 @@
+"""The learner of the first process, whose verbs the others follow; and those that follow."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from multistep.backends.torch.many.group import Group
+from multistep.core.evidence.metric import Evaluation
+from multistep.core.values.recipe import Recipe
+from multistep.core.values.trial import Carry, Fit, Progress
+from multistep.engine.checkpoints import MANIFEST
+from multistep.engine.learner import Exhibit, Interrupted, Learner, Split
+from multistep.errors import MultistepError, ProcessLost, RunDirectoryError, RunFailed
+
+Result = TypeVar("Result")
+# Of the engine's verbs those that all processes do. The others are the first one's alone: it writes and shows.
+SHARED = ("initial", "load", "adopt", "average", "prepare", "advance", "evaluate")
+SEE = "see"  # beside them: which checkpoints do you see?
+
+
+class Leader:
+    """What the engine holds in the first process. Implements engine.learner.Learner."""
+
+    def __init__(self, own: Learner, group: Group) -> None:
+        self._own, self._group = own, group
+
+    def initial(self, recipe: Recipe, seed: int, *, skip_examples: int = 0) -> None:
+        self._all(self._own.initial, recipe, seed, skip_examples=skip_examples)
+
+    def load(self, folder: Path, recipe: Recipe, seed: int, *, carry: Carry = "all", skip_examples: int = 0) -> None:
+        self._read([folder], self._own.load, folder, recipe, seed, carry=carry, skip_examples=skip_examples)
+
+    def adopt(self, folder: Path, recipe: Recipe, seed: int, *, skip_examples: int = 0) -> None:
+        self._read([folder], self._own.adopt, folder, recipe, seed, skip_examples=skip_examples)
+
+    def average(self, folders: Sequence[Path], recipe: Recipe, seed: int) -> None:
+        self._read(folders, self._own.average, list(folders), recipe, seed)
+
+    def prepare(self, known: Mapping[str, Fit], seconds_left: float | None) -> Callable[[], None] | None:
+        # Each finds for itself what fits its device; what one comes to changes no number beyond rounding.
+        return self._all(self._own.prepare, dict(known), seconds_left)
+
+    @property
+    def fit(self) -> Fit | None:
+        return self._own.fit
+
+    def advance(self, rates: Sequence[float], *, resolution: int | None = None) -> Progress:
+        return self._all(self._own.advance, list(rates), resolution=resolution)
+
+    def evaluate(self, split: Split, *, sample: bool) -> Evaluation:
+        return self._all(self._own.evaluate, split, sample=sample)
+
+    def save(self, folder: Path) -> None:
+        self._own.save(folder)
+
+    def export(self, folder: Path, card: str) -> str:
+        return self._own.export(folder, card)
+
+    def fold(self, temperature: float) -> bool:
+        return self._own.fold(temperature)
+
+    def baseline(self, split: Split) -> tuple[str, Evaluation]:
+        return self._own.baseline(split)
+
+    def write_baseline(self, folder: Path) -> str:
+        return self._own.write_baseline(folder)
+
+    def exhibits(self) -> Sequence[Exhibit]:
+        return self._own.exhibits()
+
+    def _read(self, folders: Sequence[Path], do: Callable[..., None], *args: Any, **keywords: Any) -> None:
+        """What begins with checkpoints. Raises RunDirectoryError where another process does not see the same ones."""
+        own = marks_of(folders)
+        self._group.tell(SEE, list(folders))
+        for rank, host, found in self._group.answers():
+            if found != own:
+                raise RunDirectoryError(
+                    f"{folders[0]}: process {rank} on {host} does not see the checkpoint that process 0 does; the run "
+                    "directory must lie where all processes read and write the same files: name a shared folder with "
+                    "--out DIR"
+                )
+        self._all(do, *args, **keywords)
+
+    def _all(self, do: Callable[..., Result], *args: Any, **keywords: Any) -> Result:
+        """Have all processes do it. Raises what goes wrong here, else what goes wrong with another one."""
+        self._group.tell(do.__name__, *args, **keywords)
+        try:
+            found = do(*args, **keywords)
+        except ProcessLost:
+            raise
+        except (MultistepError, Interrupted):
+            self._group.answers()  # they come to the same, or wait for what is next
+            raise
+        require(self._group.answers())
+        return found
+
+
+def require(answers: Sequence[tuple[int, str, Any]]) -> None:
+    """Raises what another process answered with."""
+    for rank, host, answer in answers:
+        if isinstance(answer, MultistepError):
+            raise type(answer)(f"process {rank} on {host}: {answer}") from answer
+        if isinstance(answer, OSError):
+            raise RunFailed(f"process {rank} on {host}: {answer}") from answer
+
+
+def marks_of(folders: Sequence[Path]) -> list[str]:
+    """What tells published folders from others: their manifests hold the checksums of their files."""
+    found = []
+    for folder in folders:
+        manifest = folder / MANIFEST
+        found.append(hashlib.sha256(manifest.read_bytes()).hexdigest() if manifest.is_file() else "")
+    return found
+
+
+def follow(group: Group, learner: Learner, verb: str, args: tuple[Any, ...], keywords: Mapping[str, Any]) -> None:
+    """Do one of the shared verbs as the first process does, and answer."""
+    answer: object = None
+    try:
+        if verb == SEE:
+            answer = marks_of(*args)
+        else:
+            assert verb in SHARED, verb
+            todo = getattr(learner, verb)(*args, **keywords)
+            if verb == "prepare" and todo is not None:
+                todo()
+    except ProcessLost:
+        raise
+    except Interrupted:
+        pass  # of which the first knows
+    except (MultistepError, OSError) as error:
+        answer = error
+    group.answer(answer)

@@ -1,0 +1,115 @@
+"""What test_many.py has one process do, and two: a learner for each case. `python many_worker.py FOLDER CASE...`"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import random
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from cases_chat import small_llama
+from contract import CASES, Case, OwnCase
+from corpora import OBJECTS, SUBJECTS, VERBS
+from safetensors.torch import load_file
+
+from multistep.backends.torch.weights import STATE
+from multistep.core.values.plan import DataSpec, Plan
+from multistep.core.values.recipe import Recipe
+from multistep.engine.launched import follows
+from multistep.engine.learner import Learner, Workshop
+from multistep.engine.signals import Stop
+from multistep.interface.fleet import LeadingWorkshop, follow, joined
+from multistep.tasks import workshop_for
+from multistep.tasks.own.request import read_request
+
+STEPS = {"text-generation": 100}  # of the others fewer, though they agree as long (docs/how-to/many-devices.md)
+FEW = 40
+
+
+def steps_of(name: str) -> int:
+    return STEPS.get(name, FEW)
+
+
+def pairs(folder: Path) -> DataSpec:
+    """Who does it is asked; the right name is chosen over another one."""
+    choose = random.Random(0)
+    for name, rows in {"train": 60, "validation": 24, "test": 24}.items():
+        lines = []
+        for _ in range(rows):
+            who, other = choose.sample(SUBJECTS, 2)
+            prompt = f"{who} {choose.choice(VERBS)} {choose.choice(OBJECTS)}. Who?"
+            lines.append(json.dumps({"prompt": prompt, "chosen": who, "rejected": other}) + "\n")
+        (folder / f"{name}.jsonl").write_text("".join(lines), encoding="utf-8")
+    train, validation, test = (str(folder / f"{name}.jsonl") for name in ("train", "validation", "test"))
+    return DataSpec(train=train, validation=validation, test=test)
+
+
+PREFERENCE = Case("preference", "preference", pairs, {"recipe": {"batch_size": 6}}, model=small_llama)
+KNOWN = {case.name: case for case in (*CASES, PREFERENCE)}
+
+
+# What comes of a learner: the loss of each step, the columns of all of the validation split's scores, and the weights.
+Seen = tuple[list[float], Mapping[str, Any], Mapping[str, torch.Tensor]]
+
+
+def opened(case: Case, folder: Path, data: DataSpec) -> tuple[Plan, Workshop]:
+    if isinstance(case, OwnCase):
+        request = read_request(None, {"model": case.own.build(), **case.own.keywords()})
+        return request.plan, request.workshop.keep_start(folder / "start.safetensors", resuming=follows())
+    plan = case.plan(folder, data)
+    return plan, workshop_for(plan)
+
+
+def quiet(recipe: Recipe) -> Recipe:
+    """Nothing that is drawn for a share alone, averaged weights beside the trained ones, and steps that no rounding
+    error grows by.
+    """
+    found = replace(recipe, averaging=0.3, dropout=0.0, augmentation=0.0, gradient_clip=recipe.gradient_clip or 1.0)
+    return replace(found, learning_rate=min(recipe.learning_rate or 1e-3, 2e-3))
+
+
+def worked(learner: Learner, recipe: Recipe, folder: Path, steps: int) -> Seen:
+    learner.initial(recipe, 0)
+    rate = recipe.learning_rate or 1e-3
+    losses = [learner.advance([rate]).loss for _ in range(steps // 2)]
+    folder.mkdir()
+    learner.save(folder)
+    learner.load(folder, recipe, 0)
+    losses += [learner.advance([rate]).loss for _ in range(steps // 2)]
+    learner.save(folder)
+    table = learner.evaluate("validation", sample=False)
+    return losses, table.columns, load_file(folder / STATE)
+
+
+def alone(name: str, folder: Path) -> Seen:
+    plan, workshop = opened(KNOWN[name], folder / name, pickle.loads((folder / name / "data").read_bytes()))
+    learner, ready = workshop.open(plan, 0, lambda: False)
+    return worked(learner, quiet(ready.recipe), folder / name / "alone", steps_of(name))
+
+
+def one_of_two(name: str, folder: Path) -> None:
+    plan, workshop = opened(KNOWN[name], folder / name, pickle.loads((folder / name / "data").read_bytes()))
+    with joined(plan) as group:
+        assert group is not None
+        torch.manual_seed(group.rank)  # nothing may hang on it
+        if not group.leads:
+            follow(group, lambda _: workshop)
+            return
+        stop = Stop()
+        learner, ready = LeadingWorkshop(workshop, group, stop).open(plan, 0, stop.asked)
+        seen = worked(learner, quiet(ready.recipe), folder / name / "two", steps_of(name))
+        (folder / name / "seen").write_bytes(pickle.dumps(seen))
+
+
+def main() -> None:
+    for name in sys.argv[2:]:
+        one_of_two(name, Path(sys.argv[1]))
+
+
+if __name__ == "__main__":
+    main()
