@@ -1,12 +1,15 @@
-"""What test_many.py has one process do, and two: a learner for each case. `python many_worker.py FOLDER CASE...`"""
+"""What test_many.py has one process do, and each of two: started by a server that has imported all of it before."""
 
 from __future__ import annotations
 
+import itertools
 import json
+import os
 import pickle
 import random
+import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,18 +20,23 @@ from contract import CASES, Case, OwnCase
 from corpora import OBJECTS, SUBJECTS, VERBS
 from safetensors.torch import load_file
 
+from multistep import cli
+from multistep.backends.torch.learner import TorchLearner
+from multistep.backends.torch.passes import Passes
 from multistep.backends.torch.weights import STATE
 from multistep.core.values.plan import DataSpec, Plan
 from multistep.core.values.recipe import Recipe
 from multistep.engine.launched import follows
 from multistep.engine.learner import Learner, Workshop
 from multistep.engine.signals import Stop
+from multistep.errors import RunFailed
+from multistep.interface import fleet
 from multistep.interface.fleet import LeadingWorkshop, follow, joined
 from multistep.tasks import workshop_for
 from multistep.tasks.own.request import read_request
 
 STEPS = {"text-generation": 100}  # of the others fewer, though they agree as long (docs/how-to/many-devices.md)
-FEW = 40
+FEW = 20
 
 
 def steps_of(name: str) -> int:
@@ -93,10 +101,10 @@ def alone(name: str, folder: Path) -> Seen:
 
 
 def one_of_two(name: str, folder: Path) -> None:
+    torch.manual_seed(int(follows()))  # an own module's first weights are those that it has in the first process
     plan, workshop = opened(KNOWN[name], folder / name, pickle.loads((folder / name / "data").read_bytes()))
     with joined(plan) as group:
         assert group is not None
-        torch.manual_seed(group.rank)  # nothing may hang on it
         if not group.leads:
             follow(group, lambda _: workshop)
             return
@@ -106,10 +114,70 @@ def one_of_two(name: str, folder: Path) -> None:
         (folder / name / "seen").write_bytes(pickle.dumps(seen))
 
 
-def main() -> None:
-    for name in sys.argv[2:]:
-        one_of_two(name, Path(sys.argv[1]))
+def shared_cases(folder: Path, names: Sequence[str]) -> None:
+    for name in names:
+        one_of_two(name, folder)
 
 
-if __name__ == "__main__":
-    main()
+# Whole runs -----------------------------------------------------------------------------------------
+
+
+def command(*words: str) -> None:
+    """The command line; its exit code is the process's."""
+    sys.argv = ["multistep", *words]
+    cli.main()
+
+
+def killed_in(verb: str, rank: int, number: int, *words: str, by: int = signal.SIGKILL) -> None:
+    """The same, where one process dies at a verb of its learner, by its number."""
+    count = itertools.count(1)
+    do = getattr(TorchLearner, verb)
+
+    def dying(learner: TorchLearner, *args: Any, **keywords: Any) -> Any:
+        if next(count) == number:
+            if verb == "save":
+                do(learner, *args, **keywords)  # written, and not published
+            os.kill(os.getpid(), by)
+        return do(learner, *args, **keywords)
+
+    if int(os.environ["RANK"]) == rank:
+        setattr(TorchLearner, verb, dying)
+    command(*words)
+
+
+def elsewhere(folder: Path, *words: str) -> None:
+    """The command line, by the second process in another working folder."""
+    if follows():
+        os.chdir(folder)
+    command(*words)
+
+
+def other_version(*words: str) -> None:
+    if follows():
+        fleet.version = lambda distribution_name: "0.0.1"  # type: ignore[attr-defined]
+    command(*words)
+
+
+def without_memory(*words: str) -> None:
+    """The second process cannot pass over a single example."""
+
+    def fails(*_: Any) -> Any:
+        raise RunFailed("memory runs out with a single example")
+
+    verb = "gradients"
+    if follows():
+        setattr(Passes, verb, fails)
+    command(*words)
+
+
+# One of two processes -------------------------------------------------------------------------------
+
+
+def child(place: Mapping[str, str], where: Path, log: Path, do: str, args: Sequence[Any], keywords: Any) -> None:
+    os.environ.update(place)
+    os.chdir(where)
+    out = os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+    os.dup2(out, 1)
+    os.dup2(out, 2)
+    torch.set_num_threads(1)
+    globals()[do](*args, **keywords)

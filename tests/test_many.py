@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
+import json
+import multiprocessing
 import os
 import pickle
+import re
+import signal
 import socket
-import subprocess
-import sys
-from collections.abc import Sequence
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import many_worker
 import numpy as np
 import pytest
 import torch
+from corpora import english
+from runs import Killed
+
+from multistep import api
+from multistep.backends.torch import devices
+from multistep.core.values.events import Entry, RunInterrupted, RunResumed, WindowDone
+from multistep.core.values.history import History
+from multistep.engine.clock import BudgetClock
+from multistep.engine.journal import read_entries
+from multistep.engine.launched import Place, place_of
+from multistep.engine.planfile import read_plan
+from multistep.engine.rundir import RunDirectory
+from multistep.errors import PlanError
 
 HERE = Path(__file__).parent
 # One for each task, and for what batches are made of: rows of one length, packed, padded; a module.
@@ -28,39 +45,69 @@ SHARED = (
     "own-model-tensors",
     "own-model-bags-by-weight",
 )
+SERVER = multiprocessing.get_context("forkserver")
 
 
-def free_port() -> str:
+@dataclass(frozen=True)
+class Ended:
+    code: int
+    said: str
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _server() -> Iterator[None]:
+    """What starts processes, with all imported that they need."""
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE), *([before] if before else [])])
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # as the command line has it, before torch
+    SERVER.set_forkserver_preload(["many_worker"])
+    yield
+    if before is None:
+        del os.environ["PYTHONPATH"]
+    else:
+        os.environ["PYTHONPATH"] = before
+
+
+Running = list[tuple[Any, Path]]
+
+
+def both(folder: Path, where: Path, do: str, *args: Any, **keywords: Any) -> list[Ended]:
+    """What comes of two processes that do the same, as a launcher starts them."""
+    return ended(started(folder, where, do, *args, **keywords))
+
+
+def started(folder: Path, where: Path, do: str, *args: Any, limit: float = 60.0, **keywords: Any) -> Running:
+    """Two processes that work in the folder `where` and write what they say to `folder`."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
-        return str(found.getsockname()[1])
+        port = str(found.getsockname()[1])
+    running: Running = []
+    for rank in map(str, range(2)):
+        place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+        meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "MULTISTEP_DEVICE": "cpu", "COLUMNS": "400"}
+        more = {"MULTISTEP_GROUP_SECONDS": str(limit), "XDG_CACHE_HOME": str(folder / "cache")}
+        log = folder / f"log-{rank}"
+        log.write_text("", encoding="utf-8")
+        arguments = ({**place, **meeting, **more}, where, log, do, args, keywords)
+        process = SERVER.Process(target=many_worker.child, args=arguments)
+        process.start()
+        running.append((process, log))
+    return running
 
 
-def start(command: Sequence[str], rank: int, port: str, **more: str) -> subprocess.Popen[str]:
-    """One of two processes, as a launcher starts it."""
-    place = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
-    meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "MULTISTEP_DEVICE": "cpu", "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [sys.executable, *command],
-        env={**os.environ, "MULTISTEP_GROUP_SECONDS": "20", **place, **meeting, **more},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=HERE,
-    )
-
-
-def both(command: Sequence[str], seconds: float = 120.0, **more: str) -> list[tuple[int, str, str]]:
-    """Exit code, output and errors of two processes with one command."""
-    port = free_port()
-    processes = [start(command, rank, port, **more) for rank in range(2)]
-    try:
-        told = [process.communicate(timeout=seconds) for process in processes]
-    finally:
-        for process in processes:
+def ended(running: Running, seconds: float = 400.0) -> list[Ended]:
+    for process, _ in running:
+        process.join(seconds)
+        if process.is_alive():
             process.kill()
-            process.communicate()
-    return [(process.returncode, *said) for process, said in zip(processes, told, strict=True)]
+            process.join()
+    found = [Ended(process.exitcode, log.read_text(encoding="utf-8")) for process, log in running]
+    for process, _ in running:
+        process.close()
+    return found
+
+
+# The same as one ------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -71,10 +118,10 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / name).mkdir()
         data = many_worker.KNOWN[name].prepare(folder / name)
         (folder / name / "data").write_bytes(pickle.dumps(data))
-    if (config := folder / "images-of-one-folder-by-a-swin/begin/config.json").exists():  # layers left out by lot
-        config.write_text(config.read_text(encoding="utf-8").replace('"drop_path_rate": 0.5', '"drop_path_rate": 0.0'))
-    for code, _, errors in both(["-W", "ignore", "many_worker.py", str(folder), *SHARED], seconds=400.0):
-        assert code == 0, errors
+    config = folder / "images-of-one-folder-by-a-swin/begin/config.json"  # it leaves layers out by lot
+    config.write_text(config.read_text(encoding="utf-8").replace('"drop_path_rate": 0.5', '"drop_path_rate": 0.0'))
+    for process in both(folder, folder, "shared_cases", folder, SHARED):
+        assert process.code == 0, process.said
     return folder
 
 
@@ -93,3 +140,172 @@ def test_two_processes_do_what_one_does(name: str, shared: Path) -> None:
             np.testing.assert_array_equal(scores[column], table[column])
     np.testing.assert_allclose(scores["loss"], table["loss"], rtol=1e-3, atol=1e-4)
     assert placed.keys() == weights.keys()
+
+
+# Whole runs, and what goes wrong with them ----------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def plan(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("plan")
+    for seed, (split, sentences) in enumerate({"train": 1500, "validation": 200, "test": 200}.items()):
+        (folder / f"{split}.txt").write_text(english(sentences, seed), encoding="utf-8")
+    content = {
+        "task": "text-generation",
+        "data": {split: f"{split}.txt" for split in ("train", "validation", "test")},
+        "model": {"layers": 1, "width": 32, "context": 32, "tokenizer": "characters"},
+        "recipe": {"dropout": 0.0, "optimizer": "adamw", "batch_size": 7},
+        "ship": "network",
+        "phases": [{"name": "only", "until": "90 steps"}],
+    }
+    (folder / "plan.yaml").write_text(json.dumps(content), encoding="utf-8")
+    return folder / "plan.yaml"
+
+
+@pytest.fixture(autouse=True)
+def _here(plan: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(plan.parent)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(plan: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run by two processes."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    first, second = both(folder, plan.parent, "command", "train", str(plan), "--out", str(folder / "run"), "--json")
+    assert (first.code, second.code) == (0, 0), first.said + second.said
+    assert second.said == "", "the first speaks for both"
+    return folder / "run"
+
+
+def entries(run: Path) -> list[Entry]:
+    return list(read_entries(run / "journal.jsonl"))
+
+
+def losses(run: Path) -> list[float]:
+    return [e.event.progress.loss for e in entries(run) if isinstance(e.event, WindowDone) and e.event.progress]
+
+
+def weights(run: Path) -> str:
+    return str(json.loads((run / "result.json").read_text(encoding="utf-8"))["weights_sha256"])
+
+
+def test_a_run_of_two_processes_is_that_of_one(plan: Path, undisturbed: Path, tmp_path: Path) -> None:
+    api.run(read_plan(plan), RunDirectory(tmp_path / "run"), clock=BudgetClock())
+    one, two = entries(tmp_path / "run"), entries(undisturbed)
+    assert [type(entry.event) for entry in two] == [type(entry.event) for entry in one]
+    np.testing.assert_allclose(losses(undisturbed), losses(tmp_path / "run"), rtol=1e-5)
+    versions = json.loads((undisturbed / "resolved.json").read_text(encoding="utf-8"))["versions"]
+    assert versions["processes"] == "2"
+
+
+@pytest.mark.parametrize(("verb", "number"), [("evaluate", 2), ("save", 1)], ids=["look", "save"])
+def test_a_kill_of_the_first_is_told_by_the_other_and_the_same_command_ends_in_the_same_bits(
+    verb: str, number: int, plan: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    words = ("train", str(plan), "--out", str(tmp_path / "run"), "--json")
+    killed, left = both(tmp_path, plan.parent, "killed_in", verb, 0, number, *words)
+    assert (killed.code, left.code) == (-signal.SIGKILL, 1)
+    assert "multistep: process 0 of 2 no longer answers" in left.said
+    assert [process.code for process in both(tmp_path, plan.parent, "command", *words)] == [0, 0]
+    assert weights(tmp_path / "run") == weights(undisturbed)
+    assert any(isinstance(entry.event, RunResumed) for entry in entries(tmp_path / "run"))
+
+
+def test_after_a_kill_of_the_other_a_run_goes_on_by_one_process_and_by_two_again(
+    plan: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    words = ("train", str(plan), "--out", str(run), "--json")
+    left, killed = both(tmp_path, plan.parent, "killed_in", "advance", 1, 2, *words)
+    assert (left.code, killed.code) == (1, -signal.SIGKILL)
+    assert "multistep: process 1 of 2 no longer answers: killed, hanging, or on a machine that is gone" in left.said
+    assert "start the same command again to go on with the run" in left.said
+
+    def die(entry: Entry, _: History) -> None:
+        if isinstance(entry.event, WindowDone):
+            raise Killed
+
+    with pytest.raises(Killed):
+        api.run(read_plan(plan), RunDirectory(run), clock=BudgetClock(), on_entry=die)
+    assert [process.code for process in both(tmp_path, plan.parent, "command", *words)] == [0, 0]
+    np.testing.assert_allclose(losses(run), losses(undisturbed), rtol=1e-5)
+
+
+def test_who_hangs_is_named_within_the_limit(plan: Path, tmp_path: Path) -> None:
+    words = ("train", str(plan), "--out", str(tmp_path / "run"))
+    running = started(tmp_path, plan.parent, "killed_in", "advance", 1, 2, *words, limit=4.0, by=signal.SIGSTOP)
+    first, log = running[0]
+    first.join(120)
+    assert first.exitcode == 1
+    assert "multistep: process 1 of 2 no longer answers" in log.read_text(encoding="utf-8")
+    running[1][0].kill()
+    ended(running)
+
+
+def test_a_signal_to_either_stops_both_between_two_steps(plan: Path, tmp_path: Path) -> None:
+    words = ("train", str(plan), "--out", str(tmp_path / "run"))
+    first, second = both(tmp_path, plan.parent, "killed_in", "advance", 1, 2, *words, by=signal.SIGTERM)
+    assert first.code == 128 + signal.SIGTERM
+    assert second.code == 0, "the first has the exit code"
+    assert "multistep: stopped by SIGTERM; go on with `multistep resume" in first.said
+    assert second.said == ""
+    assert isinstance(entries(tmp_path / "run")[-1].event, RunInterrupted)
+
+
+def test_a_process_without_memory_fails_the_run_in_both(plan: Path, tmp_path: Path) -> None:
+    first, second = both(tmp_path, plan.parent, "without_memory", "train", str(plan), "--out", str(tmp_path / "run"))
+    assert (first.code, second.code) == (1, 0)
+    assert "multistep: another process: memory runs out with a single example of its share" in first.said
+    assert second.said == ""
+
+
+# Who differs ----------------------------------------------------------------------------------------
+
+
+def test_processes_that_differ_are_told_of_by_the_first(plan: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    for file in plan.parent.glob("*.txt"):
+        (other / file.name).write_text(file.read_text(encoding="utf-8").replace("the", "a"), encoding="utf-8")
+    run = str(tmp_path / "run")
+    beside = other / "plan.yaml"
+    beside.write_text(plan.read_text(encoding="utf-8").replace("90 steps", "91 steps"), encoding="utf-8")
+    for do, args, said in (
+        ("other_version", ("train", str(plan), "--out", run), "has multistep 0.0.1, process 0"),
+        (
+            "elsewhere",
+            (other, "train", "plan.yaml", "--out", run),
+            "process 1 on .* has plan .* give all processes",
+        ),
+        ("elsewhere", (other, "train", str(plan), "--out", run), "process 1 on .* comes to other data than process 0"),
+        ("elsewhere", (tmp_path, "train", "plan.yaml", "--out", run), "process 1 on .*: plan.yaml: no such file"),
+    ):
+        first, second = both(tmp_path, plan.parent, do, *args)
+        assert first.code == 2, first.said
+        assert re.search(f"multistep: .*{said}", first.said)
+        assert first.said.count("multistep: ") == 1
+        assert (second.code, second.said) in ((0, ""), (2, "")), "told once"
+        assert not Path(run).exists(), "nothing was won"
+
+
+def test_a_launcher_that_starts_one_of_two_is_noticed() -> None:
+    asked = {"ACCELERATE_MIXED_PRECISION": "no", "ACCELERATE_USE_CPU": "True", "MASTER_ADDR": "127.0.0.1"}
+    with pytest.raises(PlanError, match="accelerate was asked for several processes and has started this one alone"):
+        place_of(asked)
+    assert place_of({**asked, "RANK": "1", "WORLD_SIZE": "2", "MASTER_PORT": "1"}) == Place(1, 2, 1, 2)
+    assert place_of({"WORLD_SIZE": "1", "RANK": "0"}) is None
+    with pytest.raises(PlanError, match="which do not say which process of how many this is"):
+        place_of({"WORLD_SIZE": "2"})
+    with pytest.raises(PlanError, match="MASTER_ADDR and MASTER_PORT, where the processes meet, are not set"):
+        place_of({"WORLD_SIZE": "2", "RANK": "0"})
+
+
+def test_more_processes_than_devices_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "pick_device", lambda: torch.device("cuda"))
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: 2)
+    assert devices.device_of(1, 2) == torch.device("cuda", 1)
+    with pytest.raises(PlanError, match=r"3 processes were started on .* and torch finds 2 devices \(cuda\)"):
+        devices.device_of(0, 3)
+    monkeypatch.setattr(devices, "pick_device", lambda: torch.device("cuda", 0))
+    with pytest.raises(PlanError, match="device is 'cuda:0', but 2 processes on this machine need one each"):
+        devices.device_of(0, 2)

@@ -246,9 +246,12 @@ def _dry_run(plan: Plan, as_json: bool) -> None:
     from rich.console import Console
 
     from multistep import api
+    from multistep.engine.launched import follows
     from multistep.engine.plain import plain
     from multistep.report.dry import print_dry_run
 
+    if follows():  # one of several processes is enough
+        return
     found = api.dry_run(plan, spent=lambda: time.monotonic() - BEGAN)
     if as_json:
         print_json({"phases": plain(found)})

@@ -40,6 +40,7 @@ def joined(plan: Plan) -> Iterator[Group | None]:
     if place is None:
         yield None
         return
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # a lost connection is told here, in one line
     from multistep.backends.torch.many.group import Group
 
     group = Group(place)
@@ -59,9 +60,9 @@ def joined(plan: Plan) -> Iterator[Group | None]:
         if group.leads:
             _end(group, None)
     except ProcessLost as lost:
-        if not group.speaks(lost):
-            lost.told = True
-        raise
+        told = ProcessLost(f"{lost}; start the same command again to go on with the run")
+        told.told = not group.speaks(lost)
+        raise told from lost
     finally:
         group.close()
 

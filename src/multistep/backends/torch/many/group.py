@@ -14,6 +14,7 @@ import pickle
 import socket
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from datetime import timedelta
@@ -32,7 +33,6 @@ LIMIT = "MULTISTEP_GROUP_SECONDS"  # in the environment: another limit
 PULSE_SECONDS = 1.0
 SILENT_PULSES = 3.0  # after so many without a sign of life a process is lost
 FIRST_PAUSE, MOST_PAUSE = 0.0005, 0.05  # seconds between looks at the store
-_runs = itertools.count()  # of this process: each has names of its own in the store
 
 
 def limit_seconds() -> float:
@@ -54,6 +54,39 @@ def _store() -> Any:
     return store
 
 
+def _meeting(store: Any, rank: int, size: int, limit: float) -> str:
+    """A name that the processes of this run have in common, and nobody before them.
+
+    The store may hold what others have left: those of another run, or of a try that the launcher starts again. So each
+    comes with a number that nobody else has, and the first one answers to that. Raises ProcessLost.
+    """
+    began, mine, pause = time.monotonic(), uuid.uuid4().hex, FIRST_PAUSE
+    coming = list(range(1, size))
+    answered: set[bytes] = set()
+    if rank:
+        store.set(f"multistep/comes/{rank}", mine)
+    while coming if rank == 0 else not store.check([f"multistep/answer/{mine}"]):
+        if time.monotonic() - began > limit:
+            missing = f"{', '.join(map(str, coming))} of {size}" if rank == 0 else "0"
+            raise ProcessLost(
+                f"process {missing} did not come within {limit:.0f} s; {size} were to be started, with the same command"
+            )
+        for other in coming if rank == 0 else ():
+            key = f"multistep/comes/{other}"
+            if store.check([key]) and (number := store.get(key)) not in answered:
+                store.set(f"multistep/answer/{number.decode()}", mine)
+                answered.add(number)
+        if rank == 0:
+            coming = [other for other in coming if not store.check([f"multistep/{mine}/here/{other}"])]
+        time.sleep(pause)
+        pause = min(1.5 * pause, MOST_PAUSE)
+    if rank == 0:
+        return mine
+    name = str(store.get(f"multistep/answer/{mine}").decode())
+    store.set(f"multistep/{name}/here/{rank}", "")
+    return name
+
+
 class Group:
     """All processes of a run as one of them sees them. To be closed."""
 
@@ -63,7 +96,8 @@ class Group:
         self.host = socket.gethostname()
         self._limit = limit_seconds()
         try:
-            base, name = _store(), f"multistep/{next(_runs)}"
+            base = _store()
+            name = f"multistep/{_meeting(base, self.rank, self.size, self._limit)}"
             self._store = PrefixStore(name, base)
             # By a connection of its own: a thread that waits on one keeps it to itself.
             self._pulses = PrefixStore(f"{name}/alive", base.clone())
@@ -110,18 +144,20 @@ class Group:
 
     def lost(self, why: BaseException | None = None) -> ProcessLost:
         """What to raise where the others do not do what they should: by what they left in the store, or by silence."""
-        with suppress(dist.DistError, RuntimeError):
+        try:
             for rank in range(self.size):
                 if self._store.check([f"failed/{rank}"]):
                     host, said = pickle.loads(self._store.get(f"failed/{rank}"))
                     return ProcessLost(f"process {rank} of {self.size} ({host}) failed: {said}")
-            if silent := self._silent(range(self.size)):
-                names = " and ".join(map(str, silent))
-                some = "processes" if len(silent) > 1 else "process"
-                return ProcessLost(
-                    f"{some} {names} of {self.size} no longer answer{'' if len(silent) > 1 else 's'}: killed, hanging, "
-                    "or on a machine that is gone"
-                )
+            silent = self._silent(range(self.size))
+        except (dist.DistError, RuntimeError):
+            silent = [0]  # where the store is
+        if silent:
+            names, one = " and ".join(map(str, silent)), len(silent) == 1
+            return ProcessLost(
+                f"process{'' if one else 'es'} {names} of {self.size} no longer answer{'s' if one else ''}: killed, "
+                "hanging, or on a machine that is gone"
+            )
         cause = f" ({str(why).splitlines()[0]})" if why else ""
         return ProcessLost(f"the {self.size} processes lost touch with each other{cause}")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from multistep.backends.torch.many.group import Group
 from multistep.core.evidence.metric import Evaluation
@@ -15,7 +15,6 @@ from multistep.engine.checkpoints import MANIFEST
 from multistep.engine.learner import Exhibit, Interrupted, Learner, Split
 from multistep.errors import MultistepError, ProcessLost, RunDirectoryError, RunFailed
 
-Result = TypeVar("Result")
 # Of the engine's verbs those that all processes do. The others are the first one's alone: it writes and shows.
 SHARED = ("initial", "load", "adopt", "average", "prepare", "advance", "evaluate")
 SEE = "see"  # beside them: which checkpoints do you see?
@@ -28,30 +27,33 @@ class Leader:
         self._own, self._group = own, group
 
     def initial(self, recipe: Recipe, seed: int, *, skip_examples: int = 0) -> None:
-        self._all(self._own.initial, recipe, seed, skip_examples=skip_examples)
+        self._all("initial", recipe, seed, skip_examples=skip_examples)
 
     def load(self, folder: Path, recipe: Recipe, seed: int, *, carry: Carry = "all", skip_examples: int = 0) -> None:
-        self._read([folder], self._own.load, folder, recipe, seed, carry=carry, skip_examples=skip_examples)
+        self._read([folder], "load", folder, recipe, seed, carry=carry, skip_examples=skip_examples)
 
     def adopt(self, folder: Path, recipe: Recipe, seed: int, *, skip_examples: int = 0) -> None:
-        self._read([folder], self._own.adopt, folder, recipe, seed, skip_examples=skip_examples)
+        self._read([folder], "adopt", folder, recipe, seed, skip_examples=skip_examples)
 
     def average(self, folders: Sequence[Path], recipe: Recipe, seed: int) -> None:
-        self._read(folders, self._own.average, list(folders), recipe, seed)
+        self._read(folders, "average", list(folders), recipe, seed)
 
     def prepare(self, known: Mapping[str, Fit], seconds_left: float | None) -> Callable[[], None] | None:
         # Each finds for itself what fits its device; what one comes to changes no number beyond rounding.
-        return self._all(self._own.prepare, dict(known), seconds_left)
+        todo: Callable[[], None] | None = self._all("prepare", dict(known), seconds_left)
+        return todo
 
     @property
     def fit(self) -> Fit | None:
         return self._own.fit
 
     def advance(self, rates: Sequence[float], *, resolution: int | None = None) -> Progress:
-        return self._all(self._own.advance, list(rates), resolution=resolution)
+        progress: Progress = self._all("advance", list(rates), resolution=resolution)
+        return progress
 
     def evaluate(self, split: Split, *, sample: bool) -> Evaluation:
-        return self._all(self._own.evaluate, split, sample=sample)
+        evaluation: Evaluation = self._all("evaluate", split, sample=sample)
+        return evaluation
 
     def save(self, folder: Path) -> None:
         self._own.save(folder)
@@ -71,7 +73,7 @@ class Leader:
     def exhibits(self) -> Sequence[Exhibit]:
         return self._own.exhibits()
 
-    def _read(self, folders: Sequence[Path], do: Callable[..., None], *args: Any, **keywords: Any) -> None:
+    def _read(self, folders: Sequence[Path], verb: str, *args: Any, **keywords: Any) -> None:
         """What begins with checkpoints. Raises RunDirectoryError where another process does not see the same ones."""
         own = marks_of(folders)
         self._group.tell(SEE, list(folders))
@@ -82,13 +84,13 @@ class Leader:
                     "directory must lie where all processes read and write the same files: name a shared folder with "
                     "--out DIR"
                 )
-        self._all(do, *args, **keywords)
+        self._all(verb, *args, **keywords)
 
-    def _all(self, do: Callable[..., Result], *args: Any, **keywords: Any) -> Result:
+    def _all(self, verb: str, *args: Any, **keywords: Any) -> Any:
         """Have all processes do it. Raises what goes wrong here, else what goes wrong with another one."""
-        self._group.tell(do.__name__, *args, **keywords)
+        self._group.tell(verb, *args, **keywords)
         try:
-            found = do(*args, **keywords)
+            found = getattr(self._own, verb)(*args, **keywords)
         except ProcessLost:
             raise
         except (MultistepError, Interrupted):
