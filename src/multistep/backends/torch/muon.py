@@ -142,11 +142,11 @@ class Muon(torch.optim.Optimizer):
                 key = (*target.shape, target.device, target.dtype)
                 batches.setdefault(key, []).append((target, source, scale))
         for batch in batches.values():
-            sources = torch.stack([source for _, source, _ in batch])
+            stacked = torch.stack([source for _, source, _ in batch])
             if self.parted is None:
-                updates = orthogonalise(sources, self.quintics)
+                updates = orthogonalise(stacked, self.quintics)
             else:
-                updates = self.parted(sources, lambda some: orthogonalise(some, self.quintics))
+                updates = self.parted(stacked, lambda some: orthogonalise(some, self.quintics))
             steps = list(updates.to(batch[0][0].dtype).unbind())
             torch._foreach_mul_(steps, [-rate * scale for *_, scale in batch])
             if isinstance(taken, Tensor):
