@@ -447,7 +447,8 @@ def simulate(
     from multistep.report.check import print_outcomes
 
     # Not by typer's `min`, which lets nan pass.
-    require(step_seconds is None or 0 < step_seconds < math.inf, f"--step-seconds is {step_seconds}; allowed: > 0")
+    told = f"--step-seconds is {step_seconds}; allowed: more than 0"
+    require(step_seconds is None or 0 < step_seconds < math.inf, told)
     if devices is not None:
         wanted = _plan(plan, settings, {})
         _on_devices(wanted, devices, mean_time_to_failure, bandwidth, step_seconds, parameters, as_json)
