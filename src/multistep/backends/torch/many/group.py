@@ -178,8 +178,8 @@ class Group:
 
     # What is told, and answered -----------------------------------------------------------------------
 
-    def _wait(self, keys: Sequence[str], of: Iterable[int]) -> None:
-        """Wait for entries by these processes, as long as they give signs of life. Raises ProcessLost."""
+    def _read(self, keys: Sequence[str], of: Iterable[int]) -> list[Any]:
+        """Entries by these processes, waited for as long as they give signs of life. Raises ProcessLost."""
         pause, looked = FIRST_PAUSE, time.monotonic()
         try:
             # Not by the store's own wait, which writes two lines of warnings whenever its time is up.
@@ -193,6 +193,7 @@ class Group:
                     looked = time.monotonic()
                 if pause == MOST_PAUSE and self._store.check(["failed/0"]):
                     raise self.lost()
+            return [pickle.loads(self._store.get(key)) for key in keys]
         except (dist.DistError, RuntimeError) as error:
             raise self.lost(error) from error
 
@@ -213,9 +214,7 @@ class Group:
     def hear(self) -> tuple[str, tuple[Any, ...], dict[str, Any]]:
         """By the others: what is to be done next."""
         self._told += 1
-        key = f"verb/{self._told}"
-        self._wait([key], [0])
-        found: tuple[str, tuple[Any, ...], dict[str, Any]] = pickle.loads(self._store.get(key))
+        found: tuple[str, tuple[Any, ...], dict[str, Any]] = self._read([f"verb/{self._told}"], [0])[0]
         return found
 
     def answer(self, found: object) -> None:
@@ -226,12 +225,12 @@ class Group:
     def answers(self) -> list[tuple[int, str, Any]]:
         """By the first: rank, machine and answer of all others, once each has given it."""
         keys = [f"done/{self._told}/{rank}" for rank in self.others]
-        self._wait(keys, self.others)
-        found = [(rank, *pickle.loads(self._store.get(key))) for rank, key in zip(self.others, keys, strict=True)]
-        for key in keys:
-            self._store.delete_key(key)
+        found = self._read(keys, self.others)
         self.unanswered = False
-        return found
+        with suppress(dist.DistError, RuntimeError):  # who needs the store next says what is wrong with it
+            for key in keys:
+                self._store.delete_key(key)
+        return [(rank, host, answer) for rank, (host, answer) in zip(self.others, found, strict=True)]
 
     def connect(self, device: torch.device) -> None:
         """Have collectives; `device` is where the tensors of this process lie."""
