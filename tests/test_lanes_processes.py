@@ -84,7 +84,9 @@ def test_a_process_killed_in_a_window_is_replaced_and_the_outcome_is_the_same(tm
 
     opener = SimulatedOpener(FALLS_THEN_FLAT, dies=dies)
     in_processes(tmp_path / "run", opener, on_entry=kill_the_second)
-    lost = [e.event for e in read_entries(tmp_path / "run" / "journal.jsonl") if isinstance(e.event, LaneLost)]
+    entries = list(read_entries(tmp_path / "run" / "journal.jsonl"))
+    assert {e.lane for e in entries if isinstance(e.event, WindowDone)} == {1, 2}
+    lost = [e.event for e in entries if isinstance(e.event, LaneLost)]
     assert [(event.lane, event.trial is not None) for event in lost] == [(2, True)]
     assert "ended by SIGABRT" in lost[0].reason
     assert weights(tmp_path / "run") == bits
