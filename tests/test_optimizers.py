@@ -292,6 +292,11 @@ def test_rates_are_told_in_another_optimizers_terms() -> None:
     assert scaled_rate(0.1, "sgd", 4) == 0.4
     assert scaled_rate(0.1, "adamw", 4) == 0.2
     assert scaled_rate(1.0, "prodigy", 4) == 1.0
+    for rows, batch, times in ((48, None, 2.0), (12, 48, 2.0), (48, 3, 0.5), (1200, None, 3.0), (12, None, 1.0)):
+        chosen: dict[str, Setting] = {} if batch is None else {"batch_size": batch}
+        of_many = default_recipe(chosen, architecture="nanochat", rows=rows, usual_rows=12, vocabulary=1024)
+        assert of_many.learning_rate == pytest.approx(times * TYPICAL_RATE["muon"]), (rows, batch)
+    assert default_recipe({"batch_size": 48, "learning_rate": 0.1}, architecture="gpt2", rows=12).learning_rate == 0.1
     given: dict[str, Setting] = {"optimizer": "schedule-free", "cooldown_fraction": 0.2}
     assert default_recipe(given, architecture="nanochat", rows=12).cooldown_fraction == 0.2
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, cast
 
-from multistep.core.values.optimizers import TYPICAL_RATE
+from multistep.core.values.optimizers import TYPICAL_RATE, scaled_rate
 from multistep.core.values.plan import ModelSpec, Plan
 from multistep.core.values.recipe import OptimizerName, Recipe, Setting
 from multistep.core.values.units import Unit
@@ -37,6 +37,9 @@ LEAST_VOCABULARY, LEAST_COMPUTE = 1024, 1e11
 BATCH_TOKENS, AT_TOKENS = 768, 1e6
 MOST_EPOCHS = 16.0  # that are worth reading: arXiv 2305.16264
 FULLER: Mapping[str, float] = {"cuda": 4.0, "mps": 2.0}
+# Rates are for the rows that a CPU takes, and grow with the root of more (docs/appendix/experiments.md): up to so many
+# times, beyond which nothing was measured.
+MOST_FASTER = 3.0
 LEARNING_BY_HEART = 2.5  # parameters a token, from which on each epoch counts whole
 TokenizerKind = Literal["characters", "bpe"]
 
@@ -170,15 +173,24 @@ def _rate(optimizer: OptimizerName, architecture: str, vocabulary: int) -> float
 
 
 def default_recipe(
-    given: Mapping[str, Setting], *, architecture: str, rows: int, dropout: float = 0.0, vocabulary: int = 64
+    given: Mapping[str, Setting],
+    *,
+    architecture: str,
+    rows: int,
+    usual_rows: int | None = None,
+    dropout: float = 0.0,
+    vocabulary: int = 64,
 ) -> Recipe:
     """The recipe with every setting that the plan leaves open, from nothing; `rows` a step, and so much `dropout` where
-    the architecture has any.
+    the architecture has any. `usual_rows` are those that the usual rate is for, where that is not `rows`.
     """
     optimizer = cast(OptimizerName, given.get("optimizer", "muon"))
+    many = cast(int, given.get("batch_size", rows))
+    rate, most = _rate(optimizer, architecture, vocabulary), MOST_FASTER**2
+    rate = scaled_rate(rate, optimizer, min(most, many / (usual_rows or rows)))
     base: dict[str, Setting] = {
         "optimizer": optimizer,
-        "learning_rate": _rate(optimizer, architecture, vocabulary),
+        "learning_rate": float(f"{rate:.3g}"),  # for those who read it
         "batch_size": rows,
         "weight_decay": WEIGHT_DECAY.get(optimizer, 0.0),
         "warmup_steps": 10,

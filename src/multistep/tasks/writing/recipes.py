@@ -55,8 +55,16 @@ def recipe_of(plan: Plan, opened: Opened, maker: Maker, parameters: int, device:
     tokens = expected_tokens(plan, a_token=a_token, tokens=opened.tokens, rate=operations(WORK))
     # A step must not take all that there is.
     most = max(1, opened.examples // LEAST_STEPS)
-    rows = min(most, batch_size(tokens, opened.tokens, opened.tokens_per_example, planned_device(device)))
+    rows, usual = (
+        min(most, batch_size(tokens, opened.tokens, opened.tokens_per_example, kind))
+        for kind in (planned_device(device), "cpu")
+    )
     dropout = default_dropout(tokens / opened.tokens, parameters, opened.tokens)
     return default_recipe(
-        opened.given, architecture=maker.architecture, rows=rows, dropout=dropout, vocabulary=maker.vocabulary
+        opened.given,
+        architecture=maker.architecture,
+        rows=rows,
+        usual_rows=usual,
+        dropout=dropout,
+        vocabulary=maker.vocabulary,
     )
