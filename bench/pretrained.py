@@ -21,6 +21,7 @@ packed rows and the tokens it learnt, TRL conversations and all tokens that are 
 FOLDER/results.jsonl and used again, so that a benchmark that was interrupted goes on; models are deleted once they are
 scored. Sets that need TRL, peft or accelerate, which are no requirements of the project, are left out with a sentence
 where these are missing. Cores must be free: steps are timed once, and a rival whose core is shared later ends late.
+Otherwise MULTISTEP_BENCH_CLOCK=processor counts the seconds that each process computes, for one thread.
 """
 
 import argparse
@@ -35,9 +36,11 @@ from pathlib import Path
 from typing import Any
 
 import data_sets
+import processor_time
 from pretrained_table import CONVERSED, ENCODED, Result, kind_of, print_table
 
 RIVALS = Path(__file__).with_name("pretrained_rivals.py")
+PROGRAM = Path(__file__).with_name("processor_time.py")  # the command line, by the clock that is asked for
 LANGUAGE_MODEL = "SmolLM2-135M-Instruct"
 
 
@@ -83,7 +86,7 @@ class Bench:
         folder = self.out / "runs" / self._folder(name, rate, seed)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        began = time.monotonic()
+        began, spent = time.monotonic(), processor_time.of_children()
         if rate is None:
             plan = {
                 "task": kind.task,
@@ -93,17 +96,17 @@ class Bench:
                 "seed": seed,
             }
             (folder / "plan.yaml").write_text(json.dumps(plan, indent=1), encoding="utf-8")  # JSON is YAML
-            program = Path(sys.executable).with_name("multistep")
-            record, memory = self._child(
-                [program, "train", folder / "plan.yaml", "--json", "--out", folder / "run"], folder
-            )
+            program = [sys.executable, PROGRAM, "train", folder / "plan.yaml", "--json", "--out", folder / "run"]
+            record, memory = self._child(program, folder)
             found = of_ours(record)
         else:
             command = [sys.executable, RIVALS, kind.way, model, data, folder, "--rate", rate, "--seed", seed]
-            command += ["--seconds", self.given.seconds, "--began", began]
+            command += ["--seconds", self.given.seconds]
+            # By the processor's clock a process's time begins with the process.
+            command += [] if processor_time.ON else ["--began", began]
             command += ["--no-bf16"] if self.given.full_precision and kind.way == "instruct" else []
             found, memory = self._child(command, folder.with_name(f"{folder.name}.log"))
-        wall = time.monotonic() - began - found.get("uncharged", 0.0)
+        wall = processor_time.of_children() - spent - found.get("uncharged", 0.0)
         key = self._key("run", name, rate, seed)
         return self._keep({**key, **found, "wall": wall, "gigabytes": memory})
 
