@@ -178,7 +178,17 @@ def test_what_overfits_early_is_begun_again_at_a_lower_rate(tmp_path: Path) -> N
     assert not siblings or not MOVES[siblings[0] or ""].regularises, "overfitting was answered"
     same = iterate(tmp_path / "rejected", OVERFITS, NOISE, budget="30000 steps", recipe={})
     assert verdict(same, "restart") == "behind"
-    assert [t.trial.move for t in moves(same)].count("restart") == 1
+    left = [t for t in moves(same) if t.trial.move == "restart"]
+    assert left[0].step < 0.3 * 20_000, "it overfits as early as the plain run did, and is left"
+    assert [t.trial.start for t in left] == [None, f"0.restart@{left[1].first_step}"], "and cooled down from its best"
+    assert abs(left[1].first_step - 1500) < 500
+    assert left[1].verdict is not None
+    assert left[1].verdict.leads
+    half = replace(slow, overfits=lambda r: 0.5 if _low(r) else 1.0, effect=lambda r: -0.2 * _low(r))
+    better = iterate(tmp_path / "better", OVERFITS, half, budget="30000 steps", recipe={})
+    cooled = better.trial("0.restart-2")
+    assert all(_grew_from(better, t, "restart") for t in moves(better)[1:]), "what was cooled down is gone on from"
+    assert next(t for t in moves(better)[2:] if t.trial.move in MOVES).trial.start == cooled.trial.start
     given = iterate(tmp_path / "given", OVERFITS, NOISE, budget="30000 steps")
     assert verdict(given, "restart") is None, "a rate that is given is obeyed"
 

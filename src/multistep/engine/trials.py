@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from multistep.core.choice.allowance import probes_pay, require_time
+from multistep.core.choice.moves import RESTART
 from multistep.core.choice.readings import read_stability
 from multistep.core.choice.retained import look_gain, needed
 from multistep.core.choice.verdicts import JUDGED, decide, sibling_control
@@ -327,8 +328,8 @@ class TrialRunner:
     def _save_due(self, name: str) -> bool:
         """Saved is as often as is cheap, so that a kill costs little.
 
-        Where no clock may decide anything, a trial is also saved at each look that is the best so far, since
-        that is what overfitting goes back to.
+        A look that is the best so far is what overfitting goes back to: where no clock may decide anything it is saved
+        whatever that takes, and of a restart, which follows on overfitting, it waits for no least number of seconds.
         """
         record = self.history.trial(name)
         last = record.done[-1]
@@ -336,11 +337,14 @@ class TrialRunner:
             return False
         saved = record.checkpoints[-1].step if record.checkpoints else record.first_step
         unsaved = sum(r.train_seconds for r in record.done if r.step > saved)
-        cheap = unsaved >= max(SAVE_SECONDS, SAVE_COST * self._save_seconds)
-        if record.trial.kind != "probe" and last.evaluation and not self._plan.timed:
+        share = SAVE_COST * self._save_seconds
+        best = False
+        if record.trial.kind != "probe" and last.evaluation:
             phase, last_look = self.history.phase, record.curve[-1]
-            cheap |= all(look_gain(phase, last_look, look) > 0 for look in record.curve[:-1])
-        return cheap
+            best = all(look_gain(phase, last_look, look) > 0 for look in record.curve[:-1])
+        if best and (not self._plan.timed or record.trial.move == RESTART):
+            return not self._plan.timed or unsaved >= share
+        return unsaved >= max(SAVE_SECONDS, share)
 
     def _save(self, name: str) -> Asking[None]:
         step = self.history.trial(name).step

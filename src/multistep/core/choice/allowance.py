@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from multistep.core.choice.moves import RESTART
 from multistep.core.evidence.stability import MIN_STABLE_POINTS
 from multistep.core.values.history import History, PhaseRecord, TrialRecord
 from multistep.core.values.plan import Plan
@@ -18,6 +19,7 @@ from multistep.errors import PlanError
 CURVE_SHARE = 0.05  # of the time may go to the looks that draw the validation curve
 CURVE_POINTS = 100  # windows of a phase whose length is known, where looks are cheap enough
 SIBLING_POINTS = 8  # windows of a sibling, whose curve decides nothing
+RESTART_POINTS = 24  # of a restart, which is left where it overfits, too: a guess
 EARLY_PART = 0.15  # of its phase, within which a trunk gets the looks that a curve needs, even where looks are dear,
 LONG = 12  # if it has room for so many windows
 # Times the cooldown that ends with the budget: with more left than that, no clock ends a trunk. At half or twice, runs
@@ -275,16 +277,17 @@ def allowance(plan: Plan, history: History, trial: TrialRecord) -> Allowance:
 def _of_length(phase: PhaseRecord, trial: TrialRecord, length: Amount) -> Allowance:
     """A sibling's allowance, by its own speed alone: a slower recipe gets fewer steps, not more seconds."""
     taken = trial.step - trial.first_step
+    points = RESTART_POINTS if trial.trial.move == RESTART else SIBLING_POINTS
     if length.unit is Unit.STEPS:
         left = max(0, round(length.value) - taken)
-        return Allowance(left, _window_steps(phase, trial, left, taken, SIBLING_POINTS, timed=False))
+        return Allowance(left, _window_steps(phase, trial, left, taken, points, timed=False))
     if not trial.done:
         return Allowance(FIRST_WINDOW, FIRST_WINDOW, exact=False, unmeasured=True)
     known = trial.done[1:] or trial.done  # the first window pays for what happens only once
     recent = known[-3:]
     speed = sum(r.train_seconds for r in recent) / max(1, sum(r.window.steps for r in recent))
     left = max(0, math.floor((length.value - trial.seconds) / max(speed, 1e-9)))
-    return Allowance(left, _window_steps(phase, trial, left, taken, SIBLING_POINTS, timed=True), exact=False)
+    return Allowance(left, _window_steps(phase, trial, left, taken, points, timed=True), exact=False)
 
 
 def _window_steps(

@@ -20,7 +20,7 @@ from multistep.core.choice.known import (
 from multistep.core.choice.lanes import awaited, line_goes_on
 from multistep.core.choice.moves import RESTART
 from multistep.core.choice.outlook import Outlook, outlook
-from multistep.core.choice.retained import best_checkpoint, cooled_already
+from multistep.core.choice.retained import best_checkpoint, best_saved, cooled_already, look_gain, turned
 from multistep.core.choice.room import (
     LEAST_STEPS,
     extra,
@@ -37,10 +37,11 @@ from multistep.core.choice.trunks import trunk_trial
 from multistep.core.choice.weighing import LEAST_WORTH, Choice, Option, choose
 from multistep.core.evidence.expected import Gain
 from multistep.core.evidence.stability import Stability
+from multistep.core.values.events import CheckpointSaved, Evaluated
 from multistep.core.values.history import History, TrialRecord
 from multistep.core.values.judging import metric_of
 from multistep.core.values.plan import Plan
-from multistep.core.values.trial import Proposal, Trial
+from multistep.core.values.trial import Proposal, Trial, TrialKind
 from multistep.core.values.units import Amount, Unit
 
 COOL, TRUNK = "cool down now", "trunk"
@@ -129,6 +130,7 @@ def weigh(plan: Plan, history: History, left: Amount) -> Choice:
             *sibling_options(plan, history, left),
             *extensions(plan, history, left),
             *fresh_starts(plan, history, left),
+            *_of_turned(plan, history, left),
             *averages(plan, history, left.unit),
         ]
     least = 0.0 if behind_baseline(history) else LEAST_WORTH
@@ -169,26 +171,73 @@ def _best_look(plan: Plan, history: History, left: Amount) -> list[Option]:
     """Cooling the trunk down from its best look, where that is not the end that was cooled down: after a divergence."""
     phase, index = history.phase, history.phase.started.phase
     best = best_checkpoint(phase)
-    leader = history.leader.interval if history.leader else None
-    if best is None or leader is None or cooled_already(phase, best) or phase.started.facts.pretrained:
+    if best is None or history.leader is None or cooled_already(phase, best) or phase.started.facts.pretrained:
         return []
+    number = len(phase.of_kind("control")) + 1
+    reason = f"step {best.step:,} scored better on the sample of validation than the step that was cooled down"
+    # What its cooldown will add is not counted, and makes up for the sample being small.
+    interval, score = history.leader.interval, _look_at(history, best).interval.score
+    if interval is None:
+        return []
+    gain = metric_of(phase.started).improvement(score, interval.score) / tolerance_of(history)
+    return [_cooled_from(plan, history, best, gain, left, f"{index}.control-{number}", None, reason)]
+
+
+def _of_turned(plan: Plan, history: History, left: Amount) -> list[Option]:
+    """Cooling a restart down from its best look, where it overfitted, too."""
+    phase, index = history.phase, history.phase.started.phase
+    found = []
+    for record in turned(phase):
+        best = best_saved(phase, [record])
+        if best is None or history.leader is None or cooled_already(phase, best) or not record.verdict:
+            continue
+        number = sum(t.trial.move == RESTART for t in phase.of_kind("move")) + 1
+        reason = f"the restart overfitted, too, so the cooldown starts from step {best.step:,}, where it was best"
+        name, gain = f"{index}.{RESTART}-{number}", _before_cooldowns(history, _look_at(history, best))
+        found.append(_cooled_from(plan, history, best, gain, left, name, RESTART, reason))
+    return found
+
+
+def _cooled_from(
+    plan: Plan,
+    history: History,
+    best: CheckpointSaved,
+    gain: float,
+    left: Amount,
+    name: str,
+    move: str | None,
+    reason: str,
+) -> Option:
+    """A cooldown from a checkpoint with a look, of the plain run or of a move; `gain` is expected, in tolerances."""
+    phase, look = history.phase, _look_at(history, best)
     origin = history.trial(best.trial)
-    look = next(look for look in origin.curve if look.step == best.step)
     per_step = in_unit(history, 1.0, left.unit)
     room = max(0.0, left.value - extra(history, left.unit)) / max(per_step, 1e-9)
     cooldown = 0 if origin.trial.recipe.cooldown_fraction == 0 else int(min(STABLE_COOLDOWN * best.step, room))
-    tolerance, metric = tolerance_of(history), metric_of(phase.started)
-    # Of the sample, before its cooldown: what that will add is not counted, and makes up for the sample being small.
-    gain = Gain(
-        metric.improvement(look.interval.score, leader.score) / tolerance,
-        abs(look.interval.high - look.interval.low) / 4 / tolerance,
-    )
-    number = len(phase.of_kind("control")) + 1
-    name, rate = f"{index}.control-{number}", origin.trial.learning_rate
-    trial = Trial(name, index, "control", best.id, origin.trial.recipe, plan.seed, rate, cooldown)
+    spread = abs(look.interval.high - look.interval.low) / 4 / tolerance_of(history)
+    kind: TrialKind = "move" if move else "control"
+    rate, recipe = origin.trial.learning_rate, origin.trial.recipe
+    trial = Trial(name, phase.started.phase, kind, best.id, recipe, plan.seed, rate, cooldown, move=move)
     cost = cooldown * per_step + extra(history, left.unit)
-    reason = f"step {best.step:,} scored better on the sample of validation than the step that was cooled down"
-    return [Option(f"cool down from step {best.step:,}", gain, cost, Proposal(trial, reason), TRUNK, stacks=False)]
+    option = f"cool {'the restart ' if move else ''}down from step {best.step:,}"
+    return Option(option, Gain(gain, spread), cost, Proposal(trial, reason), TRUNK, stacks=False)
+
+
+def _look_at(history: History, checkpoint: CheckpointSaved) -> Evaluated:
+    return next(look for look in history.trial(checkpoint.trial).curve if look.step == checkpoint.step)
+
+
+def _before_cooldowns(history: History, look: Evaluated) -> float:
+    """By how much a look is better than what leads, in tolerances: than the look that the best cooldown of the plain
+    run began with, as far as that can be told, less what has come to lead since.
+    """
+    phase = history.phase
+    looks = {f"{t.trial.id}@{e.step}": e for t in phase.of_kind("trunk") for e in t.curve}
+    plain = [t for t in plain_controls(history) if t.trial.start in looks and t.trial.id in history.expected]
+    if not plain:
+        return -lead_over(history, plain_controls(history)[0])
+    control = max(plain, key=lambda t: history.expected[t.trial.id])
+    return look_gain(phase, look, looks[control.trial.start or ""]) - lead_over(history, control)
 
 
 def _fork_option(plan: Plan, history: History, trunk: TrialRecord, fork: Fork, unit: Unit) -> Option:

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from multistep.core.choice.allowance import allowance
+from multistep.core.choice.moves import RESTART
+from multistep.core.choice.retained import look_gain
 from multistep.core.evidence.metric import OF_LOSS, Metric, beside
 from multistep.core.evidence.scores import difference_words, form_of, metric_words
 from multistep.core.evidence.stability import MIN_POINTS, MIN_STABLE_POINTS, Reading, Stability, read_curve
@@ -18,6 +20,9 @@ from multistep.core.values.judging import metric_of
 from multistep.core.values.plan import Plan
 
 LEAP = 3.0  # tolerances by which a cooldown gets worse from one look to the next, and is not believed to get better
+# A restart is taken to overfit when so many looks and all from so many times the steps of its best one on are worse by
+# as much: guesses.
+TURNED_LOOKS, TURNED_LATE = 2, 1.5
 EXPLODED = 2.0  # times the recent training loss, and above where training began
 
 
@@ -40,9 +45,10 @@ def read_stability(plan: Plan, history: History, name: str) -> StabilityRead | N
         return None
     if not math.isfinite(last.evaluation.interval.score):
         return _diverged(trial, "the validation score is not finite")
-    if trial.trial.length is not None:
-        return None  # a sibling runs its length, that all may be compared
     phase = history.phase
+    if trial.trial.length is not None:
+        # A sibling runs its length, that all may be compared; a restart is there to be the better trunk.
+        return _turned(plan, phase, trial) if trial.trial.move == RESTART else None
     parts = lineage(phase, trial)
     curve = [look for part in parts for look in part.curve]
     left = allowance(plan, history, trial).steps_left
@@ -92,6 +98,27 @@ def read_stability(plan: Plan, history: History, name: str) -> StabilityRead | N
         reason,
         of_loss.stability if of_loss else None,
     )
+
+
+def _turned(plan: Plan, phase: PhaseRecord, trial: TrialRecord) -> StabilityRead | None:
+    """That a restart overfits, too: since long after its best look all are worse, by the metric and its loss together.
+
+    In its cooldown it is left alone: what gets worse there has little left to lose.
+    """
+    curve = trial.curve
+    if not curve or trial.done[-1].window.segments[-1].shape == trial.trial.recipe.cooldown:
+        return None
+    best = curve[0]
+    for look in curve[1:]:
+        best = look if look_gain(phase, look, best) > 0 else best
+    late = [look for look in curve if look.step >= TURNED_LATE * best.step]
+    if len(late) < TURNED_LOOKS or any(look_gain(phase, look, best) > -LEAP for look in late):
+        return None
+    metric = metric_of(phase.started)
+    tolerance = plan.tolerance or metric.tolerance(best.interval.score)
+    fall = look_gain(phase, late[-1], best) * tolerance
+    reason = f"the restart was best at step {best.step:,} and has been getting worse since"
+    return StabilityRead(trial.trial.id, trial.step, Stability.OVERFITTING, fall, fall, tolerance, reason)
 
 
 def _rising_cooldown(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 from multistep.core.choice.guards import holds
-from multistep.core.choice.moves import EXTEND
+from multistep.core.choice.moves import EXTEND, RESTART
 from multistep.core.choice.priors import link_of
 from multistep.core.evidence.metric import beside
 from multistep.core.evidence.stability import Stability
@@ -17,13 +18,18 @@ STANDING = 5  # judged checkpoints that are kept on disk
 
 
 def best_checkpoint(phase: PhaseRecord, *kinds: str) -> CheckpointSaved | None:
-    """The saved checkpoint of trunks, or of trials of these kinds, whose look was best, by the metric and its loss.
+    """The saved checkpoint of trunks, or of trials of these kinds, whose look was best; None if there is none."""
+    return best_saved(phase, [t for kind in kinds or ("trunk",) for t in phase.of_kind(kind)])
+
+
+def best_saved(phase: PhaseRecord, records: Iterable[TrialRecord]) -> CheckpointSaved | None:
+    """The saved checkpoint of some trials whose look was best, by the metric and its loss.
 
     None if none was saved while all was well.
     """
     best: tuple[float, CheckpointSaved] | None = None
     reference: Evaluated | None = None
-    for record in (t for kind in kinds or ("trunk",) for t in phase.of_kind(kind)):
+    for record in records:
         blown = [r.step for r in record.readings if r.stability is Stability.DIVERGED]
         looks = {look.step: look for look in record.curve if not blown or look.step < blown[0]}
         for saved in record.checkpoints:
@@ -38,9 +44,15 @@ def best_checkpoint(phase: PhaseRecord, *kinds: str) -> CheckpointSaved | None:
 
 
 def cooled_already(phase: PhaseRecord, checkpoint: CheckpointSaved | None) -> bool:
-    """Whether a judged cooldown of the plain run began at this checkpoint."""
-    starts = [t.trial.start for t in phase.of_kind("control") if t.trial.length is None and t.verdict]
-    return checkpoint is not None and checkpoint.id in starts
+    """Whether a judged cooldown began at this checkpoint: of the plain run, or of a restart that overfitted."""
+    judged = [t.trial for kind in ("control", "move") for t in phase.of_kind(kind) if t.verdict]
+    return checkpoint is not None and checkpoint.id in [trial.start for trial in judged if trial.length is None]
+
+
+def turned(phase: PhaseRecord) -> list[TrialRecord]:
+    """The restarts that were left since they overfitted, too."""
+    found = [t for t in phase.of_kind("move") if t.trial.move == RESTART and t.trial.length]
+    return [t for t in found if t.reading and t.reading.stability is Stability.OVERFITTING]
 
 
 def look_gain(phase: PhaseRecord, look: Evaluated, over: Evaluated) -> float:
@@ -134,7 +146,9 @@ def needed(history: History) -> set[str]:
         wanted.add(history.leader.checkpoint)
         if history.leader.trial in phase.trials:
             wanted.add(before_cooldown(trained(phase, phase.trials[history.leader.trial])))
-    wanted |= {best.id for best in (best_checkpoint(phase), best_checkpoint(phase, "trunk", "control")) if best}
+    bests = [best_checkpoint(phase), best_checkpoint(phase, "trunk", "control")]
+    bests += [best_saved(phase, [t]) for t in phase.of_kind("move") if t.trial.move == RESTART]
+    wanted |= {best.id for best in bests if best}
     if phase.trunk and phase.trunk.last_checkpoint:
         wanted.add(phase.trunk.last_checkpoint.id)  # it may go on
     records = list(phase.trials.values())
