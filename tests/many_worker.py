@@ -73,10 +73,11 @@ def opened(case: Case, folder: Path, data: DataSpec) -> tuple[Plan, Workshop]:
     return plan, workshop_for(plan)
 
 
-def quiet(recipe: Recipe) -> Recipe:
+def quiet(recipe: Recipe, **changes: Any) -> Recipe:
     """Nothing that is drawn for a share alone, averaged weights beside the trained ones, and steps that no rounding
     error grows by.
     """
+    recipe = replace(recipe, **changes)
     found = replace(recipe, averaging=0.3, dropout=0.0, augmentation=0.0, gradient_clip=recipe.gradient_clip or 1.0)
     return replace(found, learning_rate=min(recipe.learning_rate or 1e-3, 2e-3))
 
@@ -94,15 +95,17 @@ def worked(learner: Learner, recipe: Recipe, folder: Path, steps: int) -> Seen:
     return losses, table.columns, load_file(folder / STATE)
 
 
-def alone(name: str, folder: Path) -> Seen:
+def alone(name: str, folder: Path, steps: int, **changes: Any) -> Seen:
     plan, workshop = opened(KNOWN[name], folder / name, pickle.loads((folder / name / "data").read_bytes()))
     learner, ready = workshop.open(plan, 0, lambda: False)
-    return worked(learner, quiet(ready.recipe), folder / name / "alone", steps_of(name))
+    return worked(learner, quiet(ready.recipe, **changes), folder / name / "alone", steps)
 
 
-def one_of_two(name: str, folder: Path) -> None:
+def one_of_two(name: str, folder: Path, steps: int, **changes: Any) -> None:
     torch.manual_seed(int(follows()))  # an own module's first weights are those that it has in the first process
     plan, workshop = opened(KNOWN[name], folder / name, pickle.loads((folder / name / "data").read_bytes()))
+    if changes:
+        plan = replace(plan, recipe={**plan.recipe, **changes})
     with joined(plan) as group:
         assert group is not None
         if not group.leads:
@@ -110,13 +113,19 @@ def one_of_two(name: str, folder: Path) -> None:
             return
         stop = Stop()
         learner, ready = LeadingWorkshop(workshop, group, stop).open(plan, 0, stop.asked)
-        seen = worked(learner, quiet(ready.recipe), folder / name / "two", steps_of(name))
+        seen = worked(learner, quiet(ready.recipe), folder / name / "two", steps)
         (folder / name / "seen").write_bytes(pickle.dumps(seen))
 
 
 def shared_cases(folder: Path, names: Sequence[str]) -> None:
     for name in names:
-        one_of_two(name, folder)
+        one_of_two(name, folder, steps_of(name))
+
+
+def sharded_cases(folder: Path, cases: Mapping[str, Mapping[str, Any]], steps: int) -> None:
+    """Each with what its recipe changes beside it."""
+    for name, changes in cases.items():
+        one_of_two(name, folder, steps, sharding="full", **changes)
 
 
 # Whole runs -----------------------------------------------------------------------------------------

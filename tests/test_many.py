@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
-import os
 import pickle
 import re
 import signal
-import socket
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import many_worker
 import numpy as np
@@ -20,6 +15,7 @@ import pytest
 import torch
 from corpora import english
 from runs import Killed
+from two_processes import both, ended, serving, started
 
 from multistep import api
 from multistep.backends.torch import devices
@@ -32,79 +28,26 @@ from multistep.engine.planfile import read_plan
 from multistep.engine.rundir import RunDirectory
 from multistep.errors import PlanError
 
-HERE = Path(__file__).parent
 # One for each task, and for what batches are made of: rows of one length, packed, padded; a module.
 SHARED = (
     "text-generation",
     "conversations-from-nothing",
     "preference",
     "text-classification",
+    "text-classification-bag",
+    "text-classification-cnn",
     "fill-mask",
     "speech-recognition",
     "images-of-one-folder-by-a-swin",
     "own-model-tensors",
     "own-model-bags-by-weight",
 )
-SERVER = multiprocessing.get_context("forkserver")
-
-
-@dataclass(frozen=True)
-class Ended:
-    code: int
-    said: str
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _server() -> Iterator[None]:
-    """What starts processes, with all imported that they need."""
-    before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE), *([before] if before else [])])
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # as the command line has it, before torch
-    SERVER.set_forkserver_preload(["many_worker"])
-    yield
-    if before is None:
-        del os.environ["PYTHONPATH"]
-    else:
-        os.environ["PYTHONPATH"] = before
-
-
-Running = list[tuple[Any, Path]]
-
-
-def both(folder: Path, where: Path, do: str, *args: Any, **keywords: Any) -> list[Ended]:
-    """What comes of two processes that do the same, as a launcher starts them."""
-    return ended(started(folder, where, do, *args, **keywords))
-
-
-def started(folder: Path, where: Path, do: str, *args: Any, limit: float = 60.0, **keywords: Any) -> Running:
-    """Two processes that work in the folder `where` and write what they say to `folder`."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = str(found.getsockname()[1])
-    running: Running = []
-    for rank in map(str, range(2)):
-        place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
-        meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "MULTISTEP_DEVICE": "cpu", "COLUMNS": "400"}
-        more = {"MULTISTEP_GROUP_SECONDS": str(limit), "XDG_CACHE_HOME": str(folder / "cache")}
-        log = folder / f"log-{rank}"
-        log.write_text("", encoding="utf-8")
-        arguments = ({**place, **meeting, **more}, where, log, do, args, keywords)
-        process = SERVER.Process(target=many_worker.child, args=arguments)
-        process.start()
-        running.append((process, log))
-    return running
-
-
-def ended(running: Running, seconds: float = 400.0) -> list[Ended]:
-    for process, _ in running:
-        process.join(seconds)
-        if process.is_alive():
-            process.kill()
-            process.join()
-    found = [Ended(process.exitcode, log.read_text(encoding="utf-8")) for process, log in running]
-    for process, _ in running:
-        process.close()
-    return found
+    with serving():
+        yield
 
 
 # The same as one ------------------------------------------------------------------------------------
@@ -128,7 +71,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("name", SHARED)
 def test_two_processes_do_what_one_does(name: str, shared: Path) -> None:
     torch.manual_seed(0)  # an own module's first weights are those that it has in the first process
-    losses, table, weights = many_worker.alone(name, shared)
+    losses, table, weights = many_worker.alone(name, shared, many_worker.steps_of(name))
     found, scores, placed = pickle.loads((shared / name / "seen").read_bytes())
     assert len(found) == many_worker.steps_of(name)
     np.testing.assert_allclose(found, losses, rtol=1e-5, atol=1e-5)

@@ -54,6 +54,7 @@ _BY_KEY: Mapping[str, str] = {
         "gradient_checkpointing activation_checkpointing use_gradient_checkpointing grad_checkpointing "
         "activation_recomputation"
     ),
+    "recipe.sharding": "fsdp fsdp2 fully_shard sharding_strategy fsdp_sharding_strategy zero zero_stage",
     "model.context": (
         "max_length max_seq_length max_seq_len seq_len sequence_length block_size context_length n_ctx maxlen max_len "
         "cutoff_len seq_length n_positions"

@@ -98,6 +98,7 @@ _RECIPE = {
     "beta": "Of preferences: how strongly one is held to what the phase began with.",
     "micro_batch": "How many examples a pass holds; auto: as many as fit. The step stays that of the whole batch.",
     "checkpointing": "Whether activations are computed again for the gradient, which saves memory and takes time.",
+    "sharding": "Whether each of several processes holds the whole model, or its part; auto: as memory has it.",
     "compile": "Whether torch.compile compiles the repeated blocks; auto: where it is measured to pay.",
 }
 _GROUPS = {"Plan": _PLAN, "Phase": _PHASE, "Guard": _GUARD, "DataSpec": _DATA, "ModelSpec": _MODEL, "Recipe": _RECIPE}

@@ -33,7 +33,8 @@ UNIT = 0.01  # nats: curves fall by 20 to 300 times as much
 TOKENS = 500.0  # of a block
 BLOCK_SPREAD = 0.15  # some texts are harder than others, by so many nats: the same ones for every checkpoint
 RECIPE = Recipe(learning_rate=0.02, batch_size=12, warmup_steps=10)
-COMPUTED = ("micro_batch", "compile", "checkpointing")  # settings that say how a step is computed, not what it learns
+# Settings that say how a step is computed, not what it learns.
+COMPUTED = ("micro_batch", "compile", "checkpointing", "sharding")
 
 
 @dataclass

@@ -164,14 +164,18 @@ class LeadingWorkshop:
         self._own, self._group, self._stop = own, group, stop
 
     def open(self, plan: Plan, phase: int, should_stop: Callable[[], bool]) -> tuple[Learner, Readiness]:
+        from multistep.backends.torch.devices import pick_device
         from multistep.backends.torch.many.leader import Leader
+        from multistep.backends.torch.many.shards import OPTIMIZERS
         from multistep.tasks.begun import as_machine
+        from multistep.tasks.reckoned import is_sharded
 
         learner, ready = self._own.open(plan, phase, should_stop)
-        _share(learner, self._group, self._stop)
+        full = is_sharded(ready.facts.parameters, ready.recipe, pick_device(), self._group.place)
+        _share(learner, self._group, self._stop, full)
         settled = replace(plan, model=plan.model.named(*ready.models)) if ready.models else plan
         # The others choose sizes as the first did, by its speed; what it has read lies in the cache of its machine.
-        self._group.tell(OPEN, settled, phase, as_machine())
+        self._group.tell(OPEN, settled, phase, as_machine(), full)
         mine = _compared(ready)
         for rank, host, other in self._group.answers():
             if isinstance(other, MultistepError):
@@ -185,7 +189,9 @@ class LeadingWorkshop:
                         "folder that all of them read"
                     )
         facts = replace(ready.facts, device=f"{self._group.size} x {ready.facts.device}")
-        return Leader(learner, self._group), replace(ready, facts=facts)
+        if full:
+            facts = replace(facts, optimizers=tuple(name for name in facts.optimizers if name in OPTIMIZERS))
+        return Leader(learner, self._group, sharded=full), replace(ready, facts=facts)
 
     def versions(self) -> Mapping[str, str]:
         return {**self._own.versions(), "processes": str(self._group.size)}
@@ -202,8 +208,8 @@ def _short(value: object) -> str:
     return said if len(said) <= 60 else f"{said[:60]}..."
 
 
-def _share(learner: Learner, group: Group, stop: Stop) -> None:
-    """Have a learner take its share. Raises PlanError for one that cannot."""
+def _share(learner: Learner, group: Group, stop: Stop, full: bool) -> None:
+    """Have a learner take its share, of the model too if `full`. Raises PlanError for one that cannot."""
     from multistep.backends.torch.devices import pick_device
 
     if not hasattr(learner, "sharing"):
@@ -212,7 +218,7 @@ def _share(learner: Learner, group: Group, stop: Stop) -> None:
         )
     from multistep.backends.torch.many.sharing import Sharing
 
-    learner.sharing = Sharing(group, pick_device(), lambda: stop.number, stop.note)
+    learner.sharing = Sharing(group, pick_device(), lambda: stop.number, stop.note, full=full)
 
 
 # The others ---------------------------------------------------------------------------------------------
@@ -237,12 +243,12 @@ def follow(group: Group, workshop: Callable[[Plan], Workshop]) -> None:
                 assert learner is not None, "phases are opened first"
                 leader.follow(group, learner, verb, args, keywords)
                 continue
-            plan, phase, machine = args
+            plan, phase, machine, full = args
             try:
                 opened = opened or workshop(plan)
                 with as_begun(machine["machine"], machine["moved"], machine["speeds"]):
                     learner, ready = opened.open(plan, phase, stop.asked)
-                _share(learner, group, stop)
+                _share(learner, group, stop, full)
             except (MultistepError, OSError) as error:
                 group.answer(error if isinstance(error, MultistepError) else DataError(str(error)))
             else:

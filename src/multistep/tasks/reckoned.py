@@ -11,6 +11,7 @@ from multistep.core.values.recipe import Recipe
 from multistep.core.values.trial import Facts
 from multistep.core.values.understood import one_or_many
 from multistep.core.values.units import Unit
+from multistep.engine.launched import Place, place_of
 from multistep.tasks.machine import total_memory
 from multistep.tasks.recipes import lengths_of
 from multistep.tasks.speeds import TRAINED_SHARE, Work, operations, was_measured
@@ -18,6 +19,7 @@ from multistep.tasks.speeds import TRAINED_SHARE, Work, operations, was_measured
 BYTES = 4  # of a number
 # Of each trained number: itself, its gradient, its average, and what the optimizer keeps of it.
 KEPT_BY_OPTIMIZER = {"adamw": 2, "adam": 2, "soap": 4, "prodigy": 4, "schedule-free": 2, "sgd": 1, "muon": 1, "lion": 1}
+SHARE_OF_MEMORY = 0.5  # of a device, that all this may take: the rest is for activations
 ROWS_OF_TOKENS = ("tokens of running text", "documents")  # units of texts that are cut into rows of a context
 LARGE_UNITS = ((1e15, "quadrillion"), (1e12, "trillion"), (1e9, "billion"), (1e6, "million"))
 
@@ -34,7 +36,40 @@ def training_words(facts: Facts, recipe: Recipe, unit: str, device: torch.device
     """What a step reads and what memory training takes, for people; `unit` is what the training split is counted in."""
     if recipe.batch_size is None:
         return ()
-    return _step(facts, recipe, unit), _memory(facts, recipe, device)
+    memory = _memory(facts.parameters, recipe, device)
+    sharded = sharding_words(facts.parameters, recipe, device, place_of())
+    return _step(facts, recipe, unit), memory, *((sharded,) if sharded else ())
+
+
+def is_sharded(parameters: int, recipe: Recipe, device: torch.device, place: Place | None) -> bool:
+    """Whether several processes hold a part of the model each. Settled by the first of them, by its device."""
+    if place is None or recipe.sharding != "auto":
+        return place is not None and recipe.sharding == "full"
+    return _bytes_kept(parameters, recipe) > SHARE_OF_MEMORY * _memory_of(device, place)
+
+
+def sharding_words(parameters: int, recipe: Recipe, device: torch.device, place: Place | None) -> str:
+    """Where the model lies, for people; empty where nothing need be said."""
+    if place is not None and is_sharded(parameters, recipe, device, place):
+        share = f"sharded over {place.size} processes, {_bytes(_bytes_kept(parameters, recipe) / place.size)} each"
+        if recipe.sharding == "full":
+            return f"{share}, as recipe.sharding says"
+        return f"{share}, since that is more than half of the {_bytes(_memory_of(device, place))} that one has"
+    if place is not None:
+        return f"each of {place.size} processes holds all of it"
+    if recipe.sharding == "full":
+        return (
+            "recipe.sharding is full, but one process trains, which holds all of it; start several with "
+            "`torchrun --nproc-per-node N -m multistep train PLAN`"
+        )
+    if recipe.sharding == "auto" and _bytes_kept(parameters, recipe) > SHARE_OF_MEMORY * total_memory(device):
+        return "more than half of it, which leaves little for activations; several processes (torchrun) would shard it"
+    return ""
+
+
+def _memory_of(device: torch.device, place: Place) -> float:
+    """Bytes that one process may have: those of a CPU are shared by all on its machine."""
+    return total_memory(device) / (place.local_size if device.type == "cpu" else 1)
 
 
 def _step(facts: Facts, recipe: Recipe, unit: str) -> str:
@@ -69,12 +104,15 @@ def _by_growing(recipe: Recipe) -> float:
     return (1.0 - recipe.cooldown_fraction) / of_full + recipe.cooldown_fraction
 
 
-def _memory(facts: Facts, recipe: Recipe, device: torch.device) -> str:
+def _bytes_kept(parameters: int, recipe: Recipe) -> int:
     """Of adapters hardly more than the weights, of which nothing else is kept."""
     times = 1 if recipe.adapter != "none" else 3 + KEPT_BY_OPTIMIZER.get(recipe.optimizer, 2)
-    what = "weights" if times == 1 else "weights, gradients and the optimizer"
-    needed, there = BYTES * times * facts.parameters, total_memory(device)
-    return f"{_bytes(needed)} for {what}, of {_bytes(there)}"
+    return BYTES * times * parameters
+
+
+def _memory(parameters: int, recipe: Recipe, device: torch.device) -> str:
+    what = "weights" if recipe.adapter != "none" else "weights, gradients and the optimizer"
+    return f"{_bytes(_bytes_kept(parameters, recipe))} for {what}, of {_bytes(total_memory(device))}"
 
 
 def _bytes(count: float) -> str:

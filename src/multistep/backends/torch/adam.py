@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.optim.adam import adam
 
+from multistep.backends.torch.parts import local, locals_of
+
 
 class FusedAdam(torch.optim.Optimizer):
     """The same numbers as `torch.optim.AdamW(fused=True)`, or `Adam` unless `decoupled`, by the same function.
@@ -45,10 +47,10 @@ class FusedAdam(torch.optim.Optimizer):
                     self.state[p]["exp_avg_sq"] = torch.zeros_like(p)
             states = [self.state[p] for p in parameters]
             adam(
-                parameters,
-                [p.grad for p in parameters if p.grad is not None],
-                [state["exp_avg"] for state in states],
-                [state["exp_avg_sq"] for state in states],
+                locals_of(parameters),
+                [local(p.grad) for p in parameters if p.grad is not None],
+                [local(state["exp_avg"]) for state in states],
+                [local(state["exp_avg_sq"]) for state in states],
                 [],
                 [state["step"] for state in states],
                 fused=True,

@@ -77,8 +77,14 @@ class Fitting:
         device: torch.device,
         rehearsal: Callable[[], Rehearsal],
         reserve: Callable[[], int],
+        sharded: bool = False,
     ) -> None:
-        """`rehearsal` gives passes for measuring; `reserve` tells the bytes that a step takes beside a pass."""
+        """`rehearsal` gives passes for measuring; `reserve` tells the bytes that a step takes beside a pass.
+
+        Where the model is `sharded`, nothing is measured: processes compute each pass together, and one that did not
+        have the memory would leave the others waiting.
+        """
+        self._sharded = sharded
         self._model, self._passes, self._recipe = model, passes, recipe
         self._device, self._rehearsal, self._reserve = device, rehearsal, reserve
         self._found: Fit | None = None
@@ -93,10 +99,12 @@ class Fitting:
 
     def prepare(self, known: Mapping[str, Fit], seconds_left: float | None) -> Callable[[], None] | None:
         """What is to be done before the next step, as `engine.learner.Learner` says."""
-        of = fit_key(self._recipe, self._device)
+        of = fit_key(self._recipe, self._device) + (", sharded" if self._sharded else "")
         if fit := known.get(of):
             return None if fit == self.fit else functools.partial(self._follow, fit)
         questions = Questions.of(self._recipe, self._device, seconds_left)
+        if self._sharded:
+            questions = Questions(size=False, compile=self._recipe.compile is True)
         return functools.partial(self._find, of, questions) if questions and self._found is None else None
 
     def _find(self, of: str, questions: Questions) -> None:

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from multistep.backends.torch.adapters import FOLDER, Adapter, hold_in_half, merge, write_adapter
@@ -23,14 +23,17 @@ from multistep.backends.torch.devices import pick_device, reduces
 from multistep.backends.torch.domain import Batch, Domain, Draws, Folds
 from multistep.backends.torch.fitting import Fitting
 from multistep.backends.torch.lookahead import batches, reader_for
+from multistep.backends.torch.many.shards import Shards
 from multistep.backends.torch.many.sharing import Share, Sharing, dividing
 from multistep.backends.torch.muon import Muon
 from multistep.backends.torch.optimizers import StepRule, build_optimizer
+from multistep.backends.torch.parts import gathered, locals_of
 from multistep.backends.torch.passes import Passes
 from multistep.backends.torch.placing import adopted, built, copied, require_same_network
 from multistep.backends.torch.randomness import undisturbed
 from multistep.backends.torch.recomputing import require_recompute
 from multistep.backends.torch.rehearsal import Rehearsal
+from multistep.backends.torch.saved import Named, Saved
 from multistep.backends.torch.sharpness import uphill
 from multistep.backends.torch.weights import (
     COUNTERS,
@@ -40,7 +43,6 @@ from multistep.backends.torch.weights import (
     freeze,
     mean_weights,
     named,
-    part,
     read_counters,
 )
 from multistep.core.evidence.metric import Evaluation
@@ -53,6 +55,7 @@ ANCHOR, SCALE = "anchor.", "scale."  # what names of their tensors begin with in
 STATE_COPIES = 2  # of the trained weights, that optimizers keep at most, but for SOAP
 STATISTICS_BATCHES = 32  # forward passes, at most, over which statistics of batch normalisation are computed anew
 SCORING_EXAMPLES = 512  # are enough for those that scoring needs
+Found = TypeVar("Found")
 
 
 class TorchLearner:
@@ -88,15 +91,18 @@ class TorchLearner:
     # Weights ----------------------------------------------------------------------------------------
 
     def initial(self, recipe: Recipe, seed: int, *, skip_examples: int = 0) -> None:
-        self._place(*built(self._domain, recipe, seed), recipe, seed)
-        if self.sharing:
+        model, fixed = built(self._domain, recipe, seed)
+        if self.sharing and self.sharing.full:
+            self.sharing.same([*model.parameters(), *model.buffers()])
+        self._place(model, fixed, recipe, seed)
+        if self.sharing and not self.sharing.full:
             # What they built is the same by rule; that of other hardware may differ in its last bits.
             self.sharing.same([*self._trained, *self._averaged, *self._model.buffers(), *self._average.buffers()])
         self._position = skip_examples
         self._begin()
 
     def load(self, folder: Path, recipe: Recipe, seed: int, *, carry: Carry = "all", skip_examples: int = 0) -> None:
-        tensors = load_file(folder / STATE)
+        tensors = Saved(folder)
         saved = read_counters(folder)
         require_same_network(saved, recipe, folder, exact=carry == "all")
         if carry == "all" and (other := saved.get("optimizer", recipe.optimizer)) != recipe.optimizer:
@@ -109,19 +115,19 @@ class TorchLearner:
         fill(self._model, tensors, "model.", self._fixed)
         fill(self._average, tensors, "average.", self._not_saved)
         if carry == "all":
-            self._rule.load_state_tensors(part(tensors, "optimizer."))
+            self._rule.load_state_tensors(Named(tensors, "optimizer."))
             if self._passes.scale:
-                self._passes.scale.load(part(tensors, SCALE))
+                self._passes.scale.load(Named(tensors, SCALE))
         self._steps = saved["steps"]
         self._position = self._converted(saved) + skip_examples
         if self._anchor is not None:
-            self._anchor.restore(part(tensors, ANCHOR))
+            self._anchor.restore(Named(tensors, ANCHOR))
 
     def adopt(self, folder: Path, recipe: Recipe, seed: int, *, skip_examples: int = 0) -> None:
         saved = read_counters(folder)
         if None not in (named := (saved.get("model"), recipe.model)) and len(set(named)) > 1:
             require_same_network(saved, recipe, folder, exact=False)  # where one names none, what both have is taken
-        model, fixed, own_base = adopted(self._domain, recipe, seed, load_file(folder / STATE), saved)
+        model, fixed, own_base = adopted(self._domain, recipe, seed, Saved(folder), saved)
         self._place(model, fixed, recipe, seed, own_base)
         self._position = skip_examples
         self._begin()
@@ -129,8 +135,7 @@ class TorchLearner:
     def _begin(self) -> None:
         """Have the anchor know the weights that the phase begins with, which stand here."""
         if self._anchor is not None:
-            with self._evaluating(), dividing(self.sharing):
-                self._anchor.compute(self._average, self._device)
+            self._scored(functools.partial(self._anchor.compute, self._average, self._device))
 
     def average(self, folders: Sequence[Path], recipe: Recipe, seed: int) -> None:
         saved = [read_counters(folder) for folder in folders]
@@ -146,7 +151,7 @@ class TorchLearner:
         self._steps = max(state["steps"] for state in saved)
         self._position = max(map(self._converted, saved))
         if self._anchor is not None:
-            self._anchor.restore(part(load_file(folders[0] / STATE), ANCHOR))
+            self._anchor.restore(Named(Saved(folders[0]), ANCHOR))
 
     def _converted(self, saved: Mapping[str, Any]) -> int:
         """A saved position in examples of the present size: about the same place in the data."""
@@ -161,11 +166,16 @@ class TorchLearner:
         self._recipe, self._seed, self._fixed = recipe, seed, frozenset(fixed)
         self._not_saved = frozenset[str]() if own_base else self._fixed
         self._example_size = self._domain.configure(model, recipe)
-        self._model = model.to(self._device)
+        sharded = self.sharing is not None and self.sharing.full
+        self._model = model if sharded else model.to(self._device)  # which no device may hold
         origin = self._domain.origin(recipe.model)
         if origin and origin.half and reduces(recipe, self._device):
             hold_in_half(self._model, self._not_saved)
         self._average = copied(self._model, self._fixed).requires_grad_(False).eval()
+        self._whole: nn.Module | None = None
+        self._shards: Shards | None = None
+        if self.sharing and sharded:
+            self._shards = self.sharing.shards(self._model, self._average, self._fixed, recipe)
         self._steps = self._position = 0
         self._trained: list[Tensor] = [p for p in self._model.parameters() if p.requires_grad]
         pairs = zip(self._model.parameters(), self._average.parameters(), strict=True)
@@ -176,14 +186,20 @@ class TorchLearner:
         size = self._at_once() if recipe.micro_batch == "auto" else recipe.micro_batch
         self._passes = Passes(self._domain, self._model, self._trained, recipe, self._device, size)
         self._share = self.sharing.share(self._batch_size) if self.sharing else Share(0, self._batch_size)
+        if self._shards:
+            self._passes.within, self._passes.micro_batch = self._shards.within, self._shards.agreed(size)
         shared = replace(recipe, batch_size=max(1, self._share.size))
-        self._fitting = Fitting(self._model, self._passes, shared, self._device, self._rehearsal, self._reserve)
+        self._fitting = Fitting(
+            self._model, self._passes, shared, self._device, self._rehearsal, self._reserve, sharded
+        )
         self._norms = batch_norms(self._model)
         self._statistics_due = True
         self._rule = _step_rule(self._model, recipe)
+        self._rule.norm = self._shards.norm if self._shards else None
         for optimizer in self._rule.optimizers:
             if isinstance(optimizer, Muon) and self.sharing:
-                optimizer.parted = self.sharing.parted
+                optimizer.parted = None if self._shards else self.sharing.parted
+                optimizer.spread = self._shards.spread if self._shards else None
 
     def save(self, folder: Path) -> None:
         parameters = dict(self._average.named_parameters())
@@ -198,7 +214,14 @@ class TorchLearner:
             **{f"{ANCHOR}{name}": tensor for name, tensor in (self._anchor.tensors() if self._anchor else {}).items()},
             **{f"{SCALE}{name}": tensor for name, tensor in (scale.tensors() if scale else {}).items()},
         }
-        on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        leads = self.sharing is None or self.sharing.rank == 0
+        if self._shards:
+            whole = {name: gathered(tensor, leads) for name, tensor in tensors.items()}
+            on_cpu = {name: tensor for name, tensor in whole.items() if tensor is not None}
+        else:
+            on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        if not leads:
+            return
         state = {
             "steps": self._steps,
             "position": self._position,
@@ -214,21 +237,36 @@ class TorchLearner:
         shutil.copymode(folder / COUNTERS, folder / STATE)  # safetensors lets nobody else read it
 
     def export(self, folder: Path, card: str) -> str:
-        self._make_average_ready()
+        average = self._whole_average()
+        if average is None:
+            return ""
         adapter, origin = Adapter.of(self._recipe), self._domain.origin(self._recipe.model)
         if adapter is None or origin is None:
-            return self._domain.export(self._average, folder, card)
-        weights = self._domain.export(merge(copied(self._average, frozenset()).float()), folder, card)
+            return self._domain.export(average, folder, card)
+        weights = self._domain.export(merge(copied(average, frozenset()).float()), folder, card)
         if origin.source is not None and self._not_saved:
-            write_adapter(self._average, adapter, origin, folder / FOLDER)
+            write_adapter(average, adapter, origin, folder / FOLDER)
         return weights
 
     def fold(self, temperature: float) -> bool:
-        self._make_average_ready()
-        if not isinstance(self._domain, Folds):
+        average = self._whole_average()
+        if not isinstance(self._domain, Folds) or average is None:
             return False
         with self._evaluating():
-            return self._domain.fold(self._average, temperature, self._device)
+            return self._domain.fold(average, temperature, next(average.parameters()).device)
+
+    def _whole_average(self) -> nn.Module | None:
+        """The averaged model; where it is sharded, whole on the first process's CPU, and None in the others."""
+        self._make_average_ready()
+        if self._shards is None:
+            return self._average
+        if self._whole is None:
+            self._whole = self._shards.whole(
+                self._average, lambda: built(self._domain, self._recipe, self._seed, own_base=True)[0]
+            )
+            if self._whole is not None:
+                self._domain.configure(self._whole.eval(), self._recipe)
+        return self._whole
 
     # Training ---------------------------------------------------------------------------------------
 
@@ -257,7 +295,7 @@ class TorchLearner:
     def advance(self, rates: Sequence[float], *, resolution: int | None = None) -> Progress:
         self._model.train()
         self._domain.resize(resolution)
-        self._statistics_due = True
+        self._statistics_due, self._whole = True, None
         averaging = self._recipe.averaging and not self._rule.keeps_average
         loss_sum = torch.zeros((), device=self._device)
         labels = torch.zeros((), device=self._device)
@@ -272,7 +310,7 @@ class TorchLearner:
             batch = next(reading)
             loss, count = self._gradients(batch)
             if self._recipe.sharpness:
-                with uphill(self._trained, self._norms, self._recipe.sharpness):
+                with uphill(self._trained, self._norms, self._recipe.sharpness, self._norm_of):
                     self._gradients(batch)
             if i + 1 == len(rates) or self._passes.skip is not None:
                 norm = self._norm(norm)
@@ -284,11 +322,11 @@ class TorchLearner:
             loss_sum += loss
             labels += count
             if averaging and (self._steps % AVERAGE_EVERY == 0 or self._steps < AVERAGE_EVERY):
-                follow(self._averaged, self._trained, self._steps, self._recipe.averaging)
+                follow(locals_of(self._averaged), locals_of(self._trained), self._steps, self._recipe.averaging)
         if self._rule.keeps_average:
             self._rule.write_average(self._trained, self._averaged)
         elif not averaging:
-            equal(self._averaged, self._trained)
+            equal(locals_of(self._averaged), locals_of(self._trained))
         self._passes.forget()
         if self.sharing:
             self.sharing.require_passes()
@@ -301,12 +339,18 @@ class TorchLearner:
             return self._passes.gradients(batch, hash((self._seed, self._steps)) % 2**63)
         # What is dropped of one share says nothing of what is dropped of another.
         place = (self._seed, self._steps, self.sharing.rank) if self.sharing.rank else (self._seed, self._steps)
+        if self._shards:
+            largest = -(-self._batch_size // self.sharing.size)
+            pieces = -(-largest // (self._passes.micro_batch or largest))
+            seed, counts = hash(place) % 2**63, self._share.size > 0
+            return self._shards.gradients(self._passes, batch, pieces, seed, counts=counts)
         return self.sharing.gradients(self._passes, self._trained, batch, hash(place) % 2**63)
 
     def _read(self, position: int) -> Batch:
         share = self._share
         if not share.size:
-            return ()
+            # All must pass over something where a model is sharded.
+            return self._domain.batch(position, 1, self._seed, self._device) if self._shards else ()
         return self._domain.batch(position + share.offset, share.size, self._seed, self._device)
 
     def _norm(self, last: Tensor) -> Tensor:
@@ -314,10 +358,17 @@ class TorchLearner:
 
         Where the loss scale alone is to blame for gradients that are not finite, the `last` one that was.
         """
-        norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(self._passes.gradient_list())))
+        norm = self._norm_of(self._trained)
         if self._passes.scale is None or self._passes.skip is None:
             return norm
         return torch.where((self._passes.skip > 0) & ~self._passes.scale.exhausted, last, norm)
+
+    def _norm_of(self, parameters: Sequence[Tensor]) -> Tensor:
+        if self._shards:
+            return self._shards.norm(parameters)
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+        return norm
 
     def _recompute_statistics(self, model: nn.Module, batches: int) -> None:
         """Batch normalisation's statistics of these weights, from the first batches that there are."""
@@ -340,22 +391,34 @@ class TorchLearner:
     def evaluate(self, split: Split, *, sample: bool) -> Evaluation:
         if split == "guard":
             return self._evaluate_guard()
+        return self._scored(lambda: self._domain.evaluate(self._average, split, sample=sample, device=self._device))
+
+    def _scored(self, do: Callable[[], Found]) -> Found:
+        """What `do` makes of the averaged model, by all processes together."""
         with self._evaluating(), dividing(self.sharing):
-            return self._domain.evaluate(self._average, split, sample=sample, device=self._device)
+            if self._shards is None or self.sharing is None:
+                return do()
+            return self._shards.scored(self._average, do, self.sharing)
 
     def _evaluate_guard(self) -> Evaluation:
         assert self._guard is not None, "a phase with a guard brings its domain"
         domain, context = self._guard
-        with self._evaluating(), dividing(self.sharing):
+
+        def looked() -> Evaluation:
             domain.configure(self._average, replace(self._recipe, context=context))
             try:
                 return domain.evaluate(self._average, "validation", sample=True, device=self._device)
             finally:
                 self._domain.configure(self._average, self._recipe)
 
+        return self._scored(looked)
+
     def exhibits(self) -> Sequence[Exhibit]:
-        with self._evaluating():
+        def shown() -> Sequence[Exhibit]:
             return self._domain.exhibits(self._average, self._device)
+
+        with self._evaluating():
+            return self._shards.by_first(self._average, shown, ()) if self._shards else shown()
 
     def baseline(self, split: Split) -> tuple[str, Evaluation]:
         return self._domain.baseline(split)
@@ -367,7 +430,9 @@ class TorchLearner:
     def _evaluating(self) -> Iterator[None]:
         """Inference that leaves everything as it was, the random state included."""
         self._make_average_ready()
-        with undisturbed(self._device), torch.inference_mode(), self._passes.precision():
+        # What is gathered in inference mode could not be written to outside of it.
+        apart = torch.no_grad() if self._shards else torch.inference_mode()
+        with undisturbed(self._device), apart, self._passes.precision():
             yield
 
     def _make_average_ready(self) -> None:

@@ -4,12 +4,15 @@ Source: Jordan et al. 2024, kellerjordan.github.io/posts/muon. torch's own takes
 bfloat16, which CPUs emulate.
 """
 
+import functools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from multistep.backends.torch.parts import is_parted, local, locals_of
 
 # Odd quintics a x + b x³ + c x⁵, applied in turn to the singular values, at most 1 before the first. Each is
 # the one nearest to 1 on what the last one leaves of [0.01, 1] (the way of Polar Express, arXiv 2505.16932);
@@ -80,11 +83,13 @@ class Muon(torch.optim.Optimizer):
 
     All matrices of one shape, either way up, are made orthogonal in one batch. Each group needs `matrices`, a
     `Matrix` for every parameter in `params`. A step is left out where `found_inf` is 1.0. Where several processes
-    take the same steps, `parted` has each of them make some of the matrices orthogonal, and gives all of them.
+    take the same steps, `parted` has each of them make some of the matrices orthogonal, and gives all of them. Where
+    each has some rows of every matrix, `spread` (`many.spreading`) has each make the steps of some whole ones.
     """
 
     found_inf: Tensor | None = None
     parted: Callable[[Tensor, Callable[[Tensor], Tensor]], Tensor] | None = None
+    spread: Callable[..., list[Tensor]] | None = None
 
     def __init__(
         self,
@@ -106,11 +111,12 @@ class Muon(torch.optim.Optimizer):
             pairs = [(p, m) for p, m in zip(group["params"], group["matrices"], strict=True) if p.grad is not None]
             if not pairs:
                 continue
-            parameters, gradients = [p for p, _ in pairs], [p.grad for p, _ in pairs]
-            for p in parameters:
+            matrices = [m for _, m in pairs]
+            parameters, gradients = locals_of(p for p, _ in pairs), [local(p.grad) for p, _ in pairs]
+            for p, _ in pairs:
                 if "momentum_buffer" not in self.state[p]:
                     self.state[p]["momentum_buffer"] = torch.zeros_like(p)
-            buffers = [self.state[p]["momentum_buffer"] for p in parameters]
+            buffers = [local(self.state[p]["momentum_buffer"]) for p, _ in pairs]
             taken: float | Tensor = 1.0
             if self.found_inf is not None:
                 taken, none = 1.0 - self.found_inf, self.found_inf > 0
@@ -121,7 +127,20 @@ class Muon(torch.optim.Optimizer):
                 directions = torch._foreach_lerp(gradients, buffers, group["momentum"])
             if group["weight_decay"]:
                 torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"] * taken)
-            self._move([m for _, m in pairs], parameters, directions, group["lr"], taken)
+            if not is_parted(pairs[0][0]):
+                self._move(matrices, parameters, directions, group["lr"], taken)
+                continue
+            assert self.spread is not None, "who shards a model tells how"
+            whole = functools.partial(self._moved, matrices, group["lr"], taken)
+            torch._foreach_add_(parameters, self.spread(directions, [p.shape for p, _ in pairs], whole))
+
+    def _moved(
+        self, matrices: list[Matrix], rate: float, taken: float | Tensor, which: Sequence[int], wholes: list[Tensor]
+    ) -> list[Tensor]:
+        """By how much some of the parameters move, by their directions."""
+        changes = [torch.zeros_like(whole) for whole in wholes]
+        self._move([matrices[i] for i in which], changes, wholes, rate, taken)
+        return changes
 
     def _move(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, get_args
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from multistep.backends.torch.adam import FusedAdam
 from multistep.backends.torch.groups import kinds, layers_below_head
 from multistep.backends.torch.muon import Muon
+from multistep.backends.torch.parts import local
 from multistep.backends.torch.state import StateKeeper
 from multistep.core.values.recipe import OptimizerName
 from multistep.errors import PlanError
@@ -78,8 +79,11 @@ class StepRule:
     Every group has a `multiplier`: its rate is the rate given to `step`, times it. It is 1 but for layer-wise
     rates, and for Muon, where the parameters that AdamW takes have `rest_ratio`. `one_rate`: the optimizer takes
     one rate for all groups (Prodigy), so that groups with another take a part of the step instead.
-    `keeps_average`: it averages the weights itself (schedule-free).
+    `keeps_average`: it averages the weights itself (schedule-free). `norm` tells the norm of the gradient of parameters
+    of which this process has a part.
     """
+
+    norm: Callable[[Sequence[Tensor]], Tensor] | None = None
 
     def __init__(
         self,
@@ -106,7 +110,7 @@ class StepRule:
             return
         if self.clip_norm is not None:
             parameters = [p for group in self._groups() for p in group["params"]]
-            torch.nn.utils.clip_grad_norm_(parameters, self.clip_norm)
+            self._clip(parameters, self.clip_norm)
         slowed: list[tuple[list[Tensor], list[Tensor], float]] = []
         for group in self._groups():
             multiplier = group["multiplier"]
@@ -121,6 +125,14 @@ class StepRule:
         with torch.no_grad():
             for after, before, back in slowed:
                 torch._foreach_lerp_(after, before, back)
+
+    @torch.no_grad()
+    def _clip(self, parameters: Sequence[Tensor], most: float) -> None:
+        if self.norm is None:
+            torch.nn.utils.clip_grad_norm_(parameters, most)
+            return
+        part = (most / (self.norm(parameters) + 1e-6)).clamp_max(1.0)  # as torch's
+        torch._foreach_mul_([local(p.grad) for p in parameters if p.grad is not None], part)
 
     def zero_grad(self) -> None:
         for optimizer in self.optimizers:

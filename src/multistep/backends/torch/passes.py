@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from multistep.backends.torch.devices import multiplying, products_in, rounding, rounds
 from multistep.backends.torch.domain import Batch, Domain
+from multistep.backends.torch.parts import local
 from multistep.backends.torch.randomness import seed_torch
 from multistep.backends.torch.scaling import LossScale
 from multistep.core.values.recipe import Recipe
@@ -22,8 +23,10 @@ class Passes:
     `micro_batch` is how many examples a pass holds at most (None: the whole batch); it is halved when memory runs out,
     of which `halved` tells, and the effective batch stays. `scale` is the loss scale, in float16 alone; `skip` then
     tells of the last gradients whether they are not finite, so that no step should be taken by them (1.0, else 0.0; on
-    the device).
+    the device). `within` computes what is done with a model, where that takes more than its modules.
     """
+
+    within: Callable[[nn.Module, Callable[[], tuple[Tensor, Tensor]]], tuple[Tensor, Tensor]] | None = None
 
     def __init__(
         self,
@@ -50,7 +53,7 @@ class Passes:
     def forward(self, model: nn.Module, batch: Batch) -> None:
         """A pass without gradients, for what layers note of their inputs."""
         with self.precision():
-            self._domain.loss(model, batch, 0.0)
+            self._within(model, lambda: self._domain.loss(model, batch, 0.0))
 
     def gradients(self, batch: Batch, seed: int) -> tuple[Tensor, Tensor]:
         """Mean gradients of the whole batch; the summed loss and its labels. `seed` decides what is dropped.
@@ -59,9 +62,7 @@ class Passes:
         """
         size = batch[0].shape[0]
         while True:
-            self.forget()
-            # Seeded by the step, not carried along: a step that is repeated drops the same activations, and layers.
-            seed_torch(seed, self._device)
+            self.begin(seed)
             piece = min(self.micro_batch or size, size)
             try:
                 with rounding(self._rounds):
@@ -80,24 +81,42 @@ class Passes:
             self.forget()
             torch.accelerator.empty_cache()
 
+    def begin(self, seed: int) -> None:
+        """Seeded by the step, not carried along: a step that is repeated drops the same activations, and layers."""
+        self.forget()
+        seed_torch(seed, self._device)
+
     def forget(self) -> None:
         """Leave no gradients."""
         for parameter in self._trained:
             parameter.grad = None
 
     def gradient_list(self) -> list[Tensor]:
-        return [p.grad for p in self._trained if p.grad is not None]
+        return [local(p.grad) for p in self._trained if p.grad is not None]
 
-    def _loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        with multiplying(self._recipe, self._device):
+    def _within(self, model: nn.Module, do: Callable[[], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        return do() if self.within is None else self.within(model, do)
+
+    def loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The summed loss of a batch, with its graph, and its labels."""
+
+        def summed() -> tuple[Tensor, Tensor]:
             return self._domain.loss(self._model, batch, self._recipe.label_smoothing)
+
+        with rounding(self._rounds), multiplying(self._recipe, self._device):
+            return self._within(self._model, summed)
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradients of a loss to those that are there, scaled by the loss scale."""
+        with rounding(self._rounds):
+            self._backward(loss)
 
     def _backward(self, loss: Tensor) -> None:
         (self.scale.scaled(loss) if self.scale else loss).backward()  # type: ignore[no-untyped-call]
 
     def whole(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Gradients of a batch in one pass; the summed loss and its labels."""
-        loss, count = self._loss(batch)
+        loss, count = self.loss(batch)
         self._backward(loss / count.clamp_min(1))  # a share of a batch may hold none that counts
         return loss.detach(), count
 
@@ -105,7 +124,7 @@ class Passes:
         losses: list[Tensor] = []
         counts: list[Tensor] = []
         for start in range(0, batch[0].shape[0], piece):
-            loss, count = self._loss(tuple(tensor[start : start + piece] for tensor in batch))
+            loss, count = self.loss(tuple(tensor[start : start + piece] for tensor in batch))
             losses.append(loss.detach())
             counts.append(count)
             # In float16, sums over many labels would be beyond it: about a mean is what it is scaled for.

@@ -40,7 +40,7 @@ def built(builder: Builder, recipe: Recipe, seed: int, *, own_base: bool = False
 
 
 def adopted(
-    builder: Builder, recipe: Recipe, seed: int, tensors: dict[str, Tensor], saved: Mapping[str, Any]
+    builder: Builder, recipe: Recipe, seed: int, tensors: Mapping[str, Tensor], saved: Mapping[str, Any]
 ) -> tuple[nn.Module, frozenset[str], bool]:
     """The network with the averaged weights of another phase's checkpoint, so far as both have them; the names of what
     adapters leave as it is, and whether that is this run's own, so that checkpoints must hold it.

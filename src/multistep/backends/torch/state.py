@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from multistep.backends.torch.parts import is_parted, put
+
 REST = "rest"  # the one name without a dot: JSON, of all that is no tensor
 FREE_SHAPES = (
     "row_var",
@@ -144,6 +146,10 @@ def _decoded(value: Any, device: torch.device) -> Any:
 def _copy(tensor: Tensor, p: Tensor, strides: Sequence[int] | None, device: torch.device) -> Tensor:
     if strides is not None:
         return torch.empty_strided(tensor.shape, strides, dtype=tensor.dtype, device=device).copy_(tensor)
+    if tensor.shape == p.shape and is_parted(p):
+        own = torch.zeros_like(p, dtype=tensor.dtype, requires_grad=False)
+        put(own, tensor)
+        return own
     if tensor.shape == p.shape and device == p.device:  # in the parameter's own memory layout
         return torch.empty_like(p, dtype=tensor.dtype, requires_grad=False).copy_(tensor)
     return tensor.to(device, copy=True)

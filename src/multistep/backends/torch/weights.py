@@ -6,7 +6,7 @@ import fnmatch
 import json
 import os
 import re
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from multistep.backends.torch.parts import put
 from multistep.errors import PlanError
 
 DOWN, UP = ".lora_A.", ".lora_B."  # of an adapter, in names of parameters
@@ -61,12 +62,7 @@ def named(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     yield from ((name, buffer) for name, buffer in model.named_buffers() if name in saved)
 
 
-def part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The tensors named with this prefix, without it."""
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-
-
-def fill(model: nn.Module, tensors: dict[str, Tensor], prefix: str, fixed: Set[str] = frozenset()) -> Set[str]:
+def fill(model: nn.Module, tensors: Mapping[str, Tensor], prefix: str, fixed: Set[str] = frozenset()) -> Set[str]:
     """Set every parameter and saved buffer from the tensors named with this prefix, and return their names.
 
     What is `fixed` may be missing, and an adapter's matrices may be of a lower rank.
@@ -79,7 +75,7 @@ def fill(model: nn.Module, tensors: dict[str, Tensor], prefix: str, fixed: Set[s
             saved = tensors[f"{prefix}{name}"]
             if saved.shape != tensor.shape and is_adapter(name):
                 saved = widened(saved, tensor.cpu())
-            tensor.copy_(saved)
+            put(tensor, saved)
             found.add(name)
     return found
 
@@ -95,7 +91,7 @@ def widened(saved: Tensor, drawn: Tensor) -> Tensor:
     return grown
 
 
-def fill_shared(model: nn.Module, tensors: dict[str, Tensor], prefix: str) -> Set[str]:
+def fill_shared(model: nn.Module, tensors: Mapping[str, Tensor], prefix: str) -> Set[str]:
     """Set what has the same name and shape in both, and return its names: of a phase of another task, the backbone.
 
     Raises PlanError if there is nothing.

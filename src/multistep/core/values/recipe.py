@@ -16,6 +16,7 @@ Shape = Literal["warmup", "constant", "linear", "cosine", "1-sqrt"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 AdapterKind = Literal["lora", "dora", "rslora", "qlora"]
 Head = Literal["random", "linear-probe"]
+Sharding = Literal["auto", "none", "full"]
 AdapterName = Literal["none", "lora", "dora", "rslora", "qlora"]
 ALPHA_PER_RANK = 2.0  # where a recipe names no alpha
 Setting = str | int | float | bool | tuple[str, ...] | tuple[int, ...] | tuple[float, float] | None
@@ -46,7 +47,9 @@ class Recipe:
     `micro_batch` is how many examples a pass holds ("auto": as many as fit into memory); the step stays that of the
     whole batch. `compile` has the model's repeated blocks compiled ("auto": where it is measured to pay).
     `checkpointing` is of activations: those of the model's blocks are computed again for the gradient instead of being
-    kept ("auto": where memory asks for it).
+    kept ("auto": where memory asks for it). `sharding` is of a model that several processes train: each holds the whole
+    of it ("none"), or its part of every matrix, with the gradient, the optimizer's state and the average of that part
+    ("full"; "auto": where a device could not hold the whole).
     """
 
     optimizer: OptimizerName = "muon"
@@ -81,6 +84,7 @@ class Recipe:
     micro_batch: int | Literal["auto"] = "auto"
     compile: bool | Literal["auto"] = "auto"
     checkpointing: bool | Literal["auto"] = "auto"
+    sharding: Sharding = "auto"
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - read by planfile's TypeAdapter, not a field
 

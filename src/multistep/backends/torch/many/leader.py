@@ -17,14 +17,15 @@ from multistep.errors import MultistepError, ProcessLost, RunDirectoryError, Run
 
 # Of the engine's verbs those that all processes do. The others are the first one's alone: it writes and shows.
 SHARED = ("initial", "load", "adopt", "average", "prepare", "advance", "evaluate")
+OF_SHARDS = ("save", "export", "fold", "exhibits")  # that they do together where each has a part of the model
 SEE = "see"  # beside them: which checkpoints do you see?
 
 
 class Leader:
     """What the engine holds in the first process. Implements engine.learner.Learner."""
 
-    def __init__(self, own: Learner, group: Group) -> None:
-        self._own, self._group = own, group
+    def __init__(self, own: Learner, group: Group, *, sharded: bool = False) -> None:
+        self._own, self._group, self._sharded = own, group, sharded
 
     def initial(self, recipe: Recipe, seed: int, *, skip_examples: int = 0) -> None:
         self._all("initial", recipe, seed, skip_examples=skip_examples)
@@ -56,13 +57,13 @@ class Leader:
         return evaluation
 
     def save(self, folder: Path) -> None:
-        self._own.save(folder)
+        self._write("save", folder)
 
     def export(self, folder: Path, card: str) -> str:
-        return self._own.export(folder, card)
+        return str(self._write("export", folder, card))
 
     def fold(self, temperature: float) -> bool:
-        return self._own.fold(temperature)
+        return bool(self._write("fold", temperature))
 
     def baseline(self, split: Split) -> tuple[str, Evaluation]:
         return self._own.baseline(split)
@@ -71,7 +72,12 @@ class Leader:
         return self._own.write_baseline(folder)
 
     def exhibits(self) -> Sequence[Exhibit]:
-        return self._own.exhibits()
+        shown: Sequence[Exhibit] = self._write("exhibits")
+        return shown
+
+    def _write(self, verb: str, *args: Any) -> Any:
+        """What the first process does by itself, unless it needs the parts of the others."""
+        return self._all(verb, *args) if self._sharded else getattr(self._own, verb)(*args)
 
     def _read(self, folders: Sequence[Path], verb: str, *args: Any, **keywords: Any) -> None:
         """What begins with checkpoints. Raises RunDirectoryError where another process does not see the same ones."""
@@ -125,7 +131,7 @@ def follow(group: Group, learner: Learner, verb: str, args: tuple[Any, ...], key
         if verb == SEE:
             answer = marks_of(*args)
         else:
-            assert verb in SHARED, verb
+            assert verb in (*SHARED, *OF_SHARDS), verb
             todo = getattr(learner, verb)(*args, **keywords)
             if verb == "prepare" and todo is not None:
                 todo()

@@ -8,7 +8,7 @@ gradients that of the whole batch, weighted by the labels that each share has, s
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -16,13 +16,15 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 from multistep.backends.torch.domain import Batch
 from multistep.backends.torch.many.group import Group
+from multistep.backends.torch.many.shards import Shards
 from multistep.backends.torch.passes import Passes
+from multistep.core.values.recipe import Recipe
 from multistep.engine.learner import Interrupted
-from multistep.errors import MultistepError, RunFailed, Stopped
+from multistep.errors import MultistepError, ProcessLost, RunFailed, Stopped
 
 BUCKET = 2**24  # numbers that are summed over the processes at once
 Item = TypeVar("Item")
@@ -39,13 +41,21 @@ class Share:
 
 class Sharing:
     """One process's part in the work of all. `asked` tells the signal that asks it to stop, 0 for none; `stop` is told
-    the one that any of them was asked by.
+    the one that any of them was asked by. `full`: each has a part of the model.
     """
 
+    done: Callable[[], None] | None = None  # what a process does when its part of scores is done
+
     def __init__(
-        self, group: Group, device: torch.device, asked: Callable[[], int], stop: Callable[[int], None]
+        self,
+        group: Group,
+        device: torch.device,
+        asked: Callable[[], int],
+        stop: Callable[[int], None],
+        *,
+        full: bool = False,
     ) -> None:
-        self.rank, self.size = group.rank, group.size
+        self.rank, self.size, self.full = group.rank, group.size, full
         self._group, self._device, self._asked, self._stop = group, device, asked, stop
         # Small things that no device has to be waited for.
         self._by_cpu = dist.new_group(backend="gloo") if device.type != "cpu" else None
@@ -57,6 +67,10 @@ class Sharing:
         """The part of each batch that is this process's; none, where there are fewer examples than processes."""
         first, end = (batch_size * rank // self.size for rank in (self.rank, self.rank + 1))
         return Share(first, end - first)
+
+    def shards(self, model: nn.Module, average: nn.Module, fixed: Set[str], recipe: Recipe) -> Shards:
+        """A model and its average, which are parted in place."""
+        return Shards(self._group, model, average, fixed, recipe, self._device, self._by_cpu)
 
     # Stopping ---------------------------------------------------------------------------------------
 
@@ -146,7 +160,7 @@ class Sharing:
         with self._group.collective(), torch.no_grad():
             for tensor in tensors:
                 whole = tensor.contiguous()
-                dist.broadcast(whole, 0)
+                dist.broadcast(whole, 0, group=self._by_cpu if whole.device.type == "cpu" else None)
                 if whole is not tensor:
                     tensor.copy_(whole)
 
@@ -179,6 +193,8 @@ class Sharing:
             own.extend(run(item) for item in items[self.rank :: self.size])
         except (Exception, KeyboardInterrupt) as error:
             wrong = error
+        if self.done is not None and not isinstance(wrong, ProcessLost):
+            self.done()
         buffer = io.BytesIO()
         torch.save(own if wrong is None else _told(wrong), buffer)
         everything: list[Any] = [None] * self.size

@@ -1,0 +1,174 @@
+"""One model of which each of two processes holds a part: the numbers are those of one process that holds all of it."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import signal
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import many_worker
+import numpy as np
+import pytest
+import torch
+from corpora import english
+from runs import Killed
+from safetensors.torch import load_file
+from two_processes import both, serving
+
+from multistep import api
+from multistep.backends.torch.many.shards import require_parted_steps
+from multistep.core.values.events import CheckpointSaved, Entry, PhaseStarted, WindowDone
+from multistep.core.values.history import History
+from multistep.core.values.recipe import Recipe
+from multistep.engine.clock import BudgetClock
+from multistep.engine.journal import read_entries
+from multistep.engine.launched import Place
+from multistep.engine.planfile import read_plan
+from multistep.engine.rundir import RunDirectory
+from multistep.errors import PlanError
+from multistep.tasks import reckoned
+
+STEPS = 10
+# Matrices by Muon, and passes in pieces, of which one process has fewer examples; biases and tables by AdamW in steps
+# uphill; blocks that give views.
+CASES: Mapping[str, Mapping[str, Any]] = {
+    "text-generation": {"optimizer": "muon", "batch_size": 5, "micro_batch": 1},
+    "text-classification": {"optimizer": "adamw", "sharpness": 0.05},
+    "speech-recognition": {},
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _server() -> Iterator[None]:
+    with serving():
+        yield
+
+
+@pytest.fixture(scope="module")
+def sharded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What two processes make of all cases, in one start of them."""
+    folder = tmp_path_factory.mktemp("sharded")
+    for name in CASES:
+        (folder / name).mkdir()
+        (folder / name / "data").write_bytes(pickle.dumps(many_worker.KNOWN[name].prepare(folder / name)))
+    for process in both(folder, folder, "sharded_cases", folder, CASES, STEPS):
+        assert process.code == 0, process.said
+    return folder
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_two_processes_with_a_part_each_do_what_one_does_with_all(name: str, sharded: Path) -> None:
+    losses, table, weights = many_worker.alone(name, sharded, STEPS, **CASES[name])
+    found, scores, placed = pickle.loads((sharded / name / "seen").read_bytes())
+    np.testing.assert_allclose(found, losses, rtol=1e-5, atol=1e-5)
+    for column in table:
+        np.testing.assert_allclose(scores[column], table[column], rtol=1e-3, atol=1e-4)
+    assert placed.keys() == weights.keys()
+    for key, whole in weights.items():  # of training, of the average and of the optimizer
+        torch.testing.assert_close(placed[key], whole, rtol=1e-3, atol=2e-5)
+
+
+# Whole runs -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def plan(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("plan")
+    for seed, (split, sentences) in enumerate({"train": 1500, "validation": 200, "test": 200}.items()):
+        (folder / f"{split}.txt").write_text(english(sentences, seed), encoding="utf-8")
+    content = {
+        "task": "text-generation",
+        "data": {split: f"{split}.txt" for split in ("train", "validation", "test")},
+        "model": {"layers": 2, "width": 16, "context": 16, "tokenizer": "characters"},
+        "recipe": {"dropout": 0.0, "batch_size": 5, "sharding": "full"},
+        "ship": "network",
+        "phases": [{"name": "only", "until": "40 steps"}],
+    }
+    (folder / "plan.yaml").write_text(json.dumps(content), encoding="utf-8")
+    return folder / "plan.yaml"
+
+
+@pytest.fixture(autouse=True)
+def _here(plan: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(plan.parent)
+
+
+@pytest.fixture(scope="module")
+def alone(plan: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run by one process."""
+    folder = tmp_path_factory.mktemp("alone") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(plan.parent)
+        api.run(read_plan(plan), RunDirectory(folder), clock=BudgetClock())
+    return folder
+
+
+def entries(run: Path) -> list[Entry]:
+    return list(read_entries(run / "journal.jsonl"))
+
+
+def losses(run: Path) -> list[float]:
+    return [e.event.progress.loss for e in entries(run) if isinstance(e.event, WindowDone) and e.event.progress]
+
+
+def training_words(run: Path) -> str:
+    started = [e.event for e in entries(run) if isinstance(e.event, PhaseStarted)]
+    return "; ".join(started[0].facts.understood.training)
+
+
+def test_a_sharded_run_survives_kills_and_goes_on_by_one_process_and_by_two_again(
+    plan: Path, alone: Path, tmp_path: Path
+) -> None:
+    """Two take the first window, and die while they save the second; one takes it again from what they saved before,
+    and dies when it has saved it; two end the run from there.
+    """
+    run = tmp_path / "run"
+    words = ("train", str(plan), "--out", str(run), "--json")
+    left, killed = both(tmp_path, plan.parent, "killed_in", "save", 1, 2, *words, limit=5.0)
+    assert (left.code, killed.code) == (1, -signal.SIGKILL)
+    assert "multistep: process 1 of 2 no longer answers" in left.said
+    assert "sharded over 2 processes" in training_words(run)
+
+    def die(entry: Entry, _: History) -> None:
+        if isinstance(entry.event, CheckpointSaved):
+            raise Killed
+
+    with pytest.raises(Killed):
+        api.run(read_plan(plan), RunDirectory(run), clock=BudgetClock(), on_entry=die)
+    for process in both(tmp_path, plan.parent, "command", *words):
+        assert process.code == 0, process.said
+    np.testing.assert_allclose(losses(run), losses(alone), rtol=1e-5)
+    one, two = (load_file(folder / "model/model.safetensors") for folder in (alone, run))
+    assert one.keys() == two.keys()
+    for name, whole in one.items():
+        torch.testing.assert_close(two[name], whole, rtol=1e-3, atol=1e-5)
+    assert "recipe.sharding is full, but one process trains, which holds all of it" in training_words(alone)
+
+
+# What is said of it ---------------------------------------------------------------------------------
+
+
+def test_memory_decides_unless_the_recipe_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reckoned, "total_memory", lambda device: 2**30)
+    cpu, auto = torch.device("cpu"), Recipe(optimizer="adamw")  # of which 20 bytes a parameter are kept
+    four = Place(0, 4, 0, 4)
+    fits, too_large = 6_000_000, 7_000_000  # 114 and 134 MB, of 256 for each of four, of which half are for activations
+    assert not reckoned.is_sharded(fits, auto, cpu, four)
+    assert reckoned.is_sharded(too_large, auto, cpu, four)
+    assert reckoned.is_sharded(too_large, auto, torch.device("cuda"), four) is False, "each has a device of its own"
+    assert not reckoned.is_sharded(too_large, replace(auto, sharding="none"), cpu, four)
+    assert reckoned.is_sharded(fits, replace(auto, sharding="full"), cpu, four)
+    said = reckoned.sharding_words(too_large, auto, cpu, four)
+    assert said == "sharded over 4 processes, 33 MB each, since that is more than half of the 256 MB that one has"
+    assert reckoned.sharding_words(fits, auto, cpu, four) == "each of 4 processes holds all of it"
+    assert reckoned.sharding_words(fits, auto, cpu, None) == ""
+    assert "several processes (torchrun) would shard it" in reckoned.sharding_words(30_000_000, auto, cpu, None)
+
+
+def test_optimizers_that_need_the_whole_model_are_refused() -> None:
+    with pytest.raises(PlanError, match=r"recipe.optimizer is soap, which needs .* choose one of muon, adamw, adam"):
+        require_parted_steps(Recipe(optimizer="soap"))
