@@ -20,7 +20,8 @@ from multistep.engine.simulate import FakeClock, SimulatedWorkshop, World
 class SimulatedOpener:
     """`window_seconds` of waiting before each window; `differs`: lanes after the first one see other data.
 
-    Of the process whose id stands in the file `dies`, nothing is left after its next window has begun.
+    Of the process whose id stands in the file `dies`, nothing is left after its next window has begun; the one whose id
+    stands in `hangs` then computes in vain, and the one whose id stands in `slow` has one window of two seconds.
     """
 
     curve: Curve
@@ -28,6 +29,9 @@ class SimulatedOpener:
     window_seconds: float = 0.0
     differs: bool = False
     dies: Path | None = None
+    hangs: Path | None = None
+    slow: Path | None = None
+    was_slow: bool = False
 
     def open(
         self, plan: Plan, phase: int, should_stop: Callable[[], bool], begun: Mapping[str, Any], *, again: bool
@@ -36,13 +40,17 @@ class SimulatedOpener:
         advance = learner.advance
 
         def waiting(rates: Sequence[float], *, resolution: int | None = None) -> Progress:
-            until = time.monotonic() + self.window_seconds
+            once = is_meant(self.slow) and not self.was_slow
+            self.was_slow |= once
+            until = time.monotonic() + (2.0 if once else self.window_seconds)
             while time.monotonic() < until:
                 if should_stop():
                     raise Interrupted
                 time.sleep(0.01)
-            if self.dies and self.dies.exists() and self.dies.read_text() == str(os.getpid()):
+            if is_meant(self.dies):
                 os.abort()
+            while is_meant(self.hangs):
+                pass
             return advance(rates, resolution=resolution)
 
         learner.advance = waiting  # type: ignore[method-assign]
@@ -50,3 +58,7 @@ class SimulatedOpener:
 
     def versions(self) -> Mapping[str, str]:
         return {"device": "simulated"}
+
+
+def is_meant(file: Path | None) -> bool:
+    return file is not None and file.exists() and file.read_text() == str(os.getpid())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,10 @@ from multistep.core.values.events import Entry, LaneLost, LanesOpened, TrialStar
 from multistep.core.values.history import History, fold
 from multistep.engine.asking import Ask
 from multistep.engine.journal import read_entries
+from multistep.engine.lanes.alive import COMPUTED_SECONDS, FIRST_STEPS, Patience, Signs
 from multistep.engine.reuse import lines_of
 from multistep.engine.simulate import FakeClock, World
-from multistep.errors import RunFailed
+from multistep.errors import PlanError, RunFailed
 from multistep.report.lanes import lanes_of
 
 RATE = {"learning_rate": 0.02}
@@ -174,3 +176,42 @@ def test_probes_of_the_rate_are_taken_side_by_side(tmp_path: Path) -> None:
     probes = fold(entries(tmp_path / "run")).phase.of_kind("probe")
     assert [t.lane for t in probes] == [1, 2, 3]
     assert probes[2].began < probes[0].until
+
+
+def test_what_is_a_sign_of_life_depends_on_what_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps, or computing where none are taken: a device that hangs keeps its thread busy."""
+    signs = Signs()
+
+    def compute() -> bool:
+        until = time.thread_time() + 2 * COMPUTED_SECONDS
+        while time.thread_time() < until:
+            pass
+        return signs.seen()
+
+    signs.begins("open")
+    assert compute()
+    assert not signs.seen(), "nothing since"
+    signs.begins("advance")
+    for _ in range(FIRST_STEPS):
+        signs.stopping()
+    assert [signs.seen(), compute()] == [True, True], "what the first steps need may be compiled"
+    signs.stopping()
+    assert [signs.seen(), compute()] == [True, False]
+    signs.begins("save")
+    assert compute()
+
+    now = [0.0]
+    monkeypatch.setenv("MULTISTEP_LANE_SECONDS", "3")
+    patience = Patience(lambda: now[0])
+    patience.begins(0)
+    patience.begins(1)
+    now[0] = 1e6  # the run itself was stopped
+    assert patience.over() == []
+    for _ in range(6):
+        now[0] += 0.5
+        patience.heard(0)
+        found = patience.over()
+    assert found == [1]
+    monkeypatch.setenv("MULTISTEP_LANE_SECONDS", "soon")
+    with pytest.raises(PlanError, match=r"MULTISTEP_LANE_SECONDS is 'soon'; give a number of seconds, such as 600"):
+        Patience()

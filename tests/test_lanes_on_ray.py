@@ -75,6 +75,22 @@ def test_an_actor_that_dies_is_replaced_and_the_outcome_is_that_of_one_lane(tmp_
     assert not list((tmp_path / "run").glob(".shared-*"))
 
 
+def test_an_actor_that_hangs_is_ended_and_its_trial_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MULTISTEP_LANE_SECONDS", "1.5")
+    hangs, windows = tmp_path / "hangs", 0
+
+    def hang_the_second(entry: Entry, hands: RayHands) -> None:
+        nonlocal windows
+        windows += isinstance(entry.event, WindowDone) and entry.lane == 2
+        if windows == 2 and not hangs.exists():
+            pid = int(ray.get(hands._actors[1].sees.remote(str(tmp_path), ""))[1].split()[-1])
+            hangs.write_text(str(pid))
+
+    on_cluster(tmp_path / "run", SimulatedOpener(FALLS_THEN_FLAT, hangs=hangs), on_entry=hang_the_second)
+    lost = [e.event for e in read_entries(tmp_path / "run" / "journal.jsonl") if isinstance(e.event, LaneLost)]
+    assert [(event.lane, event.reason) for event in lost] == [(2, "it hung: no sign of life for 1.5 s")]
+
+
 def test_what_a_cluster_cannot_do_is_said_before_anything_is_trained(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

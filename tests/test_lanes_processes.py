@@ -92,6 +92,29 @@ def test_a_process_killed_in_a_window_is_replaced_and_the_outcome_is_the_same(tm
     assert weights(tmp_path / "run") == bits
 
 
+def test_a_process_that_hangs_is_ended_and_its_trial_goes_on(
+    tmp_path: Path, bits: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It computes in vain; a window of the other lane that takes longer than the limit is none, as it takes steps."""
+    monkeypatch.setenv("MULTISTEP_LANE_SECONDS", "1.5")
+    hangs, slow, windows = tmp_path / "hangs", tmp_path / "slow", 0
+
+    def hang_the_second(entry: Entry, hands: ProcessHands) -> None:
+        nonlocal windows
+        first, second = hands.processes()
+        slow.write_text(str(first))
+        windows += isinstance(entry.event, WindowDone) and entry.lane == 2
+        if windows == 3 and not hangs.exists():
+            hangs.write_text(str(second))
+
+    in_processes(tmp_path / "run", SimulatedOpener(FALLS_THEN_FLAT, hangs=hangs, slow=slow), on_entry=hang_the_second)
+    lost = [e.event for e in read_entries(tmp_path / "run" / "journal.jsonl") if isinstance(e.event, LaneLost)]
+    assert [(event.lane, event.reason) for event in lost] == [(2, "it hung: no sign of life for 1.5 s")]
+    assert lost[0].trial is not None
+    assert not _alive(int(hangs.read_text()))
+    assert weights(tmp_path / "run") == bits
+
+
 def test_a_request_to_stop_reaches_processes_in_the_middle_of_a_window(tmp_path: Path) -> None:
     asked, pids = [False], list[int | None]()
 

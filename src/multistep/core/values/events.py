@@ -242,7 +242,10 @@ class LanesOpened:
 
 @dataclass(frozen=True)
 class LaneLost:
-    """The process of a lane ended by itself; the trial that ran there (None: none yet) goes on from its last save."""
+    """The process of a lane ended by itself, or hung and was ended.
+
+    The trial that ran there (None: none yet) goes on from its last save.
+    """
 
     lane: int
     trial: str | None

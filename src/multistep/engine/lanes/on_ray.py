@@ -21,6 +21,7 @@ from typing import Any
 
 from multistep.core.values.plan import Plan
 from multistep.engine.asking import Ask
+from multistep.engine.lanes.alive import LIMIT, Patience, pulse_seconds
 from multistep.engine.lanes.hands import Answer, HandLost, said
 from multistep.engine.lanes.worker import Doing, sendable
 from multistep.errors import PlanError
@@ -31,7 +32,7 @@ COMPARED = ("multistep", "torch", "numpy", "transformers", "safetensors")  # who
 
 
 class Remote:
-    """What runs in an actor: `do` for one thing after the other, `stop` and `sees` beside it."""
+    """What runs in an actor: `do` for one thing after the other, the others beside it."""
 
     def __init__(self, opener: bytes, environment: Mapping[str, str]) -> None:
         os.environ.update(environment)
@@ -46,7 +47,11 @@ class Remote:
         return value, error, time.perf_counter() - began
 
     def stop(self) -> None:
-        self._doing.stop.set()
+        self._doing.signs.stop.set()
+
+    def alive(self) -> bool:
+        """Whether it gets on with what it does, since this was asked last."""
+        return self._doing.signs.seen()
 
     def sees(self, written: str, content: str) -> tuple[bool, str, dict[str, str]]:
         """Whether a file has that content here, where that is, which versions there are; an answer lies beside it."""
@@ -86,6 +91,7 @@ class RayHands:
             import ray
         except ImportError as error:
             raise PlanError('--on needs Ray; pip install "multistep[ray]"') from error
+        self._patience = Patience()
         self._ray, self._opener, self._begun, self._should_stop = ray, opener, begun, should_stop
         self._own = not ray.is_initialized()
         if self._own:
@@ -98,10 +104,14 @@ class RayHands:
         self._require_room(lanes)
         self._actors: list[Any] = [self._actor() for _ in range(lanes)]
         self._asked: dict[int, Any] = {}  # what each lane was asked last
+        self._pulses: dict[int, Any] = {}  # and whether it gets on with that
+        self._pulse_due = 0.0
+        self._up = set[int]()  # lanes whose actors have been heard of
         self._opened = self._told = False
         self._where = [""] * lanes
         try:
             self._require_shared()
+            self._up.update(range(lanes))
         except BaseException:
             self.close()
             raise
@@ -132,10 +142,31 @@ class RayHands:
                 which = asked[ref]
                 del self._asked[which]
                 return which, self._answer(which, ref)
+            self._feel()
+            for which in self._patience.over():
+                del self._asked[which]
+                self._bury(which)
+                return which, Answer(error=HandLost(self._patience.why))
             if self._should_stop() and not self._told:
                 self._told = True
                 for actor in filter(None, self._actors):
                     actor.stop.remote()
+
+    def _feel(self) -> None:
+        """Ask those at work for signs of life. Who waits for resources is not up yet, and gives none."""
+        if self._pulses:
+            ready, _ = self._ray.wait(list(self._pulses.values()), num_returns=len(self._pulses), timeout=0)
+            for lane in [each for each, ref in self._pulses.items() if ref in ready]:
+                with suppress(self._ray.exceptions.RayError):  # one that is lost is found by its answer
+                    if self._ray.get(self._pulses[lane]) or lane not in self._up:
+                        self._up.add(lane)
+                        if lane in self._asked:
+                            self._patience.begins(lane)
+                del self._pulses[lane]
+        if (now := time.monotonic()) >= self._pulse_due:
+            self._pulse_due = now + pulse_seconds()
+            for lane in self._asked.keys() - self._pulses.keys():
+                self._pulses[lane] = self._actors[lane].alive.remote()
 
     def close(self) -> None:
         for actor in filter(None, self._actors):
@@ -147,23 +178,35 @@ class RayHands:
     def _actor(self) -> Any:
         threads = str(max(1, int(self._cpus)))
         environment = {"OMP_NUM_THREADS": threads, **({} if self._gpus else {"MULTISTEP_DEVICE": "cpu"})}
+        environment |= {LIMIT: f"{self._patience.limit}"}
         made = self._ray.remote(Remote).options(
-            num_cpus=self._cpus, num_gpus=self._gpus, max_concurrency=2, runtime_env={"env_vars": environment}
+            num_cpus=self._cpus, num_gpus=self._gpus, max_concurrency=3, runtime_env={"env_vars": environment}
         )
         return made.remote(self._opener, environment)
 
     def _do(self, lane: int, what: str, *rest: Any) -> None:
         self._asked[lane] = self._actors[lane].do.remote(what, *rest)
+        if lane in self._up:
+            self._patience.begins(lane)
+
+    def _bury(self, lane: int) -> None:
+        self._patience.ends(lane)
+        self._up.discard(lane)
+        self._pulses.pop(lane, None)
+        with suppress(Exception):
+            self._ray.kill(self._actors[lane])
+        self._actors[lane] = None
 
     def _answer(self, lane: int, ref: Any) -> Answer:
+        self._patience.ends(lane)
         try:
-            return Answer(*self._ray.get(ref))
+            answer = Answer(*self._ray.get(ref))
         except self._ray.exceptions.RayError as error:
-            with suppress(Exception):
-                self._ray.kill(self._actors[lane])
-            self._actors[lane] = None
+            self._bury(lane)
             first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
             return Answer(error=HandLost(f"{type(error).__name__}: {first}"))
+        self._up.add(lane)
+        return answer
 
     def _require_room(self, lanes: int) -> None:
         """Raises PlanError for more lanes than the cluster has devices or cores for."""

@@ -22,6 +22,7 @@ from typing import IO, Any
 
 from multistep.core.values.plan import Plan
 from multistep.engine.asking import Ask
+from multistep.engine.lanes.alive import Patience
 from multistep.engine.lanes.hands import Answer, HandLost, said
 
 POLL_SECONDS = 0.2  # between two looks whether the run was asked to stop
@@ -77,9 +78,15 @@ class _Process:
         try:
             self.process.wait(CLOSE_SECONDS)
         except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+            self.kill()
         self.errors.close()
+
+    def kill(self) -> None:
+        """End it with what it started, which may hold what it waits for."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        with suppress(subprocess.TimeoutExpired):  # the system has it, which waits for a disk: nobody can end that
+            self.process.wait(CLOSE_SECONDS)
 
 
 class ProcessHands:
@@ -96,8 +103,12 @@ class ProcessHands:
         begun: Callable[[], Mapping[str, Any]],
         should_stop: Callable[[], bool],
     ) -> None:
+        """Raises PlanError."""
+        self._patience = Patience()
         self._places, self._opener, self._begun, self._should_stop = places, opener, begun, should_stop
-        self._processes: list[_Process | None] = [_Process(place, opener) for place in places]
+        self._processes: list[_Process | None] = [None] * len(places)
+        for lane in range(len(places)):
+            self._start(lane)
         self._tickets = [0] * len(places)
         self._opened = False
         self._early: list[tuple[int, Answer]] = []  # answers of lanes that nobody waited for
@@ -113,9 +124,13 @@ class ProcessHands:
 
     def open(self, lane: int, plan: Plan, phase: int) -> None:
         if self._processes[lane] is None:
-            self._processes[lane] = _Process(self._places[lane], self._opener)
+            self._start(lane)
         self._send(lane, "open", plan, phase, self._begun(), self._opened)
         self._opened = True
+
+    def _start(self, lane: int) -> None:
+        self._processes[lane] = _Process(self._places[lane], self._opener)
+        self._patience.starts(lane)
 
     def begin(self, lane: int, ask: Ask) -> None:
         self._send(lane, "ask", ask.verb, ask.arguments, dict(ask.keywords))
@@ -127,6 +142,7 @@ class ProcessHands:
 
     def _send(self, lane: int, what: str, *rest: Any) -> None:
         self._tickets[lane] += 1
+        self._patience.begins(lane)
         process = self._processes[lane]
         assert process is not None, "a lane is opened before it is asked"
         with suppress(OSError):  # whoever waits finds that it is gone
@@ -152,11 +168,14 @@ class ProcessHands:
             except (EOFError, OSError):
                 found.append((lane, Answer(error=HandLost(self._bury(lane)))))
                 continue
+            self._patience.heard(lane)
             if what == "log":
                 if lane == 0:  # the others have nothing else to say
                     logging.getLogger("multistep").log(*rest)
-            elif rest[0] == self._tickets[lane]:
+            elif what == "answer" and rest[0] == self._tickets[lane]:
+                self._patience.ends(lane)
                 found.append((lane, Answer(*rest[1:])))
+        found += [(lane, Answer(error=HandLost(self._end(lane)))) for lane in self._patience.over()]
         if self._should_stop() and not self._told:
             self._told = True
             for process in filter(None, self._processes):
@@ -164,10 +183,18 @@ class ProcessHands:
                     process.connection.send(("stop",))
         return found
 
+    def _end(self, lane: int) -> str:
+        process = self._processes[lane]
+        assert process is not None
+        process.kill()
+        self._bury(lane)
+        return self._patience.why
+
     def _bury(self, lane: int) -> str:
         process = self._processes[lane]
         assert process is not None
         self._processes[lane] = None
+        self._patience.ends(lane)
         said_ = process.last_words()
         process.close()
         return said_

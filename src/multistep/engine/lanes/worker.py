@@ -14,12 +14,14 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from queue import SimpleQueue
 from typing import Any, Protocol
 
 from multistep.core.values.plan import Plan
 from multistep.engine.asking import Hand
+from multistep.engine.lanes.alive import Signs, pulse_seconds
 from multistep.engine.learner import Interrupted, Learner, Readiness
 from multistep.errors import MultistepError
 
@@ -47,19 +49,20 @@ class Messages(logging.Handler):
 
 
 class Doing:
-    """What a lane does, one thing after the other; `stop` is set from elsewhere."""
+    """What a lane does, one thing after the other; its `signs` are read, and it is stopped, from elsewhere."""
 
     def __init__(self, opener: Opener) -> None:
         self._opener = opener
         self._hand: Hand | None = None
-        self.stop = threading.Event()
+        self.signs = Signs()
 
     def answer(self, what: str, rest: list[Any]) -> Any:
+        self.signs.begins(rest[0] if what == "ask" else what)
         match what:
             case "open":
                 plan, phase, begun, again = rest
                 self._hand = None  # what the phase before held is let go of first
-                learner, ready = self._opener.open(plan, phase, self.stop.is_set, begun, again=again)
+                learner, ready = self._opener.open(plan, phase, self.signs.stopping, begun, again=again)
                 self._hand = Hand(learner)
                 return ready
             case "versions":
@@ -84,9 +87,19 @@ class Worker:
             except (EOFError, OSError):
                 os._exit(0)  # nobody is left to answer
             if message[0] == "stop":
-                self._doing.stop.set()
+                self._doing.signs.stop.set()
             else:
                 self._asked.put(message)
+
+    def pulse(self) -> None:
+        """In a thread of its own: tell whoever waits that this process gets on."""
+        pause = pulse_seconds()
+        with suppress(OSError):  # whoever listens finds that nobody is left
+            self.send(("alive",))
+            while True:
+                time.sleep(pause)
+                if self._doing.signs.seen():
+                    self.send(("alive",))
 
     def send(self, message: tuple[Any, ...]) -> None:
         with self._sending:
@@ -123,7 +136,8 @@ def sendable(error: Exception) -> Exception:
 
 def main() -> None:
     worker = Worker(Connection(int(sys.argv[1])))
-    threading.Thread(target=worker.listen, daemon=True, name="listen").start()
+    for each in (worker.listen, worker.pulse):
+        threading.Thread(target=each, daemon=True, name=each.__name__).start()
     logger = logging.getLogger("multistep")
     logger.addHandler(Messages(worker.send))
     logger.propagate = False
