@@ -18,6 +18,7 @@ from multistep import api
 from multistep.backends.torch.learner import TorchLearner
 from multistep.core.values.plan import DataSpec
 from multistep.engine.clock import BudgetClock
+from multistep.engine.learner import Readiness
 from multistep.engine.planfile import plan_from
 from multistep.engine.rundir import RunDirectory
 from multistep.engine.simulate import FakeClock
@@ -31,6 +32,7 @@ from multistep.tasks.speech.language import CharacterModel
 from multistep.tasks.speech.load import load_model
 from multistep.tasks.speech.nets import Kind, NetConfig, make_net
 from multistep.tasks.speech.preset import SpeechFacts, batch_size, choose_shape, default_recipe, gentle_steps
+from multistep.tasks.speech.probe import Features, fitted
 from multistep.tasks.speech.score import character_errors, word_errors
 from multistep.tasks.speech.task import SpeechDomain, SpeechWorkshop
 
@@ -359,6 +361,82 @@ def test_a_head_that_a_model_lacks_is_drawn_from_the_seed_and_nothing_is_printed
     assert capfd.readouterr() == ("", "")
     with pytest.raises(PlanError, match=r"the weights of lm_head\.bias are missing, so it cannot transcribe yet"):
         load_model(str(source)).ready(())
+
+
+def test_a_layer_that_ctc_fits_on_frozen_features_writes_what_they_say() -> None:
+    """Features far from zero: that they were centred and scaled is folded into the layer."""
+    draw = np.random.default_rng(0)
+    states, labels = [], []
+    for _ in range(120):
+        said = tuple(int(symbol) for symbol in draw.integers(1, 5, draw.integers(1, 5)))
+        frames = [0, *itertools.chain.from_iterable((symbol, symbol, 0) for symbol in said)]
+        features = 40.0 + 3.0 * np.eye(8)[frames] + draw.normal(0, 0.3, (len(frames), 8))
+        states.append(torch.from_numpy(features).half())
+        labels.append(said)
+    weight, bias = fitted(Features(states[:100], labels[:100]), symbols=5, blank=0)
+    alphabet = Alphabet(("", "a", "b", "c", "d"))
+    for features, said in zip(states[100:], labels[100:], strict=True):
+        log_probs = (features.float() @ weight.T + bias).log_softmax(-1)
+        assert tuple(best_path(log_probs.numpy(), alphabet)) == said
+    again = fitted(Features(states[:100], labels[:100]), symbols=5, blank=0)
+    assert torch.equal(weight, again[0])
+
+
+def test_fine_tuning_begins_from_a_probe_of_the_frozen_encoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from transformers import AutoModelForCTC, AutoProcessor
+
+    data = write(tmp_path)
+    monkeypatch.setenv("MULTISTEP_CACHE", str(tmp_path / "made"))
+    source = tiny_wav2vec2(tmp_path / "pretrained", "")
+
+    def begun(budget: str = "10m", **recipe: Any) -> tuple[Any, Readiness]:
+        about = {"task": "speech-recognition", "data": data, "model": str(source), "budget": budget, "recipe": recipe}
+        learner, ready = SpeechWorkshop().open(plan_from(about), 0, lambda: False)
+        learner.initial(ready.recipe, 0)
+        return learner, ready
+
+    learner, ready = begun()
+    assert "linear probe: CTC on frozen features of 64 training utterances (recipe.head)" in ready.facts.notes[-1]
+    assert ready.facts.able, "it is judged before anything is trained, and can ship"
+    assert ready.recipe.dropout == 0.0, "the layer was fitted on features of which nothing is dropped"
+    before = learner.evaluate("validation", sample=True).columns
+    assert before["heard_characters"].any(), "it writes without any training"
+    drawn, without = begun(head="random")
+    assert not without.facts.able
+    assert without.recipe.dropout == 0.1
+    blank = drawn.evaluate("validation", sample=True).columns
+    assert before["loss"].sum() < 0.7 * blank["loss"].sum()
+
+    (tmp_path / "out").mkdir()
+    learner.export(tmp_path / "out", "")
+    model = AutoModelForCTC.from_pretrained(tmp_path / "out").eval()
+    processor = AutoProcessor.from_pretrained(tmp_path / "out")
+    clips = learner._domain.clips["validation"]
+    frames = clips.gather(np.array([3]))[0]
+    with torch.no_grad():
+        path = model(frames[..., 0].float()).logits.argmax(-1)
+    assert len(processor.batch_decode(path)[0]) == before["heard_characters"][3]
+
+    def never(*_: object) -> None:
+        raise AssertionError("a run that goes on finds its probe in the cache")
+
+    monkeypatch.setattr("multistep.tasks.speech.probe.frozen", never)
+    again, _ = begun()
+    assert np.array_equal(again.evaluate("validation", sample=True).columns["loss"], before["loss"])
+    assert not begun("2s")[1].facts.able, "features and fit would take more than their share"
+
+
+def test_a_probe_that_cannot_be_had_is_refused_and_what_can_transcribe_is_scored_first(tmp_path: Path) -> None:
+    data = write(tmp_path)
+    able = tiny_wav2vec2(tmp_path / "able", "ABCD")
+    about = {"task": "speech-recognition", "data": data, "budget": "10m"}
+    _, ready = SpeechWorkshop().open(plan_from({**about, "model": str(able)}), 0, lambda: False)
+    assert ready.facts.able
+    asked = {**about, "recipe": {"head": "linear-probe"}}
+    with pytest.raises(PlanError, match=r"linear-probe, but this model brings a last layer for its own characters"):
+        SpeechWorkshop().open(plan_from({**asked, "model": str(able)}), 0, lambda: False)
+    with pytest.raises(PlanError, match=r"linear-probe, but no pretrained model of transformers is trained here"):
+        SpeechWorkshop().open(plan_from({**asked, "model": "scratch"}), 0, lambda: False)
 
 
 def test_phases_of_the_same_data_share_its_features(tmp_path: Path) -> None:

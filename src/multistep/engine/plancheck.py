@@ -29,8 +29,9 @@ _OF_NUMBERS = (*OF_NUMBERS, "pearson", "spearman")
 _OF_PLACES = ("pixel_accuracy", "token_accuracy", "mean_iou", "dice")
 _OF_OTHERS = (*_OF_TOKENS[1:], *_OF_ANSWERS, *_OF_SPEECH[1:], *_OF_PAIRS[:-1], *_OF_NUMBERS, *_OF_PLACES)
 _OF_CLASSES = tuple(name for name in METRICS if name not in _OF_OTHERS)
+# Tasks whose last layer may begin as a linear probe.
+PROBED = ("text-classification", "image-classification", "speech-recognition")
 # What a task can be judged by at all; on given data it may be less, which only reading them tells.
-PROBED = ("text-classification", "image-classification")  # tasks whose last layer may begin as a linear probe
 JUDGED_BY: Mapping[str, tuple[str, ...]] = {
     "text-generation": (*_OF_TOKENS, *_OF_ANSWERS),
     "preference": _OF_PAIRS,
@@ -285,14 +286,14 @@ def _check_beta(plan: Plan, index: int, origins: Origins) -> None:
 
 
 def _check_head(plan: Plan, index: int, origins: Origins) -> None:
-    """What is of classifiers alone; in the plan's recipe it is for those of its phases that train one."""
+    """What is of classifiers and recognisers alone; a plan's own is for those of its phases that train one."""
     own = plan.phases[index].recipe if plan.phases else {}
     classify = [plan.phase(i).task in PROBED for i in range(plan.phase_count)]
     if ("head" in own and not classify[index]) or ("head" in plan.recipe and not any(classify)):
         place: Place = ("phases", index) if "head" in own else ()
         raise PlanError(
-            f"{origins.at((*place, 'recipe', 'head'))}: recipe.head is for phases that classify texts or images; leave "
-            "it out"
+            f"{origins.at((*place, 'recipe', 'head'))}: recipe.head is for phases that classify texts or images, or "
+            "recognise speech; leave it out"
         )
 
 

@@ -1,18 +1,19 @@
-"""The linear probe: logistic regression on what the last layer of a frozen pretrained model reads, as that last layer.
+"""The linear probe: a last layer that is fitted on what it reads of a frozen pretrained model.
 
 The honest cheap rival of fine-tuning, and where fine-tuning begins from (linear probing, then fine-tuning: arXiv
 2202.10054). What it costs is bounded by rule, and it is the same for the same data and weights, so that a run that is
-resumed finds it in the cache, or makes it again.
+resumed finds it in the cache, or makes it again. Of labels it is logistic regression; `speech.probe` fits one of its
+own, and has all else from here.
 """
 
 from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -34,15 +35,21 @@ PENALTY = 10.0
 ITERATIONS = 300
 ABSENT = -10.0  # logit of a class that the probe has not seen, below the least of the others'
 KIND, FILE = "linear-probes", "head.safetensors"
+Layer: TypeAlias = tuple[Tensor, Tensor]  # weight (classes, width) and bias (classes)
 
 
 @dataclass(frozen=True)
 class LinearProbe:
-    """A last layer (weight: classes, width; bias: classes), fitted on `examples` of the training split."""
+    """A last layer (weight: classes, width; bias: classes), fitted on `examples` of the training split.
+
+    `method` and `unit` say in words how, and what the examples are.
+    """
 
     weight: Tensor
     bias: Tensor
     examples: int
+    method: str = "logistic regression"
+    unit: str = "examples"
 
     @classmethod
     def fit(cls, features: NDArray[np.float64], labels: NDArray[np.int64], classes: int) -> LinearProbe:
@@ -72,20 +79,22 @@ class LinearProbe:
     @property
     def note(self) -> str:
         return (
-            f"the new last layer begins as a linear probe: logistic regression on frozen features of "
-            f"{self.examples:,} training examples (recipe.head)"
+            f"the new last layer begins as a linear probe: {self.method} on frozen features of "
+            f"{self.examples:,} training {self.unit} (recipe.head)"
         )
 
 
-def affordable(examples: int, scored: int, per_example: float, seconds: float | None) -> int:
+def affordable(
+    examples: int, scored: int, per_example: float, seconds: float | None, *, most: int = MOST, least: int = LEAST
+) -> int:
     """Of how many training examples the features fit the probe's share of the time, with `scored` of the validation
     split, by which it is judged. `per_example` are a forward pass's seconds, by rule or measured; 0 for none to fit.
     """
-    most = min(MOST, examples)
+    most = min(most, examples)
     if seconds is None:
-        return most if most >= LEAST else 0
+        return most if most >= least else 0
     fit = max(0, min(most, int(SHARE * seconds / per_example) - scored))
-    return fit if fit >= LEAST else 0
+    return fit if fit >= least else 0
 
 
 def wanted(given: Mapping[str, Setting], labels: Labels, fresh: Iterable[str], model: nn.Module) -> bool | None:
@@ -93,7 +102,6 @@ def wanted(given: Mapping[str, Setting], labels: Labels, fresh: Iterable[str], m
 
     Raises PlanError where it asks for one that cannot be had.
     """
-    head = given.get("head")
     why_not = ""
     if labels.kind != "class":
         why_not = "a linear probe tells one class an example, and these labels are others"
@@ -101,6 +109,15 @@ def wanted(given: Mapping[str, Setting], labels: Labels, fresh: Iterable[str], m
         why_not = "this model brings a last layer for these labels"
     elif not _installed():
         why_not = "it needs scikit-learn; install it with pip install scikit-learn"
+    return asked(given, why_not)
+
+
+def asked(given: Mapping[str, Setting], why_not: str) -> bool | None:
+    """Whether a recipe asks for a probe; None leaves it open. `why_not` says why none can be had, if that is so.
+
+    Raises PlanError where it asks for one all the same.
+    """
+    head = given.get("head")
     if head == "linear-probe" and why_not:
         raise PlanError(f"recipe.head is linear-probe, but {why_not}; leave it out")
     return False if why_not or head == "random" else (True if head == "linear-probe" else None)
@@ -127,40 +144,60 @@ def fitted(
 
     `read` gives the rows of each batch with a forward pass over them; `mark` tells the data from others.
     """
-    rows = np.sort(np.random.default_rng(0).permutation(len(labels))[:many])
+    rows = by_lot(len(labels), many)
     if len(np.unique(labels[rows])) < 2:
         return None
-    hashed = hashlib.blake2b(f"{mark} {many} {classes} {PENALTY}".encode(), digest_size=12)
+
+    def fit() -> Layer:
+        probe = LinearProbe.fit(features(model, rows, read), labels[rows], classes)
+        return probe.weight, probe.bias
+
+    return LinearProbe(*remembered(model, f"{mark} {many} {classes} {PENALTY}", fit), many)
+
+
+def by_lot(examples: int, many: int) -> NDArray[np.int64]:
+    """So many of the examples in ascending order, always the same."""
+    return np.sort(np.random.default_rng(0).permutation(examples)[:many])
+
+
+def remembered(model: nn.Module, mark: str, fit: Callable[[], Layer]) -> Layer:
+    """What `fit` gives for this model and what `mark` tells of data and settings; the second time out of the cache."""
+    hashed = hashlib.blake2b(mark.encode(), digest_size=12)
     for parameter in model.parameters():
         hashed.update(str(float(parameter.detach().double().sum())).encode())
 
     def write(folder: Path) -> None:
-        probe = LinearProbe.fit(features(model, rows, read), labels[rows], classes)
-        save_file({"weight": probe.weight, "bias": probe.bias}, folder / FILE)
+        weight, bias = fit()
+        save_file({"weight": weight, "bias": bias}, folder / FILE)
 
     try:
         found = load_file(kept(KIND, hashed.hexdigest(), write) / FILE)
     except DataError:  # the cache's folder is full or closed; nothing is lost but that it is made again
-        return LinearProbe.fit(features(model, rows, read), labels[rows], classes)
-    return LinearProbe(found["weight"], found["bias"], many)
+        return fit()
+    return found["weight"], found["bias"]
 
 
 def features(model: nn.Module, rows: NDArray[np.int64], read: Any) -> NDArray[np.float64]:
     """What the last layer reads of some examples (shape: rows, width)."""
-    device = pick_device()
+    batches, found = zip(*read_by_last(model, read(rows)), strict=True)
+    order = np.argsort(np.concatenate(batches), kind="stable")  # rows are in ascending order
+    return torch.cat(found).float().flatten(1).numpy().astype(np.float64)[order]
+
+
+def read_by_last(
+    model: nn.Module, batches: Iterable[tuple[Any, Callable[[nn.Module], object]]]
+) -> Iterator[tuple[Any, Tensor]]:
+    """Each batch's rows with what the last layer reads of them, on the CPU; a batch comes with its forward pass."""
     was_training = model.training
-    model.to(device).eval()
+    model.to(pick_device()).eval()
     found: list[Tensor] = []
     layer = model.get_submodule(last_linear(model))
-    hook = layer.register_forward_pre_hook(lambda _, inputs: found.append(inputs[0].float().cpu()))
-    batches = []
+    hook = layer.register_forward_pre_hook(lambda _, inputs: found.append(inputs[0]))
     try:
-        with torch.no_grad():
-            for chosen, forward in read(rows):
+        for chosen, forward in batches:
+            with torch.no_grad():
                 forward(model)
-                batches.append(chosen)
+            yield chosen, found.pop().cpu()
     finally:
         hook.remove()
         model.to("cpu").train(was_training)
-    order = np.argsort(np.concatenate(batches), kind="stable")  # rows are in ascending order
-    return torch.cat(found).flatten(1).numpy().astype(np.float64)[order]

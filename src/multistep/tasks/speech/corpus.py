@@ -73,16 +73,20 @@ class Clips:
 
     def padded_labels(self, indices: Ints) -> tuple[Tensor, Tensor]:
         """Labels (shape: B, most) and how many each has; padding is 0. Both on the CPU."""
-        chosen = [self.labels[i] for i in indices]
-        counts = torch.tensor([len(labels) for labels in chosen])
-        padded = torch.zeros(len(chosen), max(1, int(counts.max())), dtype=torch.int64)
-        for row, labels in zip(padded, chosen, strict=True):
-            row[: len(labels)] = torch.tensor(labels, dtype=torch.int64)
-        return padded, counts
+        return padded([self.labels[i] for i in indices])
 
     def characters(self, indices: Iterable[int] | None = None) -> int:
         """The characters of the transcripts, spaces too."""
         return sum(len(self.texts[i]) for i in (range(len(self)) if indices is None else indices))
+
+
+def padded(labels: Sequence[tuple[int, ...]]) -> tuple[Tensor, Tensor]:
+    """The same side by side (shape: B, most), zeros behind each, and how many each has."""
+    counts = torch.tensor([len(one) for one in labels])
+    found = torch.zeros(len(labels), max(1, int(counts.max())), dtype=torch.int64)
+    for row, one in zip(found, labels, strict=True):
+        row[: len(one)] = torch.tensor(one, dtype=torch.int64)
+    return found, counts
 
 
 @dataclass(frozen=True)

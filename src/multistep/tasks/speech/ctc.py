@@ -19,6 +19,8 @@ from multistep.core.values.recipe import Recipe
 from multistep.errors import PlanError
 from multistep.tasks.folders import read_task, write_task
 from multistep.tasks.hub import draw_fresh, first_line, quietly
+from multistep.tasks.labelled.linear_probe import LinearProbe
+from multistep.tasks.labelled.scale import last_linear
 from multistep.tasks.sending import sent
 from multistep.tasks.speech.alphabet import Alphabet
 from multistep.tasks.speech.audio import Samples
@@ -55,10 +57,10 @@ class CTCMaker:
         self.decoder, self.alphabet = decoder, decoder.alphabet
         self.architecture = str(model.config.model_type)
         self.alone = not processor.masks
+        self.able = f"{last_linear(model)}.weight" not in fresh
+        self.probe: LinearProbe | None = None  # what a new last layer begins as; None: drawn
         self.description = f"{name} ({type(model).__name__}), waveforms at {processor.rate} Hz, " + (
-            f"a new head for {len(self.alphabet)} symbols"
-            if any(name.startswith("lm_head.") for name in fresh)
-            else f"{len(self.alphabet)} symbols"
+            f"{len(self.alphabet)} symbols" if self.able else f"a new head for {len(self.alphabet)} symbols"
         )
         # Masks are ours, in place of theirs: those numpy draws, whose generator no step seeds, so that they would not
         # repeat after a kill. A layer that is left out would have no gradient.
@@ -75,6 +77,8 @@ class CTCMaker:
     def build(self, seed: int) -> nn.Module:
         model: nn.Module = copy.deepcopy(self._model)
         draw_fresh(model, self._fresh, seed)
+        if self.probe is not None:
+            self.probe.put_into(model)
         return model
 
     def logits(self, model: nn.Module, frames_BTW: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:

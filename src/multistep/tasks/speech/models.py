@@ -49,6 +49,7 @@ class Maker(Protocol):
     description: str
     settings: tuple[str, ...]
     usage: str
+    able: bool  # whether it can transcribe before any training
     alone: bool  # whether padding would change what it hears, so that it must be asked for one utterance at a time
 
     def build(self, seed: int) -> nn.Module: ...
@@ -78,6 +79,7 @@ class NetMaker:
         self._weights = weights
         self._statistics: tuple[Tensor, Tensor] | None = None
         self.pretrained = weights is not None
+        self.able = self.pretrained
         self.origin = Origin(None) if weights is not None else None
         self.architecture: str = config.kind
         parts = "recurrent layers" if config.kind == "deepspeech" else "gated convolutions"

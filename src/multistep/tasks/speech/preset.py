@@ -15,7 +15,7 @@ from multistep.core.values.plan import ModelSpec, Plan
 from multistep.core.values.recipe import OptimizerName, Recipe, Setting
 from multistep.core.values.units import Unit
 from multistep.errors import PlanError
-from multistep.tasks.recipes import beside, epochs_of, fill_in, lengths_of, measured_rate
+from multistep.tasks.recipes import HIGHEST_FINE_TUNING_RATE, beside, epochs_of, fill_in, lengths_of, measured_rate
 from multistep.tasks.speech.nets import Kind
 from multistep.tasks.speeds import Work
 
@@ -46,7 +46,9 @@ WORK = Work("speech", a_core=2.5e10, rates={"mps": 1e12, "cuda": 2e13})
 PER_PARAMETER_AND_STEP = 6.0  # operations: arXiv 2001.08361
 STEPS_PER_SECOND = 50.0  # of the output, for each second of sound
 RATES: Mapping[OptimizerName, float] = {"muon": 0.02, "adamw": 2e-3, "adam": 2e-3}  # others follow the first
-FINE_TUNING_RATE = 1e-4  # AdamW's, of a pretrained encoder: arXiv 2006.11477
+# AdamW's, of a pretrained encoder of 94 million parameters (arXiv 2006.11477) and of larger ones; smaller ones are
+# tuned at higher rates, as those of texts are: with 460,000 parameters 1e-3 was better (docs/how-to/speech.md).
+FINE_TUNING_RATE, FINE_TUNED = 1e-4, 94e6
 
 
 @dataclass(frozen=True)
@@ -125,26 +127,38 @@ def expected_epochs(plan: Plan, parameters: float, facts: SpeechFacts, rate: flo
 
 
 def default_recipe(
-    given: Mapping[str, Setting], facts: SpeechFacts, *, pretrained: bool, own: bool, frozen: str | None
+    given: Mapping[str, Setting],
+    facts: SpeechFacts,
+    *,
+    pretrained: bool,
+    own: bool,
+    frozen: str | None,
+    parameters: float = FINE_TUNED,
+    probed: bool = False,
 ) -> Recipe:
-    """The recipe with every setting that the plan leaves open; `own` tells our nets from transformers' models."""
+    """The recipe with every setting that the plan leaves open; `own` tells our nets from transformers' models.
+
+    A last layer that begins as a linear probe (`probed`) was fitted on features of which nothing is dropped, and what
+    it does with others is noise: with a dropout of 0.1 the first steps undid all that it knew.
+    """
     optimizer = cast(OptimizerName, given.get("optimizer", "muon" if own else "adamw"))
     adapter = given.get("adapter", "none")
     base: dict[str, Setting] = {
         "optimizer": optimizer,
-        "learning_rate": beside(adapter, _rate(optimizer, own=own, pretrained=pretrained), optimizer),
+        "learning_rate": beside(adapter, _rate(optimizer, parameters, own=own, pretrained=pretrained), optimizer),
         "batch_size": batch_size(facts) if own else FINE_TUNING_BATCH,
         "weight_decay": 0.0 if optimizer == "muon" or adapter != "none" else 0.01,
         "warmup_steps": 10 if own else 100,
-        "dropout": 0.1,
+        "dropout": 0.0 if probed else 0.1,
         "augmentation": 0.5,
         "frozen": (frozen,) if frozen else (),
     }
     return fill_in(given, base)
 
 
-def _rate(optimizer: OptimizerName, *, own: bool, pretrained: bool) -> float:
+def _rate(optimizer: OptimizerName, parameters: float, *, own: bool, pretrained: bool) -> float:
     if not own:
-        return convert_rate(FINE_TUNING_RATE, "adamw", optimizer)
+        by_size = FINE_TUNING_RATE * max(1.0, math.sqrt(FINE_TUNED / max(1.0, parameters)))
+        return convert_rate(min(HIGHEST_FINE_TUNING_RATE, float(f"{by_size:.2g}")), "adamw", optimizer)
     rate = measured_rate(RATES, optimizer)
     return rate / 4 if pretrained and optimizer != "prodigy" else rate

@@ -70,7 +70,7 @@ def listen(maker: Maker, model: nn.Module, clips: Clips, indices: Ints, device: 
     losses: list[Tensor] = []
     waiting: tuple[Ints, Tensor, Tensor] | None = None
     for places, (loss_B, log_probs_BTV, steps) in that_fit(
-        _batches(clips.lengths[indices], clips.frames.shape[1], alone=maker.alone), scored
+        heard_together(clips.lengths[indices], clips.frames.shape[1], alone=maker.alone), scored
     ):
         # The device has its next batch already, while letters are searched for in the one before.
         if waiting is not None:
@@ -87,7 +87,7 @@ def listen(maker: Maker, model: nn.Module, clips: Clips, indices: Ints, device: 
     return Heard(tuple(texts), loss)
 
 
-def _batches(lengths: Ints, width: int, *, alone: bool) -> list[NDArray[np.intp]]:
+def heard_together(lengths: Ints, width: int, *, alone: bool) -> list[NDArray[np.intp]]:
     """Places of utterances to be heard together: of about one length, within memory."""
     order = np.argsort(-lengths, kind="stable")
     if alone:

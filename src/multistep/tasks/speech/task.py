@@ -60,6 +60,7 @@ from multistep.tasks.speech.preset import (
     default_recipe,
     gentle_steps,
 )
+from multistep.tasks.speech.probe import probed
 from multistep.tasks.speech.score import listen, summed_loss, table_of
 from multistep.tasks.speech.splits import read_splits
 from multistep.tasks.speech.timed import net_speed
@@ -227,12 +228,24 @@ class SpeechWorkshop:
         own = isinstance(maker, NetMaker)
         encoder = maker.encoder if isinstance(maker, CTCMaker) else None
         heard = _facts([self._survey(data, maker.alphabet.case)])
-        recipe = default_recipe(given, heard, pretrained=maker.pretrained, own=own, frozen=encoder)
+        probe = probed(maker, corpus, plan, given)
+        if isinstance(maker, CTCMaker):
+            maker.probe = probe
+        parameters = sum(p.numel() for p in maker.build(plan.seed).parameters())
+        recipe = default_recipe(
+            given,
+            heard,
+            pretrained=maker.pretrained,
+            own=own,
+            frozen=encoder,
+            parameters=parameters,
+            probed=probe is not None,
+        )
         assert recipe.batch_size is not None, "the preset has one"
         domain = SpeechDomain(corpus, maker, recipe.batch_size)
         train = corpus.splits["train"]
         facts = Facts(
-            parameters=sum(p.numel() for p in maker.build(plan.seed).parameters()),
+            parameters=parameters,
             train_examples=len(train),
             tokens_per_example=max(1, round(train.characters() / len(train))),
             sample_tokens=corpus.splits["validation"].characters(domain.sample("validation")),
@@ -241,7 +254,8 @@ class SpeechWorkshop:
             pretrained=maker.pretrained,
             device=device_name(device),
             description=maker.description,
-            notes=(*self._settled.notes, *corpus.notes),
+            notes=(*self._settled.notes, *corpus.notes, *([probe.note] if probe else [])),
+            able=probe is not None or maker.able,
             settings=maker.settings,
             optimizers=usable_optimizers(),
             usage=maker.usage,
