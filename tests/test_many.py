@@ -174,14 +174,19 @@ def test_after_a_kill_of_the_other_a_run_goes_on_by_one_process_and_by_two_again
     np.testing.assert_allclose(losses(run), losses(undisturbed), rtol=1e-5)
 
 
-def test_who_hangs_is_named_within_the_limit(plan: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("hangs", "said"),
+    [(1, "process 1 of 2 no longer answers"), (0, "process 1 of 2 on .* is cut off from the others; start the same")],
+    ids=["the other", "the first, and its store"],
+)
+def test_who_hangs_is_told_within_the_limit(hangs: int, said: str, plan: Path, tmp_path: Path) -> None:
     words = ("train", str(plan), "--out", str(tmp_path / "run"))
-    running = started(tmp_path, plan.parent, "killed_in", "advance", 1, 2, *words, limit=4.0, by=signal.SIGSTOP)
-    first, log = running[0]
-    first.join(120)
-    assert first.exitcode == 1
-    assert "multistep: process 1 of 2 no longer answers" in log.read_text(encoding="utf-8")
-    running[1][0].kill()
+    running = started(tmp_path, plan.parent, "killed_in", "advance", hangs, 2, *words, limit=4.0, by=signal.SIGSTOP)
+    left, log = running[1 - hangs]
+    left.join(120)
+    assert left.exitcode == 1
+    assert re.search(f"multistep: {said}", log.read_text(encoding="utf-8"))
+    running[hangs][0].kill()
     ended(running)
 
 

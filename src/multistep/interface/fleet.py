@@ -41,7 +41,7 @@ def joined(plan: Plan) -> Iterator[Group | None]:
         yield None
         return
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # a lost connection is told here, in one line
-    from multistep.backends.torch.many.group import Group
+    from multistep.backends.torch.many.group import AGAIN, Group
 
     group = Group(place)
     try:
@@ -60,7 +60,7 @@ def joined(plan: Plan) -> Iterator[Group | None]:
         if group.leads:
             _end(group, None)
     except ProcessLost as lost:
-        told = ProcessLost(f"{lost}; start the same command again to go on with the run")
+        told = ProcessLost(f"{lost}; {AGAIN}")
         told.told = not group.speaks(lost)
         raise told from lost
     finally:

@@ -32,6 +32,7 @@ LIMIT_SECONDS = 600.0  # that a process may keep the others waiting within a ste
 LIMIT = "MULTISTEP_GROUP_SECONDS"  # in the environment: another limit
 PULSE_SECONDS = 1.0
 SILENT_PULSES = 3.0  # after so many without a sign of life a process is lost
+AGAIN = "start the same command again to go on with the run"
 FIRST_PAUSE, MOST_PAUSE = 0.0005, 0.05  # seconds between looks at the store
 
 
@@ -109,8 +110,10 @@ class Group:
         self._told = 0
         self.unanswered = False  # whether the others may be at work on what they were told last
         self._ended = threading.Event()
+        self._heard = time.monotonic()  # when the store last answered
         self._pulse = threading.Thread(target=self._beat, daemon=True, name="alive")
         self._pulse.start()
+        threading.Thread(target=self._watch, daemon=True, name="heard").start()
 
     @property
     def leads(self) -> bool:
@@ -127,8 +130,22 @@ class Group:
         for beat in itertools.count():
             with suppress(dist.DistError, RuntimeError):  # whoever waits for something notices, and says so
                 self._pulses.set(str(self.rank), str(beat))
+                self._pulses.check([str(self.rank)])  # which is answered, unlike what is set
+            self._heard = time.monotonic()
             if self._ended.wait(PULSE_SECONDS):
                 return
+
+    def _watch(self) -> None:
+        """End this process where the store does not answer for longer than the limit.
+
+        torch waits for an answer as long as the connection stands, which it does for a quarter of an hour on a machine
+        that is cut off from the network; and what waits so in torch cannot be interrupted otherwise.
+        """
+        while not self._ended.wait(PULSE_SECONDS):
+            if time.monotonic() - self._heard > self._limit + SILENT_PULSES * PULSE_SECONDS:
+                lost = f"process {self.rank} of {self.size} on {self.host} is cut off from the others; {AGAIN}"
+                os.write(2, f"multistep: {lost}\n".encode())
+                os._exit(1)
 
     def _silent(self, ranks: Iterable[int]) -> list[int]:
         """Those of these processes that give no sign of life; takes some seconds."""
