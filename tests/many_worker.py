@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import json
 import os
@@ -180,6 +181,11 @@ def without_memory(*words: str) -> None:
 
 
 # One of two processes -------------------------------------------------------------------------------
+
+
+def of_module(module: str, do: str, *args: Any) -> None:
+    """A function of another module of the tests."""
+    getattr(importlib.import_module(module), do)(*args)
 
 
 def child(place: Mapping[str, str], where: Path, log: Path, do: str, args: Sequence[Any], keywords: Any) -> None:

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from multistep.core.choice.moves import check_moves
 from multistep.core.evidence.metric import METRICS, OF_NUMBERS, metric_named
 from multistep.core.values.plan import DataSpec, Guard, Phase, Plan
-from multistep.core.values.recipe import RECIPE_KEYS, Recipe
+from multistep.core.values.recipe import RECIPE_KEYS, Outer, Recipe
 from multistep.core.values.tasks import OWN_MODEL, TASKS, family_of, guarded_as, task_named
 from multistep.core.values.units import ALLOWED_AMOUNTS, Amount, Unit
 from multistep.engine.elsewhere import hint
@@ -65,6 +65,8 @@ def _check_group(values: Mapping[str, Any], kind: type[Any], place: Place, origi
                         f"{origins.at((*place, key, inner))}: unknown key '{inner}' in recipe; allowed: "
                         f"{', '.join(RECIPE_KEYS)}.{_hint(inner, RECIPE_KEYS, setting, (*place, key), origins)}"
                     )
+                if inner == "outer" and isinstance(setting, dict):
+                    _check_group(setting, Outer, (*place, key, inner), origins)
             continue
         nested = _dataclass_in(hints[key])
         if nested and isinstance(value, dict):
@@ -99,7 +101,8 @@ def explain(error: ValidationError, origins: Origins, place: Place = ()) -> str:
     context = problem.get("ctx", {})
     if isinstance(context.get("error"), PlanError):
         # A range check of the dataclass itself: its message begins with the setting's name.
-        return f"{origins.at((*where, str(context['error']).split()[0]))}: {context['error']}"
+        key = str(context["error"]).split()[0].rpartition(".")[2]
+        return f"{origins.at((*where, key))}: {context['error']}"
     if problem["type"] == "missing" and isinstance(where[-1], str):
         needs = "a guard needs 'data'" if "guard" in where else "a plan needs at least 'task' and 'data'"
         return f"{origins.at(where)}: '{where[-1]}' is missing; {needs}"
@@ -140,6 +143,10 @@ def allowed(place: Place) -> str:
             return f"a group of settings: {', '.join(RECIPE_KEYS)}"
         case "guard":
             return f"a group of {_names(Guard)}"
+        case "outer":
+            return f"a group of {_names(Outer)}"
+        case "every":
+            return "steps, such as '100 steps'"
         case "phases":
             return f"a group of {_names(Phase)}" if listed else f"a list of groups of {_names(Phase)}"
         case "budget":
@@ -149,7 +156,7 @@ def allowed(place: Place) -> str:
         case "frozen":
             return 'a list of patterns of parameter names, for instance ["embedding*"]'
         case key:
-            owner = Recipe if "recipe" in keys[:-1] else _owner(keys[:-1])
+            owner = Outer if "outer" in keys[:-1] else Recipe if "recipe" in keys[:-1] else _owner(keys[:-1])
             return _in_words(typing.get_type_hints(owner).get(key, str), listed=listed)
 
 
@@ -254,6 +261,7 @@ def _check_phase(plan: Plan, index: int, origins: Origins) -> None:
     _check_guard(plan, index, origins)
     _check_beta(plan, index, origins)
     _check_head(plan, index, origins)
+    _check_outer(plan, index, origins)
     assert phase.data is not None, "a plan has data"
     _check_data(phase.data, origins.at(place_of(plan, index, "data")))
 
@@ -294,6 +302,25 @@ def _check_head(plan: Plan, index: int, origins: Origins) -> None:
         raise PlanError(
             f"{origins.at((*place, 'recipe', 'head'))}: recipe.head is for phases that classify texts or images, or "
             "recognise speech; leave it out"
+        )
+
+
+def _check_outer(plan: Plan, index: int, origins: Origins) -> None:
+    """What steps that each process takes alone cannot be of."""
+    phase = plan.phase(index)
+    if phase.recipe.get("outer") is None:
+        return
+    place: Place = ("phases", index) if plan.phases and "outer" in plan.phases[index].recipe else ()
+    where = f"{origins.at((*place, 'recipe', 'outer'))}: recipe.outer"
+    if phase.recipe.get("optimizer") == "schedule-free":
+        raise PlanError(
+            f"{where}: schedule-free steps from an average of its own, which each process would have of its own "
+            "weights; choose another optimizer, or leave outer out"
+        )
+    if phase.recipe.get("sharding") == "full":
+        raise PlanError(
+            f"{where}: steps that each process takes alone need all of the model, and recipe.sharding is full; leave "
+            "one of them out"
         )
 
 

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from multistep.core.values.plan import Plan
 from multistep.core.values.recipe import Recipe
-from multistep.core.values.units import ALLOWED_AMOUNTS, Amount, amount_of_seconds, parse_amount
+from multistep.core.values.units import ALLOWED_AMOUNTS, Amount, Unit, amount_of_seconds, parse_amount
 from multistep.engine.elsewhere import lay_short_keys
 from multistep.engine.origins import SHORT_FORMS, Named, Origins, Place, as_keyword, builtin, lay_setting, lines_of
 from multistep.engine.plain import plain
@@ -262,8 +262,25 @@ def _several_models(values: dict[str, Any], place: Place, origins: Origins) -> N
 
 def _recipe_settings(given: dict[str, Any], place: Place, origins: Origins) -> dict[str, Any]:
     """The given settings, each checked and converted by the Recipe's own types (`5e-5` may be a string)."""
+    if isinstance(outer := given.get("outer"), dict):
+        given = {**given, "outer": _with_steps(_given(outer), (*place, "outer"), origins)}
     try:
         recipe = _adapter(Recipe).validate_python(given)
     except ValidationError as error:
         raise PlanError(explain(error, origins, place)) from error
     return {key: getattr(recipe, key) for key in given}
+
+
+def _with_steps(outer: dict[str, Any], place: Place, origins: Origins) -> dict[str, Any]:
+    """`every: 100 steps` to a number."""
+    every = outer.get("every")
+    if not isinstance(every, str) or every.strip().isdigit():
+        return outer
+    where = f"{origins.at((*place, 'every'))}: recipe.outer.every is {every!r}; allowed: steps, such as '100 steps'"
+    try:
+        amount = parse_amount(every)
+    except PlanError as error:
+        raise PlanError(where) from error
+    if amount.unit is not Unit.STEPS or amount.value != int(amount.value):
+        raise PlanError(where)
+    return {**outer, "every": int(amount.value)}

@@ -72,6 +72,10 @@ def _forms(group: str, key: str) -> dict[str, Any] | None:
             return dict(_AMOUNT)
         case "until":
             return {"anyOf": [{"const": "stable"}, _AMOUNT]}
+        case "every":
+            return {
+                "anyOf": [{"type": "integer", "minimum": 1}, {"type": "string", "pattern": "^ *[0-9]+[kK]? *steps? *$"}]
+            }
         case "recipe":
             return {"anyOf": [{"$ref": "#/definitions/Recipe"}]}
         case "task":

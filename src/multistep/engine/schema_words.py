@@ -99,7 +99,22 @@ _RECIPE = {
     "micro_batch": "How many examples a pass holds; auto: as many as fit. The step stays that of the whole batch.",
     "checkpointing": "Whether activations are computed again for the gradient, which saves memory and takes time.",
     "sharding": "Whether each of several processes holds the whole model, or its part; auto: as memory has it.",
+    "outer": "Over a thin network: each process takes steps alone, and all meet every so many for an outer step.",
     "compile": "Whether torch.compile compiles the repeated blocks; auto: where it is measured to pay.",
 }
-_GROUPS = {"Plan": _PLAN, "Phase": _PHASE, "Guard": _GUARD, "DataSpec": _DATA, "ModelSpec": _MODEL, "Recipe": _RECIPE}
+_OUTER = {
+    "every": "How many steps each process takes alone before they meet: '100 steps', or 100.",
+    "optimizer": "What makes an outer step of the mean of their changes: nesterov, or sgd with plain momentum.",
+    "learning_rate": "The rate of an outer step; with 1, and momentum 0, all go on from the mean of their weights.",
+    "momentum": "The momentum of outer steps.",
+}
+_GROUPS = {
+    "Outer": _OUTER,
+    "Plan": _PLAN,
+    "Phase": _PHASE,
+    "Guard": _GUARD,
+    "DataSpec": _DATA,
+    "ModelSpec": _MODEL,
+    "Recipe": _RECIPE,
+}
 WORDS: Mapping[str, str] = {f"{group}.{key}": said for group, words in _GROUPS.items() for key, said in words.items()}

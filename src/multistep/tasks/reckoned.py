@@ -43,7 +43,7 @@ def training_words(facts: Facts, recipe: Recipe, unit: str, device: torch.device
 
 def is_sharded(parameters: int, recipe: Recipe, device: torch.device, place: Place | None) -> bool:
     """Whether several processes hold a part of the model each. Settled by the first of them, by its device."""
-    if place is None or recipe.sharding != "auto":
+    if place is None or recipe.sharding != "auto" or recipe.outer is not None:
         return place is not None and recipe.sharding == "full"
     return _bytes_kept(parameters, recipe) > SHARE_OF_MEMORY * _memory_of(device, place)
 

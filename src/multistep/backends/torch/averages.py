@@ -9,9 +9,13 @@ AVERAGE_EVERY = 4  # steps; averaging each of them would cost 1% more time and c
 
 
 @torch.no_grad()
-def follow(averages: list[Tensor], weights: list[Tensor], steps: int, horizon: float) -> None:
-    """Move the averages towards the weights; their horizon is a fixed share of the steps so far."""
-    weight = AVERAGE_EVERY / (AVERAGE_EVERY + horizon * steps) if steps > AVERAGE_EVERY else 1.0
+def follow(
+    averages: list[Tensor], weights: list[Tensor], steps: int, horizon: float, since: int = AVERAGE_EVERY
+) -> None:
+    """Move the averages towards the weights, which they last followed `since` steps ago; their horizon is a fixed share
+    of the steps so far.
+    """
+    weight = since / (since + horizon * steps) if steps > since else 1.0
     torch._foreach_lerp_(averages, weights, weight)
 
 

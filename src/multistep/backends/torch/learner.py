@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from multistep.backends.torch.adapters import FOLDER, Adapter, hold_in_half, merge, write_adapter
@@ -23,6 +23,7 @@ from multistep.backends.torch.devices import pick_device, reduces
 from multistep.backends.torch.domain import Batch, Domain, Draws, Folds
 from multistep.backends.torch.fitting import Fitting
 from multistep.backends.torch.lookahead import batches, reader_for
+from multistep.backends.torch.many.outer import COPIES, Outer
 from multistep.backends.torch.many.shards import Shards
 from multistep.backends.torch.many.sharing import Share, Sharing, dividing
 from multistep.backends.torch.muon import Muon
@@ -51,7 +52,12 @@ from multistep.core.values.trial import Carry, Fit, Progress
 from multistep.engine.learner import Exhibit, Interrupted, Split
 from multistep.errors import PlanError
 
-ANCHOR, SCALE = "anchor.", "scale."  # what names of their tensors begin with in a checkpoint
+ANCHOR, SCALE, OPTIMIZER, OUTER = (
+    "anchor.",
+    "scale.",
+    "optimizer.",
+    "outer.",
+)  # what names of their tensors begin with in a checkpoint
 STATE_COPIES = 2  # of the trained weights, that optimizers keep at most, but for SOAP
 STATISTICS_BATCHES = 32  # forward passes, at most, over which statistics of batch normalisation are computed anew
 SCORING_EXAMPLES = 512  # are enough for those that scoring needs
@@ -87,6 +93,7 @@ class TorchLearner:
         self._rule: StepRule
         self._passes: Passes
         self._fitting: Fitting
+        self._outer: Outer | None
 
     # Weights ----------------------------------------------------------------------------------------
 
@@ -115,9 +122,13 @@ class TorchLearner:
         fill(self._model, tensors, "model.", self._fixed)
         fill(self._average, tensors, "average.", self._not_saved)
         if carry == "all":
-            self._rule.load_state_tensors(Named(tensors, "optimizer."))
+            own = self._outer.own_file(folder) if self._outer else None
+            inner = load_file(own) if own and own.is_file() else tensors
+            self._rule.load_state_tensors(Named(inner, OPTIMIZER))
             if self._passes.scale:
-                self._passes.scale.load(Named(tensors, SCALE))
+                self._passes.scale.load(Named(inner, SCALE))
+            if self._outer:
+                self._outer.load(Named(tensors, OUTER))
         self._steps = saved["steps"]
         self._position = self._converted(saved) + skip_examples
         if self._anchor is not None:
@@ -194,25 +205,44 @@ class TorchLearner:
         )
         self._norms = batch_norms(self._model)
         self._statistics_due = True
+        asked = recipe.outer is not None
+        self._outer = Outer(recipe, self._model, self._norms, self.sharing, self._should_stop) if asked else None
         self._rule = _step_rule(self._model, recipe)
         self._rule.norm = self._shards.norm if self._shards else None
         for optimizer in self._rule.optimizers:
             if isinstance(optimizer, Muon) and self.sharing:
-                optimizer.parted = None if self._shards else self.sharing.parted
+                optimizer.parted = None if self._shards or self._outer else self.sharing.parted
                 optimizer.spread = self._shards.spread if self._shards else None
 
+    @property
+    def saves_apart(self) -> bool:
+        """Whether every process is to `save`, since each has a state of its own."""
+        return self._outer is not None and self.sharing is not None
+
+    def _inner_state(self) -> dict[str, Tensor]:
+        """What each process has for itself where all take steps alone; else it is the same in all of them."""
+        scale = self._passes.scale
+        return {
+            **{f"{OPTIMIZER}{name}": tensor for name, tensor in self._rule.state_tensors().items()},
+            **{f"{SCALE}{name}": tensor for name, tensor in (scale.tensors() if scale else {}).items()},
+        }
+
     def save(self, folder: Path) -> None:
+        if self._outer and (own_file := self._outer.own_file(folder)):
+            with as_os_errors():
+                save_file({n: t.detach().cpu().contiguous() for n, t in self._inner_state().items()}, own_file)
+            return
         parameters = dict(self._average.named_parameters())
         own = {name: tensor for name, tensor in named(self._model) if name not in self._not_saved}
-        scale = self._passes.scale
+        outer = self._outer.tensors(self._steps) if self._outer else {}
         tensors = {
             # What is fixed is the same memory in both, and written once.
             **{f"model.{name}": tensor for name, tensor in own.items() if name not in self._fixed},
             # Buffers are those of training, whether or not somebody has looked since.
             **{f"average.{name}": parameters[name] if name in parameters else t.clone() for name, t in own.items()},
-            **{f"optimizer.{name}": tensor for name, tensor in self._rule.state_tensors().items()},
             **{f"{ANCHOR}{name}": tensor for name, tensor in (self._anchor.tensors() if self._anchor else {}).items()},
-            **{f"{SCALE}{name}": tensor for name, tensor in (scale.tensors() if scale else {}).items()},
+            **{f"{OUTER}{name}": tensor for name, tensor in outer.items()},
+            **self._inner_state(),
         }
         leads = self.sharing is None or self.sharing.rank == 0
         if self._shards:
@@ -289,7 +319,7 @@ class TorchLearner:
     def _reserve(self) -> int:
         """Bytes that a step will take beside a pass: the optimizer's state before its first one, weights uphill."""
         state = any(optimizer.state for optimizer in self._rule.optimizers)
-        copies = (0 if state else STATE_COPIES) + bool(self._recipe.sharpness)
+        copies = (0 if state else STATE_COPIES) + bool(self._recipe.sharpness) + (COPIES if self._outer else 0)
         return copies * sum(p.nbytes for p in self._trained)
 
     def advance(self, rates: Sequence[float], *, resolution: int | None = None) -> Progress:
@@ -303,8 +333,12 @@ class TorchLearner:
         batch_size = self._batch_size
         positions = range(self._position, self._position + len(rates) * batch_size, batch_size)
         reading = batches(self._read, positions, self._reader)
+        together = self._outer or self.sharing
+        if self._outer:
+            self._outer.begin()
+        averaged = self._steps  # at this step, which ended a window
         for i, rate in enumerate(rates):
-            if self.sharing.stopping() if self.sharing else self._should_stop():
+            if together.stopping() if together else self._should_stop():
                 reading.close()
                 raise Interrupted
             batch = next(reading)
@@ -321,14 +355,21 @@ class TorchLearner:
             self._position += batch_size
             loss_sum += loss
             labels += count
-            if averaging and (self._steps % AVERAGE_EVERY == 0 or self._steps < AVERAGE_EVERY):
+            if self._outer:
+                if self._outer.together(self._steps, window_ends=i + 1 == len(rates)) and averaging:
+                    since = self._steps - averaged  # only weights that all have are averaged
+                    follow(self._averaged, self._trained, self._steps, self._recipe.averaging, since)
+                    averaged = self._steps
+            elif averaging and (self._steps % AVERAGE_EVERY == 0 or self._steps < AVERAGE_EVERY):
                 follow(locals_of(self._averaged), locals_of(self._trained), self._steps, self._recipe.averaging)
         if self._rule.keeps_average:
             self._rule.write_average(self._trained, self._averaged)
         elif not averaging:
             equal(locals_of(self._averaged), locals_of(self._trained))
         self._passes.forget()
-        if self.sharing:
+        if self._outer:
+            loss_sum, labels, norm = self._outer.totals(loss_sum, labels, norm)
+        elif self.sharing:
             self.sharing.require_passes()
         # One transfer a window: until here, nothing of it left the device.
         total, seen, gradient = torch.stack([loss_sum, labels, norm]).tolist()
@@ -344,6 +385,8 @@ class TorchLearner:
             pieces = -(-largest // (self._passes.micro_batch or largest))
             seed, counts = hash(place) % 2**63, self._share.size > 0
             return self._shards.gradients(self._passes, batch, pieces, seed, counts=counts)
+        if self._outer:
+            return self._outer.gradients(self._passes, batch, hash(place) % 2**63)
         return self.sharing.gradients(self._passes, self._trained, batch, hash(place) % 2**63)
 
     def _read(self, position: int) -> Batch:

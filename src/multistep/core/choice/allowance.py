@@ -307,7 +307,16 @@ def _window_steps(
         # No curve is judged before it has ten looks. What overfits at once, as little data does, is seen this early
         # for at most a twentieth of the phase's time.
         affordable = min(affordable, math.ceil(EARLY_PART * total / MIN_STABLE_POINTS))
-    return max(1, affordable, by_length)
+    return _to_outer_step(trial, max(1, affordable, by_length), None if left is None else total)
+
+
+def _to_outer_step(trial: TrialRecord, steps: int, total: int | None) -> int:
+    """The same, or up to the next outer step, at which processes meet anyway; unless the curve had too few looks."""
+    outer = trial.trial.recipe.outer
+    if outer is None:
+        return steps
+    whole = math.ceil((trial.step + steps) / outer.every) * outer.every - trial.step
+    return whole if total is None or MIN_STABLE_POINTS * whole <= total else steps
 
 
 def expected_steps(plan: Plan, history: History) -> int:

@@ -17,9 +17,39 @@ Precision = Literal["auto", "float32", "bfloat16", "float16"]
 AdapterKind = Literal["lora", "dora", "rslora", "qlora"]
 Head = Literal["random", "linear-probe"]
 Sharding = Literal["auto", "none", "full"]
+OuterOptimizer = Literal["nesterov", "sgd"]
 AdapterName = Literal["none", "lora", "dora", "rslora", "qlora"]
 ALPHA_PER_RANK = 2.0  # where a recipe names no alpha
-Setting = str | int | float | bool | tuple[str, ...] | tuple[int, ...] | tuple[float, float] | None
+
+
+@dataclass(frozen=True)
+class Outer:
+    """How several processes train one model over a network that bears no sum of gradients a step.
+
+    Each takes `every` steps alone, on its share of each batch; then the mean of what they changed is the gradient of
+    one step of the outer optimizer. `sgd` has plain momentum (of `momentum` 0: none), `nesterov` looks ahead.
+    Source: DiLoCo, arXiv 2311.08105.
+    """
+
+    every: int = 100
+    optimizer: OuterOptimizer = "nesterov"
+    learning_rate: float = 0.7
+    momentum: float = 0.9
+
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
+
+    def __post_init__(self) -> None:
+        check = _Checker()
+        check.within("recipe.outer.every", self.every, 1, math.inf)
+        check.within("recipe.outer.learning_rate", self.learning_rate, 0, math.inf, open_low=True)
+        check.within("recipe.outer.momentum", self.momentum, 0, 1, open_high=True)
+
+    def __str__(self) -> str:
+        rate, momentum = f"{self.learning_rate:g}", f"{self.momentum:g}"
+        return f"every {self.every} steps, {self.optimizer} with rate {rate} and momentum {momentum}"
+
+
+Setting = str | int | float | bool | tuple[str, ...] | tuple[int, ...] | tuple[float, float] | Outer | None
 
 
 @dataclass(frozen=True)
@@ -50,6 +80,8 @@ class Recipe:
     kept ("auto": where memory asks for it). `sharding` is of a model that several processes train: each holds the whole
     of it ("none"), or its part of every matrix, with the gradient, the optimizer's state and the average of that part
     ("full"; "auto": where a device could not hold the whole).
+
+    `outer` has processes take steps alone, and meet every so many (None: all take each step together).
     """
 
     optimizer: OptimizerName = "muon"
@@ -85,6 +117,7 @@ class Recipe:
     compile: bool | Literal["auto"] = "auto"
     checkpointing: bool | Literal["auto"] = "auto"
     sharding: Sharding = "auto"
+    outer: Outer | None = None
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - read by planfile's TypeAdapter, not a field
 

@@ -44,7 +44,9 @@ SAMPLE = 2000  # examples of the validation split that are looked at after each 
 AT_ONCE = 256  # examples that are scored together
 SEEDS: Mapping[str, int] = {"train": 0, "validation": 1, "test": 2}
 REFUSED = ("augmentation", "resolution", "context")
-OF_OTHERS: Mapping[str, object] = {"layer_decay": 1.0, "adapter": "none", "micro_batch": "auto", "sharding": "auto"}
+OF_OTHERS: Mapping[str, object] = {
+    **{"layer_decay": 1.0, "adapter": "none", "micro_batch": "auto", "sharding": "auto", "outer": None},
+}
 
 
 @dataclass(frozen=True)

@@ -108,6 +108,8 @@ class Group:
                 f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']} within {self._limit:.0f} s ({error})"
             ) from error
         self._told = 0
+        self.meetings = 0  # so far, of processes that take steps alone in between
+        self._listened = 0.0  # when it was last looked whether somebody waits at the next one
         self.unanswered = False  # whether the others may be at work on what they were told last
         self._ended = threading.Event()
         self._heard = time.monotonic()  # when the store last answered
@@ -248,6 +250,21 @@ class Group:
             for key in keys:
                 self._store.delete_key(key)
         return [(rank, host, answer) for rank, (host, answer) in zip(self.others, found, strict=True)]
+
+    def call(self) -> None:
+        """Have the others come to the next meeting before it is time."""
+        with suppress(dist.DistError, RuntimeError):  # who waits there says so
+            self._store.set(f"call/{self.meetings}", "")
+
+    def called(self) -> bool:
+        """Whether another process has called; looked for once a second, so that it costs nothing."""
+        if time.monotonic() - self._listened < PULSE_SECONDS:
+            return False
+        self._listened = time.monotonic()
+        try:
+            return bool(self._store.check([f"call/{self.meetings}"]))
+        except (dist.DistError, RuntimeError) as error:
+            raise self.lost(error) from error
 
     def connect(self, device: torch.device) -> None:
         """Have collectives; `device` is where the tensors of this process lie."""

@@ -76,8 +76,9 @@ class Leader:
         return shown
 
     def _write(self, verb: str, *args: Any) -> Any:
-        """What the first process does by itself, unless it needs the parts of the others."""
-        return self._all(verb, *args) if self._sharded else getattr(self._own, verb)(*args)
+        """What the first process does by itself, unless the others have parts of the model or a state of their own."""
+        apart = verb == "save" and getattr(self._own, "saves_apart", False)
+        return self._all(verb, *args) if self._sharded or apart else getattr(self._own, verb)(*args)
 
     def _read(self, folders: Sequence[Path], verb: str, *args: Any, **keywords: Any) -> None:
         """What begins with checkpoints. Raises RunDirectoryError where another process does not see the same ones."""
@@ -99,7 +100,7 @@ class Leader:
             found = getattr(self._own, verb)(*args, **keywords)
         except ProcessLost:
             raise
-        except (MultistepError, Interrupted):
+        except (MultistepError, Interrupted, OSError):
             self._group.answers()  # they come to the same, or wait for what is next
             raise
         require(self._group.answers())

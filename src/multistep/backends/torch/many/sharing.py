@@ -93,6 +93,44 @@ class Sharing:
             self._stop(stop)
         return stop != 0
 
+    # Coming together between steps that each takes alone ---------------------------------------------
+
+    def called(self) -> bool:
+        """Whether to go to the others at once: this process was asked to stop, or one of them waits (see `call`)."""
+        if self._asked():
+            self.call()
+            return True
+        return self._group.called()
+
+    def call(self) -> None:
+        """Have the others come within about a second, each in the midst of its steps."""
+        self._group.call()
+
+    def meet(self, *, failed: bool) -> bool:
+        """Wait for all; whether any of them `failed`. Raises Interrupted where any was asked to stop."""
+        self._group.meetings += 1
+        said = torch.tensor([self._asked(), int(failed)], dtype=torch.int32)
+        with self._group.collective():
+            dist.all_reduce(said, dist.ReduceOp.MAX, group=self._by_cpu)
+        stop, any_failed = said.tolist()
+        if stop:
+            self._stop(stop)
+            raise Interrupted
+        return bool(any_failed)
+
+    @torch.no_grad()
+    def mean(self, tensors: Sequence[Tensor]) -> None:
+        """Make these tensors everywhere their mean over the processes."""
+        flats = [(bucket, torch.cat([tensor.flatten() for tensor in bucket])) for bucket in _buckets(tensors)]
+        with self._group.collective():
+            works = [dist.all_reduce(flat, async_op=True) for _, flat in flats]
+            for work in works:
+                assert work is not None, "asked for"
+                work.wait()
+        for bucket, flat in flats:
+            parts = torch.split(flat.div_(self.size), [tensor.numel() for tensor in bucket])
+            torch._foreach_copy_(bucket, [part.view_as(tensor) for tensor, part in zip(bucket, parts, strict=True)])
+
     # Gradients --------------------------------------------------------------------------------------
 
     def gradients(self, passes: Passes, trained: Sequence[Tensor], batch: Batch, seed: int) -> tuple[Tensor, Tensor]:
