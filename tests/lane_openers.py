@@ -1,4 +1,4 @@
-"""What processes of lanes open in tests: simulated learners, whose steps take as long as they are told."""
+"""What processes of lanes open in tests: simulated learners, whose steps take as long as they are told; real tasks."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from multistep.core.values.plan import Plan
 from multistep.core.values.trial import Progress
 from multistep.engine.learner import Interrupted, Learner, Readiness
 from multistep.engine.simulate import FakeClock, SimulatedWorkshop, World
+from multistep.interface.lanes import TaskOpener
 
 
 @dataclass
@@ -62,3 +63,22 @@ class SimulatedOpener:
 
 def is_meant(file: Path | None) -> bool:
     return file is not None and file.exists() and file.read_text() == str(os.getpid())
+
+
+@dataclass
+class AnyTask:
+    """Opens plans of any task, one after the other: the processes of one test serve the next one, too."""
+
+    last: TaskOpener | None = None
+
+    def open(
+        self, plan: Plan, phase: int, should_stop: Callable[[], bool], begun: Mapping[str, Any], *, again: bool
+    ) -> tuple[Learner, Readiness]:
+        if self.last is not None:
+            self.last.close()
+        self.last = TaskOpener(plan)
+        return self.last.open(plan, phase, should_stop, begun, again=again)
+
+    def versions(self) -> Mapping[str, str]:
+        assert self.last is not None
+        return self.last.versions()

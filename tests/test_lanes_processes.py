@@ -26,9 +26,10 @@ from torch.utils.data import Dataset
 from multistep import api
 from multistep.core.values.events import Entry, LaneLost, LanesOpened, WindowDone
 from multistep.core.values.history import History, fold
+from multistep.engine.asking import Ask
 from multistep.engine.clock import BudgetClock
 from multistep.engine.journal import read_entries
-from multistep.engine.lanes.hands import HandWorkshop
+from multistep.engine.lanes.hands import HandLost, HandWorkshop
 from multistep.engine.lanes.processes import Place, ProcessHands
 from multistep.engine.learner import Interrupted
 from multistep.engine.loop import Run
@@ -177,6 +178,29 @@ def test_a_killed_run_leaves_no_processes_and_is_resumed(tmp_path: Path, bits: s
 def test_a_lane_that_sees_other_data_is_named(tmp_path: Path) -> None:
     with pytest.raises(RunDirectoryError, match=r"lane 2 \(process 2\) does not see .* data: simulated and another"):
         in_processes(tmp_path / "run", SimulatedOpener(FALLS_THEN_FLAT, differs=True))
+
+
+def test_what_a_lane_said_while_another_was_waited_for_is_of_no_use_later(tmp_path: Path) -> None:
+    """Its answer about a phase that ended meanwhile, and its end while it had nothing to do."""
+    places = [Place(f"process {n}", {}) for n in (1, 2)]
+    opener = pickle.dumps(SimulatedOpener(FALLS_THEN_FLAT, differs=True))
+    with closing(ProcessHands(places, opener, dict, lambda: False)) as hands:
+
+        def heard(lane: int) -> None:
+            until = time.monotonic() + 60
+            while not any(which == lane for which, _ in hands._early) and time.monotonic() < until:
+                hands._early += hands._heard()
+
+        hands.open(1, NAMED, 0)
+        heard(1)
+        hands.open(1, NAMED, 0)
+        assert hands.wait(1)[1].value.fingerprint == "another", "of the phase that was asked for last"
+        pid = hands.processes()[1]
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        heard(1)
+        hands.begin(1, Ask("fit"))
+        assert isinstance(hands.wait(1)[1].error, HandLost)
 
 
 class Held(Dataset[tuple[Tensor, Tensor]]):

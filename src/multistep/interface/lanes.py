@@ -44,7 +44,7 @@ class TaskOpener:
     ) -> tuple[Learner, Readiness]:
         from multistep.tasks.begun import as_begun
 
-        self._stack.close()
+        self.close()
         context: AbstractContextManager[None] = as_begun(**begun)
         self._stack.enter_context(context)
         workshop = self._workshop()
@@ -52,6 +52,10 @@ class TaskOpener:
             workshop.keep_start(self.start, resuming=True)  # the first lane has written them
         learner, ready = workshop.open(plan, phase, should_stop)
         return learner, ready
+
+    def close(self) -> None:
+        """Choose by this machine again, not by the one on which the run began."""
+        self._stack.close()
 
     def versions(self) -> Mapping[str, str]:
         found: Mapping[str, str] = self._workshop().versions()

@@ -123,6 +123,8 @@ class ProcessHands:
         return [p.process.pid if p else None for p in self._processes]
 
     def open(self, lane: int, plan: Plan, phase: int) -> None:
+        # What it said of a phase before is of no use any more, and that it was lost is mended here.
+        self._early = [each for each in self._early if each[0] != lane]
         if self._processes[lane] is None:
             self._start(lane)
         self._send(lane, "open", plan, phase, self._begun(), self._opened)
@@ -142,10 +144,10 @@ class ProcessHands:
 
     def _send(self, lane: int, what: str, *rest: Any) -> None:
         self._tickets[lane] += 1
+        if (process := self._processes[lane]) is None:
+            return  # it was lost when it had nothing to do, as whoever waits finds
         self._patience.begins(lane)
-        process = self._processes[lane]
-        assert process is not None, "a lane is opened before it is asked"
-        with suppress(OSError):  # whoever waits finds that it is gone
+        with suppress(OSError):  # the same
             process.connection.send((what, self._tickets[lane], *rest))
 
     def wait(self, lane: int | None = None) -> tuple[int, Answer]:
