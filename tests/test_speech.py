@@ -15,6 +15,7 @@ from cases_speech import say, words, write, write_manifest, write_sound
 from numpy.typing import NDArray
 
 from multistep import api
+from multistep.backends.torch.groups import layers_below_head
 from multistep.backends.torch.learner import TorchLearner
 from multistep.core.values.plan import DataSpec
 from multistep.engine.clock import BudgetClock
@@ -370,14 +371,14 @@ def test_a_layer_that_ctc_fits_on_frozen_features_writes_what_they_say() -> None
     for _ in range(120):
         said = tuple(int(symbol) for symbol in draw.integers(1, 5, draw.integers(1, 5)))
         frames = [0, *itertools.chain.from_iterable((symbol, symbol, 0) for symbol in said)]
-        features = 40.0 + 3.0 * np.eye(8)[frames] + draw.normal(0, 0.3, (len(frames), 8))
-        states.append(torch.from_numpy(features).half())
+        shown = 40.0 + 3.0 * np.eye(8)[frames] + draw.normal(0, 0.3, (len(frames), 8))
+        states.append(torch.from_numpy(shown).half())
         labels.append(said)
     weight, bias = fitted(Features(states[:100], labels[:100]), symbols=5, blank=0)
     alphabet = Alphabet(("", "a", "b", "c", "d"))
     for features, said in zip(states[100:], labels[100:], strict=True):
-        log_probs = (features.float() @ weight.T + bias).log_softmax(-1)
-        assert tuple(best_path(log_probs.numpy(), alphabet)) == said
+        log_probs = (features.float() @ weight.T + bias).log_softmax(-1).numpy()
+        assert tuple(best_path(log_probs, alphabet)) == said
     again = fitted(Features(states[:100], labels[:100]), symbols=5, blank=0)
     assert torch.equal(weight, again[0])
 
@@ -395,22 +396,22 @@ def test_fine_tuning_begins_from_a_probe_of_the_frozen_encoder(tmp_path: Path, m
         learner.initial(ready.recipe, 0)
         return learner, ready
 
-    learner, ready = begun()
+    learner, ready = begun(head="linear-probe")
     assert "linear probe: CTC on frozen features of 64 training utterances (recipe.head)" in ready.facts.notes[-1]
     assert ready.facts.able, "it is judged before anything is trained, and can ship"
     assert ready.recipe.dropout == 0.0, "the layer was fitted on features of which nothing is dropped"
+    assert ready.recipe.learning_rate == 1e-3, "so small an encoder bears ten times the rate of the usual one"
     before = learner.evaluate("validation", sample=True).columns
     assert before["heard_characters"].any(), "it writes without any training"
-    drawn, without = begun(head="random")
+    drawn, without = begun()
     assert not without.facts.able
-    assert without.recipe.dropout == 0.1
     blank = drawn.evaluate("validation", sample=True).columns
     assert before["loss"].sum() < 0.7 * blank["loss"].sum()
 
     (tmp_path / "out").mkdir()
     learner.export(tmp_path / "out", "")
     model = AutoModelForCTC.from_pretrained(tmp_path / "out").eval()
-    processor = AutoProcessor.from_pretrained(tmp_path / "out")
+    processor: Any = AutoProcessor.from_pretrained(tmp_path / "out")  # type: ignore[no-untyped-call]
     clips = learner._domain.clips["validation"]
     frames = clips.gather(np.array([3]))[0]
     with torch.no_grad():
@@ -421,9 +422,22 @@ def test_fine_tuning_begins_from_a_probe_of_the_frozen_encoder(tmp_path: Path, m
         raise AssertionError("a run that goes on finds its probe in the cache")
 
     monkeypatch.setattr("multistep.tasks.speech.probe.frozen", never)
-    again, _ = begun()
+    again, _ = begun(head="linear-probe")
     assert np.array_equal(again.evaluate("validation", sample=True).columns["loss"], before["loss"])
-    assert not begun("2s")[1].facts.able, "features and fit would take more than their share"
+    monkeypatch.undo()
+    assert "of 50 training utterances" in begun("2s", head="linear-probe")[1].facts.notes[-1], "the share holds no more"
+
+
+def test_layers_of_a_speech_encoder_have_rates_of_their_own(tmp_path: Path) -> None:
+    """The projection goes with the first layer of the transformer, the convolutions lie below, the head above."""
+    maker = load_model(str(tiny_wav2vec2(tmp_path / "pretrained", ""))).ready(["abba"])
+    below = layers_below_head(maker.build(0))
+    assert "layer_decay" in maker.settings
+    assert below["lm_head.weight"] == 0
+    assert below["wav2vec2.encoder.layers.0.attention.q_proj.weight"] == 1
+    assert below["wav2vec2.feature_projection.projection.weight"] == 1
+    heights = [below[f"wav2vec2.feature_extractor.conv_layers.{i}.conv.weight"] for i in (2, 1, 0)]
+    assert heights == [2, 3, 4]
 
 
 def test_a_probe_that_cannot_be_had_is_refused_and_what_can_transcribe_is_scored_first(tmp_path: Path) -> None:

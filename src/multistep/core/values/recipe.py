@@ -65,8 +65,9 @@ class Recipe:
     (None: the model's own); `augmentation` the strength of the task's augmentation, 0 to 1. `resolution` is the
     training size of images in pixels; of several, the trunk takes all but the last in turn, for equal shares.
     `model` names which of the task's networks is trained, where it has several (None: the task's own choice).
-    `head` is what a last layer that pretrained weights lack begins as: drawn, or logistic regression on the frozen
-    features, after which everything is tuned (arXiv 2202.10054; None: the task's own choice).
+    `head` is what a last layer that pretrained weights lack begins as: drawn, or fitted on the frozen features (of
+    labels by logistic regression, of speech by CTC), after which everything is tuned (arXiv 2202.10054; None: the
+    task's own choice).
 
     With an `adapter`, pretrained weights stay as they are (in four bits with qlora), and matrices of `adapter_rank`
     beside the linear layers whose names end in one of `adapter_targets` (none: all but the head) are trained; what they

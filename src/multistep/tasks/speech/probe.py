@@ -62,25 +62,26 @@ class Features:
 
 
 def probed(maker: Maker, corpus: Corpus, plan: Plan, given: Mapping[str, Setting]) -> LinearProbe | None:
-    """The probe that the maker's new last layer is to begin as; None where none is wanted, can be had or is borne.
+    """The probe that the maker's new last layer is to begin as; None where the recipe does not ask for one.
+
+    It has to be asked for: it is ahead after one epoch and no more after five, and where it leads before any training,
+    what time is left goes to short attempts from it, which came to less (docs/how-to/speech.md).
 
     Raises PlanError where the recipe asks for one that cannot be had.
     """
-    why_not = ""
+    train, why_not = corpus.splits["train"], ""
     if not isinstance(maker, CTCMaker):
         why_not = "no pretrained model of transformers is trained here"
     elif maker.able:
         why_not = "this model brings a last layer for its own characters"
     elif plan.phase_count > 1:  # what another phase has trained, it was not fitted on
         why_not = "it is for plans with one phase"
-    wanted = linear_probe.asked(given, why_not)
-    if not isinstance(maker, CTCMaker) or wanted is False:
+    elif len(train) < HELD_OUT:
+        why_not = f"{len(train)} training utterances are too few for one"
+    if not linear_probe.asked(given, why_not) or not isinstance(maker, CTCMaker):
         return None
-    train = corpus.splits["train"]
     model = maker.build(0)
     many = affordable(maker, model, train, len(corpus.splits["validation"]), seconds_of(plan))
-    if not many and not wanted:
-        return None
     many = many or min(LEAST, len(train))
     rows = linear_probe.by_lot(len(train), many)
     blank, symbols = maker.alphabet.blank, len(maker.alphabet)

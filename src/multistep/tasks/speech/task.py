@@ -239,7 +239,6 @@ class SpeechWorkshop:
             own=own,
             frozen=encoder,
             parameters=parameters,
-            probed=probe is not None,
         )
         assert recipe.batch_size is not None, "the preset has one"
         domain = SpeechDomain(corpus, maker, recipe.batch_size)
