@@ -22,6 +22,7 @@ from corpora import OBJECTS, SUBJECTS, VERBS
 from safetensors.torch import load_file
 
 from multistep import cli
+from multistep.backends.torch import saved
 from multistep.backends.torch.learner import TorchLearner
 from multistep.backends.torch.passes import Passes
 from multistep.backends.torch.weights import STATE
@@ -138,6 +139,12 @@ def command(*words: str) -> None:
     cli.main()
 
 
+def parted(do: str, *args: Any, **keywords: Any) -> None:
+    """Another of these, with checkpoints that each process writes its part of."""
+    saved.WHOLE_BYTES = 0
+    globals()[do](*args, **keywords)
+
+
 def killed_in(verb: str, rank: int, number: int, *words: str, by: int = signal.SIGKILL) -> None:
     """The same, where one process dies at a verb of its learner, by its number."""
     count = itertools.count(1)
@@ -168,13 +175,13 @@ def other_version(*words: str) -> None:
     command(*words)
 
 
-def without_memory(*words: str) -> None:
-    """The second process cannot pass over a single example."""
+def without_memory(*words: str, sharded: bool = False) -> None:
+    """The second process cannot pass over a single example, or in the middle of a pass over its share."""
 
     def fails(*_: Any) -> Any:
-        raise RunFailed("memory runs out with a single example")
+        raise torch.OutOfMemoryError if sharded else RunFailed("memory runs out with a single example")
 
-    verb = "gradients"
+    verb = "loss" if sharded else "gradients"
     if follows():
         setattr(Passes, verb, fails)
     command(*words)

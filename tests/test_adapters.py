@@ -18,7 +18,7 @@ from torch import Tensor
 from multistep.backends.torch.adapters import merge
 from multistep.backends.torch.learner import TorchLearner
 from multistep.backends.torch.placing import copied
-from multistep.backends.torch.weights import mean_weights
+from multistep.backends.torch.saved import mean_weights
 from multistep.core.choice.moves import MOVES
 from multistep.core.choice.siblings import moved
 from multistep.core.values.recipe import Recipe

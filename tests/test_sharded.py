@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 import signal
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -21,9 +22,11 @@ from two_processes import both, serving
 
 from multistep import api
 from multistep.backends.torch.many.shards import require_parted_steps
+from multistep.backends.torch.saved import part_file
 from multistep.core.values.events import CheckpointSaved, Entry, PhaseStarted, WindowDone
 from multistep.core.values.history import History
 from multistep.core.values.recipe import Recipe
+from multistep.engine.checkpoints import whole
 from multistep.engine.clock import BudgetClock
 from multistep.engine.journal import read_entries
 from multistep.engine.launched import Place
@@ -68,8 +71,8 @@ def test_two_processes_with_a_part_each_do_what_one_does_with_all(name: str, sha
     for column in table:
         np.testing.assert_allclose(scores[column], table[column], rtol=1e-3, atol=1e-4)
     assert placed.keys() == weights.keys()
-    for key, whole in weights.items():  # of training, of the average and of the optimizer
-        torch.testing.assert_close(placed[key], whole, rtol=1e-3, atol=2e-5)
+    for key, tensor in weights.items():  # of training, of the average and of the optimizer
+        torch.testing.assert_close(placed[key], tensor, rtol=1e-3, atol=2e-5)
 
 
 # Whole runs -----------------------------------------------------------------------------------------
@@ -123,15 +126,20 @@ def training_words(run: Path) -> str:
 def test_a_sharded_run_survives_kills_and_goes_on_by_one_process_and_by_two_again(
     plan: Path, alone: Path, tmp_path: Path
 ) -> None:
-    """Two take the first window, and die while they save the second; one takes it again from what they saved before,
-    and dies when it has saved it; two end the run from there.
+    """Two take the first window, and die while each saves its part of the second; one takes it again from what they
+    saved before, and dies when it has saved it; two end the run from there.
     """
     run = tmp_path / "run"
     words = ("train", str(plan), "--out", str(run), "--json")
-    left, killed = both(tmp_path, plan.parent, "killed_in", "save", 1, 2, *words, limit=5.0)
+    left, killed = both(tmp_path, plan.parent, "parted", "killed_in", "save", 1, 2, *words, limit=5.0)
     assert (left.code, killed.code) == (1, -signal.SIGKILL)
     assert "multistep: process 1 of 2 no longer answers" in left.said
     assert "sharded over 2 processes" in training_words(run)
+    (valid,) = (folder for folder in (run / "checkpoints").iterdir() if not folder.name.startswith("."))
+    assert whole(valid)
+    parts = {file.name: file.stat().st_size for file in valid.glob("*.safetensors")}
+    assert parts.keys() == {part_file(0, 2), part_file(1, 2)}
+    assert max(parts.values()) < 0.6 * sum(parts.values()), "each has half of the model"
 
     def die(entry: Entry, _: History) -> None:
         if isinstance(entry.event, CheckpointSaved):
@@ -139,14 +147,23 @@ def test_a_sharded_run_survives_kills_and_goes_on_by_one_process_and_by_two_agai
 
     with pytest.raises(Killed):
         api.run(read_plan(plan), RunDirectory(run), clock=BudgetClock(), on_entry=die)
-    for process in both(tmp_path, plan.parent, "command", *words):
+    for process in both(tmp_path, plan.parent, "parted", "command", *words):
         assert process.code == 0, process.said
     np.testing.assert_allclose(losses(run), losses(alone), rtol=1e-5)
     one, two = (load_file(folder / "model/model.safetensors") for folder in (alone, run))
     assert one.keys() == two.keys()
-    for name, whole in one.items():
-        torch.testing.assert_close(two[name], whole, rtol=1e-3, atol=1e-5)
+    for name, tensor in one.items():
+        torch.testing.assert_close(two[name], tensor, rtol=1e-3, atol=1e-5)
     assert "recipe.sharding is full, but one process trains, which holds all of it" in training_words(alone)
+
+
+def test_who_runs_out_of_memory_in_a_pass_ends_both_and_is_named(plan: Path, tmp_path: Path) -> None:
+    words = ("train", str(plan), "--out", str(tmp_path / "run"))
+    ended = both(tmp_path, plan.parent, "without_memory", *words, sharded=True)
+    assert [process.code for process in ended] == [1, 1]
+    why = "memory runs out in a pass; set recipe.micro_batch to fewer examples"
+    assert re.search(rf"multistep: process 1 of 2 \(.*\) failed: RunFailed: {why}", ended[0].said)
+    assert ended[1].said == ""
 
 
 # What is said of it ---------------------------------------------------------------------------------

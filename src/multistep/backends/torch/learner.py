@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import replace
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from multistep.backends.torch.adapters import FOLDER, Adapter, hold_in_half, merge, write_adapter
@@ -24,28 +23,18 @@ from multistep.backends.torch.domain import Batch, Domain, Draws, Folds
 from multistep.backends.torch.fitting import Fitting
 from multistep.backends.torch.lookahead import batches, reader_for
 from multistep.backends.torch.many.outer import COPIES, Outer
-from multistep.backends.torch.many.shards import Shards
 from multistep.backends.torch.many.sharing import Share, Sharing, dividing
 from multistep.backends.torch.muon import Muon
-from multistep.backends.torch.optimizers import StepRule, build_optimizer
-from multistep.backends.torch.parts import gathered, locals_of
+from multistep.backends.torch.optimizers import StepRule, step_rule
+from multistep.backends.torch.parts import locals_of
 from multistep.backends.torch.passes import Passes
 from multistep.backends.torch.placing import adopted, built, copied, require_same_network
 from multistep.backends.torch.randomness import undisturbed
 from multistep.backends.torch.recomputing import require_recompute
 from multistep.backends.torch.rehearsal import Rehearsal
-from multistep.backends.torch.saved import Named, Saved
+from multistep.backends.torch.saved import Named, Saved, mean_weights, write, write_file
 from multistep.backends.torch.sharpness import uphill
-from multistep.backends.torch.weights import (
-    COUNTERS,
-    STATE,
-    as_os_errors,
-    fill,
-    freeze,
-    mean_weights,
-    named,
-    read_counters,
-)
+from multistep.backends.torch.weights import COUNTERS, fill, freeze, named, read_counters
 from multistep.core.evidence.metric import Evaluation
 from multistep.core.values.recipe import Recipe
 from multistep.core.values.trial import Carry, Fit, Progress
@@ -182,11 +171,12 @@ class TorchLearner:
         origin = self._domain.origin(recipe.model)
         if origin and origin.half and reduces(recipe, self._device):
             hold_in_half(self._model, self._not_saved)
-        self._average = copied(self._model, self._fixed).requires_grad_(False).eval()
         self._whole: nn.Module | None = None
-        self._shards: Shards | None = None
-        if self.sharing and sharded:
-            self._shards = self.sharing.shards(self._model, self._average, self._fixed, recipe)
+        self._shards = self.sharing.shards(self._model, self._fixed, recipe) if self.sharing and sharded else None
+        if self._shards:
+            self._average = self._shards.average
+        else:
+            self._average = copied(self._model, self._fixed).requires_grad_(False).eval()
         self._steps = self._position = 0
         self._trained: list[Tensor] = [p for p in self._model.parameters() if p.requires_grad]
         pairs = zip(self._model.parameters(), self._average.parameters(), strict=True)
@@ -207,7 +197,7 @@ class TorchLearner:
         self._statistics_due = True
         asked = recipe.outer is not None
         self._outer = Outer(recipe, self._model, self._norms, self.sharing, self._should_stop) if asked else None
-        self._rule = _step_rule(self._model, recipe)
+        self._rule = step_rule(self._model, recipe)
         self._rule.norm = self._shards.norm if self._shards else None
         for optimizer in self._rule.optimizers:
             if isinstance(optimizer, Muon) and self.sharing:
@@ -229,8 +219,7 @@ class TorchLearner:
 
     def save(self, folder: Path) -> None:
         if self._outer and (own_file := self._outer.own_file(folder)):
-            with as_os_errors():
-                save_file({n: t.detach().cpu().contiguous() for n, t in self._inner_state().items()}, own_file)
+            write_file(own_file, self._inner_state())
             return
         parameters = dict(self._average.named_parameters())
         own = {name: tensor for name, tensor in named(self._model) if name not in self._not_saved}
@@ -244,14 +233,6 @@ class TorchLearner:
             **{f"{OUTER}{name}": tensor for name, tensor in outer.items()},
             **self._inner_state(),
         }
-        leads = self.sharing is None or self.sharing.rank == 0
-        if self._shards:
-            whole = {name: gathered(tensor, leads) for name, tensor in tensors.items()}
-            on_cpu = {name: tensor for name, tensor in whole.items() if tensor is not None}
-        else:
-            on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        if not leads:
-            return
         state = {
             "steps": self._steps,
             "position": self._position,
@@ -261,10 +242,9 @@ class TorchLearner:
             "adapter": adapter.to_json() if (adapter := Adapter.of(self._recipe)) else None,
             "own_base": not self._not_saved,
         }
-        (folder / COUNTERS).write_text(json.dumps(state), encoding="utf-8")
-        with as_os_errors():
-            save_file(on_cpu, folder / STATE)
-        shutil.copymode(folder / COUNTERS, folder / STATE)  # safetensors lets nobody else read it
+        if self.sharing is None or self.sharing.rank == 0:
+            (folder / COUNTERS).write_text(json.dumps(state), encoding="utf-8")
+        write(folder, tensors, self.sharing if self._shards else None)
 
     def export(self, folder: Path, card: str) -> str:
         average = self._whole_average()
@@ -493,18 +473,3 @@ class TorchLearner:
             with undisturbed(self._device):  # reading batches may draw
                 self._recompute_statistics(self._average, passes)
             self._average.eval()
-
-
-def _step_rule(model: nn.Module, recipe: Recipe) -> StepRule:
-    assert recipe.learning_rate is not None, "a resolved recipe has a learning rate"
-    return build_optimizer(
-        recipe.optimizer,
-        model,
-        learning_rate=recipe.learning_rate,
-        weight_decay=recipe.weight_decay or 0.0,
-        momentum=recipe.momentum,
-        nesterov=recipe.nesterov,
-        betas=recipe.betas,
-        clip_norm=recipe.gradient_clip or None,
-        layer_decay=recipe.layer_decay,
-    )

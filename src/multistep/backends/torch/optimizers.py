@@ -15,7 +15,7 @@ from multistep.backends.torch.groups import kinds, layers_below_head
 from multistep.backends.torch.muon import Muon
 from multistep.backends.torch.parts import local
 from multistep.backends.torch.state import StateKeeper
-from multistep.core.values.recipe import OptimizerName
+from multistep.core.values.recipe import OptimizerName, Recipe
 from multistep.errors import PlanError
 
 NAMES: tuple[OptimizerName, ...] = get_args(OptimizerName)
@@ -254,3 +254,19 @@ def build_optimizer(
             # What its authors advise where the rate is warmed up and cooled down: arXiv 2306.06101.
             found = _package(name).Prodigy(plain, lr=rate, betas=betas, bias_correction=True, safeguard_warmup=True)
             return rule(found, one_rate=True)
+
+
+def step_rule(model: nn.Module, recipe: Recipe) -> StepRule:
+    """The optimizer that a recipe asks for; build it after the model is on its device."""
+    assert recipe.learning_rate is not None, "a resolved recipe has a learning rate"
+    return build_optimizer(
+        recipe.optimizer,
+        model,
+        learning_rate=recipe.learning_rate,
+        weight_decay=recipe.weight_decay or 0.0,
+        momentum=recipe.momentum,
+        nesterov=recipe.nesterov,
+        betas=recipe.betas,
+        clip_norm=recipe.gradient_clip or None,
+        layer_decay=recipe.layer_decay,
+    )

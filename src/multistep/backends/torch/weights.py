@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from multistep.backends.torch.parts import put
@@ -106,33 +106,6 @@ def fill_shared(model: nn.Module, tensors: Mapping[str, Tensor], prefix: str) ->
     if not shared:
         raise PlanError("the phase before trained another model, of which this phase's has no part; give both one")
     return shared
-
-
-def mean_weights(folders: Sequence[Path]) -> dict[str, Tensor]:
-    """The uniform mean of what is named `average.*` in each folder's state, under the same names.
-
-    Summed in float64, so that the order of the folders makes no difference that float32 could show. What is not
-    a floating-point number, a counter, is the last folder's. An adapter's two matrices count as their product, of which
-    the mean is taken: the mean of each by itself has another one. Sources: stochastic weight averaging, arXiv
-    1803.05407; model soups, 2203.05482.
-    """
-    total: dict[str, Tensor] = {}
-    pairs: dict[str, list[Tensor]] = {}
-    for folder in folders:
-        with safe_open(folder / STATE, "pt") as file:
-            for name in file.keys():  # noqa: SIM118 - a file, not a mapping
-                if name.startswith("average."):
-                    tensor = file.get_tensor(name)
-                    if DOWN in name or UP in name:
-                        pairs.setdefault(name, []).append(tensor.double())
-                    if tensor.is_floating_point():
-                        tensor = tensor.double() + total[name] if name in total else tensor.double()
-                    total[name] = tensor
-    means = {name: tensor / len(folders) if tensor.is_floating_point() else tensor for name, tensor in total.items()}
-    for name in (name for name in pairs if DOWN in name):
-        other = name.replace(DOWN, UP)
-        means[name], means[other] = mean_product(pairs[name], pairs[other])
-    return means
 
 
 def mean_product(downs: Sequence[Tensor], ups: Sequence[Tensor]) -> tuple[Tensor, Tensor]:

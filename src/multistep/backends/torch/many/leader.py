@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -40,6 +41,9 @@ class Leader:
         self._read(folders, "average", list(folders), recipe, seed)
 
     def prepare(self, known: Mapping[str, Fit], seconds_left: float | None) -> Callable[[], None] | None:
+        if self._sharded:  # what is to be done takes all of them at once
+            own = self._own.prepare(known, seconds_left)
+            return own and functools.partial(self._do, own, "prepare", dict(known), seconds_left)
         # Each finds for itself what fits its device; what one comes to changes no number beyond rounding.
         todo: Callable[[], None] | None = self._all("prepare", dict(known), seconds_left)
         return todo
@@ -95,9 +99,12 @@ class Leader:
 
     def _all(self, verb: str, *args: Any, **keywords: Any) -> Any:
         """Have all processes do it. Raises what goes wrong here, else what goes wrong with another one."""
+        return self._do(functools.partial(getattr(self._own, verb), *args, **keywords), verb, *args, **keywords)
+
+    def _do(self, own: Callable[[], Any], verb: str, *args: Any, **keywords: Any) -> Any:
         self._group.tell(verb, *args, **keywords)
         try:
-            found = getattr(self._own, verb)(*args, **keywords)
+            found = own()
         except ProcessLost:
             raise
         except (MultistepError, Interrupted, OSError):

@@ -8,6 +8,7 @@ Sources: ZeRO, arXiv 1910.02054; FSDP, 2304.11277.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
@@ -59,19 +60,18 @@ class _Within(nn.Module):
 
 
 class Shards:
-    """A placed model and its average, both parted. To be made by all processes, of the same modules."""
+    """A placed model and its `average`, both parted. To be made by all processes, of the same module."""
 
     def __init__(
         self,
         group: Group,
         model: nn.Module,
-        average: nn.Module,
         fixed: Set[str],
         recipe: Recipe,
         device: torch.device,
         by_cpu: dist.ProcessGroup | None,
     ) -> None:
-        """Both modules lie on the CPU, whole, and are parted in place. What is `fixed` is the same memory in both.
+        """The module lies on the CPU, whole, and is parted in place. What is `fixed` is the same memory in its average.
 
         Raises PlanError for a recipe whose steps need whole matrices.
         """
@@ -79,10 +79,19 @@ class Shards:
         self._group, self._device, self._by_cpu = group, device, by_cpu
         self.spread = Spreading(group)
         kind = products_in(recipe, device)
+        # Copied without its matrices, which are then those that were parted already: nothing is whole twice.
+        empty = {id(p): nn.Parameter(torch.empty_like(p, device="meta")) for p in model.parameters() if p.ndim > 1}
+        average = self.average = copy.deepcopy(model, empty).requires_grad_(False).eval()
         self._roots = {id(each): _parted(each, kind, device) for each in (model, average)}
-        for name in fixed:
-            path, _, last = name.rpartition(".")
-            setattr(average.get_submodule(path), last, model.get_parameter(name))
+        copies: dict[Tensor, nn.Parameter] = {}
+        for name, p in model.named_parameters(remove_duplicate=False):
+            if is_parted(p):
+                own = p if name in fixed else copies.setdefault(p, nn.Parameter(p.detach().clone(), False))
+                path, _, last = name.rpartition(".")
+                setattr(average.get_submodule(path), last, own)
+        for module in average.modules():
+            # By which transformers knows that processes are to write as many tokens: here they need not.
+            module._is_fsdp_managed_module = False  # type: ignore[assignment]
         self._same = [p for p in model.parameters() if p.requires_grad and not is_parted(p)]
         self._convoy = Convoy(group, regions(average), by_cpu)
 

@@ -68,9 +68,9 @@ class Sharing:
         first, end = (batch_size * rank // self.size for rank in (self.rank, self.rank + 1))
         return Share(first, end - first)
 
-    def shards(self, model: nn.Module, average: nn.Module, fixed: Set[str], recipe: Recipe) -> Shards:
-        """A model and its average, which are parted in place."""
-        return Shards(self._group, model, average, fixed, recipe, self._device, self._by_cpu)
+    def shards(self, model: nn.Module, fixed: Set[str], recipe: Recipe) -> Shards:
+        """A model, which is parted in place, and its average."""
+        return Shards(self._group, model, fixed, recipe, self._device, self._by_cpu)
 
     # Stopping ---------------------------------------------------------------------------------------
 
