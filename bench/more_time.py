@@ -19,11 +19,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import data_sets
+import numpy as np
 from regret_rules import Made, read_all
 from regret_runs import SETS, Bench
 
 from multistep.core.evidence.compare import compare
-from multistep.core.evidence.metric import Metric, metric_named
+from multistep.core.evidence.metric import Evaluation, Metric, metric_named
 
 # Eight of the sets, small speech among them.
 USUAL = (
@@ -74,19 +75,29 @@ def _worse(metric: Metric, of_set: Mapping[str, Sequence[Made]], budgets: Sequen
     falls = []
     for shorter, longer in itertools.pairwise(budgets):
         pairs = [
-            compare(metric, one.judged[one.shipped].test, other.judged[other.shipped].test)
+            _difference(metric, one.judged[one.shipped].test, other.judged[other.shipped].test)
             for one in of_set[longer]
             for other in of_set[shorter]
             if one.seed == other.seed
         ]
         if not pairs:
             continue
-        mean = statistics.fmean(pair.improvement for pair in pairs)
+        mean = statistics.fmean(by for by, _ in pairs)
         # Seeds share the test split, so its error does not shrink with their number.
-        error = math.sqrt(statistics.fmean(pair.standard_error**2 for pair in pairs))
+        error = math.sqrt(statistics.fmean(error**2 for _, error in pairs))
         if mean < 0 < error:
             falls.append((mean / error, f"{shorter} to {longer}: {mean:+.4f}, {-mean / error:.1f} standard errors"))
     return min(falls)[1] if falls else "never"
+
+
+def _difference(metric: Metric, longer: Evaluation, shorter: Evaluation) -> tuple[float, float]:
+    """By how much the longer run is better, with its standard error: unpaired where one budget bore fewer rows."""
+    if np.array_equal(longer.columns["block"], shorter.columns["block"]):
+        found = compare(metric, longer, shorter)
+        return found.improvement, found.standard_error
+    scores = metric.score(longer), metric.score(shorter)
+    widths = [(i.high - i.low) / 2 / 1.96 for i in (metric.interval(longer), metric.interval(shorter))]
+    return metric.improvement(*scores), math.hypot(*widths)
 
 
 def main() -> None:
