@@ -61,7 +61,7 @@ def main() -> None:
             plan = {**about, "recipe": recipe, "seed": seed, "budget": f"{given.seconds}s"}
             if cell == "scratch":
                 plan["model"] = "scratch"
-            folder = out / f"{given.what}-{cell.replace(', ', '-').replace(' ', '-')}-{seed}"
+            folder = out / f"{given.what}-{cell.replace(', ', '-').replace(' ', '-')}-{given.seconds}-{seed}"
             found = {**key, **run(given.what, cell, plan, folder)}
             print(json.dumps(found), flush=True)
             with done.open("a") as file:

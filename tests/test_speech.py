@@ -33,7 +33,7 @@ from multistep.tasks.speech.language import CharacterModel
 from multistep.tasks.speech.load import load_model
 from multistep.tasks.speech.nets import Kind, NetConfig, make_net
 from multistep.tasks.speech.preset import SpeechFacts, batch_size, choose_shape, default_recipe, gentle_steps
-from multistep.tasks.speech.probe import Features, fitted
+from multistep.tasks.speech.probe import Features, fitted, forward_seconds
 from multistep.tasks.speech.score import character_errors, word_errors
 from multistep.tasks.speech.task import SpeechDomain, SpeechWorkshop
 
@@ -425,6 +425,12 @@ def test_fine_tuning_begins_from_a_probe_of_the_frozen_encoder(tmp_path: Path, m
     again, _ = begun(head="linear-probe")
     assert np.array_equal(again.evaluate("validation", sample=True).columns["loss"], before["loss"])
     monkeypatch.undo()
+    monkeypatch.setattr("multistep.tasks.speech.probe.operations", lambda *_: 1e6)
+    clips = learner._domain.train
+    maker: Any = load_model(str(source)).ready(["ab cd"])
+    a_step = 8 * 3 * forward_seconds(maker, maker.build(0), clips)
+    assert begun(f"{int(150 * a_step)}s")[1].facts.able, "few steps fit into the time, so it is fitted unasked"
+    assert not begun(f"{int(600 * a_step)}s")[1].facts.able
     assert "of 50 training utterances" in begun("2s", head="linear-probe")[1].facts.notes[-1], "the share holds no more"
 
 

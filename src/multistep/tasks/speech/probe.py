@@ -31,9 +31,12 @@ from multistep.tasks.sending import sent
 from multistep.tasks.speech.corpus import Clips, Corpus, padded
 from multistep.tasks.speech.ctc import CTCMaker
 from multistep.tasks.speech.models import Maker
+from multistep.tasks.speech.preset import FINE_TUNING_BATCH
 from multistep.tasks.speech.score import heard_together, summed_loss
 from multistep.tasks.speeds import operations
 
+# Steps of tuning that a plan's time holds at most where a probe is fitted unasked; a step takes thrice a forward pass.
+FEW_STEPS, TRAINING = 300, 3.0
 LEAST = 50  # utterances, in each of which many characters are said; with fewer, a probe says nothing of the model
 MOST_NUMBERS, LARGEST_HALF = 128_000_000, 65504.0  # of features in memory, two bytes each; the largest of them
 SIZE = 0.1  # of a feature's deviation from the mean, so that the bias, which tells how rare blanks are, is learnt first
@@ -62,10 +65,11 @@ class Features:
 
 
 def probed(maker: Maker, corpus: Corpus, plan: Plan, given: Mapping[str, Setting]) -> LinearProbe | None:
-    """The probe that the maker's new last layer is to begin as; None where the recipe does not ask for one.
+    """The probe that the maker's new last layer is to begin as; None where none is wanted, can be had or is borne.
 
-    It has to be asked for: it is ahead after one epoch and no more after five, and where it leads before any training,
-    what time is left goes to short attempts from it, which came to less (docs/how-to/speech.md).
+    Where the recipe leaves it open, it is for plans whose time holds few steps: it is far ahead after 128 and no more
+    after 650, and where it leads before any training, what time is left goes to short attempts from it, which came to
+    less (docs/how-to/speech.md).
 
     Raises PlanError where the recipe asks for one that cannot be had.
     """
@@ -78,10 +82,16 @@ def probed(maker: Maker, corpus: Corpus, plan: Plan, given: Mapping[str, Setting
         why_not = "it is for plans with one phase"
     elif len(train) < HELD_OUT:
         why_not = f"{len(train)} training utterances are too few for one"
-    if not linear_probe.asked(given, why_not) or not isinstance(maker, CTCMaker):
+    wanted = linear_probe.asked(given, why_not)
+    if wanted is False or not isinstance(maker, CTCMaker):
         return None
     model = maker.build(0)
-    many = affordable(maker, model, train, len(corpus.splits["validation"]), seconds_of(plan))
+    seconds, per_utterance = seconds_of(plan), forward_seconds(maker, model, train)
+    many = affordable(maker, model, train, len(corpus.splits["validation"]), per_utterance, seconds)
+    if not wanted and (
+        not many or seconds is None or seconds > FEW_STEPS * FINE_TUNING_BATCH * TRAINING * per_utterance
+    ):
+        return None
     many = many or min(LEAST, len(train))
     rows = linear_probe.by_lot(len(train), many)
     blank, symbols = maker.alphabet.blank, len(maker.alphabet)
@@ -95,19 +105,30 @@ def probed(maker: Maker, corpus: Corpus, plan: Plan, given: Mapping[str, Setting
     return LinearProbe(weight, bias, many, "CTC", "utterances")
 
 
-def affordable(maker: CTCMaker, model: nn.Module, train: Clips, scored: int, seconds: float | None) -> int:
-    """Of how many utterances features and fit together take the probe's share of the time, and fit into memory."""
-    symbols, width = last_layer(model).weight.shape
-    length = max(1, round(float(train.lengths.mean())))
+def mean_length(train: Clips) -> int:
+    return max(1, round(float(train.lengths.mean())))
+
+
+def forward_seconds(maker: CTCMaker, model: nn.Module, train: Clips) -> float:
+    """What the encoder takes for an utterance of the usual length, by rule."""
+    length = mean_length(train)
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), counter:
         maker.logits(model.eval(), torch.zeros(1, length, train.frames.shape[1]), torch.tensor([length]))
+    return max(counter.get_total_flops() / operations(TUNING), 1e-9)
+
+
+def affordable(
+    maker: CTCMaker, model: nn.Module, train: Clips, scored: int, per_utterance: float, seconds: float | None
+) -> int:
+    """Of how many utterances features and fit together take the probe's share of the time, and fit into memory."""
+    symbols, width = last_layer(model).weight.shape
+    length = mean_length(train)
     frames = max(1, maker.output_length(length))
     states = 2 * train.characters() / max(1, len(train)) + 1
     a_frame = PER_STATE * states + PER_WEIGHT * width * symbols
     fit = len(RATES) * STEPS * step_size(frames) * frames * a_frame / TUNING.a_core
     left = None if seconds is None else max(0.0, seconds - fit / linear_probe.SHARE)
-    per_utterance = max(counter.get_total_flops() / operations(TUNING), 1e-9)
     most = min(linear_probe.MOST, MOST_NUMBERS // (frames * width))
     return linear_probe.affordable(len(train), scored, per_utterance, left, most=most, least=LEAST)
 
