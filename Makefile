@@ -4,14 +4,18 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check docs format bench torture real-data keras elasticsearch gpu clean
+.PHONY: demo test slow check docs format bench torture real-data keras elasticsearch gpu clean
 
 demo: $(READY)
 	$(BIN)/multistep demo
 
 # A process a core, each with one thread: two that each have a thread a core slow each other tenfold.
 test: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile -m "not slow"
+
+# What takes long and hardly ever changes; .ci/run calls it behind the tests.
+slow: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile -m slow
 
 check: $(READY)
 	$(BIN)/ruff check src tests bench mkdocs_hooks.py
@@ -32,7 +36,7 @@ torture: $(READY)
 	$(BIN)/python bench/kills.py
 
 real-data: $(READY)
-	$(BIN)/python -m pytest -m "real_data or slow" -o addopts="--strict-markers --strict-config -q"
+	$(BIN)/python -m pytest -m real_data -o addopts="--strict-markers --strict-config -q"
 
 # Keras on TensorFlow and on JAX, and exports to TensorFlow; 1.5 GB in an environment of its own that rests on the other one.
 KERAS := build/keras

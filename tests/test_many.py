@@ -179,6 +179,7 @@ def test_after_a_kill_of_the_other_a_run_goes_on_by_one_process_and_by_two_again
     [(1, "process 1 of 2 no longer answers"), (0, "process 1 of 2 on .* is cut off from the others; start the same")],
     ids=["the other", "the first, and its store"],
 )
+@pytest.mark.slow
 def test_who_hangs_is_told_within_the_limit(hangs: int, said: str, plan: Path, tmp_path: Path) -> None:
     words = ("train", str(plan), "--out", str(tmp_path / "run"))
     running = started(tmp_path, plan.parent, "killed_in", "advance", hangs, 2, *words, limit=4.0, by=signal.SIGSTOP)

@@ -170,6 +170,7 @@ def test_plans_say_it_in_steps() -> None:
             plan_from({**plain, "recipe": {"outer": {}, **beside}})
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_ends_in_the_same_bits(tmp_path: Path) -> None:
     for seed, (split, sentences) in enumerate({"train": 1500, "validation": 200, "test": 200}.items()):
         (tmp_path / f"{split}.txt").write_text(english(sentences, seed), encoding="utf-8")

@@ -123,6 +123,7 @@ def training_words(run: Path) -> str:
     return "; ".join(started[0].facts.understood.training)
 
 
+@pytest.mark.slow
 def test_a_sharded_run_survives_kills_and_goes_on_by_one_process_and_by_two_again(
     plan: Path, alone: Path, tmp_path: Path
 ) -> None:
