@@ -17,9 +17,10 @@ from multistep.core.values.events import Entry, LaneLost, WindowDone
 from multistep.core.values.history import History
 from multistep.engine.clock import BudgetClock
 from multistep.engine.journal import read_entries
-from multistep.engine.lanes import on_ray
+from multistep.engine.lanes import nodes
 from multistep.engine.lanes.hands import HandWorkshop
 from multistep.engine.lanes.on_ray import RayHands
+from multistep.engine.lanes.store import Store
 from multistep.engine.learner import Interrupted
 from multistep.engine.loop import Run
 from multistep.engine.rundir import RunDirectory
@@ -43,12 +44,13 @@ def on_cluster(
     opener: SimulatedOpener,
     lanes: int = 2,
     *,
+    shared: str | None = None,
     should_stop: Callable[[], bool] = lambda: False,
     on_entry: Callable[[Entry, RayHands], None] = lambda entry, hands: None,
 ) -> History:
     directory = RunDirectory(folder)
     directory.create()
-    with closing(RayHands(None, lanes, pickle.dumps(opener), folder, dict, should_stop)) as hands:
+    with closing(RayHands(None, lanes, pickle.dumps(opener), folder, dict, should_stop, shared=shared)) as hands:
         run = Run(NAMED, directory, HandWorkshop(hands), BudgetClock(), should_stop, reuse=False, hands=hands)
         for entry in run.entries():
             on_entry(entry, hands)
@@ -75,20 +77,36 @@ def test_an_actor_that_dies_is_replaced_and_the_outcome_is_that_of_one_lane(tmp_
     assert not list((tmp_path / "run").glob(".shared-*"))
 
 
+def test_lanes_that_do_not_see_the_runs_directory_share_a_store(tmp_path: Path) -> None:
+    side_by_side(NAMED, tmp_path / "serial", FALLS_THEN_FLAT, lanes=1)
+    url = (tmp_path / "store").as_uri()
+    on_cluster(tmp_path / "run", SimulatedOpener(FALLS_THEN_FLAT), shared=url)
+    entries = list(read_entries(tmp_path / "run" / "journal.jsonl"))
+    assert {e.lane for e in entries if isinstance(e.event, WindowDone)} == {1, 2}
+    weights = [json.loads((tmp_path / n / "result.json").read_text())["weights_sha256"] for n in ("serial", "run")]
+    assert weights[0] == weights[1]
+    assert not list((tmp_path / "store").rglob("*.json")), "nothing is left there"
+    assert not list((tmp_path / "run").glob(".shared*"))
+    with pytest.raises(
+        PlanError, match=r"lane 1 \(.*\) does not see .* in memory://x: name a place that all nodes reach"
+    ):
+        on_cluster(tmp_path / "other", SimulatedOpener(FALLS_THEN_FLAT), shared="memory://x")
+
+
 def test_an_actor_that_hangs_is_ended_and_its_trial_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MULTISTEP_LANE_SECONDS", "1.5")
+    monkeypatch.setenv("MULTISTEP_LANE_SECONDS", "6")
     hangs, windows = tmp_path / "hangs", 0
 
     def hang_the_second(entry: Entry, hands: RayHands) -> None:
         nonlocal windows
         windows += isinstance(entry.event, WindowDone) and entry.lane == 2
         if windows == 2 and not hangs.exists():
-            pid = int(ray.get(hands._actors[1].sees.remote(str(tmp_path), ""))[1].split()[-1])
+            pid = int(ray.get(hands._actors[1].sees.remote(str(tmp_path), "none", b"", "none"))[1].split()[-1])
             hangs.write_text(str(pid))
 
     on_cluster(tmp_path / "run", SimulatedOpener(FALLS_THEN_FLAT, hangs=hangs), on_entry=hang_the_second)
     lost = [e.event for e in read_entries(tmp_path / "run" / "journal.jsonl") if isinstance(e.event, LaneLost)]
-    assert [(event.lane, event.reason) for event in lost] == [(2, "it hung: no sign of life for 1.5 s")]
+    assert [(event.lane, event.reason) for event in lost] == [(2, "it hung: no sign of life for 6 s")]
 
 
 def test_what_a_cluster_cannot_do_is_said_before_anything_is_trained(
@@ -98,12 +116,12 @@ def test_what_a_cluster_cannot_do_is_said_before_anything_is_trained(
     with pytest.raises(PlanError, match=r"--parallel is 5; the cluster has 2 CPUs, so at most --parallel 2"):
         on_cluster(tmp_path / "many", opener, lanes=5)
     with monkeypatch.context() as here:
-        here.setattr(on_ray, "versions_here", lambda: {"torch": "0.1"})
+        here.setattr(nodes, "versions_here", lambda: {"torch": "0.1"})
         with pytest.raises(PlanError, match=r"lane 1 \(.*\) has other versions: torch 0.1 here and .* there"):
             on_cluster(tmp_path / "other", opener)
     with monkeypatch.context() as here:
         # What is written here goes elsewhere: as with a folder of that name on each node.
-        here.setattr(Path, "write_text", lambda *_, **__: 0)
+        here.setattr(Store, "write", lambda *_: None)
         with pytest.raises(PlanError, match=r"lane 1 \(.*\) does not see .*must lie where all nodes see it"):
             RayHands(None, 2, pickle.dumps(opener), tmp_path, dict, lambda: False)
 

@@ -258,6 +258,11 @@ def test_what_is_not_possible_is_refused_before_anything_is_trained(tmp_path: Pa
         api.train(model=net(), parallel=4096, **common)
     with pytest.raises(PlanError, match=r"--parallel is 0; allowed: 1 or more"):
         api.train(model=net(), parallel=0, **common)
+    with pytest.raises(PlanError, match="--shared names what the nodes of a cluster share; name the cluster with --on"):
+        api.train(model=net(), parallel=2, shared="s3://bucket/runs", **common)
+    rows = [{"text": "a", "label": "x"}] * 20
+    with pytest.raises(PlanError, match="shared: data that were given as objects in Python lie in the run's directory"):
+        api.train(task="text-classification", data=rows, on="ray", shared="s3://bucket/runs", out=tmp_path / "run")
     if cores >= 2:
         with pytest.raises(PlanError, match=r"cannot be sent to other processes .* leave parallel out"):
             api.train(model=net(), parallel=2, **{**common, "train": Held()})

@@ -99,6 +99,14 @@ Track = Annotated[
         autocompletion=completing.trackers,
     ),
 ]
+Shared = Annotated[
+    str | None,
+    typer.Option(
+        "--shared",
+        help="A place that all nodes of the cluster of --on reach, such as s3://BUCKET/FOLDER, where they do not share "
+        "the run's directory.",
+    ),
+]
 Parallel = Annotated[
     int | None,
     typer.Option(
@@ -218,6 +226,7 @@ def train(
     track: Track = None,
     parallel: Parallel = None,
     on: On = None,
+    shared: Shared = None,
     out: Out = None,
     settings: Set = None,
     dry: Annotated[
@@ -239,7 +248,7 @@ def train(
     wanted = _plan(plan, settings, given)
     if dry:
         return _dry_run(wanted, as_json)
-    return _train(wanted, RunDirectory(out or default_folder(wanted)), as_json, track, parallel, on)
+    return _train(wanted, RunDirectory(out or default_folder(wanted)), as_json, track, (parallel, on, shared))
 
 
 def _dry_run(plan: Plan, as_json: bool) -> None:
@@ -273,6 +282,7 @@ def resume(
     track: Track = None,
     parallel: Parallel = None,
     on: On = None,
+    shared: Shared = None,
     as_json: Json = False,
 ) -> None:
     """Go on with a run that was stopped or killed. It may be on another machine than it began on."""
@@ -283,7 +293,7 @@ def resume(
     _on_device(device)
     directory = RunDirectory(run.resolve())
     with going_on(directory, [place_in_files(entry) for entry in data or ()], model) as plan:
-        _train(plan, directory, as_json, track, parallel, on)
+        _train(plan, directory, as_json, track, (parallel, on, shared))
 
 
 @app.command()
@@ -319,8 +329,7 @@ def _train(
     directory: Any,
     as_json: bool,
     track: str | None = None,
-    parallel: int | None = None,
-    on: str | None = None,
+    lanes: tuple[int | None, str | None, str | None] = (None, None, None),
 ) -> None:
     from rich.console import Console
 
@@ -336,7 +345,7 @@ def _train(
     console = Console(stderr=True)
     with tracked(directory.folder, track), LiveView(plan, out=directory.folder, console=console) as view:
         clock = BudgetClock(began=BEGAN)
-        result = api.run(plan, directory, clock=clock, on_entry=view.on_entry, parallel=parallel, on=on)
+        result = api.run(plan, directory, clock=clock, on_entry=view.on_entry, lanes=api.Lanes(*lanes))
     if as_json:
         print_json(result.record)
         return

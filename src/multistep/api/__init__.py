@@ -5,11 +5,13 @@ from multistep.api.runs import clean, export, export_to, push, track
 from multistep.api.training import resume, train
 from multistep.api.using import chat, evaluate, generate, predict, predict_file, serve
 from multistep.core.evidence.function_metric import FunctionMetric
+from multistep.interface.lanes import Lanes
 from multistep.interface.result import Result
 from multistep.interface.running import read_result, run, write_report
 
 __all__ = [
     "FunctionMetric",
+    "Lanes",
     "Result",
     "chat",
     "check",

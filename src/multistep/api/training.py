@@ -23,6 +23,7 @@ from multistep.engine.rundir import RunDirectory, default_folder
 from multistep.errors import PlanError
 from multistep.interface.device import on_device
 from multistep.interface.given import Data, in_files, known_keywords, names_sources, with_data
+from multistep.interface.lanes import Lanes
 from multistep.interface.result import Result
 from multistep.interface.running import run
 from multistep.interface.view import OnEntry, watching
@@ -71,6 +72,8 @@ def train(
     device: str | None = None,
     out: str | Path | None = None,
     parallel: int | None = None,
+    on: str | None = None,
+    shared: str | None = None,
     progress: bool | None = None,
     track: str | Sequence[str] | None = None,
     on_entry: OnEntry | None = None,
@@ -106,6 +109,8 @@ def train(
     device: str | None = None,
     out: str | Path | None = None,
     parallel: int | None = None,
+    on: str | None = None,
+    shared: str | None = None,
     progress: bool | None = None,
     track: str | Sequence[str] | None = None,
     on_entry: OnEntry | None = None,
@@ -149,6 +154,8 @@ def train(
     device: str | None = None,
     out: str | Path | None = None,
     parallel: int | None = None,
+    on: str | None = None,
+    shared: str | None = None,
     progress: bool | None = None,
     track: str | Sequence[str] | None = None,
     on_entry: OnEntry | None = None,
@@ -193,8 +200,10 @@ def train(
     Running
         device: "cpu", "cuda", "cuda:1", "mps"; without it the accelerator that is found.
         out: the run directory; without it runs/<task>-<hash of the plan>.
-        parallel: how many trials run side by side on this machine, each in a process of its own with a GPU or its share
+        parallel: how many trials run side by side, on this machine each in a process of its own with a GPU or its share
             of the cores, docs/how-to/parallel.md; one, or what the run was begun with.
+        on: the Ray cluster on which they run, "ray://HOST:PORT", or "ray" for one on this machine.
+        shared: a place that all its nodes reach, "s3://BUCKET/FOLDER", where they do not share the run directory.
         progress: True shows the run on standard error or in the notebook, False does not; None does, unless the logger
             "multistep" is set up to tell the same at INFO.
         track: "tensorboard", "wandb", "mlflow", "trackio", several with commas or as a list: who is told of the run
@@ -216,11 +225,11 @@ def train(
     """
     given = {key: value for key, value in locals().items() if value is not None and value is not False}
     given |= {"standardize": False} if standardize is False else {}  # the one that is on unless it is said
-    for key in ("plan", "device", "out", "parallel", "progress", "track", "on_entry", "clock"):
+    for key in ("plan", "device", "out", "parallel", "on", "shared", "progress", "track", "on_entry", "clock"):
         given.pop(key, None)
     clock = clock or BudgetClock()
     with on_device(device):
-        return _train(plan, given, clock, out, parallel, progress, track, on_entry)
+        return _train(plan, given, clock, out, Lanes(parallel, on, shared), progress, track, on_entry)
 
 
 def _train(
@@ -228,21 +237,21 @@ def _train(
     given: dict[str, Any],
     clock: BudgetClock,
     out: str | Path | None,
-    parallel: int | None,
+    lanes: Lanes,
     progress: bool | None,
     track: str | Sequence[str] | None,
     on_entry: OnEntry | None,
 ) -> Result:
     task, model = given.get("task"), given.get("model")
     if _is_keras(model):
-        return _train_keras(plan, given, out, clock, parallel, progress, on_entry)
+        return _train_keras(plan, given, out, clock, lanes, progress, on_entry)
     modular = task == OWN_MODEL or _is_module(model) or any(key in given for key in OF_OWN_MODELS)
     if modular or (plan is None and task is None and "train" in given):
-        return _train_own(plan, given, out, clock, parallel, progress, track, on_entry)
+        return _train_own(plan, given, out, clock, lanes, progress, track, on_entry)
     wanted, kept = _plan_of(plan, given)
     directory = RunDirectory(Path(out) if out else default_folder(wanted))
     with tracked(directory.folder, track), watching(wanted, directory.folder, progress, on_entry) as show:
-        return run(wanted, directory, clock=clock, on_entry=show, kept=kept, parallel=parallel)
+        return run(wanted, directory, clock=clock, on_entry=show, kept=kept, lanes=lanes)
 
 
 def _plan_of(plan: object, keywords: Mapping[str, Any]) -> tuple[Plan, list[Kept]]:
@@ -290,7 +299,7 @@ def _train_keras(
     keywords: Mapping[str, Any],
     out: str | Path | None,
     clock: BudgetClock,
-    parallel: int | None,
+    lanes: Lanes,
     progress: bool | None,
     on_entry: OnEntry | None,
 ) -> Result:
@@ -304,7 +313,7 @@ def _train_keras(
         declared(request.metric),
         watching(request.plan, directory.folder, progress, on_entry) as show,
     ):
-        result = run(request.plan, directory, clock=clock, on_entry=show, workshop=workshop, parallel=parallel)
+        result = run(request.plan, directory, clock=clock, on_entry=show, workshop=workshop, lanes=lanes)
     request.remember(directory.folder)
     return result
 
@@ -314,7 +323,7 @@ def _train_own(
     keywords: Mapping[str, Any],
     out: str | Path | None,
     clock: BudgetClock,
-    parallel: int | None,
+    lanes: Lanes,
     progress: bool | None,
     track: str | Sequence[str] | None,
     on_entry: OnEntry | None,
@@ -331,7 +340,7 @@ def _train_own(
         tracked(directory.folder, track),
         watching(request.plan, directory.folder, progress, on_entry) as show,
     ):
-        result = run(request.plan, directory, clock=clock, on_entry=show, workshop=workshop, parallel=parallel)
+        result = run(request.plan, directory, clock=clock, on_entry=show, workshop=workshop, lanes=lanes)
     remember(directory.folder, request.code)  # for whoever uses the model in this process
     return result
 
@@ -343,6 +352,8 @@ def resume(
     model: str | Path | None = None,
     device: str | None = None,
     parallel: int | None = None,
+    on: str | None = None,
+    shared: str | None = None,
     progress: bool | None = None,
     track: str | Sequence[str] | None = None,
     on_entry: OnEntry | None = None,
@@ -356,6 +367,7 @@ def resume(
             run that reads several. The data must be the same.
         model: the same for a model's folder.
         parallel: as in `train`; by default as many as when the run was last at work.
+        on, shared: as in `train`; without them on this machine.
         device, progress, track, on_entry, clock: as in `train`.
 
     Returns
@@ -375,4 +387,4 @@ def resume(
         tracked(directory.folder, track),
         watching(plan, directory.folder, progress, on_entry) as show,
     ):
-        return run(plan, directory, clock=clock, on_entry=show, parallel=parallel)
+        return run(plan, directory, clock=clock, on_entry=show, lanes=Lanes(parallel, on, shared))

@@ -70,6 +70,11 @@ def _size(path: Path) -> str:
     return f"{held / 1e6:,.1f} MB" if held >= 1e5 else f"{held / 1e3:,.1f} kB"
 
 
+def is_kept(plan: Plan) -> bool:
+    """Whether any of its data lie in the run directory."""
+    return next(_kept_sources(plan), None) is not None
+
+
 def _kept_sources(plan: Plan) -> Iterator[str]:
     specs = [plan.data]
     for phase in plan.phases:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from multistep.core.values.plan import Plan
+from multistep.engine.kept import is_kept
 from multistep.engine.lanes.hands import Hands
 from multistep.engine.lanes.processes import Place, ProcessHands
 from multistep.engine.learner import Learner, Readiness, Workshop
@@ -18,6 +19,37 @@ from multistep.engine.rundir import RunDirectory
 from multistep.errors import PlanError
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+@dataclass(frozen=True)
+class Lanes:
+    """What was asked for of trials side by side.
+
+    `parallel` of them at once; None: as many as when the run was last at work, or one. `on` is the address of a Ray
+    cluster, "ray" for one on this machine; None: processes of this machine. `shared` is the URL of a store that all
+    nodes of the cluster reach, where they do not share the run's directory.
+    """
+
+    parallel: int | None = None
+    on: str | None = None
+    shared: str | None = None
+
+    def require_possible(self, plan: Plan) -> None:
+        """Before anything is written. Raises PlanError."""
+        if self.on is None and self.shared is not None:
+            raise PlanError("--shared names what the nodes of a cluster share; name the cluster with --on, too")
+        if self.shared is not None and is_kept(plan):
+            raise PlanError(
+                "shared: data that were given as objects in Python lie in the run's directory, which the lanes do not "
+                "see; write them to files that all nodes see, or name a folder that all share with out, without shared"
+            )
+        if self.on is not None and (self.parallel or 1) < 1:
+            raise PlanError(f"--parallel is {self.parallel}; allowed: 1 or more")
+        if self.on is None and self.parallel not in (None, 1):
+            places(self.parallel)
+
+
+ONE_AFTER_THE_OTHER = Lanes()
 
 
 @dataclass
@@ -52,6 +84,12 @@ class TaskOpener:
             workshop.keep_start(self.start, resuming=True)  # the first lane has written them
         learner, ready = workshop.open(plan, phase, should_stop)
         return learner, ready
+
+    def start_in(self, folder: Path) -> None:
+        """Implements engine.lanes.remote.Starts."""
+        assert self.start is not None, "asked for where there are such weights"
+        self.start = folder / self.start.name
+        self._workshop().keep_start(self.start, resuming=self.start.exists())
 
     def close(self) -> None:
         """Choose by this machine again, not by the one on which the run began."""
@@ -114,7 +152,7 @@ def _of_cores(parallel: int) -> list[Place]:
     return [Place(words, {**dict.fromkeys(THREADS, str(share)), "MULTISTEP_DEVICE": "cpu"}) for _ in range(parallel)]
 
 
-def lanes_before(directory: RunDirectory) -> int:
+def lanes_before(directory: RunDirectory, on: str | None = None) -> int:
     """In how many lanes a run went on last, as far as this machine has devices for them; 1 of a new one."""
     from multistep.core.values.events import LanesOpened
     from multistep.engine.journal import read_entries
@@ -123,7 +161,7 @@ def lanes_before(directory: RunDirectory) -> int:
         return 1
     found = [e.event for e in read_entries(directory.journal) if isinstance(e.event, LanesOpened)]
     wanted = len(found[-1].lanes) if found else 1
-    while wanted > 1:
+    while wanted > 1 and on is None:
         try:
             places(wanted)
         except PlanError:
@@ -137,22 +175,20 @@ def lanes_before(directory: RunDirectory) -> int:
 def hands_for(
     plan: Plan,
     directory: RunDirectory,
-    parallel: int,
+    asked: Lanes,
     workshop: Workshop | None,
     *,
     may_measure: bool,
     should_stop: Callable[[], bool],
-    on: str | None = None,
 ) -> Iterator[Hands | None]:
-    """The hands of so many lanes while the run goes on; None for one here, which needs none. Raises PlanError.
-
-    `on` is the address of a Ray cluster, "ray" for one on this machine.
-    """
+    """The hands of so many lanes while the run goes on; None for one here, which needs none. Raises PlanError."""
+    parallel, on = asked.parallel or lanes_before(directory, asked.on), asked.on
     if parallel == 1 and on is None:
         yield None
         return
     where = places(parallel) if on is None else []
-    opener = _pickled(TaskOpener(plan, workshop, directory.start if workshop is not None else None))
+    start = directory.start if workshop is not None else None
+    opener = _pickled(TaskOpener(plan, workshop, start))
 
     def begun() -> Mapping[str, Any]:
         return {
@@ -166,11 +202,14 @@ def hands_for(
         from multistep.engine.lanes.on_ray import RayHands
 
         address = None if on == "ray" else on
-        with closing(RayHands(address, parallel, opener, directory.folder, begun, should_stop)) as actors:
-            yield actors
+        hands = RayHands(
+            address, parallel, opener, directory.folder, begun, should_stop, shared=asked.shared, start=start
+        )
+        with closing(hands):
+            yield hands
         return
-    with closing(ProcessHands(_offline(where), opener, begun, should_stop)) as hands:
-        yield hands
+    with closing(ProcessHands(_offline(where), opener, begun, should_stop)) as processes:
+        yield processes
 
 
 def _offline(where: list[Place]) -> list[Place]:

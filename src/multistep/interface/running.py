@@ -27,7 +27,7 @@ from multistep.engine.signals import Stop, stopping
 from multistep.engine.sources import changed_sources
 from multistep.errors import PlanError, RunDirectoryError, RunFailed, Stopped, UserError
 from multistep.interface.fleet import LeadingWorkshop, follow, joined
-from multistep.interface.lanes import hands_for, lanes_before, places
+from multistep.interface.lanes import ONE_AFTER_THE_OTHER, Lanes, hands_for
 from multistep.interface.result import Result
 from multistep.interface.view import OnEntry
 from multistep.report.outcome import interval_of
@@ -45,19 +45,14 @@ def run(
     on_entry: OnEntry | None = None,
     workshop: Workshop | None = None,
     kept: Sequence[Kept] = (),
-    parallel: int | None = None,
-    on: str | None = None,
+    lanes: Lanes = ONE_AFTER_THE_OTHER,
 ) -> Result:
-    """Run or resume a plan in a directory, where `kept` are written first.
-
-    `parallel` trials run side by side; None: as many as when the run was last at work, or one. `on`: as actors of the
-    Ray cluster with that address, "ray" for one on this machine.
-    """
+    """Run or resume a plan in a directory, where `kept` are written first; `lanes` tells of trials side by side."""
     with joined(plan) as group:
         if group is not None and not group.leads:
             follow(group, _workshop_for if workshop is None else lambda _: workshop)
         else:
-            crew = Crew(parallel, on, group)
+            crew = Crew(lanes, group)
             return _first(plan, directory, clock, on_entry, workshop, kept, crew)
     return read_result(directory)  # written by the first process, which has ended the run
 
@@ -66,19 +61,18 @@ def run(
 class Crew:
     """Who works at a run beside this process: lanes, on this machine or a cluster, or the processes of a group."""
 
-    parallel: int | None = None
-    on: str | None = None
+    asked: Lanes
     group: Group | None = None
 
-    def require_possible(self) -> None:
+    def require_possible(self, plan: Plan) -> None:
         """Before anything is written. Raises PlanError."""
-        if self.on is not None and self.group is not None:
+        if self.asked.on is not None and self.group is not None:
             raise PlanError("--on runs trials side by side, torchrun one model on several processes: use one of them")
-        if self.parallel is not None and self.parallel != 1 and self.on is None:
-            places(self.parallel)
+        self.asked.require_possible(plan)
 
-    def lanes(self, directory: RunDirectory) -> int:
-        return self.parallel or (lanes_before(directory) if self.group is None else 1)
+    @property
+    def lanes(self) -> Lanes:
+        return self.asked if self.group is None else replace(self.asked, parallel=self.asked.parallel or 1)
 
 
 def _workshop_for(plan: Plan) -> Workshop:
@@ -107,7 +101,7 @@ def _first(
     _read_queries(plan, directory)
     models = [directory.places.get(name, name) for name in plan.model.names]
     here = replace(placed(plan, directory.places), model=plan.model.named(*models))
-    crew.require_possible()
+    crew.require_possible(plan)
     with within_reach(names_of_plan(here) if workshop is None else (), begun=begun):
         return _run(plan, directory, clock, on_entry, workshop, kept, crew)
 
@@ -161,13 +155,11 @@ def _execute(
             each.put(directory.data)
         directory.keep_plan(plan)
         require_kept(plan, directory.folder)
-        lanes, measures, given = crew.lanes(directory), not clock.injected, workshop
+        measures, given = not clock.injected, workshop
         workshop = workshop or _workshop_for(plan)
         if crew.group is not None:
             workshop = LeadingWorkshop(workshop, crew.group, stop)
-        with hands_for(
-            plan, directory, lanes, given, may_measure=measures, should_stop=stop.asked, on=crew.on
-        ) as hands:
+        with hands_for(plan, directory, crew.lanes, given, may_measure=measures, should_stop=stop.asked) as hands:
             execution = Run(plan, directory, workshop, clock, stop.asked, hands=hands)
             _say_of_device(directory, workshop)
             # Processes of lanes choose as on the machine where the run began; this one chooses nothing then.

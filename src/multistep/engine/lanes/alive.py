@@ -66,6 +66,10 @@ class Signs:
             self._computed = lambda: time.clock_gettime(clock)
         self._seen = (self._asked, self._computed())
 
+    def gets_on(self) -> None:
+        """By whatever waits for something else, such as a store, and has had a piece of it."""
+        self._asked += 1
+
     def seen(self) -> bool:
         """Whether there was a sign since the last one that was seen."""
         asked, computed = self._seen

@@ -1,73 +1,34 @@
 """Lanes as actors of a Ray cluster, each with the CPUs or the GPU that it asks for.
 
-The run, its journal and its directory are where `multistep` was started; checkpoints and tables go through the run's
-directory, which every node must see under the same path. That is tried before anything is trained: each lane reads
-what was written here, and what it writes must be seen here.
+The run, its journal and its directory are where `multistep` was started. Checkpoints go through the run's directory,
+which every node must see under the same path, or through a store (`store`); evaluations come with the answers. Whether
+all see the place is tried before anything is trained (`nodes`).
 """
 
 from __future__ import annotations
 
-import os
-import pickle
-import platform
-import socket
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from importlib.metadata import PackageNotFoundError, version
+from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from multistep.core.values.plan import Plan
 from multistep.engine.asking import Ask
+from multistep.engine.checkpoints import link_or_copy
 from multistep.engine.lanes.alive import LIMIT, Patience, pulse_seconds
 from multistep.engine.lanes.hands import Answer, HandLost, said
-from multistep.engine.lanes.worker import Doing, sendable
-from multistep.errors import PlanError
+from multistep.engine.lanes.nodes import require_same
+from multistep.engine.lanes.remote import Remote
+from multistep.engine.lanes.store import Carrier, Parcel, Slot, Store
+from multistep.errors import MultistepError, PlanError
 
 POLL_SECONDS = 0.2
-START_SECONDS = 120.0  # for all lanes to get the resources that they ask for
-COMPARED = ("multistep", "torch", "numpy", "transformers", "safetensors")  # whose versions must be the same
-
-
-class Remote:
-    """What runs in an actor: `do` for one thing after the other, the others beside it."""
-
-    def __init__(self, opener: bytes, environment: Mapping[str, str]) -> None:
-        os.environ.update(environment)
-        self._doing = Doing(pickle.loads(opener))
-
-    def do(self, what: str, *rest: Any) -> tuple[Any, Exception | None, float]:
-        began = time.perf_counter()
-        try:
-            value, error = self._doing.answer(what, list(rest)), None
-        except Exception as met:
-            value, error = None, sendable(met)
-        return value, error, time.perf_counter() - began
-
-    def stop(self) -> None:
-        self._doing.signs.stop.set()
-
-    def alive(self) -> bool:
-        """Whether it gets on with what it does, since this was asked last."""
-        return self._doing.signs.seen()
-
-    def sees(self, written: str, content: str) -> tuple[bool, str, dict[str, str]]:
-        """Whether a file has that content here, where that is, which versions there are; an answer lies beside it."""
-        path = Path(written)
-        seen = path.is_file() and path.read_text(encoding="utf-8") == content
-        if seen:
-            path.with_name(f"{path.name}.{socket.gethostname()}.{os.getpid()}").write_text(content, encoding="utf-8")
-        return seen, f"{socket.gethostname()}, process {os.getpid()}", versions_here()
-
-
-def versions_here() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for name in COMPARED:
-        with suppress(PackageNotFoundError):
-            found[name] = version(name)
-    return found
+FILLING = ("save", "export", "write_baseline")  # verbs that are given a folder to write to
+STORE = ".shared"  # in a run's directory: where its folders lie in the store, until they are removed
 
 
 class RayHands:
@@ -83,9 +44,14 @@ class RayHands:
         should_stop: Callable[[], bool],
         *,
         cpus: float = 1.0,
+        shared: str | None = None,
+        start: Path | None = None,
     ) -> None:
         """`address` is ray://HOST:PORT or one that `ray.init` takes; None: a cluster on this machine. Each lane has so
-        many `cpus`, and a GPU where the cluster has any. Raises PlanError.
+        many `cpus`, and a GPU where the cluster has any. `shared` is the URL of a store that all reach, where they do
+        not share a disk; `start` is where the first weights of a module that lives in Python are kept.
+
+        Raises PlanError.
         """
         try:
             import ray
@@ -100,6 +66,7 @@ class RayHands:
             except (ConnectionError, RuntimeError, ValueError, OSError) as error:
                 raise PlanError(f"--on {address}: no Ray cluster answers there ({error})") from error
         self._folder, self._cpus = folder.resolve(), cpus
+        self._place = _place(self._folder, shared) if shared else ""
         self._gpus = 1.0 if ray.cluster_resources().get("GPU", 0.0) >= 1 else 0.0
         self._require_room(lanes)
         self._actors: list[Any] = [self._actor() for _ in range(lanes)]
@@ -108,9 +75,13 @@ class RayHands:
         self._pulse_due = 0.0
         self._up = set[int]()  # lanes whose actors have been heard of
         self._opened = self._told = False
-        self._where = [""] * lanes
+        self._carrier: Carrier | None = None
+        self._start = start
+        self._filling: dict[int, Path] = {}  # what each lane was asked to write
         try:
-            self._require_shared()
+            require_same(ray, self._actors, self._folder, shared)
+            if shared:
+                self._carrier = Carrier(Store(self._place), self._folder / "checkpoints")
             self._up.update(range(lanes))
         except BaseException:
             self.close()
@@ -123,11 +94,41 @@ class RayHands:
     def open(self, lane: int, plan: Plan, phase: int) -> None:
         if self._actors[lane] is None:
             self._actors[lane] = self._actor()
-        self._do(lane, "open", plan, phase, self._begun(), self._opened)
+        opening = [plan, phase, self._begun(), self._opened]
+        self._do(lane, "open", *opening, *([self._first_weights(lane)] if self._carrier else []))
         self._opened = True
 
     def begin(self, lane: int, ask: Ask) -> None:
-        self._do(lane, "ask", ask.verb, ask.arguments, dict(ask.keywords))
+        arguments = ask.arguments
+        if self._carrier:
+            fills = ask.verb in FILLING
+            if fills and not self._filling:  # else a lane may be about to say that what it filled is there already
+                self._carrier.sweep()
+            if fills:
+                self._filling[lane] = next(each for each in arguments if isinstance(each, Path))
+            arguments = tuple(self._carrier.sent(arguments, fills=fills))
+        self._do(lane, "ask", ask.verb, arguments, dict(ask.keywords))
+
+    def _first_weights(self, lane: int) -> Parcel | Slot | None:
+        """Those of a module that lives in Python, or that this lane is to write them; None where none are kept."""
+        if self._carrier is None or self._start is None:
+            return None
+        if not self._start.exists():
+            self._filling[lane] = self._start
+            return Slot()
+        with TemporaryDirectory(prefix="multistep-") as folder:
+            link_or_copy(self._start, Path(folder) / self._start.name)
+            return self._carrier.store.send(Path(folder))
+
+    def _received(self, value: Any, to: Path) -> Any:
+        assert self._carrier is not None, "asked for where there is one"
+        if to != self._start:
+            return self._carrier.had(value, to)
+        with TemporaryDirectory(prefix=".start-", dir=to.parent) as folder:
+            self._carrier.store.fetch(value.parcel, Path(folder))  # no checkpoint: it stays in the store
+            for file in Path(folder).glob(to.name):
+                file.replace(to)
+        return value.value
 
     def versions(self) -> Mapping[str, str]:
         self._do(0, "versions")
@@ -172,6 +173,10 @@ class RayHands:
         for actor in filter(None, self._actors):
             with suppress(Exception):
                 self._ray.kill(actor)
+        if self._carrier:
+            self._carrier.store.clear()
+        if self._place:
+            (self._folder / STORE).unlink(missing_ok=True)
         if self._own:
             self._ray.shutdown()
 
@@ -182,7 +187,7 @@ class RayHands:
         made = self._ray.remote(Remote).options(
             num_cpus=self._cpus, num_gpus=self._gpus, max_concurrency=3, runtime_env={"env_vars": environment}
         )
-        return made.remote(self._opener, environment)
+        return made.remote(self._opener, environment, str(Path.cwd()), self._place or None)
 
     def _do(self, lane: int, what: str, *rest: Any) -> None:
         self._asked[lane] = self._actors[lane].do.remote(what, *rest)
@@ -193,6 +198,7 @@ class RayHands:
         self._patience.ends(lane)
         self._up.discard(lane)
         self._pulses.pop(lane, None)
+        self._filling.pop(lane, None)
         with suppress(Exception):
             self._ray.kill(self._actors[lane])
         self._actors[lane] = None
@@ -206,7 +212,13 @@ class RayHands:
             first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
             return Answer(error=HandLost(f"{type(error).__name__}: {first}"))
         self._up.add(lane)
-        return answer
+        to = self._filling.pop(lane, None)
+        if to is None or answer.error:
+            return answer
+        try:
+            return replace(answer, value=self._received(answer.value, to))
+        except MultistepError as error:
+            return replace(answer, error=error)
 
     def _require_room(self, lanes: int) -> None:
         """Raises PlanError for more lanes than the cluster has devices or cores for."""
@@ -218,36 +230,13 @@ class RayHands:
                 self._ray.shutdown()
             raise PlanError(f"--parallel is {lanes}; the cluster has {has}, so at most --parallel {room} is possible")
 
-    def _require_shared(self) -> None:
-        """Raises PlanError for a node that does not see the run's directory, or has other versions."""
-        content = uuid.uuid4().hex
-        path = self._folder / f".shared-{content[:8]}"
-        path.write_text(content, encoding="utf-8")
-        try:
-            asked = [actor.sees.remote(str(path), content) for actor in self._actors]
-            ready, late = self._ray.wait(asked, num_returns=len(asked), timeout=START_SECONDS)
-            if late:
-                raise PlanError(
-                    f"--parallel is {len(asked)}; after {START_SECONDS:.0f}s only {len(ready)} lanes have got the "
-                    "resources that they ask for: others use the cluster"
-                )
-            answers = self._ray.get(asked)
-            for lane, (seen, where, versions) in enumerate(answers, start=1):
-                if not seen:
-                    raise PlanError(
-                        f"lane {lane} ({where}) does not see {self._folder}, where a file was written here: the run's "
-                        "directory must lie where all nodes see it under one path; name such a folder with --out DIR"
-                    )
-                ours = versions_here()
-                if wrong := [k for k in ours if versions.get(k) != ours[k]]:
-                    told = ", ".join(f"{k} {ours[k]} here and {versions.get(k, 'none')} there" for k in wrong)
-                    raise PlanError(f"lane {lane} ({where}) has other versions: {told}; have the same on all nodes")
-            written = list(self._folder.glob(f"{path.name}.*"))
-            if len(written) < len(answers):
-                raise PlanError(
-                    f"{self._folder}: what lanes write there is not seen here ({len(written)} of {len(answers)}); name "
-                    "a folder that all nodes share with --out DIR"
-                )
-        finally:
-            for file in (path, *self._folder.glob(f"{path.name}.*")):
-                file.unlink(missing_ok=True)
+
+def _place(folder: Path, shared: str) -> str:
+    """Where a run's folders lie in the store: where they did, if it was killed before it could remove them."""
+    note = folder / STORE
+    before = note.read_text(encoding="utf-8").strip() if note.exists() else ""
+    if before.rpartition("/")[0] == shared.rstrip("/"):
+        return before
+    place = f"{shared.rstrip('/')}/multistep-{uuid.uuid4().hex[:12]}"
+    note.write_text(f"{place}\n", encoding="utf-8")
+    return place

@@ -51,10 +51,10 @@ class Messages(logging.Handler):
 class Doing:
     """What a lane does, one thing after the other; its `signs` are read, and it is stopped, from elsewhere."""
 
-    def __init__(self, opener: Opener) -> None:
-        self._opener = opener
+    def __init__(self, opener: Opener, signs: Signs | None = None) -> None:
+        self.opener = opener
         self._hand: Hand | None = None
-        self.signs = Signs()
+        self.signs = signs or Signs()
 
     def answer(self, what: str, rest: list[Any]) -> Any:
         self.signs.begins(rest[0] if what == "ask" else what)
@@ -62,11 +62,11 @@ class Doing:
             case "open":
                 plan, phase, begun, again = rest
                 self._hand = None  # what the phase before held is let go of first
-                learner, ready = self._opener.open(plan, phase, self.signs.stopping, begun, again=again)
+                learner, ready = self.opener.open(plan, phase, self.signs.stopping, begun, again=again)
                 self._hand = Hand(learner)
                 return ready
             case "versions":
-                return dict(self._opener.versions())
+                return dict(self.opener.versions())
         assert self._hand is not None, "a phase is open"
         verb, arguments, keywords = rest
         return self._hand.answer(verb, arguments, keywords)
