@@ -20,8 +20,8 @@ from multistep.core.values.judging import metric_of
 from multistep.core.values.plan import Plan
 
 LEAP = 3.0  # tolerances by which a cooldown gets worse from one look to the next, and is not believed to get better
-# A restart is taken to overfit when so many looks and all from so many times the steps of its best one on are worse by
-# as much: guesses.
+# A restart is taken to overfit when so many looks in a row, from so many times the steps of its best one on, are worse
+# by as much: guesses.
 TURNED_LOOKS, TURNED_LATE = 2, 1.5
 EXPLODED = 2.0  # times the recent training loss, and above where training began
 
@@ -101,7 +101,8 @@ def read_stability(plan: Plan, history: History, name: str) -> StabilityRead | N
 
 
 def _turned(plan: Plan, phase: PhaseRecord, trial: TrialRecord) -> StabilityRead | None:
-    """That a restart overfits, too: since long after its best look all are worse, by the metric and its loss together.
+    """That a restart overfits, too: its last looks, long after its best one, are worse than that by the metric and its
+    loss together, and by the loss alone, which has less noise.
 
     In its cooldown it is left alone: what gets worse there has little left to lose.
     """
@@ -111,14 +112,24 @@ def _turned(plan: Plan, phase: PhaseRecord, trial: TrialRecord) -> StabilityRead
     best = curve[0]
     for look in curve[1:]:
         best = look if look_gain(phase, look, best) > 0 else best
-    late = [look for look in curve if look.step >= TURNED_LATE * best.step]
-    if len(late) < TURNED_LOOKS or any(look_gain(phase, look, best) > -LEAP for look in late):
+    late = [look for look in curve[-TURNED_LOOKS:] if look.step >= TURNED_LATE * best.step]
+    if len(late) < TURNED_LOOKS or not all(_clearly_worse(phase, look, best) for look in late):
         return None
     metric = metric_of(phase.started)
     tolerance = plan.tolerance or metric.tolerance(best.interval.score)
     fall = look_gain(phase, late[-1], best) * tolerance
     reason = f"the restart was best at step {best.step:,} and has been getting worse since"
     return StabilityRead(trial.trial.id, trial.step, Stability.OVERFITTING, fall, fall, tolerance, reason)
+
+
+def _clearly_worse(phase: PhaseRecord, look: Evaluated, best: Evaluated) -> bool:
+    metric = metric_of(phase.started)
+    loss = beside(metric, look.scores)
+    if loss and all(math.isfinite(e.scores.get(loss.name, math.nan)) for e in (look, best)):
+        before = best.scores[loss.name]
+        if loss.improvement(look.scores[loss.name], before) > -LEAP * loss.tolerance(before):
+            return False
+    return look_gain(phase, look, best) <= -LEAP
 
 
 def _rising_cooldown(
