@@ -7,12 +7,11 @@ why that does not count among steps, but for the first ones, where torch may com
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable
 
-from multistep.errors import PlanError
+from multistep.engine.patience import seconds_given
 
 LIMIT_SECONDS = 600.0
 LIMIT = "MULTISTEP_LANE_SECONDS"  # in the environment: another limit
@@ -24,14 +23,7 @@ FIRST_STEPS = 2  # of an open phase, in which what they need may be compiled or 
 
 def limit_seconds() -> float:
     """For how long a lane may give no sign of life. Raises PlanError for a limit that is no number of seconds."""
-    given = os.environ.get(LIMIT, "")
-    try:
-        seconds = float(given) if given else LIMIT_SECONDS
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds < float("inf"):
-        raise PlanError(f"{LIMIT} is {given!r}; give a number of seconds, such as 600")
-    return seconds
+    return seconds_given(LIMIT, LIMIT_SECONDS)
 
 
 def pulse_seconds() -> float:

@@ -26,6 +26,7 @@ from torch.distributed import PrefixStore  # type: ignore[attr-defined]  # which
 from torch.distributed.rendezvous import rendezvous
 
 from multistep.engine.launched import Place
+from multistep.engine.patience import seconds_given
 from multistep.errors import PlanError, ProcessLost
 
 LIMIT_SECONDS = 600.0  # that a process may keep the others waiting within a step; torch's own limit for NCCL
@@ -38,14 +39,7 @@ FIRST_PAUSE, MOST_PAUSE = 0.0005, 0.05  # seconds between looks at the store
 
 def limit_seconds() -> float:
     """Raises PlanError for a limit that is no number of seconds."""
-    given = os.environ.get(LIMIT, "")
-    try:
-        seconds = float(given) if given else LIMIT_SECONDS
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds < float("inf"):
-        raise PlanError(f"{LIMIT} is {given!r}; give a number of seconds, such as 600")
-    return seconds
+    return seconds_given(LIMIT, LIMIT_SECONDS)
 
 
 @functools.cache
