@@ -149,7 +149,14 @@ def wait_for(journal: Path, what: str, process: subprocess.Popen[str]) -> None:
     raise AssertionError(f"{what} did not happen")
 
 
-@pytest.mark.parametrize(("kind", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [
+        (signal.SIGKILL, -9),
+        pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow),
+        pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow),
+    ],
+)
 def test_a_stopped_run_resumes_to_the_same_bits(run: Path, tmp_path: Path, kind: signal.Signals, code: int) -> None:
     (tmp_path / "corpus.txt").write_bytes((run / "corpus.txt").read_bytes())
     (tmp_path / "plan.yaml").write_text(PLAN, encoding="utf-8")

@@ -93,6 +93,7 @@ def test_a_process_killed_in_a_window_is_replaced_and_the_outcome_is_the_same(tm
     assert weights(tmp_path / "run") == bits
 
 
+@pytest.mark.slow
 def test_a_process_that_hangs_is_ended_and_its_trial_goes_on(
     tmp_path: Path, bits: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
