@@ -180,7 +180,7 @@ def main() -> None:
         runs = folder / "runs"
         runs.mkdir()
         environment |= {"PYTHONPATH": os.pathsep.join(filter(None, [SOURCES, os.environ.get("PYTHONPATH")]))}
-        environment |= {"MULTISTEP_LANE_SECONDS": str(LIMIT_SECONDS)}
+        environment |= {"MULTISTEP_LANE_SECONDS": str(LIMIT_SECONDS), "RAY_TMPDIR": made, "RAY_worker_niceness": "0"}
 
         def run(name: str, on: str = "", shared: str = "", loses: str = "") -> dict[str, Any]:
             words = [sys.executable, __file__, "--drive", str(runs / name), on, shared, loses]
