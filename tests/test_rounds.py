@@ -184,6 +184,9 @@ def test_what_overfits_early_is_begun_again_at_a_lower_rate(tmp_path: Path) -> N
     assert abs(left[1].first_step - 1500) < 500
     assert left[1].verdict is not None
     assert left[1].verdict.leads
+    named = iterate(tmp_path / "named", OVERFITS, NOISE, budget="30000 steps", recipe={}, moves=["restart"])
+    cooled = [t for t in moves(named) if t.trial.move == "restart"][1]
+    assert cooled.trial.start == f"0.restart@{cooled.first_step}", "where moves are named and nothing is weighed, too"
     half = replace(slow, overfits=lambda r: 0.5 if _low(r) else 1.0, effect=lambda r: -0.2 * _low(r))
     better = iterate(tmp_path / "better", OVERFITS, half, budget="30000 steps", recipe={})
     cooled = better.trial("0.restart-2")

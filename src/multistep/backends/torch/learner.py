@@ -41,12 +41,8 @@ from multistep.core.values.trial import Carry, Fit, Progress
 from multistep.engine.learner import Exhibit, Interrupted, Split
 from multistep.errors import PlanError
 
-ANCHOR, SCALE, OPTIMIZER, OUTER = (
-    "anchor.",
-    "scale.",
-    "optimizer.",
-    "outer.",
-)  # what names of their tensors begin with in a checkpoint
+# What names of their tensors begin with in a checkpoint.
+ANCHOR, SCALE, OPTIMIZER, OUTER = "anchor.", "scale.", "optimizer.", "outer."
 STATE_COPIES = 2  # of the trained weights, that optimizers keep at most, but for SOAP
 STATISTICS_BATCHES = 32  # forward passes, at most, over which statistics of batch normalisation are computed anew
 SCORING_EXAMPLES = 512  # are enough for those that scoring needs

@@ -10,7 +10,7 @@ from multistep.core.choice.allowance import PROBE_FACTORS, steps_in
 from multistep.core.choice.forks import USUAL_FORKS, next_fork, plain_controls
 from multistep.core.choice.guards import trunk_forgets
 from multistep.core.choice.known import tolerance_of
-from multistep.core.choice.options import on_with_the_trunk, weigh
+from multistep.core.choice.options import of_turned, on_with_the_trunk, weigh
 from multistep.core.choice.plain import after_trunk, begun_again
 from multistep.core.choice.probing import chosen_rate, probe
 from multistep.core.choice.room import remaining
@@ -84,7 +84,8 @@ def after_judged(plan: Plan, history: History) -> Proposal | MovesEnded | None:
             return again
         return MovesEnded(index, too_few(judged.interval), budget=False)
     if wanted not in ("auto", ()):
-        return next_in_round(plan, history, left)
+        turned = [o.proposal for o in of_turned(plan, history, left) if o.cost <= left.value] if left else []
+        return next(filter(None, turned), None) or next_in_round(plan, history, left)
     assert left is not None
     choice = weigh(plan, history, left)
     tolerance = tolerance_of(history)

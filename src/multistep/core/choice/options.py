@@ -130,7 +130,7 @@ def weigh(plan: Plan, history: History, left: Amount) -> Choice:
             *sibling_options(plan, history, left),
             *extensions(plan, history, left),
             *fresh_starts(plan, history, left),
-            *_of_turned(plan, history, left),
+            *of_turned(plan, history, left),
             *averages(plan, history, left.unit),
         ]
     least = 0.0 if behind_baseline(history) else LEAST_WORTH
@@ -183,7 +183,7 @@ def _best_look(plan: Plan, history: History, left: Amount) -> list[Option]:
     return [_cooled_from(plan, history, best, gain, left, f"{index}.control-{number}", None, reason)]
 
 
-def _of_turned(plan: Plan, history: History, left: Amount) -> list[Option]:
+def of_turned(plan: Plan, history: History, left: Amount) -> list[Option]:
     """Cooling a restart down from its best look, where it overfitted, too."""
     phase, index = history.phase, history.phase.started.phase
     found = []
