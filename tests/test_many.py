@@ -13,16 +13,14 @@ import many_worker
 import numpy as np
 import pytest
 import torch
-from corpora import english
 from runs import Killed
-from two_processes import both, ended, serving, started
+from two_processes import both, ended, entries, losses, serving, started, written
 
 from multistep import api
 from multistep.backends.torch import devices
 from multistep.core.values.events import Entry, RunInterrupted, RunResumed, WindowDone
 from multistep.core.values.history import History
 from multistep.engine.clock import BudgetClock
-from multistep.engine.journal import read_entries
 from multistep.engine.launched import Place, place_of
 from multistep.engine.planfile import read_plan
 from multistep.engine.rundir import RunDirectory
@@ -90,19 +88,8 @@ def test_two_processes_do_what_one_does(name: str, shared: Path) -> None:
 
 @pytest.fixture(scope="module")
 def plan(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("plan")
-    for seed, (split, sentences) in enumerate({"train": 1500, "validation": 200, "test": 200}.items()):
-        (folder / f"{split}.txt").write_text(english(sentences, seed), encoding="utf-8")
-    content = {
-        "task": "text-generation",
-        "data": {split: f"{split}.txt" for split in ("train", "validation", "test")},
-        "model": {"layers": 1, "width": 32, "context": 32, "tokenizer": "characters"},
-        "recipe": {"dropout": 0.0, "optimizer": "adamw", "batch_size": 7},
-        "ship": "network",
-        "phases": [{"name": "only", "until": "90 steps"}],
-    }
-    (folder / "plan.yaml").write_text(json.dumps(content), encoding="utf-8")
-    return folder / "plan.yaml"
+    recipe = {"dropout": 0.0, "optimizer": "adamw", "batch_size": 7}
+    return written(tmp_path_factory.mktemp("plan"), "90 steps", recipe, layers=1, width=32)
 
 
 @pytest.fixture(autouse=True)
@@ -118,14 +105,6 @@ def undisturbed(plan: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert (first.code, second.code) == (0, 0), first.said + second.said
     assert second.said == "", "the first speaks for both"
     return folder / "run"
-
-
-def entries(run: Path) -> list[Entry]:
-    return list(read_entries(run / "journal.jsonl"))
-
-
-def losses(run: Path) -> list[float]:
-    return [e.event.progress.loss for e in entries(run) if isinstance(e.event, WindowDone) and e.event.progress]
 
 
 def weights(run: Path) -> str:

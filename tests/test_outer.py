@@ -14,11 +14,10 @@ import numpy as np
 import outer_worker
 import pytest
 import torch
-from corpora import english
 from outer_worker import CASE, MEAN, RATE, THREE, WINDOWS, recipe_of
 from runs import execute, plan
 from safetensors.torch import load_file
-from two_processes import both, serving
+from two_processes import both, serving, written
 
 from multistep.backends.torch.learner import TorchLearner
 from multistep.backends.torch.many.sharing import Share
@@ -172,17 +171,8 @@ def test_plans_say_it_in_steps() -> None:
 
 @pytest.mark.slow
 def test_a_run_that_was_killed_ends_in_the_same_bits(tmp_path: Path) -> None:
-    for seed, (split, sentences) in enumerate({"train": 1500, "validation": 200, "test": 200}.items()):
-        (tmp_path / f"{split}.txt").write_text(english(sentences, seed), encoding="utf-8")
-    content = {
-        "task": "text-generation",
-        "data": {split: f"{split}.txt" for split in ("train", "validation", "test")},
-        "model": {"layers": 1, "width": 32, "context": 32, "tokenizer": "characters"},
-        "recipe": {"dropout": 0.1, "batch_size": 8, "outer": {"every": "7 steps"}},
-        "ship": "network",
-        "phases": [{"name": "only", "until": "60 steps"}],
-    }
-    (tmp_path / "plan.yaml").write_text(json.dumps(content), encoding="utf-8")
+    recipe = {"dropout": 0.1, "batch_size": 8, "outer": {"every": "7 steps"}}
+    written(tmp_path, "60 steps", recipe, layers=1, width=32)
     hashes = []
     for out, dies in (("undisturbed", False), ("killed", True)):
         words = ("train", "plan.yaml", "--out", out, "--json")

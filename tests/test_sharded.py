@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 import re
 import signal
@@ -15,20 +14,18 @@ import many_worker
 import numpy as np
 import pytest
 import torch
-from corpora import english
 from runs import Killed
 from safetensors.torch import load_file
-from two_processes import both, serving
+from two_processes import both, entries, losses, serving, written
 
 from multistep import api
 from multistep.backends.torch.many.shards import require_parted_steps
 from multistep.backends.torch.saved import part_file
-from multistep.core.values.events import CheckpointSaved, Entry, PhaseStarted, WindowDone
+from multistep.core.values.events import CheckpointSaved, Entry, PhaseStarted
 from multistep.core.values.history import History
 from multistep.core.values.recipe import Recipe
 from multistep.engine.checkpoints import whole
 from multistep.engine.clock import BudgetClock
-from multistep.engine.journal import read_entries
 from multistep.engine.launched import Place
 from multistep.engine.planfile import read_plan
 from multistep.engine.rundir import RunDirectory
@@ -80,19 +77,8 @@ def test_two_processes_with_a_part_each_do_what_one_does_with_all(name: str, sha
 
 @pytest.fixture(scope="module")
 def plan(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("plan")
-    for seed, (split, sentences) in enumerate({"train": 1500, "validation": 200, "test": 200}.items()):
-        (folder / f"{split}.txt").write_text(english(sentences, seed), encoding="utf-8")
-    content = {
-        "task": "text-generation",
-        "data": {split: f"{split}.txt" for split in ("train", "validation", "test")},
-        "model": {"layers": 2, "width": 16, "context": 16, "tokenizer": "characters"},
-        "recipe": {"dropout": 0.0, "batch_size": 5, "sharding": "full"},
-        "ship": "network",
-        "phases": [{"name": "only", "until": "40 steps"}],
-    }
-    (folder / "plan.yaml").write_text(json.dumps(content), encoding="utf-8")
-    return folder / "plan.yaml"
+    recipe = {"dropout": 0.0, "batch_size": 5, "sharding": "full"}
+    return written(tmp_path_factory.mktemp("plan"), "40 steps", recipe, layers=2, width=16)
 
 
 @pytest.fixture(autouse=True)
@@ -108,14 +94,6 @@ def alone(plan: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.chdir(plan.parent)
         api.run(read_plan(plan), RunDirectory(folder), clock=BudgetClock())
     return folder
-
-
-def entries(run: Path) -> list[Entry]:
-    return list(read_entries(run / "journal.jsonl"))
-
-
-def losses(run: Path) -> list[float]:
-    return [e.event.progress.loss for e in entries(run) if isinstance(e.event, WindowDone) and e.event.progress]
 
 
 def training_words(run: Path) -> str:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import many_worker
+from corpora import english
+
+from multistep.core.values.events import Entry, WindowDone
+from multistep.engine.journal import read_entries
 
 HERE = Path(__file__).parent
 SERVER = multiprocessing.get_context("forkserver")
@@ -74,3 +79,30 @@ def ended(running: Running, seconds: float = 400.0) -> list[Ended]:
     for process, _ in running:
         process.close()
     return found
+
+
+# Whole runs -----------------------------------------------------------------------------------------
+
+
+def written(folder: Path, until: str, recipe: Mapping[str, Any], *, layers: int, width: int) -> Path:
+    """The file of a plan for running text with its data beside it; contexts are as long as the model is wide."""
+    for seed, (split, sentences) in enumerate({"train": 1500, "validation": 200, "test": 200}.items()):
+        (folder / f"{split}.txt").write_text(english(sentences, seed), encoding="utf-8")
+    content = {
+        "task": "text-generation",
+        "data": {split: f"{split}.txt" for split in ("train", "validation", "test")},
+        "model": {"layers": layers, "width": width, "context": width, "tokenizer": "characters"},
+        "recipe": dict(recipe),
+        "ship": "network",
+        "phases": [{"name": "only", "until": until}],
+    }
+    (folder / "plan.yaml").write_text(json.dumps(content), encoding="utf-8")
+    return folder / "plan.yaml"
+
+
+def entries(run: Path) -> list[Entry]:
+    return list(read_entries(run / "journal.jsonl"))
+
+
+def losses(run: Path) -> list[float]:
+    return [e.event.progress.loss for e in entries(run) if isinstance(e.event, WindowDone) and e.event.progress]
