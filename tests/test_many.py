@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from runs import Killed
-from two_processes import both, ended, entries, losses, serving, started, written
+from two_processes import both, both_succeed, ended, entries, losses, serving, started, written
 
 from multistep import api
 from multistep.backends.torch import devices
@@ -61,8 +61,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / name / "data").write_bytes(pickle.dumps(data))
     config = folder / "images-of-one-folder-by-a-swin/begin/config.json"  # it leaves layers out by lot
     config.write_text(config.read_text(encoding="utf-8").replace('"drop_path_rate": 0.5', '"drop_path_rate": 0.0'))
-    for process in both(folder, folder, "shared_cases", folder, SHARED):
-        assert process.code == 0, process.said
+    both_succeed(folder, folder, "shared_cases", folder, SHARED)
     return folder
 
 
@@ -128,7 +127,7 @@ def test_a_kill_of_the_first_is_told_by_the_other_and_the_same_command_ends_in_t
     killed, left = both(tmp_path, plan.parent, "killed_in", verb, 0, number, *words)
     assert (killed.code, left.code) == (-signal.SIGKILL, 1)
     assert "multistep: process 0 of 2 no longer answers" in left.said
-    assert [process.code for process in both(tmp_path, plan.parent, "command", *words)] == [0, 0]
+    both_succeed(tmp_path, plan.parent, "command", *words)
     assert weights(tmp_path / "run") == weights(undisturbed)
     assert any(isinstance(entry.event, RunResumed) for entry in entries(tmp_path / "run"))
 
@@ -149,7 +148,7 @@ def test_after_a_kill_of_the_other_a_run_goes_on_by_one_process_and_by_two_again
 
     with pytest.raises(Killed):
         api.run(read_plan(plan), RunDirectory(run), clock=BudgetClock(), on_entry=die)
-    assert [process.code for process in both(tmp_path, plan.parent, "command", *words)] == [0, 0]
+    both_succeed(tmp_path, plan.parent, "command", *words)
     np.testing.assert_allclose(losses(run), losses(undisturbed), rtol=1e-5)
 
 

@@ -17,7 +17,7 @@ import torch
 from outer_worker import CASE, MEAN, RATE, THREE, WINDOWS, recipe_of
 from runs import execute, plan
 from safetensors.torch import load_file
-from two_processes import both, serving, written
+from two_processes import both, both_succeed, serving, written
 
 from multistep.backends.torch.learner import TorchLearner
 from multistep.backends.torch.many.sharing import Share
@@ -39,8 +39,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / CASE).mkdir()
     data = many_worker.KNOWN[CASE].prepare(folder / CASE)
     (folder / CASE / "data").write_bytes(pickle.dumps(data))
-    for process in both(folder, folder, "of_module", "outer_worker", "scenes", folder, folder / CASE):
-        assert process.code == 0, process.said
+    both_succeed(folder, folder, "of_module", "outer_worker", "scenes", folder, folder / CASE)
     return folder
 
 

@@ -16,7 +16,7 @@ import pytest
 import torch
 from runs import Killed
 from safetensors.torch import load_file
-from two_processes import both, entries, losses, serving, written
+from two_processes import both, both_succeed, entries, losses, serving, written
 
 from multistep import api
 from multistep.backends.torch.many.shards import require_parted_steps
@@ -55,8 +55,7 @@ def sharded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in CASES:
         (folder / name).mkdir()
         (folder / name / "data").write_bytes(pickle.dumps(many_worker.KNOWN[name].prepare(folder / name)))
-    for process in both(folder, folder, "sharded_cases", folder, CASES, STEPS):
-        assert process.code == 0, process.said
+    both_succeed(folder, folder, "sharded_cases", folder, CASES, STEPS)
     return folder
 
 
@@ -102,6 +101,16 @@ def training_words(run: Path) -> str:
 
 
 @pytest.mark.slow
+def test_who_dies_while_a_small_model_is_gathered_is_named(plan: Path, tmp_path: Path) -> None:
+    words = ("train", str(plan), "--out", str(tmp_path / "run"), "--json")
+    # Asked for its state by `save`, before any of it is sent.
+    left, killed = both(tmp_path, plan.parent, "killed_in", "_inner_state", 1, 1, *words, limit=5.0)
+    assert (left.code, killed.code) == (1, -signal.SIGKILL)
+    assert "multistep: process 1 of 2 no longer answers" in left.said
+    assert "Traceback" not in left.said
+
+
+@pytest.mark.slow
 def test_a_sharded_run_survives_kills_and_goes_on_by_one_process_and_by_two_again(
     plan: Path, alone: Path, tmp_path: Path
 ) -> None:
@@ -126,8 +135,7 @@ def test_a_sharded_run_survives_kills_and_goes_on_by_one_process_and_by_two_agai
 
     with pytest.raises(Killed):
         api.run(read_plan(plan), RunDirectory(run), clock=BudgetClock(), on_entry=die)
-    for process in both(tmp_path, plan.parent, "parted", "command", *words):
-        assert process.code == 0, process.said
+    both_succeed(tmp_path, plan.parent, "parted", "command", *words)
     np.testing.assert_allclose(losses(run), losses(alone), rtol=1e-5)
     one, two = (load_file(folder / "model/model.safetensors") for folder in (alone, run))
     assert one.keys() == two.keys()

@@ -50,6 +50,11 @@ def both(folder: Path, where: Path, do: str, *args: Any, **keywords: Any) -> lis
     return ended(started(folder, where, do, *args, **keywords))
 
 
+def both_succeed(folder: Path, where: Path, do: str, *args: Any, **keywords: Any) -> None:
+    first, second = both(folder, where, do, *args, **keywords)
+    assert (first.code, second.code) == (0, 0), f"{first.said}\n-- the second:\n{second.said}"
+
+
 def started(folder: Path, where: Path, do: str, *args: Any, limit: float = 60.0, **keywords: Any) -> Running:
     """Two processes that work in the folder `where` and write what they say to `folder`."""
     with socket.socket() as found:

@@ -240,7 +240,7 @@ class TorchLearner:
         }
         if self.sharing is None or self.sharing.rank == 0:
             (folder / COUNTERS).write_text(json.dumps(state), encoding="utf-8")
-        write(folder, tensors, self.sharing if self._shards else None)
+        write(folder, tensors, self._shards)
 
     def export(self, folder: Path, card: str) -> str:
         average = self._whole_average()

@@ -17,7 +17,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from multistep.backends.torch.parts import gathered, is_parted, local, own_rows
+from multistep.backends.torch.parts import is_parted, local, own_rows
 from multistep.backends.torch.weights import DOWN, STATE, UP, as_os_errors, mean_product
 from multistep.engine.checkpoints import sync
 
@@ -27,10 +27,12 @@ PARTS = "state-*-of-*.safetensors"
 
 
 class Place(Protocol):
-    """Which of how many processes this is."""
+    """Which of how many processes this is, of a model that they have in parts."""
 
     rank: int
     size: int
+
+    def gathered(self, tensor: Tensor) -> Tensor | None: ...
 
 
 def part_file(rank: int, size: int) -> str:
@@ -44,7 +46,7 @@ def write(folder: Path, tensors: Mapping[str, Tensor], place: Place | None) -> N
     elif sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()) > WHOLE_BYTES:
         _write_part(folder, tensors, place)
     else:
-        whole = {name: gathered(tensor, place.rank == 0) for name, tensor in tensors.items()}
+        whole = {name: place.gathered(tensor) for name, tensor in tensors.items()}
         if place.rank == 0:
             write_file(folder / STATE, {name: tensor for name, tensor in whole.items() if tensor is not None})
 

@@ -77,6 +77,7 @@ class Shards:
         """
         require_parted_steps(recipe)
         self._group, self._device, self._by_cpu = group, device, by_cpu
+        self.rank, self.size = group.rank, group.size
         self.spread = Spreading(group)
         kind = products_in(recipe, device)
         # Copied without its matrices, which are then those that were parted already: nothing is whole twice.
@@ -144,10 +145,15 @@ class Shards:
         found = build() if self._group.leads else None
         own = dict(named(found)) if found is not None else {}
         for name, tensor in named(average):
-            whole = gathered(tensor, found is not None)
+            whole = self.gathered(tensor)
             if whole is not None:
                 put(own[name], whole)
         return found
+
+    def gathered(self, tensor: Tensor) -> Tensor | None:
+        """The whole of it, on the CPU, in the first process; None in the others, which must come here, too."""
+        with self._group.collective():
+            return gathered(tensor, self._group.leads)
 
     def agreed(self, micro_batch: int | None) -> int | None:
         """The fewest examples that a process wants a pass to hold; None where all take what they have."""
