@@ -1,6 +1,6 @@
 """Two machines joined by a thin network: seconds to the same validation loss, data parallel against outer steps.
 
-    python bench/thin.py                    # the table, in about ten minutes; as root, on Linux with iproute2
+    python bench/thin.py                    # the table, in about fifteen minutes; as root, on Linux with iproute2
     python bench/thin.py --only outer-100   # one row
     python bench/thin.py --lost             # a machine that is killed, or whose link is cut: when does the other end?
 
@@ -32,12 +32,16 @@ CAP_SECONDS = 110.0  # of training, that a run may take
 TARGET = 2.0  # nats a character, on a sample of validation
 PORT = 29600
 MEAN: Mapping[str, Any] = {"optimizer": "sgd", "learning_rate": 1.0, "momentum": 0.0}
+STREAMED: Mapping[str, Any] = {"fragments": 2, "overlap": "5 steps"}  # the model has two blocks
 ROWS: Mapping[str, dict[str, Any]] = {
     "data parallel": {},
     "outer-10": {"outer": {"every": "10 steps"}},
     "outer-100": {"outer": {"every": "100 steps"}},
     "mean-10": {"outer": {"every": "10 steps", **MEAN}},
     "mean-100": {"outer": {"every": "100 steps", **MEAN}},
+    "mean-10, 4 bits": {"outer": {"every": "10 steps", **MEAN, "bits": 4}},
+    "streamed-10": {"outer": {"every": "10 steps", **MEAN, **STREAMED}},
+    "streamed-10, 4 bits": {"outer": {"every": "10 steps", **MEAN, **STREAMED, "bits": 4}},
 }
 PLAN: Mapping[str, Any] = {
     "task": "text-generation",
@@ -209,7 +213,7 @@ def table(only: str | None, target: float, cap: float) -> None:
             there = next((look for look in found if look.loss <= target), None)
             last = found[-1] if found else None
             said = f"{there.seconds:.0f} s, {there.step} steps" if there else f"not in {cap:.0f} s; last {last}"
-            print(f"{name:14} {rate or 'no limit':9} {said}, {sent:.1f} MB sent each way", flush=True)
+            print(f"{name:19} {rate or 'no limit':9} {said}, {sent:.1f} MB sent each way", flush=True)
             print("   " + " ".join(f"{look.step}:{look.seconds:.0f}s:{look.loss:.3f}" for look in found), flush=True)
 
 

@@ -23,13 +23,17 @@ from multistep.core.values.recipe import Outer, Recipe
 from multistep.engine.launched import follows
 from multistep.engine.learner import Interrupted, Learner
 from multistep.engine.signals import Stop
+from multistep.errors import RunFailed
 from multistep.interface.fleet import LeadingWorkshop, follow, joined
 
 CASE = "text-generation"
 MEAN = Outer(every=1, optimizer="sgd", learning_rate=1.0, momentum=0.0)
 THREE = Outer(every=3)
+STREAMED = Outer(every=4, fragments=2, overlap=1, mixing=0.25)
+IN_FOUR_BITS = Outer(every=4, fragments=2, bits=4)
+BUSY = Outer(every=4, fragments=4, overlap=3)
 NEVER = Outer(every=10**6)
-WINDOWS = (4, 3, 1)  # of 8 steps, two outer steps and three ends of windows, none of which falls on one of them
+WINDOWS = (4, 3, 1)  # of 8 steps; for THREE two outer steps and three ends of windows, none of which falls on one
 RATE = 2e-3
 
 
@@ -91,8 +95,13 @@ def stop(_: Passes) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def slow(seconds: float) -> None:
-    """Have the first process take so long over each pass."""
+def fail(_: Passes) -> None:
+    raise RunFailed("memory runs out with a single example")
+
+
+@contextmanager
+def slowed(seconds: float) -> Iterator[None]:
+    """Within, this process takes so long over each pass."""
     verb = "gradients"
     do = getattr(Passes, verb)
 
@@ -101,6 +110,10 @@ def slow(seconds: float) -> None:
         return do(passes, batch, seed)
 
     setattr(Passes, verb, gradients)
+    try:
+        yield
+    finally:
+        setattr(Passes, verb, do)
 
 
 def scenes(folder: Path, case: Path) -> None:
@@ -110,13 +123,13 @@ def scenes(folder: Path, case: Path) -> None:
     with joined(plan) as group:
         assert group is not None
         if not group.leads:
-            wrongs = iter([spoil, stop])  # in the two windows of NEVER
+            wrongs = {BUSY: iter([fail]), NEVER: iter([spoil, stop])}  # in their windows
             verb = "advance"
             advance = TorchLearner.advance
 
             def watched(learner: TorchLearner, *args: Any, **keywords: Any) -> Any:
-                if learner._recipe.outer == NEVER:
-                    in_second(2, next(wrongs))
+                if learner._recipe.outer in wrongs:
+                    in_second(2, next(wrongs[learner._recipe.outer]))
                 return advance(learner, *args, **keywords)
 
             setattr(TorchLearner, verb, watched)
@@ -126,8 +139,12 @@ def scenes(folder: Path, case: Path) -> None:
         learner, ready = LeadingWorkshop(workshop, group, asked).open(plan, 0, asked.asked)
         own: TorchLearner = learner._own  # type: ignore[attr-defined]
         seen: dict[str, Any] = {"mean": trained(learner, own, recipe_of(ready.recipe, MEAN, optimizer="adamw"))}
-        seen["three"] = trained(learner, own, recipe_of(ready.recipe, THREE))
-        seen |= resumed(learner, recipe_of(ready.recipe, THREE), folder)
+        for name, outer in {"three": THREE, "in four bits": IN_FOUR_BITS, "streamed": STREAMED}.items():
+            seen[name] = trained(learner, own, recipe_of(ready.recipe, outer))
+        for name, outer in {"three": THREE, "streamed": STREAMED}.items():
+            resumed(learner, recipe_of(ready.recipe, outer), folder / name)
+        seen["failed"] = broken_off(learner, recipe_of(ready.recipe, BUSY))
+        seen["streamed again"] = trained(learner, own, recipe_of(ready.recipe, STREAMED))
         seen |= wrong(learner, own, recipe_of(ready.recipe, NEVER))
         (folder / "seen").write_bytes(pickle.dumps(seen))
 
@@ -140,19 +157,29 @@ def trained(learner: Learner, own: TorchLearner, recipe: Recipe) -> Mapping[str,
     return {"losses": losses, "sent": sent, "weights": weights_of(own), "scored": table.columns}
 
 
-def resumed(learner: Learner, recipe: Recipe, folder: Path) -> Mapping[str, Any]:
+def broken_off(learner: Learner, recipe: Recipe) -> str:
+    """What is said where the second process fails while changes are on their way, of which it has sent more."""
+    learner.initial(recipe, 0)
+    try:
+        with slowed(0.1):
+            learner.advance([RATE] * 20)
+    except RunFailed as error:
+        return str(error)
+    return ""
+
+
+def resumed(learner: Learner, recipe: Recipe, folder: Path) -> None:
     """Saved in the midst of inner steps, and gone on with: at once, and from the checkpoint."""
     learner.initial(recipe, 0)
     learner.advance([RATE] * 4)
     for name in ("saved", "at once", "resumed"):
-        (folder / name).mkdir()
+        (folder / name).mkdir(parents=True)
     learner.save(folder / "saved")
     learner.advance([RATE] * 4)
     learner.save(folder / "at once")
     learner.load(folder / "saved", recipe, 0)
     learner.advance([RATE] * 4)
     learner.save(folder / "resumed")
-    return {}
 
 
 def wrong(learner: Learner, own: TorchLearner, recipe: Recipe) -> Mapping[str, Any]:
@@ -161,10 +188,10 @@ def wrong(learner: Learner, own: TorchLearner, recipe: Recipe) -> Mapping[str, A
     progress = learner.advance([RATE] * 4)
     finite = all(bool(torch.isfinite(p).all()) for p in own._trained)
     learner.initial(recipe, 0)
-    slow(0.05)
     began, stopped = time.monotonic(), False
     try:
-        learner.advance([RATE] * 200)
+        with slowed(0.05):
+            learner.advance([RATE] * 200)
     except Interrupted:
         stopped = True
     return {"spoilt": (progress.finite, finite), "stopped": (stopped, time.monotonic() - began, own._steps)}

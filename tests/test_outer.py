@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,14 @@ import numpy as np
 import outer_worker
 import pytest
 import torch
-from outer_worker import CASE, MEAN, RATE, THREE, WINDOWS, recipe_of
+from outer_worker import CASE, IN_FOUR_BITS, MEAN, RATE, STREAMED, THREE, WINDOWS, recipe_of
 from runs import execute, plan
 from safetensors.torch import load_file
+from torch import nn
 from two_processes import both, both_succeed, serving, written
 
 from multistep.backends.torch.learner import TorchLearner
+from multistep.backends.torch.many.fragments import fragments_of
 from multistep.backends.torch.many.sharing import Share
 from multistep.core.values.recipe import Outer, Recipe
 from multistep.engine.planfile import plan_from, to_yaml
@@ -65,9 +67,10 @@ def by_hand(folder: Path, outer: Outer, **changes: Any) -> tuple[list[float], di
         learner.initial(recipe_of(ready, None, **changes), 0)
         learner._share = share
         both.append(learner)
-    trained = [learner._trained for learner in both]
-    base = [p.detach().clone() for p in trained[0]]
-    speed = [torch.zeros_like(p) for p in base]
+    fragments = [dict(zip(*map(fragment_of, both), strict=True)) for fragment_of in fragments_by_hand(outer, both[0])]
+    base = {p: p.detach().clone() for pairs in fragments for p in pairs}
+    speed = {p: torch.zeros_like(p) for p in base}
+    coming: dict[torch.Tensor, torch.Tensor] = {}
     losses, step = [], 0
     for window in WINDOWS:
         total = labels = 0.0
@@ -76,31 +79,65 @@ def by_hand(folder: Path, outer: Outer, **changes: Any) -> tuple[list[float], di
                 progress = learner.advance([RATE])
                 total, labels = total + progress.loss * progress.tokens, labels + progress.tokens
             step += 1
-            if step % outer.every and i + 1 < window:
-                continue
             with torch.no_grad():
-                for j, (p, q) in enumerate(zip(*trained, strict=True)):
-                    mean = (p + q) / 2
-                    if step % outer.every == 0:
-                        change = base[j] - mean
-                        speed[j] = outer.momentum * speed[j] + change
-                        ahead = change + outer.momentum * speed[j] if outer.optimizer == "nesterov" else speed[j]
-                        base[j] = mean = base[j] - outer.learning_rate * ahead
-                    p.copy_(mean)
-                    q.copy_(mean)
+                for number, pairs in enumerate(fragments, start=1):
+                    due = outer.every * number // outer.fragments
+                    stepped = False
+                    for p, q in pairs.items():
+                        if (step - due) % outer.every == 0:
+                            coming[p] = sum(sent(base[p] - x, outer.bits) for x in (p, q)) / 2
+                        if p in coming and (step - due - outer.overlap) % outer.every == 0:
+                            change = coming.pop(p)
+                            speed[p] = outer.momentum * speed[p] + change
+                            ahead = change + outer.momentum * speed[p] if outer.optimizer == "nesterov" else speed[p]
+                            base[p] = base[p] - outer.learning_rate * ahead
+                            kept = outer.mixing if outer.overlap else 0.0
+                            for x in (p, q):
+                                x.copy_(kept * x + (1 - kept) * base[p])
+                            stepped = not outer.overlap
+                        if i + 1 == window and not stepped:
+                            mean = (p + q) / 2
+                            p.copy_(mean)
+                            q.copy_(mean)
         losses.append(total / labels)
     return losses, outer_worker.weights_of(both[0])
 
 
-@pytest.mark.parametrize(("name", "outer"), [("mean", MEAN), ("three", THREE)])
+def fragments_by_hand(outer: Outer, learner: TorchLearner) -> list[Callable[[TorchLearner], list[torch.Tensor]]]:
+    """For each fragment what takes its weights from a learner."""
+    names = {id(p): name for name, p in learner._model.named_parameters()}
+    parts = [[names[id(p)] for p in fragment.trained] for fragment in fragments_of(outer, learner._model)]
+
+    def of(part: list[str]) -> Callable[[TorchLearner], list[torch.Tensor]]:
+        return lambda other: [dict(other._model.named_parameters())[name] for name in part]
+
+    return [of(part) for part in parts]
+
+
+def sent(change: torch.Tensor, bits: int) -> torch.Tensor:
+    """What the others learn of it: of 4 bits, for each number one of 0 and the largest by 1, 2, 4, ..., 64."""
+    if bits == 32:
+        return change
+    sizes = (change.abs() / change.abs().max().clamp_min(1e-30)).double()
+    powers = sizes.log2().round().clamp_min(-7)
+    return torch.where(powers < -6, 0.0, 2.0**powers).float() * change.abs().max() * change.sign()
+
+
+@pytest.mark.parametrize(
+    ("name", "outer"), [("mean", MEAN), ("three", THREE), ("in four bits", IN_FOUR_BITS), ("streamed", STREAMED)]
+)
 def test_what_processes_come_to_is_what_the_algorithm_says(
     name: str, outer: Outer, folder: Path, seen: Mapping[str, Any]
 ) -> None:
-    """With every 1, a rate of 1 and no momentum that is the mean of their updates."""
+    """With every 1, a rate of 1 and no momentum that is the mean of their updates. In four bits, numbers that lie next
+    to where they are rounded up may be rounded down, by the order of sums.
+    """
     losses, weights = by_hand(folder, outer, **({"optimizer": "adamw"} if outer is MEAN else {}))
-    np.testing.assert_allclose(seen[name]["losses"], losses, rtol=1e-5)
+    few = outer.bits == 4
+    np.testing.assert_allclose(seen[name]["losses"], losses, rtol=1e-4 if few else 1e-5)
     for key, weight in weights.items():
-        torch.testing.assert_close(seen[name]["weights"][key], weight, rtol=1e-4, atol=1e-6)
+        close = torch.isclose(seen[name]["weights"][key], weight, rtol=1e-4, atol=1e-6)
+        assert close.float().mean() >= (0.97 if few else 1.0), key
 
 
 def test_nothing_is_sent_but_where_they_meet(seen: Mapping[str, Any]) -> None:
@@ -109,21 +146,26 @@ def test_nothing_is_sent_but_where_they_meet(seen: Mapping[str, Any]) -> None:
     assert seen["three"]["sent"] == ends
 
 
-def test_going_on_from_a_checkpoint_is_going_on(folder: Path) -> None:
-    """Saved one step after an outer one: the base, its momentum, and what each optimizer knows."""
+@pytest.mark.parametrize(
+    ("name", "kinds"), [("three", {"base", "momentum"}), ("streamed", {"base", "momentum", "change"})]
+)
+def test_going_on_from_a_checkpoint_is_going_on(name: str, kinds: set[str], folder: Path) -> None:
+    """Saved one step after an outer one, and where half of the changes have come and no step was made of them: the
+    base, its momentum, what each optimizer knows, and the changes.
+    """
     for file in ("state.safetensors", "process-1.safetensors"):
-        saved, one, other = (load_file(folder / name / file) for name in ("saved", "at once", "resumed"))
+        saved, one, other = (load_file(folder / name / when / file) for when in ("saved", "at once", "resumed"))
         assert one.keys() == other.keys()
         assert all(torch.equal(one[name], other[name]) for name in one), file
-        assert any(not torch.equal(saved[name], one[name]) for name in saved)
-    state, second = (load_file(folder / "saved" / f"{name}.safetensors") for name in ("state", "process-1"))
-    assert {name.split(".")[1] for name in state if name.startswith("outer.")} == {"base", "momentum"}
+        assert any(not torch.equal(saved[name], one[name]) for name in one.keys() & saved.keys())
+    state, second = (load_file(folder / name / "saved" / f"{part}.safetensors") for part in ("state", "process-1"))
+    assert {name.split(".")[1] for name in state if name.startswith("outer.")} == kinds
     assert any(not torch.equal(state[name], second[name]) for name in second), "each has its own"
 
 
 def test_one_process_goes_on_with_what_two_have_saved(folder: Path) -> None:
     learner, ready = opened(folder)
-    learner.load(folder / "saved", recipe_of(ready, THREE), 0)
+    learner.load(folder / "three" / "saved", recipe_of(ready, THREE), 0)
     before = outer_worker.weights_of(learner)
     assert learner.advance([RATE] * 4).finite
     assert all(not torch.equal(before[name], p) for name, p in outer_worker.weights_of(learner).items())
@@ -135,6 +177,22 @@ def test_what_is_not_finite_in_one_process_and_who_is_asked_to_stop_is_noticed_b
     assert stopped
     assert seconds < 4.0, "without waiting for an outer step"
     assert 1 <= steps < 80
+
+
+def test_a_window_that_breaks_off_leaves_nothing_on_its_way(seen: Mapping[str, Any]) -> None:
+    """The second process, which is the faster one, had sent more than the first."""
+    assert "memory runs out with a single example" in seen["failed"]
+    assert seen["streamed again"]["losses"] == seen["streamed"]["losses"]
+
+
+def test_each_weight_is_of_one_fragment_and_neighbouring_blocks_are_not() -> None:
+    blocks = nn.ModuleList(nn.Sequential(nn.Linear(4, 4), nn.ReLU()) for _ in range(5))
+    model = nn.ModuleDict({"first": nn.Linear(50, 4), "blocks": blocks, "last": nn.Linear(4, 3)})
+    parts = [{id(p) for p in fragment.trained} for fragment in fragments_of(Outer(every=30, fragments=2), model)]
+    assert sorted(i for part in parts for i in part) == sorted(map(id, model.parameters()))
+    assert [int(id(block[0].weight) in parts[1]) for block in blocks] == [0, 1, 0, 1, 0]
+    assert id(model["first"].weight) in parts[1], "where there was less"
+    assert len(fragments_of(Outer(every=30, fragments=30), nn.Linear(2, 2))) == 2, "as many as have something"
 
 
 def test_windows_end_where_processes_meet_anyway_and_leave_curves_their_looks(tmp_path: Path) -> None:
@@ -157,6 +215,9 @@ def test_plans_say_it_in_steps() -> None:
         ({"every": 0}, "recipe.outer.every is 0; allowed: at least 1"),
         ({"evry": 5}, "unknown key 'evry' in recipe.outer; .* Did you mean 'every'?"),
         ({"momentum": 1.0}, "recipe.outer.momentum is 1; allowed: at least 0 and less than 1"),
+        ({"every": 8, "overlap": "8 steps"}, "recipe.outer.overlap is 8; allowed: at least 0 and at most 7"),
+        ({"every": 8, "fragments": 9}, "recipe.outer.fragments is 9; allowed: at least 1 and at most 8"),
+        ({"bits": 8}, "recipe.outer.bits is 8; allowed: 32, 4"),
     ):
         with pytest.raises(PlanError, match=said):
             plan_from({**plain, "recipe": {"outer": outer}})
@@ -170,7 +231,8 @@ def test_plans_say_it_in_steps() -> None:
 
 @pytest.mark.slow
 def test_a_run_that_was_killed_ends_in_the_same_bits(tmp_path: Path) -> None:
-    recipe = {"dropout": 0.1, "batch_size": 8, "outer": {"every": "7 steps"}}
+    outer = {"every": "7 steps", "fragments": 2, "overlap": 2}
+    recipe = {"dropout": 0.1, "batch_size": 8, "outer": outer}
     written(tmp_path, "60 steps", recipe, layers=1, width=32)
     hashes = []
     for out, dies in (("undisturbed", False), ("killed", True)):

@@ -145,7 +145,7 @@ def allowed(place: Place) -> str:
             return f"a group of {_names(Guard)}"
         case "outer":
             return f"a group of {_names(Outer)}"
-        case "every":
+        case "every" | "overlap":
             return "steps, such as '100 steps'"
         case "phases":
             return f"a group of {_names(Phase)}" if listed else f"a list of groups of {_names(Phase)}"

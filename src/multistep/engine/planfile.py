@@ -272,15 +272,21 @@ def _recipe_settings(given: dict[str, Any], place: Place, origins: Origins) -> d
 
 
 def _with_steps(outer: dict[str, Any], place: Place, origins: Origins) -> dict[str, Any]:
-    """`every: 100 steps` to a number."""
-    every = outer.get("every")
-    if not isinstance(every, str) or every.strip().isdigit():
-        return outer
-    where = f"{origins.at((*place, 'every'))}: recipe.outer.every is {every!r}; allowed: steps, such as '100 steps'"
+    """`every: 100 steps` to a number, and so `overlap`."""
+    return {
+        key: _steps(key, value, place, origins) if key in ("every", "overlap") else value
+        for key, value in outer.items()
+    }
+
+
+def _steps(key: str, value: object, place: Place, origins: Origins) -> object:
+    if not isinstance(value, str) or value.strip().isdigit():
+        return value
+    where = f"{origins.at((*place, key))}: recipe.outer.{key} is {value!r}; allowed: steps, such as '100 steps'"
     try:
-        amount = parse_amount(every)
+        amount = parse_amount(value)
     except PlanError as error:
         raise PlanError(where) from error
     if amount.unit is not Unit.STEPS or amount.value != int(amount.value):
         raise PlanError(where)
-    return {**outer, "every": int(amount.value)}
+    return int(amount.value)

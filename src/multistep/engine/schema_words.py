@@ -107,6 +107,10 @@ _OUTER = {
     "optimizer": "What makes an outer step of the mean of their changes: nesterov, or sgd with plain momentum.",
     "learning_rate": "The rate of an outer step; with 1, and momentum 0, all go on from the mean of their weights.",
     "momentum": "The momentum of outer steps.",
+    "fragments": "In how many parts the model's changes are sent, each at a time of its own.",
+    "overlap": "How many steps are computed while changes are on their way: '10 steps', or 10. 0: all wait for them.",
+    "mixing": "Of the steps that are computed meanwhile, the share that is kept when the outer step is made.",
+    "bits": "In how many bits each changed number is sent: 32, or 4, a sign and a power of two.",
 }
 _GROUPS = {
     "Outer": _OUTER,

@@ -311,7 +311,7 @@ class TorchLearner:
         reading = batches(self._read, positions, self._reader)
         together = self._outer or self.sharing
         if self._outer:
-            self._outer.begin()
+            self._outer.begin(self._steps)
         averaged = self._steps  # at this step, which ended a window
         for i, rate in enumerate(rates):
             if together.stopping() if together else self._should_stop():

@@ -28,13 +28,19 @@ class Outer:
 
     Each takes `every` steps alone, on its share of each batch; then the mean of what they changed is the gradient of
     one step of the outer optimizer. `sgd` has plain momentum (of `momentum` 0: none), `nesterov` looks ahead.
-    Source: DiLoCo, arXiv 2311.08105.
+    Of several `fragments` each has outer steps at times of its own. What is sent takes effect `overlap` steps later,
+    which are computed meanwhile; `mixing` is the share of them that is kept. With 4 `bits` a change is sent as its sign
+    and a power of two. Sources: DiLoCo, arXiv 2311.08105; Streaming DiLoCo, 2501.18512.
     """
 
     every: int = 100
     optimizer: OuterOptimizer = "nesterov"
     learning_rate: float = 0.7
     momentum: float = 0.9
+    fragments: int = 1
+    overlap: int = 0
+    mixing: float = 0.5
+    bits: Literal[32, 4] = 32
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
 
@@ -43,10 +49,18 @@ class Outer:
         check.within("recipe.outer.every", self.every, 1, math.inf)
         check.within("recipe.outer.learning_rate", self.learning_rate, 0, math.inf, open_low=True)
         check.within("recipe.outer.momentum", self.momentum, 0, 1, open_high=True)
+        check.within("recipe.outer.fragments", self.fragments, 1, self.every)
+        check.within("recipe.outer.overlap", self.overlap, 0, self.every - 1)
+        check.within("recipe.outer.mixing", self.mixing, 0, 1)
 
     def __str__(self) -> str:
         rate, momentum = f"{self.learning_rate:g}", f"{self.momentum:g}"
-        return f"every {self.every} steps, {self.optimizer} with rate {rate} and momentum {momentum}"
+        said = f"every {self.every} steps, {self.optimizer} with rate {rate} and momentum {momentum}"
+        if self.fragments > 1:
+            said += f", in {self.fragments} fragments"
+        if self.overlap:
+            said += f", {self.overlap} steps later"
+        return said + (f", sent in {self.bits} bits" if self.bits != 32 else "")
 
 
 Setting = str | int | float | bool | tuple[str, ...] | tuple[int, ...] | tuple[float, float] | Outer | None

@@ -4,9 +4,12 @@ Between two outer steps nothing of the model is sent: each process has its own g
 state of the optimizer. At each multiple of `every` steps the mean of what the processes changed since the last one is
 the gradient of a step of the outer optimizer, from the weights that all had then (the base).
 
+The streaming form (2501.18512) does so for one fragment of the model after the other, and need not wait: what is sent
+comes `overlap` steps later, and the outer step is then mixed into the weights that those steps have led to.
+
 Where a window ends in between, the processes meet too, for its end is where a run scores, saves and forks: all go on
-from the plain mean of their weights. The base stays, so that the next outer step still has the changes of all `every`
-steps, and its momentum is that of outer steps alone, however a run is cut in windows.
+from the plain mean of their weights, and nothing is on its way. The base stays, so that the next outer step still has
+the changes of all `every` steps, and its momentum is that of outer steps alone, however a run is cut in windows.
 """
 
 from __future__ import annotations
@@ -19,12 +22,13 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from multistep.backends.torch.domain import Batch
+from multistep.backends.torch.many.fragments import Mean, fragments_of
 from multistep.backends.torch.many.sharing import Sharing
 from multistep.backends.torch.passes import Passes
 from multistep.core.values.recipe import Recipe
+from multistep.engine.learner import Interrupted
 from multistep.errors import PlanError, RunFailed
 
-BASE, MOMENTUM = "base.", "momentum."  # what names of its tensors begin with in a checkpoint
 COPIES = 4  # of the trained weights, at most: base, momentum, changes, and what is sent of them
 OF_PROCESS = "process-{rank}.safetensors"  # in a checkpoint: the inner optimizer's state of any but the first
 ALONE = "another process: memory runs out with a single example of its share"
@@ -59,26 +63,25 @@ class Outer:
                 f"{sharing.size}"
             )
         self._asked, self._sharing, self._should_stop = recipe.outer, sharing, should_stop
-        named = {name: p for name, p in model.named_parameters() if p.requires_grad}
-        self._names, self._trained = list(named), list[Tensor](named.values())
+        self._fragments = fragments_of(recipe.outer, model)
         self._statistics: list[Tensor] = [
             s for norm in norms for s in (norm.running_mean, norm.running_var) if s is not None
         ]
-        self._base: list[Tensor] = []  # none before the first step
-        self._rule: torch.optim.SGD
+        self._steps = 0  # of the phase, when `together` was last called
+        self._sent = 0  # changes of fragments, in this window
+        self._mean: Mean | None = None
+        if sharing is not None:
+            sharing.open_aside()
+            bits = recipe.outer.bits
+            self._mean = lambda changes: sharing.mean_aside(changes, bits)
 
     # Alone ------------------------------------------------------------------------------------------
 
-    def begin(self) -> None:
-        """Before steps: know the weights that stand here, unless those of the last outer step are known."""
-        if not self._base:
-            self._stand_on([p.detach().clone() for p in self._trained])
-
-    def _stand_on(self, base: list[Tensor]) -> None:
-        asked = self._asked
-        self._base = base
-        ahead = asked.optimizer == "nesterov" and asked.momentum > 0
-        self._rule = torch.optim.SGD(base, lr=asked.learning_rate, momentum=asked.momentum, nesterov=ahead)
+    def begin(self, steps: int) -> None:
+        """Before steps, after so many of the phase: weights that stand here are the base where none is known."""
+        self._steps, self._sent = steps, 0
+        for fragment in self._fragments:
+            fragment.begin()
 
     def stopping(self) -> bool:
         """Whether to stop before the next step. Raises what `meet` raises where another process waits for this one."""
@@ -104,32 +107,54 @@ class Outer:
     def together(self, steps: int, *, window_ends: bool) -> bool:
         """After so many steps of the phase: come together where it is time. Whether all have the same weights now.
 
-        What is not finite in one process is so in all of them afterwards. Raises Interrupted in all processes where
-        one was asked to stop, RunFailed where one cannot go on.
+        What is not finite in one process is so in all of them where a window ends. Raises Interrupted in all processes
+        where one was asked to stop, RunFailed where one cannot go on.
         """
-        due = steps % self._asked.every == 0
-        if not due and not window_ends:
-            return False
-        if self._sharing is not None:
+        self._steps = steps
+        landing = [fragment for fragment in self._fragments if fragment.lands(steps)]
+        if self._sharing is not None and (landing or window_ends):
             self._meet()
-            self._sharing.mean(self._statistics)
-        if due:
-            changes = list(torch._foreach_sub(self._base, self._trained))
-            if self._sharing is not None:
-                self._sharing.mean(changes)
-            for base, change in zip(self._base, changes, strict=True):
-                base.grad = change
-            self._rule.step()
-            self._rule.zero_grad(set_to_none=True)
-            torch._foreach_copy_(self._trained, self._base)
-        elif self._sharing is not None:
-            self._sharing.mean(self._trained)
-        return True
+        self._send(steps)
+        for fragment in landing:
+            fragment.step()
+        if window_ends:
+            for fragment in self._fragments:
+                fragment.arrive()
+        same = window_ends or (landing == self._fragments and not self._asked.overlap)
+        if same and self._sharing is not None:
+            stepped = [] if self._asked.overlap else landing
+            apart = [p for fragment in self._fragments if fragment not in stepped for p in fragment.trained]
+            self._sharing.mean([*apart, *self._statistics])
+        return same
+
+    def _send(self, steps: int) -> None:
+        for fragment in self._fragments:
+            if fragment.is_due(steps):
+                fragment.send(self._mean)
+                self._sent += 1
 
     def _meet(self, failure: RunFailed | None = None) -> None:
         assert self._sharing is not None, "several meet"
-        if self._sharing.meet(failed=failure is not None):
+        try:
+            failed = self._sharing.meet(failed=failure is not None)
+        except Interrupted:
+            self._break_off()
+            raise
+        if failed:
+            self._break_off()
             raise failure or RunFailed(ALONE)
+
+    def _break_off(self) -> None:
+        """In the midst of a window, where another process may have sent more than this one, or less: send as much, so
+        that nothing of it is left to come. Where they go on, they do so from a checkpoint.
+        """
+        assert self._sharing is not None, "several meet"
+        most, steps = self._sharing.most(self._sent), self._steps
+        while self._sent < most:
+            steps += 1
+            self._send(steps)
+        for fragment in self._fragments:
+            fragment.arrive()
 
     def totals(self, loss: Tensor, labels: Tensor, norm: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Of all processes, at a window's end: the summed loss, its labels, and the mean of their gradients' norms."""
@@ -147,23 +172,11 @@ class Outer:
         return folder / OF_PROCESS.format(rank=rank) if rank else None
 
     def tensors(self, steps: int) -> dict[str, Tensor]:
-        """What the next outer step needs after so many steps: nothing of it differs between the processes.
-
-        Behind an outer step the weights themselves are the base.
-        """
-        found: dict[str, Tensor] = {}
-        for name, base in zip(self._names, self._base, strict=True) if self._base else ():
-            if steps % self._asked.every:
-                found[f"{BASE}{name}"] = base
-            if (momentum := self._rule.state[base].get("momentum_buffer")) is not None:
-                found[f"{MOMENTUM}{name}"] = momentum
-        return found
+        """What the next outer steps need after so many steps: nothing of it differs between the processes."""
+        return {name: tensor for each in self._fragments for name, tensor in each.tensors(steps).items()}
 
     @torch.no_grad()
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Go on from what `tensors` returned; for what is missing, as from the weights that stand here."""
-        found = [(p, tensors.get(f"{BASE}{name}")) for name, p in zip(self._names, self._trained, strict=True)]
-        self._stand_on([p.detach().clone() if base is None else base.to(p, copy=True) for p, base in found])
-        for name, base in zip(self._names, self._base, strict=True):
-            if (momentum := tensors.get(f"{MOMENTUM}{name}")) is not None:
-                self._rule.state[base]["momentum_buffer"] = momentum.to(base, copy=True)
+        for fragment in self._fragments:
+            fragment.load(tensors)

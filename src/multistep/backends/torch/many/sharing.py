@@ -19,14 +19,15 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from multistep.backends.torch.domain import Batch
+from multistep.backends.torch.many import means
 from multistep.backends.torch.many.group import Group
+from multistep.backends.torch.many.means import buckets
 from multistep.backends.torch.many.shards import Shards
 from multistep.backends.torch.passes import Passes
 from multistep.core.values.recipe import Recipe
 from multistep.engine.learner import Interrupted
 from multistep.errors import MultistepError, ProcessLost, RunFailed, Stopped
 
-BUCKET = 2**24  # numbers that are summed over the processes at once
 Item = TypeVar("Item")
 Found = TypeVar("Found")
 
@@ -59,6 +60,7 @@ class Sharing:
         self._group, self._device, self._asked, self._stop = group, device, asked, stop
         # Small things that no device has to be waited for.
         self._by_cpu = dist.new_group(backend="gloo") if device.type != "cpu" else None
+        self._aside: dist.ProcessGroup | None = None  # in whose order nothing else stands
         self._waiting: tuple[dist.Work, Tensor] | None = None
         self._failure: RunFailed | None = None  # of this process, in this window
         self._failed: Tensor | None = None  # how often one of all could not pass over its share, in this window
@@ -118,18 +120,27 @@ class Sharing:
             raise Interrupted
         return bool(any_failed)
 
-    @torch.no_grad()
+    def most(self, number: int) -> int:
+        """The largest of what all say."""
+        said = torch.tensor(number)
+        with self._group.collective():
+            dist.all_reduce(said, dist.ReduceOp.MAX, group=self._by_cpu)
+        return int(said)
+
     def mean(self, tensors: Sequence[Tensor]) -> None:
         """Make these tensors everywhere their mean over the processes."""
-        flats = [(bucket, torch.cat([tensor.flatten() for tensor in bucket])) for bucket in _buckets(tensors)]
-        with self._group.collective():
-            works = [dist.all_reduce(flat, async_op=True) for _, flat in flats]
-            for work in works:
-                assert work is not None, "asked for"
-                work.wait()
-        for bucket, flat in flats:
-            parts = torch.split(flat.div_(self.size), [tensor.numel() for tensor in bucket])
-            torch._foreach_copy_(bucket, [part.view_as(tensor) for tensor, part in zip(bucket, parts, strict=True)])
+        means.begun(tensors, self._group, None)()
+
+    def mean_aside(self, tensors: Sequence[Tensor], bits: int) -> Callable[[], None]:
+        """Begin that, beside all else that the processes send; what is returned has to be called to finish it."""
+        begun = means.begun_in_four_bits if bits == means.FEW_BITS else means.begun
+        return begun(tensors, self._group, self._aside)
+
+    def open_aside(self) -> None:
+        """Before `mean_aside`, by all processes."""
+        if self._aside is None:
+            with self._group.collective():
+                self._aside = dist.new_group()
 
     # Gradients --------------------------------------------------------------------------------------
 
@@ -173,7 +184,7 @@ class Sharing:
         there = torch.ones(len(trained), device=self._device)
         there[missing] = 0.0
         tail = torch.cat([torch.stack([number.float() for number in numbers]), there])
-        flats = [(bucket, torch.cat([_flat(p) for p in bucket]).mul_(weight)) for bucket in _buckets(trained)]
+        flats = [(bucket, torch.cat([_flat(p) for p in bucket]).mul_(weight)) for bucket in buckets(trained)]
         with self._group.collective():
             works = [dist.all_reduce(each, async_op=True) for each in (tail, *(flat for _, flat in flats))]
             for work in works:
@@ -272,19 +283,6 @@ def _flat(parameter: Tensor) -> Tensor:
     if gradient is None:
         return torch.zeros(parameter.numel(), device=parameter.device)
     return gradient.float().flatten()
-
-
-def _buckets(parameters: Sequence[Tensor]) -> Iterator[list[Tensor]]:
-    bucket: list[Tensor] = []
-    numbers = 0
-    for parameter in parameters:
-        if bucket and numbers + parameter.numel() > BUCKET:
-            yield bucket
-            bucket, numbers = [], 0
-        bucket.append(parameter)
-        numbers += parameter.numel()
-    if bucket:
-        yield bucket
 
 
 # Whose part in scoring is taken where batches are scored: set while all processes score the same split.
