@@ -1,6 +1,6 @@
 """Two machines joined by a thin network: seconds to the same validation loss, data parallel against outer steps.
 
-    python bench/thin.py                    # the table, in about fifteen minutes; as root, on Linux with iproute2
+    python bench/thin.py                    # the table, in about eight minutes; as root, on Linux with iproute2
     python bench/thin.py --only outer-100   # one row
     python bench/thin.py --lost             # a machine that is killed, or whose link is cut: when does the other end?
 
@@ -40,6 +40,7 @@ ROWS: Mapping[str, dict[str, Any]] = {
     "mean-10": {"outer": {"every": "10 steps", **MEAN}},
     "mean-100": {"outer": {"every": "100 steps", **MEAN}},
     "mean-10, 4 bits": {"outer": {"every": "10 steps", **MEAN, "bits": 4}},
+    "streamed-100": {"outer": {"every": "100 steps", **MEAN, "fragments": 2, "overlap": "15 steps"}},
     "streamed-10": {"outer": {"every": "10 steps", **MEAN, **STREAMED}},
     "streamed-10, 4 bits": {"outer": {"every": "10 steps", **MEAN, **STREAMED, "bits": 4}},
 }

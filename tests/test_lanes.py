@@ -18,6 +18,7 @@ from multistep.core.values.events import Entry, LaneLost, LanesOpened, TrialStar
 from multistep.core.values.history import History, fold
 from multistep.engine.asking import Ask
 from multistep.engine.journal import read_entries
+from multistep.engine.lanes import alive
 from multistep.engine.lanes.alive import COMPUTED_SECONDS, FIRST_STEPS, Patience, Signs
 from multistep.engine.reuse import lines_of
 from multistep.engine.simulate import FakeClock, World
@@ -195,6 +196,9 @@ def test_what_is_a_sign_of_life_depends_on_what_is_done(monkeypatch: pytest.Monk
     for _ in range(FIRST_STEPS):
         signs.stopping()
     assert [signs.seen(), compute()] == [True, True], "what the first steps need may be compiled"
+    with monkeypatch.context() as later:
+        later.setattr(alive, "FIRST_SECONDS", 0.0)
+        assert not compute(), "but not for ever"
     signs.stopping()
     assert [signs.seen(), compute()] == [True, False]
     signs.begins("save")

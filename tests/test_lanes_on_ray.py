@@ -8,6 +8,7 @@ import pickle
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from lane_openers import SimulatedOpener
@@ -24,7 +25,7 @@ from multistep.engine.lanes.store import Store
 from multistep.engine.learner import Interrupted
 from multistep.engine.loop import Run
 from multistep.engine.rundir import RunDirectory
-from multistep.errors import PlanError
+from multistep.errors import PlanError, RunFailed
 
 ray = pytest.importorskip("ray")
 NAMED = plan(recipe={"learning_rate": 0.02}, moves=["dropout-up", "decay-up"])
@@ -57,6 +58,10 @@ def on_cluster(
         return run.history
 
 
+def weights_of(run: Path) -> str:
+    return str(json.loads((run / "result.json").read_text(encoding="utf-8"))["weights_sha256"])
+
+
 def test_an_actor_that_dies_is_replaced_and_the_outcome_is_that_of_one_lane(tmp_path: Path) -> None:
     side_by_side(NAMED, tmp_path / "serial", FALLS_THEN_FLAT, lanes=1)
     windows = 0
@@ -72,8 +77,7 @@ def test_an_actor_that_dies_is_replaced_and_the_outcome_is_that_of_one_lane(tmp_
     entries = list(read_entries(tmp_path / "run" / "journal.jsonl"))
     assert {e.lane for e in entries if isinstance(e.event, WindowDone)} == {1, 2}
     assert [e.event.lane for e in entries if isinstance(e.event, LaneLost)] == [2]
-    weights = [json.loads((tmp_path / n / "result.json").read_text())["weights_sha256"] for n in ("serial", "run")]
-    assert weights[0] == weights[1]
+    assert weights_of(tmp_path / "run") == weights_of(tmp_path / "serial")
     assert not list((tmp_path / "run").glob(".shared-*"))
 
 
@@ -83,8 +87,7 @@ def test_lanes_that_do_not_see_the_runs_directory_share_a_store(tmp_path: Path) 
     on_cluster(tmp_path / "run", SimulatedOpener(FALLS_THEN_FLAT), shared=url)
     entries = list(read_entries(tmp_path / "run" / "journal.jsonl"))
     assert {e.lane for e in entries if isinstance(e.event, WindowDone)} == {1, 2}
-    weights = [json.loads((tmp_path / n / "result.json").read_text())["weights_sha256"] for n in ("serial", "run")]
-    assert weights[0] == weights[1]
+    assert weights_of(tmp_path / "run") == weights_of(tmp_path / "serial")
     assert not list((tmp_path / "store").rglob("*.json")), "nothing is left there"
     assert not list((tmp_path / "run").glob(".shared*"))
     with pytest.raises(
@@ -107,6 +110,35 @@ def test_an_actor_that_hangs_is_ended_and_its_trial_goes_on(tmp_path: Path, monk
     on_cluster(tmp_path / "run", SimulatedOpener(FALLS_THEN_FLAT, hangs=hangs), on_entry=hang_the_second)
     lost = [e.event for e in read_entries(tmp_path / "run" / "journal.jsonl") if isinstance(e.event, LaneLost)]
     assert [(event.lane, event.reason) for event in lost] == [(2, "it hung: no sign of life for 6 s")]
+
+
+def test_a_cluster_that_has_no_room_any_more_is_not_waited_for_without_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("MULTISTEP_LANE_SECONDS", "6")
+    others: list[Any] = []
+
+    def crowd_out(entry: Entry, hands: RayHands) -> None:
+        if isinstance(entry.event, WindowDone) and not others:
+            others.append(ray.remote(Other).options(num_cpus=2).remote())
+            for actor in hands._actors:
+                ray.kill(actor)
+            ray.get(others[0].there.remote())
+
+    with pytest.raises(RunFailed, match=r"no lane has got its 1 CPU from the cluster for 6 s; start the same command"):
+        on_cluster(tmp_path / "run", SimulatedOpener(FALLS_THEN_FLAT), on_entry=crowd_out)
+    assert "no lane has got its 1 CPU from the cluster for 1 s; waiting for 6 s" in caplog.text
+    ray.kill(others[0])
+    on_cluster(tmp_path / "run", SimulatedOpener(FALLS_THEN_FLAT))
+    side_by_side(NAMED, tmp_path / "serial", FALLS_THEN_FLAT, lanes=1)
+    assert weights_of(tmp_path / "run") == weights_of(tmp_path / "serial")
+
+
+class Other:
+    """An actor of somebody else's."""
+
+    def there(self) -> bool:
+        return True
 
 
 def test_what_a_cluster_cannot_do_is_said_before_anything_is_trained(

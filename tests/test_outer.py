@@ -85,7 +85,7 @@ def by_hand(folder: Path, outer: Outer, **changes: Any) -> tuple[list[float], di
                     stepped = False
                     for p, q in pairs.items():
                         if (step - due) % outer.every == 0:
-                            coming[p] = sum(sent(base[p] - x, outer.bits) for x in (p, q)) / 2
+                            coming[p] = (sent(base[p] - p, outer.bits) + sent(base[p] - q, outer.bits)) / 2
                         if p in coming and (step - due - outer.overlap) % outer.every == 0:
                             change = coming.pop(p)
                             speed[p] = outer.momentum * speed[p] + change
@@ -186,12 +186,14 @@ def test_a_window_that_breaks_off_leaves_nothing_on_its_way(seen: Mapping[str, A
 
 
 def test_each_weight_is_of_one_fragment_and_neighbouring_blocks_are_not() -> None:
-    blocks = nn.ModuleList(nn.Sequential(nn.Linear(4, 4), nn.ReLU()) for _ in range(5))
-    model = nn.ModuleDict({"first": nn.Linear(50, 4), "blocks": blocks, "last": nn.Linear(4, 3)})
+    layers = [nn.Linear(4, 4) for _ in range(5)]
+    blocks = nn.ModuleList(nn.Sequential(layer, nn.ReLU()) for layer in layers)
+    first = nn.Linear(50, 4)
+    model = nn.ModuleDict({"first": first, "blocks": blocks, "last": nn.Linear(4, 3)})
     parts = [{id(p) for p in fragment.trained} for fragment in fragments_of(Outer(every=30, fragments=2), model)]
     assert sorted(i for part in parts for i in part) == sorted(map(id, model.parameters()))
-    assert [int(id(block[0].weight) in parts[1]) for block in blocks] == [0, 1, 0, 1, 0]
-    assert id(model["first"].weight) in parts[1], "where there was less"
+    assert [int(id(layer.weight) in parts[1]) for layer in layers] == [0, 1, 0, 1, 0]
+    assert id(first.weight) in parts[1], "where there was less"
     assert len(fragments_of(Outer(every=30, fragments=30), nn.Linear(2, 2))) == 2, "as many as have something"
 
 

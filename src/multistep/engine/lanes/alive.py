@@ -2,7 +2,7 @@
 
 While steps are taken, each step is a sign. All else (reading data, scoring, saving) may take long without a word: there
 it is a sign that the thread that does the work computes. A device that hangs keeps its thread busy as well, which is
-why that does not count among steps, but for the first ones, where torch may compile.
+why that does not count among steps, but for the first ones, where torch may compile, and there for an hour at most.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ START_SECONDS = 120.0  # that a process may take to be there, whatever the limit
 PULSE_SECONDS = 1.0  # between two looks whether there is a sign, at most
 COMPUTED_SECONDS = 0.05  # of the processor's time are a sign; waiting in vain takes less within the limit
 FIRST_STEPS = 2  # of an open phase, in which what they need may be compiled or read
+FIRST_SECONDS = 3600.0  # for which computing is a sign in one of these
 
 
 def limit_seconds() -> float:
@@ -39,6 +40,7 @@ class Signs:
         self._asked = 0  # how often the work asked whether to stop: before each step
         self._steps = 0  # since a phase was opened
         self._stepping = False
+        self._since = 0.0  # on the clock, this step
         self._computed: Callable[[], float] = time.process_time
         self._seen = (0, 0.0)
 
@@ -46,6 +48,7 @@ class Signs:
         """What the work asks before each step."""
         self._asked += 1
         self._steps += self._stepping
+        self._since = time.monotonic()
         return self.stop.is_set()
 
     def begins(self, verb: str) -> None:
@@ -56,6 +59,7 @@ class Signs:
         if hasattr(time, "pthread_getcpuclockid"):
             clock = time.pthread_getcpuclockid(threading.get_ident())
             self._computed = lambda: time.clock_gettime(clock)
+        self._since = time.monotonic()
         self._seen = (self._asked, self._computed())
 
     def gets_on(self) -> None:
@@ -66,7 +70,8 @@ class Signs:
         """Whether there was a sign since the last one that was seen."""
         asked, computed = self._seen
         now = (self._asked, self._computed())
-        counts = not self._stepping or self._steps <= FIRST_STEPS
+        first = self._steps <= FIRST_STEPS and time.monotonic() - self._since < FIRST_SECONDS
+        counts = not self._stepping or first
         if now[0] == asked and not (counts and now[1] - computed >= COMPUTED_SECONDS):
             return False
         self._seen = now

@@ -7,6 +7,7 @@ all see the place is tried before anything is trained (`nodes`).
 
 from __future__ import annotations
 
+import logging
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -24,7 +25,7 @@ from multistep.engine.lanes.hands import Answer, HandLost, said
 from multistep.engine.lanes.nodes import require_same
 from multistep.engine.lanes.remote import Remote
 from multistep.engine.lanes.store import Carrier, Parcel, Slot, Store
-from multistep.errors import MultistepError, PlanError
+from multistep.errors import MultistepError, PlanError, RunFailed
 
 POLL_SECONDS = 0.2
 FILLING = ("save", "export", "write_baseline")  # verbs that are given a folder to write to
@@ -74,6 +75,8 @@ class RayHands:
         self._pulses: dict[int, Any] = {}  # and whether it gets on with that
         self._pulse_due = 0.0
         self._up = set[int]()  # lanes whose actors have been heard of
+        self._none_since: float | None = None  # no lane has been up, though some were asked for something
+        self._told_of_none = False
         self._opened = self._told = False
         self._carrier: Carrier | None = None
         self._start = start
@@ -144,6 +147,7 @@ class RayHands:
                 del self._asked[which]
                 return which, self._answer(which, ref)
             self._feel()
+            self._require_some()
             for which in self._patience.over():
                 del self._asked[which]
                 self._bury(which)
@@ -168,6 +172,23 @@ class RayHands:
             self._pulse_due = now + pulse_seconds()
             for lane in self._asked.keys() - self._pulses.keys():
                 self._pulses[lane] = self._actors[lane].alive.remote()
+
+    def _require_some(self) -> None:
+        """Where no lane has its resources, say so, and raise RunFailed after the limit: a run that only waits spends
+        its budget on nothing. A cluster may be starting machines meanwhile.
+        """
+        if self._up:
+            self._none_since, self._told_of_none = None, False
+            return
+        now = time.monotonic()
+        self._none_since = self._none_since or now
+        waited, limit = now - self._none_since, self._patience.limit
+        none = f"no lane has got its {self.names[0].removesuffix(' by Ray')} from the cluster for"
+        if waited > limit:
+            raise RunFailed(f"{none} {limit:g} s; start the same command again once it has room, to go on with the run")
+        if waited > limit / 10 and not self._told_of_none:
+            self._told_of_none = True
+            logging.getLogger("multistep").warning(f"{none} {waited:.0f} s; waiting for {limit:g} s")
 
     def close(self) -> None:
         for actor in filter(None, self._actors):
