@@ -11,39 +11,16 @@ from typing import Annotated, Any
 import typer
 
 from multistep import completing
+from multistep.cli.options import Device, Json, print_json, require
 
-Json = Annotated[
-    bool,
-    typer.Option("--json", help="Print one JSON object on standard output, and everything else on standard error."),
-]
 ModelFolder = Annotated[
     str,
     typer.Argument(
         metavar="MODEL", help="A model folder, or a run directory, whose model is used.", autocompletion=completing.runs
     ),
 ]
-Device = Annotated[
-    str | None,
-    typer.Option(
-        help="Where to compute: cpu, cuda, cuda:1 or mps; by default the accelerator that is found. The environment "
-        "variable MULTISTEP_DEVICE sets it, too."
-    ),
-]
 Temperature = Annotated[float, typer.Option(help="How freely tokens are drawn; 0 always takes the likeliest.")]
 Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="The random seed with which tokens are drawn.")]
-
-
-def require(holds: bool, otherwise: str) -> None:
-    from multistep.errors import PlanError
-
-    if not holds:
-        raise PlanError(otherwise)
-
-
-def print_json(value: object) -> None:
-    from multistep.engine.plain import to_json
-
-    print(to_json(value))
 
 
 def evaluate(
@@ -259,4 +236,4 @@ def _require_temperature(temperature: float) -> None:
     require(0 <= temperature < math.inf, f"--temperature is {temperature:g}; allowed: 0 or more")
 
 
-USE = (evaluate, predict, serve, generate, chat, export)
+VERBS = (evaluate, predict, serve, generate, chat, export)

@@ -1,0 +1,5 @@
+"""When this process began: imported before anything slow, since the budget pays for imports too."""
+
+import time
+
+BEGAN = time.monotonic()
