@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from runs import plan
 from typer.testing import CliRunner
 
 from multistep.cli import app
+from multistep.core.values.recipe import Outer
 from multistep.engine.costs import Cost, network_of, remember
 from multistep.engine.scaling import parse_bandwidth, parse_count, scaled, useful_share
 from multistep.errors import PlanError
@@ -48,6 +50,23 @@ def test_one_model_gains_until_summing_costs_more_and_lanes_always_try_more() ->
     assert [row.steps / lanes[0].steps for row in lanes] == pytest.approx([1, 4, 16, 64, 256, 1000])
     assert any("256 parts" in note for note in found.notes)
     assert {given.source.split()[0].rstrip(",") for given in found.given} == {"given", "measured", "assumed"}
+
+
+def test_outer_steps_are_waited_for_as_often_as_they_are_made_and_hide_behind_steps() -> None:
+    known = {"step_seconds": 4.0, "parameters": 1_000_000, "save_bytes_per_second": 1e9}
+
+    def waited(devices: int = 4, **outer: Any) -> float:
+        wanted = plan(budget="10h", recipe={"outer": Outer(**outer)} if outer else {})
+        found = scaled(wanted, devices, between_failures=math.inf, bits_per_second=1e7, **known)  # type: ignore[arg-type]
+        assert any("outer steps every" in note for note in found.notes) == bool(outer)
+        return found.one_model[-1].step_seconds - 4.0 / devices
+
+    sums, hops = 8 * 4 * 1e6 * 2 * 3 / 4 / 1e7, 6 * 20e-6
+    assert waited() == pytest.approx(sums + hops)
+    assert waited(every=100) == pytest.approx((sums + hops) / 100)
+    assert waited(every=100, fragments=4, overlap=1) == pytest.approx(4 * (sums / 4 + hops - 1.0) / 100)
+    assert waited(every=100, fragments=4, overlap=2) == 0.0
+    assert waited(every=100, bits=4) == pytest.approx((4 * 1e6 * 3 / 1e7 + hops) / 100)
 
 
 def test_costs_are_those_of_this_machine_and_without_any_that_is_said(

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from multistep.core.values.plan import Plan
+from multistep.core.values.recipe import Outer
 from multistep.core.values.units import Unit, parse_amount
 from multistep.engine.checkpoints import sha256, sync
 from multistep.engine.costs import Cost, network_of, recall, start_seconds
@@ -134,10 +135,12 @@ def scaled(
         )
     known = _Costs.of(plan, cost, step_seconds, parameters, save_bytes_per_second)
     counts = sorted({*(4**k for k in range(20) if 4**k < devices), devices})
-    batch = plan.phase(0).recipe.get("batch_size")
+    recipe = plan.phase(0).recipe
+    batch, outer = recipe.get("batch_size"), recipe.get("outer")
+    outer = outer if isinstance(outer, Outer) else None
     most = int(batch) if isinstance(batch, int | float) else None
     budget = max(0.0, plan.budget.value - known.start)
-    one = tuple(_one_model(known, n, most, budget, between_failures, bits_per_second) for n in counts)
+    one = tuple(_one_model(known, n, most, outer, budget, between_failures, bits_per_second) for n in counts)
     lanes = tuple(_lanes(known, n, budget, between_failures) for n in counts)
     given = (
         *known.told,
@@ -145,7 +148,7 @@ def scaled(
         Given("bandwidth", bits_per_second, f"{bits_per_second / 1e9:.3g} Gbit/s", "given, of one device"),
         Given("latency", HOP_SECONDS, f"{HOP_SECONDS * 1e6:.0f} µs a hop", "assumed"),
     )
-    return Scaled(given, one, lanes, _notes(most, devices))
+    return Scaled(given, one, lanes, _notes(most, outer, devices))
 
 
 def _measured(plan: Plan) -> Cost | None:
@@ -187,17 +190,35 @@ class _Costs:
 
 
 def _one_model(
-    known: _Costs, devices: int, batch: int | None, budget: float, between_failures: float, bits: float
+    known: _Costs,
+    devices: int,
+    batch: int | None,
+    outer: Outer | None,
+    budget: float,
+    between_failures: float,
+    bits: float,
 ) -> Bought:
-    """The same batch on all: each device computes its part, then gradients are summed."""
+    """The same batch on all: each device computes its part, then gradients are summed, or changes every so often."""
     parts = min(devices, batch) if batch else devices
-    summed = 8 * GRADIENT_BYTES * known.parameters * 2 * (devices - 1) / devices / bits
-    summing = summed + 2 * (devices - 1) * HOP_SECONDS if devices > 1 else 0.0
-    step = known.step / parts + summing
+    computing = known.step / parts
+    summing = 0.0 if devices == 1 else _waiting(known, devices, outer, computing, bits)
+    step = computing + summing
     whole = between_failures / devices
     useful, every = useful_share(whole, known.save, known.start)
     steps = budget * known.train_share * useful / step
     return Bought(devices, step, summing / step, _failures(budget, whole), every, useful, steps)
+
+
+def _waiting(known: _Costs, devices: int, outer: Outer | None, computing: float, bits: float) -> float:
+    """Seconds a step for what is sent, of which only `overlap` steps of an outer step hide some."""
+    hops = 2 * (devices - 1) * HOP_SECONDS
+    summed = 8 * GRADIENT_BYTES * known.parameters * 2 * (devices - 1) / devices / bits
+    if outer is None:
+        return summed + hops
+    if outer.bits < 32:  # each sends all of it to each other one
+        summed = outer.bits * known.parameters * (devices - 1) / bits
+    one = summed / outer.fragments + hops
+    return max(0.0, one - outer.overlap * computing) * outer.fragments / outer.every
 
 
 def _lanes(known: _Costs, devices: int, budget: float, between_failures: float) -> Bought:
@@ -212,10 +233,18 @@ def _failures(budget: float, between: float) -> float:
     return budget / between
 
 
-def _notes(batch: int | None, devices: int) -> tuple[str, ...]:
-    found = [
+def _notes(batch: int | None, outer: Outer | None, devices: int) -> tuple[str, ...]:
+    one = (
         "One model: the batch stays as it is, so the steps are those of one device, only faster; computing is divided "
-        "evenly, and summing gradients hides behind nothing.",
+        "evenly, and summing gradients hides behind nothing."
+    )
+    if outer is not None:
+        one = (
+            f"One model, with outer steps {outer}: each device takes steps alone, on its part of the batch, so a step "
+            "is worth less than one of all; what is sent where windows end is not counted."
+        )
+    found = [
+        one,
         "Trials side by side: the plain run is one line and gets no longer. More lanes try more; what that is worth "
         "falls, since a round has only so many moves.",
         "Scoring, saving and deciding take the same share of the time as on one device; a checkpoint is written whole, "
