@@ -16,6 +16,7 @@ import pytest
 from rich.console import Console
 
 from multistep import api, cli
+from multistep.cli import training
 from multistep.core.evidence.metric import METRICS
 from multistep.core.values.units import Amount, Unit
 from multistep.engine.costs import Cost, network_of, remember
@@ -217,7 +218,7 @@ def test_options_of_train_and_those_of_other_trainers(monkeypatch: pytest.Monkey
         return taken[0]
 
     taken: list[Any] = []
-    monkeypatch.setattr(cli, "_train", lambda plan, *_: taken.append(plan))
+    monkeypatch.setattr(training, "_train", lambda plan, *_: taken.append(plan))
     monkeypatch.delenv("MULTISTEP_DEVICE", raising=False)
     plan = typed("--lr", "1e-3", "--batch-size", "8", "--epochs", "3", "--optimizer", "adamw", "--seed", "4")
     assert plan.recipe == {"learning_rate": 1e-3, "batch_size": 8, "optimizer": "adamw"}
