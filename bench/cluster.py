@@ -4,7 +4,9 @@
 
 Each node is in a network namespace of its own, and the second one sees other files where the runs are. A small module
 is trained in one lane, then on the cluster: without a store (refused), with one, with the second node killed, with the
-wire cut. Printed is what was lost, how long the run took, and whether it came to the bits of the run in one lane.
+wire cut. Then by a client (ray://HOST:PORT) on the second machine, while the only node is the first one: undisturbed,
+killed in mid-run and started again, and with the node lost. Printed is what was lost, how long the run took, and
+whether it came to the bits of the run in one lane.
 """
 
 from __future__ import annotations
@@ -25,9 +27,11 @@ from typing import Any
 
 NAMES = ("lanes-1", "lanes-2")
 ADDRESSES = ("10.77.15.1", "10.77.15.2")
-PORT, STORE_PORT = 6399, 5577
+PORT, STORE_PORT, CLIENT_PORT = 6399, 5577, 10001
 START_SECONDS = 10  # for a node to come
 LIMIT_SECONDS = 30  # without a sign of life
+CASES = ("no store", "store", "killed", "cut")
+CLIENTS = ("client", "client killed", "node lost")
 SOURCES = str(Path(__file__).parents[1] / "src")
 
 
@@ -71,12 +75,24 @@ def inside(name: str, *words: str, hidden: Path | None = None) -> list[str]:
 
 
 @contextmanager
-def node(number: int, runs: Path, environment: Mapping[str, str], spared: int | None) -> Iterator[None]:
-    first = ["--head", "--port", str(PORT), "--include-dashboard", "false"]
-    words = ["-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats", "--num-cpus", "1"]
+def node(
+    number: int, runs: Path, environment: Mapping[str, str], spared: int | None, *, alone: bool = False
+) -> Iterator[None]:
+    """Where it is `alone`, it has room for two lanes, and sees other files than its clients."""
+    first = [
+        "--head",
+        "--port",
+        str(PORT),
+        "--include-dashboard",
+        "false",
+        "--ray-client-server-port",
+        str(CLIENT_PORT),
+    ]
+    words = ["-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats"]
+    words += ["--num-cpus", "2" if alone else "1"]
     words += ["--node-ip-address", ADDRESSES[number], "--object-store-memory", str(100 << 20)]
     words += ["--address", f"{ADDRESSES[0]}:{PORT}"] if number else first
-    command = inside(NAMES[number], sys.executable, *words, hidden=runs if number else None)
+    command = inside(NAMES[number], sys.executable, *words, hidden=runs if number or alone else None)
     with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL):
         try:
             time.sleep(START_SECONDS)
@@ -134,6 +150,10 @@ def drive(out: Path, on: str | None, shared: str | None, loses: str | None) -> N
             began = time.monotonic()
             if loses == "killed":
                 end(NAMES[1])
+            elif loses == "client":
+                os.kill(os.getpid(), signal.SIGKILL)
+            elif loses.startswith("node"):
+                end(NAMES[0], int(loses.partition(" ")[2] or 0))
             else:
                 sh("ip", "-n", NAMES[0], "link", "set", "lanes-w1", "down")
         if isinstance(entry.event, LaneLost):
@@ -168,7 +188,7 @@ def drive(out: Path, on: str | None, shared: str | None, loses: str | None) -> N
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--drive", nargs=4, metavar=("OUT", "ON", "SHARED", "LOSES"), help=argparse.SUPPRESS)
-    parser.add_argument("--only", choices=["no store", "store", "killed", "cut"])
+    parser.add_argument("--only", choices=[*CASES, *CLIENTS])
     asked = parser.parse_args()
     if asked.drive:
         out, *rest = asked.drive
@@ -182,26 +202,43 @@ def main() -> None:
         environment |= {"PYTHONPATH": os.pathsep.join(filter(None, [SOURCES, os.environ.get("PYTHONPATH")]))}
         environment |= {"MULTISTEP_LANE_SECONDS": str(LIMIT_SECONDS), "RAY_TMPDIR": made, "RAY_worker_niceness": "0"}
 
-        def run(name: str, on: str = "", shared: str = "", loses: str = "") -> dict[str, Any]:
+        def run(name: str, on: str = "", shared: str = "", loses: str = "", at: int = 0) -> dict[str, Any]:
             words = [sys.executable, __file__, "--drive", str(runs / name), on, shared, loses]
             told = subprocess.run(
-                inside(NAMES[0], *words), env=environment, check=False, capture_output=True, text=True, timeout=900
+                inside(NAMES[at], *words), env=environment, check=False, capture_output=True, text=True, timeout=900
             )
             lines = told.stdout.strip().splitlines()
-            found: dict[str, Any] = json.loads(lines[-1]) if lines else {"died": told.stderr[-2000:]}
+            found: dict[str, Any] = (
+                json.loads(lines[-1]) if lines else {"died": told.returncode, "": told.stderr[-900:]}
+            )
             return found
+
+        def tell(name: str, found: Mapping[str, Any]) -> None:
+            print(f"{name}: {found}; same bits: {found.get('weights') == one['weights']}", flush=True)
 
         one = run("one")
         print("one lane:", one, flush=True)
         with store(folder, environment) as (url, serving):
-            cases = [("no store", "", ""), ("store", url, ""), ("killed", url, "killed"), ("cut", url, "cut")]
-            for name, shared, loses in [case for case in cases if asked.only in (None, case[0])]:
+            for name in [each for each in CASES if asked.only in (None, each)]:
                 with ExitStack() as nodes:
                     for number in range(2):
                         nodes.enter_context(node(number, runs, environment, serving))
-                    found = run(name.replace(" ", "-"), f"{ADDRESSES[0]}:{PORT}", shared, loses)
-                    print(f"{name}: {found}; same bits: {found.get('weights') == one['weights']}", flush=True)
+                    shared = "" if name == "no store" else url
+                    loses = name if name in ("killed", "cut") else ""
+                    tell(name, run(name.replace(" ", "-"), f"{ADDRESSES[0]}:{PORT}", shared, loses))
                     sh("ip", "-n", NAMES[0], "link", "set", "lanes-w1", "up")
+            for name in [each for each in CLIENTS if asked.only in (None, each)]:
+                with node(0, runs, environment, serving, alone=True):
+                    words = (name.replace(" ", "-"), f"ray://{ADDRESSES[0]}:{CLIENT_PORT}", url)
+                    loses = {"client killed": "client", "node lost": f"node {serving or 0}"}.get(name, "")
+                    began = time.monotonic()
+                    tell(name, run(*words, loses, at=1))
+                    print(f"   that took {time.monotonic() - began:.0f} s")
+                    if name == "client killed":
+                        tell(f"{name}, and started again", run(*words, at=1))
+                if name == "node lost":
+                    with node(0, runs, environment, serving, alone=True):
+                        tell(f"{name}, and started again", run(*words, at=1))
 
 
 if __name__ == "__main__":

@@ -134,6 +134,23 @@ def test_a_cluster_that_has_no_room_any_more_is_not_waited_for_without_end(
     assert weights_of(tmp_path / "run") == weights_of(tmp_path / "serial")
 
 
+def test_a_cluster_that_no_longer_answers_a_client_is_told_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut_off(*_: Any, **__: Any) -> Any:
+        raise ConnectionError('Initialization failure:\nTraceback:\n  File "a.py"\nRuntimeError: no server\n)')
+
+    def once_begun(entry: Entry, hands: RayHands) -> None:
+        if isinstance(entry.event, WindowDone):
+            monkeypatch.setattr(ray, "wait", cut_off)
+
+    said = (
+        r"the Ray cluster no longer answers \(Initialization failure: RuntimeError: no server\); start the same command"
+    )
+    with pytest.raises(RunFailed, match=said):
+        on_cluster(tmp_path / "run", SimulatedOpener(FALLS_THEN_FLAT), on_entry=once_begun)
+
+
 class Other:
     """An actor of somebody else's."""
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -65,7 +65,7 @@ class RayHands:
             try:
                 ray.init(address=address, log_to_driver=False, logging_level="error")
             except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-                raise PlanError(f"--on {address}: no Ray cluster answers there ({error})") from error
+                raise PlanError(f"--on {address}: no Ray cluster answers there ({_line(error)})") from error
         self._folder, self._cpus = folder.resolve(), cpus
         self._place = _place(self._folder, shared) if shared else ""
         self._gpus = 1.0 if ray.cluster_resources().get("GPU", 0.0) >= 1 else 0.0
@@ -140,13 +140,14 @@ class RayHands:
 
     def wait(self, lane: int | None = None) -> tuple[int, Answer]:
         while True:
-            asked = {ref: which for which, ref in self._asked.items() if lane in (None, which)}
-            ready, _ = self._ray.wait(list(asked), num_returns=1, timeout=POLL_SECONDS)
-            for ref in ready:
-                which = asked[ref]
-                del self._asked[which]
-                return which, self._answer(which, ref)
-            self._feel()
+            with self._reached():
+                asked = {ref: which for which, ref in self._asked.items() if lane in (None, which)}
+                ready, _ = self._ray.wait(list(asked), num_returns=1, timeout=POLL_SECONDS)
+                for ref in ready:
+                    which = asked[ref]
+                    del self._asked[which]
+                    return which, self._answer(which, ref)
+                self._feel()
             self._require_some()
             for which in self._patience.over():
                 del self._asked[which]
@@ -155,7 +156,19 @@ class RayHands:
             if self._should_stop() and not self._told:
                 self._told = True
                 for actor in filter(None, self._actors):
-                    actor.stop.remote()
+                    with self._reached():
+                        actor.stop.remote()
+
+    @contextmanager
+    def _reached(self) -> Iterator[None]:
+        """Raises RunFailed where a client's cluster does not answer any more."""
+        try:
+            yield
+        except ConnectionError as error:
+            raise RunFailed(
+                f"the Ray cluster no longer answers ({_line(error)}); start the same command again once it does, to go "
+                "on with the run"
+            ) from error
 
     def _feel(self) -> None:
         """Ask those at work for signs of life. Who waits for resources is not up yet, and gives none."""
@@ -193,7 +206,8 @@ class RayHands:
     def close(self) -> None:
         for actor in filter(None, self._actors):
             with suppress(Exception):
-                self._ray.kill(actor)
+                if self._ray.is_initialized():  # else it would look for another cluster
+                    self._ray.kill(actor)
         if self._carrier:
             self._carrier.store.clear()
         if self._place:
@@ -211,7 +225,8 @@ class RayHands:
         return made.remote(self._opener, environment, str(Path.cwd()), self._place or None)
 
     def _do(self, lane: int, what: str, *rest: Any) -> None:
-        self._asked[lane] = self._actors[lane].do.remote(what, *rest)
+        with self._reached():
+            self._asked[lane] = self._actors[lane].do.remote(what, *rest)
         if lane in self._up:
             self._patience.begins(lane)
 
@@ -230,8 +245,7 @@ class RayHands:
             answer = Answer(*self._ray.get(ref))
         except self._ray.exceptions.RayError as error:
             self._bury(lane)
-            first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-            return Answer(error=HandLost(f"{type(error).__name__}: {first}"))
+            return Answer(error=HandLost(f"{type(error).__name__}: {_line(error)}"))
         self._up.add(lane)
         to = self._filling.pop(lane, None)
         if to is None or answer.error:
@@ -250,6 +264,13 @@ class RayHands:
             if self._own:
                 self._ray.shutdown()
             raise PlanError(f"--parallel is {lanes}; the cluster has {has}, so at most --parallel {room} is possible")
+
+
+def _line(error: Exception) -> str:
+    """The first line of what it says, with the last error of a traceback that it announces."""
+    first, *more = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    cause = next((line for line in reversed(more) if "Error" in line), "")
+    return f"{first} {cause}" if first.endswith(":") and cause else first
 
 
 def _place(folder: Path, shared: str) -> str:
