@@ -53,11 +53,11 @@ def test_one_model_gains_until_summing_costs_more_and_lanes_always_try_more() ->
 
 
 def test_outer_steps_are_waited_for_as_often_as_they_are_made_and_hide_behind_steps() -> None:
-    known = {"step_seconds": 4.0, "parameters": 1_000_000, "save_bytes_per_second": 1e9}
+    known: dict[str, Any] = {"step_seconds": 4.0, "parameters": 1_000_000, "save_bytes_per_second": 1e9}
 
     def waited(devices: int = 4, **outer: Any) -> float:
         wanted = plan(budget="10h", recipe={"outer": Outer(**outer)} if outer else {})
-        found = scaled(wanted, devices, between_failures=math.inf, bits_per_second=1e7, **known)  # type: ignore[arg-type]
+        found = scaled(wanted, devices, between_failures=math.inf, bits_per_second=1e7, **known)
         assert any("outer steps every" in note for note in found.notes) == bool(outer)
         return found.one_model[-1].step_seconds - 4.0 / devices
 

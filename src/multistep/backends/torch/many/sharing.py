@@ -187,9 +187,7 @@ class Sharing:
         flats = [(bucket, torch.cat([_flat(p) for p in bucket]).mul_(weight)) for bucket in buckets(trained)]
         with self._group.collective():
             works = [dist.all_reduce(each, async_op=True) for each in (tail, *(flat for _, flat in flats))]
-            for work in works:
-                assert work is not None, "asked for"
-                work.wait()
+        means.waited(works, self._group)
         labels = tail[1].clamp_min(1.0)
         for bucket, flat in flats:
             parts = torch.split(flat.div_(labels), [p.numel() for p in bucket])
