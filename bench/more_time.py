@@ -1,11 +1,13 @@
 """Is more time ever worse? The same sets with growing budgets, the shipped checkpoint scored on the test split.
 
     MULTISTEP_DATA=... python bench/more_time.py --out DIR [--budgets 20s,60s,180s,600s] [--seeds 0,1,2] [--sets a,b]
-    MULTISTEP_DATA=... python bench/more_time.py --out DIR --report
+    python bench/more_time.py --report [--out DIR] [--budgets ...]
 
 Runs are those of bench/regret.py, one folder a budget, a process and a thread each; complete ones are left alone. The
 table shows the mean test score of what leads by budget and, over neighbouring budgets, by how many of the test split's
-standard errors a longer one did worse than a shorter. A budget that cannot hold a run is refused, and left out.
+standard errors a longer one did worse than a shorter. A budget that cannot hold a run is refused, and left out. What
+`bench/regret.py keep DIR/20s DIR/60s ...` has kept of earlier runs (bench/regret.jsonl) is in the table, too; where a
+run is both in DIR and there, DIR's counts.
 """
 
 from __future__ import annotations
@@ -20,11 +22,12 @@ from pathlib import Path
 
 import data_sets
 import numpy as np
+from regret_outcomes import KEPT, Key, Outcome, outcome_of, read_outcomes
 from regret_rules import Made, read_all
 from regret_runs import SETS, Bench
 
 from multistep.core.evidence.compare import compare
-from multistep.core.evidence.metric import Evaluation, Metric, metric_named
+from multistep.core.evidence.metric import metric_named
 
 # Eight of the sets, small speech among them.
 USUAL = (
@@ -50,36 +53,27 @@ def make(out: Path, budgets: Sequence[str], seeds: Sequence[int], names: Sequenc
                 bench.make(name, "multistep", seed)
 
 
-def report(out: Path, budgets: Sequence[str]) -> None:
-    runs = {budget: read_all([out / budget]) for budget in budgets}
-    names = sorted({made.name for some in runs.values() for made in some})
+def report(sources: Sequence[Path], budgets: Sequence[str]) -> None:
+    """Of folders that have one for each budget, and of files that `bench/regret.py keep` wrote."""
+    folders = [source / budget for source in sources if source.is_dir() for budget in budgets]
+    outcomes = [o for o in read_outcomes([*folders, *filter(Path.is_file, sources)]) if o.way == "multistep"]
+    tables = {outcome_of(made).key: made for made in read_all(folders)}
+    names = [name for name in USUAL if any(outcome.name == name for outcome in outcomes)]
     print(f"| set | runs | {' | '.join(budgets)} | worse than with less time |")
     print("|---" * (len(budgets) + 3) + "|")
     for name in names:
-        of_set = {budget: [made for made in runs[budget] if made.name == name] for budget in budgets}
-        metric = _comparable(next(made for some in of_set.values() for made in some))
-        scores = {b: [metric.score(made.judged[made.shipped].test) for made in some] for b, some in of_set.items()}
-        cells = [f"{statistics.fmean(s):.4f}" if s else "" for s in scores.values()]
-        many = max(len(s) for s in scores.values())
-        print(f"| {name}, {metric.name} | {many} | {' | '.join(cells)} | {_worse(metric, of_set, budgets)} |")
+        of_set = {budget: [o for o in outcomes if o.name == name and o.budget == budget] for budget in budgets}
+        cells = [f"{statistics.fmean(o.compared_score for o in some):.4f}" if some else "" for some in of_set.values()]
+        runs = "/".join(str(len(some)) for some in of_set.values())
+        metric = next(o.compared for some in of_set.values() for o in some)
+        print(f"| {name}, {metric} | {runs} | {' | '.join(cells)} | {_worse(of_set, tables)} |")
 
 
-def _comparable(made: Made) -> Metric:
-    """What runs of different budgets can be compared by: of texts no loss per token, whose tokens follow the budget."""
-    bits = metric_named("bits_per_byte")
-    return bits if bits.applies(made.judged[0].test) else made.metric
-
-
-def _worse(metric: Metric, of_set: Mapping[str, Sequence[Made]], budgets: Sequence[str]) -> str:
-    """The largest fall from one budget to the next, in standard errors of the paired difference, the seeds together."""
+def _worse(of_set: Mapping[str, Sequence[Outcome]], tables: Mapping[Key, Made]) -> str:
+    """The largest fall from one budget to the next, in standard errors of the difference, the seeds together."""
     falls = []
-    for shorter, longer in itertools.pairwise(budgets):
-        pairs = [
-            _difference(metric, one.judged[one.shipped].test, other.judged[other.shipped].test)
-            for one in of_set[longer]
-            for other in of_set[shorter]
-            if one.seed == other.seed
-        ]
+    for (shorter, less), (longer, more) in itertools.pairwise(of_set.items()):
+        pairs = [_difference(one, other, tables) for one in more for other in less if one.seed == other.seed]
         if not pairs:
             continue
         mean = statistics.fmean(by for by, _ in pairs)
@@ -90,19 +84,24 @@ def _worse(metric: Metric, of_set: Mapping[str, Sequence[Made]], budgets: Sequen
     return min(falls)[1] if falls else "never"
 
 
-def _difference(metric: Metric, longer: Evaluation, shorter: Evaluation) -> tuple[float, float]:
-    """By how much the longer run is better, with its standard error: unpaired where one budget bore fewer rows."""
-    if np.array_equal(longer.columns["block"], shorter.columns["block"]):
-        found = compare(metric, longer, shorter)
-        return found.improvement, found.standard_error
-    scores = metric.score(longer), metric.score(shorter)
-    widths = [(i.high - i.low) / 2 / 1.96 for i in (metric.interval(longer), metric.interval(shorter))]
-    return metric.improvement(*scores), math.hypot(*widths)
+def _difference(longer: Outcome, shorter: Outcome, tables: Mapping[Key, Made]) -> tuple[float, float]:
+    """By how much the longer run is better, with its standard error.
+
+    Unpaired, and so wider than need be, where one budget bore fewer rows or the tables are no longer at hand.
+    """
+    metric = metric_named(longer.compared)
+    if longer.key in tables and shorter.key in tables:
+        one, other = (made.judged[made.shipped].test for made in (tables[longer.key], tables[shorter.key]))
+        if np.array_equal(one.columns["block"], other.columns["block"]):
+            found = compare(metric, one, other)
+            return found.improvement, found.standard_error
+    by = metric.improvement(longer.compared_score, shorter.compared_score)
+    return by, math.hypot(longer.compared_error, shorter.compared_error)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=Path)
     parser.add_argument("--budgets", default=BUDGETS)
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--sets", default=",".join(USUAL))
@@ -112,8 +111,10 @@ def main() -> None:
     if unknown := [name for name in names if name not in SETS]:
         sys.exit(f"bench/more_time.py: unknown set '{unknown[0]}'; allowed: {', '.join(SETS)}")
     if not given.report:
+        if given.out is None:
+            parser.error("--out says where the runs go")
         make(given.out.resolve(), budgets, [int(seed) for seed in given.seeds.split(",")], names)
-    report(given.out.resolve(), budgets)
+    report([*([given.out.resolve()] if given.out else []), *([KEPT] if KEPT.exists() else [])], budgets)
 
 
 if __name__ == "__main__":

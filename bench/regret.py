@@ -4,6 +4,7 @@
         [--way multistep|plain|adamw]
     python bench/regret.py report DIR... [--each]
     python bench/regret.py link DIR...
+    python bench/regret.py keep DIR...
 
 run: real runs through the product's own loop, a process and a thread each (bench/regret_runs.py says what is kept);
 complete ones are left alone, so that an interrupted benchmark goes on. `plain` is the plain run alone for the whole
@@ -11,8 +12,10 @@ budget, without moves; `adamw` is AdamW, linear to zero over the whole budget, t
 validation score of seed 0. Seed 0 of every set comes first, then seed 1 of every set, so that all sets are seen early.
 report: tables of such folders, without training. Rules of selection are compared by replaying them over the same
 tables (RULES in bench/regret_rules.py). Runs of `plain` and `adamw` are looked for in all the folders that are named;
-two folders with `multistep` runs, of old code and of new, are told apart by their names.
+two folders with `multistep` runs, of old code and of new, are told apart by their names. A file that `keep` wrote
+(bench/regret.jsonl) can stand for a folder.
 link: how well differences of validation score and loss between two trials foretell the difference of test scores.
+keep: adds what the runs came to, without their tables, to bench/regret.jsonl, which lasts.
 """
 
 from __future__ import annotations
@@ -27,8 +30,11 @@ from pathlib import Path
 import data_sets
 import processor_time  # noqa: F401  (before all that asks for the time)
 from regret_link import print_link
-from regret_rules import LOSS, RULES, Choice, Made, choices, proven_steps, read_all
+from regret_outcomes import KEPT, Choice, Outcome, choices, keep, read_outcomes
+from regret_rules import RULES, read_all
 from regret_runs import SETS, WAYS, Bench, make_one
+
+from multistep.core.values.units import parse_amount
 
 OWN_CORE = 0.85  # of the clock's seconds: with less, a run had less time than its budget says
 
@@ -56,30 +62,33 @@ def run(given: argparse.Namespace) -> None:
 # Reports ------------------------------------------------------------------------------------------
 
 
-def report(folders: Sequence[Path], *, each: bool) -> None:
-    found = read_all(folders)
-    for folder in folders:
-        runs = [made for made in found if made.way == "multistep" and made.folder.parent == folder]
-        if not runs:
-            continue
-        print(f"\n## {folder.name}: {len(runs)} runs, {', '.join(sorted({made.budget for made in runs}))}\n")
-        if each:
-            print_each(runs)
-        of_rules = {name: list(choices(runs, rule, found)) for name, rule in RULES.items()}
-        print_sets(of_rules)
-        print_all("All runs", of_rules)
-        choosing = {name: [c for c in every if len(c.made.judged) > 1] for name, every in of_rules.items()}
-        if any(choosing.values()):
-            print_all("Runs in which there was something to choose", choosing)
-        other = [made for made in runs if made.shipped != proven_steps(made)]
-        print(
-            f"\nProven steps, the rule until 2026-11-28, ships another checkpoint in {len(other)} of {len(runs)} runs."
-        )
-        ended = statistics.mean(made.seconds for made in runs)
-        print(f"A run took {ended:.0f} s on average and judged {_judged(runs)} checkpoints.")
-        if slowed := [made for made in runs if (made.core_share or 1.0) < OWN_CORE]:
-            names = ", ".join(f"{made.folder.name} ({made.core_share:.0%})" for made in slowed)
-            print(f"Had less than {OWN_CORE:.0%} of a core, since others were at work: {names}.")
+def report(sources: Sequence[Path], *, each: bool) -> None:
+    found = {source: read_outcomes([source]) for source in sources}
+    rivals = [outcome for outcomes in found.values() for outcome in outcomes]
+    for source, outcomes in found.items():
+        ours = [outcome for outcome in outcomes if outcome.way == "multistep"]
+        for budget in sorted({run.budget for run in ours}, key=lambda text: parse_amount(text).value):
+            runs = [run for run in ours if run.budget == budget]
+            print(f"\n## {source.name}: {len(runs)} runs, {budget}\n")
+            if each:
+                print_each(runs)
+            report_on(runs, rivals)
+
+
+def report_on(runs: Sequence[Outcome], rivals: Sequence[Outcome]) -> None:
+    of_rules = {name: list(choices(runs, name, rivals)) for name in RULES}
+    print_sets(of_rules)
+    print_all("All runs", of_rules)
+    choosing = {name: [c for c in every if len(c.outcome.rows) > 1] for name, every in of_rules.items()}
+    if any(choosing.values()):
+        print_all("Runs in which there was something to choose", choosing)
+    other = [run for run in runs if run.shipped != run.chosen["proven steps"]]
+    print(f"\nProven steps, the rule until 2026-11-28, ships another checkpoint in {len(other)} of {len(runs)} runs.")
+    ended = statistics.mean(run.seconds for run in runs)
+    print(f"A run took {ended:.0f} s on average and judged {_judged(runs)} checkpoints.")
+    if slowed := [run for run in runs if (run.core_share or 1.0) < OWN_CORE]:
+        names = ", ".join(f"{run.name} {run.seed} ({run.core_share:.0%})" for run in slowed)
+        print(f"Had less than {OWN_CORE:.0%} of a core, since others were at work: {names}.")
 
 
 def print_sets(of_rules: dict[str, list[Choice]]) -> None:
@@ -87,19 +96,19 @@ def print_sets(of_rules: dict[str, list[Choice]]) -> None:
     columns = "set | rule | runs | judged | test | best | regret | in tolerances"
     print(f"| {columns} | over plain | over AdamW | over baseline |")
     print("|---" * 11 + "|")
-    for name in sorted({choice.made.name for choice in next(iter(of_rules.values()))}):
-        of_set = {rule: [c for c in every if c.made.name == name] for rule, every in of_rules.items()}
-        if all(len(choice.made.judged) == 1 for some in of_set.values() for choice in some):
+    for name in sorted({choice.outcome.name for choice in next(iter(of_rules.values()))}):
+        of_set = {rule: [c for c in every if c.outcome.name == name] for rule, every in of_rules.items()}
+        if all(len(choice.outcome.rows) == 1 for some in of_set.values() for choice in some):
             of_set = {"any": of_set["first"]}  # one checkpoint leaves nothing to choose
         for rule, some in of_set.items():
-            runs = [choice.made for choice in some]
+            runs = [choice.outcome for choice in some]
             cells = [
                 f"{name}, {runs[0].metric.name}",
                 rule,
                 str(len(runs)),
                 _judged(runs),
                 f"{statistics.mean(choice.score for choice in some):.4f}",
-                f"{statistics.mean(made.best for made in runs):.4f}",
+                f"{statistics.mean(run.best for run in runs):.4f}",
                 f"{statistics.mean(choice.regret for choice in some):.4f}",
                 f"{statistics.mean(choice.regret / choice.tolerance for choice in some):.2f}",
                 _gain(choice.over_plain for choice in some),
@@ -111,8 +120,8 @@ def print_sets(of_rules: dict[str, list[Choice]]) -> None:
 
 def print_all(title: str, of_rules: dict[str, list[Choice]]) -> None:
     """A row for each rule over all sets, in tolerances; each set weighs the same."""
-    runs = [choice.made for choice in next(iter(of_rules.values()))]
-    print(f"\n{title}: {len(runs)} runs of {len({made.name for made in runs})} sets, in tolerances.")
+    runs = [choice.outcome for choice in next(iter(of_rules.values()))]
+    print(f"\n{title}: {len(runs)} runs of {len({run.name for run in runs})} sets, in tolerances.")
     print("Mean over sets (its standard error); worse: runs that are over one tolerance behind.\n")
     print("| rule | regret | largest of a run | over first | over plain | worse | over AdamW | worse | over baseline |")
     print("|---" * 9 + "|")
@@ -128,23 +137,22 @@ def print_all(title: str, of_rules: dict[str, list[Choice]]) -> None:
         print(f"| {' | '.join(cells)} |")
 
 
-def print_each(runs: Sequence[Made]) -> None:
+def print_each(runs: Sequence[Outcome]) -> None:
     """Each judged checkpoint with what was known of it and what was not."""
     print("| run | trial | kind | step | validation | validation loss | test | test loss | taken by |")
     print("|---" * 9 + "|")
-    for made in runs:
-        taken = {name: rule(made) for name, rule in RULES.items()}
-        for index, one in enumerate(made.judged):
-            kind = one.kind + (f" {one.move}" if one.move else "")
-            scores = [f"{m.score(t):.4f}" for t in (one.validation, one.test) for m in (made.metric, LOSS)]
-            takers = ", ".join(name for name, chosen in taken.items() if chosen == index)
-            cells = [f"{made.name} {made.seed}", one.trial, kind, str(one.step), *scores, takers]
+    for run in runs:
+        for index, row in enumerate(run.rows):
+            kind = row.kind + (f" {row.move}" if row.move else "")
+            scores = [f"{score:.4f}" for score in (row.validation, row.validation_loss, row.test, row.test_loss)]
+            takers = ", ".join(name for name, chosen in run.chosen.items() if chosen == index)
+            cells = [f"{run.name} {run.seed}", row.trial, kind, str(row.step), *scores, takers]
             print(f"| {' | '.join(cells)} |")
     print()
 
 
-def _judged(runs: Sequence[Made]) -> str:
-    return f"{statistics.mean(len(made.judged) for made in runs):.1f}"
+def _judged(runs: Sequence[Outcome]) -> str:
+    return f"{statistics.mean(len(run.rows) for run in runs):.1f}"
 
 
 def _gain(gains: Iterable[float | None]) -> str:
@@ -157,7 +165,7 @@ def _mean_of_sets(every: Sequence[Choice], values: Sequence[float | None]) -> st
     by_set: dict[str, list[float]] = {}
     for choice, value in zip(every, values, strict=True):
         if value is not None:
-            by_set.setdefault(choice.made.name, []).append(value / choice.tolerance)
+            by_set.setdefault(choice.outcome.name, []).append(value / choice.tolerance)
     means = [statistics.mean(some) for some in by_set.values()]
     if not means:
         return ""
@@ -176,7 +184,7 @@ def main() -> None:
     running.add_argument("--way", choices=WAYS, default="multistep")
     one = verbs.add_parser("one", help="what `run` starts for each run")
     one.add_argument("folder", type=Path)
-    for name in ("report", "link"):
+    for name in ("report", "link", "keep"):
         reading = verbs.add_parser(name)
         reading.add_argument("folders", type=Path, nargs="+")
         if name == "report":
@@ -189,6 +197,8 @@ def main() -> None:
             make_one(given.folder)
         case "report":
             report(given.folders, each=given.each)
+        case "keep":
+            print(f"{keep(given.folders)} runs kept in {KEPT}")
         case "link":
             print_link([made for made in read_all(given.folders) if made.way == "multistep"])
 

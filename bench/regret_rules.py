@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -54,15 +54,6 @@ class Made:
     seconds: float
     stopped: str
     core_share: float | None  # of its seconds, in which it had the core; None for runs of before this was noted
-
-    @property
-    def tests(self) -> tuple[float, ...]:
-        return tuple(self.metric.score(each.test) for each in self.judged)
-
-    @property
-    def best(self) -> float:
-        """The best test score among the judged; the luck of that split is in it, so some regret stays for any rule."""
-        return max(self.tests, key=lambda score: self.metric.improvement(score, 0.0))
 
 
 # Reading ------------------------------------------------------------------------------------------
@@ -175,51 +166,3 @@ RULES: Mapping[str, Rule] = {
     "highest": highest,
     "loss": least_loss,
 }
-
-
-# What a choice was worth --------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Choice:
-    """A rule's choice in one run, judged by the test split; differences in the metric's unit, positive is better."""
-
-    made: Made
-    score: float
-    regret: float
-    over_first: float
-    over_plain: float | None
-    over_adamw: float | None
-    over_baseline: float
-
-    @property
-    def tolerance(self) -> float:
-        """What the differences are divided by so that sets can be averaged."""
-        return self.made.metric.tolerance(self.made.best)
-
-
-def choices(runs: Sequence[Made], rule: Rule, rivals: Sequence[Made]) -> Iterator[Choice]:
-    """The rule's choice in each run, against what the other ways came to with the same set, seed and budget."""
-    for made in runs:
-        better, tests = made.metric.improvement, made.tests
-        score = tests[rule(made)]
-        plain, adamw = (rival_score(made, rivals, way) for way in ("plain", "adamw"))
-        yield Choice(
-            made,
-            score,
-            better(made.best, score),
-            better(score, tests[0]),
-            None if plain is None else better(score, plain),
-            None if adamw is None else better(score, adamw),
-            better(score, made.baseline),
-        )
-
-
-def rival_score(made: Made, rivals: Sequence[Made], way: str) -> float | None:
-    """The test score of another way of training; of several rates, that of the best on the validation split."""
-    same = [r for r in rivals if (r.name, r.way, r.seed, r.budget) == (made.name, way, made.seed, made.budget)]
-    if not same:
-        return None
-    metric = made.metric
-    best = max(same, key=lambda r: metric.improvement(metric.score(r.judged[r.shipped].validation), 0.0))
-    return best.tests[best.shipped]
