@@ -23,10 +23,11 @@ from multistep.core.evidence.metric import Evaluation, beside, metric_named, sco
 from multistep.tasks.chat.answers import prompt_tokens
 from multistep.tasks.chat.conversation import Conversation, Turn
 from multistep.tasks.chat.encode import cut, special_tokens, write_all
+from multistep.tasks.chat.ends import end_of_turn, ends_of
 from multistep.tasks.chat.fixed import answer_columns, fixed_answers, right_answers, score_answers
-from multistep.tasks.chat.generate import batches, end_of_turn, ends_of, generate, room_for, rows_at_once
 from multistep.tasks.chat.judge import Judge
 from multistep.tasks.chat.template import ChatTemplate
+from multistep.tasks.text.generate import batches, generate, room_for, rows_at_once
 from multistep.tasks.text.lean import LeanConfig, LeanGPT
 
 
@@ -150,7 +151,7 @@ def test_generation_equals_a_loop_without_a_cache(kind: str, monkeypatch: pytest
     assert generate(model, prompts, ends=ends, most_new=24, context=64) == expected
     assert model.training
     assert torch.equal(state, torch.random.get_rng_state())
-    monkeypatch.setattr("multistep.tasks.chat.generate.MOST_ROWS", 2)
+    monkeypatch.setattr("multistep.tasks.text.generate.MOST_ROWS", 2)
     assert generate(model, prompts, ends=ends, most_new=24, context=64) == expected, "however many at once"
     assert generate(model, prompts, ends=(), most_new=24, context=64) == free
     tail = generate(model, [prompts[6]], ends=ends, most_new=24, context=30)

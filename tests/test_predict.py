@@ -32,11 +32,11 @@ from multistep.errors import DataError, PlanError
 from multistep.tasks import predicting
 from multistep.tasks.chat.answers import opening, prompt_tokens
 from multistep.tasks.chat.formats import read_conversations
-from multistep.tasks.chat.generate import generate
 from multistep.tasks.chat.reply import _turns, predictor
 from multistep.tasks.chat.talk import load_writer
 from multistep.tasks.chat.template import ChatTemplate
 from multistep.tasks.prediction import Asked
+from multistep.tasks.text.generate import generate
 
 Verb = Callable[..., str]
 

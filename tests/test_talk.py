@@ -15,10 +15,10 @@ import multistep as package
 from multistep.core.values.tasks import TASKS
 from multistep.errors import DataError, PlanError
 from multistep.tasks.chat.conversation import Conversation, Turn
-from multistep.tasks.chat.generate import generate
 from multistep.tasks.chat.talk import Pieces, Talk, Writer, load_writer
 from multistep.tasks.chat.template import ChatTemplate
 from multistep.tasks.folders import write_task
+from multistep.tasks.text.generate import generate
 
 
 def piped(folder: Path, lines: str, *arguments: str) -> tuple[str, str]:

@@ -28,7 +28,7 @@ NO_CACHE = (
 
 def language_model(model: str, held: Held) -> Graph:
     """A model that writes: ids (batch, length) -> logits of the token after each. Texts need no padding in front."""
-    from multistep.tasks.chat.generate import ends_of
+    from multistep.tasks.chat.ends import ends_of
     from multistep.tasks.chat.load import holds_conversations
     from multistep.tasks.folders import read_task
     from multistep.tasks.preference.load import holds_pairs

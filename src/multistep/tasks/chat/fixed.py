@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from multistep.backends.torch.many.sharing import divided
 from multistep.core.evidence.answers import exact_match, rouge_l, token_f1
-from multistep.tasks.chat.generate import PLAIN_TOKENS, Tokens, batches, padded_left, rows_at_once
+from multistep.tasks.text.generate import PLAIN_TOKENS, Tokens, batches, padded_left, rows_at_once
 
 Floats = NDArray[np.float64]
 

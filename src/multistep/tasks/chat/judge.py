@@ -14,8 +14,8 @@ from multistep.core.evidence.metric import Floats
 from multistep.tasks.chat.answers import exchanges, prompt_tokens
 from multistep.tasks.chat.conversation import Conversation, Turn
 from multistep.tasks.chat.fixed import answer_columns, fixed_answers, right_answers, score_answers
-from multistep.tasks.chat.generate import generate, room_for
 from multistep.tasks.chat.template import ChatTemplate
+from multistep.tasks.text.generate import generate, room_for
 
 WRITTEN = ("exact_match", "token_f1", "rouge_l")  # metrics of answers that are written out
 COMPARED = "answer_accuracy"  # of fixed answers

@@ -13,11 +13,12 @@ from multistep.backends.torch.devices import pick_device
 from multistep.errors import DataError, PlanError
 from multistep.tasks.chat.answers import prompt_tokens
 from multistep.tasks.chat.conversation import Conversation, Turn
-from multistep.tasks.chat.generate import Tokens, ends_of, generate, settings_for
+from multistep.tasks.chat.ends import ends_of
 from multistep.tasks.chat.template import ChatTemplate
 from multistep.tasks.folders import existing, read_task, task_of
 from multistep.tasks.hub import quietly
 from multistep.tasks.notes import say
+from multistep.tasks.text.generate import Tokens, generate, settings_for
 from multistep.tasks.text.models import load_transformers
 
 Messages = Sequence[dict[str, str]]

@@ -24,7 +24,6 @@ from multistep.tasks.chat.answers import MOST_ANSWER_TOKENS as MOST
 from multistep.tasks.chat.answers import SHOWN, opening, shortened
 from multistep.tasks.chat.encode import Encoded, TrainOn, Written, cut, special_tokens, write_all
 from multistep.tasks.chat.evaluate import baseline_nats, fit_ngram, sample_size, score, table
-from multistep.tasks.chat.generate import MOST_NEW_TOKENS
 from multistep.tasks.chat.judge import Judge
 from multistep.tasks.chat.load import LEAST_HELD_OUT, LEAST_TRAIN, ChatSplits
 from multistep.tasks.chat.pack import PackingOrder, padded_rows
@@ -33,6 +32,7 @@ from multistep.tasks.folders import write_task
 from multistep.tasks.hub import weights_hash
 from multistep.tasks.order import sample_of
 from multistep.tasks.recipes import refuse_model
+from multistep.tasks.text.generate import MOST_NEW_TOKENS
 from multistep.tasks.text.models import Maker
 from multistep.tasks.text.nats import IGNORED
 from multistep.tasks.text.ngram import SCALAR_VALUES, NGram

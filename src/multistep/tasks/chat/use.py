@@ -14,13 +14,13 @@ from multistep.core.values.plan import DataSpec
 from multistep.errors import DataError, PlanError
 from multistep.tasks.chat.encode import cut, special_tokens, write_all
 from multistep.tasks.chat.evaluate import score, table
-from multistep.tasks.chat.generate import MOST_NEW_TOKENS
 from multistep.tasks.chat.judge import COMPARED, WRITTEN, Judge
 from multistep.tasks.chat.load import read_held_out
 from multistep.tasks.chat.task import closing_token, lost_on_unknown
 from multistep.tasks.chat.template import ChatTemplate
 from multistep.tasks.folders import read_task
 from multistep.tasks.notes import say
+from multistep.tasks.text.generate import MOST_NEW_TOKENS
 from multistep.tasks.text.models import load_model
 
 
