@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,9 @@ from multistep.core.evidence.metric import Evaluation
 from multistep.core.evidence.stability import Stability
 from multistep.core.values.events import Entry, WindowDone
 from multistep.core.values.history import History
+from multistep.core.values.plan import Plan
 from multistep.core.values.recipe import rates
-from multistep.engine.learner import Readiness, Split
+from multistep.engine.learner import Exhibit, Learner, Readiness, Split
 from multistep.engine.simulate import FakeClock, Machine, SimulatedWorkshop, World
 from multistep.errors import PlanError, RunFailed
 
@@ -64,6 +66,26 @@ def test_a_machine_that_slows_down_still_ends_in_time(tmp_path: Path) -> None:
     assert history.seconds == pytest.approx(300, abs=9)
     assert history.phase.control is not None
     assert history.phase.control.done[-1].window.segments[-1].progress_to == 1.0
+
+
+class SlowWriter(SimulatedWorkshop):
+    """At the end it writes for as long as twelve scorings of the validation split take, as large models do."""
+
+    def open(self, plan: Plan, phase: int, should_stop: Callable[[], bool]) -> tuple[Learner, Readiness]:
+        learner, ready = super().open(plan, phase, should_stop)
+
+        def written() -> list[Exhibit]:
+            self._clock.pass_by(12 * Machine().full_seconds)
+            return []
+
+        learner.exhibits = written  # type: ignore[method-assign]
+        return learner, replace(ready, facts=replace(ready.facts, closing_tokens=12 * ready.facts.validation_tokens))
+
+
+def test_what_is_written_at_the_end_to_be_shown_is_in_the_budget(tmp_path: Path) -> None:
+    clock = FakeClock()
+    history = execute(plan(budget="3m"), tmp_path / "run", clock=clock, workshop=SlowWriter(POWER, clock))
+    assert history.seconds == pytest.approx(180, abs=5)
 
 
 @pytest.mark.parametrize(("first", "refused"), [(1.8, False), (3.0, True)])

@@ -31,7 +31,7 @@ PROBE_STEPS = 200  # a shorter probe says little about a rate
 PROBE_SHARE = 0.05  # of the training time, for all probes together
 PROBE_FACTORS = (0.5, 1.0, 2.0)  # of the preset's rate
 FIRST_WINDOW = 12  # steps from whose time the others are planned; they count as training
-CLOSING_SECONDS = 2.5  # samples, export, result and report
+CLOSING_SECONDS = 2.5  # export, result and report, and what is shown of a small model
 DEAR = 0.1  # of the budget: scoring that is guessed to take more is measured before anything depends on it
 LATE_SECONDS, LATE_SHARE = 5.0, 0.03  # a run may end so much after its budget, whichever is more
 
@@ -137,7 +137,9 @@ def reserve_seconds(plan: Plan, history: History) -> float:
     facts = phase.started.facts
     later = plan.phase_count - phase.started.phase - 1
     tested = 1 + bool(phase.of_kind("base"))  # the model before training is scored on the test split, too
-    tokens = facts.validation_tokens + (tested * facts.test_tokens if later == 0 else 0)
+    tokens = facts.validation_tokens
+    if later == 0:
+        tokens += tested * facts.test_tokens + facts.closing_tokens
     return evaluation_seconds(phase, tokens) + guard_seconds(phase) + (CLOSING_SECONDS if later == 0 else 0.0)
 
 

@@ -128,7 +128,8 @@ class Facts:
     """What a learner says of itself and its data once, so that decisions need no torch.
 
     Tokens are labels that count in the loss; `sample_tokens` are those of the fixed part of the validation
-    split that is looked at after each window, `validation_tokens` and `test_tokens` of whole splits (0: none).
+    split that is looked at after each window, `validation_tokens` and `test_tokens` of whole splits (0: none);
+    `closing_tokens` could be scored in the time that it takes to write what is shown of the model at the end.
     `pretrained` tells that the weights come from elsewhere, `able` that they can do the task before any training, so
     that they are scored as they are. `settings` are the recipe's keys that this model and
     task answer to beyond those that every torch model does; `optimizers` those that can be used here. `usage` is
@@ -156,6 +157,7 @@ class Facts:
     loss_unit: str = "nats per token"
     rivals: tuple[Recipe, ...] = ()
     able: bool = False
+    closing_tokens: int = 0
     understood: Understood = field(default_factory=Understood)
     speeds: Mapping[str, float] = field(default_factory=dict)
 

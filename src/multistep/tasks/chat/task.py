@@ -32,7 +32,7 @@ from multistep.tasks.folders import write_task
 from multistep.tasks.hub import weights_hash
 from multistep.tasks.order import sample_of
 from multistep.tasks.recipes import refuse_model
-from multistep.tasks.text.generate import MOST_NEW_TOKENS
+from multistep.tasks.text.generate import MOST_NEW_TOKENS, SCORED_MEANWHILE
 from multistep.tasks.text.models import Maker
 from multistep.tasks.text.nats import IGNORED
 from multistep.tasks.text.ngram import SCALAR_VALUES, NGram
@@ -208,6 +208,12 @@ class ChatDomain:
         return NO_FORM
 
     # What comes out ---------------------------------------------------------------------------------
+
+    @property
+    def closing_tokens(self) -> int:
+        read = sum(example.length for example in self.held_out["validation"][:SHOWN])
+        # Before training and after it.
+        return 2 * (read + MOST * SCORED_MEANWHILE) if self._maker.pretrained else 0
 
     def exhibits(self, model: nn.Module, device: torch.device) -> Sequence[Exhibit]:
         chosen = self.held_out["validation"][:SHOWN]

@@ -82,17 +82,18 @@ def sample_tokens(
     *,
     context: int,
     many: int,
+    temperature: float,
     forbidden: tuple[int, ...],
     seed: int,
 ) -> Tensor:
-    """Draw `count` tokens after a prompt, `many` times side by side (shape: many, count); temperature 0.8.
+    """Draw `count` tokens after a prompt, `many` times side by side (shape: many, count).
 
-    For the few lines of a report. It keeps no cache of keys and values; use the exported model elsewhere.
+    For the few lines of a report, by models without a cache of keys and values: `generate` is for those that have one.
     """
     generator = torch.Generator().manual_seed(seed)
     tokens_BT = prompt_T.repeat(many, 1)
     for _ in range(count):
-        logits_BV = logits_of(tokens_BT[:, -context:])[:, -1].float().cpu() / 0.8
+        logits_BV = logits_of(tokens_BT[:, -context:])[:, -1].float().cpu() / temperature
         logits_BV[:, list(forbidden)] = -torch.inf
         drawn = torch.multinomial(logits_BV.softmax(-1), 1, generator=generator)
         tokens_BT = torch.cat((tokens_BT, drawn.to(tokens_BT.device)), 1)

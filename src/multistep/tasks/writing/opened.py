@@ -51,6 +51,7 @@ class Opened:
     tokens_per_example: int
     sample_tokens: int
     held_out_tokens: Mapping[str, int]
+    closing_tokens: int  # see Facts
     notes: tuple[str, ...]
     usage: str
     fingerprint: str
@@ -80,6 +81,7 @@ def open_text(splits: TextSplits, maker: Maker, given: Mapping[str, Setting], se
         tokens_per_example=domain.context,
         sample_tokens=_tokens(domain.held_out["validation"], sample=True),
         held_out_tokens={name: _tokens(stream) for name, stream in domain.held_out.items()},
+        closing_tokens=domain.closing_tokens,
         notes=notes,
         usage=USAGE,
         fingerprint=splits.fingerprint,
@@ -111,6 +113,7 @@ def open_chat(
         tokens_per_example=max(1, round(tokens / domain.order.per_epoch)),
         sample_tokens=sum(domain.held_out["validation"][int(i)].length for i in sample),
         held_out_tokens={name: sum(e.length for e in part) for name, part in domain.held_out.items()},
+        closing_tokens=domain.closing_tokens,
         notes=domain.notes,
         usage=CHAT_USAGE if domain.template.given else USAGE,
         fingerprint=f"{splits.fingerprint}-{how}",
@@ -140,6 +143,7 @@ def open_pairs(
         tokens_per_example=1,  # a pair counts once in the loss
         sample_tokens=sum(map(len, domain.scored("validation", sample=True))),
         held_out_tokens={name: len(pairs) for name, pairs in domain.held_out.items()},
+        closing_tokens=sum(map(len, domain.scored("validation", sample=True))),  # of which some are shown
         notes=domain.notes,
         usage=CHAT_USAGE if domain.template.given else USAGE,
         fingerprint=f"{splits.fingerprint}-{how}",

@@ -95,6 +95,7 @@ class TextWorkshop:
             sample_tokens=opened.sample_tokens,
             validation_tokens=opened.held_out_tokens["validation"],
             test_tokens=opened.held_out_tokens["test"],
+            closing_tokens=opened.closing_tokens,
             pretrained=maker.pretrained or task == PREFERENCE,  # which begins with what an earlier phase has learnt
             device=device_name(device),
             description=maker.description,
