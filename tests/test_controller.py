@@ -68,6 +68,32 @@ def test_a_machine_that_slows_down_still_ends_in_time(tmp_path: Path) -> None:
     assert history.phase.control.done[-1].window.segments[-1].progress_to == 1.0
 
 
+class Foreseen(SimulatedWorkshop):
+    """A large model on a slow machine; how few steps its time holds is known, or not."""
+
+    def __init__(self, foreseen: float | None) -> None:
+        machine = Machine(step_seconds=8.0, sample_seconds=5.0, full_seconds=20.0)
+        super().__init__(POWER, FakeClock(), machine)
+        self._foreseen = foreseen
+
+    def open(self, plan: Plan, phase: int, should_stop: Callable[[], bool]) -> tuple[Learner, Readiness]:
+        learner, ready = super().open(plan, phase, should_stop)
+        facts = replace(ready.facts, sample_tokens=1000, validation_tokens=4000, test_tokens=4000)
+        return learner, replace(ready, facts=replace(facts, foreseen_steps=self._foreseen))
+
+
+def test_the_first_window_is_short_where_the_time_holds_few_steps(tmp_path: Path) -> None:
+    """Twelve of eight seconds were taken before anything was told, and the run was refused at its end."""
+    workshop = Foreseen(12.0)
+    history = execute(plan(budget="2m"), tmp_path / "run", clock=workshop._clock, workshop=workshop)
+    assert next(record.window.steps for record in history.phase.trials["0.trunk"].done) == 2
+    assert history.leader is not None
+    assert history.seconds == pytest.approx(120, abs=9)
+    workshop = Foreseen(None)
+    with pytest.raises(PlanError, match=r"budget is 2m; on this machine \d+ steps"):
+        execute(plan(budget="2m"), tmp_path / "unforeseen", clock=workshop._clock, workshop=workshop)
+
+
 class SlowWriter(SimulatedWorkshop):
     """At the end it writes for as long as twelve scorings of the validation split take, as large models do."""
 

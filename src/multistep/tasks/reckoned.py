@@ -79,19 +79,26 @@ def _step(facts: Facts, recipe: Recipe, unit: str) -> str:
     return f"{size:,} {one_or_many(size, unit)} a step"
 
 
-def expected_words(facts: Facts, plan: Plan, recipe: Recipe, costs: Costs | None) -> str:
-    """Steps and epochs of a plan that is told in time alone; empty where they cannot be told."""
+def foreseen_steps(plan: Plan, recipe: Recipe, costs: Costs | None) -> float | None:
+    """Of a plan that is told in time alone; None where they cannot be told."""
     lengths = lengths_of(plan)
     if costs is None or recipe.batch_size is None or not lengths or any(a.unit is not Unit.SECONDS for a in lengths):
+        return None
+    seconds = TRAINED_SHARE * sum(a.value for a in lengths)
+    examples = seconds * operations(costs.work) / max(1.0, costs.operations) * _by_growing(recipe)
+    return examples / recipe.batch_size
+
+
+def expected_words(facts: Facts, recipe: Recipe, costs: Costs | None) -> str:
+    """Steps and epochs that the facts expect; empty where they expect none."""
+    if facts.foreseen_steps is None or costs is None or recipe.batch_size is None:
         return ""
-    rate = operations(costs.work)
-    examples = TRAINED_SHARE * sum(a.value for a in lengths) * rate / max(1.0, costs.operations) * _by_growing(recipe)
-    steps, epochs = examples / recipe.batch_size, examples / max(1, facts.train_examples)
+    epochs = facts.foreseen_steps * recipe.batch_size / max(1, facts.train_examples)
     how = "as measured here" if was_measured(costs.work) else "which such devices usually do"
     epochs_said = f"{epochs:,.0f}" if epochs >= 10 else f"{epochs:.2g}"
     return (
-        f"about {float(f'{steps:.2g}'):,.0f} steps, {epochs_said} epochs, beside scoring and what is tried, at "
-        f"{_large(rate)} operations a second, {how}"
+        f"about {float(f'{facts.foreseen_steps:.2g}'):,.0f} steps, {epochs_said} epochs, beside scoring and what is "
+        f"tried, at {_large(operations(costs.work))} operations a second, {how}"
     )
 
 

@@ -20,7 +20,7 @@ from multistep.tasks.begun import speeds_then
 from multistep.tasks.pretrained.choose import label_of, licence_of
 from multistep.tasks.pretrained.script import kind_of
 from multistep.tasks.pretrained.settle import SCRATCH
-from multistep.tasks.reckoned import Costs, expected_words, training_words
+from multistep.tasks.reckoned import Costs, expected_words, foreseen_steps, training_words
 
 # What a note of the readers is about, by what all notes of its kind say; the first that fits. The rest stay notes.
 TOPICS: Mapping[str, re.Pattern[str]] = {
@@ -62,6 +62,7 @@ def told(
     those of a training example, where they can be told.
     """
     source = data or str(plan.phase(phase).data or "")
+    facts = replace(facts, foreseen_steps=foreseen_steps(plan, recipe, costs))
     sorted_notes = by_topic(note.removeprefix(f"{source}: ") for note in facts.notes if note != NO_TEST)
     shown = [part for part in splits if part.size]
     if not any(part.name == "test" for part in shown):
@@ -88,7 +89,7 @@ def told(
         precision=precision_name(recipe, device),
         budget=_budget(plan, phase),
         training=training_words(facts, recipe, shown[0].unit, device),
-        expected=expected_words(facts, plan, recipe, costs),
+        expected=expected_words(facts, recipe, costs),
         notes=sorted_notes["notes"],
     )
     return replace(facts, understood=understood, speeds=speeds_then())

@@ -31,6 +31,7 @@ PROBE_STEPS = 200  # a shorter probe says little about a rate
 PROBE_SHARE = 0.05  # of the training time, for all probes together
 PROBE_FACTORS = (0.5, 1.0, 2.0)  # of the preset's rate
 FIRST_WINDOW = 12  # steps from whose time the others are planned; they count as training
+FIRST_SHARE, LEAST_FIRST = 1 / 8, 2  # of the steps that are expected, where the time holds fewer than a hundred
 CLOSING_SECONDS = 2.5  # export, result and report, and what is shown of a small model
 DEAR = 0.1  # of the budget: scoring that is guessed to take more is measured before anything depends on it
 LATE_SECONDS, LATE_SHARE = 5.0, 0.03  # a run may end so much after its budget, whichever is more
@@ -268,12 +269,18 @@ def allowance(plan: Plan, history: History, trial: TrialRecord) -> Allowance:
     if seconds is not None:
         if speed is None:
             # One short window tells the speed.
-            first = FIRST_WINDOW if left is None else min(FIRST_WINDOW, left)
+            first = first_window(phase) if left is None else min(first_window(phase), left)
             return Allowance(first, first, exact=False, unmeasured=True)
         by_clock = max(0, math.floor(seconds / max(speed, 1e-9)))
         left = by_clock if left is None else min(left, by_clock)
     window = _window_steps(phase, trial, left, trial.step, CURVE_POINTS, timed=plan.timed)
     return Allowance(left, window, exact=seconds is None)
+
+
+def first_window(phase: PhaseRecord) -> int:
+    """Steps that tell the speed; twelve of a large model on a slow machine can take more than there is time for."""
+    steps = phase.started.facts.foreseen_steps
+    return FIRST_WINDOW if steps is None else max(LEAST_FIRST, min(FIRST_WINDOW, round(FIRST_SHARE * steps)))
 
 
 def _of_length(phase: PhaseRecord, trial: TrialRecord, length: Amount) -> Allowance:
@@ -284,7 +291,8 @@ def _of_length(phase: PhaseRecord, trial: TrialRecord, length: Amount) -> Allowa
         left = max(0, round(length.value) - taken)
         return Allowance(left, _window_steps(phase, trial, left, taken, points, timed=False))
     if not trial.done:
-        return Allowance(FIRST_WINDOW, FIRST_WINDOW, exact=False, unmeasured=True)
+        first = first_window(phase)
+        return Allowance(first, first, exact=False, unmeasured=True)
     known = trial.done[1:] or trial.done  # the first window pays for what happens only once
     recent = known[-3:]
     speed = sum(r.train_seconds for r in recent) / max(1, sum(r.window.steps for r in recent))

@@ -7,9 +7,9 @@ import math
 from dataclasses import replace
 
 from multistep.core.choice.allowance import (
-    FIRST_WINDOW,
     Allowance,
     allowance,
+    first_window,
     look_seconds,
     probes_pay,
     scoring_is_dear,
@@ -149,10 +149,11 @@ def _trunk_window(plan: Plan, history: History, trial: TrialRecord, left: Allowa
         steps = until_cooldown if until_cooldown < 1.5 * steps and fork is None else min(steps, until_cooldown)
     if not left.exact:
         # A speed that was seen over a few steps is not trusted with many more than those.
-        steps = min(steps, FIRST_WINDOW if left.unmeasured else max(FIRST_WINDOW, 2 * trial.step))
+        first = first_window(history.phase)
+        steps = min(steps, first if left.unmeasured else max(first, 2 * trial.step))
         if left.steps_left is not None and not left.unmeasured:
             # Where looks are dear they are far between, and a kill must not cost all that lies between two of them.
-            steps = min(steps, max(FIRST_WINDOW, math.ceil(MOST_OF_PHASE * (trial.step + left.steps_left))))
+            steps = min(steps, max(first, math.ceil(MOST_OF_PHASE * (trial.step + left.steps_left))))
     looked = trial.curve[-1].step if trial.curve else trial.first_step
     enough = trial.step + steps - looked >= left.window_steps
     at_fork = fork is not None and (dense or trial.step + steps >= fork.trunk_steps)

@@ -136,6 +136,7 @@ class Facts:
     Python that loads the exported model, with {model} for its folder. `longest_context` is the most tokens that the
     model can read (None: no such limit). `loss_unit` is what the loss is counted in. `rivals` are complete recipes of
     the task's other networks that are worth a trial from nothing, best first; none where the user named a model.
+    `foreseen_steps` are those that the plan's time is thought to hold; None where nobody can tell.
     `understood` is what people are told of all this. `speeds` are the operations a second that the device was measured
     to do, by the kind of work; none where nothing was chosen by them.
     """
@@ -158,6 +159,7 @@ class Facts:
     rivals: tuple[Recipe, ...] = ()
     able: bool = False
     closing_tokens: int = 0
+    foreseen_steps: float | None = None
     understood: Understood = field(default_factory=Understood)
     speeds: Mapping[str, float] = field(default_factory=dict)
 
