@@ -260,7 +260,9 @@ def test_as_many_pairs_are_taken_as_the_budget_bears_to_have_scored(tmp_path: Pa
     with pytest.MonkeyPatch.context() as patch:
         # As much as 240 pairs of 2 x 40 tokens or so would take of a model a thousand times as large.
         patch.setattr("multistep.tasks.text.tuning.OF_SCORING", 2e6)
-        patch.setattr("multistep.tasks.text.tuning.LEAST_SCORED", 2000)
+        patch.setattr("multistep.tasks.text.tuning.tuning_speed", lambda _: 1.2e11)
+        patch.setattr("multistep.tasks.text.tuning.ENOUGH_SCORED", 2000)
+        patch.setattr("multistep.tasks.text.tuning.DEARER", 1000.0)
         few = workshop_for(plan_from(plan)).open(plan_from(plan), 0, lambda: False)[1]
         again = workshop_for(plan_from(plan)).open(plan_from(plan), 0, lambda: False)[1]
     assert 16 <= few.facts.train_examples < 100

@@ -33,6 +33,7 @@ from multistep.tasks.speeds import Work, operations
 from multistep.tasks.text import timed
 from multistep.tasks.text.preset import TextFacts, batch_size, choose_preset, default_dropout
 from multistep.tasks.text.sizes import Bearable, all_parameters, best_shape, ladder, of_blocks, worth
+from multistep.tasks.text.tuning import most_scored
 
 WORK = Work("test", a_core=1e9, rates={"cuda": 1e12})
 
@@ -180,6 +181,20 @@ def test_a_trunk_of_growing_images_holds_more_steps() -> None:
 
     assert steps() == steps(64) == pytest.approx(700 * torch.get_num_threads(), rel=0.01)
     assert steps(32, 48, 64) == pytest.approx(1.73 * steps(), rel=0.02)
+
+
+def test_a_slow_device_scores_less_of_a_held_out_split(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SmolLM2 for four minutes on a busy core: scoring took 150 s, training 28."""
+
+    def scored(rate: float, budget: str = "4m", readings: int = 1) -> int | None:
+        monkeypatch.setattr("multistep.tasks.text.tuning.tuning_speed", lambda _: rate)
+        return most_scored(timed_plan(budget), "validation", parameters=135_000_000, readings=readings)
+
+    assert scored(1e12) == 17_777  # 0.02 x 240 s x 1e12 / (2 x 135e6)
+    assert scored(2e11) == 4_000  # 3,555 and so enough to say something
+    assert scored(4e10) == 1_422  # of which 4% of the time is the most
+    assert scored(4e10, readings=2) == 711
+    assert scored(4e10, "100 steps") is None
 
 
 def test_sizes_follow_compute_text_and_memory() -> None:

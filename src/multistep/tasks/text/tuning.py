@@ -13,9 +13,7 @@ from multistep.backends.torch.adapters import Origin
 from multistep.core.values.plan import Plan
 from multistep.core.values.recipe import OptimizerName, Precision, Recipe, Setting
 from multistep.core.values.units import Unit
-from multistep.tasks.begun import planned_device
 from multistep.tasks.machine import total_memory
-from multistep.tasks.pretrained.settle import TUNING
 from multistep.tasks.pretrained.timed import faster_in_bfloat16, tuning_speed
 from multistep.tasks.recipes import fill_in, fine_tuning_rate, lengths_of
 
@@ -24,12 +22,12 @@ STEPS = 150  # that a budget should hold; a third of them is the least that fine
 LEAST_TOKENS = 256  # of a step
 WARMUP_STEPS, WARMUP_SHARE = 100, 0.1
 # Of a budget, what scoring a held-out split once may take: validation is scored some four times, the test split twice,
-# and together they are to leave six sevenths to training. Counted as on two cores, whatever the machine has: a run that
-# goes on elsewhere must score the same rows.
+# and together they are to leave six sevenths to training.
 # Of a plan's time; of train: pairs of answers alone, which are scored once before they are learnt from. Training on one
 # takes three times as long, so that what is left of the time reads them about twice.
 SCORED_SHARE = {"train": 0.15, "validation": 0.02, "test": 0.03}
-SCORING_CORES, LEAST_SCORED = 2, 4000  # tokens
+# Tokens that are scored where they take twice that share at most: of fewer there is little to say.
+ENOUGH_SCORED, DEARER = 4000, 2.0
 OF_SCORING = 2.0  # operations a parameter and token
 PER_PARAMETER_AND_TOKEN = {"none": 6.0}  # operations; of adapters, whose base needs no gradients, four
 OF_ADAPTERS = 4.0
@@ -86,13 +84,17 @@ def tuned_recipe(
     return fill_in(given, base)
 
 
-def most_scored(plan: Plan, split: str, *, parameters: int, device: torch.device) -> int | None:
-    """How many tokens of a split a plan's time bears to have scored; None where it is not told in time."""
+def most_scored(plan: Plan, split: str, *, parameters: int, readings: int = 1) -> int | None:
+    """How many tokens of a split a plan's time bears to have scored; None where it is not told in time.
+
+    By the speed that the run began with, so that one that goes on elsewhere scores the same rows. `readings` is how
+    often an evaluation reads them: where answers are judged, they are written or compared beside the loss.
+    """
     seconds = sum(amount.value for amount in lengths_of(plan) if amount.unit is Unit.SECONDS)
     if not seconds:
         return None
-    rate = TUNING.by_rule(planned_device(device), SCORING_CORES)
-    return max(LEAST_SCORED, int(SCORED_SHARE[split] * seconds * rate / (OF_SCORING * parameters)))
+    share = SCORED_SHARE[split] * seconds * tuning_speed(plan) / (readings * OF_SCORING * parameters)
+    return int(max(share, min(ENOUGH_SCORED, DEARER * share)))
 
 
 def bears_all(parameters: int, device: torch.device) -> bool:

@@ -13,7 +13,7 @@ from multistep.backends.torch.optimizers import usable_optimizers
 from multistep.core.evidence.metric import metric_named
 from multistep.core.values.plan import Plan
 from multistep.core.values.trial import Facts
-from multistep.engine.learner import GuardReady, Learner, Readiness
+from multistep.engine.learner import TEXT_METRICS, GuardReady, Learner, Readiness
 from multistep.errors import PlanError
 from multistep.tasks.chat.load import ChatSplits
 from multistep.tasks.chat.template import has_template, tokens_around
@@ -64,14 +64,15 @@ class TextWorkshop:
         device = pick_device()
         parameters = sum(p.numel() for p in maker.build(plan.seed).parameters())
         if maker.pretrained and not isinstance(splits, PairSplits):
-            most = functools.partial(most_scored, plan, parameters=parameters, device=device)
+            readings = 1 if _metric(plan, phase) in (None, *TEXT_METRICS) else 2
+            most = functools.partial(most_scored, plan, parameters=parameters, readings=readings)
             around = 0
             if isinstance(splits, ChatSplits):
                 everything = (*splits.train, *splits.validation, *splits.test)
                 around = tokens_around(maker.hub_tokenizer, everything)
             splits = bearable(splits, most, maker.tokenizer, around)
         if isinstance(splits, PairSplits):
-            spread = functools.partial(most_scored, plan, parameters=parameters, device=device)
+            spread = functools.partial(most_scored, plan, parameters=parameters)
             around = tokens_around(maker.hub_tokenizer, [pair.chosen for pair in splits.train])
             splits = bearable_pairs(splits, lambda n: _shared(spread(n), plan.phase_count), maker.tokenizer, around)
         given = dict(plan.phase(phase).recipe)
