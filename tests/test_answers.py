@@ -27,7 +27,7 @@ from multistep.tasks.chat.ends import end_of_turn, ends_of
 from multistep.tasks.chat.fixed import answer_columns, fixed_answers, right_answers, score_answers
 from multistep.tasks.chat.judge import Judge
 from multistep.tasks.chat.template import ChatTemplate
-from multistep.tasks.text.generate import batches, generate, room_for, rows_at_once
+from multistep.tasks.text.generate import batches, generate, room_for, rows_at_once, to_show
 from multistep.tasks.text.lean import LeanConfig, LeanGPT
 
 
@@ -60,6 +60,13 @@ def test_answers_are_compared_by_known_numbers(
     assert exact_match(answer, reference) == exact
     assert token_f1(answer, reference) == pytest.approx(f1)
     assert rouge_l(answer, reference) == pytest.approx(rouge)
+
+
+def test_less_is_written_to_be_shown_where_it_would_take_much_of_the_time() -> None:
+    assert to_show(None, read=390, most=48) == (48, True)
+    assert to_show(3852, read=390, most=48) == (48, True)
+    assert to_show(1352, read=390, most=48) == (30, False), "and the model before training writes nothing"
+    assert to_show(100, read=390, most=48) == (12, False)
 
 
 def test_tokens_are_words_or_characters() -> None:

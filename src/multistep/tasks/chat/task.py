@@ -32,7 +32,7 @@ from multistep.tasks.folders import write_task
 from multistep.tasks.hub import weights_hash
 from multistep.tasks.order import sample_of
 from multistep.tasks.recipes import refuse_model
-from multistep.tasks.text.generate import MOST_NEW_TOKENS, SCORED_MEANWHILE
+from multistep.tasks.text.generate import MOST_NEW_TOKENS, SCORED_MEANWHILE, to_show
 from multistep.tasks.text.models import Maker
 from multistep.tasks.text.nats import IGNORED
 from multistep.tasks.text.ngram import SCALAR_VALUES, NGram
@@ -59,7 +59,11 @@ class ChatDomain:
         train_on: TrainOn,
         context: int | None = None,
         metric: str | None = None,
+        shown: int | None = None,
     ) -> None:
+        """`shown` are the tokens that could be scored in the time that there is for writing answers to be shown (None:
+        enough).
+        """
         self._maker = maker
         self.template = ChatTemplate(maker.hub_tokenizer, (*splits.train, *splits.validation, *splits.test))
         self._special = special_tokens(maker.hub_tokenizer)
@@ -75,6 +79,8 @@ class ChatDomain:
             self.held_out[name] = tuple(examples)
             notes += [f"{name}: {note}" for note in (*said, *cuts)]
         notes += self._read_at(self.context)
+        self._prompted = sum(example.length for example in self.held_out["validation"][:SHOWN])
+        self._answer_tokens, self._shows_before = to_show(shown, read=self._prompted, most=MOST)
         enough = {"train": (self.train, LEAST_TRAIN), "validation": (self.held_out["validation"], LEAST_HELD_OUT)}
         for part, (there, least) in enough.items():
             if len(there) < least:
@@ -211,19 +217,18 @@ class ChatDomain:
 
     @property
     def closing_tokens(self) -> int:
-        read = sum(example.length for example in self.held_out["validation"][:SHOWN])
-        # Before training and after it.
-        return 2 * (read + MOST * SCORED_MEANWHILE) if self._maker.pretrained else 0
+        once = self._prompted + self._answer_tokens * SCORED_MEANWHILE
+        return once * (2 if self._shows_before else 1) if self._maker.pretrained else 0
 
     def exhibits(self, model: nn.Module, device: torch.device) -> Sequence[Exhibit]:
         chosen = self.held_out["validation"][:SHOWN]
         pairs = [opening(example.source) for example in chosen]
         prompts = [prompt for prompt, _ in pairs]
-        answers = {"after training": self.judge.write(model, prompts, MOST)}
+        answers = {"after training": self.judge.write(model, prompts, self._answer_tokens)}
         parameters = sum(p.numel() for p in model.parameters())
-        if self._maker.pretrained and parameters <= MOST_SHOWN_PARAMETERS:
+        if self._shows_before and self._maker.pretrained and parameters <= MOST_SHOWN_PARAMETERS:
             before = self._maker.build(0).to(device).eval()
-            answers = {"before training": self.judge.write(before, prompts, MOST), **answers}
+            answers = {"before training": self.judge.write(before, prompts, self._answer_tokens), **answers}
         rows = tuple(
             (shortened("\n".join(turn.content for turn in prompt.turns)), shortened(reference), *own)
             for (prompt, reference), *own in zip(pairs, *answers.values(), strict=True)

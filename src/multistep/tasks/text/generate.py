@@ -27,6 +27,7 @@ MOST_NEW_TOKENS = 512  # of any answer that is scored
 # As many tokens are scored in the time that a few rows take to be written further by one: the weights are read once for
 # either. 24 to 38 with 135 million parameters on a CPU core (2026-11-29).
 SCORED_MEANWHILE = 32
+LEAST_SHOWN = 12  # tokens of what is written to be shown
 
 
 def generate(
@@ -74,6 +75,18 @@ def generate(
     finally:
         model.train(training)
     return answers
+
+
+def to_show(bears: int | None, *, read: int, most: int) -> tuple[int, bool]:
+    """How many tokens, of `most`, an answer has that is written to be shown, and whether both models write, the one
+    before training and the one after it.
+
+    `bears` is how many tokens could be scored in the time that there is for it (None: enough), `read` are those of the
+    prompts.
+    """
+    if bears is None or 2 * (read + most * SCORED_MEANWHILE) <= bears:
+        return most, True
+    return max(LEAST_SHOWN, min(most, (bears - read) // SCORED_MEANWHILE)), False
 
 
 def room_for(references: Sequence[Tokens]) -> int:

@@ -21,7 +21,7 @@ from multistep.tasks.hub import weights_hash
 from multistep.tasks.recipes import refuse_model
 from multistep.tasks.text.corpus import LongTexts, some_of
 from multistep.tasks.text.evaluate import sample_tokens, score_stream
-from multistep.tasks.text.generate import SCORED_MEANWHILE, generate
+from multistep.tasks.text.generate import SCORED_MEANWHILE, generate, to_show
 from multistep.tasks.text.lean import LeanGPT
 from multistep.tasks.text.models import Maker
 from multistep.tasks.text.ngram import COUNTED, NGram
@@ -37,9 +37,20 @@ SAMPLE_TOKENS, FEWER_TOKENS = 120, 60
 class TextDomain:
     """One phase's text and model. Implements backends.torch.domain.Domain."""
 
-    def __init__(self, splits: TextSplits, maker: Maker, context: int | None = None, *, counted: int = COUNTED) -> None:
-        """`counted` are the characters of long texts from which the baseline is counted."""
+    def __init__(
+        self,
+        splits: TextSplits,
+        maker: Maker,
+        context: int | None = None,
+        *,
+        counted: int = COUNTED,
+        shown: int | None = None,
+    ) -> None:
+        """`counted` are the characters of long texts from which the baseline is counted, `shown` the tokens that could
+        be scored in the time that there is for writing samples (None: enough).
+        """
         self._counted = counted
+        self._sample_tokens, _ = to_show(shown, read=0, most=FEWER_TOKENS)
         several = not splits.contiguous
         read = functools.partial(read_stream, tokenizer=maker.tokenizer, several=several, end=maker.end)
         self._maker = maker
@@ -126,7 +137,7 @@ class TextDomain:
 
     @property
     def closing_tokens(self) -> int:
-        return FEWER_TOKENS * SCORED_MEANWHILE if self._maker.pretrained else 0
+        return self._sample_tokens * SCORED_MEANWHILE if self._maker.pretrained else 0
 
     def exhibits(self, model: nn.Module, device: torch.device) -> Sequence[Exhibit]:
         start = [self._maker.end]
@@ -137,7 +148,7 @@ class TextDomain:
             room = self._maker.longest_context or self.context
             ends = (self._maker.end,)
             drawn = generate(
-                model, [start] * SAMPLES, ends=ends, most_new=FEWER_TOKENS, context=room, temperature=TEMPERATURE
+                model, [start] * SAMPLES, ends=ends, most_new=self._sample_tokens, context=room, temperature=TEMPERATURE
             )
         else:
             drawn = sample_tokens(

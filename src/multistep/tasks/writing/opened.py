@@ -59,11 +59,17 @@ class Opened:
     loss_unit: str = "nats per token"
 
 
-def open_text(splits: TextSplits, maker: Maker, given: Mapping[str, Setting], seconds: float | None = None) -> Opened:
+def open_text(
+    splits: TextSplits,
+    maker: Maker,
+    given: Mapping[str, Setting],
+    seconds: float | None = None,
+    shown: int | None = None,
+) -> Opened:
     """Running text, for a plan that has so many seconds (None: not told in time)."""
     context = given.get("context")
     counted = counted_of_long(seconds)
-    domain = TextDomain(splits, maker, context if isinstance(context, int) else None, counted=counted)
+    domain = TextDomain(splits, maker, context if isinstance(context, int) else None, counted=counted, shown=shown)
     notes = splits.notes
     if isinstance(splits.train, LongTexts) and splits.train.characters > counted:
         of = f"the first {counted / 1e6:,.1f} of {splits.train.characters / 1e6:,.1f} million characters"
@@ -95,9 +101,10 @@ def open_chat(
     data: DataSpec,
     wanted: int | None,
     metric: str | None,
+    shown: int | None = None,
 ) -> Opened:
     context = given.get("context", wanted)
-    domain = ChatDomain(splits, maker, data.train_on, context if isinstance(context, int) else None, metric)
+    domain = ChatDomain(splits, maker, data.train_on, context if isinstance(context, int) else None, metric, shown)
     tokens = sum(example.length for example in domain.train)
     sample = domain.sampled("validation", sample=True)
     template = str(domain.template.tokenizer.chat_template)

@@ -76,11 +76,12 @@ class TextWorkshop:
             around = tokens_around(maker.hub_tokenizer, [pair.chosen for pair in splits.train])
             splits = bearable_pairs(splits, lambda n: _shared(spread(n), plan.phase_count), maker.tokenizer, around)
         given = dict(plan.phase(phase).recipe)
+        shown = most_scored(plan, "shown", parameters=parameters) if maker.pretrained else None
         match splits:
             case TextSplits():
-                opened = open_text(splits, maker, given, seconds_of(plan))
+                opened = open_text(splits, maker, given, seconds_of(plan), shown)
             case ChatSplits():
-                opened = open_chat(splits, maker, given, data, plan.model.context, _metric(plan, phase))
+                opened = open_chat(splits, maker, given, data, plan.model.context, _metric(plan, phase), shown)
             case _:
                 require_knowing(plan, phase, maker)
                 earlier = () if has_template(maker.hub_tokenizer) else earlier_turns(plan, phase)
