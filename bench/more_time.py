@@ -53,12 +53,12 @@ def make(out: Path, budgets: Sequence[str], seeds: Sequence[int], names: Sequenc
                 bench.make(name, "multistep", seed)
 
 
-def report(sources: Sequence[Path], budgets: Sequence[str]) -> None:
+def report(sources: Sequence[Path], budgets: Sequence[str], wanted: Sequence[str]) -> None:
     """Of folders that have one for each budget, and of files that `bench/regret.py keep` wrote."""
     folders = [source / budget for source in sources if source.is_dir() for budget in budgets]
     outcomes = [o for o in read_outcomes([*folders, *filter(Path.is_file, sources)]) if o.way == "multistep"]
     tables = {outcome_of(made).key: made for made in read_all(folders)}
-    names = [name for name in USUAL if any(outcome.name == name for outcome in outcomes)]
+    names = [name for name in wanted if any(outcome.name == name for outcome in outcomes)]
     print(f"| set | runs | {' | '.join(budgets)} | worse than with less time |")
     print("|---" * (len(budgets) + 3) + "|")
     for name in names:
@@ -114,7 +114,7 @@ def main() -> None:
         if given.out is None:
             parser.error("--out says where the runs go")
         make(given.out.resolve(), budgets, [int(seed) for seed in given.seeds.split(",")], names)
-    report([*([given.out.resolve()] if given.out else []), *([KEPT] if KEPT.exists() else [])], budgets)
+    report([*([given.out.resolve()] if given.out else []), *([KEPT] if KEPT.exists() else [])], budgets, names)
 
 
 if __name__ == "__main__":

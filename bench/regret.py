@@ -76,7 +76,8 @@ def report(sources: Sequence[Path], *, each: bool) -> None:
 
 
 def report_on(runs: Sequence[Outcome], rivals: Sequence[Outcome]) -> None:
-    of_rules = {name: list(choices(runs, name, rivals)) for name in RULES}
+    rules = [name for name in RULES if all(name in run.chosen for run in runs)]  # some may be newer than a kept run
+    of_rules = {name: list(choices(runs, name, rivals)) for name in rules}
     print_sets(of_rules)
     print_all("All runs", of_rules)
     choosing = {name: [c for c in every if len(c.outcome.rows) > 1] for name, every in of_rules.items()}

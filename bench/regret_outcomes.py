@@ -22,7 +22,6 @@ from multistep.core.evidence.metric import Metric, metric_named
 
 KEPT = Path(__file__).with_name("regret.jsonl")
 Key: TypeAlias = tuple[str, str, int, str, float | None]
-_SCORES = ("validation", "validation_loss", "test", "test_loss")
 
 
 @dataclass(frozen=True)
@@ -144,17 +143,28 @@ def comparable(made: Made) -> Metric:
 
 def _lines(path: Path) -> Iterator[Outcome]:
     for line in path.read_text(encoding="utf-8").splitlines():
-        said: dict[str, Any] = json.loads(line)
-        for row in said["rows"]:  # what was no number is null there
-            row.update({name: math.nan for name in _SCORES if row[name] is None})
+        said: dict[str, Any] = _numbers(json.loads(line))
         yield Outcome(**{**said, "rows": tuple(Row(**row) for row in said["rows"])})
 
 
+def _numbers(value: Any) -> Any:
+    """With numbers in place of the words that stand for what JSON has none for."""
+    match value:
+        case "nan" | "inf" | "-inf":
+            return float(value)
+        case dict():
+            return {key: _numbers(each) for key, each in value.items()}
+        case list():
+            return [_numbers(each) for each in value]
+        case _:
+            return value
+
+
 def _plain(value: Any) -> Any:
-    """With numbers of six digits, and null for what is none, so that a file of many runs stays small and valid."""
+    """With numbers of six digits, and words for those that JSON has not, so that a file of many runs stays small."""
     match value:
         case float():
-            return float(f"{value:.6g}") if math.isfinite(value) else None
+            return float(f"{value:.6g}") if math.isfinite(value) else str(value)
         case Mapping():
             return {key: _plain(each) for key, each in value.items()}
         case str():

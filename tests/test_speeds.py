@@ -175,7 +175,7 @@ def test_a_trunk_of_growing_images_holds_more_steps() -> None:
 
     def steps(*resolution: int) -> float:
         recipe = Recipe("sgd", 0.1, batch_size=100, cooldown_fraction=0.5, resolution=resolution)
-        found = foreseen_steps(timed_plan("100s"), recipe, Costs(WORK, 1e6))
+        found = foreseen_steps(timed_plan("100s"), 0, recipe, Costs(WORK, 1e6))
         assert found is not None
         return found
 
@@ -187,14 +187,18 @@ def test_a_slow_device_scores_less_of_a_held_out_split(monkeypatch: pytest.Monke
     """SmolLM2 for four minutes on a busy core: scoring took 150 s, training 28."""
 
     def scored(rate: float, budget: str = "4m", readings: int = 1) -> int | None:
-        monkeypatch.setattr("multistep.tasks.text.tuning.tuning_speed", lambda _: rate)
-        return most_scored(timed_plan(budget), "validation", parameters=135_000_000, readings=readings)
+        with as_begun({"device_type": "cpu"}, {}, {"tuning": rate, "tuning, bfloat16": 9e12}):
+            return most_scored(timed_plan(budget), "validation", parameters=135_000_000, readings=readings)
 
     assert scored(1e12) == 17_777  # 0.02 x 240 s x 1e12 / (2 x 135e6)
     assert scored(2e11) == 4_000  # 3,555 and so enough to say something
     assert scored(4e10) == 1_422  # of which 4% of the time is the most
     assert scored(4e10, readings=2) == 711
     assert scored(4e10, "100 steps") is None
+    # A run that goes on elsewhere scores the same, whatever that CPU can do.
+    for known in ({"avx512_bf16": True}, {}):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda known=known: known, raising=False)
+        assert scored(4e10) == 1_422
 
 
 def test_sizes_follow_compute_text_and_memory() -> None:

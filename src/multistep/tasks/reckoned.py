@@ -10,7 +10,7 @@ from multistep.core.values.plan import Plan
 from multistep.core.values.recipe import Recipe
 from multistep.core.values.trial import Facts
 from multistep.core.values.understood import one_or_many
-from multistep.core.values.units import Unit
+from multistep.core.values.units import Amount, Unit
 from multistep.engine.launched import Place, place_of
 from multistep.tasks.machine import total_memory
 from multistep.tasks.recipes import lengths_of
@@ -79,9 +79,10 @@ def _step(facts: Facts, recipe: Recipe, unit: str) -> str:
     return f"{size:,} {one_or_many(size, unit)} a step"
 
 
-def foreseen_steps(plan: Plan, recipe: Recipe, costs: Costs | None) -> float | None:
-    """Of a plan that is told in time alone; None where they cannot be told."""
-    lengths = lengths_of(plan)
+def foreseen_steps(plan: Plan, phase: int, recipe: Recipe, costs: Costs | None) -> float | None:
+    """Of a phase with a time of its own, or of a plan that is told in time alone; None where they cannot be told."""
+    until = plan.phase(phase).until
+    lengths = [until] if isinstance(until, Amount) else lengths_of(plan)
     if costs is None or recipe.batch_size is None or not lengths or any(a.unit is not Unit.SECONDS for a in lengths):
         return None
     seconds = TRAINED_SHARE * sum(a.value for a in lengths)

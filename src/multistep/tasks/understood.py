@@ -62,7 +62,7 @@ def told(
     those of a training example, where they can be told.
     """
     source = data or str(plan.phase(phase).data or "")
-    facts = replace(facts, foreseen_steps=foreseen_steps(plan, recipe, costs))
+    facts = replace(facts, foreseen_steps=foreseen_steps(plan, phase, recipe, costs))
     sorted_notes = by_topic(note.removeprefix(f"{source}: ") for note in facts.notes if note != NO_TEST)
     shown = [part for part in splits if part.size]
     if not any(part.name == "test" for part in shown):

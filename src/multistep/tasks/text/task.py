@@ -19,6 +19,7 @@ from multistep.errors import PlanError
 from multistep.tasks.folders import write_task
 from multistep.tasks.hub import weights_hash
 from multistep.tasks.recipes import refuse_model
+from multistep.tasks.text.causal import TransformersMaker
 from multistep.tasks.text.corpus import LongTexts, some_of
 from multistep.tasks.text.evaluate import sample_tokens, score_stream
 from multistep.tasks.text.generate import SCORED_MEANWHILE, generate, to_show
@@ -137,7 +138,12 @@ class TextDomain:
 
     @property
     def closing_tokens(self) -> int:
-        return self._sample_tokens * SCORED_MEANWHILE if self._maker.pretrained else 0
+        # A model that is small enough to do without a cache takes no time that is worth foreseeing.
+        return (
+            self._sample_tokens * SCORED_MEANWHILE
+            if self._maker.pretrained and isinstance(self._maker, TransformersMaker)
+            else 0
+        )
 
     def exhibits(self, model: nn.Module, device: torch.device) -> Sequence[Exhibit]:
         start = [self._maker.end]

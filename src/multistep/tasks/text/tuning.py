@@ -14,8 +14,10 @@ from multistep.core.values.plan import Plan
 from multistep.core.values.recipe import OptimizerName, Precision, Recipe, Setting
 from multistep.core.values.units import Unit
 from multistep.tasks.machine import total_memory
+from multistep.tasks.pretrained.settle import TUNING
 from multistep.tasks.pretrained.timed import faster_in_bfloat16, tuning_speed
 from multistep.tasks.recipes import fill_in, fine_tuning_rate, lengths_of
+from multistep.tasks.speeds import operations
 
 BATCH_SIZE = 12  # contexts a step; of pretrained weights, at most
 STEPS = 150  # that a budget should hold; a third of them is the least that fine-tuning was seen to be worth
@@ -88,13 +90,15 @@ def tuned_recipe(
 def most_scored(plan: Plan, split: str, *, parameters: int, readings: int = 1) -> int | None:
     """How many tokens of a split a plan's time bears to have scored; None where it is not told in time.
 
-    By the speed that the run began with, so that one that goes on elsewhere scores the same rows. `readings` is how
-    often an evaluation reads them: where answers are judged, they are written or compared beside the loss.
+    By the speed that was measured where the run began, whatever this machine can do: one that goes on elsewhere scores
+    the same rows. `readings` is how often an evaluation reads them: where answers are judged, they are written or
+    compared beside the loss.
     """
     seconds = sum(amount.value for amount in lengths_of(plan) if amount.unit is Unit.SECONDS)
     if not seconds:
         return None
-    share = SCORED_SHARE[split] * seconds * tuning_speed(plan) / (readings * OF_SCORING * parameters)
+    tuning_speed(plan)  # measures it, the first time
+    share = SCORED_SHARE[split] * seconds * operations(TUNING) / (readings * OF_SCORING * parameters)
     return int(max(share, min(ENOUGH_SCORED, DEARER * share)))
 
 

@@ -63,8 +63,8 @@ class TextWorkshop:
         maker = self._maker
         device = pick_device()
         parameters = sum(p.numel() for p in maker.build(plan.seed).parameters())
+        readings = 1 if isinstance(splits, PairSplits) or _metric(plan, phase) in (None, *TEXT_METRICS) else 2
         if maker.pretrained and not isinstance(splits, PairSplits):
-            readings = 1 if _metric(plan, phase) in (None, *TEXT_METRICS) else 2
             most = functools.partial(most_scored, plan, parameters=parameters, readings=readings)
             around = 0
             if isinstance(splits, ChatSplits):
@@ -97,7 +97,7 @@ class TextWorkshop:
             sample_tokens=opened.sample_tokens,
             validation_tokens=opened.held_out_tokens["validation"],
             test_tokens=opened.held_out_tokens["test"],
-            closing_tokens=opened.closing_tokens,
+            closing_tokens=opened.closing_tokens // readings,  # in tokens that are scored and judged
             pretrained=maker.pretrained or task == PREFERENCE,  # which begins with what an earlier phase has learnt
             device=device_name(device),
             description=maker.description,
