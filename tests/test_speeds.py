@@ -186,14 +186,16 @@ def test_a_trunk_of_growing_images_holds_more_steps() -> None:
 def test_a_slow_device_scores_less_of_a_held_out_split(monkeypatch: pytest.MonkeyPatch) -> None:
     """SmolLM2 for four minutes on a busy core: scoring took 150 s, training 28."""
 
-    def scored(rate: float, budget: str = "4m", readings: int = 1) -> int | None:
+    def scored(rate: float, budget: str = "4m", readings: int = 1, least: int = 0) -> int | None:
         with as_begun({"device_type": "cpu"}, {}, {"tuning": rate, "tuning, bfloat16": 9e12}):
-            return most_scored(timed_plan(budget), "validation", parameters=135_000_000, readings=readings)
+            plan = timed_plan(budget)
+            return most_scored(plan, "validation", parameters=135_000_000, readings=readings, least=least)
 
     assert scored(1e12) == 17_777  # 0.02 x 240 s x 1e12 / (2 x 135e6)
     assert scored(2e11) == 4_000  # 3,555 and so enough to say something
     assert scored(4e10) == 1_422  # of which 4% of the time is the most
     assert scored(4e10, readings=2) == 711
+    assert scored(4e10, least=4000) == 4_000
     assert scored(4e10, "100 steps") is None
     # A run that goes on elsewhere scores the same, whatever that CPU can do.
     for known in ({"avx512_bf16": True}, {}):

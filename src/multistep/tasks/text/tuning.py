@@ -31,6 +31,7 @@ WARMUP_STEPS, WARMUP_SHARE = 100, 0.1
 SCORED_SHARE = {"train": 0.15, "validation": 0.02, "test": 0.03, "shown": 0.02}
 # Tokens that are scored where they take twice that share at most: of fewer there is little to say.
 ENOUGH_SCORED, DEARER = 4000, 2.0
+LEAST_OF_TEXT = 4000  # running text: seven spans or so, whose differences say how sure a score is
 OF_SCORING = 2.0  # operations a parameter and token
 PER_PARAMETER_AND_TOKEN = {"none": 6.0}  # operations; of adapters, whose base needs no gradients, four
 OF_ADAPTERS = 4.0
@@ -87,19 +88,19 @@ def tuned_recipe(
     return fill_in(given, base)
 
 
-def most_scored(plan: Plan, split: str, *, parameters: int, readings: int = 1) -> int | None:
+def most_scored(plan: Plan, split: str, *, parameters: int, readings: int = 1, least: int = 0) -> int | None:
     """How many tokens of a split a plan's time bears to have scored; None where it is not told in time.
 
     By the speed that was measured where the run began, whatever this machine can do: one that goes on elsewhere scores
     the same rows. `readings` is how often an evaluation reads them: where answers are judged, they are written or
-    compared beside the loss.
+    compared beside the loss. `least` is what is scored in any case.
     """
     seconds = sum(amount.value for amount in lengths_of(plan) if amount.unit is Unit.SECONDS)
     if not seconds:
         return None
     tuning_speed(plan)  # measures it, the first time
     share = SCORED_SHARE[split] * seconds * operations(TUNING) / (readings * OF_SCORING * parameters)
-    return int(max(share, min(ENOUGH_SCORED, DEARER * share)))
+    return max(least, int(max(share, min(ENOUGH_SCORED, DEARER * share))))
 
 
 def bears_all(parameters: int, device: torch.device) -> bool:

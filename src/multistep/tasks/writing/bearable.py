@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 Splits = TypeVar("Splits", bound=TextSplits | ChatSplits)
 LEAST = 16  # conversations that stay; of fewer nobody could say anything, and what is too long is cut or left out
-LEAST_TOKENS = 4000  # of other texts: seven spans or so, whose differences say how sure a score is
 LOOKED_AT = 20_000  # characters, for how many of them a token has
 
 
@@ -34,7 +33,6 @@ def bearable(splits: Splits, most: Callable[[str], int | None], tokenizer: Token
         sizes = [len(text) for text in map(_text, parts)]
         if limit is None or not sizes:
             continue
-        limit = limit if isinstance(parts[0], Conversation) else max(limit, LEAST_TOKENS)
         tokens = sum(sizes) / _characters_per_token([_text(part) for part in parts], tokenizer) + around * len(parts)
         if (share := limit / max(1.0, tokens)) >= 1:
             continue

@@ -28,7 +28,7 @@ from multistep.tasks.text.models import Maker
 from multistep.tasks.text.preset import WORK
 from multistep.tasks.text.splits import TextSplits
 from multistep.tasks.text.tokenizer import sample_note
-from multistep.tasks.text.tuning import most_scored
+from multistep.tasks.text.tuning import LEAST_OF_TEXT, most_scored
 from multistep.tasks.understood import LOOKED_AT, told
 from multistep.tasks.writing.bearable import bearable, bearable_pairs
 from multistep.tasks.writing.opened import Opened, open_chat, open_pairs, open_text
@@ -65,11 +65,11 @@ class TextWorkshop:
         parameters = sum(p.numel() for p in maker.build(plan.seed).parameters())
         readings = 1 if isinstance(splits, PairSplits) or _metric(plan, phase) in (None, *TEXT_METRICS) else 2
         if maker.pretrained and not isinstance(splits, PairSplits):
-            most = functools.partial(most_scored, plan, parameters=parameters, readings=readings)
-            around = 0
+            around, least = 0, LEAST_OF_TEXT
             if isinstance(splits, ChatSplits):
                 everything = (*splits.train, *splits.validation, *splits.test)
-                around = tokens_around(maker.hub_tokenizer, everything)
+                around, least = tokens_around(maker.hub_tokenizer, everything), 0
+            most = functools.partial(most_scored, plan, parameters=parameters, readings=readings, least=least)
             splits = bearable(splits, most, maker.tokenizer, around)
         if isinstance(splits, PairSplits):
             spread = functools.partial(most_scored, plan, parameters=parameters)
