@@ -139,11 +139,8 @@ class TextDomain:
     @property
     def closing_tokens(self) -> int:
         # A model that is small enough to do without a cache takes no time that is worth foreseeing.
-        return (
-            self._sample_tokens * SCORED_MEANWHILE
-            if self._maker.pretrained and isinstance(self._maker, TransformersMaker)
-            else 0
-        )
+        large = self._maker.pretrained and isinstance(self._maker, TransformersMaker)
+        return self._sample_tokens * SCORED_MEANWHILE if large else 0
 
     def exhibits(self, model: nn.Module, device: torch.device) -> Sequence[Exhibit]:
         start = [self._maker.end]
