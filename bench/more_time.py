@@ -22,7 +22,7 @@ from pathlib import Path
 
 import data_sets
 import numpy as np
-from regret_outcomes import KEPT, Key, Outcome, outcome_of, read_outcomes
+from regret_outcomes import KEPT, Key, Outcome, instructions, outcome_of, read_outcomes
 from regret_rules import Made, read_all
 from regret_runs import SETS, Bench
 
@@ -67,6 +67,7 @@ def report(sources: Sequence[Path], budgets: Sequence[str], wanted: Sequence[str
         runs = "/".join(str(len(some)) for some in of_set.values())
         metric = next(o.compared for some in of_set.values() for o in some)
         print(f"| {name}, {metric} | {runs} | {' | '.join(cells)} | {_worse(of_set, tables)} |")
+    print(f"\nInstructions of the CPUs: {instructions(outcomes)}.")
 
 
 def _worse(of_set: Mapping[str, Sequence[Outcome]], tables: Mapping[Key, Made]) -> str:

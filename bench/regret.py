@@ -30,7 +30,7 @@ from pathlib import Path
 import data_sets
 import processor_time  # noqa: F401  (before all that asks for the time)
 from regret_link import print_link
-from regret_outcomes import KEPT, Choice, Outcome, choices, keep, read_outcomes
+from regret_outcomes import KEPT, Choice, Outcome, choices, instructions, keep, read_outcomes
 from regret_rules import RULES, read_all
 from regret_runs import SETS, WAYS, Bench, make_one
 
@@ -87,6 +87,7 @@ def report_on(runs: Sequence[Outcome], rivals: Sequence[Outcome]) -> None:
     print(f"\nProven steps, the rule until 2026-11-28, ships another checkpoint in {len(other)} of {len(runs)} runs.")
     ended = statistics.mean(run.seconds for run in runs)
     print(f"A run took {ended:.0f} s on average and judged {_judged(runs)} checkpoints.")
+    print(f"Instructions of the CPUs: {instructions(runs)}.")
     if slowed := [run for run in runs if (run.core_share or 1.0) < OWN_CORE]:
         names = ", ".join(f"{run.name} {run.seed} ({run.core_share:.0%})" for run in slowed)
         print(f"Had less than {OWN_CORE:.0%} of a core, since others were at work: {names}.")

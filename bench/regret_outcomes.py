@@ -57,6 +57,7 @@ class Outcome:
     seconds: float
     stopped: str
     core_share: float | None  # of its seconds, in which it had the core; None for runs of before this was noted
+    instructions: str | None  # of the CPU, as torch names them (AVX2): with others, a second holds other steps
     measured: str  # the day
 
     @property
@@ -131,6 +132,7 @@ def outcome_of(made: Made) -> Outcome:
         seconds=made.seconds,
         stopped=made.stopped,
         core_share=made.core_share,
+        instructions=made.instructions,
         measured=datetime.fromtimestamp((made.folder / "made.json").stat().st_mtime, UTC).date().isoformat(),
     )
 
@@ -139,6 +141,11 @@ def comparable(made: Made) -> Metric:
     """What runs of different budgets can be compared by: of texts no loss per token, whose tokens follow the budget."""
     bits = metric_named("bits_per_byte")
     return bits if bits.applies(made.judged[0].test) else made.metric
+
+
+def instructions(outcomes: Sequence[Outcome]) -> str:
+    """Of the CPUs that runs were made on, since seconds of one kind do not compare with those of another."""
+    return ", ".join(sorted({outcome.instructions or "not noted" for outcome in outcomes})) or "none"
 
 
 def _lines(path: Path) -> Iterator[Outcome]:

@@ -54,6 +54,7 @@ class Made:
     seconds: float
     stopped: str
     core_share: float | None  # of its seconds, in which it had the core; None for runs of before this was noted
+    instructions: str | None  # of the CPU, as torch names them (AVX2): with others, a second holds other steps
 
 
 # Reading ------------------------------------------------------------------------------------------
@@ -91,6 +92,7 @@ def read_made(folder: Path) -> Made:
         made["seconds"]["total"],
         made["stopped"],
         made["cpu_seconds"] / (made["seconds"]["total"] + scoring) if "cpu_seconds" in made else None,
+        made.get("instructions"),
     )
 
 

@@ -204,6 +204,8 @@ def make_one(folder: Path) -> None:
     # Everything else is as with the product's own clock: the heartbeat, the stamps, phases taken over.
     clock.injected = False
     # Their imports are paid for by the budget, as they are for users.
+    import torch
+
     from multistep import api
     from multistep.engine.planfile import plan_from
     from multistep.tasks import workshop_for
@@ -241,6 +243,7 @@ def make_one(folder: Path) -> None:
         # Where it is far less than the clock's seconds, others used the core: the run had less time than it seems.
         "cpu_seconds": round(time.process_time(), 1),
         "stopped": result.stopped,
+        "instructions": torch.backends.cpu.get_cpu_capability(),
     }
     for name in LEFT_OUT:
         path = run.folder / name
