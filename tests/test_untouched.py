@@ -181,3 +181,43 @@ def test_how_far_a_trunk_is_from_what_it_began_with_is_no_bet(tmp_path: Path) ->
 
 def is_second_control(entry: Entry) -> bool:
     return isinstance(entry.event, TrialStarted) and (entry.event.trial.phase, entry.event.trial.kind) == (1, "control")
+
+
+class Answering(Able):
+    """Answers some questions rightly before training, others after it; the loss is what it is on whole answers."""
+
+    def __init__(self, questions: int, before: tuple[int, float], after: tuple[int, float]) -> None:
+        super().__init__()
+        self._questions, self._before, self._after = questions, before, after
+
+    def open(self, plan: Plan, phase: int, should_stop: Callable[[], bool]) -> tuple[Learner, Readiness]:
+        learner, ready = super().open(plan, phase, should_stop)
+
+        def evaluate(split: Split, *, sample: bool) -> Evaluation:
+            right, loss = self._after if getattr(learner, "_steps") else self._before  # noqa: B009
+            rows = np.arange(self._questions)
+            # Which are right has nothing to do with the order, and before training with what is right after it.
+            answered = (rows * (7 if getattr(learner, "_steps") else 3)) % self._questions < right  # noqa: B009
+            uneven = 1 + 0.3 * np.sin(rows)
+            columns = {"right_answer": answered.astype(float), "loss": loss * uneven, "count": np.ones(len(rows))}
+            return Evaluation({**columns, "block": rows.astype(float)})
+
+        learner.evaluate = evaluate  # type: ignore[method-assign]
+        learner.baseline = lambda split: ("usual answer", evaluate(split, sample=False))  # type: ignore[method-assign]
+        return learner, replace(ready, metrics=("answer_accuracy",))
+
+
+@pytest.mark.parametrize(
+    ("questions", "before", "after", "untouched"),
+    [
+        (16, (7, 4.9), (6, 0.19), False),  # one answer of sixteen is chance; a loss that falls so far is none
+        (16, (7, 0.19), (6, 0.19), True),
+        (401, (320, 4.9), (240, 0.19), True),  # it learnt the form of answers and forgot what is right
+    ],
+)
+def test_of_few_answers_the_loss_decides_and_of_many_the_answers(
+    tmp_path: Path, questions: int, before: tuple[int, float], after: tuple[int, float], untouched: bool
+) -> None:
+    workshop = Answering(questions, before, after)
+    history = execute(plan(budget="60 steps", moves=[]), tmp_path / "run", workshop, reuse=False)
+    assert history.untrained_leads is untouched
