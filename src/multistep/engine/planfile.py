@@ -18,7 +18,8 @@ from multistep.core.values.units import ALLOWED_AMOUNTS, Amount, Unit, amount_of
 from multistep.engine.elsewhere import lay_short_keys
 from multistep.engine.origins import SHORT_FORMS, Named, Origins, Place, as_keyword, builtin, lay_setting, lines_of
 from multistep.engine.plain import plain
-from multistep.engine.plancheck import allowed, check_keys, check_meaning, explain
+from multistep.engine.plancheck import check_meaning
+from multistep.engine.planform import allowed, check_keys, explain
 from multistep.errors import PlanError, nearest
 
 OF_DATA = (
