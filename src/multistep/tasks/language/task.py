@@ -5,14 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
-
-import numpy as np
 
 from multistep.backends.torch.devices import pick_device
 from multistep.backends.torch.learner import TorchLearner
 from multistep.backends.torch.optimizers import usable_optimizers
-from multistep.core.values.plan import DataSpec, Plan
+from multistep.core.values.plan import Plan
 from multistep.core.values.recipe import Recipe
 from multistep.core.values.tasks import TASKS
 from multistep.core.values.trial import Facts
@@ -28,8 +25,8 @@ from multistep.tasks.language.bearable import bearable
 from multistep.tasks.language.classify import TASK as CLASSIFY
 from multistep.tasks.language.classify import ClassifyDomain
 from multistep.tasks.language.contenders import PAIR_USAGE, SMALL, USAGES, named_network, open_order, require_no_sizes
-from multistep.tasks.language.examples import Examples, LabelledSplits, characters_in, some_of
-from multistep.tasks.language.learnt import Learnt, counted_of, learnt_from, sample_notes
+from multistep.tasks.language.examples import LabelledSplits, characters_in, some_of
+from multistep.tasks.language.learnt import counted_of, sample_notes
 from multistep.tasks.language.lengths import LOOKED_AT, blocks_of, costs_of, lengths_of, usual_context
 from multistep.tasks.language.load import PRESETS, classifier, load_encoder, masked_model, new_encoder
 from multistep.tasks.language.long_spans import train_spans
@@ -39,7 +36,8 @@ from multistep.tasks.language.mean import add_mean_layer, wants_mean
 from multistep.tasks.language.models import Encoder, Head
 from multistep.tasks.language.nets import BAG, CNN
 from multistep.tasks.language.network import Encodings, Network, Prepared
-from multistep.tasks.language.offer import CHARACTERS_A_TOKEN, need_of, told_apart
+from multistep.tasks.language.offer import CHARACTERS_A_TOKEN, told_apart
+from multistep.tasks.language.plan_texts import PlanTexts, data_of, examples_of
 from multistep.tasks.language.preset import (
     BATCH_SIZE,
     WORK,
@@ -52,11 +50,9 @@ from multistep.tasks.language.preset import (
 )
 from multistep.tasks.language.probe import affordable, fitted
 from multistep.tasks.language.small import is_small, load_network, new_network
-from multistep.tasks.language.spans import TextParts, Texts, load_texts, require_spans
-from multistep.tasks.language.splits import load_labelled
+from multistep.tasks.language.spans import require_spans
 from multistep.tasks.language.tokenizer import make_tokenizer
 from multistep.tasks.machine import device_name, versions_of
-from multistep.tasks.pretrained.choose import Need
 from multistep.tasks.pretrained.settle import Settled, seconds_of, settle, starting_from
 from multistep.tasks.pretrained.timed import (
     Sizes,
@@ -68,9 +64,6 @@ from multistep.tasks.speeds import operations
 from multistep.tasks.text.corpus import LongTexts, heads_of
 from multistep.tasks.understood import told
 
-if TYPE_CHECKING:
-    pass
-
 MOST_READ = {BAG: 4096, CNN: 256}  # n-grams, or words, of a text
 LARGE = 1e7  # parameters of an encoder, from which on 16 bits may pay: smaller ones are not held up by products
 
@@ -79,15 +72,13 @@ class LanguageWorkshop:
     """Opens the phases of a plan, which share tokenizer and encoder. Implements engine.learner.Workshop."""
 
     def __init__(self) -> None:
-        self._labelled: dict[DataSpec, LabelledSplits] = {}
-        self._texts: dict[DataSpec, TextParts] = {}
-        self._learnt: dict[tuple[bool, DataSpec], Learnt] = {}
+        self._texts = PlanTexts()
         self._settled: Settled | None = None  # the plan's models, once what `auto` comes to is known
         self._encoders: dict[str, Encoder] = {}  # by the name of their model
         self._tokens = 0  # of training, about; 0 where an encoder was loaded
 
     def open(self, plan: Plan, phase: int, should_stop: Callable[[], bool]) -> tuple[Learner, Readiness]:
-        settled = self._settled = self._settled or settle(plan, lambda: self._need(plan))
+        settled = self._settled = self._settled or settle(plan, lambda: self._texts.need(plan))
         if plan.phase(phase).task == CLASSIFY:
             learner, ready = self._open_classify(plan, settled, phase, should_stop)
         else:
@@ -101,7 +92,7 @@ class LanguageWorkshop:
     def _open_classify(
         self, plan: Plan, settled: Settled, phase: int, should_stop: Callable[[], bool]
     ) -> tuple[Learner, Readiness]:
-        splits = self._read_labelled(_data_of(plan, phase))
+        splits = self._texts.labelled(data_of(plan, phase))
         contenders = self._contenders(plan, settled, phase, splits)
         given = plan.phase(phase).recipe
         for rival, recipe in contenders:
@@ -188,7 +179,7 @@ class LanguageWorkshop:
         if name in SMALL:
             small = new_network(
                 name,
-                self._all_train_texts(plan),
+                self._texts.all_train(plan),
                 some_of(splits.train, counted_of(plan)),
                 labels,
                 scale,
@@ -235,8 +226,8 @@ class LanguageWorkshop:
     def _open_mask(
         self, plan: Plan, phase: int, encoder: Encoder, should_stop: Callable[[], bool]
     ) -> tuple[Learner, Readiness]:
-        data = _data_of(plan, phase)
-        parts = self._read_texts(data)
+        data = data_of(plan, phase)
+        parts = self._texts.unlabelled(data)
         head = masked_model(encoder)
         given = plan.phase(phase).recipe
         splits = {"train": parts.train, "validation": parts.validation, "test": parts.test}
@@ -264,7 +255,7 @@ class LanguageWorkshop:
             description=f"{encoder.description}, spans of up to {encoder.context}",
             notes=(
                 *parts.notes,
-                *sample_notes(_examples_of(parts.train), plan),
+                *sample_notes(examples_of(parts.train), plan),
                 *_cut({name: part.encoded for name, part in spans.items()}, encoder.context),
                 *head.notes,
             ),
@@ -295,13 +286,13 @@ class LanguageWorkshop:
         if pretrained:
             require_no_sizes(spec)
         loaded = load_encoder(lies_at(spec.name), spec.context) if pretrained else None
-        texts = self._by_phase(plan)
+        texts = self._texts.by_data(plan)
         if loaded is not None:
             if spec.context is not None:
                 return loaded
             usual = max(usual_context(lengths_of(loaded.tokenizer, some.texts)[0]) for some in texts)
             return replace(loaded, context=min(loaded.longest, usual))
-        everything = self._all_train_texts(plan)
+        everything = self._texts.all_train(plan)
         tokenizer = make_tokenizer(everything, *choose_tokenizer(spec, sum(map(len, everything))))
         found = [lengths_of(tokenizer, some.texts) for some in texts]
         whole = [some.share for some in texts]
@@ -350,50 +341,8 @@ class LanguageWorkshop:
         tokens = round(characters_in(splits.train) / CHARACTERS_A_TOKEN)
         return self._epochs(plan, blocks_of(network), tokens, len(splits.train))
 
-    def _need(self, plan: Plan) -> Need:
-        found = self._by_phase(plan)
-        texts = self._all_train_texts(plan)
-        return need_of(plan, texts, sum(some.count for some in found) if any(s.share < 1.0 for s in found) else None)
-
-    def _by_phase(self, plan: Plan) -> list[Learnt]:
-        """The training texts of each of a plan's data sets."""
-        phases = [(plan.phase(i).task == CLASSIFY, _data_of(plan, i)) for i in range(plan.phase_count)]
-        for classify, data in dict.fromkeys(phases):
-            if (classify, data) not in self._learnt:
-                self._learnt[classify, data] = self._train_texts(plan, classify, data)
-        return [self._learnt[phase] for phase in dict.fromkeys(phases)]
-
-    def _all_train_texts(self, plan: Plan) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(text for some in self._by_phase(plan) for text in some.texts))
-
-    def _train_texts(self, plan: Plan, classify: bool, data: DataSpec) -> Learnt:
-        if classify:
-            return learnt_from(self._read_labelled(data).train, plan)
-        return learnt_from(_examples_of(self._read_texts(data).train), plan)
-
-    def _read_labelled(self, data: DataSpec) -> LabelledSplits:
-        if data not in self._labelled:
-            self._labelled[data] = load_labelled(data)
-        return self._labelled[data]
-
-    def _read_texts(self, data: DataSpec) -> TextParts:
-        if data not in self._texts:
-            self._texts[data] = load_texts(data)
-        return self._texts[data]
-
     def versions(self) -> Mapping[str, str]:
         return versions_of("multistep", "torch", "transformers", "tokenizers", "safetensors", "numpy", "scikit-learn")
-
-
-def _data_of(plan: Plan, phase: int) -> DataSpec:
-    data = plan.phase(phase).data
-    assert data is not None, "a plan has data"
-    return data
-
-
-def _examples_of(texts: Texts) -> Examples:
-    """Texts without labels."""
-    return Examples(texts.texts, texts.seconds, np.zeros(len(texts.texts)))
 
 
 def _cut(encoded: Mapping[str, Encodings], context: int) -> tuple[str, ...]:
