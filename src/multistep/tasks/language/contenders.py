@@ -12,7 +12,9 @@ SMALL = (BAG, CNN)
 OF_BERT = ("parameters", "layers", "heads")  # sizes that a small net does not have
 SIZES = (*OF_BERT, "width", "vocabulary")
 MANY_EXAMPLES, ENOUGH_EPOCHS = 100_000, 2.0  # above both, a BERT goes first
-RACED_SECONDS = 60.0  # with less time, what takes seconds to begin is not worth a trial
+# With less time no BERT: in a minute it was never tried, and making it ready took a tenth of that, a quarter on a slow
+# machine.
+RACED_SECONDS = 120.0
 # Python that loads what an encoder is exported to.
 USAGES = {
     "text-classification": """from transformers import pipeline

@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -54,30 +55,23 @@ class TextNetConfig:
 
 def words_of(text: str, spaceless: bool) -> list[str]:
     """Lower-case words and marks; of scripts without spaces between words, characters."""
-    text = text.lower()
-    return list("".join(text.split())) if spaceless else WORDS.findall(text)
+    return list(characters_of(text)) if spaceless else WORDS.findall(text.lower())
 
 
-def ngrams_of(text: str, spaceless: bool) -> Iterator[tuple[bool, str]]:
-    """All n-grams of a text in order, each with whether it is a short one.
+def characters_of(text: str) -> str:
+    """In lower case, without white space."""
+    return "".join(text.lower().split())
 
-    Short are words and pairs of words, long are three to five characters of a word with its ends marked; of scripts
-    without spaces, up to two characters and three or four.
-    """
-    words = words_of(text, spaceless)
-    for i, word in enumerate(words):
-        yield True, word
-        if spaceless:
-            if i + 2 <= len(words):
-                yield True, word + words[i + 1]
-            for size in (3, 4):
-                if i + size <= len(words):
-                    yield False, "".join(words[i : i + size])
-        else:
-            if i + 2 <= len(words):
-                yield True, f"{word} {words[i + 1]}"
-            for piece in pieces_of(word):
-                yield False, piece
+
+# A bag's n-grams. Short are words and pairs of words, long are three to five characters of a word with its ends marked;
+# of scripts without spaces, up to two characters and three or four.
+
+
+def runs_of(characters: str) -> tuple[list[str], list[str], list[str]]:
+    """Each two, three and four characters in a row."""
+    twos = list(map(str.__add__, characters, characters[1:]))
+    threes = list(map(str.__add__, twos, characters[2:]))
+    return twos, threes, list(map(str.__add__, threes, characters[3:]))
 
 
 def pieces_of(word: str) -> Iterator[str]:
@@ -99,6 +93,7 @@ class Reader:
     def __init__(self, config: TextNetConfig, vocabulary: Sequence[str]) -> None:
         self.config, self.vocabulary = config, tuple(vocabulary)
         self._ids = {key: i for i, key in enumerate(self.vocabulary, UNKNOWN + 1)}
+        self._long = {key[1:]: i for key, i in self._ids.items() if config.spaceless and key != key.lstrip(" ")}
         self._of_words: dict[str, tuple[int | None, tuple[int, ...]]] = {}
 
     def id_of(self, key: str) -> int:
@@ -111,8 +106,7 @@ class Reader:
         if self.config.kind == CNN:
             return [ids.get(word, UNKNOWN) for word in words_of(text, spaceless)] or [UNKNOWN]
         if spaceless:
-            keys = (key_of(short, ngram) for short, ngram in ngrams_of(text, spaceless))
-            return list(dict.fromkeys(ids[key] for key in keys if key in ids)) or [UNKNOWN]
+            return self._of_characters(characters_of(text)) or [UNKNOWN]
         words = words_of(text, spaceless)
         found: list[int] = []
         for word, after in zip(words, (*words[1:], None)):  # noqa: B905  # of one length
@@ -123,6 +117,15 @@ class Reader:
                 found.append(pair)
             found += pieces
         return list(dict.fromkeys(found)) or [UNKNOWN]
+
+    def _of_characters(self, text: str) -> list[int]:
+        """In the order of where they begin, the shorter first."""
+        twos, threes, fours = runs_of(text)
+        short, long = self._ids.get, self._long.get
+        known = zip_longest(map(short, text), map(short, twos), map(long, threes), map(long, fours))
+        found = dict.fromkeys(chain.from_iterable(known))
+        found.pop(None, None)
+        return list(found)  # type: ignore[arg-type]  # None was taken out
 
     def _of_word(self, word: str) -> tuple[int | None, tuple[int, ...]]:
         """The ids of a word and of its pieces, kept since words come again."""

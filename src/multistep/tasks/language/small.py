@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +24,7 @@ from multistep.tasks.labelled.labels import PROBLEMS, Labels
 from multistep.tasks.labelled.scale import Scale, rescale
 from multistep.tasks.language import nets
 from multistep.tasks.language.baseline import is_spaceless
+from multistep.tasks.language.counts import leanings_of, occurrences
 from multistep.tasks.language.encode import Encoded
 from multistep.tasks.language.examples import Examples
 from multistep.tasks.language.nets import BAG, NOTHING, UNKNOWN, Reader, TextNet, TextNetConfig
@@ -67,10 +66,11 @@ class SmallNetwork:
         scale: Scale,
         trained: TextNet | None = None,
         notes: tuple[str, ...] = (),
-        leanings: Tensor | None = None,
     ) -> None:
         self.config, self.scale, self.notes, self._trained = config, scale, notes, trained
-        self._leanings, self._labels = leanings, labels
+        self._labels = labels
+        self._leanings: Tensor | None = None
+        self._counted: tuple[Sequence[str], Encoded] | None = None  # training texts that were encoded to be counted
         self._reader = Reader(config, vocabulary)
         self._weights = torch.tensor([0.0, 0.0, *weights])
         self.name = config.kind
@@ -87,7 +87,14 @@ class SmallNetwork:
     def parameters(self) -> int:
         return sum(p.numel() for p in nets.make(self.config).parameters())
 
+    def begin_at_naive_bayes(self, train: Examples) -> None:
+        encoded = self.encode(train.texts, None)
+        self._counted = train.texts, encoded
+        self._leanings = leanings_of(encoded, train.labels, self._labels, self.scale, self.config.vocabulary)
+
     def encode(self, texts: Sequence[str], seconds: Sequence[str] | None) -> Encoded:
+        if self._counted is not None and self._counted[0] is texts:
+            return self._counted[1]
         ids: list[int] = []
         types: list[int] = []
         words: list[int] = []
@@ -205,7 +212,7 @@ def new_network(
     A bag begins at naive Bayes, counted in `train`.
     """
     spaceless, pairs = is_spaceless(texts), train.seconds is not None
-    counts = _counts(kind, texts, spaceless)
+    counts = occurrences(kind, texts, spaceless)
     least = LEAST_TEXTS if len(texts) >= FEW_TEXTS else 1
     most = vocabulary or (MOST_NGRAMS if kind == BAG else MOST_WORDS)
     found = [sorted((-n, key) for key, n in one.items() if n >= least)[:most] for one in counts]
@@ -218,61 +225,8 @@ def new_network(
     )
     made = SmallNetwork(config, keys, weights, labels, scale)
     if kind == BAG and train.seconds is None and config.vocabulary * labels.outputs <= MOST_LEANINGS:
-        made = SmallNetwork(config, keys, weights, labels, scale, leanings=leanings_of(made, train, labels))
+        made.begin_at_naive_bayes(train)
     return made
-
-
-def leanings_of(network: SmallNetwork, train: Examples, labels: Labels) -> Tensor:
-    """What each n-gram says of each output by itself, counted in the training split (shape: vocabulary, outputs).
-
-    Of a class, the logarithm of how much more frequent the n-gram is in it than elsewhere, each count one higher than
-    it is: naive Bayes, from which Wang and Manning start too (Baselines and bigrams, ACL 2012). Of numbers, the mean
-    deviation of its texts, shrunk by one.
-    """
-    encoded, scale = network.encode(train.texts, None), network.scale
-    rows = np.repeat(np.arange(len(encoded)), encoded.lengths)
-    if labels.kind == "class":
-        targets_NK = np.eye(labels.outputs)[train.labels.astype(np.int64)]
-    else:
-        targets_NK = train.labels.reshape(len(train), -1).astype(np.float64)
-    V = network.config.vocabulary
-    total_V = np.bincount(encoded.tokens, minlength=V).astype(np.float64)
-    found = np.zeros((V, labels.outputs))
-    for k in range(labels.outputs):
-        if labels.kind == "number":
-            deviations_N = (targets_NK[:, k] - scale.mean) / scale.deviation
-            found[:, k] = np.bincount(encoded.tokens, deviations_N[rows], V) / (total_V + 1.0)
-        else:
-            inside_V = np.bincount(encoded.tokens, targets_NK[rows, k], V) + 1.0
-            outside_V = total_V - inside_V + 2.0
-            found[:, k] = np.log(inside_V / inside_V.sum()) - np.log(outside_V / outside_V.sum())
-    found[: UNKNOWN + 1] = 0.0
-    if labels.kind == "number":
-        # Evidence for a class adds up, deviations do not: they are to be averaged, where the bags, each of length one,
-        # sum them with weights of one over the root of how many n-grams a text has.
-        found /= 2.0 * math.sqrt(max(1.0, 0.5 * float(np.mean(encoded.lengths))))
-    return torch.from_numpy(found).float()
-
-
-def _counts(kind: str, texts: Sequence[str], spaceless: bool) -> list[Counter[str]]:
-    """In how many texts each n-gram occurs, short ones and long ones apart; or how often each word does."""
-    if kind == nets.CNN:
-        return [Counter(word for text in texts for word in nets.words_of(text, spaceless))]
-    counts: list[Counter[str]] = [Counter(), Counter()]
-    if spaceless:
-        for text in texts:
-            for short, ngram in set(nets.ngrams_of(text, spaceless)):
-                counts[not short][nets.key_of(short, ngram)] += 1
-        return counts
-    pieces: dict[str, tuple[str, ...]] = {}  # of words, which come again
-    for text in texts:
-        words = nets.words_of(text, spaceless)
-        different = set(words)
-        for word in different - pieces.keys():
-            pieces[word] = tuple(nets.key_of(False, piece) for piece in nets.pieces_of(word))
-        counts[0].update(different.union(map(" ".join, pairwise(words))))
-        counts[1].update({piece for word in different for piece in pieces[word]})
-    return counts
 
 
 # From a folder ---------------------------------------------------------------------------------------
