@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from cases_chat import CHATML, SETTINGS, llama, small_llama, tokenizer, write
@@ -14,13 +17,21 @@ from corpora import written
 from multistep import api
 from multistep.core.values.history import fold
 from multistep.core.values.plan import Plan
+from multistep.core.values.recipe import Recipe
 from multistep.engine.clock import BudgetClock
 from multistep.engine.journal import read_entries
 from multistep.engine.planfile import plan_from
 from multistep.engine.rundir import RunDirectory
 from multistep.engine.simulate import FakeClock
 from multistep.errors import DataError, PlanError
+from multistep.tasks.chat.conversation import Conversation, Turn
+from multistep.tasks.chat.load import ChatSplits
 from multistep.tasks.chat.task import ChatDomain
+from multistep.tasks.chat.template import MARKS
+from multistep.tasks.text.causal import TransformersMaker
+from multistep.tasks.text.models import make_preset
+from multistep.tasks.text.preset import Preset
+from multistep.tasks.text.sizes import Shape
 from multistep.tasks.writing.workshop import TextWorkshop
 
 
@@ -160,3 +171,52 @@ def test_a_model_without_a_tokenizer_and_an_empty_file_are_refused(tmp_path: Pat
     (tmp_path / "empty.jsonl").write_text("\n", encoding="utf-8")
     with pytest.raises(DataError, match=r"empty\.jsonl: the file is empty"):
         opened(planned(str(tmp_path / "empty.jsonl"), str(tmp_path / "bare")))
+
+
+# What is read and written in other contexts ---------------------------------------------------------
+
+
+def talks(asked: int, answered: int) -> ChatSplits:
+    """Sixty conversations of so many words a question, and so many an answer."""
+    choose = random.Random(0)
+    words = [" ".join(choose.choice(["red", "blue", "who"]) for _ in range(asked)) for _ in range(60)]
+    found = tuple(
+        Conversation((Turn("user", question), Turn("assistant", " ".join(["yes"] * answered))), where=f"x:{i}")
+        for i, question in enumerate(words)
+    )
+    return ChatSplits(found[:40], found[40:50], found[50:], (), "mark")
+
+
+@pytest.mark.parametrize("architecture", ["nanochat", "gpt2"])
+def test_a_model_from_nothing_writes_whatever_its_context_and_is_scored_alike_in_a_shorter_one(
+    architecture: str,
+) -> None:
+    """An answer of 48 tokens stood behind rows of 32, and held-out rows are those of the context at the start."""
+    splits = talks(15, 3)
+    texts = [turn.content for talk in splits.train for turn in talk.turns]
+    preset = Preset(architecture, "bpe", 400, Shape(1, 32, 2, 512))
+    domain = ChatDomain(splits, make_preset(preset, [*texts, "system user assistant tool"], MARKS), "assistant")
+    recipe = Recipe(context=domain.context, batch_size=4, learning_rate=1e-3)
+    model = domain.build(0).eval()
+    domain.configure(model, recipe)
+    assert domain.context < 48
+    (exhibit,) = domain.exhibits(model, torch.device("cpu"))
+    assert len(exhibit.rows) == 3
+    before = domain.evaluate(model, "validation", sample=False, device=torch.device("cpu")).columns
+    if "context" in domain.settings:
+        domain.configure(model, replace(recipe, context=24))
+        after = domain.evaluate(model, "validation", sample=False, device=torch.device("cpu")).columns
+        assert np.array_equal(before["loss"], after["loss"])
+    assert ("context" in domain.settings) is (architecture == "nanochat")
+
+
+def test_a_context_that_leaves_nothing_to_train_on_is_refused_and_changes_nothing() -> None:
+    hub = tokenizer()
+    maker = TransformersMaker(llama(len(hub)), hub, pretrained=True, context=None, name="tiny")
+    domain = ChatDomain(talks(30, 3), maker, "assistant")
+    model, recipe = domain.build(0), Recipe(context=domain.context, batch_size=4, learning_rate=1e-3)
+    with pytest.raises(DataError, match=r"recipe.context is 64, and 0 conversations .* at least 4 are needed"):
+        domain.configure(model, replace(recipe, context=64))
+    domain.configure(model, recipe)
+    assert len(domain.train) == 40
+    assert len(domain.batch(0, 4, 0, torch.device("cpu"))[0]) == 4

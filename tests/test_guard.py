@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cases_chat import small_llama
 from corpora import chinese, english
 from runs import POWER, Fragile, Killed, execute, plan
 from test_reuse import execute as execute_beside
@@ -27,6 +28,7 @@ from multistep.engine.simulate import FakeClock, SimulatedLearner, SimulatedWork
 from multistep.errors import PlanError, RunFailed
 from multistep.report.check import check_plan, print_check
 from multistep.report.summary import summary
+from multistep.tasks.writing.workshop import TextWorkshop
 
 FIRST = {"until": "400 steps"}
 FORGETS = World(forgets=lambda rate, steps: 0.001 * max(0, steps - 400))  # the second phase's steps
@@ -268,6 +270,25 @@ def test_where_there_is_nothing_to_forget(tmp_path: Path) -> None:
         plan_from({"task": "text-classification", "data": "x", "phases": [{"guard": {"data": "y"}}]})
     with pytest.raises(PlanError, match="phase 'second' has a guard, but begins with a model that knows nothing yet"):
         run(plan(phases=[guarded(0.1, until="30 steps")]), tmp_path / "run")
+
+
+@pytest.mark.parametrize("phase", [0, 1])
+def test_of_a_guard_no_more_is_scored_than_the_budget_bears(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, phase: int
+) -> None:
+    """A guard of a long text took longer to score than the phase that it watches had."""
+    (tmp_path / "model").mkdir()
+    model = small_llama(tmp_path / "model")
+    for name in ("old", "new"):
+        (tmp_path / f"{name}.txt").write_text(english(4000, seed=len(name)), encoding="utf-8")
+    monkeypatch.setattr("multistep.tasks.writing.workshop.most_scored", lambda *_, **__: 500)
+    data, old = str(tmp_path / "new.txt"), str(tmp_path / "old.txt")
+    phases = [{"until": "60s"}] * phase + [{"until": "60s", "guard": {"data": old}}]
+    wanted = plan_from({"task": "text-generation", "data": data, "model": model, "phases": phases})
+    learner, _ = TextWorkshop().open(wanted, phase, lambda: False)
+    guard: Any = learner
+    watched, _ = guard._guard
+    assert len(watched.held_out["validation"].tokens) == pytest.approx(500, rel=0.1)
 
 
 # A real model ---------------------------------------------------------------------------------------

@@ -126,4 +126,12 @@ def test_mistakes_are_named() -> None:
     with pytest.raises(ValueError, match="3 heads"):
         LeanConfig("nanochat", 65, 2, 64, 3, 32)
     with pytest.raises(ValueError, match="context is 32"):
-        LeanGPT(SHAPES[0])(torch.zeros(1, 33, dtype=torch.long))
+        LeanGPT(SHAPES[1])(torch.zeros(1, 33, dtype=torch.long))
+
+
+def test_rotary_positions_are_read_beyond_the_context_as_a_longer_one_would() -> None:
+    model = scrambled(SHAPES[0]).eval()
+    read = torch.arange(48)[None] % SHAPES[0].vocabulary
+    beyond = model(read)
+    model.set_context(48)
+    assert torch.equal(beyond, model(read))

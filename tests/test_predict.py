@@ -30,10 +30,11 @@ from multistep.engine.rundir import RunDirectory
 from multistep.engine.simulate import FakeClock
 from multistep.errors import DataError, PlanError
 from multistep.tasks import predicting
-from multistep.tasks.chat.answers import opening, prompt_tokens
+from multistep.tasks.chat.answers import exchanges, prompt_tokens
+from multistep.tasks.chat.encode import write_all
 from multistep.tasks.chat.formats import read_conversations
 from multistep.tasks.chat.reply import _turns, predictor
-from multistep.tasks.chat.talk import load_writer
+from multistep.tasks.chat.talk import Writer, load_writer
 from multistep.tasks.chat.template import ChatTemplate
 from multistep.tasks.prediction import Asked
 from multistep.tasks.text.generate import generate
@@ -328,7 +329,7 @@ def test_a_model_that_talks_answers_prompts_and_turns(tmp_path: Path) -> None:
         ]
     assert api.predict(model, ["one"], tokens=9)[0].output == expected(("user", "one"))
     (tmp_path / "bad.jsonl").write_text('{"messages": [{"content": "x"}]}\n', encoding="utf-8")
-    with pytest.raises(DataError, match=r"bad.jsonl:1: .* is no turn; allowed: such as"):
+    with pytest.raises(DataError, match=r"bad.jsonl:1: in it: turn 1 of 'messages' has none of the keys role"):
         api.predict_file(model, tmp_path / "bad.jsonl", tmp_path / "c.jsonl")
     write_tiny_chat(tmp_path / "plain", template=None)
     with pytest.raises(PlanError, match="plain: writes text and predicts nothing; use `multistep generate"):
@@ -435,6 +436,28 @@ def test_quotation_marks_within_a_field_and_bare_returns_keep_rows_whole(bag: Pa
     assert read_table(tmp_path / "out.csv").column("text") == texts
 
 
+def test_options_are_shown_without_an_answer_and_turns_in_rows_of_their_own_are_refused(tmp_path: Path) -> None:
+    asks = predictor(load_writer(str(write_tiny_chat(tmp_path / "model"))), Asked(tokens=8))
+    (tmp_path / "a.jsonl").write_text('{"question": "Which?", "choices": ["x", "y"]}\n', encoding="utf-8")
+    table = read_table(tmp_path / "a.jsonl")
+    columns = asks.find_columns(table, DataSpec())
+    assert asks.join([table.column(name)[0] for name in columns], tmp_path) == "Which?\n\nA. x\nB. y"
+    (tmp_path / "b.csv").write_text("conversation,role,content\nc1,user,hey\nc1,assistant,yo\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"b\.csv: holds conversations a turn a row, .* in a column 'messages'"):
+        asks.find_columns(read_table(tmp_path / "b.csv"), DataSpec())
+
+
+def test_without_a_template_the_system_stands_above_the_prompt_as_a_paragraph(tmp_path: Path) -> None:
+    tokenizer = tiny_tokenizer(None)
+    (tmp_path / "a.jsonl").write_text('{"system": "Be brief.", "prompt": "2 + 2?", "completion": "4"}\n')
+    (talk,), _ = read_conversations(read_table(tmp_path / "a.jsonl"))
+    ((written,), _) = write_all([talk], ChatTemplate(tokenizer, [talk]), "assistant")
+    assert written.text == "Be brief.\n\n2 + 2?4"
+    writer = Writer("plain", tokenizer, tiny_llama(), False, 256, (0,))
+    turns = [{"role": turn.role, "content": turn.content} for turn in talk.turns[:2]]
+    assert writer.prompt(turns) == list(written.tokens[: -len(tokenizer("4").input_ids) - 1])
+
+
 def test_rows_are_asked_what_they_were_asked_in_training(tmp_path: Path) -> None:
     turns = [{"role": "system", "content": ""}, {"role": "user", "content": "a\r\nb"}]
     tables: list[dict[str, object]] = [
@@ -442,6 +465,12 @@ def test_rows_are_asked_what_they_were_asked_in_training(tmp_path: Path) -> None
         {"prompt": "a\r\nb", "completion": "c"},
         {"prompt": "not this", "context": "nor this", "instruction": "do", "input": "it", "output": "c"},
         {"prompt": "not this", "question": "which", "answer": "c"},
+        {"system": "be brief", "prompt": "a", "completion": "c"},
+        {"system": "be brief", "instruction": "do", "input": "it", "history": [["a", "b"]], "output": "c"},
+        {"messages": [{"speaker": "user", "text": "a"}, {"speaker": "bot", "text": "c"}]},
+        {"conversation": [{"human": "a", "assistant": "b"}, {"human": "c", "assistant": "d"}]},
+        {"dialog": ["a", "b", "c", "d"]},
+        {"question": "which", "choices": ["x", "y"], "answer": 1},
     ]
     writer = load_writer(str(write_tiny_chat(tmp_path / "model")))
     asks = predictor(writer, Asked(tokens=8))
@@ -451,5 +480,5 @@ def test_rows_are_asked_what_they_were_asked_in_training(tmp_path: Path) -> None
         (talk,), _ = read_conversations(table)
         columns = asks.find_columns(table, DataSpec())
         asked = asks.join([table.column(name)[0] for name in columns], tmp_path)
-        trained = prompt_tokens(opening(talk)[0], ChatTemplate(writer.tokenizer))
+        trained = prompt_tokens(exchanges(talk)[-1][0], ChatTemplate(writer.tokenizer))
         assert writer.prompt(_turns(asked)) == trained

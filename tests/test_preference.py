@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
-from cases_chat import small_llama
+from cases_chat import llama, small_llama, tokenizer
 from corpora import OBJECTS, SUBJECTS, VERBS, english
 from runs import Killed
+from test_chat_runs import talks
 
 from multistep import api
 from multistep.cli import main
@@ -33,11 +34,15 @@ from multistep.engine.rundir import RunDirectory
 from multistep.engine.simulate import FakeClock
 from multistep.errors import DataError, PlanError
 from multistep.tasks import workshop_for
+from multistep.tasks.chat.conversation import Turn
+from multistep.tasks.chat.task import ChatDomain
 from multistep.tasks.preference.load import load_pairs
 from multistep.tasks.preference.pairs import Pair, read_pairs
 from multistep.tasks.preference.score import LengthRule
 from multistep.tasks.preference.task import PreferenceDomain
+from multistep.tasks.text.causal import TransformersMaker
 from multistep.tasks.text.models import load_model
+from multistep.tasks.writing.workshop import rows_at_once
 
 ASK, GOOD, BAD = "2 + 2?", "4", "5"
 
@@ -251,6 +256,30 @@ def test_pairs_that_do_not_fit_are_left_out_whole(tmp_path: Path) -> None:
     assert len(everything) == 199
     assert any("does not fit into the context of 160 tokens: 1 of" in n and "pairs.jsonl:8" in n for n in domain.notes)
     assert max(pair.length for pair in everything) <= 160
+
+
+def test_what_is_written_without_a_template_of_its_own_is_exported_with_the_default_one(tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    hub = tokenizer(None)
+    maker = TransformersMaker(llama(len(hub)), hub, pretrained=True, context=None, name="tiny")
+    good, bad = [told("assistant", GOOD)], [told("assistant", BAD)]
+    rows = [{"prompt": [told("user", f"{i}?")], "chosen": good, "rejected": bad} for i in range(40)]
+    domain = PreferenceDomain(load_pairs(DataSpec(source=lines(tmp_path / "pairs.jsonl", *rows))), maker)
+    assert any("the exported tokenizer says so" in note for note in domain.notes)
+    (tmp_path / "out").mkdir()
+    domain.export(domain.build(0), tmp_path / "out", "card")
+    found = AutoTokenizer.from_pretrained(tmp_path / "out")
+    written = found.apply_chat_template([told("user", ASK)], tokenize=False, add_generation_prompt=True)
+    assert written == domain.template.render((Turn("user", ASK),), "here", prompt=True)
+
+
+def test_a_pass_holds_half_as_many_pairs_as_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    domain, _ = opened(tmp_path, sentences(40))
+    maker = load_model(str(tmp_path / "model"))
+    monkeypatch.setattr(maker, "at_once", lambda context: 7)
+    assert rows_at_once(maker, domain) == 3
+    assert rows_at_once(maker, ChatDomain(talks(8, 2), maker, "assistant")) == 7
 
 
 def test_as_many_pairs_are_taken_as_the_budget_bears_to_have_scored(tmp_path: Path) -> None:

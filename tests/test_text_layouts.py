@@ -6,7 +6,7 @@ import base64
 import gzip
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,9 @@ from PIL import Image
 
 from multistep.core.values.plan import DataSpec
 from multistep.data.names import splits_among
+from multistep.data.table import of_columns
 from multistep.errors import DataError
+from multistep.tasks.chat.formats import read_conversations
 from multistep.tasks.chat.load import ChatSplits
 from multistep.tasks.images.files import read_items
 from multistep.tasks.language.examples import LabelledSplits
@@ -430,3 +432,18 @@ def test_options_stand_in_the_prompt(options: Any, answer: Any, tmp_path: Path) 
     found, said = chats(write(tmp_path, {"a.jsonl": "\n".join(map(json.dumps, rows))}) / "a.jsonl")
     assert found == {f"{q}\n\nA. No.\nB. {a}": [f"B. {a}"] for q, a in ASKED}
     assert "questions with options, which the prompt shows" in said
+
+
+@pytest.mark.parametrize(
+    ("answers", "taken"),
+    [
+        (("2", "4", None), ("B. 2", "A. 4")),  # digits that are options of every row are what they say
+        (("0", "2", ""), ("A. 1", "C. 6")),
+        ((1, 2, None), ("B. 2", "C. 6")),
+    ],
+)
+def test_digits_are_an_options_number_or_what_it_says(answers: Sequence[object], taken: Sequence[str]) -> None:
+    options = [["1", "2", "3"], ["4", "5", "6"], ["7", "8", "9"]]
+    columns: dict[str, Sequence[object]] = {"question": ["a?", "b?", "c?"], "choices": options, "answer": answers}
+    found, _ = read_conversations(of_columns("here", columns, ["here:1", "here:2", "here:3"]))
+    assert [talk.answers[0] for talk in found] == list(taken)

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 from test_summed import Largest
+from tokenizers import Tokenizer
 from torch import Tensor
+from transformers import AutoTokenizer
 
 from multistep.tasks.chat.conversation import Conversation, Turn
 from multistep.tasks.chat.load import ChatSplits
 from multistep.tasks.text import nats, summed
 from multistep.tasks.text.causal import TransformersMaker
+from multistep.tasks.text.models import load_model
 from multistep.tasks.text.nats import IGNORED
 from multistep.tasks.text.splits import TextSplits
-from multistep.tasks.text.tokenizer import byte_bpe_tokenizer
+from multistep.tasks.text.tokenizer import byte_bpe_tokenizer, load_tokenizer
 from multistep.tasks.writing.bearable import bearable
 
 TOKENIZER = byte_bpe_tokenizer(["a river runs through it, and over it a bridge"], 300)
@@ -87,6 +91,21 @@ def test_a_model_that_can_be_packed_sees_no_neighbour() -> None:
     assert torch.allclose(packed, torch.cat(alone, 1), atol=1e-5)
     # Told apart by where heads look, not by position: this kind of model reads across, and says so.
     assert not maker("bloom", n_head=2, n_layer=2).packs
+
+
+def test_a_tokenizer_that_was_saved_cutting_and_filling_up_reads_all_the_same(tmp_path: Path) -> None:
+    made = maker("llama", num_key_value_heads=1)
+    made.write(made.build(0), tmp_path)
+    hub = AutoTokenizer.from_pretrained(tmp_path)
+    hub.pad_token = hub.eos_token
+    text = "a river runs through it " * 20
+    whole = made.tokenizer.encode(text).ids
+    hub("short", padding="max_length", truncation=True, max_length=32)
+    hub.save_pretrained(tmp_path)
+    assert len(Tokenizer.from_file(str(tmp_path / "tokenizer.json")).encode(text).ids) == 32
+    for found in (load_model(str(tmp_path)).tokenizer, load_tokenizer(tmp_path)):
+        assert found.encode(text).ids == whole
+        assert len(found.encode("short").ids) < 32
 
 
 def test_no_more_is_scored_of_held_out_text_than_the_budget_bears() -> None:

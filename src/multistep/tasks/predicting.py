@@ -19,7 +19,7 @@ from multistep.errors import DataError, PlanError
 from multistep.tasks.folders import read_task, task_of
 from multistep.tasks.inputs import Given, holds_rows, is_frame, parts_of, table_of_frame, with_columns
 from multistep.tasks.notes import say
-from multistep.tasks.prediction import Asked, Prediction, Predictor
+from multistep.tasks.prediction import Asked, Prediction, Predictor, is_unicode
 from multistep.tasks.written import NESTED, OUTPUTS, answer_columns, writing
 
 OnProgress = Callable[[int, float | None], None]  # rows that are done, and their share of all where that is known
@@ -174,7 +174,7 @@ def _said(
     there = [row for row, given in enumerate(inputs) if given]
     found: list[Prediction | None] = [None] * len(table)
     reasons = {row: f"{table.place(row)}: no {predictor.unit}" for row, given in enumerate(inputs) if not given}
-    for row in [row for row in there if not _is_unicode(inputs[row])]:
+    for row in [row for row in there if not is_unicode(inputs[row])]:
         there.remove(row)
         reasons[row] = f"{table.place(row)}: half a surrogate pair (\\ud800 to \\udfff) in the {predictor.unit}"
     for row, said in zip(there, predictor.says([inputs[row] for row in there]) if there else (), strict=True):
@@ -192,7 +192,3 @@ def _found(table: Table, names: Sequence[object], inputs: Sequence[str], endings
     say(said)
     moved = dict(zip(lost, map(str, paths), strict=True))
     return [moved.get(row, given) for row, given in enumerate(inputs)]
-
-
-def _is_unicode(text: str) -> bool:
-    return text.isascii() or not any("\ud800" <= sign <= "\udfff" for sign in text)

@@ -112,3 +112,7 @@ def file_from(values: Sequence[object], folder: Path) -> str:
     if not isinstance(value, str):
         raise DataError(f"a column of files holds {str(value)[:40]!r}, a {type(value).__name__}; allowed: their paths")
     return str(folder / Path(value.strip()).expanduser())
+
+
+def is_unicode(text: str) -> bool:
+    return text.isascii() or not any("\ud800" <= sign <= "\udfff" for sign in text)

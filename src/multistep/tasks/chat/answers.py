@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from multistep.tasks.chat.conversation import Conversation
+from multistep.tasks.chat.conversation import Conversation, plain_prompt
 from multistep.tasks.chat.template import ChatTemplate
 
 SHOWN, MOST_ANSWER_TOKENS = 3, 48
@@ -29,7 +29,7 @@ def prompt_tokens(prompt: Conversation, template: ChatTemplate) -> list[int]:
     if template.given:
         text = template.render(prompt.turns, prompt.where, prompt=True)
         return list(encode(text, add_special_tokens=False).ids)
-    ids = list(encode("".join(turn.content for turn in prompt.turns), add_special_tokens=True).ids)
+    ids = list(encode(plain_prompt(prompt.turns), add_special_tokens=True).ids)
     return ids[:-1] if ids and ids[-1] == template.tokenizer.eos_token_id else ids
 
 

@@ -37,6 +37,11 @@ class Conversation:
         return f"{prompt}\0{self.answers[0].strip()}"
 
 
+def plain_prompt(turns: Sequence[Turn]) -> str:
+    """What stands before the answer where no template writes the turns: all but the assistant's, as paragraphs."""
+    return "\n\n".join(turn.content for turn in turns if turn.role != "assistant")
+
+
 def fault(turns: Sequence[Turn]) -> str:
     """Why these turns cannot be trained on, as the second half of "rows left out: ..."; empty where they can.
 

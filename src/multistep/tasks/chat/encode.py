@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from multistep.tasks.chat.conversation import Conversation
+from multistep.tasks.chat.conversation import Conversation, plain_prompt
 from multistep.tasks.chat.template import ChatTemplate, Span
 
 CHUNK = 512  # conversations that are written out and encoded at a time
@@ -93,7 +93,7 @@ def _plain(conversations: Sequence[Conversation], template: ChatTemplate, train_
     tokenizer = template.tokenizer
     end = tokenizer.eos_token_id
     encode = tokenizer.backend_tokenizer.encode_batch
-    prompts = ["".join(t.content for t in c.turns if t.role != "assistant") for c in conversations]
+    prompts = [plain_prompt(conversation.turns) for conversation in conversations]
     answers = [c.answers[0] for c in conversations]
     found = []
     pairs = zip(encode(prompts, add_special_tokens=True), encode(answers, add_special_tokens=False), strict=True)

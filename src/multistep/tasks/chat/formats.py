@@ -104,7 +104,7 @@ def read_conversations(table: Table) -> tuple[list[Conversation], list[str]]:
     assert columns is not None, "the form was found by its columns"
     more = form.beside(table.names)[0]
     system = system_column(table.names)
-    history = next((n for n in table.names if n.strip().lower() == HISTORY and len(columns) == 2), None)
+    history = history_column(table.names) if len(columns) == 2 else None
     taken = [*columns, *(name for name in (more, system, history) if name)]
     values = [table.column(name) for name in taken]
     found: list[Conversation] = []
@@ -179,6 +179,11 @@ def system_column(names: Sequence[str]) -> str | None:
     """The column, if there is one, of what the system says before the first turn."""
     known = {name.strip().lower(): name for name in names}
     return next((known[name] for name in SYSTEM if name in known), None)
+
+
+def history_column(names: Sequence[str]) -> str | None:
+    """The column, if there is one, of earlier questions with their answers."""
+    return next((name for name in names if name.strip().lower() == HISTORY), None)
 
 
 def with_system(cells: Cells, column: str | None, turns: list[Turn]) -> list[Turn]:

@@ -16,16 +16,21 @@ _CONTEXTS = ("context", "passage", "article", "story")
 
 
 def has_options(names: Sequence[str]) -> bool:
-    """Whether a table with these columns holds questions with options."""
+    """Whether a table with these columns holds questions with options and answers."""
+    return asks_options(names) and bool({name.strip().lower() for name in names} & set(_ANSWERS))
+
+
+def asks_options(names: Sequence[str]) -> bool:
+    """The same, with answers or without."""
     known = {name.strip().lower() for name in names}
-    return all(known & set(group) for group in (_OPTIONS, _ANSWERS, _QUESTIONS))
+    return all(known & set(group) for group in (_OPTIONS, _QUESTIONS))
 
 
 def with_options(table: Table) -> Table:
     """The table with the columns `prompt`, that shows the options, and `completion`; any other as it is.
 
-    An answer is the number of an option (from 0), its letter, or what it says. A row whose answer is none of its
-    options, as where it is kept secret, has none.
+    An answer is the number of an option (from 0), its letter, or what it says; digits are what it says where those of
+    every row are. A row whose answer is none of its options, as where it is kept secret, has none.
     """
     if not has_options(table.names):
         return table
@@ -37,11 +42,12 @@ def with_options(table: Table) -> Table:
     told = [_told(value) for value in options]
     if not all(told):
         return table
+    said = all(_said_by(given, held) for given, held in zip(answer, told, strict=True) if given not in (None, ""))
     prompts, answers = list[str](), list[object]()
     for asked, context, held, given in zip(question, above, told, answer, strict=True):
         parts = [str(part) for part in (context, asked) if isinstance(part, str) and part.strip()]
         prompts.append("\n\n".join([*parts, _shown(held)]))
-        answers.append(_answer(given, held) or [])
+        answers.append(_answer(given, held, said=said) or [])
     places = [table.place(row) for row in range(len(table))]
     note = f"{table.origin}: questions with options, which the prompt shows, and of which the answer is one"
     columns: dict[str, Sequence[object]] = {"prompt": prompts, "completion": answers}
@@ -81,13 +87,22 @@ def _told(value: Any) -> dict[str, str]:
     return {}
 
 
-def _answer(given: Any, held: Mapping[str, str]) -> str:
+def _answer(given: Any, held: Mapping[str, str], *, said: bool) -> str:
+    """The option with its letter; "" where it is none. `said`: answers are what options say, also where that is a
+    number.
+    """
     letters = list(held)
+    if said:
+        return _said_by(given, held)
     if isinstance(given, str) and given.strip().isdigit() and given.strip() not in held:
         given = int(given)
     if isinstance(given, int) and not isinstance(given, bool):
         given = letters[given] if 0 <= given < len(letters) else ""
     given = str(given or "").strip()
-    if given in held:
-        return f"{given}. {held[given]}"
-    return next((f"{letter}. {text}" for letter, text in held.items() if text.strip() == given), "")
+    return f"{given}. {held[given]}" if given in held else _said_by(given, held)
+
+
+def _said_by(given: Any, held: Mapping[str, str]) -> str:
+    """The option that says this, with its letter; "" where none does."""
+    wanted = given.strip() if isinstance(given, str) else None
+    return next((f"{letter}. {text}" for letter, text in held.items() if text.strip() == wanted), "")

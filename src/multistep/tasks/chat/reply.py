@@ -6,16 +6,25 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from multistep.core.values.plan import DataSpec
 from multistep.data.table import Table, quoted
 from multistep.errors import DataError
-from multistep.tasks.chat.formats import form_of_prompt, format_of
-from multistep.tasks.chat.options import has_options, prompt_columns, shown_options
+from multistep.tasks.chat.conversation import Turn
+from multistep.tasks.chat.formats import (
+    Format,
+    form_of_prompt,
+    format_of,
+    history_column,
+    system_column,
+    with_history,
+    with_system,
+)
+from multistep.tasks.chat.options import asks_options, prompt_columns, shown_options
 from multistep.tasks.chat.talk import Writer
-from multistep.tasks.chat.turns import ROLE_NAMES, parts_together, turn_by_turn
-from multistep.tasks.prediction import Asked, Prediction, Predictor
+from multistep.tasks.chat.threads import is_threaded
+from multistep.tasks.chat.turns import Cells, listed_turns, turn_by_turn
+from multistep.tasks.prediction import Asked, Prediction, Predictor, is_unicode
 
 LIST = re.compile(r"\s*\[\s*\{")  # how a list of turns begins
 LISTS = ("messages", "conversations", "conversation")  # of turns
@@ -40,8 +49,8 @@ def predictor(writer: Writer, asked: Asked) -> Predictor:
         answers = iter(writer.answer(prompts, tokens=asked.tokens, temperature=0.0, seed=0))
         return [why or Prediction(text, next(answers)) for text, why in zip(inputs, reasons, strict=True)]
 
-    at_once = asked.batch_size or AT_ONCE
-    return Predictor(says, _columns, _joined, unit="prompt", name="answer", probable=False, at_once=at_once)
+    at_once, rows = asked.batch_size or AT_ONCE, Rows()
+    return Predictor(says, rows.columns, rows.joined, unit="prompt", name="answer", probable=False, at_once=at_once)
 
 
 def _turns(text: str) -> list[dict[str, str]]:
@@ -55,56 +64,75 @@ def _turns(text: str) -> list[dict[str, str]]:
     return [{"role": "user", "content": text}]
 
 
-def _columns(table: Table, data: DataSpec) -> tuple[str, ...]:
-    """A column of turns; else the prompt and, of an instruction, what it is about; guessed as in training."""
-    names = {name.strip().lower(): name for name in table.names}
-    if data.text_column is not None:
-        table.column(data.text_column)  # says what is allowed
-        return (data.text_column,)
-    if has_options(table.names):
-        return prompt_columns(table.names)
-    form = format_of(table.names)  # with answers beside the prompts it is read as in training
-    columns = form.columns(table.names) if form else None
-    likely = next((names[name] for name in (*LISTS, *PROMPTS) if name in names), None)
-    found = columns[0] if columns else likely
-    if found is None:
-        raise DataError(
-            f"{table.origin}: which column is the prompt? columns: {quoted(table.names)}; name it with --text-column"
-        )
-    more, above = asked.beside(table.names) if (asked := form_of_prompt(found)) else (None, False)
-    return (found,) if more is None else (more, found) if above else (found, more)
+class Rows:
+    """How the rows of a table are asked: as in training, without the answers. Its columns are found first."""
 
+    def __init__(self) -> None:
+        self._names: tuple[str, ...] = ()  # of what is read
+        self._form: Format | None = None
+        self._options = False
 
-def _joined(values: Sequence[object], _folder: Path) -> str:
-    """A row's prompt, or its turns as a JSON list; without an answer at the end, which is what is asked for."""
-    value = values[0]
-    if isinstance(value, str) and LIST.match(value):  # a list written out in a table of texts
-        try:
-            value = json.loads(value)
-        except ValueError:
-            value = values[0]
-    value = turn_by_turn(value)
-    if isinstance(value, list | tuple):
-        turns = [_turn(item) for item in value]
-        while turns and turns[-1]["role"] == "assistant":
+    def columns(self, table: Table, data: DataSpec) -> tuple[str, ...]:
+        """A column of turns; else the prompt and, of an instruction, what it is about; guessed as in training."""
+        names = {name.strip().lower(): name for name in table.names}
+        self._form, self._options = None, False
+        if data.text_column is not None:
+            table.column(data.text_column)  # says what is allowed
+            self._names = (data.text_column,)
+            return self._names
+        if is_threaded(table.names):
+            raise DataError(
+                f"{table.origin}: holds conversations a turn a row, and an answer is given to each row; put each "
+                "conversation into one row, as a list of turns in a column 'messages'"
+            )
+        if asks_options(table.names):
+            self._names, self._options = prompt_columns(table.names), True
+            return self._names
+        form = format_of(table.names)  # with answers beside the prompts it is read as in training
+        columns = form.columns(table.names) if form else None
+        likely = next((names[name] for name in (*LISTS, *PROMPTS) if name in names), None)
+        found = columns[0] if columns else likely
+        if found is None:
+            raise DataError(
+                f"{table.origin}: which column is the prompt? columns: {quoted(table.names)}; name it with "
+                "--text-column"
+            )
+        self._form = form_of_prompt(found)
+        more = self._form.beside(table.names)[0] if self._form else None
+        history = history_column(table.names) if self._form else None
+        self._names = tuple(name for name in (found, more, history, system_column(table.names)) if name is not None)
+        return self._names
+
+    def joined(self, values: Sequence[object], _folder: Path) -> str:
+        """A row's prompt, or its turns as a JSON list; without an answer at the end, which is what is asked for."""
+        if self._options:
+            return _paragraphs([*values[:-1], shown_options(values[-1])])
+        if not is_unicode(everything := json.dumps(values, ensure_ascii=False, default=str)):
+            return everything  # of which is said what is wrong with it
+        cells = Cells("in it", dict(zip(self._names, values, strict=True)))
+        turns = self._asked(cells)
+        while turns and turns[-1].role == "assistant":
             turns.pop()
-        if turns and turns[0]["role"] == "system" and not turns[0]["content"].strip():
+        if self._form:
+            turns = with_history(cells, history_column(self._names), turns)
+        turns = with_system(cells, system_column(self._names[1:]), turns)
+        if turns and turns[0].role == "system" and not turns[0].content.strip():
             del turns[0]
-        return json.dumps(turns, ensure_ascii=False) if turns else ""
-    if len(values) > 1 and (shown := shown_options(values[-1])):
-        values = [*values[:-1], shown]
-    parts = [str(part) for part in values if part is not None and str(part).strip()]
-    return "\n\n".join(parts).replace("\r\n", "\n")
+        if [turn.role for turn in turns] in ([], ["user"]):
+            return turns[0].content if turns else ""
+        return json.dumps([{"role": turn.role, "content": turn.content} for turn in turns], ensure_ascii=False)
+
+    def _asked(self, cells: Cells) -> list[Turn]:
+        """The turns of the first column, or the prompt that it holds."""
+        first, value = self._names[0], turn_by_turn(cells.values[self._names[0]])
+        if isinstance(value, list | tuple | Mapping) or (isinstance(value, str) and LIST.match(value)):
+            return listed_turns(cells, first)[0] if value else []
+        more, above = self._form.beside(self._names) if self._form else (None, False)
+        beside = [cells.values[more]] if more else []
+        text = _paragraphs([*beside, value] if above else [value, *beside])
+        return [Turn("user", text)] if text else []
 
 
-def _turn(item: Any) -> dict[str, str]:
-    """A turn such as {"role": ..., "content": ...} or {"from": ..., "value": ...}. Raises DataError."""
-    role = item.get("role", item.get("from")) if isinstance(item, Mapping) else None
-    content = parts_together(item.get("content", item.get("value"))) if isinstance(item, Mapping) else None
-    known = ROLE_NAMES.get(role.strip().lower()) if isinstance(role, str) else None
-    if known is None or not isinstance(content, str):
-        raise DataError(
-            f'{str(item)[:60]!r} is no turn; allowed: such as {{"role": "user", "content": "..."}}, of the roles '
-            f"{', '.join(ROLE_NAMES)}"
-        )
-    return {"role": known, "content": content.replace("\r\n", "\n")}
+def _paragraphs(parts: Sequence[object]) -> str:
+    """Those that hold anything, with a blank line between them."""
+    return "\n\n".join(str(part) for part in parts if part is not None and str(part).strip()).replace("\r\n", "\n")

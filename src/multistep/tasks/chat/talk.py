@@ -12,7 +12,7 @@ import torch
 from multistep.backends.torch.devices import pick_device
 from multistep.errors import DataError, PlanError
 from multistep.tasks.chat.answers import prompt_tokens
-from multistep.tasks.chat.conversation import Conversation, Turn
+from multistep.tasks.chat.conversation import Conversation, Turn, plain_prompt
 from multistep.tasks.chat.ends import ends_of
 from multistep.tasks.chat.template import ChatTemplate
 from multistep.tasks.folders import existing, read_task, task_of
@@ -53,11 +53,11 @@ class Writer:
         return ChatTemplate(self.tokenizer)
 
     def prompt(self, messages: Messages) -> list[int]:
-        """The tokens that an answer follows: by the template, or the last message as plain text. Raises DataError."""
+        """The tokens that an answer follows: by the template, or as plain text. Raises DataError."""
+        turns = tuple(Turn(message["role"], message["content"]) for message in messages)
         if self.chats:
-            turns = tuple(Turn(message["role"], message["content"]) for message in messages)
             return prompt_tokens(Conversation(turns, where=self.name), self._template)
-        tokens = [int(token) for token in self.tokenizer(messages[-1]["content"]).input_ids]
+        tokens = [int(token) for token in self.tokenizer(plain_prompt(turns)).input_ids]
         if tokens and tokens[-1] in self.ends:  # some tokenizers close whatever they read
             tokens = tokens[:-1]
         start = self.tokenizer.bos_token_id if self.tokenizer.bos_token_id is not None else self.tokenizer.eos_token_id
@@ -78,7 +78,7 @@ class Writer:
             seed=seed,
         )
         said = [self.decode(answer) for answer in written]
-        return [self._template.words_of(answer) for answer in said] if self.chats else said
+        return [self._template.words_of(answer).strip() for answer in said] if self.chats else said
 
 
 def load_writer(model: str) -> Writer:

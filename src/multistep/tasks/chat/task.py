@@ -78,7 +78,8 @@ class ChatDomain:
             examples, cuts = cut(written, self.context, self._special)
             self.held_out[name] = tuple(examples)
             notes += [f"{name}: {note}" for note in (*said, *cuts)]
-        notes += self._read_at(self.context)
+        self.train, self.order, said = self._packed(self.context)
+        notes += said
         self._prompted = sum(example.length for example in self.held_out["validation"][:SHOWN])
         self._answer_tokens, self._shows_before = to_show(shown, read=self._prompted, most=MOST)
         enough = {"train": (self.train, LEAST_TRAIN), "validation": (self.held_out["validation"], LEAST_HELD_OUT)}
@@ -90,9 +91,9 @@ class ChatDomain:
                 )
         self.closing = closing_token(self.train, self._special)
         ends = tuple(dict.fromkeys(token for token in (self.closing, maker.end) if token is not None))
-        room = self.scored_context + MOST_NEW_TOKENS
-        room = min(room, maker.longest_context or room)
-        self.judge = Judge.of(metric, self.template, ends, room, [example.source for example in self.train])
+        self.judge = Judge.of(
+            metric, self.template, ends, room_of(maker, self.scored_context), [example.source for example in self.train]
+        )
         several = sum(len(example.source.answers) > 1 for part in self.held_out.values() for example in part)
         if self.judge.wanted and several:
             notes.append(
@@ -110,13 +111,11 @@ class ChatDomain:
         longest = self._maker.longest_context or MOST_CONTEXT
         return min(longest, MOST_CONTEXT, -(-int(np.ceil(wanted)) // 32) * 32)
 
-    def _read_at(self, context: int) -> list[str]:
-        """Cut and pack the training split for a context; what is to be said of that."""
-        self.context = context
+    def _packed(self, context: int) -> tuple[tuple[Encoded, ...], PackingOrder, list[str]]:
+        """The training split, cut and packed for a context; and what is to be said of that."""
         examples, notes = cut(self._written, context, self._special)
-        self.train: tuple[Encoded, ...] = tuple(examples)
-        self.order = PackingOrder([e.length for e in examples], context, packed=self._maker.packs)
-        return [f"train: {note}" for note in notes]
+        order = PackingOrder([e.length for e in examples], context, packed=self._maker.packs)
+        return tuple(examples), order, [f"train: {note}" for note in notes]
 
     def _said(self) -> str:
         trained = sum(int(e.trained.sum()) for e in self.train)
@@ -170,7 +169,13 @@ class ChatDomain:
             raise PlanError("recipe.resolution is for images; what a text model has is recipe.context")
         self._maker.configure(model, recipe)
         if recipe.context and recipe.context != self.context:
-            self._read_at(recipe.context)
+            train, order, _ = self._packed(recipe.context)
+            if len(train) < LEAST_TRAIN:
+                raise DataError(
+                    f"recipe.context is {recipe.context}, and {len(train)} conversations of the train split can be "
+                    f"trained on within so many tokens, at least {LEAST_TRAIN} are needed; ask for a longer one"
+                )
+            self.context, self.train, self.order = recipe.context, train, order
         return self.context if self._maker.packs else 1  # what a row holds follows the context, or it does not
 
     def resize(self, resolution: int | None) -> None:
@@ -244,6 +249,12 @@ class ChatDomain:
         write_task(folder, "text-generation", about)
         (folder / "README.md").write_text(card, encoding="utf-8")
         return weights_hash(folder)
+
+
+def room_of(maker: Maker, context: int) -> int:
+    """The longest text that is read where answers are judged: an answer stands behind what a row of training held."""
+    room = context + MOST_NEW_TOKENS
+    return min(room, maker.reads(context) or room)
 
 
 def lost_on_unknown(maker: Maker) -> Floats:

@@ -16,11 +16,10 @@ from multistep.tasks.chat.encode import cut, special_tokens, write_all
 from multistep.tasks.chat.evaluate import score, table
 from multistep.tasks.chat.judge import COMPARED, WRITTEN, Judge
 from multistep.tasks.chat.load import read_held_out
-from multistep.tasks.chat.task import closing_token, lost_on_unknown
+from multistep.tasks.chat.task import closing_token, lost_on_unknown, room_of
 from multistep.tasks.chat.template import ChatTemplate
 from multistep.tasks.folders import read_task
 from multistep.tasks.notes import say
-from multistep.tasks.text.generate import MOST_NEW_TOKENS
 from multistep.tasks.text.models import load_model
 
 
@@ -59,8 +58,8 @@ def evaluate_model(model: str, data: DataSpec, metrics: Sequence[str] = ()) -> E
         for name in sorted(asked):
             closing = closing_token(examples, special_tokens(maker.hub_tokenizer))
             ends = tuple(dict.fromkeys(token for token in (closing, maker.end) if token is not None))
-            room = int(about.get("context", maker.context)) + MOST_NEW_TOKENS
-            other = Judge.of(name, template, ends, min(room, maker.longest_context or room), sources)
+            room = room_of(maker, int(about.get("context", maker.context)))
+            other = Judge.of(name, template, ends, room, sources)
             if name not in other.metrics:
                 raise PlanError(
                     f"metric '{name}' compares a few fixed answers, but those of {part.origin} are too many, or each "

@@ -235,7 +235,7 @@ class PreferenceDomain:
 
     def export(self, model: nn.Module, folder: Path, card: str) -> str:
         self._maker.write(model, folder)
-        self._maker.hub_tokenizer.save_pretrained(folder)
+        self.template.tokenizer.save_pretrained(folder)  # with the default template, where it was given that
         stop_at(folder, self.closing)
         write_task(folder, "text-generation", {"conversations": True, "train_on": "assistant", "context": self.context})
         (folder / "README.md").write_text(card, encoding="utf-8")

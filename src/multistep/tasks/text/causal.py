@@ -77,6 +77,13 @@ class TransformersMaker:
         found = self._hub_tokenizer
         return found if hasattr(found, "save_pretrained") else for_transformers(found)
 
+    @property
+    def parameters(self) -> int:
+        return sum(parameter.numel() for parameter in self._model.parameters())
+
+    def reads(self, context: int) -> int | None:
+        return self.longest_context
+
     def _shared(self) -> nn.Module:
         """A module around the very weights that were loaded, for adapters, which leave them as they are."""
         module: nn.Module = copy.deepcopy(self._model, {id(p): p for p in self._model.parameters()})

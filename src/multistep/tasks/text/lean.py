@@ -174,9 +174,9 @@ class LeanGPT(nn.Module):
         return self.head
 
     def set_context(self, context: int) -> None:
-        """Read sequences of up to `context` tokens from now on; the weights stay as they are.
+        """Train on sequences of up to `context` tokens from now on; the weights stay as they are.
 
-        Raises ValueError beyond the end of learned positions; rotary ones have none.
+        Raises ValueError beyond the end of learned positions; rotary ones have none, and longer sequences can be read.
         """
         if self.positions is not None and context > self.positions.num_embeddings:
             learned = self.positions.num_embeddings
@@ -209,18 +209,18 @@ class LeanGPT(nn.Module):
         return self
 
     def forward(self, tokens_BT: Tensor) -> Tensor:
-        """Logits of the next token, shape (B, T, V). Raises ValueError beyond the context."""
+        """Logits of the next token, shape (B, T, V). Raises ValueError beyond the context of learned positions."""
         logits_BTV: Tensor = self.head(self.states(tokens_BT))
         return logits_BTV
 
     def states(self, tokens_BT: Tensor) -> Tensor:
         """What the head reads, shape (B, T, W)."""
         T, W = tokens_BT.shape[1], self.config.width
-        if self.config.context < T:
+        if self.positions is not None and self.config.context < T:
             raise ValueError(f"sequence of {T} tokens; the model's context is {self.config.context}")
         x_BTW, table, epsilon = self.embedding(tokens_BT), None, EPSILON[self.config.architecture]
         if self.positions is None:
-            x_BTW, table = F.layer_norm(x_BTW, (W,), None, None, epsilon), self.table[:T]
+            x_BTW, table = F.layer_norm(x_BTW, (W,), None, None, epsilon), self._angles(T)
         else:
             x_BTW = x_BTW + self.positions.weight[:T]
         x_BTW = F.dropout(x_BTW, self.dropout, self.training)
@@ -230,6 +230,12 @@ class LeanGPT(nn.Module):
             else:
                 x_BTW = block(x_BTW, table, self.dropout)
         return F.layer_norm(x_BTW, (W,), self.norm, None, epsilon)
+
+    def _angles(self, length: int) -> Tensor:
+        """The rotary table of so many places; one that is longer than the context is made anew each time."""
+        if length <= len(self.table):
+            return self.table[:length]
+        return rope_table(length, self.config.head_width).to(self.table)
 
     def loss(self, tokens_BT: Tensor, labels_BT: Tensor) -> tuple[Tensor, Tensor]:
         """Summed cross-entropy in nats, and how many labels are not -100; both stay on the device."""

@@ -25,6 +25,7 @@ from multistep.tasks.text.onto import base_of_adapter, merged
 from multistep.tasks.text.preset import PRESETS, Preset
 from multistep.tasks.text.tokenizer import (
     END_OF_TEXT,
+    as_it_is,
     byte_bpe_tokenizer,
     character_tokenizer,
     for_transformers,
@@ -63,6 +64,13 @@ class Maker(Protocol):
     @property
     def packs(self) -> bool:
         """Whether one row can hold several texts that do not see each other."""
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers the model has, told without building one."""
+
+    def reads(self, context: int) -> int | None:
+        """The longest text that a model reads as well once it is trained on rows of so many tokens; None: any."""
 
     def build(self, seed: int) -> nn.Module: ...
     def at_once(self, context: int) -> int | None:
@@ -126,6 +134,13 @@ class LeanMaker:
     @functools.cached_property
     def hub_tokenizer(self) -> Any:
         return for_transformers(self.tokenizer, self._folder)
+
+    @property
+    def parameters(self) -> int:
+        return self._config.parameters
+
+    def reads(self, context: int) -> int | None:
+        return None if self.longest_context is None else context  # learned positions beyond it were never trained
 
     def build(self, seed: int) -> nn.Module:
         model = LeanGPT(self._config).initialise(seed)
@@ -285,6 +300,8 @@ def load_transformers(name: str, dtype: torch.dtype | Literal["auto"], *, whole:
     try:
         with quietly():
             tokenizer = AutoTokenizer.from_pretrained(name)
+            if hasattr(tokenizer, "backend_tokenizer"):
+                as_it_is(tokenizer.backend_tokenizer)
             load: Any = AutoModelForCausalLM.from_pretrained  # whose types do not know of the loading info
             model, found = load(name, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True)
     except MemoryError:

@@ -188,9 +188,16 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     if not path.is_file():
         raise DataError(f"{path}: no such file; a model folder needs the tokenizer.json it was trained with")
     try:
-        return Tokenizer.from_file(str(path))
+        return as_it_is(Tokenizer.from_file(str(path)))
     except Exception as error:  # the library raises bare Exception
         raise DataError(f"{path}: `tokenizers` cannot read it ({error}); save the tokenizer again") from None
+
+
+def as_it_is(tokenizer: Tokenizer) -> Tokenizer:
+    """The tokenizer without cutting or filling up: whoever saved it after a call that did has left that in its file."""
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
 
 
 def for_transformers(tokenizer: Tokenizer, folder: Path | None = None) -> Any:

@@ -6,6 +6,7 @@ import functools
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import TypeAlias
 
 from multistep.backends.torch.devices import pick_device
 from multistep.backends.torch.learner import TorchLearner
@@ -16,6 +17,7 @@ from multistep.core.values.trial import Facts
 from multistep.engine.learner import TEXT_METRICS, GuardReady, Learner, Readiness
 from multistep.errors import PlanError
 from multistep.tasks.chat.load import ChatSplits
+from multistep.tasks.chat.task import ChatDomain
 from multistep.tasks.chat.template import has_template, tokens_around
 from multistep.tasks.machine import device_name, versions_of
 from multistep.tasks.preference.load import PairSplits
@@ -27,6 +29,7 @@ from multistep.tasks.text.corpus import heads_of
 from multistep.tasks.text.models import Maker
 from multistep.tasks.text.preset import WORK
 from multistep.tasks.text.splits import TextSplits
+from multistep.tasks.text.task import TextDomain
 from multistep.tasks.text.tokenizer import sample_note
 from multistep.tasks.text.tuning import LEAST_OF_TEXT, most_scored
 from multistep.tasks.understood import LOOKED_AT, told
@@ -43,6 +46,8 @@ from multistep.tasks.writing.sources import (
     shortened,
     texts_of,
 )
+
+Splits: TypeAlias = TextSplits | ChatSplits | PairSplits
 
 
 class TextWorkshop:
@@ -62,15 +67,9 @@ class TextWorkshop:
             self._maker = make_model(self._settled.applied(plan), splits if plan.phase_count == 1 else None)
         maker = self._maker
         device = pick_device()
-        parameters = sum(p.numel() for p in maker.build(plan.seed).parameters())
-        readings = 1 if isinstance(splits, PairSplits) or _metric(plan, phase) in (None, *TEXT_METRICS) else 2
-        if maker.pretrained and not isinstance(splits, PairSplits):
-            around, least = 0, LEAST_OF_TEXT
-            if isinstance(splits, ChatSplits):
-                everything = (*splits.train, *splits.validation, *splits.test)
-                around, least = tokens_around(maker.hub_tokenizer, everything), 0
-            most = functools.partial(most_scored, plan, parameters=parameters, readings=readings, least=least)
-            splits = bearable(splits, most, maker.tokenizer, around)
+        parameters = maker.parameters
+        readings = 1 if isinstance(splits, PairSplits) else _readings(_metric(plan, phase))
+        splits = _within_time(splits, plan, maker, _metric(plan, phase))
         if isinstance(splits, PairSplits):
             spread = functools.partial(most_scored, plan, parameters=parameters)
             around = tokens_around(maker.hub_tokenizer, [pair.chosen for pair in splits.train])
@@ -86,7 +85,7 @@ class TextWorkshop:
                 require_knowing(plan, phase, maker)
                 earlier = () if has_template(maker.hub_tokenizer) else earlier_turns(plan, phase)
                 opened = open_pairs(splits, maker, given, plan.model.context, earlier, should_stop)
-        guard = self._guard(plan, phase)
+        guard = self._guard(plan, phase, maker)
         recipe = recipe_of(plan, opened, maker, parameters, device)
         raced = plan.phase_count == 1 and maker.pretrained and not {"adapter", "frozen"} & given.keys()
         rivals = rivals_of(recipe, plan, opened, maker, parameters, device) if raced else ()
@@ -133,40 +132,65 @@ class TextWorkshop:
             opened.domain,
             should_stop,
             device,
-            lambda: maker.at_once(opened.domain.context),
+            functools.partial(rows_at_once, maker, opened.domain),
             (guard.domain, guard.domain.context) if guard else None,
             opened.domain if isinstance(opened.domain, PreferenceDomain) else None,
         ), ready
 
-    def _learnt_from(self, plan: Plan, splits: TextSplits | ChatSplits | PairSplits) -> list[str]:
+    def _learnt_from(self, plan: Plan, splits: Splits) -> list[str]:
         """That the tokenizer was learnt from a part of the texts, where it was."""
         learnt = self._maker is not None and not self._maker.pretrained and plan.phase_count == 1
         if not learnt or self._maker is None:
             return []
         return sample_note(texts_of(splits), self._maker.tokenizer, seconds_of(plan))
 
-    def _guard(self, plan: Plan, phase: int) -> Opened | None:
-        """What the phase must not forget, read as by a phase that trains on it: only its validation part is scored."""
+    def _guard(self, plan: Plan, phase: int, maker: Maker) -> Opened | None:
+        """What the phase must not forget, read as by a phase that trains on it: only its validation part is scored, of
+        which the plan's time bears as much as of the phase's own.
+        """
         guard = plan.phase(phase).guard
         if guard is None:
             return None
-        assert self._maker is not None, "the model comes first"
-        splits = read_splits(guard.data)
+        metric = metric_named(guard.metric).name if guard.metric else None
+        splits = _within_time(read_splits(guard.data), plan, maker, metric)
         if isinstance(splits, TextSplits):
-            return open_text(shortened(splits), self._maker, {})
+            return open_text(shortened(splits), maker, {})
         assert isinstance(splits, ChatSplits), "a guard is text or conversations"
         few = replace(splits, train=splits.train[:GUARD_TRAIN])
-        metric = metric_named(guard.metric).name if guard.metric else None
-        return open_chat(few, self._maker, {}, guard.data, None, metric)
+        return open_chat(few, maker, {}, guard.data, None, metric)
 
     def versions(self) -> Mapping[str, str]:
         return versions_of("multistep", "torch", "tokenizers", "safetensors", "numpy")
+
+
+def _within_time(splits: Splits, plan: Plan, maker: Maker, metric: str | None) -> Splits:
+    """Of texts and conversations as much as the plan's time bears to have scored with a pretrained model."""
+    if isinstance(splits, PairSplits) or not maker.pretrained:
+        return splits
+    around, least = 0, LEAST_OF_TEXT
+    if isinstance(splits, ChatSplits):
+        everything = (*splits.train, *splits.validation, *splits.test)
+        around, least = tokens_around(maker.hub_tokenizer, everything), 0
+    readings = _readings(metric)
+    most = functools.partial(most_scored, plan, parameters=maker.parameters, readings=readings, least=least)
+    return bearable(splits, most, maker.tokenizer, around)
+
+
+def _readings(metric: str | None) -> int:
+    """How often an evaluation reads a conversation: where answers are judged, beside the loss."""
+    return 1 if metric in (None, *TEXT_METRICS) else 2
 
 
 def _metric(plan: Plan, phase: int) -> str | None:
     """The name of what decides a phase, if it says."""
     name = plan.phase(phase).metric
     return metric_named(name).name if name else None
+
+
+def rows_at_once(maker: Maker, domain: TextDomain | ChatDomain | PreferenceDomain) -> int | None:
+    """How many examples a pass should hold; a pair is two rows."""
+    rows = maker.at_once(domain.context)
+    return max(1, rows // 2) if rows is not None and isinstance(domain, PreferenceDomain) else rows
 
 
 def _shared(tokens: int | None, phases: int) -> int | None:
