@@ -414,6 +414,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"recipe": {"precision": "bfloat16"}}, "set_dtype_policy"),
     ({"recipe": {"augmentation": 0.5}}, "a model of your own has none"),
     ({"trian": 3}, "unknown keyword 'trian'"),
+    ({"track": "mlfow"}, "unknown tracker 'mlfow'"),
 ]
 
 

@@ -244,7 +244,7 @@ def _train(
 ) -> Result:
     task, model = given.get("task"), given.get("model")
     if _is_keras(model):
-        return _train_keras(plan, given, out, clock, lanes, progress, on_entry)
+        return _train_keras(plan, given, out, clock, lanes, progress, track, on_entry)
     modular = task == OWN_MODEL or _is_module(model) or any(key in given for key in OF_OWN_MODELS)
     if modular or (plan is None and task is None and "train" in given):
         return _train_own(plan, given, out, clock, lanes, progress, track, on_entry)
@@ -301,6 +301,7 @@ def _train_keras(
     clock: BudgetClock,
     lanes: Lanes,
     progress: bool | None,
+    track: str | Sequence[str] | None,
     on_entry: OnEntry | None,
 ) -> Result:
     from multistep.tasks.keras.request import read_request
@@ -311,6 +312,7 @@ def _train_keras(
     with (
         request.borrowed(),
         declared(request.metric),
+        tracked(directory.folder, track),
         watching(request.plan, directory.folder, progress, on_entry) as show,
     ):
         result = run(request.plan, directory, clock=clock, on_entry=show, workshop=workshop, lanes=lanes)

@@ -13,7 +13,8 @@ _PLAN = {
     "metric": "What models are judged by; the default depends on the task.",
     "budget": "How long to train: 10m, 1h30m, '2000 steps', '3 epochs', '2M tokens'. Without one: until stable.",
     "seed": "The random seed of initial weights and data order.",
-    "tolerance": "The improvement, in the metric's unit, that is too small to wait for; by default 0.3% of the score.",
+    "tolerance": "The improvement, in the metric's unit, that is too small to wait for; by default 0.002 of accuracy "
+    "and other shares, 0.3% of a loss.",
     "recipe": "Settings of the training, for all phases; what is left open is chosen for you.",
     "moves": "What may be tried once the plain run needs no more: auto for all, a list of names, [] for none.",
     "ship": "auto: the network, or the simple baseline where that leads on validation; network: the network anyway.",

@@ -111,7 +111,7 @@ def bears_all(parameters: int, device: torch.device) -> bool:
 def expected_tokens(
     plan: Plan, *, parameters: int, adapter: str, train_tokens: int, device: torch.device
 ) -> float | None:
-    """About how many tokens a plan's budget trains on; by rule, nothing is measured. None where it is in steps."""
+    """About how many tokens a plan's budget trains on. None where it is in steps."""
     rate = tuning_speed(plan)
     each = parameters * PER_PARAMETER_AND_TOKEN.get(adapter, OF_ADAPTERS)
     total = 0.0
