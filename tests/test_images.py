@@ -19,7 +19,7 @@ from multistep.errors import DataError, PlanError
 from multistep.tasks.images.augment import augment, draw, mix
 from multistep.tasks.images.decode import Form
 from multistep.tasks.images.preset import ImageFacts, choose, products
-from multistep.tasks.images.task import resized
+from multistep.tasks.images.task import resized, score
 from multistep.tasks.predicting import predict
 from multistep.tasks.prediction import Asked
 
@@ -150,6 +150,27 @@ def test_small_nets_by_name(folder: Path, name: str) -> None:
     shown = learner.exhibits()
     assert shown[0].rows
     assert [exhibit.title.split()[0] for exhibit in shown][-2:] == ["Confusion:", "By"]
+
+
+def test_what_is_shown_of_the_test_split_is_not_scored_a_second_time(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It took as long as the scoring, and nobody had kept time for it."""
+    learner, _ = opened(folder, {"name": "cnn", "width": 8})
+    learner.initial(RECIPE, 0)
+    learner.evaluate("test", sample=False)
+    scored = []
+
+    def counted(*given: Any, **more: Any) -> Any:
+        scored.append(given)
+        return score(*given, **more)
+
+    monkeypatch.setattr("multistep.tasks.images.task.score", counted)
+    first = learner.exhibits()
+    assert not scored
+    learner.advance([0.05] * 2)
+    assert learner.exhibits() != first, "of other weights"
+    assert len(scored) == 1
 
 
 @pytest.mark.parametrize("sizes", [(4, SIDE), (4,)])

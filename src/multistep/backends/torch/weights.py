@@ -22,6 +22,12 @@ DOWN, UP = ".lora_A.", ".lora_B."  # of an adapter, in names of parameters
 STATE, COUNTERS = "state.safetensors", "state.json"  # of a checkpoint
 
 
+def mark_of(model: nn.Module) -> tuple[float, ...]:
+    """What tells these weights from others, well enough to know whether they have just been scored."""
+    exact = torch.float32 if next(model.parameters()).device.type == "mps" else torch.float64
+    return tuple(torch.stack([p.detach().to(exact).sum() for p in model.parameters()]).tolist())
+
+
 def freeze(model: nn.Module, patterns: Sequence[str], fixed: Set[str] = frozenset()) -> None:
     """Exclude parameters by glob pattern, and those that adapters leave as they are.
 

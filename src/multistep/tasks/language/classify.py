@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from multistep.backends.torch.adapters import Origin
 from multistep.backends.torch.devices import number, on
 from multistep.backends.torch.domain import Batch
+from multistep.backends.torch.weights import mark_of
 from multistep.core.evidence.metric import Evaluation
 from multistep.core.values.recipe import Recipe
 from multistep.engine.learner import Exhibit, Split
@@ -146,7 +147,7 @@ class ClassifyDomain:
         logits_NC = logits_of(self.network, model, encoded, rows, device)
         table = table_of(logits_NC, examples.labels[rows], self.labels, self.network.scale)
         if split == "test":
-            self._scored = (_mark(model), table)
+            self._scored = (mark_of(model), table)
         return table
 
     @functools.cached_property
@@ -162,7 +163,7 @@ class ClassifyDomain:
     def exhibits(self, model: nn.Module, device: torch.device) -> Sequence[Exhibit]:
         """Of the test split, which has just been scored; without one, of the validation split."""
         split: Split = "test" if len(self._splits.test) else "validation"
-        if self._scored is not None and split == "test" and self._scored[0] == _mark(model):
+        if self._scored is not None and split == "test" and self._scored[0] == mark_of(model):
             table, rows = self._scored[1], np.arange(len(self._splits.test))
         else:
             rows = np.arange(len(self._examples[split])) if split == "test" else self.sample(split)
@@ -210,8 +211,3 @@ def logits_of(network: Network, model: nn.Module, encoded: Encodings, rows: Ints
 
     batches, found = zip(*that_fit(scoring_batches(encoded, rows), said), strict=True)
     return torch.cat(found)[torch.from_numpy(in_order(list(batches), rows)).to(device)]
-
-
-def _mark(model: nn.Module) -> tuple[float, ...]:
-    """What tells these weights from others, well enough to know whether they have just been scored."""
-    return tuple(float(p.double().sum()) for p in model.parameters())

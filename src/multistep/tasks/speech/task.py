@@ -18,6 +18,7 @@ from multistep.backends.torch.devices import pick_device
 from multistep.backends.torch.domain import Batch
 from multistep.backends.torch.learner import TorchLearner
 from multistep.backends.torch.optimizers import usable_optimizers
+from multistep.backends.torch.weights import mark_of
 from multistep.core.evidence.metric import Evaluation
 from multistep.core.values.plan import DataSpec, Plan
 from multistep.core.values.recipe import Recipe
@@ -155,7 +156,7 @@ class SpeechDomain:
         heard = listen(self._maker, model, clips, indices, device, search=not sample)
         table = table_of(clips, indices, heard.texts, heard.loss)
         if split == "test":
-            self._heard = (_mark(model), heard.texts, table)
+            self._heard = (mark_of(model), heard.texts, table)
         return table
 
     def sample(self, split: Split) -> NDArray[np.int64]:
@@ -175,7 +176,7 @@ class SpeechDomain:
         """Of the test split, which has just been heard; without one, of the validation split."""
         split: Split = "test" if len(self.clips["test"]) else "validation"
         clips = self.clips[split]
-        if self._heard is not None and self._heard[0] == _mark(model):
+        if self._heard is not None and self._heard[0] == mark_of(model):
             return exhibits_of(clips, np.arange(len(clips)), *self._heard[1:])
         indices = np.arange(len(clips)) if len(clips) <= MOST_SAMPLED else self.sample(split)
         heard = listen(self._maker, model, clips, indices, device, search=True)
@@ -185,12 +186,6 @@ class SpeechDomain:
         self._maker.write(model, folder)
         (folder / "README.md").write_text(card, encoding="utf-8")
         return "+".join(sha256(file) for file in sorted(folder.glob("*.safetensors")))
-
-
-def _mark(model: nn.Module) -> tuple[float, ...]:
-    """What tells these weights from others, well enough to know whether they have just been scored."""
-    exact = torch.float32 if next(model.parameters()).device.type == "mps" else torch.float64
-    return tuple(torch.stack([p.detach().to(exact).sum() for p in model.parameters()]).tolist())
 
 
 def statistics(train: Clips) -> tuple[Tensor, Tensor]:
