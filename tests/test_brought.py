@@ -266,9 +266,12 @@ def test_a_column_may_be_called_like_a_label_where_names_are_no_line(tmp_path: P
     frame = [{"0": text, "1": str(i % 2)} for i, text in enumerate(TEXTS)]
     (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, frame)))
     assert load(tmp_path / "a.jsonl").columns == {"text_column": "0", "label_column": "1"}
-    put(tmp_path / "a.tsv", [("text", "pos"), *ROWS])
+    put(tmp_path / "a.tsv", [("as good as it can be", "pos"), *ROWS])
     with pytest.raises(DataError, match=r"say --set data\.header=false"):
         load(tmp_path / "a.tsv")
+    assert load(tmp_path / "a.tsv", header=True).columns["label_column"] == "pos"
+    put(tmp_path / "b.tsv", [("text", "pos"), *ROWS])
+    assert load(tmp_path / "b.tsv").columns == {"text_column": "text", "label_column": "pos"}, "a line of names"
 
 
 @pytest.mark.parametrize(

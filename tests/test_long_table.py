@@ -121,6 +121,19 @@ def test_a_cached_start_reads_no_source(tmp_path: Path, monkeypatch: pytest.Monk
     assert from_file(monkeypatch, source).fingerprint != first.fingerprint
 
 
+def test_a_short_split_of_another_kind_that_changed_is_read_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _csv(tmp_path / "train.csv", ROWS["classes"])
+    for labels in (("good", "bad"), ("bad", "good")):
+        rows = [{"text": f"{text_of(i)} held out", "label": labels[i % 2]} for i in range(20)]
+        (tmp_path / "dev.json").write_text(json.dumps(rows))
+        monkeypatch.setattr(long, "MOST_IN_MEMORY", 0)
+        found = load_labelled(DataSpec(train=str(tmp_path / "train.csv"), validation=str(tmp_path / "dev.json")))
+        assert isinstance(found.train.texts, LongTexts)
+        assert [found.labels.names[int(i)] for i in found.validation.labels[:2]] == list(labels)
+
+
 def test_what_is_scored_is_bounded_and_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _csv(source := tmp_path / "a.csv", ROWS["classes"])
     monkeypatch.setattr(long, "MOST_CUT", 12)

@@ -77,15 +77,20 @@ def _is_minimal(row: Row) -> bool:
 
 
 def _of_minimal(path: Path, rows: Sequence[Row]) -> Flat:
-    """Its JSON-MIN: inputs and answers side by side; of several at once as {"choices": [...]}."""
-    flat = [
-        {
-            name: value["choices"] if isinstance(value, Mapping) and isinstance(value.get("choices"), list) else value
-            for name, value in row.items()
-            if name not in _ABOUT
-        }
-        for row in rows
-    ]
+    """Its JSON-MIN: inputs and answers side by side; of several at once as {"choices": [...]}, of one as that alone."""
+
+    def chosen(value: object) -> list[Any] | None:
+        found = value.get("choices") if isinstance(value, Mapping) else None
+        return found if isinstance(found, list) else None
+
+    several = {name for row in rows for name, value in row.items() if chosen(value) is not None}
+
+    def answer(name: str, value: object) -> object:
+        if (found := chosen(value)) is not None:
+            return found
+        return [value] if name in several and isinstance(value, str) and value.strip() else value
+
+    flat = [{name: answer(name, value) for name, value in row.items() if name not in _ABOUT} for row in rows]
     return said_of(path, _with_files(path, flat), [f"{path}: read as an export of Label Studio (JSON-MIN)"])
 
 

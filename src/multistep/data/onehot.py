@@ -29,7 +29,7 @@ def with_one_label(table: Table, hot: Sequence[str], *, single: bool | None = No
     A label is the name of the column that has a one, or a list of such names; `single` says which of both (None: one
     name where each row has a single one).
     """
-    columns = [[str(value).strip() in ("1", "1.0", "True", "true") for value in table.column(name)] for name in hot]
+    columns = [[str(value).strip().lower() in ("1", "1.0", "true") for value in table.column(name)] for name in hot]
     rows = [[name for name, held in zip(hot, row, strict=True) if held] for row in zip(*columns, strict=True)]
     alone = all(len(row) == 1 for row in rows)
     single = alone if single is None else single and alone

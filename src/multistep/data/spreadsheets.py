@@ -30,7 +30,9 @@ def read_sheet(path: Path, reading: Reading = Reading()) -> Table:  # noqa: B008
         raise PlanError(f"{path}: reading .xlsx takes openpyxl ({error}); pip install 'multistep[excel]'") from error
     try:
         with pandas.ExcelFile(path) as book:
-            frames = pandas.read_excel(book, sheet_name=None, header=None)
+            frames = pandas.read_excel(
+                book, sheet_name=None, header=None, keep_default_na=False, na_values=[""]
+            )  # "None" and "NA" are classes of some; who reads labels knows what is none
     except Exception as error:  # zip, XML and value errors of three libraries
         why = "parts of it are missing" if isinstance(error, KeyError) else str(error).splitlines()[0]
         raise DataError(f"{path}: not a spreadsheet that can be read ({why}); save it again, or as .csv") from None

@@ -71,8 +71,9 @@ def texts(model: str, held: Held) -> Graph:
         chosen = list(scoring_batches(encoded, rows))
         logits_NC = torch.cat([say(batch(each)) for each in chosen])[torch.from_numpy(in_order(chosen, rows))]
         settled = Calibrated.read(model)
-        table = table_of(logits_NC / settled.temperature, examples.labels[rows], labels, UNSCALED)
-        return settled.decided(table, model)
+        return settled.decided(
+            lambda: table_of(logits_NC / settled.temperature, examples.labels[rows], labels, UNSCALED), model
+        )
 
     names = ("input_ids", *(("attention_mask",) if head else ()), *(("token_type_ids",) if typed else ()))
     about: dict[str, Any] = {"task": "text-classification", "pairs": examples.seconds is not None}
@@ -137,7 +138,9 @@ def images(model: str, held: Held) -> Graph:
         settled = Calibrated.read(model)
         parts = [rows[start : start + AT_ONCE] for start in range(0, len(rows), AT_ONCE)]
         logits_NC = torch.cat([say(batch(part)) for part in parts])
-        return settled.decided(table_of(logits_NC / settled.temperature, shown.labels[rows], labels, UNSCALED), model)
+        return settled.decided(
+            lambda: table_of(logits_NC / settled.temperature, shown.labels[rows], labels, UNSCALED), model
+        )
 
     starts = np.cumsum((0, *SIZES))
     chosen = [np.arange(a, b) % len(shown) for a, b in itertools.pairwise(starts)]

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from multistep.core.evidence.calibration import HALF, Calibration, at_threshold, logits_of, of_classes, of_labels
 from multistep.core.evidence.metric import Evaluation, Floats
 from multistep.errors import PlanError
+from multistep.tasks.classes import every_logit, small_enough
 from multistep.tasks.folders import TASK_FILE, read_task
 from multistep.tasks.notes import say
 
@@ -58,13 +59,15 @@ class Calibrated:
             return int(shares_K[1] > self.cut)
         return int(np.argmax(shares_K))
 
-    def decided(self, table: Evaluation, model: str, *, hot: bool = False) -> Evaluation:
+    def decided(self, score: Callable[[], Evaluation], model: str, *, hot: bool = False) -> Evaluation:
         """An evaluation with what is said at the threshold, which is told; `hot` if its logits are not divided yet."""
+        with every_logit(self.cut != HALF):
+            table = score()
         logits_NK = logits_of(table)
         if self.cut == HALF or logits_NK is None or ("label" in table.columns and logits_NK.shape[1] != 2):
-            return table
+            return small_enough(table)
         say([f"{model}: labels are said above a probability of {self.cut:.2f}, which the run chose on validation"])
-        return at_threshold(table, Calibration(self.temperature if hot else 1.0), self.cut)
+        return small_enough(at_threshold(table, Calibration(self.temperature if hot else 1.0), self.cut))
 
 
 def at_half(table: Evaluation, model: str) -> tuple[float, Evaluation] | None:

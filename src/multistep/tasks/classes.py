@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import numpy as np
 import torch
@@ -20,6 +22,7 @@ MOST_SHOWN = 20  # classes of a confusion matrix
 LEAST_PROBABILITY = 1e-12
 MOST_CLASSES = 256  # of which a table keeps the logits
 RULED_OUT = 1e4  # nats: a class that far behind is none
+_EVERY: ContextVar[bool] = ContextVar("every_logit", default=False)
 
 
 def class_metrics(classes: int) -> tuple[str, ...]:
@@ -76,8 +79,20 @@ def fetched(batches: Sequence[dict[str, Tensor]], names: Sequence[str]) -> dict[
     return dict(zip(names, table.cpu().double().numpy(), strict=True))
 
 
+@contextmanager
+def every_logit(wanted: bool) -> Iterator[None]:
+    """Tables that are made within keep all logits, if `wanted`: what is said of rows is decided by them afterwards."""
+    before = _EVERY.set(wanted)
+    try:
+        yield
+    finally:
+        _EVERY.reset(before)
+
+
 def small_enough(evaluation: Evaluation) -> Evaluation:
     """The table, without its logits where they would be too many to be kept with every evaluation."""
+    if _EVERY.get():
+        return evaluation
     classes = sum(name.startswith(LOGIT) for name in evaluation.columns)
     return without_logits(evaluation) if classes * len(evaluation) > MOST_LOGITS else evaluation
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -43,14 +44,27 @@ def holds_rows(given: Given) -> bool:
     return given == STDIN or _is_folder(given) or (_is_file(given) and kind_of(Path(given)) in ALLOWED)
 
 
-def parts_of(inputs: Sequence[Given], predictor: Predictor, reading: Reading) -> Iterator[Part]:
-    """The rows of all inputs in their order, some at a time; tables are read as `reading` says.
+def holds_rows_in_python(given: Given, predictor: Predictor) -> bool:
+    """The same of inputs that a program hands over, where a text is a text, whatever it happens to name here: a folder
+    is told by its separator or as a Path, and nobody stands at standard input.
+    """
+    if predictor.files or not isinstance(given, str):
+        return holds_rows(given)
+    folder = any(sign and sign in given for sign in (os.sep, os.altsep)) and _is_folder(given)
+    return folder or (_is_file(given) and kind_of(Path(given)) in ALLOWED)
+
+
+def parts_of(
+    inputs: Sequence[Given], predictor: Predictor, reading: Reading, holds: Callable[[Given], bool] = holds_rows
+) -> Iterator[Part]:
+    """The rows of all inputs in their order, some at a time; tables are read as `reading` says. `holds` tells which
+    inputs are no inputs themselves.
 
     Raises DataError for a file that nobody here reads, or that is not there.
     """
     alone: list[Given] = []
     for number, given in enumerate(inputs):
-        if not holds_rows(given):
+        if not holds(given):
             alone.append(_checked(given, predictor))
             continue
         yield from _by_hand(alone, predictor)

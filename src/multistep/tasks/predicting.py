@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from multistep.data.table import Table, quoted
 from multistep.data.text import kind_of
 from multistep.errors import DataError, PlanError
 from multistep.tasks.folders import read_task, task_of
-from multistep.tasks.inputs import Given, holds_rows, is_frame, parts_of, table_of_frame, with_columns
+from multistep.tasks.inputs import Given, holds_rows_in_python, is_frame, parts_of, table_of_frame, with_columns
 from multistep.tasks.notes import say
 from multistep.tasks.prediction import Asked, Prediction, Predictor, is_unicode
 from multistep.tasks.written import NESTED, OUTPUTS, answer_columns, writing
@@ -75,8 +76,9 @@ def predict(model: str, inputs: Given, asked: Asked, data: DataSpec | None = Non
         return _of_frame(predictor, inputs, asked, data, read_task(model))
     found: list[Prediction] = []
     given = [inputs] if isinstance(inputs, str | Path) else list(inputs)
-    alone = not any(map(holds_rows, given))
-    for part in parts_of(given, predictor, Reading.of(data)):
+    holds = partial(holds_rows_in_python, predictor=predictor)
+    alone = not any(map(holds, given))
+    for part in parts_of(given, predictor, Reading.of(data), holds):
         if alone:
             found += predictor.all([str(each) for each in part.table.values(part.table.names[0])])
             continue

@@ -10,11 +10,13 @@ from multistep.tasks.labelled.labels import Labels
 
 def about_labels(labels: Labels) -> dict[str, Any]:
     """Their names, of numbers that of the one output, and what they are."""
-    separator = {} if labels.separator is None else {"separator": labels.separator}
-    return {"labels": list(labels.output_names), "kind": labels.kind, **separator}
+    more = {"separator": labels.separator, "notation": labels.notation}
+    told = {key: value for key, value in more.items() if value is not None}
+    return {"labels": list(labels.output_names), "kind": labels.kind, **told}
 
 
 def labels_said(about: Mapping[str, Any]) -> Labels:
     """The same back; of folders of earlier versions, which had classes alone, too."""
     kind = about.get("kind", "class")
-    return Labels(kind, () if kind == "number" else tuple(map(str, about["labels"])), about.get("separator"))
+    names = () if kind == "number" else tuple(map(str, about["labels"]))
+    return Labels(kind, names, about.get("separator"), notation=about.get("notation"))

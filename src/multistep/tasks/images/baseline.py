@@ -14,11 +14,13 @@ import torch.nn.functional as F  # noqa: N812
 from multistep.core.evidence.metric import Evaluation, Floats
 from multistep.errors import PlanError
 from multistep.tasks.baselines import CONSTANT, about, read_fitted, write_fitted
+from multistep.tasks.calibrated import Calibrated
 from multistep.tasks.fitting import cut
 from multistep.tasks.images.about import about_labels, labels_said
 from multistep.tasks.images.decode import Form, Pixels
 from multistep.tasks.images.holding import Images, by_lot
 from multistep.tasks.images.splits import ImageSet
+from multistep.tasks.labelled.answers import of_baseline
 from multistep.tasks.labelled.labels import Labels
 from multistep.tasks.labelled.score import constant_table, table_of_said
 
@@ -96,9 +98,10 @@ def read_baseline(model: str) -> tuple[Any, Labels, Form]:
     return fitted, labels_said(said), form
 
 
-def scored(model: Any, images: ImageSet, labels: Labels) -> Evaluation:
-    """The evaluation of what a fitted model says of images."""
-    table = table_of_said(said_of(model, images.images, labels), images.labels, labels)
+def scored(model: Any, images: ImageSet, labels: Labels, settled: Calibrated = Calibrated()) -> Evaluation:  # noqa: B008
+    """The evaluation of what a fitted model says of images, with probabilities as they are settled."""
+    said = of_baseline(said_of(model, images.images, labels), labels, settled)
+    table = table_of_said(said, images.labels, labels)
     return Evaluation({**table.columns, "block": images.blocks.astype(np.float64)})
 
 
@@ -112,7 +115,7 @@ def said_of(model: Any, images: Images, labels: Labels) -> Floats:
         warnings.simplefilter("ignore")  # labels that all training images have, or none
         probabilities = np.asarray(model.predict_proba(numbers), np.float64)
     if labels.kind == "classes":
-        return probabilities
+        return probabilities[:, -labels.outputs :]  # of a single label, also that it is not there
     found = np.zeros((len(images), labels.outputs))
     found[:, model.classes_] = probabilities
     return found

@@ -34,17 +34,20 @@ def evaluate_model(model: str, data: DataSpec) -> Evaluation:
     """Score a model folder or hub id on `data`; of several splits the test split."""
     if is_baseline(model):
         fitted, labels, form = read_baseline(model)
-        table = scored(fitted, images_of(data, form, labels), labels)
-        return Calibrated.read(model).decided(table, model, hot=True)
+        settled, images = Calibrated.read(model), images_of(data, form, labels)
+        return settled.decided(lambda: scored(fitted, images, labels, settled), model)
     maker, _ = load_model(model, None, None)
     images = images_of(data, maker.form, maker.labels)
     device = pick_device()
     module = maker.build(0).to(device).eval()
     form, every = maker.form, np.arange(len(images))
     settled = Calibrated.read(model)
+    heated = _Heated(module, settled.temperature)
+
+    def table() -> Evaluation:
+        return score(heated, images, every, form.height, form.width, maker.labels, UNSCALED, device=device)
+
     with torch.inference_mode():
-        heated = _Heated(module, settled.temperature)
-        table = score(heated, images, every, form.height, form.width, maker.labels, UNSCALED, device=device)
         return settled.decided(table, model)
 
 

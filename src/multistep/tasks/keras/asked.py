@@ -58,8 +58,10 @@ def evaluate(
     wanted = Wanted({"train": split, "test": split}, (), loss, judged, named)
     understood = understood_of(model, wanted)
     domain = KerasDomain(model, understood, wanted, scored=True)
-    table = domain.evaluate(scorer_for(model.given, domain.rows), "test", sample=False)
-    table = Calibrated.read(str(folder)).decided(table, str(folder.parent), hot=True)
+    scorer = scorer_for(model.given, domain.rows)
+    table = Calibrated.read(str(folder)).decided(
+        lambda: domain.evaluate(scorer, "test", sample=False), str(folder.parent), hot=True
+    )
     metrics: Mapping[str, Metric] = {n: METRICS[n] for n in understood.scores.metrics if METRICS[n].applies(table)}
     if judged is not None:
         metrics = {**metrics, judged.metric.name: judged.metric}

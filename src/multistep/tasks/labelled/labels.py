@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +24,7 @@ from multistep.tasks.labelled.fields import (
     list_in,
     look,
 )
-from multistep.tasks.labelled.numerals import PLAIN, bare, is_decorated, notation_of
+from multistep.tasks.labelled.numerals import NOTATIONS, PLAIN, bare, is_decorated, name_of, notation_of
 
 Kind = Literal["class", "classes", "number"]
 Array = npt.NDArray[np.float64] | npt.NDArray[np.int64]
@@ -38,16 +38,32 @@ FEW_AMOUNTS = 12  # of different ones, 5% and 10%, that are still classes
 
 @dataclass(frozen=True)
 class Labels:
-    """What a column's labels are: one class a row, several, or a number. `names` of the classes; none of numbers."""
+    """What a column's labels are: one class a row, several, or a number. `names` of the classes; none of numbers.
+
+    `notation` is that in which training's numbers are written, by its name in NOTATIONS; None: whichever fits a column.
+    """
 
     kind: Kind
     names: tuple[str, ...] = ()
     separator: str | None = None  # of several classes in one string
     multi_hot: bool = False  # several as a list of zeros and ones, one for each class
+    notation: str | None = None
 
     @property
     def outputs(self) -> int:
         return 1 if self.kind == "number" else len(self.names)
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What multistep.json of a classifier says of them."""
+        notation = {} if self.notation is None else {"notation": self.notation}
+        return {"labels": self.kind, "names": list(self.names), "separator": self.separator, **notation}
+
+    @classmethod
+    def recorded(cls, record: Mapping[str, Any]) -> Labels:
+        """The same back."""
+        names = tuple(record["names"])
+        return cls(record["labels"], names, record.get("separator"), notation=record.get("notation"))
 
     @property
     def output_names(self) -> tuple[str, ...]:
@@ -87,12 +103,12 @@ def find_labels(
     `separators` may stand between several labels in one field, those first that are the likelier.
     """
     if (written := _amounts(train.values)) and wanted == "auto":
-        return Labels("number"), [f"{written}, so they are to be predicted (else data.labels: class)"]
+        return _numbers(train), [f"{written}, so they are to be predicted (else data.labels: class)"]
     comma = not written and has_decimal_commas(train.values)
     if wanted == "number" or (wanted == "auto" and comma):
         numbers_of(train)
         said = "labels have a decimal comma, so they are numbers to be predicted (data.labels: number)"
-        return Labels("number"), [written] if written else [said] if comma else []
+        return _numbers(train), [written] if written else [said] if comma else []
     if wanted == "classes":
         return _several(train, separators)
     if wanted == "class":
@@ -112,7 +128,7 @@ def find_labels(
     if common == "list":
         return _several(train)
     if "fraction" in kinds:
-        return Labels("number"), ["labels have fractions, so they are numbers to be predicted (data.labels: number)"]
+        return _numbers(train), ["labels have fractions, so they are numbers to be predicted (data.labels: number)"]
     names = [_name(value, train, i) for i, value in enumerate(train.values)]
     different = len(set(names))
     if common == "whole" and not train.names and different > MOST_WHOLE_NUMBERS:
@@ -133,6 +149,10 @@ def find_labels(
             "--set data.labels=number"
         )
     return Labels("class", _names_of(train, names)), notes
+
+
+def _numbers(train: Column) -> Labels:
+    return Labels("number", notation=name_of(notation_of(train.values)))
 
 
 def _amounts(values: Sequence[object]) -> str:
@@ -156,10 +176,14 @@ def classes_of(labels: Labels, column: Column) -> list[tuple[str, ...]]:
     return [tuple(_parts(value, labels.separator, column, i)) for i, value in enumerate(column.values)]
 
 
-def numbers_of(column: Column) -> npt.NDArray[np.float64]:
-    """A column of numbers (shape: rows), in whichever notation most are written. Raises DataError for what is none."""
+def numbers_of(column: Column, known: str | None = None) -> npt.NDArray[np.float64]:
+    """A column of numbers (shape: rows), in the notation that is known by name, where all are written so: 450.000 is
+    as many as in training, whatever stands beside it. Else in whichever most are. Raises DataError for what is none.
+    """
     found = np.zeros(len(column.values))
-    notation = notation_of(column.values)
+    notation = NOTATIONS.get(known or "")
+    if notation is None or any(notation.number(value) is None for value in column.values):
+        notation = notation_of(column.values)
     for i, value in enumerate(column.values):
         number = notation.number(value)
         if number is None:
@@ -176,7 +200,7 @@ def encode(labels: Labels, column: Column) -> Array:
     Raises DataError that names the first row with a label that training does not have.
     """
     if labels.kind == "number":
-        return numbers_of(column)
+        return numbers_of(column, labels.notation)
     if labels.multi_hot or (labels.kind == "classes" and hot_width(column) == len(labels.names)):
         return np.array(_hot_rows(column, len(labels.names)), np.float64).reshape(-1, len(labels.names))
     numbers = {name: i for i, name in enumerate(labels.names)}

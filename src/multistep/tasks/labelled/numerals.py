@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -34,7 +34,8 @@ PLAIN = Notation(re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?|[-+]?(inf|infin
 _ENGLISH = Notation(re.compile(r"[-+]?([1-9]\d{0,2}(,\d{3})+|\d{1,3})(\.\d+)?"), thousands=",")
 _COMMA = Notation(re.compile(r"[-+]?\d+(,\d+)?"), fraction=",")
 _GERMAN = Notation(re.compile(r"[-+]?([1-9]\d{0,2}(\.\d{3})+|\d{1,3})(,\d+)?"), thousands=".", fraction=",")
-_ALL = (PLAIN, _ENGLISH, _COMMA, _GERMAN)  # the first that fits a column: 1,234 alone is a thousand and more
+# By an example of each. The first that fits a column counts: 1,234 alone is a thousand and more.
+NOTATIONS: Mapping[str, Notation] = {"1234.5": PLAIN, "1,234.5": _ENGLISH, "1234,5": _COMMA, "1.234,5": _GERMAN}
 
 
 def bare(text: str) -> str:
@@ -45,7 +46,14 @@ def bare(text: str) -> str:
 def notation_of(values: Sequence[object]) -> Notation:
     """The notation in which most values of a column are numbers."""
     texts = Counter(value for value in values if isinstance(value, str))  # what is none is read alike in each notation
-    return max(_ALL, key=lambda how: sum(count for text, count in texts.items() if how.number(text) is not None))
+    return max(
+        NOTATIONS.values(), key=lambda how: sum(count for text, count in texts.items() if how.number(text) is not None)
+    )
+
+
+def name_of(notation: Notation) -> str:
+    """By which NOTATIONS have it."""
+    return next(name for name, each in NOTATIONS.items() if each is notation)
 
 
 def numbers_in(values: Sequence[object]) -> list[float] | None:

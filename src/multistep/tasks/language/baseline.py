@@ -16,6 +16,8 @@ import numpy as np
 from multistep.core.evidence.metric import Evaluation, Floats
 from multistep.errors import PlanError
 from multistep.tasks.baselines import CONSTANT, KEY, about, read_fitted, write_fitted
+from multistep.tasks.calibrated import Calibrated
+from multistep.tasks.labelled.answers import of_baseline
 from multistep.tasks.labelled.labels import Labels
 from multistep.tasks.labelled.score import constant_table, table_of_said
 from multistep.tasks.language.examples import NOTHING, Examples, characters_in, taken
@@ -81,15 +83,17 @@ class Baseline:
         of = CHARACTERS if spaceless else WORDS
         return cls(f"TF-IDF of {of} with {kind}{some}", train, labels, vectorizer, fitted)
 
-    def score(self, examples: Examples) -> Evaluation:
-        """The evaluation of a split, in the columns of the network's own."""
+    def score(self, examples: Examples, settled: Calibrated = Calibrated()) -> Evaluation:  # noqa: B008  # frozen
+        """The evaluation of a split, in the columns of the network's own, with probabilities as they are settled."""
         labels, truth = self.labels, examples.labels
         said = None
         if self.model is not None:  # some at a time: those that `evaluate` scores may lie in a file
             at = range(0, len(examples), SCORED_AT_ONCE)
             parts = [np.arange(first, min(first + SCORED_AT_ONCE, len(examples))) for first in at]
             said = np.concatenate([self.says(joined(taken(examples, part))) for part in parts])
-        return constant_table(self.train.labels, truth, labels) if said is None else table_of_said(said, truth, labels)
+        if said is None:
+            return constant_table(self.train.labels, truth, labels)
+        return table_of_said(of_baseline(said, labels, settled), truth, labels)
 
     def says(self, texts: Sequence[str]) -> Floats:
         """What the model makes of texts as `joined` gives them: numbers (N,), or probabilities (N, classes)."""
@@ -100,7 +104,8 @@ class Baseline:
             warnings.simplefilter("ignore")  # classes without an example
             probabilities = np.asarray(self.model.predict_proba(features), np.float64)
         if self.labels.kind == "classes":
-            return probabilities
+            # Of a single label scikit-learn gives that it is not there, and that it is.
+            return probabilities[:, -len(self.labels.names) :]
         found = np.zeros((len(texts), len(self.labels.names)))
         found[:, self.model.classes_] = probabilities
         return found
@@ -115,9 +120,7 @@ class Baseline:
         paired = self.train.seconds is not None
         units = CHARACTERS if self.vectorizer.analyzer == "char" else WORDS
         content = {
-            "labels": self.labels.kind,
-            "names": list(self.labels.names),
-            "separator": self.labels.separator,
+            **self.labels.record,
             "pairs": paired,
             "columns": dict(columns or {}),
         }
@@ -143,7 +146,7 @@ class Baseline:
         said = about(model, "labels", "names", "separator")
         kinds = {"vectorizer": (TfidfVectorizer,), "model": (LogisticRegression, OneVsRestClassifier, Ridge)}
         fitted = read_fitted(model, kinds)
-        labels = Labels(said["labels"], tuple(said["names"]), said["separator"])
+        labels = Labels.recorded(said)
         fitted["vectorizer"].vocabulary_ = _terms(Path(model) / TERMS, len(fitted["vectorizer"].idf_))
         return cls(str(said[KEY]), NOTHING, labels, fitted["vectorizer"], fitted["model"])
 

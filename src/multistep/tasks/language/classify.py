@@ -186,9 +186,7 @@ class ClassifyDomain:
         self.network.write(model, folder)
         (folder / "README.md").write_text(card, encoding="utf-8")
         content = {
-            "labels": self.labels.kind,
-            "names": list(self.labels.names),
-            "separator": self.labels.separator,
+            **self.labels.record,
             "pairs": self._splits.train.seconds is not None,
             "columns": dict(self._splits.columns),
             **self.network.about(),

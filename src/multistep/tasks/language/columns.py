@@ -88,8 +88,11 @@ def find_columns(table: Table, data: DataSpec, *, labelled: bool) -> Columns:
         raise DataError(f"{table.origin}: {which} columns: {of}; name it with {naming('label_column')}")
     if len({text, second, label} - {None}) < 1 + (second is not None) + (label is not None):
         raise DataError(f"{table.origin}: text and label are both column '{label or text}'; name two columns")
-    separated = kind_of(Path(table.origin)) in (*SEPARATED, ".txt", "")  # others say themselves what columns are called
-    if label is not None and separated and label in map(str, _some(table, label)):
+    # Of lines alone: others say themselves what columns are called. A name that is usual is one, whatever stands below.
+    doubtful = kind_of(Path(table.origin)) in (*SEPARATED, ".txt", "") and table.unit != "row" and not data.header
+    usual = {name for group in TEXTS for name in group}
+    named = any(name.strip().lower() in usual for name in table.names if name != label)
+    if label is not None and doubtful and not named and label in map(str, _some(table, label)):
         raise DataError(
             f"{table.origin}:1: the first line names a column '{label}', which is also a label in it, so the file "
             "seems to have no line with the names of its columns; say --set data.header=false, or add one"

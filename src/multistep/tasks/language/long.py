@@ -58,10 +58,14 @@ def long_files(data: DataSpec) -> list[Path]:
 
     What is no table of lines or columns, such as a folder of texts for each class, is read into memory at any size.
     """
-    sources = [source for source in (data.source, data.train, data.validation, data.test) if source]
-    found = [file for source in sources for file in local_files(opened(source, FORM)[0])]
-    files = [file for file in found if kind_of(file) in (*LINES, *COLUMNAR)]
+    files = [file for file in _files(data) if kind_of(file) in (*LINES, *COLUMNAR)]
     return files if text_size(files) > MOST_IN_MEMORY else []
+
+
+def _files(data: DataSpec) -> list[Path]:
+    """All files that lie here, of every kind."""
+    sources = [source for source in (data.source, data.train, data.validation, data.test) if source]
+    return [file for source in sources for file in local_files(opened(source, FORM)[0])]
 
 
 @contextmanager
@@ -91,7 +95,8 @@ def kept_splits(
         with TextFile(folder / TEXT) as out:
             _write(folder, load(in_file(out)))
 
-    marks = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    # Of all files: a short one of another kind, such as a validation split, is read with them.
+    marks = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in _files(data)]
     how = (VERSION, kind, MOST_CUT, MOST_GIVEN, repr(data), marks)
     return _read(kept("tables", hashlib.blake2b(repr(how).encode(), digest_size=16).hexdigest(), write))
 

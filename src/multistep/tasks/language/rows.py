@@ -95,9 +95,13 @@ def _rows_by_class(folder: Path, files: Sequence[Path], data: DataSpec) -> Parts
 
 
 def _with_label(table: Table, label: str) -> Table:
-    values, rows = table.values, len(table)
-    is_text = {**table.is_text, "label": True}
-    return replace(table, is_text=is_text, values=lambda name: [label] * rows if name == "label" else values(name))
+    values, each, rows = table.values, table.each_of, len(table)
+    return replace(
+        table,
+        is_text={**table.is_text, "label": True},
+        values=lambda name: [label] * rows if name == "label" else values(name),
+        each_of=None if each is None else lambda name: [label] * rows if name == "label" else each(name),
+    )
 
 
 def _read_other(path: Path, data: DataSpec) -> Parts | None:

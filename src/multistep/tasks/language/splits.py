@@ -75,23 +75,30 @@ def _load(data: DataSpec, holding: Holding = IN_MEMORY) -> LabelledSplits:
 def read_splits(data: DataSpec, holding: Holding = IN_MEMORY) -> tuple[dict[str, Rows], list[str]]:
     """The rows of each split without regard to labels, and what is to be said; cut as `load_labelled` would."""
     given, notes = _given(data, labelled=False, holding=holding)
-    rows, more = _completed(given, _classes_told(given["train"], data), data.shares, holding)
-    return rows, [*notes, *more]
+    train = given["train"]
+    told, classes = _told(train, data)
+    if len(told) == len(train):
+        rows, more = _completed(given, classes, data.shares, holding)
+        return rows, [*notes, *more]
+    # Those without a label would be left out there: they change nothing of how the others are cut.
+    rows, more = _completed({**given, "train": train.take(told)}, classes, data.shares, holding)
+    every, kept, *held_out = groups_of(train.keys, rows["train"].keys, *(rows[n].keys for n in rows if n != "train"))
+    stays = ~np.isin(every, np.concatenate(held_out))
+    stays[told] = np.isin(every[told], kept)
+    return {**rows, "train": train.take(np.flatnonzero(stays).tolist())}, [*notes, *more]
 
 
-def _classes_told(rows: Rows, data: DataSpec) -> list[tuple[str, ...]]:
-    """The classes of each row, as far as they can be told where nobody needs them."""
-    found: list[tuple[str, ...]] = [()] * len(rows)
+def _told(rows: Rows, data: DataSpec) -> tuple[list[int], list[tuple[str, ...]]]:
+    """The rows with a label, and the classes of each; all rows where there is none, or labels make no sense."""
     labels, several = rows.labels or (), data.labels == "classes"
     told = [i for i, label in enumerate(labels) if not is_missing(label, several=several, named=bool(rows.names))]
     column = _column(rows.take(told), rows.names)
     try:
-        classes = classes_of(find_labels(column, data.labels)[0], column) if told else []
+        if told:
+            return told, classes_of(find_labels(column, data.labels)[0], column)
     except DataError:  # whoever trains on the labels will hear of it
-        return found
-    for i, names in zip(told, classes, strict=True):
-        found[i] = names
-    return found
+        pass
+    return list(range(len(rows))), [()] * len(rows)
 
 
 def _given(data: DataSpec, *, labelled: bool, holding: Holding) -> tuple[dict[str, Rows], list[str]]:

@@ -52,10 +52,10 @@ def evaluate_model(model: str, data: DataSpec) -> Evaluation:
     Raises DataError for labels that the model does not know, PlanError for a folder that is no such model.
     """
     if is_baseline(model):
-        baseline = Baseline.read(model)
+        baseline, settled = Baseline.read(model), Calibrated.read(model)
         with held(data) as holding:
-            found = baseline.score(examples_of(model, data, baseline.labels, holding))
-        return Calibrated.read(model).decided(found, model, hot=True)
+            examples = examples_of(model, data, baseline.labels, holding)
+            return settled.decided(lambda: baseline.score(examples, settled), model)
     device = pick_device()
     if task_of(model) == "fill-mask":
         encoder = load_encoder(model, _context(model))
@@ -72,7 +72,7 @@ def evaluate_model(model: str, data: DataSpec) -> Evaluation:
         encoded = ReadLate(network, examples) if long else network.encode(examples.texts, examples.seconds)
         logits = logits_of(network, module, encoded, np.arange(len(examples)), device)
     settled = Calibrated.read(model)
-    return settled.decided(table_of(logits / settled.temperature, examples.labels, labels, Scale()), model)
+    return settled.decided(lambda: table_of(logits / settled.temperature, examples.labels, labels, Scale()), model)
 
 
 def examples_of(model: str, data: DataSpec, labels: Labels, holding: Holding) -> Examples:
@@ -183,7 +183,7 @@ def load_classifier(model: str, device: torch.device) -> tuple[Network, nn.Modul
     """The network of a folder or a hub id with its weights, in evaluation, and what its labels are."""
     if is_small(model):
         task = read_task(model)
-        labels = Labels(task["labels"], tuple(task["names"]), task.get("separator"))
+        labels = Labels.recorded(task)
         network = load_network(model, labels, Scale(), pairs=bool(task.get("pairs")))
         return network, network.build(0).to(device).eval(), labels
     encoder = load_encoder(model, _context(model))
@@ -201,7 +201,7 @@ def _labels(model: str, encoder: Encoder) -> Labels:
     """What the folder's labels are, by what it was exported with, else by its configuration."""
     task = read_task(model)
     if "names" in task:
-        return Labels(task["labels"], tuple(task["names"]), task.get("separator"))
+        return Labels.recorded(task)
     config = encoder.config
     if not any(str(name).endswith("ForSequenceClassification") for name in config.architectures or []):
         raise PlanError(f"{model}: no classifier ({', '.join(config.architectures or ['no architecture named'])})")

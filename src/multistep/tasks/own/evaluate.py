@@ -84,13 +84,16 @@ def evaluate_module(
 
     reader = Reader(split, layout, device, tried.types, check, ragged=ragged, finite=not copes)
     filled = own.build().to(device).eval()
-    with torch.inference_mode(), judge.loss.standing_for(filled):
-        table = Scorer(layout, judge, split.batch_size).table(
+
+    def scored() -> Evaluation:
+        return Scorer(layout, judge, split.batch_size).table(
             reader, np.arange(len(reader)), SPLITS["test"], device, lambda tensors, _: layout.call(filled, tensors)
         )
+
+    with torch.inference_mode(), judge.loss.standing_for(filled):
+        table = Calibrated.read(str(folder)).decided(scored, str(folder.parent), hot=True)
     if known := told(reader, read_task(str(folder)).get("seen")):
         say([known])
-    table = Calibrated.read(str(folder)).decided(table, str(folder.parent), hot=True)
     metrics: dict[str, Metric] = {name: METRICS[name] for name in judge.metrics if METRICS[name].applies(table)}
     if own_metric:
         metrics[own_metric.metric.name] = own_metric.metric
