@@ -262,16 +262,19 @@ def test_the_text_is_the_long_column_and_no_number(tmp_path: Path) -> None:
 
 
 def test_a_column_may_be_called_like_a_label_where_names_are_no_line(tmp_path: Path) -> None:
-    """A data frame without names has the columns 0 and 1; of a .csv it would mean that the header is missing."""
+    """A data frame without names has the columns 0 and 1; of a .csv it means that the header is missing, unless another
+    column of it is called as columns are.
+    """
     frame = [{"0": text, "1": str(i % 2)} for i, text in enumerate(TEXTS)]
     (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, frame)))
     assert load(tmp_path / "a.jsonl").columns == {"text_column": "0", "label_column": "1"}
-    put(tmp_path / "a.tsv", [("as good as it can be", "pos"), *ROWS])
-    with pytest.raises(DataError, match=r"say --set data\.header=false"):
-        load(tmp_path / "a.tsv")
+    put(tmp_path / "a.tsv", [("opinion", "pos"), *ROWS])
+    found = load(tmp_path / "a.tsv")
+    assert found.columns == {"text_column": "column 1", "label_column": "column 2"}
+    assert "the first line looks like a row ('opinion', 'pos')" in said(found)
     assert load(tmp_path / "a.tsv", header=True).columns["label_column"] == "pos"
     put(tmp_path / "b.tsv", [("text", "pos"), *ROWS])
-    assert load(tmp_path / "b.tsv").columns == {"text_column": "text", "label_column": "pos"}, "a line of names"
+    assert load(tmp_path / "b.tsv").columns == {"text_column": "text", "label_column": "pos"}
 
 
 @pytest.mark.parametrize(
