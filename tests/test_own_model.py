@@ -327,7 +327,13 @@ def losses_of(given: dict[str, Any]) -> tuple[Any, Any, tuple[Tensor, ...], nn.M
 def test_the_mean_of_a_batch_is_the_users_own_loss(loss: Any) -> None:
     domain, _, batch, model = losses_of({"model": nn.Linear(8, 3), "loss": loss, "train": (POINTS, LABELS)})
     total, count = domain.loss(model, batch, 0.0)
-    assert int(count) == 16
+    weighted = getattr(loss, "weight", None) is not None
+    assert int(count) > 16 if weighted else int(count) == 16, "of weighted classes, the least weight counts as one"
+    # Pieces of a batch add up to it, whatever their sizes and weights: memory may cut it, or several processes.
+    cuts = (slice(1), slice(1, 9), slice(9, 16))
+    pieces = [domain.loss(model, tuple(part[cut] for part in batch), 0.0) for cut in cuts]
+    for at, whole in enumerate((total, count)):
+        assert sum(float(piece[at].detach()) for piece in pieces) == pytest.approx(float(whole.detach()), rel=1e-5)
     with torch.no_grad():
         assert float(total / count) == pytest.approx(float(loss(model(batch[0]), batch[1]).mean()), rel=1e-5)
     table = domain.evaluate(model, "validation", sample=False, device=torch.device("cpu"))
@@ -337,6 +343,61 @@ def test_the_mean_of_a_batch_is_the_users_own_loss(loss: Any) -> None:
     assert len(table) == 12
 
 
+def test_shares_of_classes_at_places_have_torchs_mean() -> None:
+    """The loss that was trained on was too large by the number of places."""
+    shares = torch.rand((64, 3, 5, 5), generator=torch.Generator().manual_seed(0)).softmax(1)
+    images, loss = torch.randn((64, 2, 5, 5), generator=torch.Generator().manual_seed(1)), nn.CrossEntropyLoss()
+    domain, _, batch, model = losses_of({"model": nn.Conv2d(2, 3, 1), "loss": loss, "train": (images, shares)})
+    total, count = domain.loss(model, batch, 0.0)
+    assert float((total / count).detach()) == pytest.approx(float(loss(model(batch[0]), batch[1]).detach()), rel=1e-5)
+
+
+def test_a_mask_among_targets_stays_one() -> None:
+    """As whole numbers it chose the first two rows again and again."""
+    values, mask = torch.randn((64, 3), generator=torch.Generator().manual_seed(0)), torch.arange(64) % 3 > 0
+
+    def masked(output: Tensor, target: tuple[Tensor, Tensor]) -> Tensor:
+        return ((output - target[0]) ** 2)[target[1]].mean()
+
+    pairs = [(POINTS[i], (values[i], mask[i])) for i in range(64)]
+    domain, _, batch, model = losses_of({"model": nn.Linear(8, 3), "loss": masked, "train": pairs})
+    assert batch[2].dtype is torch.bool
+    total, count = domain.loss(model, batch, 0.0)
+    assert float((total / count).detach()) == pytest.approx(
+        float(masked(model(batch[0]), (batch[1], batch[2])).detach()), rel=1e-5
+    )
+
+
+class Backbone(nn.Module):
+    """Keeps the statistics of a layer that came trained, as its own `train` says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.own, self.head = nn.BatchNorm1d(8), nn.BatchNorm1d(8), nn.Linear(8, 3)
+        self.register_buffer("grid", torch.arange(8.0).expand(4, 8))
+        self.steps = nn.Parameter(torch.zeros(1, dtype=torch.long), requires_grad=False)
+
+    def train(self, mode: bool = True) -> Backbone:
+        super().train(mode)
+        self.norm.eval()
+        return self
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.head(self.own(self.norm(x)) + self.get_buffer("grid")[0])
+        return found
+
+
+def test_statistics_that_a_module_keeps_are_kept_and_what_is_no_float_is_no_hindrance(tmp_path: Path) -> None:
+    net = Backbone()
+    net.norm.running_mean.fill_(5.0)  # type: ignore[union-attr]
+    recipe = {"batch_size": 9, "micro_batch": 4}  # whose last piece was a single example
+    result = multistep.train(model=net, train=(POINTS, LABELS), budget="30 steps", recipe=recipe, out=tmp_path / "run")
+    trained = result.load(Backbone())
+    assert torch.equal(trained.get_buffer("norm.running_mean"), torch.full((8,), 5.0))
+    assert not torch.equal(trained.get_buffer("own.running_mean"), torch.zeros(8))
+    assert torch.equal(trained.get_buffer("grid"), net.get_buffer("grid"))
+
+
 def test_frozen_parameters_and_shares_of_dropout_stay_the_users(tmp_path: Path) -> None:
     net = Net()
     net.body.requires_grad_(False)
@@ -344,6 +405,9 @@ def test_frozen_parameters_and_shares_of_dropout_stay_the_users(tmp_path: Path) 
     trained = result.load(Net())
     assert torch.equal(trained.get_parameter("body.0.weight"), net.get_parameter("body.0.weight"))
     assert not torch.equal(trained.get_parameter("head.weight"), net.get_parameter("head.weight"))
+    pytest.importorskip("peft")
+    adapted = OWN[1].train(tmp_path / "adapted", model=net, recipe={"adapter": "lora"}).load(Net())
+    assert torch.equal(adapted.get_parameter("body.0.weight"), net.get_parameter("body.0.weight"))
     two = nn.Sequential(nn.Linear(8, 4), nn.Dropout(0.4), nn.Linear(4, 4), nn.Dropout(0.1), nn.Linear(4, 3))
     domain, opened, _, _ = losses_of({"model": two, "train": (POINTS, LABELS)})
     model: Any = domain.build(0)

@@ -22,6 +22,7 @@ from multistep.report.scalars import numbers_of
 from multistep.tracking.account import account_of
 from multistep.tracking.beside import LOG_NAME, tracked
 from multistep.tracking.follow import follow, track, tracker_names
+from multistep.tracking.marks import Marks
 
 WANTED = plan(budget="2000 steps", moves=["rate-down"])
 
@@ -292,3 +293,20 @@ def test_the_process_beside_a_run_tells_the_last_of_it_and_ends_with_it(
     assert (run.folder / LOG_NAME).read_text(encoding="utf-8") == ""
     assert (run.events / "chosen").is_dir()
     assert not caplog.records
+
+
+def test_trackers_keep_their_marks_beside_each_other(run: RunDirectory, tmp_path: Path) -> None:
+    """Whoever wrote last erased what the other had been told, which was told again."""
+    directory = RunDirectory(tmp_path)
+    account = account_of(run)
+    assert account is not None
+    told = account.runs[0]
+    one, other = Marks(directory, "wandb p"), Marks(directory, "trackio p")
+    for marks in (one, other):
+        assert len(list(marks.new(told))) == len(told.curve) > 0
+    one.close(told)
+    other.close(told)
+    for destination in ("wandb p", "trackio p"):
+        again = Marks(directory, destination)
+        assert not list(again.new(told))
+        assert again.closed(told)

@@ -32,6 +32,7 @@ def init(
     """Write a plan file to begin with, and the schema beside it that editors complete and check it by."""
     from multistep.engine.new_plan import write_new_plan
 
+    require(task is not None and data is not None, "a plan needs --task and --data")
     files = write_new_plan(path, plan_of(None, None, {"task": task, "data": data, "budget": budget}), budget)
     if as_json:
         print_json({"files": [str(file) for file in files]})
@@ -106,7 +107,9 @@ def simulate(
     mean_time_to_failure: Annotated[
         str | None, typer.Option(help="With --devices: of one device, 50h; by default none fails.")
     ] = None,
-    bandwidth: Annotated[str, typer.Option(help="With --devices: of one device, a second.")] = "100Gbit",
+    bandwidth: Annotated[
+        str | None, typer.Option(help="With --devices: of one device, a second; by default 100Gbit.")
+    ] = None,
     parameters: Annotated[
         str | None, typer.Option(help="With --devices: the model's, 135M; by default what was measured here.")
     ] = None,
@@ -121,8 +124,11 @@ def simulate(
     require(step_seconds is None or 0 < step_seconds < math.inf, told)
     if devices is not None:
         wanted = plan_of(plan, settings, {})
-        _on_devices(wanted, devices, mean_time_to_failure, bandwidth, step_seconds, parameters, as_json)
+        _on_devices(wanted, devices, mean_time_to_failure, bandwidth or "100Gbit", step_seconds, parameters, as_json)
         return
+    of_devices = {"--mean-time-to-failure": mean_time_to_failure, "--bandwidth": bandwidth, "--parameters": parameters}
+    for name, given in of_devices.items():
+        require(given is None, f"{name} says something of many devices; add --devices N")
     step_seconds = step_seconds or 0.05
     require(0 <= noise < math.inf, f"--noise is {noise:g}; allowed: 0 or more")
     outcomes, note = simulate_plan(plan_of(plan, settings, {}), seed=seed, noise=noise, step_seconds=step_seconds)

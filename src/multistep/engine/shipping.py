@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from multistep.core.evidence.metric import Metric
 from multistep.core.evidence.scores import metric_words, told_apart
 from multistep.core.values.events import BaselineScored, ShipDecided
@@ -69,4 +71,5 @@ def _scores(history: History) -> tuple[Metric, BaselineScored, float] | None:
     if first is None or own is None:
         return (metric, baseline, own.interval.score) if own else None
     gain = expected[history.leader.trial] * (1.0 if metric.goal == "maximize" else -1.0)
-    return metric, baseline, first.interval.score + gain
+    low, high = metric.bounds or (0.0 if metric.from_zero else -math.inf, math.inf)
+    return metric, baseline, min(max(first.interval.score + gain, low), high)

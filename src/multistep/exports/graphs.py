@@ -8,10 +8,16 @@ from multistep.errors import PlanError
 from multistep.exports.graph import Graph
 from multistep.exports.held import Held, held_out
 from multistep.exports.order import Order
+from multistep.tasks.folders import read_task
 
 
 def graph_of(order: Order) -> Graph:
     """Raises PlanError for a model that has no graph, or no examples to check it by."""
+    if order.task == OWN_MODEL and read_task(order.model).get("framework") == "keras":
+        raise PlanError(
+            f"{order.model}: a Keras model, which lies there as model.keras and saved_model already; Keras and tf2onnx "
+            "write other forms of it"
+        )
     if order.task == OWN_MODEL:
         from multistep.exports.own import module_graph
 

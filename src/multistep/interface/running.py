@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from multistep.core.values.events import RunInterrupted, RunStarted
+from multistep.core.values.history import History, fold
 from multistep.core.values.plan import Plan
 from multistep.engine.cleaning import clean as clean_directory
 from multistep.engine.clock import BudgetClock
@@ -169,8 +170,8 @@ def _execute(
                     if on_entry:
                         on_entry(entry, execution.history)
     except UserError as error:
-        if execution is None or not execution.history.leader:
-            directory.discard()  # nothing was won; the mended command may use the same folder
+        if execution is None or _nothing_won(execution.history, error):
+            directory.discard()  # the mended command may use the same folder
         if (said := spoken(str(error), plan, directory.folder)) != str(error):
             raise type(error)(said) from error
         raise
@@ -183,6 +184,14 @@ def _execute(
     write_report(directory)
     if plan.keep == "model":
         clean_directory(directory, execution.history)
+
+
+def _nothing_won(history: History, error: UserError) -> bool:
+    """Whether a run has nothing yet that it could go on with: of one whose plan is wrong, nothing that was judged."""
+    if history.leader is not None or len(history.phases) > 1:
+        return False
+    saved = any(trial.checkpoints for phase in history.phases for trial in phase.trials.values())
+    return isinstance(error, PlanError) or not saved
 
 
 def _say_of_device(directory: RunDirectory, workshop: Workshop) -> None:
@@ -232,6 +241,8 @@ def _finished_before(plan: Plan, directory: RunDirectory) -> Result:
     logging.getLogger("multistep").warning(said)
     if not directory.report.exists():
         write_report(directory)
+    if plan.keep == "model" and directory.checkpoints.exists():  # killed between its result and this
+        clean_directory(directory, fold(entries))
     return read_result(directory)
 
 

@@ -18,11 +18,7 @@ class Marks:
     def __init__(self, directory: RunDirectory, destination: str) -> None:
         self._path = directory.folder / FILE_NAME
         self._destination = destination
-        try:
-            self._all: dict[str, dict[str, int]] = json.loads(self._path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            self._all = {}
-        self._counts = self._all.setdefault(destination, {})
+        self._counts = self._read().get(destination, {})
 
     def closed(self, told: Told) -> bool:
         """Whether nothing more is to be told of a run there."""
@@ -41,5 +37,13 @@ class Marks:
         if len(told.curve) > begun:
             self._write()
 
+    def _read(self) -> dict[str, dict[str, int]]:
+        try:
+            found: dict[str, dict[str, int]] = json.loads(self._path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return found
+
     def _write(self) -> None:
-        write_atomically(self._path, json.dumps(self._all, indent=1))
+        """Beside what other destinations have been told meanwhile."""
+        write_atomically(self._path, json.dumps({**self._read(), self._destination: self._counts}, indent=1))

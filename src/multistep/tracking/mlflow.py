@@ -107,8 +107,12 @@ class Tracker:
                 if not self._history(run, tag):  # a score that is told stays as it is
                     self._has[run, tag].add(last)
                     metrics.append(Metric(tag, float(value), *last))
-        for part in _parts(metrics, AT_ONCE["metrics"]):
-            self._client.log_batch(run, metrics=part)
+        try:
+            for part in _parts(metrics, AT_ONCE["metrics"]):
+                self._client.log_batch(run, metrics=part)
+        except Exception:
+            self._has.clear()  # what arrived is asked for anew
+            raise
         tags = [RunTag(f"multistep.{key}", value[: LONGEST["tag"]]) for key, value in told.said.items()]
         if tags:
             self._client.log_batch(run, tags=tags)

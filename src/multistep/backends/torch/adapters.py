@@ -186,6 +186,7 @@ def _targets(model: nn.Module, wanted: Sequence[str], fresh: Sequence[str]) -> l
         and module is not asked
         and path not in whole
         and ".lora_" not in path
+        and any(p.requires_grad for p in module.parameters())  # what a user froze stays as it is
     ]
     if not names:
         raise PlanError(

@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 
-def batch_norms(model: nn.Module) -> list[_BatchNorm]:
-    """The layers that keep running statistics."""
-    return [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+def batch_norms(model: nn.Module, names: Set[str] | None = None) -> list[_BatchNorm]:
+    """The layers that keep running statistics; of these names, or all."""
+    return [
+        module
+        for name, module in model.named_modules()
+        if isinstance(module, _BatchNorm) and module.track_running_stats and (names is None or name in names)
+    ]
+
+
+def training_norms(model: nn.Module) -> frozenset[str]:
+    """The names of those that follow the data in training. A module may keep some of its own as they are, as is usual
+    for pretrained ones, by putting them back into evaluation in its `train`.
+    """
+    before = model.training
+    model.train()
+    following = {id(norm) for norm in batch_norms(model) if norm.training}
+    model.train(before)
+    return frozenset(name for name, module in model.named_modules() if id(module) in following)
 
 
 @torch.no_grad()

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from multistep.backends.torch.adapters import FOLDER, Adapter, hold_in_half, merge, write_adapter
 from multistep.backends.torch.anchor import Anchor
 from multistep.backends.torch.averages import AVERAGE_EVERY, equal, follow
-from multistep.backends.torch.batchnorm import batch_norms, recompute_statistics
+from multistep.backends.torch.batchnorm import batch_norms, recompute_statistics, training_norms
 from multistep.backends.torch.devices import pick_device, reduces
 from multistep.backends.torch.domain import Batch, Domain, Draws, Folds
 from multistep.backends.torch.fitting import Fitting
@@ -189,7 +189,8 @@ class TorchLearner:
         self._fitting = Fitting(
             self._model, self._passes, shared, self._device, self._rehearsal, self._reserve, sharded
         )
-        self._norms = batch_norms(self._model)
+        self._following = training_norms(self._model)
+        self._norms = batch_norms(self._model, self._following)
         self._statistics_due = True
         asked = recipe.outer is not None
         self._outer = Outer(recipe, self._model, self._norms, self.sharing, self._should_stop) if asked else None
@@ -394,7 +395,7 @@ class TorchLearner:
         # Pieces of a batch would have other statistics than the batch has in training, but must fit.
         size = min(self._batch_size, self._passes.micro_batch or self._batch_size)
         passes = [functools.partial(self._forward, model, i * size, size) for i in range(batches)]
-        recompute_statistics(model, batch_norms(model), passes)
+        recompute_statistics(model, batch_norms(model, self._following), passes)
 
     def _forward(self, model: nn.Module, position: int, size: int) -> None:
         self._passes.forward(model, self._domain.batch(position, size, self._seed, self._device))

@@ -123,8 +123,12 @@ class Passes:
     def _accumulated(self, batch: Batch, piece: int) -> tuple[Tensor, Tensor]:
         losses: list[Tensor] = []
         counts: list[Tensor] = []
-        for start in range(0, batch[0].shape[0], piece):
-            loss, count = self.loss(tuple(tensor[start : start + piece] for tensor in batch))
+        # Of about one size: a last one of a single example is what batch normalisation can do nothing with.
+        size = batch[0].shape[0]
+        pieces = -(-size // piece)
+        for part in range(pieces):
+            cut = slice(size * part // pieces, size * (part + 1) // pieces)
+            loss, count = self.loss(tuple(tensor[cut] for tensor in batch))
             losses.append(loss.detach())
             counts.append(count)
             # In float16, sums over many labels would be beyond it: about a mean is what it is scaled for.

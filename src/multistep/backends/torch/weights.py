@@ -39,6 +39,8 @@ def freeze(model: nn.Module, patterns: Sequence[str], fixed: Set[str] = frozense
             shown = ", ".join([*names[:3], "...", *names[-2:]])
             raise PlanError(f"recipe.frozen: no parameter matches '{pattern}'; the model has {shown}")
     for name, parameter in model.named_parameters():
+        if not (parameter.is_floating_point() or parameter.is_complex()):
+            continue  # whole numbers, which have no gradient
         parameter.requires_grad_(name not in fixed and not any(fnmatch.fnmatch(name, pattern) for pattern in patterns))
     if not any(p.requires_grad for p in model.parameters()):
         raise PlanError("recipe.frozen: every parameter is frozen; leave some to train")

@@ -32,6 +32,7 @@ PROBE_SHARE = 0.05  # of the training time, for all probes together
 PROBE_FACTORS = (0.5, 1.0, 2.0)  # of the preset's rate
 FIRST_WINDOW = 12  # steps from whose time the others are planned; they count as training
 FIRST_SHARE, LEAST_FIRST = 1 / 8, 2  # of the steps that are expected, where the time holds fewer than a hundred
+CLOSING_SAVES = 2  # at the end: of the last cooldown, and of the export, which takes about as long
 CLOSING_SECONDS = 2.5  # export, result and report, and what is shown of a small model
 DEAR = 0.1  # of the budget: scoring that is guessed to take more is measured before anything depends on it
 LATE_SECONDS, LATE_SHARE = 5.0, 0.03  # a run may end so much after its budget, whichever is more
@@ -141,7 +142,14 @@ def reserve_seconds(plan: Plan, history: History) -> float:
     tokens = facts.validation_tokens
     if later == 0:
         tokens += tested * facts.test_tokens + facts.closing_tokens
-    return evaluation_seconds(phase, tokens) + guard_seconds(phase) + (CLOSING_SECONDS if later == 0 else 0.0)
+    closing = CLOSING_SECONDS + CLOSING_SAVES * save_seconds(history) if later == 0 else 0.0
+    return evaluation_seconds(phase, tokens) + guard_seconds(phase) + closing
+
+
+def save_seconds(history: History) -> float:
+    """What saving a checkpoint took so far, each; 0 before the first."""
+    saves = sum(len(t.checkpoints) for p in history.phases for t in p.trials.values())
+    return history.took.get("save", 0.0) / max(1, saves)
 
 
 def scoring_is_dear(plan: Plan, history: History) -> bool:
@@ -164,7 +172,7 @@ def seconds_left(plan: Plan, history: History) -> float | None:
         left = plan.budget.value - history.seconds - reserve_seconds(plan, history)
         if _open(plan, index):
             spent = history.seconds - phase.start_seconds
-            left = (left + spent - _promised(plan, index, Unit.SECONDS)) / _sharing(plan, index) - spent
+            left = (left + spent - _promised(plan, history, Unit.SECONDS)) / _sharing(plan, index) - spent
         limits.append(left)
     until = plan.phase(index).until
     if isinstance(until, Amount) and until.unit is Unit.SECONDS:
@@ -200,10 +208,31 @@ def _sharing(plan: Plan, index: int) -> int:
     return max(1, sum(_open(plan, i) for i in range(index, plan.phase_count)))
 
 
-def _promised(plan: Plan, index: int, unit: Unit) -> float:
-    """What the phases after this one were given of their own, in one unit; other units are not known here."""
-    amounts = [plan.phase(i).until for i in range(index + 1, plan.phase_count)]
-    return sum(a.value for a in amounts if isinstance(a, Amount) and a.unit is unit)
+def _promised(plan: Plan, history: History, unit: Unit) -> float:
+    """What the phases after this one were given of their own, in one unit: what is told in another one as if they had
+    this phase's speed and data, since theirs are not known yet.
+    """
+    phase = history.phase
+    amounts = [plan.phase(i).until for i in range(phase.started.phase + 1, plan.phase_count)]
+    return sum(_in_unit(a, unit, phase) for a in amounts if isinstance(a, Amount))
+
+
+def _in_unit(amount: Amount, unit: Unit, phase: PhaseRecord) -> float:
+    if amount.unit is unit:
+        return amount.value
+    a_step = seconds_per_step(phase) or 0.0
+    steps = steps_in(amount, phase)
+    if steps is None:  # told in time, which says something once a step was taken
+        steps = round(amount.value / a_step) if a_step else 0
+    match unit:
+        case Unit.SECONDS:
+            return steps * a_step
+        case Unit.STEPS:
+            return float(steps)
+        case Unit.EPOCHS:
+            return steps * batch_size(phase) / phase.started.facts.train_examples
+        case Unit.TOKENS:
+            return float(steps * batch_size(phase) * phase.started.facts.tokens_per_example)
 
 
 def _spent_before(history: History, unit: Unit) -> float:
@@ -252,7 +281,7 @@ def fixed_steps(plan: Plan, history: History, aside: int = 0) -> int | None:
         unit = plan.budget.unit
         left = plan.budget.value - _spent_before(history, unit)
         if _open(plan, index):
-            left = (left - _promised(plan, index, unit)) / _sharing(plan, index)
+            left = (left - _promised(plan, history, unit)) / _sharing(plan, index)
         limits.append(max(1, (steps_in(Amount(left, unit), phase) or 1 if left > 0 else 1) - aside))
     return min(limits) if limits else None
 

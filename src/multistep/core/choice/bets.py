@@ -261,4 +261,5 @@ def _why(history: History, name: str) -> str:
         "pretrained": "the model was pretrained, and this change may tune it better",
         "plateau": "the plain run no longer improved, and this change may bring more",
     }[situation_of(history)]
-    return f"{words}{'; it was tried from another checkpoint before' if seen(history, name) else ''}"
+    tried = any(record.trial.move == name and record.verdict for record in all_siblings(history))
+    return f"{words}{'; it was tried from another checkpoint before' if tried else ''}"

@@ -7,14 +7,13 @@ long after the loss has told where it goes.
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from multistep.core.choice.allowance import STABLE_COOLDOWN, allowance
 from multistep.core.choice.forks import plain_controls
 from multistep.core.choice.priors import link_of
-from multistep.core.choice.readings import lineage, spacing
+from multistep.core.choice.readings import lineage, not_begun, spacing
 from multistep.core.evidence.expected import Gain
 from multistep.core.evidence.metric import Metric, beside
 from multistep.core.evidence.stability import (
@@ -37,9 +36,6 @@ DOUBT = 1.5
 # Tolerances: how far a metric may be from what its loss implies. A guess; smaller, and the loss decides.
 LOOSE = 2.5
 BEGINNING = Gain(10.0, 10.0)  # of going on where a curve has not shown yet where it goes
-# Of the way from the first looks to the baseline: a metric that has come less far has not begun to move. A guess.
-NOT_BEGUN = 0.25
-FEW = 3  # looks that are averaged at either end
 # Of the curves that look flat, those that fall again though nothing announces it (arXiv 2303.13506), in as much time as
 # they had so far; by 10 tolerances, as recorded plain runs gained 2.4 with a spread of 4.9 from plateaus on. With 0.08,
 # 10% of simulated runs whose curve comes in steps lose, instead of 4%; with more, the trunk alone is ever tried.
@@ -65,7 +61,7 @@ def outlook(plan: Plan, history: History, trunk: TrialRecord, *, without_last: i
         return None
     curve = [look for part in lineage(phase, trunk) for look in part.curve]
     curve = curve[: len(curve) - without_last]
-    if not _tells(trunk, curve, left) or _not_begun(history, curve):
+    if not _tells(trunk, curve, left) or not_begun(history, curve):
         return Outlook(left, lambda plateau, cooldown: BEGINNING if plateau > 0 else Gain(0.0, 0.0), told=False)
     forked, lead = _reference(history, trunk)
     if forked is None:
@@ -133,23 +129,6 @@ def _tells(trunk: TrialRecord, curve: Sequence[Evaluated], left: int) -> bool:
 
 def _overfits(trunk: TrialRecord) -> bool:
     return trunk.reading is not None and Stability.OVERFITTING in (trunk.reading.stability, trunk.reading.loss)
-
-
-def _not_begun(history: History, curve: Sequence[Evaluated]) -> bool:
-    """Whether the metric has come next to nothing of the way from where it began to the baseline.
-
-    What has not begun is flat, and no plateau: a model that is trained by CTC says nothing at all for a while, and
-    another answers with the commonest class, before what they learn shows all at once.
-    """
-    metric = metric_of(history.phase.started)
-    baseline = next((b.interval.score for b in history.baselines if b.split == "validation"), None)
-    scores = [look.interval.score for look in curve]
-    if baseline is None or not all(map(math.isfinite, scores)):
-        return False
-    few = min(FEW, max(1, len(scores) // 2))
-    begin, now = statistics.fmean(scores[:few]), statistics.fmean(scores[-few:])
-    way = metric.improvement(baseline, begin)
-    return way > 0 and metric.improvement(now, begin) < NOT_BEGUN * way
 
 
 def _curve_gain(phase: PhaseRecord, curve: Sequence[Evaluated], since: float, until: float) -> Gain:

@@ -195,7 +195,9 @@ def begun_again(plan: Plan, history: History, control: TrialRecord) -> Proposal 
         return None
     index = phase.started.phase
     name = f"{index}.control-{len(phase.of_kind('control')) + 1}"
-    trial = Trial(name, index, "control", best.id, origin.trial.recipe, plan.seed, rate, cooldown)
+    # What the first one passed over, after a divergence, is passed over again.
+    skip = control.trial.skip_examples if best.id == control.trial.start else 0
+    trial = Trial(name, index, "control", best.id, origin.trial.recipe, plan.seed, rate, cooldown, skip_examples=skip)
     return Proposal(trial, reason)
 
 

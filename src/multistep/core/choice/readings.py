@@ -8,7 +8,8 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import replace
 
-from multistep.core.choice.allowance import allowance
+from multistep.core.choice.allowance import allowance, weighs
+from multistep.core.choice.forks import USUAL_FORKS
 from multistep.core.choice.moves import RESTART
 from multistep.core.choice.retained import look_gain
 from multistep.core.evidence.metric import OF_LOSS, Metric, beside
@@ -23,6 +24,9 @@ LEAP = 3.0  # tolerances by which a cooldown gets worse from one look to the nex
 # A restart is taken to overfit when so many looks in a row, from so many times the steps of its best one on, are worse
 # by as much: guesses.
 TURNED_LOOKS, TURNED_LATE = 2, 1.5
+# Of the way from the first looks to the baseline: a metric that has come less far has not begun to move. A guess.
+NOT_BEGUN = 0.25
+FEW = 3  # looks that are averaged at either end
 EXPLODED = 2.0  # times the recent training loss, and above where training began
 
 
@@ -88,6 +92,9 @@ def read_stability(plan: Plan, history: History, name: str) -> StabilityRead | N
     if of_loss and of_loss.stability is Stability.IMPROVING and stability is Stability.STABLE:
         # Who knows nothing yet is wrong about everything for a while, and flat: speech above all.
         stability, reason = Stability.UNDECIDED, f"{reason}; the loss still falls, so this is no plateau yet"
+    if stability is Stability.STABLE and (why := _no_plateau(plan, history, curve)):
+        # Nothing is forecast either: a run without an end would be left for a forecast that expects nothing.
+        forecast, stability, reason = None, Stability.UNDECIDED, f"{reason}; {why}, so this is no plateau yet"
     return StabilityRead(
         name,
         trial.step,
@@ -98,6 +105,35 @@ def read_stability(plan: Plan, history: History, name: str) -> StabilityRead | N
         reason,
         of_loss.stability if of_loss else None,
     )
+
+
+def _no_plateau(plan: Plan, history: History, curve: Sequence[Evaluated]) -> str:
+    """Why a flat curve is none; empty where it may be."""
+    phase = history.phase
+    if not_begun(history, curve):
+        return "the score has come next to nothing of the way to the baseline"
+    whole = [t for t in phase.of_kind("control") if t.trial.length is None]
+    weighed = weighs(plan, phase.started.phase, phase.started.recipe)
+    if phase.started.facts.pretrained and not weighed and len(whole) < USUAL_FORKS and plan.budget is None:
+        return "pretrained weights are given their usual epochs"
+    return ""
+
+
+def not_begun(history: History, curve: Sequence[Evaluated]) -> bool:
+    """Whether the metric has come next to nothing of the way from where it began to the baseline.
+
+    What has not begun is flat, and no plateau: a model that is trained by CTC says nothing at all for a while, and
+    another answers with the commonest class, before what they learn shows all at once.
+    """
+    metric = metric_of(history.phase.started)
+    baseline = next((b.interval.score for b in history.baselines if b.split == "validation"), None)
+    scores = [look.interval.score for look in curve]
+    if baseline is None or not all(map(math.isfinite, scores)):
+        return False
+    few = min(FEW, max(1, len(scores) // 2))
+    begin, now = statistics.fmean(scores[:few]), statistics.fmean(scores[-few:])
+    way = metric.improvement(baseline, begin)
+    return way > 0 and metric.improvement(now, begin) < NOT_BEGUN * way
 
 
 def _turned(plan: Plan, phase: PhaseRecord, trial: TrialRecord) -> StabilityRead | None:

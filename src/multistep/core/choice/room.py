@@ -7,7 +7,14 @@ import math
 from multistep.core.choice.allowance import (
     LEAST_STEPS as LEAST_STEPS,
 )
-from multistep.core.choice.allowance import evaluation_seconds, fixed_steps, guard_seconds, seconds_left, taken_steps
+from multistep.core.choice.allowance import (
+    evaluation_seconds,
+    fixed_steps,
+    guard_seconds,
+    save_seconds,
+    seconds_left,
+    taken_steps,
+)
 from multistep.core.values.history import History, PhaseRecord, TrialRecord
 from multistep.core.values.plan import Plan
 from multistep.core.values.units import Amount, Unit
@@ -39,9 +46,7 @@ def remaining(plan: Plan, history: History) -> Amount | None:
 
 def between(history: History) -> float:
     """Seconds of what a sibling costs beside its length: the full evaluation, saving, loading."""
-    saves = sum(len(t.checkpoints) for p in history.phases for t in p.trials.values())
-    per_save = history.took.get("save", 0.0) / max(1, saves)
-    return scoring(history) + SAVES * per_save + BETWEEN_SECONDS
+    return scoring(history) + SAVES * save_seconds(history) + BETWEEN_SECONDS
 
 
 def scoring(history: History) -> float:

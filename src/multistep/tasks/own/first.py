@@ -95,6 +95,7 @@ def first_examples(own: OwnModel, wanted: Wanted, seed: int) -> Tried:
     if loss.standard and isinstance(output, tuple | list):
         notes.append(f"output: of the {len(output)} parts that the model returns the first tensor is scored")
     types, said = _suited(types, loss, *loss.read(output, target))
+    types = replace(types, masks=not loss.standard)
     return Tried(layout, types, layout.tidy(raw, name, types), size, output, loss, (*notes, *said), name)
 
 

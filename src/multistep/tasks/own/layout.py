@@ -52,13 +52,15 @@ class Types:
     """The types that model and loss take numbers in: floats are float32 unless the model is `double`.
 
     Whole numbers of a target become `whole`; `classes` tells that its floats are class numbers too, `float_inputs`
-    that whole numbers of inputs become floats.
+    that whole numbers of inputs become floats, `masks` that what is true or false stays so in targets of several parts,
+    of which a loss of the user's own knows what it means.
     """
 
     double: bool
     whole: torch.dtype
     classes: bool = False
     float_inputs: bool = False
+    masks: bool = False
 
     def with_float_inputs(self) -> Types:
         return replace(self, float_inputs=True)
@@ -137,9 +139,13 @@ class Layout:
     def tidy(self, batch: object, where: str, types: Types) -> tuple[Tensor, ...]:
         """`tensors` in the types that the model and the loss take. Raises DataError for floats that are no classes."""
         tensors = self.tensors(batch, where)
+        kept = types.masks and len(tensors) > self.inputs + 1
         return (
             *(tidy(part, types) for part in tensors[: self.inputs]),
-            *(tidy(part, types, target=where) for part in tensors[self.inputs :]),
+            *(
+                part if kept and part.dtype is torch.bool else tidy(part, types, target=where)
+                for part in tensors[self.inputs :]
+            ),
         )
 
     def call(self, model: nn.Module, tensors: Sequence[Tensor]) -> Any:

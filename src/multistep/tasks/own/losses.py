@@ -59,7 +59,7 @@ class OwnLoss:
         self.stand_in = StandIn(model)
         self._function: Any = copy.deepcopy(given) if isinstance(given, nn.Module) and not trained else given
         self._whole: Any = None  # the same by whole batches, which is a little faster
-        self._sums = False
+        self._sums, self._least = False, _least_weight(given)
         if self.standard:
             self._sums = self._function.reduction in ("sum", "batchmean")
             self._function.reduction = "none"
@@ -123,12 +123,18 @@ class OwnLoss:
             return value * labels, labels.clamp_min(1)
         value = self.value(output, target, label_smoothing, whole=True)
         labels = labels.to(value.device)
+        wanted = self._read(output, target)[1]
         if value.ndim == 0:
             summed = self._whole is not None and self._whole.reduction == "sum"
+            if summed and not self._sums and not self._has_labels(wanted):
+                value = value / _places(wanted)  # shares of classes: torch's mean is over all places of an example
             return (value if summed else value * labels), labels.clamp_min(1)
-        loss_B, weight_B = self._by_example(value, self._read(output, target)[1])
-        # Weighted classes: torch's mean is over weights, ours over labels. Of a batch without labels both are 0.
-        return loss_B.sum() / weight_B.sum().clamp_min(1e-12) * labels, labels.clamp_min(1)
+        loss_B, weight_B = self._by_example(value, wanted)
+        if not self._has_labels(wanted):
+            return loss_B.sum() / weight_B.sum().clamp_min(1e-12) * labels, labels.clamp_min(1)
+        # Weighted classes: torch's mean is over weights, which add up over the pieces of a batch. In the least of them,
+        # so that there are as many as there are labels, or more.
+        return loss_B.sum() / self._least, (weight_B.sum() / self._least).clamp_min(1)
 
     def rows(self, output: Any, target: Any, size: int, piece: int) -> tuple[Tensor, Tensor, Tensor]:
         """Each example's loss, the weight that it has in the mean, and its block (shape: B, all).
@@ -192,6 +198,17 @@ class OwnLoss:
                 weight = weight * self._function.weight.float()[target.where(counts, 0)]
             return flat.sum(1), (weight.flatten(1).sum(1) if weight.ndim > 1 else weight)
         return (flat.sum(1) if self._sums else flat.mean(1)), torch.ones(len(flat), device=value.device)
+
+
+def _least_weight(given: Any) -> float:
+    """Of the classes that count; 1 where none is weighed."""
+    weights = given.weight.tolist() if isinstance(given, CLASS_LOSSES) and given.weight is not None else []
+    return min((weight for weight in weights if weight > 0), default=1.0)
+
+
+def _places(target: Tensor) -> int:
+    """How many places an example has whose classes stand in the second axis."""
+    return max(1, target.numel() // max(1, target.shape[0] * target.shape[1])) if target.ndim > 2 else 1
 
 
 def _within(output: Any, _target: Any) -> Tensor:

@@ -42,6 +42,7 @@ class OwnModel:
             ) from error
         self.frozen = tuple(name for name, p in given.named_parameters() if not p.requires_grad)
         _require_trainable(self.module)
+        _unfold_buffers(self.module)
         if halves := {str(p.dtype).removeprefix("torch.") for p in self.module.parameters() if p.dtype in HALF}:
             self.module.float()
             self.notes.append(f"model: its {' and '.join(sorted(halves))} weights are trained and exported as float32")
@@ -160,6 +161,7 @@ def weights_of(module: nn.Module) -> dict[str, Tensor]:
 def fill(module: nn.Module, path: Path) -> None:
     """Load exported weights into a module. Raises PlanError where names or shapes do not fit."""
     module, _ = unwrapped(module)
+    _unfold_buffers(module)
     try:
         module.load_state_dict(load_file(path))
     except FileNotFoundError as error:
@@ -180,10 +182,23 @@ def _dropouts(model: nn.Module) -> tuple[list[nn.Module], list[str]]:
     return [module for module, _ in found], [attribute for _, attribute in found]
 
 
+def _unfold_buffers(module: nn.Module) -> None:
+    """Give memory of their own to buffers that are views, such as expanded ones: they are written to, and saved."""
+    for part in module.modules():
+        for name, buffer in part._buffers.items():
+            if buffer is not None and buffer.untyped_storage().nbytes() != buffer.numel() * buffer.element_size():
+                part._buffers[name] = buffer.clone(memory_format=torch.contiguous_format)
+
+
 def _require_trainable(module: nn.Module) -> None:
     """Raises PlanError for what cannot be trained or saved."""
     if not any(p.requires_grad for p in module.parameters()):
         raise PlanError(f"the model {type(module).__name__} has no parameter that requires a gradient")
+    if complex_ones := [name for name, p in module.named_parameters() if p.is_complex()]:
+        raise PlanError(
+            f"{complex_ones[0]}: a parameter of complex numbers, which the optimizers here do not train; hold it as "
+            "pairs of real ones and call torch.view_as_complex on it"
+        )
     for name, part in module.named_modules():
         if isinstance(part, nn.Embedding | nn.EmbeddingBag) and part.sparse:
             raise PlanError(f"{name}: sparse gradients are not supported; make it with sparse=False")

@@ -94,7 +94,7 @@ class OwnDomain:
             raise PlanError(f"recipe.dropout: {own.name} has no nn.Dropout; leave it out, or add one")
         if recipe.dropout != own.dropout:
             own.set_dropout(model, recipe.dropout)
-        if recipe.batch_size == 1 and batch_norms(model):
+        if 1 in (recipe.batch_size, recipe.micro_batch) and batch_norms(model):
             self._require_single(model)
         for name in own.frozen:
             model.get_parameter(name).requires_grad_(False)
