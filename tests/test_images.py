@@ -15,11 +15,13 @@ from PIL import Image
 from torch import Tensor
 
 from multistep import api
+from multistep.core.values.plan import DataSpec
 from multistep.errors import DataError, PlanError
 from multistep.tasks.images.augment import augment, draw, mix
 from multistep.tasks.images.decode import Form
 from multistep.tasks.images.preset import ImageFacts, choose, products
-from multistep.tasks.images.task import resized, score
+from multistep.tasks.images.splits import load_splits, look_through
+from multistep.tasks.images.task import ImageWorkshop, resized, score
 from multistep.tasks.predicting import predict
 from multistep.tasks.prediction import Asked
 
@@ -202,6 +204,57 @@ def test_a_net_goes_on_with_other_classes(folder: Path, tmp_path: Path) -> None:
 
 
 # Use ------------------------------------------------------------------------------------------------
+
+
+def test_phases_of_other_sizes_have_the_same_held_out_images(tmp_path: Path) -> None:
+    """The cut hung on the pixels as they were read, so that a larger size was tested on what a smaller one learnt."""
+    write_folders(tmp_path / "all", {"train": 30})
+    (tmp_path / "all/train").rename(tmp_path / "data")
+    seen = look_through(DataSpec(source=str(tmp_path / "data")))
+    small, large = (load_splits(seen, seen.form.sized(side)) for side in (6, SIDE))
+    for name in ("validation", "test"):
+        of_large = getattr(large, name).images
+        shrunk = resized(torch.from_numpy(of_large[:]).permute(0, 3, 1, 2), 6, 6).round()
+        assert np.array_equal(getattr(small, name).labels, getattr(large, name).labels)
+        assert (shrunk.permute(0, 2, 3, 1).numpy() - getattr(small, name).images[:]).__abs__().mean() < 12
+
+
+def test_a_run_that_goes_on_in_its_second_phase_has_the_net_of_the_first(folder: Path, tmp_path: Path) -> None:
+    choose = np.random.default_rng(1)
+    for number in range(40):
+        for shape in SHAPES:
+            (tmp_path / "other" / shape).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(picture(shape, choose, 24)).save(tmp_path / "other" / shape / f"{number}.png")
+    phases = [{"data": str(folder), "until": "1 epochs"}, {"data": str(tmp_path / "other"), "until": "1 epochs"}]
+    plan = planned("auto", folder, phases=phases)
+    straight, again = ImageWorkshop(), ImageWorkshop()
+    straight.open(plan, 0, lambda: False)
+    there = straight.open(plan, 1, lambda: False)[1]
+    here = again.open(plan, 1, lambda: False)[1]
+    assert (here.facts.parameters, here.fingerprint) == (there.facts.parameters, there.fingerprint)
+
+
+def test_a_standard_resnet_reads_grey_images_in_colours(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for number in range(24):
+        for name in ("dark", "light"):
+            (tmp_path / "grey" / name).mkdir(parents=True, exist_ok=True)
+            level = rng.integers(0, 100, (16, 16)) + 100 * (name == "light")
+            Image.fromarray(level.astype(np.uint8)).save(tmp_path / "grey" / name / f"{number}.png")
+    _, ready = opened(tmp_path / "grey", "resnet-18")
+    assert any("images are read as 16 x 16, RGB" in note for note in ready.facts.notes)
+
+
+@pytest.mark.parametrize("label", ["NaN", ""])
+def test_a_missing_label_is_no_class(label: str, tmp_path: Path) -> None:
+    choose = np.random.default_rng(0)
+    rows = []
+    for number in range(12):
+        Image.fromarray(picture(SHAPES[number % 2], choose)).save(tmp_path / f"{number}.png")
+        rows.append(f"{number}.png,{SHAPES[number % 2] if number else label}")
+    (tmp_path / "a.csv").write_text("\n".join(["file,label", *rows]) + "\n")
+    with pytest.raises(DataError, match="'label' is empty; each row needs its label"):
+        look_through(DataSpec(source=str(tmp_path / "a.csv")))
 
 
 def test_an_image_that_cannot_be_read_is_named(folder: Path, tmp_path: Path) -> None:

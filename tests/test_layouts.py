@@ -208,6 +208,8 @@ SYNSETS = "n01440764 tench, Tinca tinca\nn02012849 crane\nn03126707 crane\n"
         ("labels.txt", "0: stop\n1: go\n2: wait\n", ("00000", "00001"), ("stop", "go")),
         ("labels.csv", "ClassId,Name\n0,stop\n1,go\n", ("0", "1"), ("stop", "go")),
         ("data.yaml", "train: ../train\nnames: ['cat', 'dog']\n", ("0", "1"), ("cat", "dog")),
+        ("classes.txt", "cat\ndog\nfox\n", ("0", "1"), ("cat", "dog")),  # as in a split that lacks one
+        ("classes.txt", "cat\ndog\nfox\n", ("2", "3"), ("dog", "fox")),
         ("classes.txt", "cat\ndog\nfox\n", ("1", "2"), ("1", "2")),  # of which number the first is, nothing says
         ("classes.txt", "feline\ncanine\n", ("cat", "dog"), ("cat", "dog")),
     ],

@@ -49,6 +49,9 @@ ABC = Alphabet(("", "a", "b"))
         ("Hello,  World!", "hello world"),
         ("Don't — it's 3.5 km, well-known.", "don't it's 3.5 km well-known"),
         ("你好，世界。", "你好 世界"),
+        ("यह है।", "यह है"),
+        ("کیا؟ ہاں، ٹھیک۔", "کیا ہاں ٹھیک"),
+        ("ab|cd | e", "ab cd e"),
         ("  ?! ", ""),
         ("Cafe\u0301", "café"),
     ],
@@ -337,6 +340,15 @@ def test_a_model_of_transformers_is_trained_and_comes_out_as_one(letters: str, t
     exec(usage, {})
 
 
+def test_transcripts_are_spelt_for_each_model_that_asks(tmp_path: Path) -> None:
+    """What was read to choose a model, in lower case, was given to one that writes capitals."""
+    data = write(tmp_path)
+    workshop = SpeechWorkshop()
+    for case, first in (("lower", "a"), ("upper", "A"), ("lower", "a")):
+        texts = workshop._survey(data, case).texts  # type: ignore[arg-type]
+        assert first in "".join(texts)
+
+
 def test_a_head_that_a_model_lacks_is_drawn_from_the_seed_and_nothing_is_printed(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -517,6 +529,9 @@ def test_sounds_that_cannot_be_predicted_are_named(tmp_path: Path) -> None:
     for name in ("bad.wav", "missing.wav"):
         with pytest.raises(DataError, match=name):
             api.predict(result.model, [tmp_path / name])
+    of_transformers = load_recognizer(str(tiny_wav2vec2(tmp_path / "pretrained", "ABCD")))
+    with pytest.raises(DataError, match="too short for this model"):
+        of_transformers.transcribe(np.zeros(10, np.float32), 8000)
     recognizer = load_recognizer(str(result.model))
     assert isinstance(recognizer.transcribe(say("ab", 16_000), 16_000), str)
     with pytest.raises(DataError, match="no sound"):

@@ -140,12 +140,13 @@ def _of_object(held: Any) -> dict[str, str] | list[str]:
 
 
 def _by_place(names: Sequence[str], wanted: set[str]) -> dict[str, str]:
-    """Names by their number from 0 or from 1, where the classes are all of these numbers."""
+    """Names by their number, where one tells whether they count from 0 or from 1: not all need have images."""
     numbers = {int(label) for label in wanted if label.isdigit()}
-    for first in (0, 1):
-        if numbers == {*range(first, first + len(names))}:
-            return {str(i): name for i, name in enumerate(names, start=first)}
-    return {}
+    first = 1 if len(names) in numbers else 0
+    told = first in numbers or len(names) in numbers
+    if not told or len(numbers) < len(wanted) or not numbers <= {*range(first, first + len(names))}:
+        return {}
+    return {str(i): name for i, name in enumerate(names, start=first)}
 
 
 def _told_apart(found: Mapping[str, str]) -> dict[str, str]:

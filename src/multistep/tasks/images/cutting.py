@@ -21,9 +21,12 @@ def cut_out(
     hashes: Sequence[bytes],
     wanted: Mapping[str, float],
     groups: Sequence[str | None],
+    marks: Sequence[bytes],
 ) -> tuple[dict[str, list[int]], list[str]]:
-    """The numbers of the training images that go into each split: by class, in the order of the images' hashes."""
-    units = _units(hashes, groups)
+    """The numbers of the training images that go into each split: by class, in the order of `marks`, which tell what
+    they are decoded from. Those whose pixels are equal, by their `hashes`, stay together.
+    """
+    units = _units(hashes, groups, marks)
     grouped = any(groups)
     # Room in each wanted split: for images of each class, or of groups for as many as are wanted in all.
     kinds = [0] * len(labels) if grouped else _strata(labels, of)
@@ -82,8 +85,8 @@ def _share_of(count: int, share: float, splits: int, grouped: bool) -> int:
     return 0 if count < 2 + splits else max(1, round(share * count))
 
 
-def _units(hashes: Sequence[bytes], groups: Sequence[str | None]) -> list[list[int]]:
-    """Images that must stay together: equal ones, and those of a group; in the order of their hashes."""
+def _units(hashes: Sequence[bytes], groups: Sequence[str | None], marks: Sequence[bytes]) -> list[list[int]]:
+    """Images that must stay together: equal ones, and those of a group; in the order of their marks."""
     parent = list(range(len(hashes)))
 
     def root(i: int) -> int:
@@ -93,11 +96,12 @@ def _units(hashes: Sequence[bytes], groups: Sequence[str | None]) -> list[list[i
         return i
 
     first: dict[bytes | str, int] = {}
-    for i, (digest, group) in enumerate(zip(hashes, groups, strict=True)):
-        for key in (digest, f"group {group}") if group else (digest,):
+    for i, (digest, mark, group) in enumerate(zip(hashes, marks, groups, strict=True)):
+        keys: list[bytes | str] = [digest, mark, *([f"group {group}"] if group else [])]
+        for key in keys:
             if (other := first.setdefault(key, i)) != i:
                 parent[root(i)] = root(other)
     together: defaultdict[int, list[int]] = defaultdict(list)
     for i in range(len(hashes)):
         together[root(i)].append(i)
-    return sorted(together.values(), key=lambda unit: min(hashes[i] for i in unit))
+    return sorted(together.values(), key=lambda unit: min(marks[i] for i in unit))

@@ -40,6 +40,7 @@ from multistep.tasks.images.labels import (
     several_in,
     values_of,
 )
+from multistep.tasks.labelled.fields import is_missing
 from multistep.tasks.labelled.labels import Labels
 
 ALLOWED = (
@@ -228,7 +229,9 @@ def _held(cell: object, table: Table, row: int) -> Content | str:
 def _label(value: object, names: Names, where: str, column: str) -> Label:
     if not isinstance(names, Mapping) and isinstance(value, int) and 0 <= value < len(names):
         return names[value]
-    label = _mark(value)
+    label = None if is_missing(value) else _mark(value)
+    if label is not None and isinstance(value, float) and value.is_integer():
+        label = str(int(value))
     if label is not None and isinstance(names, Mapping) and label in names:
         return names[label]
     if isinstance(value, Mapping):

@@ -137,7 +137,10 @@ def load_splits(seen: Seen, form: Form | None = None, like: Labels | None = None
     usual = SHARE if len(sets["train"]) >= FEW else SMALL_SHARE
     if wanted := to_cut(seen.shares, sets, min(usual, MOST_HELD_OUT / len(sets["train"])), origin):
         groups = [item.group for item in decoded["train"][0]]
-        cut, said = cut_out(origin, sets["train"].labels, labels, hashes["train"], wanted, groups)
+        # In the order of what does not hang on the size that images are read in: another phase's are cut alike.
+        told = marks_of([item.content for item in decoded["train"][0]], form)
+        marks = [mark if isinstance(mark, bytes) else own for mark, own in zip(told, hashes["train"], strict=True)]
+        cut, said = cut_out(origin, sets["train"].labels, labels, hashes["train"], wanted, groups, marks)
         notes += said
         hashes |= {name: [hashes["train"][i] for i in numbers] for name, numbers in cut.items()}
         sets |= _parted(sets["train"], cut)

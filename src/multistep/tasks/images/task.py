@@ -269,10 +269,7 @@ class ImageWorkshop:
             maker, splits, notes = _loaded(plan, seen, given)
             choice = None
         else:
-            about = ImageFacts(seen.train_images, seen.form, seen.labels.outputs)
-            if self._choice is None:
-                self._choice = _chosen(plan, about, given, planned_device(device))
-            choice = self._choice
+            choice = self._choice = self._choice or self._first_choice(plan, phase, seen, planned_device(device))
             splits = load_splits(seen, _form(choice.form, given))
             maker, notes = _made(choice, splits), []
         mirror, said = mirroring_helps(splits.train, splits.labels.kind)
@@ -322,6 +319,13 @@ class ImageWorkshop:
         ready = Readiness(facts, recipe, rate_open, splits.fingerprint, metrics_in(splits.labels), settled.record)
         return TorchLearner(domain, should_stop, device), ready
 
+    def _first_choice(self, plan: Plan, phase: int, seen: Seen, device: str) -> Choice:
+        """By the first phase, whichever is opened: a run that goes on in a later one has the same net."""
+        first = plan.phase(0)
+        assert first.data is not None, "a plan has data"
+        seen = seen if first.data == plan.phase(phase).data else look_through(first.data)
+        return _chosen(plan, ImageFacts(seen.train_images, seen.form, seen.labels.outputs), first.recipe, device)
+
     def versions(self) -> Mapping[str, str]:
         return versions_of("multistep", "torch", "safetensors", "numpy", "pillow", "scikit-learn", "transformers")
 
@@ -333,7 +337,10 @@ def _chosen(plan: Plan, about: ImageFacts, given: Mapping[str, Setting], device:
         choice = choose(plan, about, given, device, rate)
         return net_speed(choice.net, choice.form, seconds) if choice.net else rate
 
-    return choose(plan, about, given, device, operations(WORK, plan, measured))
+    choice = choose(plan, about, given, device, operations(WORK, plan, measured))
+    if choice.net is None:  # of transformers, whose processors of images know no grey ones
+        return replace(choice, form=replace(choice.form, channels=COLOURS))
+    return choice
 
 
 def _need(plan: Plan, seen: Seen) -> Need:

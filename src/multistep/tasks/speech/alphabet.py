@@ -14,9 +14,9 @@ from typing import Any, Literal
 Case = Literal["lower", "upper", "kept"]
 BLANK = 0  # of alphabets of our own
 # Nobody says these. Inside a word or a number (don't, 3.5, well-known) they stay.
-_MARKS = ',.?!;:"…–—()[]{}«»“”„‹›¿¡、。，！？；：「」『』（）《》〈〉【】・'
+_MARKS = ',.?!;:"…–—()[]{}«»“”„‘‹›¿¡、。，！？；：「」『』（）《》〈〉【】・।॥؟،؛۔՝՞՜։።፣፤၊။'
 _MARK = re.compile(rf"(?<!\w)[{re.escape(_MARKS)}]+|[{re.escape(_MARKS)}]+(?!\w)")
-_FULL_WIDTH = re.compile("[、。，！？；：「」『』（）《》〈〉【】]")
+_FULL_WIDTH = re.compile("[、。，！？；：「」『』（）《》〈〉【】|]")  # and the bar, which tokenizers write for a space
 # Scripts that put no spaces between words: Han, kana, Thai, Lao, Khmer, Burmese, Tibetan.
 _SPACELESS = re.compile("[\u0e00-\u0eff\u0f00-\u0fff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
 

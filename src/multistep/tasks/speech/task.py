@@ -63,7 +63,7 @@ from multistep.tasks.speech.preset import (
 )
 from multistep.tasks.speech.probe import probed
 from multistep.tasks.speech.score import listen, summed_loss, table_of
-from multistep.tasks.speech.splits import read_splits
+from multistep.tasks.speech.splits import Splits, read_splits
 from multistep.tasks.speech.timed import net_speed
 from multistep.tasks.speeds import operations
 from multistep.tasks.understood import LOOKED_AT, told
@@ -204,7 +204,8 @@ class SpeechWorkshop:
     """Opens the phases of a speech-recognition plan. Implements engine.learner.Workshop."""
 
     def __init__(self) -> None:
-        self._surveys: dict[DataSpec, Survey] = {}
+        self._splits: dict[DataSpec, Splits] = {}
+        self._surveys: dict[tuple[DataSpec, Case], Survey] = {}  # transcripts are spelt as the model wants them
         self._read: tuple[DataSpec, Corpus] | None = None  # the last phase's, which is mostly the next one's too
         self._maker: Maker | None = None
         self._settled = Settled((), left_open=False)
@@ -274,11 +275,11 @@ class SpeechWorkshop:
         return TorchLearner(domain, should_stop, device), ready
 
     def _survey(self, data: DataSpec, case: Case) -> Survey:
-        if data not in self._surveys:
-            splits = read_splits(data)
+        if (data, case) not in self._surveys:
+            splits = self._splits[data] = self._splits.get(data) or read_splits(data)
             found = survey({name: splits.of(name) for name in SPLITS}, case)
-            self._surveys[data] = replace(found, notes=(*splits.notes, *found.notes))
-        return self._surveys[data]
+            self._surveys[data, case] = replace(found, notes=(*splits.notes, *found.notes))
+        return self._surveys[data, case]
 
     def _corpus(self, data: DataSpec, maker: Maker) -> Corpus:
         if self._read is None or self._read[0] != data:

@@ -51,6 +51,8 @@ class Recognizer:
             frames = self.maker.frontend(resampled(np.asarray(samples, np.float32), rate, self.rate))
         except Unusable as error:
             raise DataError(f"samples: {error}") from None
+        if self.maker.output_length(len(frames)) < 1:
+            raise DataError("samples: too short for this model to hear anything in")
         with torch.inference_mode():
             lengths = torch.tensor([len(frames)])
             batch = torch.from_numpy(frames)[None].to(self.device).float()
