@@ -241,9 +241,11 @@ def _finished_before(plan: Plan, directory: RunDirectory) -> Result:
     logging.getLogger("multistep").warning(said)
     if not directory.report.exists():
         write_report(directory)
-    if plan.keep == "model" and directory.checkpoints.exists():  # killed between its result and this
+    result = read_result(directory)
+    if plan.keep == "model" and result.record.get("checkpoints") is None:  # killed between its result and this
         clean_directory(directory, fold(entries))
-    return read_result(directory)
+        result = read_result(directory)
+    return result
 
 
 def read_result(directory: RunDirectory) -> Result:

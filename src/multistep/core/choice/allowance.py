@@ -213,8 +213,16 @@ def _promised(plan: Plan, history: History, unit: Unit) -> float:
     this phase's speed and data, since theirs are not known yet.
     """
     phase = history.phase
-    amounts = [plan.phase(i).until for i in range(phase.started.phase + 1, plan.phase_count)]
-    return sum(_in_unit(a, unit, phase) for a in amounts if isinstance(a, Amount))
+    later = range(phase.started.phase + 1, plan.phase_count)
+    amounts = [until for i in later if isinstance(until := plan.phase(i).until, Amount)]
+    found = sum(_in_unit(a, unit, phase) for a in amounts)
+    if unit is Unit.SECONDS and (others := sum(a.unit is not unit for a in amounts)):
+        # A time of their own holds their scores, too; of steps these come on top.
+        facts = phase.started.facts
+        found += others * evaluation_seconds(phase, facts.validation_tokens)
+        if not _open(plan, plan.phase_count - 1):
+            found += evaluation_seconds(phase, facts.test_tokens + facts.closing_tokens) + CLOSING_SECONDS
+    return found
 
 
 def _in_unit(amount: Amount, unit: Unit, phase: PhaseRecord) -> float:
@@ -226,7 +234,7 @@ def _in_unit(amount: Amount, unit: Unit, phase: PhaseRecord) -> float:
         steps = round(amount.value / a_step) if a_step else 0
     match unit:
         case Unit.SECONDS:
-            return steps * a_step
+            return steps * a_step / (1.0 - CURVE_SHARE)
         case Unit.STEPS:
             return float(steps)
         case Unit.EPOCHS:
