@@ -421,9 +421,9 @@ def test_a_probe_costs_no_more_than_its_share(monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_list_of_models_are_candidates(reviews: Path, cache: Path) -> None:
     snapshot = str(cached(cache))
-    several = plan_for(reviews, model=["scratch", snapshot])
+    several = plan_for(reviews, model=["scratch", snapshot], budget="150s")
     assert several.model.candidates == ("scratch", snapshot)
-    assert plan_for(reviews, model=f"scratch,{snapshot}") == several
+    assert plan_for(reviews, model=f"scratch,{snapshot}", budget="150s") == several
     assert plan_from(json.loads(json.dumps({"task": "text-classification", "data": "a", "model": ["bert"]}))).model == (
         plan_from({"task": "text-classification", "data": "a", "model": "bert"}).model
     )

@@ -31,7 +31,8 @@ class Origin:
     `fresh` names the parameters that they lack, a new head's, which are trained whole whatever is frozen. `share`
     makes a module around the weights themselves, for whoever does not write to them. `half` tells that they were
     published in bfloat16, so that they lose nothing by being held in it. `within` is where the published model hangs in
-    the module that is trained, with a dot at its end; empty where it is that module.
+    the module that is trained, with a dot at its end; empty where it is that module. `frozen` names the parameters that
+    the user's own module keeps as they are.
     """
 
     source: str | None
@@ -39,6 +40,7 @@ class Origin:
     share: Callable[[], nn.Module] | None = None
     half: bool = False
     within: str = ""
+    frozen: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ def inject(model: nn.Module, adapter: Adapter, origin: Origin, seed: int) -> Non
     Raises PlanError where peft is missing, or where no layer is named so.
     """
     peft = _peft()
-    targets = _targets(model, adapter.targets, origin.fresh)
+    targets = _targets(model, adapter.targets, origin.fresh, origin.frozen)
     config = peft.LoraConfig(
         r=adapter.rank,
         lora_alpha=adapter.alpha,
@@ -135,7 +137,7 @@ def write_adapter(model: nn.Module, adapter: Adapter, origin: Origin, folder: Pa
     config = peft.LoraConfig(
         r=adapter.rank,
         lora_alpha=adapter.alpha,
-        target_modules=[published(name) for name in _targets(model, adapter.targets, origin.fresh)],
+        target_modules=[published(name) for name in _targets(model, adapter.targets, origin.fresh, origin.frozen)],
         use_dora=adapter.kind == "dora",
         use_rslora=adapter.kind == "rslora",
         base_model_name_or_path=origin.source,
@@ -172,8 +174,9 @@ def _layers(model: nn.Module) -> Iterator[tuple[nn.Module, str, Any]]:
             yield model.get_submodule(parent), name, module
 
 
-def _targets(model: nn.Module, wanted: Sequence[str], fresh: Sequence[str]) -> list[str]:
-    """The full names of the linear layers that get an adapter: all but the head, or those whose names end so.
+def _targets(model: nn.Module, wanted: Sequence[str], fresh: Sequence[str], frozen: Sequence[str]) -> list[str]:
+    """The full names of the linear layers that get an adapter: all but the head, or those whose names end so; none that
+    a user froze.
 
     Not convolutions, though peft knows them: torch 2.13 crashed in a backward pass through a ResNet that had them.
     """
@@ -186,7 +189,7 @@ def _targets(model: nn.Module, wanted: Sequence[str], fresh: Sequence[str]) -> l
         and module is not asked
         and path not in whole
         and ".lora_" not in path
-        and any(p.requires_grad for p in module.parameters())  # what a user froze stays as it is
+        and f"{path}.weight" not in frozen
     ]
     if not names:
         raise PlanError(

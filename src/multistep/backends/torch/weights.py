@@ -6,8 +6,10 @@ import fnmatch
 import json
 import os
 import re
+import weakref
 from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,21 @@ def mark_of(model: nn.Module) -> tuple[float, ...]:
     """What tells these weights from others, well enough to know whether they have just been scored."""
     exact = torch.float32 if next(model.parameters()).device.type == "mps" else torch.float64
     return tuple(torch.stack([p.detach().to(exact).sum() for p in model.parameters()]).tolist())
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The weights of a model at one time, told by what torch counts of their changes, without asking the device."""
+
+    model: weakref.ref[nn.Module]
+    versions: tuple[int, ...]
+
+    @classmethod
+    def of(cls, model: nn.Module) -> Weights:
+        return cls(weakref.ref(model), tuple(p._version for p in model.parameters()))
+
+    def are_those_of(self, model: nn.Module) -> bool:
+        return self.model() is model and self.versions == tuple(p._version for p in model.parameters())
 
 
 def freeze(model: nn.Module, patterns: Sequence[str], fixed: Set[str] = frozenset()) -> None:

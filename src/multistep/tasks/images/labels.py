@@ -30,7 +30,7 @@ from multistep.tasks.labelled.labels import (
     hot_width,
     numbers_of,
 )
-from multistep.tasks.labelled.numerals import is_decorated, name_of, notation_of, numbers_in
+from multistep.tasks.labelled.numerals import is_decorated, numbers_in
 
 ODD = 0.01  # of the rows with a column a class: as few without a class, or with several, are mistakes
 AMOUNTS = frozenset((  # that columns are called
@@ -167,8 +167,7 @@ def _whole(column: Column, counted: Sequence[float], name: str) -> tuple[Labels,
     named = re.split(r"[\W_]+", name.lower())[-1] in AMOUNTS
     if named or len(counted) > MOST_CLASSES_SHARE * len(column.values):
         said = f"labels are {len(counted)} different whole numbers from {first:g} to {last:g}"
-        notation = name_of(notation_of(column.values))
-        return Labels("number", notation=notation), [f"{said}, so they are to be predicted (else data.labels: class)"]
+        return Labels("number"), [f"{said}, so they are to be predicted (else data.labels: class)"]
     if len(counted) > MOST_WHOLE_NUMBERS and first in (0, 1) and last - first < len(counted):
         said = f"labels are the whole numbers from {first:g} to {last:g}, taken for classes; to predict them as numbers"
         return Labels("class"), [f"{said}, say --set data.labels=number"]

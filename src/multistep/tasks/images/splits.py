@@ -35,6 +35,7 @@ from multistep.tasks.images.stored import Stored, marks_of
 from multistep.tasks.labelled.counted import class_counts, class_weights
 from multistep.tasks.labelled.labels import Array, Labels
 
+SMALL_SIDE = 64  # pixels: images up to that are decoded a second time rather than told apart by their files
 FEW = 10_000  # images: of fewer, more is held out, or intervals would prove nothing
 SHARE, SMALL_SHARE = 0.1, 0.15  # of each split that is cut
 MOST_HELD_OUT = 5_000  # images of a split that is cut
@@ -137,9 +138,7 @@ def load_splits(seen: Seen, form: Form | None = None, like: Labels | None = None
     usual = SHARE if len(sets["train"]) >= FEW else SMALL_SHARE
     if wanted := to_cut(seen.shares, sets, min(usual, MOST_HELD_OUT / len(sets["train"])), origin):
         groups = [item.group for item in decoded["train"][0]]
-        # In the order of what does not hang on the size that images are read in: another phase's are cut alike.
-        told = marks_of([item.content for item in decoded["train"][0]], form)
-        marks = [mark if isinstance(mark, bytes) else own for mark, own in zip(told, hashes["train"], strict=True)]
+        marks = _marks(decoded["train"][0], seen.form, hashes["train"] if form == seen.form else None)
         cut, said = cut_out(origin, sets["train"].labels, labels, hashes["train"], wanted, groups, marks)
         notes += said
         hashes |= {name: [hashes["train"][i] for i in numbers] for name, numbers in cut.items()}
@@ -163,6 +162,18 @@ def load_splits(seen: Seen, form: Form | None = None, like: Labels | None = None
         _fingerprint(sets, labels) + ("+balanced" if seen.balanced else ""),
         weights,
     )
+
+
+def _marks(items: Sequence[Item], form: Form, hashes: Sequence[bytes] | None) -> Sequence[bytes]:
+    """What tells images apart whatever size they are read in, so that another phase's are cut alike: `form` suits them.
+
+    Of small ones their pixels in it, whatever file they come from; of others what they are decoded from, since decoding
+    them a second time takes too long. `hashes` are those of the pixels, where they are read in that form.
+    """
+    contents = [item.content for item in items]
+    if max(form.height, form.width) <= SMALL_SIDE:
+        return hashes_of(decode_all(contents, form)[0]) if hashes is None else hashes
+    return [mark if isinstance(mark, bytes) else str(mark).encode() for mark in marks_of(contents, form)]
 
 
 def load_one(data: DataSpec, form: Form, labels: Labels) -> tuple[ImageSet, list[str]]:

@@ -19,7 +19,7 @@ from multistep.backends.torch.devices import number, pick_device
 from multistep.backends.torch.domain import Batch
 from multistep.backends.torch.learner import TorchLearner
 from multistep.backends.torch.optimizers import usable_optimizers
-from multistep.backends.torch.weights import mark_of
+from multistep.backends.torch.weights import Weights
 from multistep.core.evidence.metric import Evaluation
 from multistep.core.values.plan import Plan
 from multistep.core.values.recipe import Recipe, Setting
@@ -92,7 +92,7 @@ class ImageDomain:
         self._strength = 0.0
         self._full = self._size = (splits.form.height, splits.form.width)
         self._readable: set[tuple[int, int]] = set()
-        self._scored: tuple[tuple[float, ...], Split, Evaluation] | None = None  # of what weights, and how
+        self._scored: tuple[Weights, Split, Evaluation] | None = None
 
     def build(self, seed: int, model: str | None = None) -> nn.Module:
         refuse_model(model)
@@ -182,8 +182,8 @@ class ImageDomain:
         chosen = sample_of(len(images), SAMPLE if sample else len(images))
         reader = self._readers[split]
         table = score(model, images, chosen, *self._full, self.labels, self._scale, device=device, reader=reader)
-        if len(chosen) == len(images):
-            self._scored = mark_of(model), split, table
+        if not sample and (split == "test" or not len(self.held_out["test"])):
+            self._scored = Weights.of(model), split, table
         return table
 
     @functools.cached_property
@@ -199,8 +199,10 @@ class ImageDomain:
     def exhibits(self, model: nn.Module, device: torch.device) -> Sequence[Exhibit]:
         """Of the test split, which has just been scored; without one, of the validation split."""
         split: Split = "test" if len(self.held_out["test"]) else "validation"
-        known = self._scored is not None and self._scored[:2] == (mark_of(model), split)
-        table = self._scored[2] if known and self._scored else self.evaluate(model, split, sample=False, device=device)
+        if self._scored and self._scored[1] == split and self._scored[0].are_those_of(model):
+            table = self._scored[2]
+        else:
+            table = self.evaluate(model, split, sample=False, device=device)
         return exhibits_of(self.held_out[split], table, self.labels, split)
 
     def fold(self, model: nn.Module, temperature: float, device: torch.device) -> bool:

@@ -152,7 +152,8 @@ def find_labels(
 
 
 def _numbers(train: Column) -> Labels:
-    return Labels("number", notation=name_of(notation_of(train.values)))
+    notation = notation_of(train.values)
+    return Labels("number", notation=None if notation is PLAIN else name_of(notation))
 
 
 def _amounts(values: Sequence[object]) -> str:

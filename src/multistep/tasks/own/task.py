@@ -68,7 +68,8 @@ class OwnDomain:
         return self._opened.model.build()
 
     def origin(self, model: str | None = None) -> Origin | None:
-        return Origin(None)  # nobody knows what the module that was given has seen
+        # Nobody knows what the module that was given has seen.
+        return Origin(None, frozen=self._opened.model.frozen)
 
     def batch(self, position: int, size: int, seed: int, device: torch.device) -> Batch:
         # What the data set and the model draw, augmentation and noise, then follows from the place in the data.
