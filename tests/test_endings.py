@@ -13,6 +13,7 @@ from runs import POWER, execute, plan
 from multistep import api
 from multistep.core.evidence.metric import Evaluation
 from multistep.core.values.plan import Plan
+from multistep.engine.card import model_card
 from multistep.engine.clock import BudgetClock
 from multistep.engine.learner import Learner, Readiness, Split
 from multistep.engine.rundir import RunDirectory
@@ -92,3 +93,21 @@ def test_what_has_not_begun_is_no_plateau_where_nothing_is_weighed(given: dict[s
     assert history.leader is not None
     assert history.leader.interval is not None
     assert history.leader.interval.score < 2.0
+
+
+class Pretrained(SimulatedWorkshop):
+    def open(self, plan: Plan, phase: int, should_stop: Callable[[], bool]) -> tuple[Learner, Readiness]:
+        learner, ready = super().open(plan, phase, should_stop)
+        return learner, replace(ready, facts=replace(ready.facts, pretrained=True, train_examples=1200))
+
+
+def test_pretrained_weights_without_a_budget_end_after_their_usual_epochs_and_say_so(tmp_path: Path) -> None:
+    """It was said that a budget was spent, which there was none of."""
+    clock = FakeClock()
+    history = execute(plan(), tmp_path / "run", clock=clock, workshop=Pretrained(POWER, clock))
+    assert history.phase.finished is not None
+    assert history.phase.finished.stopped == "usual"
+    assert history.phase.control is not None
+    assert history.phase.control.step == pytest.approx(400, rel=0.1), "four epochs"
+    card = model_card(plan(), history, {})
+    assert "pretrained weights had their usual epochs" in card or "ended: usual" in card

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from multistep.core.evidence.metric import Interval, Metric
 from multistep.core.evidence.scores import form_of, metric_words
-from multistep.core.values.history import History, PhaseRecord
+from multistep.core.values.history import History, PhaseRecord, TrialRecord
 from multistep.core.values.judging import metric_of
 from multistep.core.values.plan import Plan
 from multistep.core.values.recipe import Setting
@@ -115,11 +115,21 @@ def _how_sure(plan: Plan, history: History, metric: str) -> str:
     return " ".join(said)
 
 
+def _line(record: PhaseRecord) -> list[TrialRecord]:
+    """The trials, one after the other, that led to what the phase ended with."""
+    found: list[TrialRecord] = []
+    head = record.finished.head if record.finished else None
+    while head and (trial := record.trials.get(head.rpartition("@")[0])):
+        found.insert(0, trial)
+        head = trial.trial.start
+    return found
+
+
 def _phase(plan: Plan, record: PhaseRecord) -> str:
     """What a phase trained on, for how long and how: the settings of the trial that it ended with."""
     wanted = plan.phase(record.started.phase)
-    kept = [t for t in record.trials.values() if t.verdict and t.verdict.leads]
-    last = kept[-1] if kept else next(iter(record.of_kind("control")), None)
+    line = _line(record)
+    last = line[-1] if line else next(iter(record.of_kind("control")), None)
     recipe = last.trial.recipe if last else record.started.recipe
     given = {key: getattr(recipe, key) for key in wanted.recipe}  # whatever a user asked for is told
     given |= {"optimizer": recipe.optimizer, "batch_size": recipe.batch_size}
@@ -132,7 +142,7 @@ def _phase(plan: Plan, record: PhaseRecord) -> str:
         f"    - recipe: {settings}",
         f"    - {record.started.facts.train_examples:,} training examples",
     ]
-    moves = [t for t in kept if t.trial.move]
+    moves = [t for t in line if t.trial.move]
     for trial in moves:
         changed = ", ".join(f"{key} {_setting(pair['to'])}" for key, pair in changed_settings(record, trial).items())
         lines.append(f"    - move that led: {trial.trial.move}" + (f" ({changed})" if changed else ""))

@@ -15,6 +15,7 @@ from multistep.report.words import clean, title
 State = Literal["finished", "failed", "running", "unfinished"]
 STOPPED: Mapping[str, str] = {
     "budget": "the budget is spent",
+    "usual": "pretrained weights had their usual epochs",
     "length": "the planned length is trained",
     "stable": "going on would bring nothing more",
     "overfitting": "it began to overfit",

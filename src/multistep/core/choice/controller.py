@@ -115,9 +115,11 @@ def _ended(index: int, choice: Choice, left: Amount, tolerance: float) -> MovesE
     costs = [o.cost for o in choice.options]
     if left.value < 1:
         return MovesEnded(index, "the budget is used up", True, weighed)
-    if not costs or min(costs) > left.value:
-        shortest = f", and the shortest needs {min(costs):.0f}{unit}" if costs else ""
-        return MovesEnded(index, f"there is no room for another attempt: {many} are left{shortest}", True, weighed)
+    if not costs:
+        return MovesEnded(index, f"nothing is left to try in the {many} that are left", False, weighed)
+    if min(costs) > left.value:
+        shortest = f"and the shortest needs {min(costs):.0f}{unit}"
+        return MovesEnded(index, f"there is no room for another attempt: {many} are left, {shortest}", True, weighed)
     return MovesEnded(
         index,
         f"nothing that could be tried in the {many} that are left is expected to improve the score",
@@ -141,8 +143,9 @@ def _after_probes(
 
 
 def stopped(plan: Plan, history: History) -> str:
-    """Why the phase that is going on came to its end: budget, length, stable, overfitting, diverged, or moves: every
-    one that applies was tried, and what is left of the budget is given back.
+    """Why the phase that is going on came to its end: budget, length, stable, overfitting, diverged, usual (pretrained
+    weights had their usual epochs, and nobody named an end), or moves: every one that applies was tried, and what is
+    left of the budget is given back.
     """
     phase = history.phase
     trunk, control = phase.trunk, phase.control
@@ -157,7 +160,7 @@ def stopped(plan: Plan, history: History) -> str:
         return "moves"
     until = plan.phase(phase.started.phase).until
     if not isinstance(until, Amount):
-        return "budget"
+        return "budget" if plan.budget is not None else "usual"
     steps = steps_in(until, phase)
     if steps is None:  # in time, whose last window cannot end on the second
         reached = plan.budget is None or history.seconds - phase.start_seconds >= 0.95 * until.value
