@@ -109,5 +109,5 @@ def test_pretrained_weights_without_a_budget_end_after_their_usual_epochs_and_sa
     assert history.phase.finished.stopped == "usual"
     assert history.phase.control is not None
     assert history.phase.control.step == pytest.approx(400, rel=0.1), "four epochs"
-    card = model_card(plan(), history, {})
+    card = model_card(plan(), history, [])
     assert "pretrained weights had their usual epochs" in card or "ended: usual" in card

@@ -39,10 +39,15 @@ class Weights:
 
     @classmethod
     def of(cls, model: nn.Module) -> Weights:
-        return cls(weakref.ref(model), tuple(p._version for p in model.parameters()))
+        return cls(weakref.ref(model), _versions(model))
 
     def are_those_of(self, model: nn.Module) -> bool:
-        return self.model() is model and self.versions == tuple(p._version for p in model.parameters())
+        return self.model() is model and self.versions == _versions(model)
+
+
+def _versions(model: nn.Module) -> tuple[int, ...]:
+    """Of each parameter; those that were made in inference mode have none, and nothing trains them."""
+    return tuple(0 if p.is_inference() else p._version for p in model.parameters())
 
 
 def freeze(model: nn.Module, patterns: Sequence[str], fixed: Set[str] = frozenset()) -> None:
