@@ -13,7 +13,7 @@ from multistep.core.choice.known import tolerance_of
 from multistep.core.choice.options import of_turned, on_with_the_trunk, weigh
 from multistep.core.choice.plain import after_trunk, begun_again
 from multistep.core.choice.probing import chosen_rate, probe
-from multistep.core.choice.room import remaining
+from multistep.core.choice.room import least_room, remaining
 from multistep.core.choice.rounds import next_in_round
 from multistep.core.choice.siblings import LEAST_BLOCKS, too_few
 from multistep.core.choice.trunks import begins_known, trunk_trial, untouched
@@ -92,7 +92,7 @@ def after_judged(plan: Plan, history: History) -> Proposal | MovesEnded | None:
     if choice.taken and choice.taken.proposal:
         proposal = choice.taken.proposal
         return Proposal(proposal.trial, proposal.reason, choice.weighed(tolerance))
-    return None if wanted == () else _ended(index, choice, left, tolerance)
+    return None if wanted == () else _ended(history, choice, left, tolerance)
 
 
 def _usual_fork(plan: Plan, history: History) -> Proposal | None:
@@ -108,18 +108,18 @@ def _usual_fork(plan: Plan, history: History) -> Proposal | None:
     )
 
 
-def _ended(index: int, choice: Choice, left: Amount, tolerance: float) -> MovesEnded:
-    unit = "s" if left.unit is Unit.SECONDS else " steps"
+def _ended(history: History, choice: Choice, left: Amount, tolerance: float) -> MovesEnded:
+    index, unit = history.phase.started.phase, "s" if left.unit is Unit.SECONDS else " steps"
     many = f"{max(0.0, left.value):.0f}{unit}"
     weighed = choice.weighed(tolerance)
     costs = [o.cost for o in choice.options]
     if left.value < 1:
         return MovesEnded(index, "the budget is used up", True, weighed)
-    if not costs:
+    if not costs and left.value >= least_room(history, left.unit, 1):
         return MovesEnded(index, f"nothing is left to try in the {many} that are left", False, weighed)
-    if min(costs) > left.value:
-        shortest = f"and the shortest needs {min(costs):.0f}{unit}"
-        return MovesEnded(index, f"there is no room for another attempt: {many} are left, {shortest}", True, weighed)
+    if not costs or min(costs) > left.value:
+        shortest = f", and the shortest needs {min(costs):.0f}{unit}" if costs else ""
+        return MovesEnded(index, f"there is no room for another attempt: {many} are left{shortest}", True, weighed)
     return MovesEnded(
         index,
         f"nothing that could be tried in the {many} that are left is expected to improve the score",

@@ -79,6 +79,8 @@ def _in_round(plan: Plan, history: History, control: TrialRecord, left: Amount |
     names = [n for n in (*compounds(plan, history, base, tried), *names_of(plan, history, base)) if n not in done]
     best = base_of_leader(history)
     if best.start != base.start and (len(here) >= ROUND_MOVES or not names):
+        if judged_later(phase):  # who may lead, and so be where the round begins
+            return MovesEnded(phase.started.phase, "the next round waits for the verdicts of this one", False)
         return _new_round(plan, history, best, left)
     if not fits(plan, history, left, trial.length):
         return _last(plan, history, "there is no room for another move", budget=True)
