@@ -201,18 +201,20 @@ def test_a_trunk_that_overfits_after_its_fork_is_cooled_down_from_its_best_and_n
     assert early.seconds > 570 or max(w.worth for w in early.phase.moves_ended.weighed) < 0.02 * 0.005
 
 
+class Rivalled(SimulatedWorkshop):
+    """With one other model that could be trained."""
+
+    def open(self, *args: Any) -> Any:
+        learner, ready = super().open(*args)
+        rival = replace(RECIPE, model="cnn", learning_rate=0.01)
+        return learner, replace(ready, facts=replace(ready.facts, rivals=(rival,)))
+
+
 def test_another_model_is_raced_and_leads_where_it_is_better(tmp_path: Path) -> None:
-    rival = replace(RECIPE, model="cnn", learning_rate=0.01)
-
-    class Two(SimulatedWorkshop):
-        def open(self, *args: Any) -> Any:
-            learner, ready = super().open(*args)
-            return learner, replace(ready, facts=replace(ready.facts, rivals=(rival,)))
-
     def run(name: str, gain: float) -> History:
         clock = FakeClock()
         world = replace(NOISE, effect=lambda r: -gain * (r.model == "cnn"), pace=20.0)
-        workshop = Two(FALLS_THEN_FLAT, clock, None, world)
+        workshop = Rivalled(FALLS_THEN_FLAT, clock, None, world)
         return execute(plan(budget="10m", recipe=RATE), tmp_path / name, clock=clock, workshop=workshop)
 
     better = run("better", 0.1)
@@ -225,6 +227,21 @@ def test_another_model_is_raced_and_leads_where_it_is_better(tmp_path: Path) -> 
     assert len(tried(worse, "model-cnn")) == 1
     assert worse.leader is not None
     assert worse.trial(worse.leader.trial).trial.recipe.model is None
+
+
+def test_another_model_is_raced_for_a_quarter_of_what_the_leader_took_or_not_at_all(tmp_path: Path) -> None:
+    raced = 0
+    for seed in range(6):
+        clock = FakeClock()
+        workshop = Rivalled(FALLS_THEN_FLAT, clock, None, replace(NOISE, pace=20.0))
+        wanted = plan(budget="10m", recipe=RATE, seed=seed)
+        history = execute(wanted, tmp_path / str(seed), clock=clock, workshop=workshop)
+        for record in tried(history, "model-cnn"):
+            before = list(history.phase.trials.values())
+            led = [t for t in before[: before.index(record)] if t.verdict and t.verdict.leads]
+            assert record.step >= 0.24 * led[-1].step
+            raced += 1
+    assert raced > 0
 
 
 def test_what_is_left_after_the_forks_of_pretrained_weights_is_spent(tmp_path: Path) -> None:
