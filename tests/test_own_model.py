@@ -92,6 +92,24 @@ def command(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(program, capture_output=True, text=True, check=False, env=dict(os.environ))
 
 
+def test_the_worst_predictions_are_told_by_their_place_in_the_split_that_was_sampled(tmp_path: Path) -> None:
+    far = torch.arange(3000.0)[:, None]  # each its own target, so that a row tells which one it is
+    split = (torch.randn(3000, 2, generator=torch.Generator().manual_seed(0)), far)
+    multistep.train(
+        model=nn.Linear(2, 1),
+        train=split,
+        validation=split,
+        loss=nn.MSELoss(),
+        budget="20 steps",
+        out=tmp_path / "run",
+        progress=False,
+    )
+    [worst] = json.loads((tmp_path / "run" / "exhibits.json").read_text())
+    assert worst["title"] == "The worst predictions of the validation split"
+    assert len(worst["rows"]) == 12
+    assert all(float(row[1]) == int(row[-1]) for row in worst["rows"])
+
+
 def test_a_run_judged_by_a_function_is_shown_where_the_function_is_not(tmp_path: Path) -> None:
     result = OWN[2].train(tmp_path / "run")
     shown = json.loads(command("show", result.folder, "--json").stdout)

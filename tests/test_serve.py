@@ -160,13 +160,16 @@ def test_turns_are_answered_by_a_model_that_talks(tmp_path: Path) -> None:
         assert [each["prediction"] for each in answer["predictions"]] == [p.output for p in expected]
 
 
-def serving(monkeypatch: pytest.MonkeyPatch, says: Callable[[Sequence[str]], list[Prediction | str]]) -> Service:
-    """A service of a model that says this."""
+def serving(
+    monkeypatch: pytest.MonkeyPatch, says: Callable[[Sequence[str]], list[Prediction | str]], **about: Any
+) -> Service:
+    """A service of a model that says this; `about` is what its folder says."""
     from multistep.tasks.serving import service
 
     predictor = Predictor(says, lambda table, data: ("text",), lambda values, folder: str(values[0]))
     monkeypatch.setattr(service, "existing", lambda model: model)
     monkeypatch.setattr(service, "task_of", lambda model: "text-classification")
+    monkeypatch.setattr(service, "read_task", lambda model: about)
     monkeypatch.setattr(service, "load_predictor", lambda *given: predictor)
     return Service("model", tokens=8)
 
@@ -182,7 +185,7 @@ def test_what_waits_together_is_asked_together_and_a_fault_is_its_own(monkeypatc
             raise ValueError("no")
         return [Prediction(text, text.upper()) for text in inputs]
 
-    service = serving(monkeypatch, says)
+    service = serving(monkeypatch, says, pairs=False)
     first = service.submit(["first"])
     while not sizes:
         time.sleep(0.01)
@@ -196,6 +199,23 @@ def test_what_waits_together_is_asked_together_and_a_fault_is_its_own(monkeypatc
     assert [each.output for each in good.result(30) if isinstance(each, Prediction)] == ["GOOD"]
     with pytest.raises(Exception, match="ValueError: no"):
         bad.result(30)
+    service.close()
+
+
+def test_whether_texts_are_pairs_is_guessed_of_each_request_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    goes_on, asked_at_once = threading.Event(), []
+
+    def says(inputs: Sequence[str]) -> list[Prediction | str]:
+        asked_at_once.append(tuple(inputs))
+        goes_on.wait(30)
+        return [Prediction(text, text) for text in inputs]
+
+    service = serving(monkeypatch, says)
+    answers = [service.submit(inputs) for inputs in (["first"], ["a ||| b", "c ||| d"], ["a ||| b", "no pair"])]
+    goes_on.set()
+    for answer in answers:
+        answer.result(30)
+    assert asked_at_once == [("first",), ("a ||| b", "c ||| d"), ("a ||| b", "no pair")]
     service.close()
 
 

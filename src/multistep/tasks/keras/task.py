@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from multistep.backends.keras import optimizers
 from multistep.backends.keras.domain import Array, Score
@@ -131,7 +132,7 @@ class KerasDomain:
 
     def _table(self, score: Score, split: Split, sample: bool, constant: Array | None = None) -> Evaluation:
         examples = self._wanted.splits[split]
-        places = sample_of(len(examples), SAMPLE) if sample else np.arange(len(examples))
+        places = self._places(split, sample)
         own = examples.batch_size or BATCH_SIZE
         size, batches = own if self._loss.joint else max(AT_ONCE, own), []
         for start in range(0, len(places), size):
@@ -140,6 +141,10 @@ class KerasDomain:
                 inputs, targets, weights = examples.read(part)
             batches.append(self._rows(score, inputs, targets, weights, len(part), size, constant))
         return table_of(batches)
+
+    def _places(self, split: Split, sample: bool) -> NDArray[np.int64]:
+        count = len(self._wanted.splits[split])
+        return sample_of(count, SAMPLE if sample else count)
 
     def _rows(
         self, score: Score, inputs: Any, targets: Any, weights: Any, count: int, size: int, constant: Array | None
@@ -174,9 +179,10 @@ class KerasDomain:
         return found[0], self._table(score, split, False, found[1])
 
     def exhibits(self, score: Score) -> Sequence[Exhibit]:
-        tested = "test" in self._wanted.splits
-        table = self._tested or self.evaluate(score, "test" if tested else "validation", sample=not tested)
-        return shown(table, self.class_names, "test" if tested else "validation")
+        split: Split = "test" if "test" in self._wanted.splits else "validation"
+        sample = split != "test"
+        table = self._tested or self.evaluate(score, split, sample=sample)
+        return shown(table, self.class_names, split, self._places(split, sample))
 
     @property
     def class_names(self) -> tuple[str, ...]:

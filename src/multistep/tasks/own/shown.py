@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from multistep.core.evidence.function_metric import FunctionMetric
 from multistep.core.evidence.metric import Evaluation
@@ -15,10 +16,14 @@ from multistep.errors import DataError, PlanError
 from multistep.tasks.classes import confusion, per_class
 
 SHOWN = 12
+Ints = NDArray[np.integer]
 
 
-def shown(table: Evaluation, names: Sequence[str], split: str) -> list[Exhibit]:
-    """The worst predictions, with what is confused with what where there are classes of these `names`."""
+def shown(table: Evaluation, names: Sequence[str], split: str, places: Ints) -> list[Exhibit]:
+    """The worst predictions, with what is confused with what where there are classes of these `names`.
+
+    `places` are those of the table's examples in their split (shape: rows).
+    """
     if "prediction" not in table.columns:
         return []
     columns = {"prediction": table.columns["prediction"], "label": table.columns["label"]}
@@ -28,7 +33,7 @@ def shown(table: Evaluation, names: Sequence[str], split: str) -> list[Exhibit]:
         (
             *(names[int(column[i])] if names else f"{column[i]:.4g}" for column in columns.values()),
             f"{table.columns[extra][i]:.3f}",
-            str(i),
+            str(places[i]),
         )
         for i in order[:SHOWN]
     ]

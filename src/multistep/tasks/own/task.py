@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from multistep.backends.torch.adapters import Origin
@@ -177,16 +178,17 @@ class OwnDomain:
         return self._judge.constant(self._opened.train_targets(), self._opened.output)
 
     def _table(self, split: Split, sample: bool, device: torch.device, say: Say) -> Evaluation:
-        reader = self._readers[split]
-        places = sample_of(len(reader), SAMPLE) if sample else np.arange(len(reader))
-        return self._scorer.table(reader, places, SPLITS[split], device, say)
+        return self._scorer.table(self._readers[split], self._places(split, sample), SPLITS[split], device, say)
+
+    def _places(self, split: Split, sample: bool) -> NDArray[np.int64]:
+        count = len(self._readers[split])
+        return sample_of(count, SAMPLE if sample else count)
 
     def exhibits(self, model: nn.Module, device: torch.device) -> Sequence[Exhibit]:
-        tested = "test" in self._readers
-        table = self._tested or self.evaluate(
-            model, "test" if tested else "validation", sample=not tested, device=device
-        )
-        return shown(table, self._opened.class_names, "test" if tested else "validation")
+        split: Split = "test" if "test" in self._readers else "validation"
+        sample = split != "test"
+        table = self._tested or self.evaluate(model, split, sample=sample, device=device)
+        return shown(table, self._opened.class_names, split, self._places(split, sample))
 
     def export(self, model: nn.Module, folder: Path, card: str) -> str:
         own = self._opened

@@ -49,6 +49,9 @@ class Service:
             self.about["classes"] = self.classes
         if len(self.classes) == 2 or about.get("labels") == "classes":
             self.about["threshold"] = Calibrated.read(folder, threshold).cut
+        # Whether texts of a foreign classifier are pairs is told by all that it is asked at once: by one request.
+        guessed = self.about["task"] == "text-classification" and about.get("pairs") is None
+        self._at_once = 1 if guessed else AT_ONCE
         self._queue: queue.Queue[Waiting | None] = queue.Queue(MOST_WAITING)
         self._thread = threading.Thread(target=self._work, name="multistep-model", daemon=True)
         self._thread.start()
@@ -74,7 +77,7 @@ class Service:
             if first is None:
                 return
             together, count = [first], len(first.inputs)
-            while count < AT_ONCE and open_:
+            while count < self._at_once and open_:
                 try:
                     more = self._queue.get_nowait()
                 except queue.Empty:
