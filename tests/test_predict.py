@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow
 import pytest
 from cases_images import picture, small_swin
 from cases_language import RECIPE, opinions, write_classes, write_numbers, write_several
 from PIL import Image
+from pyarrow import parquet
 from tiny_chat import CHATML, tiny_llama, tiny_tokenizer, write_tiny_chat
 
 from multistep import api
@@ -301,6 +303,44 @@ def test_files_of_images_are_named_from_the_tables_folder(tmp_path: Path, caplog
     assert names == [*(f"pictures/{i}.png" for i in range(4)), str(tmp_path / "data/pictures/0.png")]
 
 
+@pytest.mark.parametrize("named", [True, False])
+def test_images_that_lie_in_a_table_are_predicted_as_files_are(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, named: bool
+) -> None:
+    model, choose = small_swin(tmp_path / "model"), np.random.default_rng(0)
+    images = [np.ascontiguousarray(picture("disc", choose, 16)) for _ in range(5)]
+    expected: list[Any] = [(p.output, pytest.approx(p.probability, rel=1e-6)) for p in api.predict(model, images)]
+
+    def said(path: Path) -> list[tuple[str, float]]:
+        out = path.with_suffix(".out.jsonl")
+        api.predict_file(model, path, out)
+        return [(row["prediction"], row["probability"]) for row in records(out)]
+
+    rows = [[str(i), *map(str, image.reshape(-1))] for i, image in enumerate(images)]
+    names = [["label", *(f"pixel{i}" for i in range(len(rows[0]) - 1))]] if named else []
+    lines = [",".join(row) for row in (*names, *rows)]
+    (tmp_path / "pixels.csv").write_text("\n".join(lines), encoding="utf-8")
+    assert said(tmp_path / "pixels.csv") == expected
+    alone = [line.partition(",")[2] for line in lines]
+    (tmp_path / "alone.csv").write_text("\n".join(alone), encoding="utf-8")
+    assert said(tmp_path / "alone.csv") == expected
+    fractions = [",".join(f"{value / 255:.6f}" for value in image.reshape(-1)) for image in images]
+    (tmp_path / "fractions.csv").write_text("\n".join([*alone[: len(names)], *fractions]), encoding="utf-8")
+    assert said(tmp_path / "fractions.csv") == expected
+    broken = alone[-1].split(",")
+    broken[5] = ""
+    (tmp_path / "broken.csv").write_text("\n".join([*alone, ",".join(broken)]), encoding="utf-8")
+    assert said(tmp_path / "broken.csv") == [*expected, (None, None)]
+    assert f"broken.csv:{len(alone) + 1}: a pixel is missing, or no number" in caplog.text
+    files = []
+    for image in images:
+        Image.fromarray(image).save(held := io.BytesIO(), "png")
+        files.append({"bytes": held.getvalue(), "path": None})
+    cells = [*files, None, {"bytes": b"no image", "path": None}]
+    parquet.write_table(pyarrow.table({"image": cells, "label": [0] * len(cells)}), tmp_path / "hub.parquet")
+    assert said(tmp_path / "hub.parquet") == [*expected, (None, None), (None, None)]
+
+
 def test_a_model_that_talks_answers_prompts_and_turns(tmp_path: Path) -> None:
     model = write_tiny_chat(tmp_path / "model")
     turns = [{"from": "human", "value": "one"}, {"from": "gpt", "value": "two"}, {"from": "human", "value": "three"}]
@@ -481,4 +521,4 @@ def test_rows_are_asked_what_they_were_asked_in_training(tmp_path: Path) -> None
         columns = asks.find_columns(table, DataSpec())
         asked = asks.join([table.column(name)[0] for name in columns], tmp_path)
         trained = prompt_tokens(exchanges(talk)[-1][0], ChatTemplate(writer.tokenizer))
-        assert writer.prompt(_turns(asked)) == trained
+        assert writer.prompt(_turns(str(asked))) == trained

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow
 import pytest
 import torch
 from cases_speech import say, words, write, write_manifest, write_sound
 from numpy.typing import NDArray
+from pyarrow import parquet
 
 from multistep import api
 from multistep.backends.torch.groups import layers_below_head
@@ -536,3 +538,18 @@ def test_sounds_that_cannot_be_predicted_are_named(tmp_path: Path) -> None:
     assert isinstance(recognizer.transcribe(say("ab", 16_000), 16_000), str)
     with pytest.raises(DataError, match="no sound"):
         recognizer.transcribe(np.zeros(0, np.float32), 8000)
+
+
+def test_sounds_that_lie_in_a_table_are_predicted_as_files_are(tmp_path: Path) -> None:
+    data = write(tmp_path)
+    model = {"name": "wavenet", "layers": 1, "width": 16}
+    result = train(tmp_path / "run", data, model=model, phases=[{"name": "only", "until": "20 steps"}])
+    sounds = sorted(tmp_path.rglob("*.wav"))[:3]
+    expected = [(p.output, p.probability) for p in api.predict(result.model, sounds)]
+    cells = [*({"bytes": sound.read_bytes(), "path": None} for sound in sounds), {"bytes": b"no sound", "path": None}]
+    parquet.write_table(pyarrow.table({"audio": cells, "number": range(4)}), tmp_path / "held.parquet")
+    done = api.predict_file(result.model, tmp_path / "held.parquet", tmp_path / "out.parquet")
+    assert (done.rows, done.without) == (4, 1)
+    said = parquet.read_table(tmp_path / "out.parquet").to_pylist()
+    assert [(row["prediction"], row["probability"]) for row in said] == [*expected, (None, None)]
+    assert [row["audio"] for row in said] == cells

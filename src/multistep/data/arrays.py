@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from multistep.data.form import Parts
 from multistep.data.names import NAMES
+from multistep.data.separated import unnamed
 from multistep.data.table import Table, of_columns
 from multistep.errors import DataError
 
@@ -27,6 +28,7 @@ CLASS_NAMES = ("label_names", "class_names")
 _IDX = re.compile(r"(?P<split>.*?)[-_.]?(?P<what>images|labels)[-_.]idx[13]-ubyte(\.gz)?$", re.IGNORECASE)
 _IDX_SPLITS = {**NAMES, "t10k": "test"}
 _PIXEL = re.compile(r"(?:pixel|pix|px|p|x|v|f)?[ ._-]?\d+(?:x\d+)?", re.IGNORECASE)
+LEAST_PIXELS, MOST_OTHERS = 64, 2  # columns of a table of pixels, and of what stands beside them
 _LONGEST_HEADER = 2**22  # bytes: of 512 x 512 pixels
 Pixels: TypeAlias = NDArray[np.uint8]
 
@@ -97,25 +99,20 @@ def pixel_table(path: Path) -> Table | None:
         first = [
             name.strip().strip('"') for name in file.readline(_LONGEST_HEADER).decode("utf-8-sig", "replace").split(",")
         ]
-    if len(first) < 64:
-        return None
     headless = all(name.isdigit() for name in first) and first != [str(i) for i in range(len(first))]
-    pixels = [i for i, name in enumerate(first) if _PIXEL.fullmatch(name)] if not headless else range(1, len(first))
-    others = [i for i in range(len(first)) if i not in set(pixels)]
-    channels = next((c for c in (1, 3) if math.isqrt(len(pixels) // c) ** 2 * c == len(pixels)), None)
-    if channels is None or len(pixels) < 64 or len(others) > 2:
+    pixels = pixel_columns(unnamed(len(first)) if headless else first)
+    if not pixels:
         return None
-    label = 0 if headless else next((i for i in others if first[i].lower() in LABELS), others[0] if others else None)
+    others = [i for i in range(len(first)) if i not in set(pixels)]
+    label = next((i for i in others if first[i].lower() in LABELS), others[0] if others else None)
     try:
         read = csv.ReadOptions(autogenerate_column_names=headless)
         held = csv.read_csv(path, read_options=read)
         values = np.stack([held.column(i).to_numpy() for i in pixels], 1)
     except (OSError, ValueError, pyarrow.ArrowException) as error:
         raise DataError(f"{path}: a table of pixels that cannot be read ({error})") from None
-    side = math.isqrt(len(pixels) // channels)
-    shape = (side, side) if channels == 1 else (side, side, 3)
-    images = pixels_of(f"{path}: its pixels", values.reshape(-1, *shape))
-    said = f"{path}: each row is an image of {side} x {side} pixels{'' if channels == 1 else ' in colour'}"
+    images = pixels_of(f"{path}: its pixels", values.reshape(-1, *_shape(len(pixels))))
+    said = f"{path}: each row is {_described(images.shape[1:])}"
     unit = 1 if headless else 2
     places = [f"{path}:{i + unit}" for i in range(len(images))]
     columns: dict[str, Sequence[object]] = {"image": list(images)}
@@ -123,6 +120,42 @@ def pixel_table(path: Path) -> Table | None:
         columns["label"] = held.column(label).to_pylist()
         said += f", its label in {f'column {label + 1}' if headless else repr(first[label])}"
     return of_columns(str(path), columns, places, notes=(said,))
+
+
+def pixel_columns(names: Sequence[str]) -> Sequence[int]:
+    """Which columns are an image's pixels; none where they make none.
+
+    Of columns without names they are all but the first, or all.
+    """
+    every = range(len(names))
+    named = [i for i in every if _PIXEL.fullmatch(names[i])]
+    for pixels in (every[1:], every) if list(names) == unnamed(len(names)) else (named,):
+        if LEAST_PIXELS <= len(pixels) >= len(names) - MOST_OTHERS and _shape(len(pixels)):
+            return pixels
+    return ()
+
+
+def image_in_row(where: str, cells: Sequence[object]) -> Pixels:
+    """The image whose pixels are these cells, numbers or texts. Raises DataError for what are no pixels."""
+    try:
+        values: NDArray[Any] = np.array([float(str(cell)) for cell in cells])
+    except ValueError:
+        raise DataError(f"{where}: a pixel is missing, or no number") from None
+    if all(str(cell).strip().isdigit() for cell in cells):
+        values = values.astype(np.int64)  # what has fractions may be 0.0 to 1.0
+    found: Pixels = pixels_of(where, values.reshape(1, *_shape(len(cells))))[0]
+    return found
+
+
+def _shape(pixels: int) -> tuple[int, ...]:
+    """Height and width of a square of so many values, and 3 if it is one in colour; empty where they make none."""
+    sides = {channels: math.isqrt(pixels // channels) for channels in (1, 3)}
+    found = next((channels for channels, side in sides.items() if side**2 * channels == pixels), None)
+    return () if found is None else (sides[found],) * 2 + ((3,) if found == 3 else ())
+
+
+def _described(shape: tuple[int, ...]) -> str:
+    return f"an image of {shape[0]} x {shape[1]} pixels{'' if len(shape) == 2 else ' in colour'}"
 
 
 def _table(

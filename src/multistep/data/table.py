@@ -10,6 +10,7 @@ from pathlib import Path
 
 from multistep.errors import DataError, nearest
 
+MOST_LISTED = 20  # columns in a message
 
 @dataclass(frozen=True)
 class Table:
@@ -149,7 +150,10 @@ def joined(origin: str, tables: Sequence[Table], *notes: str) -> Table:
 
 
 def quoted(names: Iterable[str]) -> str:
-    return ", ".join(f"'{name}'" for name in names)
+    """Names for a message; of very many the first, and how many more there are."""
+    listed = [f"'{name}'" for name in names]
+    more = len(listed) - MOST_LISTED
+    return ", ".join(listed[:MOST_LISTED]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def naming(setting: str) -> str:

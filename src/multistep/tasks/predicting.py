@@ -20,7 +20,7 @@ from multistep.errors import DataError, PlanError
 from multistep.tasks.folders import read_task, task_of
 from multistep.tasks.inputs import Given, holds_rows_in_python, is_frame, parts_of, table_of_frame, with_columns
 from multistep.tasks.notes import say
-from multistep.tasks.prediction import Asked, Prediction, Predictor, is_unicode
+from multistep.tasks.prediction import Asked, Held, Prediction, Predictor, is_unicode
 from multistep.tasks.written import NESTED, OUTPUTS, answer_columns, writing
 
 OnProgress = Callable[[int, float | None], None]  # rows that are done, and their share of all where that is known
@@ -165,12 +165,13 @@ def _said(
 ) -> tuple[list[Prediction | None], list[str]]:
     """What is said of each row, and why of some nothing is."""
     values = [table.values(name) if name in table.is_text else [None] * len(table) for name in columns]
-    inputs = []
+    inputs: list[str] = []
     for row, cells in enumerate(zip(*values, strict=True)):
         try:
-            inputs.append(predictor.join(cells, folder))
+            made = predictor.join(cells, folder)
         except DataError as error:
             raise DataError(f"{table.place(row)}: {error}") from None
+        inputs.append(made if isinstance(made, str) else Held.of(table.place(row), made))
     if predictor.files and table.folder is not None and len(columns) == 1:
         inputs = _found(table, values[0], inputs, predictor.files)
     there = [row for row, given in enumerate(inputs) if given]
@@ -189,7 +190,8 @@ def _said(
 
 def _found(table: Table, names: Sequence[object], inputs: Sequence[str], endings: Sequence[str]) -> list[str]:
     """The inputs, those files that are not where a row says looked for below the table's folder, as in training."""
-    lost = [row for row, given in enumerate(inputs) if given and not Path(given).is_file()]
+    named = [row for row, given in enumerate(inputs) if given and not isinstance(given, Held)]
+    lost = [row for row in named if not Path(inputs[row]).is_file()]
     paths, said = files_of(table.take(lost), [str(names[row]) for row in lost], endings, None) if lost else ([], [])
     say(said)
     moved = dict(zip(lost, map(str, paths), strict=True))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from multistep.core.values.plan import DataSpec
 from multistep.data.table import Table
@@ -69,10 +69,22 @@ class Prediction:
         )
 
 
+class Held(str):
+    """An input that lies in a row itself, as the bytes of a file, say: it is called by where the row stands."""
+
+    content: Any
+
+    @classmethod
+    def of(cls, where: str, content: object) -> Held:
+        made = cls(where)
+        made.content = content
+        return made
+
+
 # The columns of a table that an input is made of; and the input that a row's values in them make, as one would give it
-# by hand, "" where there is none. Files are named from the folder of the table.
+# by hand, "" where there is none. Files are named from the folder of the table. What is no text is `Held`.
 FindColumns: TypeAlias = Callable[[Table, DataSpec], tuple[str, ...]]
-Join: TypeAlias = Callable[[Sequence[object], Path], str]
+Join: TypeAlias = Callable[[Sequence[object], Path], object]
 
 
 @dataclass(frozen=True)

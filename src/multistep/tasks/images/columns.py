@@ -51,7 +51,6 @@ LABELS = (
 )
 _SHARED = ("group", "subject", "student", "patient", "person", "speaker", "user", "session", "lesion")
 GROUPS = (*_SHARED, *(f"{name}_id" for name in _SHARED))
-MOST_LISTED = 20  # columns in a message
 NUMBERING = ("", "unnamed: 0", "index", "idx", "row_id")
 _PIXELS = re.compile(r"\d{1,3}(?:\s+\d{1,3}){63,}")
 
@@ -142,8 +141,7 @@ def _is_image(cell: object) -> bool:
 def require(table: Table, column: str | None, setting: str, what: str) -> str:
     """The column, which exists. Raises DataError, which lists the columns, where it is not known or not there."""
     if column is None:
-        many = len(table.names) - MOST_LISTED
-        listed = quoted(table.names[:MOST_LISTED]) + (f" and {many:,} more" if many > 0 else "")
+        listed = quoted(table.names)
         raise DataError(f"{table.origin}: which column names {what}? columns: {listed}; name it with data.{setting}")
     table.column(column)  # says what is allowed
     return column

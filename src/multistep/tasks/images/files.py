@@ -193,7 +193,7 @@ def _contents(table: Table, column: str, data: DataSpec) -> tuple[list[Content],
     contents: list[Content | None] = []
     files: dict[int, str] = {}
     for row, cell in enumerate(table.column(column)):
-        held = _held(cell, table, row)
+        held = held_in(cell, table.place(row))
         if isinstance(held, str):
             files[row] = held
             contents.append(None)
@@ -205,8 +205,8 @@ def _contents(table: Table, column: str, data: DataSpec) -> tuple[list[Content],
     return [content for content in contents if content is not None], said
 
 
-def _held(cell: object, table: Table, row: int) -> Content | str:
-    """An image as it stands in a table, or the name of its file."""
+def held_in(cell: object, where: str) -> Content | str:
+    """An image as it stands in a table, or the name of its file. Raises DataError for an empty cell."""
     if isinstance(cell, np.ndarray):
         return cell
     if isinstance(cell, bytes):
@@ -217,12 +217,12 @@ def _held(cell: object, table: Table, row: int) -> Content | str:
         if isinstance(cell, bytes):
             return cell
     if isinstance(cell, list):
-        found: Content = pixels_of(table.place(row), np.asarray([cell]))[0]
+        found: Content = pixels_of(where, np.asarray([cell]))[0]
         return found
     if (name := _mark(cell)) is None:
-        raise DataError(f"{table.place(row)}: its image is empty; each row needs its image file: mend or remove it")
+        raise DataError(f"{where}: its image is empty; each row needs its image file: mend or remove it")
     if is_pixels(name):
-        return pixels_in(name, table.place(row))
+        return pixels_in(name, where)
     return name
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +12,15 @@ from torch import Tensor, nn
 from multistep.backends.torch.devices import pick_device
 from multistep.core.evidence.metric import Evaluation, Floats
 from multistep.core.values.plan import DataSpec
+from multistep.data.arrays import image_in_row, pixel_columns
 from multistep.data.table import Table
+from multistep.errors import DataError
 from multistep.tasks.baselines import is_baseline
 from multistep.tasks.calibrated import Calibrated
 from multistep.tasks.images.baseline import read_baseline, said_of, scored
-from multistep.tasks.images.columns import image_column_of
+from multistep.tasks.images.columns import image_column_of, is_pixels
 from multistep.tasks.images.decode import SUFFIXES, Form, Pixels, decode, require_pillow
+from multistep.tasks.images.files import held_in
 from multistep.tasks.images.load import load_model
 from multistep.tasks.images.splits import ImageSet, load_one
 from multistep.tasks.images.task import score
@@ -25,7 +28,7 @@ from multistep.tasks.labelled.answers import of_baseline, predictions, said_by, 
 from multistep.tasks.labelled.labels import Labels
 from multistep.tasks.labelled.scale import UNSCALED
 from multistep.tasks.notes import say
-from multistep.tasks.prediction import Asked, Prediction, Predictor, file_from
+from multistep.tasks.prediction import Asked, Held, Prediction, Predictor, file_from
 
 BATCH = 256  # images
 
@@ -102,21 +105,43 @@ def _predictor(
         at_once = asked.batch_size or BATCH
         for start in range(0, len(paths), at_once):
             some = paths[start : start + at_once]
-            read = [decode(Path(path).expanduser(), form) for path in some]
+            read = [_read(given, form) for given in some]
             seen = [(path, each) for path, each in zip(some, read, strict=True) if not isinstance(each, str)]
             said = say(np.stack([each for _, each in seen])) if seen else np.zeros(0)
             answers = iter(predictions([path for path, _ in seen], said, labels, asked, settled))
-            found += [
-                f"{path}: {each}; name an image file" if isinstance(each, str) else next(answers)
-                for path, each in zip(some, read, strict=True)
-            ]
+            found += [next(answers) if not isinstance(each, str) else each for each in read]
         return found
 
     def find(table: Table, data: DataSpec) -> tuple[str, ...]:
-        return (image_column_of(table, data),)
+        pixels = pixel_columns(table.names) if data.path_column is None else ()
+        return tuple(table.names[i] for i in pixels) or (image_column_of(table, data),)
 
     number = labels.kind == "number"
-    return Predictor(says, find, file_from, "image file", numeric=number, probable=not number, files=SUFFIXES)
+    return Predictor(says, find, _image_in_row, "image file", numeric=number, probable=not number, files=SUFFIXES)
+
+
+def _image_in_row(cells: Sequence[object], folder: Path) -> object:
+    """The file that a row names, or the cells that hold the image: of each pixel one, or all of it."""
+    cell = cells[0]
+    if isinstance(cell, Mapping) and cell.get("bytes") is None:
+        cell = cell.get("path")
+    if len(cells) > 1 or (cell is not None and not isinstance(cell, str | int | float)) or is_pixels(str(cell)):
+        return cells
+    return file_from([cell], folder)
+
+
+def _read(given: str, form: Form) -> Pixels | str:
+    """An input's pixels, or the sentence why it has none."""
+    if not isinstance(given, Held):
+        read = decode(Path(given).expanduser(), form)
+        return f"{given}: {read}; name an image file" if isinstance(read, str) else read
+    try:
+        cells = given.content
+        image = image_in_row(given, cells) if len(cells) > 1 else held_in(cells[0], given)
+    except DataError as error:
+        return str(error)
+    read = decode(image, form) if not isinstance(image, str) else "no image"
+    return f"{given}: {read}" if isinstance(read, str) else read
 
 
 def _logits(module: nn.Module, pixels: Pixels, device: torch.device) -> Tensor:

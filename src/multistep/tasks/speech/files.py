@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -204,17 +205,23 @@ def _sounds_of(table: Table, data: DataSpec, notes: list[str]) -> str:
 
 def _cell(cell: object, table: Table, row: int, column: str) -> str | bytes | tuple[Samples, int]:
     """The path of a sound, its bytes, or its samples and their rate. Raises DataError that names the row."""
-    if isinstance(cell, Mapping):
-        if cell.get("array") is not None and cell.get("sampling_rate"):
-            return np.asarray(cell["array"], np.float32), int(cell["sampling_rate"])
-        cell = cell.get("bytes") or cell.get("path")
-    if isinstance(cell, bytes):
+    cell = held_in(cell)
+    if isinstance(cell, bytes | tuple):
         return cell
     if cell is None or (isinstance(cell, str) and not cell.strip()):
         raise DataError(f"{table.place(row)}: no path in column '{column}'; give each row the path of a sound")
     if not isinstance(cell, str):
         raise DataError(f"{table.place(row)}: '{column}' is {type(cell).__name__}, not the path of a sound")
     return cell.strip()
+
+
+def held_in(cell: object) -> Any:
+    """A sound's path, its bytes, or its samples and their rate; what a cell holds as none of these comes as it is."""
+    if not isinstance(cell, Mapping):
+        return cell
+    if cell.get("array") is not None and cell.get("sampling_rate"):
+        return np.asarray(cell["array"], np.float32), int(cell["sampling_rate"])
+    return cell.get("bytes") or cell.get("path")
 
 
 def _name_of(cell: object, row: int) -> str:

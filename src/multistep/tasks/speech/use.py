@@ -17,10 +17,10 @@ from multistep.data.splits import held_out_table
 from multistep.data.table import Table
 from multistep.errors import DataError
 from multistep.tasks.notes import say
-from multistep.tasks.prediction import Prediction, Predictor, file_from
+from multistep.tasks.prediction import Held, Prediction, Predictor, file_from
 from multistep.tasks.speech.audio import SOUNDS, Samples, Unusable, read_samples, resampled
 from multistep.tasks.speech.corpus import load_corpus, survey
-from multistep.tasks.speech.files import FORM, listing_of, path_column_of
+from multistep.tasks.speech.files import FORM, held_in, listing_of, path_column_of
 from multistep.tasks.speech.load import load_model
 from multistep.tasks.speech.models import Maker
 from multistep.tasks.speech.score import listen, summed_loss, table_of
@@ -92,15 +92,13 @@ def load_predictor(model: str) -> Predictor:
     """The transcripts of sound files."""
     recognizer = load_recognizer(model)
 
-    def heard(path: str) -> Prediction | str:
+    def heard(given: str) -> Prediction | str:
+        held = given.content if isinstance(given, Held) else Path(given).expanduser()
         try:
-            samples = read_samples(Path(path).expanduser(), recognizer.rate)
-        except Unusable as error:
-            return f"{path}: {error}"
-        try:
-            return Prediction(path, *recognizer.hear(samples, recognizer.rate))
-        except DataError as error:  # too short to hear anything in
-            return f"{path}: {error}"
+            sound = held if isinstance(held, tuple) else (read_samples(held, recognizer.rate), recognizer.rate)
+            return Prediction(str(given), *recognizer.hear(*sound))
+        except (Unusable, DataError) as error:  # one that is too short to hear anything in is such data
+            return f"{given}: {error}"
 
     def says(paths: Sequence[str]) -> list[Prediction | str]:
         return [heard(path) for path in paths]
@@ -108,4 +106,8 @@ def load_predictor(model: str) -> Predictor:
     def find(table: Table, data: DataSpec) -> tuple[str, ...]:
         return (path_column_of(table, data.path_column),)
 
-    return Predictor(says, find, file_from, unit="sound file", at_once=BATCH, files=SOUNDS)
+    def sound_in_row(cells: Sequence[object], folder: Path) -> object:
+        held = held_in(cells[0])
+        return held if isinstance(held, bytes | tuple) else file_from([held], folder)
+
+    return Predictor(says, find, sound_in_row, unit="sound file", at_once=BATCH, files=SOUNDS)
