@@ -331,7 +331,8 @@ def test_images_that_lie_in_a_table_are_predicted_as_files_are(
     broken[5] = ""
     (tmp_path / "broken.csv").write_text("\n".join([*alone, ",".join(broken)]), encoding="utf-8")
     assert said(tmp_path / "broken.csv") == [*expected, (None, None)]
-    assert f"broken.csv:{len(alone) + 1}: a pixel is missing, or no number" in caplog.text
+    place = f"{tmp_path / 'broken.csv'}:{len(alone) + 1}"
+    assert f"(first: {place}: a pixel is missing, or no number)" in caplog.text
     files = []
     for image in images:
         Image.fromarray(image).save(held := io.BytesIO(), "png")

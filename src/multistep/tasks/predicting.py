@@ -182,7 +182,7 @@ def _said(
         reasons[row] = f"{table.place(row)}: half a surrogate pair (\\ud800 to \\udfff) in the {predictor.unit}"
     for row, said in zip(there, predictor.says([inputs[row] for row in there]) if there else (), strict=True):
         if isinstance(said, str):
-            reasons[row] = f"{table.place(row)}: {said}"
+            reasons[row] = said if isinstance(inputs[row], Held) else f"{table.place(row)}: {said}"
         else:
             found[row] = said
     return found, [reasons[row] for row in sorted(reasons)]
