@@ -184,6 +184,22 @@ def test_a_cooldown_that_rises_is_left_however_few_looks_there_were(tmp_path: Pa
     assert history.leader.interval.score < float(curve.truth(500.0)) + 0.1, "cooled down from before it turned"
 
 
+def test_a_cooldown_that_brings_nothing_is_left_where_the_best_look_lies_far_behind(tmp_path: Path) -> None:
+    """The curve turned in the trunk, too late for a proof; then its rise cancels what the falling rate brings."""
+    curve = Curve("overfitting", floor=1.5, drop=2.0, pace=60.0, turn=250.0, rise=0.35, noise_sd=0.002)
+    clock, machine = FakeClock(), Machine(sample_seconds=0.4)
+    history = execute(
+        plan(budget="60s", recipe=RATE, seed=1), tmp_path / "run", curve, clock=clock, machine=machine, workshop=None
+    )
+    left, again = history.phase.of_kind("control")[:2]
+    assert left.reading is not None
+    assert left.reading.reason.endswith("nats a token worse than at step 353, and the cooldown brings nothing")
+    assert (again.first_step, again.trial.cooldown_steps) == (353, 176), "half as many steps as led there"
+    assert history.leader is not None
+    assert history.leader.interval is not None
+    assert history.leader.interval.score < 1.48, "it was 1.54 at the end of the cooldown"
+
+
 # After that ---------------------------------------------------------------------------------------------
 
 

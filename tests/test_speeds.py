@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from corpora import english
 from runs import Killed, dies_at
 
 from multistep import api
@@ -20,6 +22,7 @@ from multistep.core.values.units import parse_amount
 from multistep.engine.costs import steady_speed
 from multistep.engine.planfile import plan_from
 from multistep.engine.rundir import RunDirectory
+from multistep.tasks import workshop_for
 from multistep.tasks.begun import as_begun, speeds_then
 from multistep.tasks.labelled.labels import Labels
 from multistep.tasks.language import preset as encoder_preset
@@ -247,6 +250,21 @@ def test_dropout_is_for_what_can_be_learnt_by_heart() -> None:
     assert default_dropout(5.0, 0.3e6, 0.43e6) == 0.0, "more tokens than parameters"
     assert default_dropout(12.0, 0.53e6, 0.43e6) == pytest.approx(0.19, abs=0.02)
     assert default_dropout(40.0, 0.5e6, 1e5) == 0.3
+
+
+def test_a_run_that_goes_back_to_its_best_place_has_no_dropout(tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text(english(1200), encoding="utf-8")
+
+    def dropout(**given: Any) -> float | None:
+        model = {"name": "nanochat", "layers": 1, "width": 32, "heads": 2, "context": 16}
+        data = str(tmp_path / "text.txt")
+        wanted = plan_from({"task": "text-generation", "data": data, "model": model, "budget": "40 epochs", **given})
+        return workshop_for(wanted).open(wanted, 0, lambda: False)[1].recipe.dropout
+
+    assert dropout() == 0.0
+    assert dropout(moves=[]) == 0.24
+    assert dropout(moves=["rate-down"]) == 0.24
+    assert dropout(budget=None, phases=[{"name": "only", "until": "40 epochs"}]) == 0.24
 
 
 def test_no_more_is_scored_than_the_budget_bears() -> None:

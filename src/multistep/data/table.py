@@ -12,6 +12,7 @@ from multistep.errors import DataError, nearest
 
 MOST_LISTED = 20  # columns in a message
 
+
 @dataclass(frozen=True)
 class Table:
     """Columns of equal length. `is_text` tells of each column whether it holds text (CSV: not numbers alone).

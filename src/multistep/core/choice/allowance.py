@@ -30,6 +30,9 @@ LONG = 12  # if it has room for so many windows
 CLOCK_SLACK = 1.1
 LEAST_STEPS = 40  # a shorter run or sibling shows nothing: at half of it, they are weighed that end within noise
 STABLE_COOLDOWN = 0.25  # steps of cooldown per step of a trunk that its curve ended; half or twice cost 0.2 at worst
+# The same where it overfitted: the best place is early, so there is time. On little text, from two places and with two
+# seeds each, 0.5 was better than 0.25 by 1 to 2.5 tolerances, and 1.0 no better than 0.5 by more than half of one.
+OVERFITTED_COOLDOWN = 0.5
 PROBE_STEPS = 200  # a shorter probe says little about a rate
 PROBE_SHARE = 0.05  # of the training time, for all probes together
 PROBE_FACTORS = (0.5, 1.0, 2.0)  # of the preset's rate

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from multistep.core.choice.allowance import CLOCK_SLACK, STABLE_COOLDOWN, allowance, batch_size, weighs
+from multistep.core.choice.allowance import (
+    CLOCK_SLACK,
+    OVERFITTED_COOLDOWN,
+    STABLE_COOLDOWN,
+    allowance,
+    batch_size,
+    weighs,
+)
 from multistep.core.choice.forks import next_fork
 from multistep.core.choice.known import noise_of, tolerance_of
 from multistep.core.choice.lanes import on_the_line
@@ -145,7 +152,8 @@ def _control(
         cooldown = cooldown if left is None else min(cooldown, left)
     elif short or left is None or left_by_curve(plan, trunk):
         # Not the clock ended the trunk: what is left over goes to other attempts, or is given back.
-        wanted = max(1, round(STABLE_COOLDOWN * max(step, 1)))
+        overfitted = left_by_curve(plan, trunk) is Stability.OVERFITTING
+        wanted = max(1, round((OVERFITTED_COOLDOWN if overfitted else STABLE_COOLDOWN) * max(step, 1)))
         cooldown = wanted if left is None else min(wanted, left)
     else:
         cooldown, to_the_end = left, True
@@ -188,7 +196,9 @@ def begun_again(plan: Plan, history: History, control: TrialRecord) -> Proposal 
         why = "the cooldown diverged" if failed else found
         cooldown, reason = 0, f"{why}, so the model of {_place(best)} is judged as it is"
     elif overfits and rate > 0:
-        wanted = max(1, round(STABLE_COOLDOWN * best.step))
+        # In a cooldown the rate has fallen already, and less is left to be done.
+        share = OVERFITTED_COOLDOWN if origin.trial.kind == "trunk" else STABLE_COOLDOWN
+        wanted = max(1, round(share * best.step))
         cooldown = wanted if left is None else min(wanted, left)
         reason = f"{found}, so a shorter cooldown starts from {_place(best)}"
     else:

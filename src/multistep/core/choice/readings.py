@@ -62,10 +62,8 @@ def read_stability(plan: Plan, history: History, name: str) -> StabilityRead | N
         by = difference_words(metric_of(phase.started), rise)
         return _diverged(trial, f"it is {by} worse than where it began again")
     another = left is None or left >= 2 * allowance(plan, history, trial).window_steps
-    if rise := _rising_cooldown(plan, phase, trial, curve, another=another):
-        metric = metric_of(phase.started)
-        by = f"by {difference_words(metric, rise)} in the last evaluations of the cooldown"
-        reason = f"the validation {metric_words(metric.name)} got worse {by}"
+    if failing := _failing_cooldown(plan, phase, trial, curve, another=another):
+        rise, reason = failing
         tolerance = plan.tolerance or metric_of(phase.started).tolerance(curve[-1].interval.score)
         return StabilityRead(name, trial.step, Stability.OVERFITTING, -rise, -rise, tolerance, reason)
     if len(curve) < MIN_POINTS or (left is not None and (trial.step + left) / spacing(curve) < MIN_STABLE_POINTS):
@@ -168,24 +166,47 @@ def _clearly_worse(phase: PhaseRecord, look: Evaluated, best: Evaluated) -> bool
     return look_gain(phase, look, best) <= -LEAP
 
 
-def _rising_cooldown(
+def _failing_cooldown(
     plan: Plan, phase: PhaseRecord, trial: TrialRecord, curve: Sequence[Evaluated], *, another: bool
-) -> float:
-    """By how much a cooldown got worse since its best look, if by its last two looks or by one that leaps; else 0.
+) -> tuple[float, str] | None:
+    """By how much a cooldown got worse, and how that shows; None if it does not.
 
-    While the rate falls a loss has less and less noise and every reason to fall, so two rises of more than the
-    tolerance, or one of several, are enough, however few looks a short run has. A leap may be a spike: where another
-    look will come, it has to be still there then. Other metrics of a sample rise and fall by chance.
+    While the rate falls a loss has less and less noise and every reason to fall, so that two looks tell, however few a
+    short run has. Other metrics of a sample rise and fall by chance. `another` look will come.
     """
     metric = metric_of(phase.started)
-    scores = [look.interval.score for look in curve[-3:]]
-    if trial.trial.kind != "control" or metric.name not in OF_LOSS or len(trial.curve) < 2 or len(scores) < 3:
-        return 0.0
-    tolerance = plan.tolerance or metric.tolerance(scores[0])
+    if trial.trial.kind != "control" or metric.name not in OF_LOSS or len(trial.curve) < 2 or len(curve) < 3:
+        return None
+    tolerance = plan.tolerance or metric.tolerance(curve[-3].interval.score)
+    name = f"the validation {metric_words(metric.name)}"
+    if rise := _rising(metric, tolerance, [look.interval.score for look in curve[-3:]], len(trial.curve), another):
+        return rise, f"{name} got worse by {difference_words(metric, rise)} in the last evaluations of the cooldown"
+    before, late = curve[: len(curve) - len(trial.curve)], curve[-2:]
+    if not before:
+        return None
+    # Nothing rises any more, but nothing has come of it either: both looks are worse than what it began with, and far
+    # worse than the best look before.
+    best = before[0]
+    for look in before[1:]:
+        best = look if metric.improvement(look.interval.score, best.interval.score) > 0 else best
+    begun = statistics.fmean(look.interval.score for look in before[-2:])
+    since = min(metric.improvement(begun, look.interval.score) for look in late)
+    fall = min(metric.improvement(best.interval.score, look.interval.score) for look in late)
+    if since <= tolerance or fall <= LEAP * tolerance:
+        return None
+    by = difference_words(metric, fall)
+    return fall, f"{name} is {by} worse than at step {best.step:,}, and the cooldown brings nothing"
+
+
+def _rising(metric: Metric, tolerance: float, scores: Sequence[float], looks: int, another: bool) -> float:
+    """By how much the last three scores got worse, if by two rises of more than the tolerance or one of several.
+
+    A leap may be a spike: where another look will come, it has to be still there then. `looks` are the cooldown's own.
+    """
     first, last = (metric.improvement(old, new) for old, new in itertools.pairwise(scores))
     if last > LEAP * tolerance and not another:
         return last
-    stays = len(trial.curve) > 2 and first > LEAP * tolerance and first + last > first / 2
+    stays = looks > 2 and first > LEAP * tolerance and first + last > first / 2
     return first + last if stays or min(first, last) > tolerance else 0.0
 
 

@@ -157,7 +157,8 @@ def expected_tokens(plan: Plan, *, a_token: float, tokens: float, rate: float) -
 
 
 def default_dropout(epochs: float, parameters: float, tokens: float) -> float:
-    """None while the text is new; more the more often it is read again, up to 0.3.
+    """None while the text is new; more the more often it is read again, up to 0.3: for a run that reads it so often
+    whatever comes of it.
 
     A model with fewer parameters than its text has tokens learns less of it by heart at each reading: with 0.75 a token
     and five epochs a dropout of 0.17 cost 0.06 bits a byte, and with 1.25 a token and twelve none was too little.
