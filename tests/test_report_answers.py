@@ -22,8 +22,9 @@ from multistep.report.answers import questions
 from multistep.report.charts import charts_of
 from multistep.report.outcome import answer
 from multistep.report.summary import summary
+from multistep.report.table import story
 from multistep.report.tracks import tracks_of
-from multistep.report.tree import tree_of
+from multistep.report.tree import tree_of, verdict_of
 
 LOSS = form_of(METRICS["loss"])
 
@@ -55,10 +56,57 @@ def test_what_was_tried_is_counted_and_overfitting_answered_yes(tmp_path: Path) 
     changes = found["Did any change to the recipe help?"]
     assert changes.startswith("Yes. The model comes from 0.round-1.dropout-up")
     assert "0.070 nats a token better than the plain run, which is proven." in changes
-    assert "5 changes were tried: 3 were rejected, 1 led when judged (1 proven), 1 diverged." in changes
+    assert "5 changes were tried: 1 was chosen, 3 were rejected, 1 diverged." in changes
     assert found["Did it overfit?"].startswith("Yes: 0.trunk was ended because it overfitted")
     assert "26% of the steps led to the model" in found["Where did the time go?"]
     assert "More training examples" in found["What should I do next?"]
+
+
+def overtaken(folder: Path) -> RecordedRun:
+    """Dropout led, more of it was better than the plain run and not better than that, and batch-up leads in the end."""
+    run = RecordedRun(folder)
+    run.phase(0)
+    run.trunk(shown=Stability.OVERFITTING)
+    run.control(iterating=True)
+    first, more, chosen = "0.round-1.dropout-up", "0.round-1.dropout-up+dropout-up", "0.round-1.batch-up"
+    run.sibling(first, 1.55, move="dropout-up")
+    run.judge(first, 0.07, 2.5)
+    run.sibling(chosen, 1.56, move="batch-up")
+    run.judge(chosen, -0.001, 2.5)
+    run.sibling(more, 1.57, move="dropout-up+dropout-up")
+    expected = {**run.journal.history.expected, first: 0.07, chosen: 0.08, more: 0.05}
+    run.judge(more, 0.05, 2.5, leads=False, leader=chosen, expected=expected)
+    run.add(PhaseFinished(0, run.journal.history.trial(chosen).checkpoints[-1].id, "moves"))
+    run.finish()
+    return run
+
+
+def test_what_was_chosen_is_not_called_rejected_though_it_did_not_lead_when_it_was_judged(tmp_path: Path) -> None:
+    record = summary(overtaken(tmp_path).directory)
+    told = dict(questions(record, answer(record), LOSS))
+    changes = "3 changes were tried: 1 was chosen, 1 led for a time (1 proven), 1 was rejected."
+    assert any(changes in each for each in told["Did any change to the recipe help?"]), "not 2 proven of 1"
+    assert "No change" not in " ".join(told["Did it overfit?"])
+    assert any("with it (0.round-1.batch-up)" in each for each in told["Did it overfit?"])
+    assert any("Whether batch-up helps in general" in each for each in record["said"]["noise"])
+    trials = {trial["id"]: trial for trial in record["phases"][0]["trials"]}
+    for name, chosen, words in (
+        ("batch-up", True, "It did not lead when it was judged, and was chosen when all were weighed anew."),
+        ("dropout-up", False, "It led for a time."),
+        ("dropout-up+dropout-up", False, "the best plain run so far; 0.round-1.batch-up was better still."),
+    ):
+        trial = trials[f"0.round-1.{name}"]
+        assert words in verdict_of(trial, LOSS, {"0.control": "cooldown"}, chosen=chosen)
+    assert "and was chosen when all were weighed anew: " in story(trials["0.round-1.batch-up"], LOSS, chosen=True)
+    assert "for 0.round-1.batch-up was better still: " in story(trials["0.round-1.dropout-up+dropout-up"], LOSS)
+
+
+def test_it_is_said_whether_anything_was_tried_against_overfitting(tmp_path: Path) -> None:
+    run = RecordedRun(tmp_path)
+    run.phase(0)
+    run.trunk(shown=Stability.OVERFITTING)
+    run.control()
+    assert "No change was tried against it." in said(tmp_path)["Did it overfit?"]
 
 
 def test_without_a_test_split_the_score_is_said_to_flatter(tmp_path: Path) -> None:

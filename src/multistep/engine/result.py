@@ -125,6 +125,7 @@ def trial_entry(phase: PhaseRecord, record: TrialRecord) -> dict[str, Any]:
         "stability": record.reading.stability.value if record.reading else None,
         "verdict": verdict.word if verdict else None,
         "leads": verdict.leads if verdict else None,
+        "leader": verdict.leader if verdict else None,
         "proven": verdict.proven if verdict else None,
         "expected": _expected(verdict),
         "why": verdict.reason if verdict else None,

@@ -73,11 +73,15 @@ def _changes(record: Record, form: Form) -> list[str]:
             said = str(record["leader"]["sentence"])
         ended = record["phases"][-1]["moves_ended"]
         return [said, *([moves_ended_sentence(ended)] if ended else [])]
-    failed = sum(t["verdict"] == "failed" for t in tried)
-    led, proven = sum(bool(t["leads"]) for t in tried), sum(bool(t["proven"]) for t in tried)
-    rejected = len(tried) - led - failed
-    parts = [f"{rejected} {'was' if rejected == 1 else 'were'} rejected"] if rejected else []
-    parts += [f"{led} led when judged ({proven or 'none'} proven)"] if led else []
+    chosen = [t for t in tried if t["id"] == record["leader"]["trial"]]
+    others = [t for t in tried if t not in chosen]
+    failed = sum(t["verdict"] == "failed" for t in others)
+    led = [t for t in others if t["leads"]]
+    rejected = len(others) - len(led) - failed
+    proven = sum(bool(t["proven"]) for t in led)
+    parts = ["1 was chosen"] if chosen else []
+    parts += [f"{len(led)} led for a time ({proven or 'none'} proven)"] if led else []
+    parts += [f"{rejected} {'was' if rejected == 1 else 'were'} rejected"] if rejected else []
     parts += [f"{failed} diverged"] if failed else []
     count = f"{len(tried)} change{'s were' if len(tried) != 1 else ' was'} tried"
     return [_chosen(record, form), f"{count}: {', '.join(parts)}. Each has its reason under What was tried."]
