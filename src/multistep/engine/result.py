@@ -123,6 +123,8 @@ def trial_entry(phase: PhaseRecord, record: TrialRecord) -> dict[str, Any]:
         "seconds": round(sum(r.train_seconds + r.evaluate_seconds for r in record.windows), 3),
         "reason": record.reason,
         "stability": record.reading.stability.value if record.reading else None,
+        "stability_by_loss": record.reading.loss.value if record.reading and record.reading.loss else None,
+        "ended": record.ended,
         "verdict": verdict.word if verdict else None,
         "leads": verdict.leads if verdict else None,
         "leader": verdict.leader if verdict else None,

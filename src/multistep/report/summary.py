@@ -164,13 +164,15 @@ def overfitting(phase: PhaseRecord, winner: str | None) -> list[dict[str, Any]]:
         {
             "trial": record.trial.id,
             "reason": record.reading.reason,
+            "metric": phase.started.metric,
+            "by_loss": record.reading.stability is not Stability.OVERFITTING,  # and not by what the run is judged by
             "instead": _instead(phase, record),
             "tried": len(moves),
             "kept": [r.trial.id for r in kept],
             **case,
         }
         for record in (*phase.of_kind("trunk"), *phase.of_kind("control"))
-        if record.ended and record.reading and record.reading.stability is Stability.OVERFITTING
+        if record.ended and record.reading and Stability.OVERFITTING in (record.reading.stability, record.reading.loss)
         for case in cases or [{"move": None, "with": None, "without": None}]
     ]
 
@@ -185,7 +187,8 @@ def _without(phase: PhaseRecord, record: TrialRecord) -> TrialRecord | None:
 
 def _instead(phase: PhaseRecord, record: TrialRecord) -> str | None:
     """The cooldown that was begun from an earlier step because this trial overfitted: its reason says the same."""
-    found = record.reading.reason if record.reading else ""
+    reading = record.reading
+    found = reading.reason if reading and reading.stability is Stability.OVERFITTING else ""
     again = (t for t in phase.of_kind("control") if found and t.trial.id != record.trial.id)
     return next((t.trial.id for t in again if t.reason.startswith(found)), None)
 

@@ -44,9 +44,10 @@ LEAST_ROOM = 20  # columns, below which what hangs below its beginning would be 
 TERMS = (
     "What was tried. The trunk trains at a constant learning rate; other trials start from its checkpoints (NAME@STEP) "
     "and end with a cooldown, in which the learning rate goes to zero. The trunk with its own cooldown, and nothing "
-    "changed, is the plain run. Trials are scored on all of validation: 'better by' is the gain over the plain run "
-    "(95% interval in brackets), 'to prove' the gain that would have proved it. 'expected' is the gain over the plain "
-    "run's best end given all that was measured in the end, the loss and what was forecast too: the highest is chosen."
+    "changed, is the plain run. Trials are scored on all of validation: 'better by' is the gain over the plain run as "
+    "it stood when the trial was judged, or over the model before training; which one, its line below says (95% "
+    "interval in brackets). 'to prove' is the gain that would have proved it. 'expected' is the gain over the plain run's best "
+    "end given all that was measured in the end, the loss and what was forecast too: the highest is chosen."
 )
 SHOWN_ROWS, SHOWN_CHARACTERS = 6, 100  # of an exhibit
 VERDICT_WORDS = {"leads": "it led when it was judged", "behind": "it did not lead", "failed": "it failed"}
@@ -60,6 +61,13 @@ CURVE_WORDS = {
     "overfitting": "it overfitted",
     "diverged": "it diverged",
     "undecided": "its curve shows no clear trend",
+}
+SO_FAR_WORDS = {
+    "improving": "it is still improving",
+    "stable": "it no longer improves",
+    "overfitting": "it overfits",
+    "diverged": "it diverged",
+    "undecided": "its curve shows no clear trend so far",
 }
 VERDICT_STYLE = {"chosen": "bold green", "leads": "green", "behind": "dim", "failed": "red", None: ""}
 
@@ -325,7 +333,9 @@ def story(trial: Mapping[str, Any], form: Form, *, chosen: bool = False) -> str:
             words += f", for {trial['leader']} was better still"
         parts.append(f"{words}: {trial['why']}")
     elif trial["stability"]:
-        parts.append(CURVE_WORDS[trial["stability"]])
+        parts.append((CURVE_WORDS if trial["ended"] else SO_FAR_WORDS)[trial["stability"]])
+        if trial["stability_by_loss"] == "overfitting" != trial["stability"]:
+            parts[-1] += ", but it overfit" + ("ted" if trial["ended"] else "s") + " by its loss"
     return " ".join(sentence(part) for part in parts if part)
 
 

@@ -43,6 +43,8 @@ class Node:
             }[str(self.trial["kind"])]
         if (self.trial.get("guard") or {}).get("forgets"):
             return "forgets"
+        if not self.trial["verdict"] and not self.trial["ended"]:
+            return "under way"
         words = {"leads": "led for a time", "behind": "rejected", "failed": "diverged", None: "not judged"}
         return words[self.trial["verdict"]]
 

@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from multistep.core.evidence.scores import Form
+from multistep.core.evidence.scores import Form, metric_words
 from multistep.core.values.units import Unit, format_seconds
 from multistep.engine.result import LEAST_RERUNS
 
@@ -209,6 +209,8 @@ def optimism_sentence(found: Fields | None, looks: int, form: Form) -> str:
     harder = low > 0 and rival is not None and rival > by / 2
     if low > 0 and not harder:
         said += ", so choosing it there flattered it"
+    elif float(found["high"]) < 0:
+        said += ", so validation is the harder split"
     elif low <= 0:
         said += ", which does not show that choosing it there flattered it"
     if rival is not None:
@@ -231,7 +233,9 @@ def overfitting_sentences(found: Sequence[Fields], form: Form) -> list[str]:
     said: list[str] = []
     for number, case in enumerate(found):
         if not number or case["trial"] != found[number - 1]["trial"]:
-            said.append(f"{case['trial']} was ended because it overfitted: {case['reason']}.")
+            why = f"{case['trial']} was ended because it overfitted: {case['reason']}."
+            by_loss = f"{case['trial']} overfitted by its loss, not yet by {metric_words(case['metric'])}."
+            said.append(by_loss if case["by_loss"] else why)
             if case["instead"]:
                 said[-1] += f" {case['instead']} was cooled down from an earlier step instead."
         if case["without"] is None:
