@@ -46,8 +46,8 @@ TERMS = (
     "and end with a cooldown, in which the learning rate goes to zero. The trunk with its own cooldown, and nothing "
     "changed, is the plain run. Trials are scored on all of validation: 'better by' is the gain over the plain run as "
     "it stood when the trial was judged, or over the model before training; which one, its line below says (95% "
-    "interval in brackets). 'to prove' is the gain that would have proved it. 'expected' is the gain over the plain run's best "
-    "end given all that was measured in the end, the loss and what was forecast too: the highest is chosen."
+    "interval in brackets). 'to prove' is the gain that would have proved it. 'expected' is the gain over the plain "
+    "run's best end given all that was measured in the end, the loss and what was forecast too: the highest is chosen."
 )
 SHOWN_ROWS, SHOWN_CHARACTERS = 6, 100  # of an exhibit
 VERDICT_WORDS = {"leads": "it led when it was judged", "behind": "it did not lead", "failed": "it failed"}

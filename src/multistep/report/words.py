@@ -254,7 +254,7 @@ def _tried_against(case: Fields) -> str:
         return (
             f"Of the changes that were tried, {', '.join(case['kept'])} {'were' if case['kept'][1:] else 'was'} kept."
         )
-    return "No change that was tried against it was kept." if case["tried"] else "No change was tried against it."
+    return "No change that was tried was kept." if case["tried"] else "No change was tried against it."
 
 
 def _gap(found: Fields, form: Form) -> str:
