@@ -204,8 +204,11 @@ class RecordedRun:
         self.save(name)
         self.look(name, final, sample=False)
 
-    def judge(self, name: str, found: float, asked: float, gain: float | None = None) -> None:
-        """The verdict about a sibling: better by `found` with a standard error of 0.01, and `gain` over its control."""
+    def judge(self, name: str, found: float, asked: float, gain: float | None = None, **given: Any) -> None:
+        """The verdict about a sibling: better by `found` with a standard error of 0.01, and `gain` over its control.
+
+        `given` is told otherwise than that says, such as that another leads.
+        """
         record = self.journal.history.trial(name)
         attempt = sum(v.attempt is not None for v in self.journal.history.verdicts) + 1
         proven, history = found > 0.01 * asked, self.journal.history
@@ -233,7 +236,7 @@ class RecordedRun:
         if gain is not None:
             control = name.rpartition(".")[0] + ".control"
             verdict = replace(verdict, control=control, gain=gain, gain_low=gain - 0.01, gain_high=gain + 0.01)
-        self.add(verdict)
+        self.add(replace(verdict, **given))
         self.add(TrialEnded(name))
 
     def finish(self, final: float = 1.65, samples: tuple[str, ...] = ("Once upon a time",)) -> RunDirectory:
@@ -518,7 +521,7 @@ def test_page_table_and_json_tell_the_same_of_a_kept_move(iterated_run: RunDirec
     assert "(+0.050 to +0.090)" in out.getvalue()
     assert "It led when it was judged: " in " ".join(out.getvalue().split())
     for words in (
-        "makes it 0.070 nats a token better than 0.control (cooldown), the best plain run so far.",
+        "then made it 0.070 nats a token better than 0.control (cooldown), the best plain run so far.",
         "It began at Checkpoint 0.trunk@480, learning rate 0.02.",
         "it is 0.070 nats a token better (95% interval +0.050 to +0.090); attempt 2 needs +0.025 for a proof, so it is",
         "0.065 nats a token better (95% interval +0.055 to +0.075) than 0.round-1.control, in which nothing was",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,17 +14,19 @@ from test_report import _journals_are_closed as _journals_are_closed  # its fixt
 from multistep.core.evidence.metric import METRICS
 from multistep.core.evidence.scores import form_of
 from multistep.core.evidence.stability import Stability
-from multistep.core.values.events import PhaseFinished, StabilityRead, TrialEnded
+from multistep.core.values.events import PhaseFinished, ShipDecided, StabilityRead, TrialEnded
 from multistep.core.values.history import fold
 from multistep.core.values.recipe import Segment
 from multistep.engine.journal import read_entries
 from multistep.engine.rundir import RunDirectory
-from multistep.report.answers import questions
+from multistep.report.answers import advice, questions
 from multistep.report.charts import charts_of
+from multistep.report.compare import write_comparison
 from multistep.report.outcome import answer
 from multistep.report.summary import summary
+from multistep.report.table import story
 from multistep.report.tracks import tracks_of
-from multistep.report.tree import tree_of
+from multistep.report.tree import tree_of, verdict_of
 
 LOSS = form_of(METRICS["loss"])
 
@@ -55,10 +58,178 @@ def test_what_was_tried_is_counted_and_overfitting_answered_yes(tmp_path: Path) 
     changes = found["Did any change to the recipe help?"]
     assert changes.startswith("Yes. The model comes from 0.round-1.dropout-up")
     assert "0.070 nats a token better than the plain run, which is proven." in changes
-    assert "5 changes were tried: 3 were rejected, 1 led when judged (1 proven), 1 diverged." in changes
+    assert "5 changes were tried: 1 was chosen, 3 were rejected, 1 diverged." in changes
     assert found["Did it overfit?"].startswith("Yes: 0.trunk was ended because it overfitted")
     assert "26% of the steps led to the model" in found["Where did the time go?"]
     assert "More training examples" in found["What should I do next?"]
+
+
+def overtaken(folder: Path) -> RecordedRun:
+    """Dropout led, more of it was better than the plain run and not better than that, and batch-up leads in the end."""
+    run = RecordedRun(folder)
+    run.phase(0)
+    run.trunk(shown=Stability.OVERFITTING)
+    run.control(iterating=True)
+    first, more, chosen = "0.round-1.dropout-up", "0.round-1.dropout-up+dropout-up", "0.round-1.batch-up"
+    run.sibling(first, 1.55, move="dropout-up")
+    run.judge(first, 0.07, 2.5)
+    run.sibling(chosen, 1.56, move="batch-up")
+    run.judge(chosen, -0.001, 2.5)
+    run.sibling(more, 1.57, move="dropout-up+dropout-up")
+    expected = {**run.journal.history.expected, first: 0.07, chosen: 0.08, more: 0.05}
+    run.judge(more, 0.05, 2.5, leads=False, leader=chosen, expected=expected)
+    run.add(PhaseFinished(0, run.journal.history.trial(chosen).checkpoints[-1].id, "moves"))
+    run.finish()
+    return run
+
+
+def test_what_was_chosen_is_not_called_rejected_though_it_did_not_lead_when_it_was_judged(tmp_path: Path) -> None:
+    record = summary(overtaken(tmp_path).directory)
+    told = dict(questions(record, answer(record), LOSS))
+    changes = "3 changes were tried: 1 was chosen, 1 led for a time (1 proven), 1 was rejected."
+    assert any(changes in each for each in told["Did any change to the recipe help?"]), "not 2 proven of 1"
+    assert "No change" not in " ".join(told["Did it overfit?"])
+    assert any("with it (0.round-1.batch-up)" in each for each in told["Did it overfit?"])
+    assert any("Whether batch-up helps in general" in each for each in record["said"]["noise"])
+    trials = {trial["id"]: trial for trial in record["phases"][0]["trials"]}
+    for name, chosen, words in (
+        ("batch-up", True, "It did not lead when it was judged, and was chosen when all were weighed anew."),
+        ("dropout-up", False, "It led for a time."),
+        ("dropout-up+dropout-up", False, "the best plain run so far; 0.round-1.batch-up was better still."),
+    ):
+        trial = trials[f"0.round-1.{name}"]
+        assert words in verdict_of(trial, LOSS, {"0.control": "cooldown"}, chosen=chosen)
+    assert "and was chosen when all were weighed anew: " in story(trials["0.round-1.batch-up"], LOSS, chosen=True)
+    assert "for 0.round-1.batch-up was better still: " in story(trials["0.round-1.dropout-up+dropout-up"], LOSS)
+
+
+def test_the_only_one_that_was_trained_is_said_only_where_nothing_else_was_judged(tmp_path: Path) -> None:
+    run = RecordedRun(tmp_path)
+    run.phase(0)
+    run.trunk()
+    run.control(iterating=True)
+    run.sibling("0.round-1.dropout-up", 1.63, move="dropout-up")
+    run.judge("0.round-1.dropout-up", -0.01, 2.5)
+    leader = summary(run.directory)["leader"]
+    assert leader["sentence"].startswith(
+        "Chosen: the plain run, expected to be 0.010 nats a token better than 0.round-1.dropout-up"
+    )
+    assert (leader["gains"], leader["gains_over"]) == ({"0.control": 0.0, "0.round-1.dropout-up": -0.01}, "0.control")
+
+
+def second_cooldown(folder: Path) -> RecordedRun:
+    """The plain run has a second cooldown, which is better than its first and leads, without a proof."""
+    run = RecordedRun(folder)
+    run.phase(0)
+    run.trunk()
+    run.control(iterating=True)
+    name = "0.control-2"
+    run.trial(name, "control", "0.trunk@480", "step 480 scored better", 160)
+    run.window(name, (Segment(160, "linear", 0.02, 0.0, 1.0),), look=False)
+    run.save(name)
+    run.look(name, 1.6, sample=False)
+    run.judge(name, 0.02, 4.0, leads=True, leader=name)
+    return run
+
+
+def test_the_plain_run_is_not_compared_with_itself(tmp_path: Path) -> None:
+    run = second_cooldown(tmp_path)
+    run.add(PhaseFinished(0, "0.control-2@640", "moves"))
+    run.finish()
+    record = summary(run.directory)
+    assert record["leader"]["gains"] == {"0.control": pytest.approx(-0.02), "0.control-2": 0.0}, "its best end is zero"
+    assert "better than 0.control, its other cooldown; this is not proven" in record["leader"]["sentence"]
+    assert "To prove" not in " ".join(said(tmp_path)["What should I do next?"])
+
+
+def test_page_and_terminal_say_alike_that_nothing_was_tested_over_the_plain_runs_best_end(tmp_path: Path) -> None:
+    run = second_cooldown(tmp_path)
+    run.sibling("0.round-1.dropout-up", 1.55, move="dropout-up")
+    run.judge("0.round-1.dropout-up", 0.07, 2.5)  # over 0.control, while 0.control-2 is the best end
+    record = summary(run.directory)
+    assert record["leader"]["sentence"].endswith("whether that is proven was not tested.")
+    told = dict(questions(record, answer(record), LOSS))["Did any change to the recipe help?"][0]
+    assert told.startswith("Whether one did was not tested.")
+    assert told.endswith("its own verdict compares it with 0.control.")
+
+
+def test_the_model_before_training_is_no_plain_run(tmp_path: Path) -> None:
+    run = second_cooldown(tmp_path)
+    trial = next(t for t in summary(run.directory)["phases"][0]["trials"] if t["id"] == "0.control-2")
+    trial["expected"]["over"] = "0.base"
+    told = verdict_of(trial, LOSS, {"0.base": "model before training"}, chosen=True)
+    assert "better than 0.base (model before training). Measured" in told
+
+
+def test_advice_looks_at_divergence_and_overfitting_before_more_time(tmp_path: Path) -> None:
+    iterated_to_the_end(tmp_path)
+    record = summary(RunDirectory(tmp_path))
+    found = answer(record)
+    assert found is not None
+    behind = replace(found, standing="loses")
+    record["validation_optimism"] = {"score": 0.2, "low": 0.1, "high": 0.3, "baseline": None}
+    told = " ".join(advice(record, behind, LOSS))
+    assert "the run overfitted. As it is, the baseline is the better" in told
+    assert "looks better than what new data will give" in told, "a loss that flatters is lower"
+    record["phases"][0]["trials"][0]["stability"] = "diverged"
+    assert "training diverged at 0.02" in " ".join(advice(record, behind, LOSS))
+
+
+def test_a_split_that_is_harder_beyond_noise_is_called_so(tmp_path: Path) -> None:
+    finished(tmp_path, final=1.3)
+    assert "so validation is the harder split" in said(tmp_path)["Did it overfit?"]
+    assert summary(RunDirectory(tmp_path))["said"]["optimism"].count("so validation is the harder split") == 1
+
+
+def test_overfitting_by_the_loss_alone_is_neither_claimed_nor_denied(tmp_path: Path) -> None:
+    run = RecordedRun(tmp_path)
+    run.phase(0)
+    run.trunk()
+    reading = StabilityRead("0.trunk", 480, Stability.UNDECIDED, 0.0, 0.0, 0.006, "no trend", Stability.OVERFITTING)
+    run.add(reading)
+    run.control(iterating=True)
+    record = summary(run.directory)
+    told = dict(questions(record, answer(record), LOSS))["Did it overfit?"]
+    assert told[0].startswith("0.trunk overfitted by its loss, not yet by loss."), "the metric here is called so, too"
+    assert "do not show it" not in " ".join(told)
+    trial = record["phases"][0]["trials"][0]
+    assert story(trial, LOSS).endswith("Its curve shows no clear trend, but it overfitted by its loss.")
+    assert story({**trial, "ended": False, "stability": "improving"}, LOSS).endswith(
+        "It is still improving, but it overfits by its loss."
+    )
+
+
+def test_where_the_baseline_ships_titles_numbers_and_advice_are_its_own(tmp_path: Path) -> None:
+    finished(tmp_path / "network", final=1.7)
+    run = RecordedRun(tmp_path / "baseline", baseline=1.6)
+    run.phase(0)
+    run.trunk()
+    run.control()
+    run.add(ShipDecided("baseline", "The baseline ships, not the network."))
+    directory = run.finish(1.65)
+    exhibit = {"title": "Probabilities of the baseline", "texts": [], "columns": [], "rows": [], "pictures": []}
+    directory.exhibits.write_text(json.dumps([{**exhibit, "shaded": False}]), encoding="utf-8")
+    page = page_of(directory)
+    assert "<title>loss 1.600: text generation</title>" in page
+    assert "Probabilities of the baseline</h2>" in page
+    text = Tags(page).text
+    assert "perplexity of the network" in text
+    assert "On validation, where the network was chosen, it scored: 1.620" in text
+    out = tmp_path / "page.html"
+    both = Tags(write_comparison([directory, RunDirectory(tmp_path / "network")], out).read_text(encoding="utf-8")).text
+    assert "the baseline's, which ships; network 1.650" in both
+    record = summary(directory)
+    found = answer(record)
+    assert found is not None
+    assert (found.shipped.score, found.score.score) == (pytest.approx(1.6), pytest.approx(1.65))
+
+
+def test_it_is_said_whether_anything_was_tried_against_overfitting(tmp_path: Path) -> None:
+    run = RecordedRun(tmp_path)
+    run.phase(0)
+    run.trunk(shown=Stability.OVERFITTING)
+    run.control()
+    assert "No change was tried against it." in said(tmp_path)["Did it overfit?"]
 
 
 def test_without_a_test_split_the_score_is_said_to_flatter(tmp_path: Path) -> None:

@@ -33,20 +33,25 @@ def leader_of(history: History) -> dict[str, Any] | None:
     plain = [t.trial.id for t in controls or phase.of_kind("base") if t.trial.id in expected]
     rivals = [name for name in plain if name != verdict.trial]
     over = max(rivals, key=lambda name: expected[name]) if rivals and verdict.trial in expected else None
+    # The plain run's best end, which may be the one that was chosen: what all others are told to be better than.
+    zero = max(plain, key=lambda name: expected[name]) if plain else None
+    same = over is not None and verdict.rival == over
     found = {
         "trial": verdict.trial,
         "move": record.trial.move,
         "over": over,
         "expected": expected[verdict.trial] - expected[over] if over else None,
-        "spread": verdict.spread if verdict.rival == over else None,
-        "proven": verdict.proven and verdict.rival == over,
+        "spread": verdict.spread if same else None,
+        "tested": same and verdict.critical is not None and bool(verdict.standard_error),
+        "proven": verdict.proven and same,
     }
     metric = metric_of(phase.started)
     passed = _passed_over(history, record, metric)
-    chosen = _chosen(record, verdict, found, _forgot(phase), metric)
+    chosen = _chosen(record, verdict, found, phase, metric, expected)
     return {
         **found,
-        "gains": {name: gain - expected[over] for name, gain in expected.items()} if over else {},
+        "gains": {name: gain - expected[zero] for name, gain in expected.items()} if zero and len(expected) > 1 else {},
+        "gains_over": zero,
         "passed_over": passed,
         "sentence": f"{chosen} {passed['sentence'] if passed else ''}".rstrip(),
     }
@@ -106,29 +111,53 @@ def _forgot(phase: PhaseRecord) -> int:
     return sum(not holds(t) for t in phase.trials.values())
 
 
-def _chosen(record: TrialRecord, verdict: VerdictGiven, found: Mapping[str, Any], forgot: int, metric: Metric) -> str:
+def _chosen(
+    record: TrialRecord,
+    verdict: VerdictGiven,
+    found: Mapping[str, Any],
+    phase: PhaseRecord,
+    metric: Metric,
+    expected: Mapping[str, float],
+) -> str:
     """`Chosen: restart, expected to be 1.8 points better than the plain run; this is not proven (the measured gain is
     1.5 standard errors, and a proof takes 1.9).`
     """
-    trial = record.trial
+    trial, forgot = record.trial, _forgot(phase)
     if trial.kind == "base" and forgot:
         tried = f"the {forgot} attempts" if forgot > 1 else "the one attempt"
         return f"Chosen: {KINDS['base']}, since {tried} that went on from it forgot too much."
     plain = trial.kind == "control" and trial.length is None
     what = trial.move or (KINDS.get(trial.kind) or ("the plain run" if plain else "going on unchanged"))
     if found["over"] is None:
+        others = [t.trial.id for t in phase.trials.values() if t is not record and t.verdict and t.trial.kind != "base"]
+        judged = [name for name in others if name in expected and record.trial.id in expected]
+        if judged:
+            best = max(judged, key=lambda name: expected[name])
+            gain = expected[record.trial.id] - expected[best]
+            which = "which was tried, too" if len(judged) == 1 else "the best of what else was tried"
+            return f"Chosen: {what}, expected to be {_beside(gain, best, verdict, metric)}, {which}."
         alone = "judged" if trial.kind == "base" else "trained"  # the model before training is judged, too
+        if others:
+            return f"Chosen: {what}, the only one that came to a score."
         return f"Chosen: {what}, the only one that was {alone}."
-    over = "its other cooldowns" if plain else "the plain run"
+    over = "the plain run"
     if str(found["over"]).endswith(".base"):
         over = KINDS["base"]
-    side = "better" if found["expected"] >= 0 else "worse"
-    said = f"Chosen: {what}, expected to be {difference_words(metric, found['expected'])} {side} than {over}"
-    if abs(found["expected"]) < SAME * (verdict.interval.high - verdict.interval.low if verdict.interval else 0.0):
-        said = f"Chosen: {what}, expected to be as good as {over}"
-    if verdict.rival != found["over"] or verdict.critical is None or not verdict.standard_error:
+    elif plain:
+        ends = [t for t in phase.of_kind("control") if t.trial.length is None and t.trial.id in expected]
+        over = f"{found['over']}, {'the best of its other cooldowns' if len(ends) > 2 else 'its other cooldown'}"
+    said = f"Chosen: {what}, expected to be {_beside(found['expected'], over, verdict, metric)}"
+    if not found["tested"] or verdict.critical is None or not verdict.standard_error:
         return f"{said}; whether that is proven was not tested."
     errors = (verdict.improvement or 0.0) / verdict.standard_error
     sure = "proven" if verdict.proven else "not proven"
     numbers = f"the measured gain is {errors:.1f} standard errors, and a proof takes {verdict.critical:.1f}"
     return f"{said}; this is {sure} ({numbers})."
+
+
+def _beside(gain: float, over: str, verdict: VerdictGiven, metric: Metric) -> str:
+    """`1.8 points better than the plain run`, or `as good as the plain run`."""
+    width = verdict.interval.high - verdict.interval.low if verdict.interval else 0.0
+    if abs(gain) < SAME * width:
+        return f"as good as {over}"
+    return f"{difference_words(metric, gain)} {'better' if gain >= 0 else 'worse'} than {over}"

@@ -73,11 +73,15 @@ def _changes(record: Record, form: Form) -> list[str]:
             said = str(record["leader"]["sentence"])
         ended = record["phases"][-1]["moves_ended"]
         return [said, *([moves_ended_sentence(ended)] if ended else [])]
-    failed = sum(t["verdict"] == "failed" for t in tried)
-    led, proven = sum(bool(t["leads"]) for t in tried), sum(bool(t["proven"]) for t in tried)
-    rejected = len(tried) - led - failed
-    parts = [f"{rejected} {'was' if rejected == 1 else 'were'} rejected"] if rejected else []
-    parts += [f"{led} led when judged ({proven or 'none'} proven)"] if led else []
+    chosen = [t for t in tried if t["id"] == record["leader"]["trial"]]
+    others = [t for t in tried if t not in chosen]
+    failed = sum(t["verdict"] == "failed" for t in others)
+    led = [t for t in others if t["leads"]]
+    rejected = len(others) - len(led) - failed
+    proven = sum(bool(t["proven"]) for t in led)
+    parts = ["1 was chosen"] if chosen else []
+    parts += [f"{len(led)} led for a time ({proven or 'none'} proven)"] if led else []
+    parts += [f"{rejected} {'was' if rejected == 1 else 'were'} rejected"] if rejected else []
     parts += [f"{failed} diverged"] if failed else []
     count = f"{len(tried)} change{'s were' if len(tried) != 1 else ' was'} tried"
     return [_chosen(record, form), f"{count}: {', '.join(parts)}. Each has its reason under What was tried."]
@@ -87,15 +91,20 @@ def _chosen(record: Record, form: Form) -> str:
     """What the model came from, what that is expected to be worth, and whether it is proven."""
     leader = record["leader"]
     trial = next(t for t in _trials(record) if t["id"] == leader["trial"])
-    if leader["over"] is None:
-        return str(leader["sentence"])
     if trial["kind"] == "control" and not trial["round"]:
         return "No: the plain run, which is training and then a cooldown without any change, came out best."
+    if leader["over"] is None:
+        return str(leader["sentence"])
     gain = float(leader["expected"])
     side = "better" if gain >= 0 else "worse"
     what = title(trial)
     said = f"The model comes from {trial['id']} ({what}), expected to be {form.size(gain)} {side}"
     said += " than the plain run"
+    if not leader["tested"]:
+        # Its verdict was given over another end of the plain run than the one that is the best by now.
+        rival = (trial["expected"] or {}).get("over")
+        other = f"; its own verdict compares it with {rival}" if rival and rival != leader["over"] else ""
+        return f"Whether one did was not tested. {said}{other}."
     if leader["proven"]:
         return f"Yes. {said}, which is proven."
     return f"That is not proven. {said}, but its measured gain is not beyond what luck can do."
@@ -111,7 +120,9 @@ def _passed_over(record: Record, form: Form) -> list[str]:
 
 def _overfitting(record: Record, form: Form) -> list[str]:
     said = [
-        f"Yes: {sentence}" if not index else sentence for index, sentence in enumerate(record["said"]["overfitting"])
+        # By its loss alone is no plain yes: that sentence stands for itself.
+        sentence if index or record["overfitting"][0]["by_loss"] else f"Yes: {sentence}"
+        for index, sentence in enumerate(record["said"]["overfitting"])
     ]
     shown = _shown(record)
     if not said and shown:
@@ -126,10 +137,13 @@ def _overfitting(record: Record, form: Form) -> list[str]:
     if (optimism := record["validation_optimism"]) is not None:
         by = float(optimism["score"])
         side = "better" if by > 0 else "worse"
+        what = "network" if record["ships"] == "baseline" else "model"
         beyond, rival = float(optimism["low"]) > 0, optimism["baseline"]
         more = "which is within noise, so choosing the model there has not shown to flatter it"
         if beyond:
             more = "so choosing the model there flattered it"
+        if float(optimism["high"]) < 0:
+            more = "so validation is the harder split, and choosing the model there has not shown to flatter it"
         if beyond and rival is not None and float(rival) > by / 2:
             more = (
                 f"but the baseline, which was not chosen there, looks {form.size(float(rival))} better too: "
@@ -139,7 +153,7 @@ def _overfitting(record: Record, form: Form) -> list[str]:
             f"looks {form.size(by)} {side} than" if by and form.size(by).split()[0].strip("0.") else "looks as good as"
         )
         said.append(
-            f"On validation the model {looks} on test (95% interval {form.within(optimism)}), {more}. "
+            f"On validation the {what} {looks} on test (95% interval {form.within(optimism)}), {more}. "
             f"Validation was looked at {times(record['looks_at_validation'])}, test once."
         )
     return [sentence for sentence in said if sentence]
@@ -188,15 +202,20 @@ def advice(record: Record, found: Answer | None, form: Form) -> list[str]:
         return [f"Go on with: {record['resume']}"] if record["resume"] and record["state"] == "unfinished" else []
     said = []
     shown = _shown(record)
-    if found and found.standing == "loses":
-        pretrained = "" if record["base"] else " start it from a pretrained model (--model),"
+    behind = found is not None and found.standing == "loses"
+    cheaper = " As it is, the baseline is the better or the cheaper choice." if behind else ""
+    diverged = [t["learning_rate"] for t in _trials(record) if t["kind"] == "trunk" and t["stability"] == "diverged"]
+    if behind and diverged:
         said.append(
-            f"Give the network more time (--budget),{pretrained} or bring more examples: as it is, the baseline is the "
-            "better or the cheaper choice."
+            f"Lower the learning rate, with --set recipe.learning_rate=...: training diverged at {diverged[0]:.3g}."
+            f"{cheaper}"
         )
-    elif record["overfitting"]:
+    elif any(not case["by_loss"] for case in record["overfitting"]):
         bring = "More training examples" + ("" if record["base"] else " or a pretrained model")
-        said.append(f"{bring} will do more than more time: the run overfitted.")
+        said.append(f"{bring} will do more than more time: the run overfitted.{cheaper}")
+    elif behind:
+        pretrained = "" if record["base"] else " start it from a pretrained model (--model),"
+        said.append(f"Give the network more time (--budget),{pretrained} or bring more examples.{cheaper}")
     elif shown == "improving" and record["stopped"] in ("budget", "length"):
         said.append(
             "A longer budget is likely to help: validation was still improving when "
@@ -212,13 +231,14 @@ def advice(record: Record, found: Answer | None, form: Form) -> list[str]:
             "model was chosen, and flatters it."
         )
     optimism = record["validation_optimism"]
-    if optimism and float(optimism["low"]) > 0:
-        said.append("Quote the test score: the validation score is higher than what new data will give.")
-    if found and math.isfinite(found.score.high - found.score.low) and form.percent:
-        half = (found.score.high - found.score.low) / 2
+    if optimism and float(optimism["low"]) > 0 and record["ships"] != "baseline":
+        said.append("Quote the test score: the validation score looks better than what new data will give.")
+    if found and math.isfinite(found.shipped.high - found.shipped.low) and form.percent:
+        half = (found.shipped.high - found.shipped.low) / 2
+        owner = " of the baseline" if found.ships == "baseline" else ""
         if half > 0.02:
             said.append(
-                f"With {found.score.n:,} {counted_word(found.unit)} the {found.split} score is known to "
+                f"With {found.shipped.n:,} {counted_word(found.unit)} the {found.split} score{owner} is known to "
                 f"{form.size(half)} either way; four times as many halve that."
             )
     return said or [
@@ -234,6 +254,8 @@ def _proof(record: Record) -> list[str]:
         found, asked = trial["improvement"], trial["demanded"]
         if trial["proven"] or not found or not asked or not asked["improvement"] or not trial["validation"]:
             continue
+        if not record["leader"]["tested"] or (trial["kind"] == "control" and not trial["round"]):
+            continue  # a cooldown of the plain run is the plain run
         gain, examples = float(found["score"]), int(trial["validation"]["n"])
         if gain > 0 and math.isfinite(gain):
             times = (float(asked["improvement"]) / gain) ** 2

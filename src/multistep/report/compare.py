@@ -119,7 +119,7 @@ def _names(folders: Sequence[Path]) -> list[str]:
 
 
 def _row(run: Compared, runs: Sequence[Compared]) -> dict[str, Any]:
-    """What stands in the table of a run; `best` where it leads the runs that are judged by the same thing."""
+    """What stands in the table of a run; `best` where what ships leads the runs that are judged by the same thing."""
     record, found = run.record, run.found
     row: dict[str, Any] = {
         "name": run.name,
@@ -130,25 +130,26 @@ def _row(run: Compared, runs: Sequence[Compared]) -> dict[str, Any]:
         "parameters": f"{record['phases'][-1]['parameters']:,}" if record["phases"] else "",
         "time": format_seconds(float(record["seconds"]["total"])),
         "steps": f"{record['steps']:,}",
-        "metric": "", "score": "", "interval": "", "best": False, "ships": record["ships"],
+        "metric": "", "score": "", "interval": "", "best": False, "ships": record["ships"], "network": "",
         "baseline": "", "baseline_gain": "", "base": "", "base_gain": "",
     }  # fmt: skip
     if found is None:
         return row
     form = form_of(metric_known_as(found.metric, found.goal, found.unit), width_of(found.score))
     mine = (run.judged_by, run.data, run.rows)
-    rivals = [r.found.score.score for r in runs if r.found and (r.judged_by, r.data, r.rows) == mine]
+    rivals = [r.found.shipped.score for r in runs if r.found and (r.judged_by, r.data, r.rows) == mine]
     sign = 1.0 if found.goal == "maximize" else -1.0
     best = max((sign * score for score in rivals if math.isfinite(score)), default=math.nan)
     return row | {
         "metric": f"{metric_words(found.metric)} ({found.split}), {goal_word(found.goal)}",
-        "score": form.of(found.score.score),
-        "interval": form.between(found.score) or "not known",
+        "score": form.of(found.shipped.score),
+        "interval": form.between(found.shipped) or "not known",
+        "network": form.of(found.score.score) if found.ships == "baseline" else "",
         "baseline": form.of(found.baseline.score) if found.baseline else "",
         "baseline_gain": _gain(record["baseline"], found.split, form) if found.baseline else "",
         "base": form.of(found.base.score) if found.base else "",
         "base_gain": _gain(record["base"], found.split, form) if found.base else "",
-        "best": len(rivals) > 1 and sign * found.score.score == best,
+        "best": len(rivals) > 1 and sign * found.shipped.score == best,
     }
 
 

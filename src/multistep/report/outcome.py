@@ -49,6 +49,12 @@ class Answer:
     base: Interval | None = None  # of the model before training
     trained: str | None = None  # what training brought, in a sentence
     used: Used | None = None  # as `predict` and `evaluate` say it, where that is not at 0.5
+    ships: str = "network"  # or baseline
+
+    @property
+    def shipped(self) -> Interval:
+        """The score of what ships."""
+        return self.baseline if self.ships == "baseline" and self.baseline else self.score
 
 
 def answer(record: Mapping[str, Any]) -> Answer | None:
@@ -88,6 +94,7 @@ def answer(record: Mapping[str, Any]) -> Answer | None:
         interval_of(base) if base else None,
         _trained(metric, base, split) if base else None,
         used_of(record, split),
+        "baseline" if record.get("ships") == "baseline" and rival is not None else "network",
     )
 
 

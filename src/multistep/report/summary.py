@@ -90,7 +90,11 @@ def describe(directory: RunDirectory, entries: Iterable[Entry]) -> dict[str, Any
         "lanes_lost": len(history.lost),
         "phases": [_phase(phase, reused.get(phase.started.phase)) for phase in history.phases],
         **shared_findings(history, directory.read_table),
-        "overfitting": [found for phase in history.phases for found in overfitting(phase)],
+        "overfitting": [
+            found
+            for phase in history.phases
+            for found in overfitting(phase, history.leader.trial if history.leader else None)
+        ],
     }
     if isinstance(metric, RecordedMetric) and directory.result.exists():
         # What only the process that has the function can work out stands in the result.
@@ -102,7 +106,7 @@ def describe(directory: RunDirectory, entries: Iterable[Entry]) -> dict[str, Any
     form = forms[history.phase.started.phase] if forms else Form()
     of_loss = form_of(loss_of(history.phase.started)) if forms else Form()
     said = {
-        "noise": noise_sentences(record["noise_between_seeds"], trials, forms),
+        "noise": noise_sentences(record["noise_between_seeds"], trials, forms, record["winner"]),
         "overfitting": overfitting_sentences(record["overfitting"], of_loss),
         "optimism": optimism_sentence(record["validation_optimism"], history.looks, form),
         "end": end_sentence(record),
@@ -143,29 +147,50 @@ def _phase(record: PhaseRecord, reused: PhaseReused | None) -> dict[str, Any]:
     }
 
 
-def overfitting(phase: PhaseRecord) -> list[dict[str, Any]]:
+def overfitting(phase: PhaseRecord, winner: str | None) -> list[dict[str, Any]]:
     """Each trunk or cooldown of the plain run that overfitted, and the gap with and without each kept move.
 
-    A restart has no sibling: it is held against the plain run's own cooldown.
+    Kept is what led when it was judged, and the `winner`, which may have come to lead later. A move without a sibling
+    is held against the plain run that it was judged by.
     """
-    plain = next((t for t in phase.of_kind("control") if t.trial.length is None), None)
-    kept = [
-        (record, control)
-        for record in phase.of_kind("move")
-        if record.verdict and record.verdict.leads
-        if (control := plain if record.trial.move == RESTART else sibling_control(phase, record))
-    ]
+    moves = [record for record in phase.of_kind("move") if record.verdict]
+    kept = [r for r in moves if r.trial.id == winner or (r.verdict and r.verdict.leads)]
     cases = [
         {"move": record.trial.move, "with": with_, "without": without}
-        for record, control in kept
-        if (with_ := _final_gap(record)) and (without := _final_gap(control))
+        for record in kept
+        if (control := _without(phase, record)) and (with_ := _final_gap(record)) and (without := _final_gap(control))
     ]
     return [
-        {"trial": record.trial.id, "reason": record.reading.reason, **case}
+        {
+            "trial": record.trial.id,
+            "reason": record.reading.reason,
+            "metric": phase.started.metric,
+            "by_loss": record.reading.stability is not Stability.OVERFITTING,  # and not by what the run is judged by
+            "instead": _instead(phase, record),
+            "tried": len(moves),
+            "kept": [r.trial.id for r in kept],
+            **case,
+        }
         for record in (*phase.of_kind("trunk"), *phase.of_kind("control"))
-        if record.ended and record.reading and record.reading.stability is Stability.OVERFITTING
+        if record.ended and record.reading and Stability.OVERFITTING in (record.reading.stability, record.reading.loss)
         for case in cases or [{"move": None, "with": None, "without": None}]
     ]
+
+
+def _without(phase: PhaseRecord, record: TrialRecord) -> TrialRecord | None:
+    """What a move is held against: its sibling without it, or else the plain run that it was judged by."""
+    rival = phase.trials.get((record.verdict.rival if record.verdict else None) or "")
+    if record.trial.move != RESTART and (control := sibling_control(phase, record)):
+        return control
+    return rival if rival and rival.trial.kind == "control" else None
+
+
+def _instead(phase: PhaseRecord, record: TrialRecord) -> str | None:
+    """The cooldown that was begun from an earlier step because this trial overfitted: its reason says the same."""
+    reading = record.reading
+    found = reading.reason if reading and reading.stability is Stability.OVERFITTING else ""
+    again = (t for t in phase.of_kind("control") if found and t.trial.id != record.trial.id)
+    return next((t.trial.id for t in again if t.reason.startswith(found)), None)
 
 
 def _final_gap(record: TrialRecord) -> dict[str, Any] | None:

@@ -21,6 +21,7 @@ from multistep.report.summary import summary
 from multistep.report.words import (
     asked,
     below_one_folder,
+    better_still,
     changes,
     clean,
     cost_unit,
@@ -43,18 +44,30 @@ LEAST_ROOM = 20  # columns, below which what hangs below its beginning would be 
 TERMS = (
     "What was tried. The trunk trains at a constant learning rate; other trials start from its checkpoints (NAME@STEP) "
     "and end with a cooldown, in which the learning rate goes to zero. The trunk with its own cooldown, and nothing "
-    "changed, is the plain run. Trials are scored on all of validation: 'better by' is the gain over the plain run "
-    "(95% interval in brackets), 'to prove' the gain that would have proved it. 'expected' is the gain over the plain "
+    "changed, is the plain run. Trials are scored on all of validation: 'better by' is the gain over the plain run as "
+    "it stood when the trial was judged, or over the model before training; which one, its line below says (95% "
+    "interval in brackets). 'to prove' is the gain that would have proved it. 'expected' is the gain over the plain "
     "run's best end given all that was measured in the end, the loss and what was forecast too: the highest is chosen."
 )
 SHOWN_ROWS, SHOWN_CHARACTERS = 6, 100  # of an exhibit
 VERDICT_WORDS = {"leads": "it led when it was judged", "behind": "it did not lead", "failed": "it failed"}
+CHOSEN_WORDS = {
+    "leads": "it led when it was judged, and was chosen",
+    "behind": "it did not lead when it was judged, and was chosen when all were weighed anew",
+}
 CURVE_WORDS = {
     "improving": "it was still improving at its end",
     "stable": "it no longer improved",
     "overfitting": "it overfitted",
     "diverged": "it diverged",
     "undecided": "its curve shows no clear trend",
+}
+SO_FAR_WORDS = {
+    "improving": "it is still improving",
+    "stable": "it no longer improves",
+    "overfitting": "it overfits",
+    "diverged": "it diverged",
+    "undecided": "its curve shows no clear trend so far",
 }
 VERDICT_STYLE = {"chosen": "bold green", "leads": "green", "behind": "dim", "failed": "red", None: ""}
 
@@ -83,7 +96,7 @@ def print_run(directory: RunDirectory, console: Console) -> None:
         metric = metric_known_as(phase["metric"], record["goal"], record["unit"])
         _print_trials(phase["trials"], metric, console, record)
         console.print()
-        _print_stories(phase["trials"], metric, console)
+        _print_stories(phase["trials"], metric, console, record)
         if phase["guard"]:
             _say(console, phase["guard"]["sentence"])
         if phase["moves_ended"]:
@@ -256,7 +269,9 @@ def _print_trials(
     console.print(table)
 
 
-def _print_stories(trials: Sequence[Mapping[str, Any]], metric: Metric, console: Console) -> None:
+def _print_stories(
+    trials: Sequence[Mapping[str, Any]], metric: Metric, console: Console, record: Mapping[str, Any]
+) -> None:
     """What each trial tried, from where, what it was held against, and why it was kept or not."""
     from rich.table import Table
     from rich.text import Text
@@ -266,7 +281,9 @@ def _print_stories(trials: Sequence[Mapping[str, Any]], metric: Metric, console:
     table.add_column(ratio=1, overflow="fold")
     for trial in trials:
         cost = f"{trial['steps']} steps in {format_seconds(trial['seconds'])}; " if console.width < LEAST_WIDTH else ""
-        table.add_row(Text(clean(trial["id"])), Text(clean(cost + story(trial, form_of(metric)))))
+        chosen = bool(trial["id"] == record["winner"] and record["stopped"])
+        told = story(trial, form_of(metric), chosen=chosen)
+        table.add_row(Text(clean(trial["id"])), Text(clean(cost + told)))
     console.print(table)
 
 
@@ -300,7 +317,7 @@ def _print_decisions(phase: Mapping[str, Any], metric: Metric, console: Console,
     console.print(table)
 
 
-def story(trial: Mapping[str, Any], form: Form) -> str:
+def story(trial: Mapping[str, Any], form: Form, *, chosen: bool = False) -> str:
     """`Move dropout-up, round 1: dropout 0 to 0.1, from 0.trunk@480 at a learning rate of 0.02.`, why, and what came of
     it.
     """
@@ -309,9 +326,16 @@ def story(trial: Mapping[str, Any], form: Form) -> str:
         what += f", from {trial['start'] or 'the beginning'} at a learning rate of {trial['learning_rate']:.3g}"
     parts = [what, trial["reason"], over_control(trial, form)]
     if trial["verdict"]:
-        parts.append(f"{VERDICT_WORDS[trial['verdict']]}: {trial['why']}")
+        words = {**VERDICT_WORDS, **(CHOSEN_WORDS if chosen else {})}[trial["verdict"]]
+        ahead = (trial["expected"] or {}).get("gain") or 0.0
+        forgets = (trial.get("guard") or {}).get("forgets")
+        if trial["verdict"] == "behind" and ahead > 0 and better_still(trial) and not forgets:
+            words += f", for {trial['leader']} was better still"
+        parts.append(f"{words}: {trial['why']}")
     elif trial["stability"]:
-        parts.append(CURVE_WORDS[trial["stability"]])
+        parts.append((CURVE_WORDS if trial["ended"] else SO_FAR_WORDS)[trial["stability"]])
+        if trial["stability_by_loss"] == "overfitting" != trial["stability"]:
+            parts[-1] += ", but it overfit" + ("ted" if trial["ended"] else "s") + " by its loss"
     return " ".join(sentence(part) for part in parts if part)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from multistep.core.evidence.scores import Form
-from multistep.report.words import WEIGHED_SHOWN, changes, sentence, title
+from multistep.report.words import WEIGHED_SHOWN, better_still, changes, sentence, title
 
 Fields = Mapping[str, Any]
 SHOWN = 12  # siblings of one fork that stand open; of more, those that led and the best of the others
@@ -43,6 +43,8 @@ class Node:
             }[str(self.trial["kind"])]
         if (self.trial.get("guard") or {}).get("forgets"):
             return "forgets"
+        if not self.trial["verdict"] and not self.trial["ended"]:
+            return "under way"
         words = {"leads": "led for a time", "behind": "rejected", "failed": "diverged", None: "not judged"}
         return words[self.trial["verdict"]]
 
@@ -54,7 +56,7 @@ def tree_of(trials: Sequence[Fields], winner: str | None, way: Sequence[str], fo
     roots: list[Node] = []
     for name, node in nodes.items():
         node.bar = _bar(node.trial, low, high)
-        node.said = story(node.trial, form, {name: other.name for name, other in nodes.items()})
+        node.said = story(node.trial, form, {name: other.name for name, other in nodes.items()}, chosen=node.chosen)
         froms = node.trial["of"] or [node.trial["start"]]
         parents = [str(start).rpartition("@")[0] for start in froms if start]
         parent = next((nodes[p] for p in parents if p in nodes and p != name), None)
@@ -121,7 +123,7 @@ def _bar(trial: Fields, low: float, high: float) -> Mapping[str, float | bool] |
 # The story ------------------------------------------------------------------------------------------
 
 
-def story(trial: Fields, form: Form, names: Mapping[str, str]) -> list[tuple[str, str]]:
+def story(trial: Fields, form: Form, names: Mapping[str, str], *, chosen: bool) -> list[tuple[str, str]]:
     """What there is to say of a trial, as (question, answer)."""
     said = [("Why it was tried", sentence(trial["reason"]))]
     rate = f"learning rate {trial['learning_rate']:.3g}" if trial["learning_rate"] else ""
@@ -134,7 +136,7 @@ def story(trial: Fields, form: Form, names: Mapping[str, str]) -> list[tuple[str
         said.append(("It began at", sentence(f"{where}{', ' if rate else ''}{rate}")))
     if trial["verdict"]:
         # What forgets cannot lead, however good it is: the verdict says so itself.
-        judged = "" if (trial.get("guard") or {}).get("forgets") else verdict_of(trial, form, names)
+        judged = "" if (trial.get("guard") or {}).get("forgets") else verdict_of(trial, form, names, chosen=chosen)
         if judged or trial["why"]:
             said.append(("Verdict", judged or sentence(trial["why"])))
     if trial["gain"]:
@@ -158,17 +160,29 @@ def story(trial: Fields, form: Form, names: Mapping[str, str]) -> list[tuple[str
     return said
 
 
-def verdict_of(trial: Fields, form: Form, names: Mapping[str, str]) -> str:
-    """The verdict in full sentences, with the numbers that it rests on; empty where there was nothing to compare."""
+def verdict_of(trial: Fields, form: Form, names: Mapping[str, str], *, chosen: bool) -> str:
+    """The verdict in full sentences, with the numbers that it rests on; empty where there was nothing to compare.
+
+    Who led when it was judged need not be who is chosen: every later verdict weighs all anew.
+    """
     expected, found, asked = trial["expected"], trial["improvement"], trial["demanded"]
     if not expected or not expected["over"]:
         return ""
-    rival = f"{expected['over']} ({names[expected['over']]})" if expected["over"] in names else str(expected["over"])
+    rival, what = str(expected["over"]), names.get(expected["over"])
+    rival = f"{rival} ({what})" if what else f"{rival}, which led before this phase"
+    if what and not rival.partition(" ")[0].endswith(".base"):
+        rival += ", the best plain run so far"
     gain = float(expected["gain"])
     size = form.size(gain)
     side = "better" if gain >= 0 else "worse"
-    what = "It led from then on" if trial["leads"] else "It was rejected"
-    said = f"{what}. All that was measured makes it {size} {side} than {rival}, the best plain run so far."
+    outcome = {
+        (True, True): "It led when it was judged, and was chosen",
+        (True, False): "It led for a time",
+        (False, True): "It did not lead when it was judged, and was chosen when all were weighed anew",
+        (False, False): "It was rejected",
+    }[bool(trial["leads"]), chosen]
+    said = f"{outcome}. All that was measured then made it {size} {side} than {rival}"
+    said += f"; {trial['leader']} was better still." if gain >= 0 and better_still(trial) else "."
     if found:
         by = float(found["score"])
         measured = f"{form.size(by)} {'better' if by >= 0 else 'worse'}"

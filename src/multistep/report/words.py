@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from multistep.core.evidence.scores import Form
+from multistep.core.evidence.scores import Form, metric_words
 from multistep.core.values.units import Unit, format_seconds
 from multistep.engine.result import LEAST_RERUNS
 
@@ -116,6 +116,14 @@ def over_control(trial: Fields, form: Form) -> str:
     return f"it is {form.size(by)} {side} than {control}, which changes nothing{seed}{about}"
 
 
+def better_still(trial: Fields) -> bool:
+    """Whether another trial than its rival led when this one was judged: one may be better than the plain run, and yet
+    not lead.
+    """
+    rival = (trial["expected"] or {}).get("over")
+    return bool(rival and trial["leader"] and trial["leader"] not in (trial["id"], rival))
+
+
 WEIGHED_SHOWN = 6  # candidates of a decision, the chosen one always among them
 
 
@@ -142,10 +150,12 @@ def weighed_rows(weighed: Sequence[Fields], form: Form, unit: str) -> list[tuple
 # What is said of all trials together ----------------------------------------------------------------
 
 
-def noise_sentences(groups: Sequence[Fields], trials: Sequence[Fields], forms: Mapping[int, Form]) -> list[str]:
+def noise_sentences(
+    groups: Sequence[Fields], trials: Sequence[Fields], forms: Mapping[int, Form], winner: str | None
+) -> list[str]:
     """The noise between seeds, and what may be said of each move in general: the rerun ones, and the kept ones.
 
-    `forms` are those of the phases' scores.
+    `forms` are those of the phases' scores; `winner` is kept, whether it led when it was judged or not.
     """
     said: list[str] = []
     rerun = {move["move"] for group in groups for move in group["moves"]}
@@ -163,7 +173,7 @@ def noise_sentences(groups: Sequence[Fields], trials: Sequence[Fields], forms: M
                 f"noise between seeds is {form.size(spread)} (standard deviation)."
             )
         said += [_in_general(move, spread, form) for move in group["moves"]]
-    kept = dict.fromkeys(t["move"] for t in trials if t["kind"] == "move" and t["leads"])
+    kept = dict.fromkeys(t["move"] for t in trials if t["kind"] == "move" and (t["leads"] or t["id"] == winner))
     for name in kept:
         if name not in rerun:
             said.append(f"Whether {name} helps in general is not known: it was not run again with other seeds.")
@@ -199,6 +209,8 @@ def optimism_sentence(found: Fields | None, looks: int, form: Form) -> str:
     harder = low > 0 and rival is not None and rival > by / 2
     if low > 0 and not harder:
         said += ", so choosing it there flattered it"
+    elif float(found["high"]) < 0:
+        said += ", so validation is the harder split"
     elif low <= 0:
         said += ", which does not show that choosing it there flattered it"
     if rival is not None:
@@ -218,17 +230,31 @@ def times(count: int) -> str:
 
 def overfitting_sentences(found: Sequence[Fields], form: Form) -> list[str]:
     """The gap between training and validation with the kept move and without it; `form` is the loss's."""
-    said = []
-    for case in found:
-        said.append(f"{case['trial']} was ended because it overfitted: {case['reason']}.")
+    said: list[str] = []
+    for number, case in enumerate(found):
+        if not number or case["trial"] != found[number - 1]["trial"]:
+            why = f"{case['trial']} was ended because it overfitted: {case['reason']}."
+            by_loss = f"{case['trial']} overfitted by its loss, not yet by {metric_words(case['metric'])}."
+            said.append(by_loss if case["by_loss"] else why)
+            if case["instead"]:
+                said[-1] += f" {case['instead']} was cooled down from an earlier step instead."
         if case["without"] is None:
-            said[-1] += " No change that was tried against it was kept."
+            said[-1] += f" {_tried_against(case)}"
             continue
         said.append(
             f"Without {case['move']} ({case['without']['trial']}), {_gap(case['without'], form)}; "
             f"with it ({case['with']['trial']}), {_gap(case['with'], form)}."
         )
     return said
+
+
+def _tried_against(case: Fields) -> str:
+    """What came of the changes, where no gap can be told with one and without it."""
+    if case["kept"]:
+        return (
+            f"Of the changes that were tried, {', '.join(case['kept'])} {'were' if case['kept'][1:] else 'was'} kept."
+        )
+    return "No change that was tried was kept." if case["tried"] else "No change was tried against it."
 
 
 def _gap(found: Fields, form: Form) -> str:

@@ -259,7 +259,7 @@ def _place(history: History) -> str:
 def _why(history: History, name: str) -> str:
     words = {
         "overfitting": "the plain run overfitted, and this change may help",
-        "answered": "a restart at a lower learning rate ended the overfitting, and this change may bring more",
+        "answered": "a restart at a lower learning rate came out better, and this change may bring more",
         "improving": "the plain run was still improving, and this change may bring more",
         "pretrained": "the model was pretrained, and this change may tune it better",
         "plateau": "the plain run no longer improved, and this change may bring more",
