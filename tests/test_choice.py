@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 from runs import FALLS_THEN_FLAT, OVERFITS, POWER, Fragile, Killed, execute, plan
 
+from multistep.core.choice.options import weigh
 from multistep.core.choice.verdicts import decide
 from multistep.core.evidence.curves import Curve
 from multistep.core.evidence.metric import Evaluation
-from multistep.core.values.events import VerdictGiven
+from multistep.core.values.events import CheckpointSaved, Evaluated, VerdictGiven
 from multistep.core.values.history import History, TrialRecord, fold
 from multistep.core.values.recipe import Recipe
+from multistep.core.values.units import Amount, Unit
 from multistep.engine.chosen import leader_of
 from multistep.engine.journal import read_entries
 from multistep.engine.learner import Readiness, Split
@@ -199,6 +201,38 @@ def test_a_trunk_that_overfits_after_its_fork_is_cooled_down_from_its_best_and_n
     assert early.leader is not None
     assert early.phase.moves_ended is not None
     assert early.seconds > 570 or max(w.worth for w in early.phase.moves_ended.weighed) < 0.02 * 0.005
+
+
+def test_a_cooldown_from_a_better_step_needs_one_that_was_better_and_room_for_it(tmp_path: Path) -> None:
+    """A step without a look of its own was said to be worse than one that the look before it was better than."""
+    iterate(tmp_path / "run", FALLS_THEN_FLAT)
+    entries = list(read_entries(tmp_path / "run" / "journal.jsonl"))
+    judged = [i for i, entry in enumerate(entries) if isinstance(entry.event, VerdictGiven)]
+
+    def offered(scores: dict[int, float], steps_left: float = 10**4) -> list[Any]:
+        """What is offered where looks scored so, 3 unless told, and where 4,871 was cooled down without a look."""
+        changed = []
+        for entry in entries[: judged[1] + 2]:  # and the end of its trial
+            event, unseen = entry.event, False
+            if isinstance(event, Evaluated) and event.trial.startswith("0.trunk"):
+                unseen = event.step == 4871
+                event = replace(event, interval=replace(event.interval, score=scores.get(event.step, 3.0)))
+            elif isinstance(event, CheckpointSaved):
+                unseen = event.id == "0.trunk-2@4757"  # whose look is there, though nothing can begin from it
+            changed += [] if unseen else [replace(entry, event=event)]
+        history, wanted = fold(changed), plan(budget="10m", recipe=RATE)
+        assert history.trial("0.control-2").trial.start == "0.trunk-2@4871"
+        choice = weigh(wanted, history, Amount(steps_left, Unit.STEPS))
+        return [o for o in choice.options if o.name.startswith("cool down from")]
+
+    (option,) = offered({4067: 2.0})
+    assert option.proposal.trial.cooldown_steps > 0
+    assert option.proposal.reason == (
+        "step 4,067 scored better on the sample of validation than step 4,757, the last look before step 4,871, which "
+        "was cooled down"
+    )
+    assert not offered({4067: 2.0, 4757: 1.9}), "the step that was cooled down had as good a look before it"
+    assert not offered({4067: 2.0}, steps_left=0), "a cooldown of no step is none"
 
 
 class Rivalled(SimulatedWorkshop):
