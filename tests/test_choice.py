@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from runs import FALLS_THEN_FLAT, OVERFITS, POWER, Fragile, Killed, execute, plan
 
+from multistep.core.choice import bets
 from multistep.core.choice.options import weigh
 from multistep.core.choice.verdicts import decide
 from multistep.core.evidence.curves import Curve
@@ -295,6 +296,18 @@ def test_what_is_left_after_the_forks_of_pretrained_weights_is_spent(tmp_path: P
     assert history.leader.trial == extended[-1].trial.id
     first = extended[0]
     assert first.trial.start == history.phase.of_kind("control")[0].checkpoints[-1].id, "on from the cooled-down end"
+
+
+def test_two_lengths_of_an_extension_differ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is left, and all of it as one sibling: 122.4 and 122.3 s stood beside each other."""
+    history = iterate(tmp_path / "run", FALLS_THEN_FLAT)
+    wanted, left = plan(budget="10m"), Amount(60.0, Unit.SECONDS)
+    lengths = []
+    for share in (0.999, 0.5):
+        monkeypatch.setattr(bets, "sibling_length", lambda *_, share=share: Amount(60.0 * share, Unit.SECONDS))
+        monkeypatch.setattr(bets, "extra", lambda *_: 0.0)
+        lengths.append([o.cost for o in bets.extensions(wanted, history, left)])
+    assert lengths == [[60.0], [60.0, 30.0]]
 
 
 def test_every_decision_stands_in_the_journal_with_what_it_was_weighed_against(tmp_path: Path) -> None:
