@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from multistep.core.choice.allowance import CLOCK_SLACK, STABLE_COOLDOWN, allowance, batch_size, weighs
+from multistep.core.choice.allowance import CLOCK_SLACK, STABLE_COOLDOWN, allowance, batch_size, has_share, weighs
 from multistep.core.choice.forks import next_fork
 from multistep.core.choice.known import noise_of, tolerance_of
 from multistep.core.choice.lanes import on_the_line
@@ -21,7 +21,7 @@ from multistep.core.values.history import History, PhaseRecord, TrialRecord
 from multistep.core.values.plan import Plan
 from multistep.core.values.recipe import rate_share
 from multistep.core.values.trial import Proposal, Trial, Weighed
-from multistep.core.values.units import Unit
+from multistep.core.values.units import Amount, Unit
 
 RESTARTS = 2  # times a diverged trunk is begun again, each at a third of the rate
 # Times shorter than a cooldown that diverged is the next one. With 2, one run of seven lost 8 tolerances.
@@ -77,9 +77,10 @@ def after_trunk(plan: Plan, history: History, trunk: TrialRecord) -> Proposal | 
         weighed = choice.weighed(tolerance_of(history)) if choice else ()
         found = _control(plan, history, trunk, trunk.last_checkpoint, reason, short=True)
         return replace(found, weighed=weighed)
-    proposal = _control(
-        plan, history, trunk, trunk.last_checkpoint, "what is left of the budget is just enough for the cooldown"
-    )
+    index = phase.started.phase
+    whole = "this phase" if has_share(plan, index) or isinstance(plan.phase(index).until, Amount) else "the budget"
+    reason = f"what is left of {whole} is just enough for the cooldown"
+    proposal = _control(plan, history, trunk, trunk.last_checkpoint, reason)
     return replace(proposal, weighed=_to_the_end(plan, history, trunk, proposal.trial))
 
 
