@@ -321,7 +321,7 @@ def test_a_loss_that_rises_while_the_metric_improves_only_warns(tmp_path: Path) 
     readings = history.phase.trials["0.trunk"].readings
     warned = [r for r in readings if r.loss is Stability.OVERFITTING]
     assert warned
-    assert "the validation calibrated loss got worse by" in warned[0].reason
+    assert "the validation calibrated one-against-rest loss got worse by" in warned[0].reason
     assert {r.stability for r in readings} <= {Stability.IMPROVING, Stability.UNDECIDED, Stability.STABLE}
 
 
