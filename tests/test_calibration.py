@@ -25,6 +25,7 @@ from multistep.core.evidence.calibration import (
     reliability,
 )
 from multistep.core.evidence.metric import METRICS, Evaluation
+from multistep.engine.calibrated import _sentence
 from multistep.engine.clock import BudgetClock
 from multistep.engine.planfile import plan_from
 from multistep.engine.rundir import RunDirectory
@@ -296,3 +297,14 @@ def test_images_are_folded_too_and_a_threshold_is_refused_for_more_than_two(
     done = api.predict_file(result.model, tmp_path / "list.csv", tmp_path / "out.jsonl")
     assert (done.rows, done.without) == (90, 0)
     assert "list.csv: image file from 'shot' (of 'shot', 'kind', 'image'), as in training" in caplog.text
+
+
+def test_what_is_left_as_it_is_is_not_said_to_be_best() -> None:
+    """Of rows that are all right a colder temperature is better; it is refused for what a mistake would cost."""
+    columns = {"label": np.ones(30), "logit_0": np.zeros(30), "logit_1": np.full(30, np.log(50.0))}
+    table = Evaluation({**columns, "prediction": np.ones(30), "block": np.arange(30.0)})
+    assert fit_temperature(table) == 1.0
+    assert reliability(table, 0.8).nll < reliability(table, 1.0).nll
+    measures = {"before": {"ece": 0.09, "nll": 0.1}, "after": {"ece": 0.09, "nll": 0.1}}
+    record = {"of": "network", "temperature": 1.0, "validation": measures, "threshold": None}
+    assert "no temperature makes them better by more than one further mistake would cost" in _sentence(record)

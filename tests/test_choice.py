@@ -11,12 +11,15 @@ import numpy as np
 import pytest
 from runs import FALLS_THEN_FLAT, OVERFITS, POWER, Fragile, Killed, execute, plan
 
+from multistep.core.choice import bets
+from multistep.core.choice.options import weigh
 from multistep.core.choice.verdicts import decide
 from multistep.core.evidence.curves import Curve
 from multistep.core.evidence.metric import Evaluation
-from multistep.core.values.events import VerdictGiven
+from multistep.core.values.events import CheckpointSaved, Evaluated, VerdictGiven
 from multistep.core.values.history import History, TrialRecord, fold
 from multistep.core.values.recipe import Recipe
+from multistep.core.values.units import Amount, Unit
 from multistep.engine.chosen import leader_of
 from multistep.engine.journal import read_entries
 from multistep.engine.learner import Readiness, Split
@@ -217,6 +220,38 @@ def test_a_trunk_that_overfits_after_its_fork_is_cooled_down_from_its_best_and_n
     assert early.seconds > 570 or max(w.worth for w in early.phase.moves_ended.weighed) < 0.02 * 0.005
 
 
+def test_a_cooldown_from_a_better_step_needs_one_that_was_better_and_room_for_it(tmp_path: Path) -> None:
+    """A step without a look of its own was said to be worse than one that the look before it was better than."""
+    iterate(tmp_path / "run", FALLS_THEN_FLAT)
+    entries = list(read_entries(tmp_path / "run" / "journal.jsonl"))
+    judged = [i for i, entry in enumerate(entries) if isinstance(entry.event, VerdictGiven)]
+
+    def offered(scores: dict[int, float], steps_left: float = 10**4) -> list[Any]:
+        """What is offered where looks scored so, 3 unless told, and where 4,871 was cooled down without a look."""
+        changed = []
+        for entry in entries[: judged[1] + 2]:  # and the end of its trial
+            event, unseen = entry.event, False
+            if isinstance(event, Evaluated) and event.trial.startswith("0.trunk"):
+                unseen = event.step == 4871
+                event = replace(event, interval=replace(event.interval, score=scores.get(event.step, 3.0)))
+            elif isinstance(event, CheckpointSaved):
+                unseen = event.id == "0.trunk-2@4757"  # whose look is there, though nothing can begin from it
+            changed += [] if unseen else [replace(entry, event=event)]
+        history, wanted = fold(changed), plan(budget="10m", recipe=RATE)
+        assert history.trial("0.control-2").trial.start == "0.trunk-2@4871"
+        choice = weigh(wanted, history, Amount(steps_left, Unit.STEPS))
+        return [o for o in choice.options if o.name.startswith("cool down from")]
+
+    (option,) = offered({4067: 2.0})
+    assert option.proposal.trial.cooldown_steps > 0
+    assert option.proposal.reason == (
+        "step 4,067 scored better on the sample of validation than step 4,757, the last look before step 4,871, which "
+        "was cooled down"
+    )
+    assert not offered({4067: 2.0, 4757: 1.9}), "the step that was cooled down had as good a look before it"
+    assert not offered({4067: 2.0}, steps_left=0), "a cooldown of no step is none"
+
+
 class Rivalled(SimulatedWorkshop):
     """With one other model that could be trained."""
 
@@ -277,6 +312,18 @@ def test_what_is_left_after_the_forks_of_pretrained_weights_is_spent(tmp_path: P
     assert history.leader.trial == extended[-1].trial.id
     first = extended[0]
     assert first.trial.start == history.phase.of_kind("control")[0].checkpoints[-1].id, "on from the cooled-down end"
+
+
+def test_two_lengths_of_an_extension_differ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is left, and all of it as one sibling: 122.4 and 122.3 s stood beside each other."""
+    history = iterate(tmp_path / "run", FALLS_THEN_FLAT)
+    wanted, left = plan(budget="10m"), Amount(60.0, Unit.SECONDS)
+    lengths = []
+    for share in (0.999, 0.5):
+        monkeypatch.setattr(bets, "sibling_length", lambda *_, share=share: Amount(60.0 * share, Unit.SECONDS))
+        monkeypatch.setattr(bets, "extra", lambda *_: 0.0)
+        lengths.append([o.cost for o in bets.extensions(wanted, history, left)])
+    assert lengths == [[60.0], [60.0, 30.0]]
 
 
 def test_every_decision_stands_in_the_journal_with_what_it_was_weighed_against(tmp_path: Path) -> None:

@@ -321,7 +321,7 @@ def test_a_loss_that_rises_while_the_metric_improves_only_warns(tmp_path: Path) 
     readings = history.phase.trials["0.trunk"].readings
     warned = [r for r in readings if r.loss is Stability.OVERFITTING]
     assert warned
-    assert "the validation calibrated loss got worse by" in warned[0].reason
+    assert "the validation calibrated one-against-rest loss got worse by" in warned[0].reason
     assert {r.stability for r in readings} <= {Stability.IMPROVING, Stability.UNDECIDED, Stability.STABLE}
 
 
@@ -382,6 +382,26 @@ def test_why_a_phase_stopped_is_told_by_which_limit_came_first(tmp_path: Path) -
     assert stopped("steps", phases=[{"name": "a", "until": "400 steps"}], budget="10m") == "length"
     assert stopped("cut", phases=[{"name": "a", "until": "400 steps"}], budget="300 steps") == "budget"
     assert stopped("cut short", phases=[{"name": "a", "until": "10m"}], budget="60s") == "budget"
+
+
+@pytest.mark.parametrize("moves", [[], ["decay-up"]])
+def test_a_phase_that_has_had_its_share_does_not_say_that_the_budget_is_spent(moves: list[str], tmp_path: Path) -> None:
+    """After 100 of 200 steps of two phases it was said so twice."""
+    keywords: dict[str, Any] = {"budget": "1000 steps", "recipe": {"learning_rate": 0.02}, "moves": moves}
+    history = execute(plan(phases=[{"name": "a"}, {"name": "b"}], **keywords), tmp_path / "run")
+    assert [p.finished.stopped for p in history.phases if p.finished] == ["length", "budget"]
+    assert "what is left of this phase is just enough for the cooldown" in [
+        t.reason for t in history.phases[0].of_kind("control")
+    ]
+
+
+def test_a_phase_whose_share_is_used_up_says_whose_it_is(tmp_path: Path) -> None:
+    keywords: dict[str, Any] = {"budget": "1200 steps", "recipe": {"learning_rate": 0.02}}
+    history = execute(plan(phases=[{"name": "a"}, {"name": "b"}], **keywords), tmp_path / "run")
+    ended = [p.moves_ended.reason for p in history.phases if p.moves_ended]
+    assert len(ended) == 2
+    assert "this phase's share of the budget" in ended[0]
+    assert "share" not in ended[1]
 
 
 def test_a_trunk_that_grows_is_left_by_the_clock_and_one_without_an_end_by_its_curve(tmp_path: Path) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 from test_command_line import multistep
 
 from multistep.core.values.understood import Part, Understood, classes_in_words
 from multistep.data.names import NO_TEST
-from multistep.tasks.understood import by_topic, licence
+from multistep.engine.planfile import plan_from
+from multistep.tasks.understood import _budget, by_topic, licence
 
 
 def reviews(folder: Path) -> None:
@@ -93,3 +95,16 @@ def test_a_licence_is_read_from_the_models_own_card(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("---\nlicense: apache-2.0\n---\n# A model\n", encoding="utf-8")
     assert licence(str(tmp_path)) == "apache-2.0"
     assert licence("no such/model/at all") is None
+
+
+def test_an_end_that_a_phase_has_is_said_where_there_is_no_budget() -> None:
+    """It was said that one of 30 steps ends when its score no longer gets better."""
+    given: dict[str, Any] = {"task": "text-generation", "data": "x"}
+    phases = [{"name": "a", "until": "30 steps"}, {"name": "b"}]
+    two = plan_from({**given, "phases": phases})
+    assert _budget(two, 0) == "none: this phase, one of 2, ends after 30 steps"
+    assert _budget(two, 1) == "none: this phase, one of 2, ends when the score no longer gets better"
+    assert _budget(plan_from({**given, "phases": phases[:1]}), 0) == "no limit: it ends after 30 steps"
+    assert _budget(plan_from(given), 0) == "no limit: it ends when the score no longer gets better"
+    timed = plan_from({**given, "budget": "60s", "phases": phases})
+    assert _budget(timed, 0) == "1m, for 2 phases, this one until 30 steps"

@@ -71,6 +71,16 @@ def test_nothing_is_taken_that_does_not_fit_or_is_worth_nothing() -> None:
     assert choose([], 10.0, 0.0).taken is None
 
 
+def test_what_does_not_fit_is_not_listed_as_if_it_could_have_been_taken() -> None:
+    """At the end of a budget models stood beside what was taken that needed many times what was left."""
+    short, model = Option("short", Gain(1.0, 0.0), 1.0), Option("model", Gain(9.0, 1.0), 15.0)
+    later = [Option("restart", Gain(5.0, 0.0), 4.0), Option("long restart", Gain(5.0, 0.0), 40.0)]
+    choice = choose([model, short], 5.0, 0.0, later=later)
+    assert choice.taken is short
+    assert [w.name for w in choice.weighed(0.01)] == ["short", "restart"]
+    assert len(choice.options) == 4, "a run that ends says what the shortest of all would have needed"
+
+
 def test_a_run_adds_its_own_experience_to_what_is_known() -> None:
     known = Gain(0.0, 4.0)
     assert learned(known, []) == known

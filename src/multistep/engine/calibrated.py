@@ -76,9 +76,9 @@ def _sentence(record: Mapping[str, Any]) -> str:
     )
     if record["temperature"] == 1.0:
         said = (
-            f"The {record['of']}'s probabilities are as it gives them: on validation no temperature makes them better. "
-            f"On {split}, the calibration error, which is how far a probability is from how often it is right, is "
-            f"{before['ece']:.3f}."
+            f"The {record['of']}'s probabilities are as it gives them: on validation no temperature makes them better "
+            f"by more than one further mistake would cost. On {split}, the calibration error, which is how far a "
+            f"probability is from how often it is right, is {before['ece']:.3f}."
         )
     threshold = record["threshold"]
     if threshold is None or threshold["value"] == HALF:

@@ -15,6 +15,7 @@ from multistep.core.values.plan import Plan
 from multistep.core.values.recipe import Recipe
 from multistep.core.values.trial import Facts
 from multistep.core.values.understood import Part, Understood, one_or_many
+from multistep.core.values.units import Amount
 from multistep.data.names import NO_TEST
 from multistep.tasks.begun import speeds_then
 from multistep.tasks.pretrained.choose import label_of, licence_of
@@ -144,9 +145,11 @@ def licence(source: str) -> str | None:
 
 
 def _budget(plan: Plan, phase: int) -> str:
-    whole = str(plan.budget) if plan.budget else "no limit: it ends when the score no longer gets better"
-    if plan.phase_count == 1:
-        return whole
-    until = plan.phase(phase).until
+    until, many = plan.phase(phase).until, plan.phase_count
+    if plan.budget is None:
+        end = f"after {until}" if isinstance(until, Amount) else "when the score no longer gets better"
+        return f"no limit: it ends {end}" if many == 1 else f"none: this phase, one of {many}, ends {end}"
+    if many == 1:
+        return str(plan.budget)
     own = f", this one until {until}" if until else ""
-    return f"{whole}, for {plan.phase_count} phases{own}"
+    return f"{plan.budget}, for {many} phases{own}"

@@ -63,6 +63,11 @@ def weighs(plan: Plan, index: int, recipe: Recipe) -> bool:
     return plan.budget is not None and unfixed and recipe.schedule == "constant"
 
 
+def has_share(plan: Plan, index: int) -> bool:
+    """Whether a phase without a length of its own has a part of the budget, of which later phases have the rest."""
+    return plan.budget is not None and index + 1 < plan.phase_count and _open(plan, index)
+
+
 def batch_size(phase: PhaseRecord) -> int:
     size = phase.started.recipe.batch_size
     assert size is not None, "a resolved recipe has a batch size"

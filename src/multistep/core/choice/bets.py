@@ -48,6 +48,7 @@ BETWEEN = "between"  # what leads and what forgets
 RESEED = "reseed"  # a sibling with no change but another seed
 GIVEN_UP = 2  # siblings of a fork that failed, after which none is tried any more
 EXTEND_RATE = 0.5  # of the plateau's rate, to which an extension rises again
+SAME_LENGTH = 0.01  # of an extension's length: one that differs by no more is the same candidate twice
 # How long another model is tried first: of what is left, and at least of what the leader took to train. In less it
 # shows nothing: three minutes of texts once held rivals of 13 steps, which lost by 48 points. Not varied.
 RIVAL_SHARE = 0.25
@@ -143,13 +144,16 @@ def extensions(plan: Plan, history: History, left: Amount) -> list[Option]:
         return []
     beside = extra(history, left.unit)
     whole = left.value - beside
-    lengths = [whole, *([length.value] if (length := sibling_length(history, left)) else [])]
+    shorter = sibling_length(history, left)
+    lengths = [whole]
+    if shorter and abs(shorter.value - whole) > SAME_LENGTH * whole:
+        lengths.append(shorter.value)
     speed = plain_speed(phase) if left.unit is Unit.SECONDS else 1.0
     gain = learned(known_gain(plan, history, EXTEND), seen(history, EXTEND))
     rate = EXTEND_RATE * base.rate
     recipe = replace(base.recipe, learning_rate=rate, cooldown_fraction=1.0)
     found = []
-    for value in dict.fromkeys(lengths):
+    for value in lengths:
         if value / max(speed, 1e-9) < LEAST_STEPS:
             continue
         length = Amount(round(value, 2) if left.unit is Unit.SECONDS else float(int(value)), left.unit)

@@ -6,7 +6,7 @@ most of what could be done with the rest of the budget. All candidates stand in 
 
 from __future__ import annotations
 
-from multistep.core.choice.allowance import PROBE_FACTORS, steps_in
+from multistep.core.choice.allowance import PROBE_FACTORS, has_share, steps_in
 from multistep.core.choice.forks import USUAL_FORKS, next_fork, plain_controls
 from multistep.core.choice.guards import trunk_forgets
 from multistep.core.choice.known import tolerance_of
@@ -92,7 +92,7 @@ def after_judged(plan: Plan, history: History) -> Proposal | MovesEnded | None:
     if choice.taken and choice.taken.proposal:
         proposal = choice.taken.proposal
         return Proposal(proposal.trial, proposal.reason, choice.weighed(tolerance))
-    return None if wanted == () else _ended(history, choice, left, tolerance)
+    return None if wanted == () else _ended(plan, history, choice, left, tolerance)
 
 
 def _usual_fork(plan: Plan, history: History) -> Proposal | None:
@@ -108,13 +108,14 @@ def _usual_fork(plan: Plan, history: History) -> Proposal | None:
     )
 
 
-def _ended(history: History, choice: Choice, left: Amount, tolerance: float) -> MovesEnded:
+def _ended(plan: Plan, history: History, choice: Choice, left: Amount, tolerance: float) -> MovesEnded:
     index, unit = history.phase.started.phase, "s" if left.unit is Unit.SECONDS else " steps"
-    many = f"{max(0.0, left.value):.0f}{unit}"
+    share = "this phase's share of the budget"
+    many = f"{max(0.0, left.value):.0f}{unit}" + (f" of {share}" if has_share(plan, index) else "")
     weighed = choice.weighed(tolerance)
     costs = [o.cost for o in choice.options]
     if left.value < 1:
-        return MovesEnded(index, "the budget is used up", True, weighed)
+        return MovesEnded(index, f"{share if has_share(plan, index) else 'the budget'} is used up", True, weighed)
     if not costs and left.value >= least_room(history, left.unit, 1):
         return MovesEnded(index, f"nothing is left to try in the {many} that are left", False, weighed)
     if not costs or min(costs) > left.value:
@@ -143,24 +144,25 @@ def _after_probes(
 
 
 def stopped(plan: Plan, history: History) -> str:
-    """Why the phase that is going on came to its end: budget, length, stable, overfitting, diverged, usual (pretrained
-    weights had their usual epochs, and nobody named an end), or moves: every one that applies was tried, and what is
-    left of the budget is given back.
+    """Why the phase that is going on came to its end: budget, length (its own, or its share of a budget that later
+    phases go on with), stable, overfitting, diverged, usual (pretrained weights had their usual epochs, and nobody
+    named an end), or moves: every one that applies was tried, and what is left of the budget is given back.
     """
     phase = history.phase
     trunk, control = phase.trunk, phase.control
     judged = [t for t in phase.of_kind("control") if t.verdict and not t.verdict.failed]
     if control is None or not judged:
         return "diverged"
+    spent = "length" if has_share(plan, phase.started.phase) else "budget"
     if phase.moves_ended and phase.moves_ended.budget and phase.of_kind("move"):
-        return "budget"
+        return spent
     if trunk and (shown := left_by_curve(plan, trunk)):
         return shown.value
     if phase.moves_ended and not phase.moves_ended.budget and phase.of_kind("move"):
         return "moves"
     until = plan.phase(phase.started.phase).until
     if not isinstance(until, Amount):
-        return "budget" if plan.budget is not None else "usual"
+        return spent if plan.budget is not None else "usual"
     steps = steps_in(until, phase)
     if steps is None:  # in time, whose last window cannot end on the second
         reached = plan.budget is None or history.seconds - phase.start_seconds >= 0.95 * until.value

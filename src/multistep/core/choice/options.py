@@ -173,14 +173,44 @@ def _best_look(plan: Plan, history: History, left: Amount) -> list[Option]:
     best = best_checkpoint(phase)
     if best is None or history.leader is None or cooled_already(phase, best) or phase.started.facts.pretrained:
         return []
+    look, cooled = _look_at(history, best), _looks_cooled(history)
+    if not cooled:
+        return []  # with nothing to compare it with, nobody can say that it was better
+    step, over = max(reversed(cooled), key=lambda pair: look_gain(phase, pair[1], look))
+    if look_gain(phase, look, over) <= 0:
+        return []
     number = len(phase.of_kind("control")) + 1
-    reason = f"step {best.step:,} scored better on the sample of validation than the step that was cooled down"
+    metric = metric_of(phase.started)
+    better = metric.improvement(look.interval.score, over.interval.score) > 0
+    how = "scored better" if better else "was better by its loss, though not by its score,"
+    than = f"step {step:,}" if over.step == step else f"step {over.step:,}, the last look before step {step:,}"
+    fate = "cooled down" if history.trial(best.trial).trial.recipe.cooldown_fraction else "judged"
+    reason = f"step {best.step:,} {how} on the sample of validation than {than}, which was {fate}"
     # What its cooldown will add is not counted, and makes up for the sample being small.
-    interval, score = history.leader.interval, _look_at(history, best).interval.score
+    interval = history.leader.interval
     if interval is None:
         return []
-    gain = metric_of(phase.started).improvement(score, interval.score) / tolerance_of(history)
-    return [_cooled_from(plan, history, best, gain, left, f"{index}.control-{number}", None, reason)]
+    gain = metric.improvement(look.interval.score, interval.score) / tolerance_of(history)
+    option = _cooled_from(plan, history, best, gain, left, f"{index}.control-{number}", None, reason)
+    as_it_is = option.proposal is not None and option.proposal.trial.cooldown_steps == 0
+    # A recipe without a cooldown has its steps judged as they are; one with a cooldown needs room for it.
+    return [] if as_it_is and fate == "cooled down" else [option]
+
+
+def _looks_cooled(history: History) -> list[tuple[int, Evaluated]]:
+    """The trunk's steps that the plain run's cooldowns began with, each with the last look at it or before it."""
+    phase, found = history.phase, []
+    saved = {c.id: c for t in phase.of_kind("trunk") for c in t.checkpoints}
+    for control in plain_controls(history):
+        at = start = saved.get(control.trial.start or "")
+        while at is not None:
+            origin = history.trial(at.trial)
+            looks = [look for look in origin.curve if look.step <= at.step]
+            if looks and start is not None:
+                found.append((start.step, looks[-1]))
+                break
+            at = saved.get(origin.trial.start or "")
+    return found
 
 
 def of_turned(plan: Plan, history: History, left: Amount) -> list[Option]:

@@ -10,6 +10,7 @@ from multistep.core.choice.allowance import (
     STABLE_COOLDOWN,
     allowance,
     batch_size,
+    has_share,
     weighs,
 )
 from multistep.core.choice.forks import next_fork
@@ -28,7 +29,7 @@ from multistep.core.values.history import History, PhaseRecord, TrialRecord
 from multistep.core.values.plan import Plan
 from multistep.core.values.recipe import rate_share
 from multistep.core.values.trial import Proposal, Trial, Weighed
-from multistep.core.values.units import Unit
+from multistep.core.values.units import Amount, Unit
 
 RESTARTS = 2  # times a diverged trunk is begun again, each at a third of the rate
 # Times shorter than a cooldown that diverged is the next one. With 2, one run of seven lost 8 tolerances.
@@ -84,9 +85,10 @@ def after_trunk(plan: Plan, history: History, trunk: TrialRecord) -> Proposal | 
         weighed = choice.weighed(tolerance_of(history)) if choice else ()
         found = _control(plan, history, trunk, trunk.last_checkpoint, reason, short=True)
         return replace(found, weighed=weighed)
-    proposal = _control(
-        plan, history, trunk, trunk.last_checkpoint, "what is left of the budget is just enough for the cooldown"
-    )
+    index = phase.started.phase
+    whole = "this phase" if has_share(plan, index) or isinstance(plan.phase(index).until, Amount) else "the budget"
+    reason = f"what is left of {whole} is just enough for the cooldown"
+    proposal = _control(plan, history, trunk, trunk.last_checkpoint, reason)
     return replace(proposal, weighed=_to_the_end(plan, history, trunk, proposal.trial))
 
 

@@ -45,14 +45,18 @@ class Option:
 
 @dataclass(frozen=True)
 class Choice:
-    """What was taken, None for nothing, and all that it was weighed against, the most valuable first."""
+    """What was taken, None for nothing, and all that it was weighed against, the most valuable first.
+
+    `left` is what all of them had to fit into, in the budget's seconds or steps.
+    """
 
     taken: Option | None
     options: tuple[Option, ...]
     noise: float
+    left: float = math.inf
 
     def weighed(self, tolerance: float) -> tuple[Weighed, ...]:
-        """For the journal, in the metric's unit."""
+        """For the journal, in the metric's unit: what could have been taken, so nothing that does not fit."""
         return tuple(
             Weighed(
                 o.name,
@@ -63,6 +67,7 @@ class Choice:
                 o is self.taken,
             )
             for o in self.options
+            if o.cost <= self.left
         )
 
 
@@ -103,7 +108,7 @@ def choose(
     ordered = (*(priced[k][0] for k in ranked), *sorted(later, key=lambda o: -worth(o.gain, noise)))
     fit = (options[k] for k in ranked if values[k] > -math.inf)
     taken = next((o for o in fit if worth(o.gain, noise) >= least), None)
-    return Choice(taken, ordered, noise)
+    return Choice(taken, ordered, noise, left)
 
 
 def rest(priced: Sequence[tuple[Option, float]], left: float) -> float:

@@ -211,18 +211,21 @@ class Ratio(Metric):
 class Statistic(Metric):
     """A function of `columns` that gives its value and every row's influence on it.
 
-    `alternatives` are other columns that it can do with; `suits` tells tables apart that have the same columns.
+    `alternatives` are other columns that it can do with; `suits` tells tables apart that have the same columns, and
+    `says` those of whose numbers, in either columns, it says nothing.
     """
 
     columns: tuple[str, ...]
     function: Function
     suits: Suits = statistics.always
     alternatives: tuple[str, ...] = ()
+    says: Suits = statistics.always
 
     def applies(self, evaluation: Evaluation) -> bool:
         if evaluation.columns.keys() >= set(self.columns):
-            return self.suits(evaluation.columns)
-        return bool(self.alternatives) and evaluation.columns.keys() >= set(self.alternatives)
+            return self.suits(evaluation.columns) and self.says(evaluation.columns)
+        others = bool(self.alternatives) and evaluation.columns.keys() >= set(self.alternatives)
+        return others and self.says(evaluation.columns)
 
     def score(self, evaluation: Evaluation) -> float:
         return self._estimate(evaluation)[0]
@@ -282,12 +285,17 @@ _ALL: tuple[Metric, ...] = (
     _share("pearson", "correlation", _PAIR, statistics.pearson, _NUMBERS, low=-1.0),
     _share("spearman", "rank correlation", _PAIR, statistics.spearman, _NUMBERS, low=-1.0),
     *(
-        Statistic(name, "minimize", unit, _PAIR, function, _NUMBERS, _SEVERAL, from_zero="amounts")
-        for name, unit, function in (
-            ("mean_squared_error", "squared units", regression.mean_squared_error),
-            ("root_mean_squared_error", "units of the target", regression.root_mean_squared_error),
-            ("mean_absolute_error", "units of the target", regression.mean_absolute_error),
-            ("mean_absolute_percentage_error", "of the target", regression.mean_absolute_percentage_error),
+        Statistic(name, "minimize", unit, _PAIR, function, _NUMBERS, _SEVERAL, says, from_zero="amounts")
+        for name, unit, function, says in (
+            ("mean_squared_error", "squared units", regression.mean_squared_error, statistics.always),
+            ("root_mean_squared_error", "units of the target", regression.root_mean_squared_error, statistics.always),
+            ("mean_absolute_error", "units of the target", regression.mean_absolute_error, statistics.always),
+            (
+                "mean_absolute_percentage_error",
+                "of the target",
+                regression.mean_absolute_percentage_error,
+                regression.has_shares,
+            ),
         )
     ),
     Statistic(
@@ -394,6 +402,6 @@ def beside(metric: Metric, known: Iterable[str]) -> Metric | None:
 
 
 def scores_of(evaluation: Evaluation, own: Metric | None = None) -> dict[str, float]:
-    """Every metric that applies to the evaluation, and a user's own."""
+    """Every metric that applies to the evaluation, and `own`, which decides or is a user's, whether it does or not."""
     metrics = {**METRICS, **({own.name: own} if own else {})}
-    return {name: metric.score(evaluation) for name, metric in metrics.items() if metric.applies(evaluation)}
+    return {n: metric.score(evaluation) for n, metric in metrics.items() if metric is own or metric.applies(evaluation)}

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from multistep.core.evidence.statistics import Columns, Estimate, mean_of
 
 Floats = npt.NDArray[np.float64]
+ABOUT_ZERO = 1e-4  # of the mean size of targets: a smaller one makes a percentage of thousands by itself
 LEAST = float(np.finfo(np.float64).eps)  # what a target of 0 counts as in a percentage, as scikit-learn has it
 
 
@@ -35,6 +36,12 @@ def mean_absolute_percentage_error(columns: Columns) -> Estimate:
     label_NK, prediction_NK = _pair(columns)
     share_NK = np.abs(prediction_NK - label_NK) / np.maximum(np.abs(label_NK), LEAST)
     return mean_of(share_NK.mean(axis=1))
+
+
+def has_shares(columns: Columns) -> bool:
+    """Whether an error can be told as a share of its target: no target is about 0."""
+    size_NK = np.abs(_pair(columns)[0])
+    return bool((size_NK > ABOUT_ZERO * size_NK.mean(axis=0)).all())
 
 
 def r2(columns: Columns) -> Estimate:

@@ -32,6 +32,9 @@ NAMES: Mapping[str, str] = {
     "mean_iou": "mean IoU",
     "dice": "Dice score",
     "token_f1": "token F1",
+    # Of more than two classes it tells the true one from the rest, so that it is no more than ln 2 however many there
+    # are, and may lie far below the loss.
+    "calibrated_loss": "calibrated one-against-rest loss",
     "rouge_l": "ROUGE-L",
     "answer_accuracy": "right answers",
     "wer": "WER",
