@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -404,6 +405,21 @@ def test_other_mistakes_are_named(tmp_path: Path) -> None:
     write_folders(tmp_path, {"test": 2}, SIDE)
     with pytest.raises(DataError, match=r"bars/000.png: label 'bars' is unknown to the model; it has 'disc', 'squ"):
         load_one(DataSpec(source=str(tmp_path / "test")), Form(1, SIDE, SIDE), Labels("class", ("disc", "square")))
+
+
+def test_the_columns_of_the_training_data_are_scored(tmp_path: Path) -> None:
+    for i in range(8):
+        Image.fromarray(np.full((8, 8), 10 * i, np.uint8)).save(tmp_path / f"{i}.png")
+    rows = [f"{i}.png,{7 - i}.png,{'x' if i % 2 else 'y'},{'a' if i < 4 else 'b'}" for i in range(8)]
+    (tmp_path / "list.csv").write_text("\n".join(["image,back,label,kind", *rows]), encoding="utf-8")
+    about = {"columns": {"path_column": "back", "label_column": "kind"}}
+    data, form, labels = DataSpec(source=str(tmp_path / "list.csv")), Form(1, 8, 8), Labels("class", ("a", "b"))
+    found, notes = load_one(data, form, labels, about)
+    assert [int(image[0, 0, 0]) for image in found.images] == [10 * (7 - i) for i in range(8)]
+    assert found.labels.tolist() == [0] * 4 + [1] * 4
+    assert any("image files from 'back', labels from 'kind'" in note for note in notes)
+    named, _ = load_one(replace(data, path_column="image"), form, labels, about)
+    assert [int(image[0, 0, 0]) for image in named.images] == [10 * i for i in range(8)], "what is named comes first"
 
 
 def test_class_weights_let_all_classes_contribute_alike(tmp_path: Path) -> None:

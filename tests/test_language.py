@@ -292,6 +292,16 @@ def test_an_encoder_of_relative_places_reads_as_far_as_its_tokenizer_and_from_th
     assert found[0].probability == pytest.approx(api.predict(tmp_path, [TEXTS[0]])[0].probability, abs=1e-6)
 
 
+def test_a_saved_tokenizer_tells_the_texts_of_a_pair_apart_in_transformers_too(tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    save_tokenizer(encoder().tokenizer, tmp_path, 128)
+    found = AutoTokenizer.from_pretrained(tmp_path)(TEXTS[0], TEXTS[1])
+    ours = encoder().tokenizer.encode(TEXTS[0], TEXTS[1])
+    assert (found["input_ids"], found["token_type_ids"]) == (ours.ids, ours.type_ids)
+    assert set(ours.type_ids) == {0, 1}
+
+
 def test_numbers_leave_the_house_in_their_own_unit(tmp_path: Path) -> None:
     from transformers import AutoModelForSequenceClassification
 

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from multistep.data.shares import to_cut
 from multistep.data.splits import held_out_table
 from multistep.data.walk import few
 from multistep.errors import DataError
+from multistep.tasks.folders import as_trained
 from multistep.tasks.images.cutting import cut_out
 from multistep.tasks.images.decode import (
     NO_FILE,
@@ -176,12 +178,16 @@ def _marks(items: Sequence[Item], form: Form, hashes: Sequence[bytes] | None) ->
     return [mark if isinstance(mark, bytes) else str(mark).encode() for mark in marks_of(contents, form)]
 
 
-def load_one(data: DataSpec, form: Form, labels: Labels) -> tuple[ImageSet, list[str]]:
+def load_one(
+    data: DataSpec, form: Form, labels: Labels, about: Mapping[str, Any] | None = None
+) -> tuple[ImageSet, list[str]]:
     """All images of a source in a model's form; of several splits the test split, else the validation split.
 
-    And notes: guesses, and what was skipped. Raises DataError for labels that the model does not know.
+    `about` is what the model's folder says of its training data, whose columns are looked for first. And notes:
+    guesses, and what was skipped. Raises DataError for labels that the model does not know.
     """
     table = held_out_table(data, FORM)
+    data = as_trained(data, about or {}, table)
     listed, _, said = items_of(table, data, labels)
     parts = {"data": listed}
     looks, skipped = _look(parts)

@@ -108,6 +108,7 @@ def save_tokenizer(tokenizer: Tokenizer, folder: Path, context: int) -> None:
     settings = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": context,
+        "model_input_names": ["input_ids", "token_type_ids", "attention_mask"],  # pairs are told apart by the second
         "clean_up_tokenization_spaces": False,
         **dict(zip(names, SPECIAL, strict=True)),
     }
