@@ -300,7 +300,7 @@ def test_images_are_folded_too_and_a_threshold_is_refused_for_more_than_two(
 
 
 def test_what_is_left_as_it_is_is_not_said_to_be_best() -> None:
-    """Of rows that are all right, a colder temperature is better on them; it is refused for what a mistake would cost."""
+    """Of rows that are all right, a colder temperature is better on them; a mistake would cost more than that."""
     columns = {"label": np.ones(30), "logit_0": np.zeros(30), "logit_1": np.full(30, np.log(50.0))}
     table = Evaluation({**columns, "prediction": np.ones(30), "block": np.arange(30.0)})
     assert fit_temperature(table) == 1.0
