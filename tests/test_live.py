@@ -16,15 +16,16 @@ from test_report import OPEN, finished, iterated, unfinished
 
 from multistep.core.evidence.metric import METRICS, Interval
 from multistep.core.evidence.scores import difference_words, full_score, with_bounds
-from multistep.core.values.events import Entry, PhaseReused, PhaseStarted, RunInterrupted, WindowPlanned
+from multistep.core.values.events import Entry, PhaseReused, PhaseStarted, RunInterrupted, RunResumed, WindowPlanned
 from multistep.core.values.history import fold
 from multistep.core.values.plan import DataSpec, Plan
 from multistep.core.values.understood import Part, Understood
-from multistep.core.values.units import Amount, Unit
+from multistep.core.values.units import Amount, Unit, format_seconds
 from multistep.engine.journal import read_entries
 from multistep.engine.rundir import RunDirectory
 from multistep.report.blocks import plot
 from multistep.report.frame import Shown, closing, frame
+from multistep.report.lines import plain_line
 from multistep.report.live import LiveView, can_draw
 
 PLAN = Plan(task="text-generation", data=DataSpec("corpus.txt"), budget=Amount(120.0, Unit.SECONDS))
@@ -165,6 +166,15 @@ def test_without_a_terminal_each_meaningful_event_is_one_plain_line(
         "finished (going on would bring nothing more): 680 steps",
     ):
         assert len(re.findall(re.escape(words), printed.err)) == 1, words
+
+
+def test_a_resumed_run_says_what_was_spent_before_without_its_own_beginning(tmp_path: Path) -> None:
+    """The 46 s in which it opened its data were among them."""
+    entries = entries_of(unfinished(tmp_path))
+    before = fold(entries).seconds
+    entry = Entry(RunResumed(3.0), {"other": 46.0})
+    line = plain_line(PLAN, entry, fold([entry], fold(entries)))
+    assert line == f"going on; {format_seconds(before + 3.0)} were spent before", "and what the kill lost is"
 
 
 def test_a_reused_phase_and_an_interruption_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

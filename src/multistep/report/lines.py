@@ -88,7 +88,8 @@ def plain_line(plan: Plan, entry: Entry, history: History) -> str | None:
             score = with_bounds(metric_of(history.phase.started), event.interval)
             return f"baseline ({event.name}), {event.split}: {score}"
         case RunResumed():
-            return f"going on; {format_seconds(history.seconds)} were spent before"
+            # The entry's own time is that of this process, which opened its data and weights; what a kill lost is not.
+            return f"going on; {format_seconds(history.seconds - sum(entry.spent.values()))} were spent before"
         case RunInterrupted():
             return f"stopped by {event.signal}"
         case Fitted():
