@@ -415,11 +415,13 @@ def test_the_columns_of_the_training_data_are_scored(tmp_path: Path) -> None:
     about = {"columns": {"path_column": "back", "label_column": "kind"}}
     data, form, labels = DataSpec(source=str(tmp_path / "list.csv")), Form(1, 8, 8), Labels("class", ("a", "b"))
     found, notes = load_one(data, form, labels, about)
-    assert [int(image[0, 0, 0]) for image in found.images] == [10 * (7 - i) for i in range(8)]
+    assert isinstance(found.images, np.ndarray)
+    assert found.images[:, 0, 0, 0].tolist() == [10 * (7 - i) for i in range(8)]
     assert found.labels.tolist() == [0] * 4 + [1] * 4
     assert any("image files from 'back', labels from 'kind'" in note for note in notes)
     named, _ = load_one(replace(data, path_column="image"), form, labels, about)
-    assert [int(image[0, 0, 0]) for image in named.images] == [10 * i for i in range(8)], "what is named comes first"
+    assert isinstance(named.images, np.ndarray)
+    assert named.images[:, 0, 0, 0].tolist() == [10 * i for i in range(8)], "what is named comes first"
 
 
 def test_class_weights_let_all_classes_contribute_alike(tmp_path: Path) -> None:
