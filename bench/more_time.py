@@ -63,6 +63,8 @@ def report(sources: Sequence[Path], budgets: Sequence[str], wanted: Sequence[str
     print("|---" * (len(budgets) + 3) + "|")
     for name in names:
         of_set = {budget: [o for o in outcomes if o.name == name and o.budget == budget] for budget in budgets}
+        if not any(of_set.values()):
+            continue  # a budget that is too short for this set
         cells = [f"{statistics.fmean(o.compared_score for o in some):.4f}" if some else "" for some in of_set.values()]
         runs = "/".join(str(len(some)) for some in of_set.values())
         metric = next(o.compared for some in of_set.values() for o in some)

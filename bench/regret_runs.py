@@ -139,7 +139,8 @@ class Bench:
 
     def _plan(self, name: str, way: str, seed: int, rate: float | None) -> Record:
         about = SETS[name]
-        found = about.data(self._source, self.out / "data")
+        with FileLock(self.out / "data.lock"):  # two that run side by side would make the same files
+            found = about.data(self._source, self.out / "data")
         plan: Record = {"task": about.task, "data": str(found) if isinstance(found, Path) else found}
         plan |= {"budget": self._budget, "seed": seed}
         if about.pretrained:
