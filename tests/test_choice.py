@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,10 @@ from runs import FALLS_THEN_FLAT, OVERFITS, POWER, Fragile, Killed, execute, pla
 
 from multistep.core.choice import bets
 from multistep.core.choice.options import weigh
+from multistep.core.choice.probing import chosen_rate
 from multistep.core.choice.verdicts import decide
 from multistep.core.evidence.curves import Curve
-from multistep.core.evidence.metric import Evaluation
+from multistep.core.evidence.metric import METRICS, Evaluation
 from multistep.core.values.events import CheckpointSaved, Evaluated, VerdictGiven
 from multistep.core.values.history import History, TrialRecord, fold
 from multistep.core.values.recipe import Recipe
@@ -312,6 +314,39 @@ def test_what_is_left_after_the_forks_of_pretrained_weights_is_spent(tmp_path: P
     assert history.leader.trial == extended[-1].trial.id
     first = extended[0]
     assert first.trial.start == history.phase.of_kind("control")[0].checkpoints[-1].id, "on from the cooled-down end"
+
+
+def test_reasons_name_where_training_begins_and_that_no_share_is_kept(tmp_path: Path) -> None:
+    """What was said to go on from a cooldown began before it, and a trunk's "50%" was all that was left."""
+    history = iterate(tmp_path / "run", FALLS_THEN_FLAT)
+    (again,) = [t for t in history.phase.of_kind("trunk") if "taken up again" in t.reason]
+    assert again.reason.endswith("of what is left, which is asked anew at each look")
+    control = history.trial("0.round-2.control")
+    assert control.trial.start == "0.round-1.decay-up@5372"
+    assert control.reason.startswith("training goes on from before the cooldown of 0.round-1.decay-up for ")
+
+
+def test_a_restart_does_not_say_that_the_first_look_was_the_best(tmp_path: Path) -> None:
+    history = iterate(tmp_path / "run", OVERFITS, budget="30000 steps", recipe={})
+    (restarted,) = [t for t in tried(history, "restart") if t.trial.length]
+    assert restarted.reason.startswith("from about step ")
+    assert " on the plain run got hardly better, and " in restarted.reason
+
+
+def test_a_rate_is_not_said_to_be_within_noise_of_others_where_it_alone_is_good(tmp_path: Path) -> None:
+    """0.02 was "nearest to the preset's" of 0.01, 0.2 points apart."""
+
+    def why(scores: dict[float, float]) -> tuple[float, str]:
+        looks = [SimpleNamespace(curve=[SimpleNamespace(interval=SimpleNamespace(score=s))]) for s in scores.values()]
+        return chosen_rate(METRICS["accuracy"], 0.01, looks, None)  # type: ignore[arg-type]
+
+    rate, reason = why({0.005: 0.794, 0.01: 0.796, 0.02: 0.798})
+    assert rate == 0.02
+    assert "no other scores as well, to within the tolerance" in reason
+    rate, reason = why({0.005: 0.794, 0.01: 0.7965, 0.02: 0.798})
+    assert rate == 0.01
+    assert "nearest to the preset's" in reason
+    assert "noise" not in reason
 
 
 def test_two_lengths_of_an_extension_differ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

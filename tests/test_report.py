@@ -52,6 +52,7 @@ from multistep.engine.rundir import RunDirectory, plan_hash
 from multistep.errors import PlanError, RunDirectoryError
 from multistep.report.charts import charts_of
 from multistep.report.compare import write_comparison
+from multistep.report.drawing import _value_marks
 from multistep.report.outcome import answer
 from multistep.report.page import write_page
 from multistep.report.summary import summary
@@ -791,3 +792,12 @@ def test_the_result_ends_with_model_and_report_and_disarms_the_sample(tmp_path: 
     assert "\x1b" not in printed
     assert printed.index("从前") < printed.index("beats the 6-gram") < printed.index(str(tmp_path / "model"))
     assert str(tmp_path / "report.html") in printed
+
+
+def test_marks_of_large_values_fit_into_the_margin_of_a_narrow_page() -> None:
+    """Of 1,000,000,000 a telephone showed ",000,000"."""
+    for high, last in ((3.2e9, "3e+9"), (1.2e7, "1e+7"), (9e5, "750,000"), (1.0, "1.00")):
+        marks = [text for _, text in _value_marks(0.0, high, percent=False)]
+        assert marks[-1] == last
+        assert max(map(len, marks)) <= len("750,000")
+    assert [text for _, text in _value_marks(-2e6, 4e6, percent=False)] == ["-2e+6", "0", "2e+6", "4e+6"]

@@ -21,6 +21,7 @@ SIZE = 1000  # of a drawing, in its own units
 LABEL_PIXELS = 17  # that a line of text takes
 GUTTER = 0.8  # of the width: labels of lines that end behind it stand right of the drawing
 HALF = 0.5  # of the width: labels of lines that end behind it keep clear of those
+MANY_DIGITS = 1e6  # from which on marks of values are written as 1e+6
 ToHeight = Callable[[float], float]
 
 
@@ -138,11 +139,21 @@ def _value_marks(low: float, high: float, *, percent: bool) -> list[tuple[float,
     pace = nice((high - low) / 4)
     first = math.ceil(low / pace - 1e-9)
     values = [i * pace for i in range(first, math.floor(high / pace + 1e-9) + 1)]
+    if max(map(abs, values), default=0.0) >= MANY_DIGITS:
+        return [(v, _in_few_digits(v)) for v in values]  # in full they would be cut off at the left of a narrow page
     decimals = max(0, -math.floor(math.log10(pace) + 1e-9))
     decimals += 1 if round(pace * 10**decimals, 6) != round(pace * 10**decimals) else 0
     if decimals > 4:
         return [(v, f"{v:.2g}") for v in values]
     return [(v, f"{v:,.{decimals}f}") for v in values]
+
+
+def _in_few_digits(value: float) -> str:
+    """`1.5e+9` of 1,500,000,000: no digit of a mark is left out, since marks have few."""
+    if value == 0:
+        return "0"
+    places = math.floor(math.log10(abs(value)) + 1e-9)
+    return f"{value / 10**places:.6g}e+{places}" if places >= 0 else f"{value:.6g}"
 
 
 # For the script ---------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from multistep.core.choice.lanes import line_goes_on
 from multistep.core.choice.moves import AVERAGE, EXTEND, MOVES, RESTART
 from multistep.core.choice.priors import learned
 from multistep.core.choice.restart import restart
+from multistep.core.choice.retained import trained
 from multistep.core.choice.room import (
     LEAST_STEPS,
     extra,
@@ -83,7 +84,7 @@ def sibling_options(plan: Plan, history: History, left: Amount) -> list[Option]:
     done = {t.trial.move for t in tried}
     if None not in done and not _is_trunks(phase, base.start) and not line_goes_on(phase):
         gain = learned(known_gain(plan, history, ON), seen(history, None))
-        reason = f"training goes on from {_place(history)} for {length} with nothing changed, to compare changes with"
+        reason = f"training goes on from {_fork(history)} for {length} with nothing changed, to compare changes with"
         found.append(Option("go on unchanged", gain, cost, Proposal(control, reason)))
     for name in names_of(plan, history, base):
         if name not in done and (recipe := applied(plan, history, base, name)):
@@ -258,6 +259,14 @@ def averages(plan: Plan, history: History, unit: Unit) -> list[Option]:
 def _place(history: History) -> str:
     assert history.leader is not None
     return history.leader.trial
+
+
+def _fork(history: History) -> str:
+    """Where siblings begin: not at the leader's end, but before the cooldown of what it was made of."""
+    assert history.leader is not None
+    record = trained(history.phase, history.phase.trials[history.leader.trial])
+    cools = record.trial.kind != "base" and record.trial.recipe.cooldown_fraction > 0
+    return f"before the cooldown of {record.trial.id}" if cools else record.trial.id
 
 
 def _why(history: History, name: str) -> str:

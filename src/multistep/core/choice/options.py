@@ -161,10 +161,9 @@ def trunk_again(plan: Plan, history: History, unit: Unit) -> list[Option]:
     if seen.steps_left <= CLOCK_SLACK * fraction * (trunk.step + seen.steps_left):
         return []  # it would be cooled down at once, as it was
     found = _going_on(plan, history, trunk, seen, unit)
-    return [
-        replace(o, proposal=trunk_trial(plan, phase, f"the trunk is taken up again, to {o.name}", like=trunk))
-        for o in found
-    ]
+    # No length is kept: a trunk's looks ask again how long it goes on.
+    reason = "the trunk is taken up again, at first to {}, which is asked anew at each look"
+    return [replace(o, proposal=trunk_trial(plan, phase, reason.format(o.name), like=trunk)) for o in found]
 
 
 def _best_look(plan: Plan, history: History, left: Amount) -> list[Option]:

@@ -45,18 +45,23 @@ def probe(plan: Plan, history: History, number: int) -> Proposal:
 
 def nearest_of_best(metric: Metric, preset: float, scores: Mapping[float, float], tolerance: float | None) -> float:
     """Of the rates whose finite scores do not lose by more than the tolerance, the one nearest to the preset's."""
+    good = _as_good(metric, scores, tolerance)
+    return min(good, key=lambda rate: abs(math.log(rate / preset)))
+
+
+def _as_good(metric: Metric, scores: Mapping[float, float], tolerance: float | None) -> list[float]:
+    """The rates whose scores do not lose to the best by more than the tolerance."""
     best = next(s for s in scores.values() if all(metric.improvement(o, s) <= 0 for o in scores.values()))
     slack = tolerance or metric.tolerance(best)
-    good = [rate for rate, score in scores.items() if metric.improvement(score, best) >= -slack]
-    return min(good, key=lambda rate: abs(math.log(rate / preset)))
+    return [rate for rate, score in scores.items() if metric.improvement(score, best) >= -slack]
 
 
 def chosen_rate(
     metric: Metric, preset: float, probes: tuple[TrialRecord, ...], tolerance: float | None
 ) -> tuple[float, str]:
-    """The rate that was asked about nearest to the preset's among those whose probes do not lose beyond noise.
+    """The rate that was asked about nearest to the preset's among those as good as the best, and why.
 
-    Noise is taken as the plan's tolerance, or the metric's: probes share weights, order and examples.
+    That is to within the tolerance, the plan's or the metric's: probes share weights, order and examples.
     """
     asked = [preset * factor for factor in PROBE_FACTORS[: len(probes)]]
     looks = [(rate, p.curve[-1].interval) for rate, p in zip(asked, probes, strict=True) if p.curve]
@@ -66,5 +71,8 @@ def chosen_rate(
     chosen = nearest_of_best(metric, preset, finite, tolerance)
     form = form_of(metric)
     listed = ", ".join(f"{rate:.3g}: {form.of(score)}" for rate, score in finite.items())
-    why = "of those that scored best, within noise, it is nearest to the preset's"
+    # As told, scores may lie exactly the tolerance apart, and either side of it as they were computed.
+    why = "of those that score as well as the best, to within the tolerance, it is nearest to the preset's"
+    if len(_as_good(metric, finite, tolerance)) == 1:
+        why = "no other scores as well, to within the tolerance"
     return chosen, f"the learning rate {chosen:.3g} is taken, since {why} ({listed})"

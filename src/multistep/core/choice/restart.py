@@ -45,8 +45,8 @@ def restart(plan: Plan, history: History, left: Amount | None) -> Proposal | Non
     rate = control.trial.learning_rate * factor
     recipe = replace(control.trial.recipe, learning_rate=rate)
     reason = (
-        f"the plain run was best at about step {turn:,}, and {length} have room for {steps:,.0f} steps, so training "
-        "begins again at a lower learning rate, which suits so many"
+        f"from about step {turn:,} on the plain run got hardly better, and {length} have room for {steps:,.0f} steps, "
+        "so training begins again at a lower learning rate, which suits so many"
     )
     start = phase.started.start
     name = f"{index}.{RESTART}"
