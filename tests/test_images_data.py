@@ -412,14 +412,14 @@ def test_the_columns_of_the_training_data_are_scored(tmp_path: Path) -> None:
         Image.fromarray(np.full((8, 8), 10 * i, np.uint8)).save(tmp_path / f"{i}.png")
     rows = [f"{i}.png,{7 - i}.png,{'x' if i % 2 else 'y'},{'a' if i < 4 else 'b'}" for i in range(8)]
     (tmp_path / "list.csv").write_text("\n".join(["image,back,label,kind", *rows]), encoding="utf-8")
-    about = {"columns": {"path_column": "back", "label_column": "kind"}}
+    columns = {"path_column": "back", "label_column": "kind"}
     data, form, labels = DataSpec(source=str(tmp_path / "list.csv")), Form(1, 8, 8), Labels("class", ("a", "b"))
-    found, notes = load_one(data, form, labels, about)
+    found, notes = load_one(data, form, labels, columns)
     assert isinstance(found.images, np.ndarray)
     assert found.images[:, 0, 0, 0].tolist() == [10 * (7 - i) for i in range(8)]
     assert found.labels.tolist() == [0] * 4 + [1] * 4
     assert any("image files from 'back', labels from 'kind'" in note for note in notes)
-    named, _ = load_one(replace(data, path_column="image"), form, labels, about)
+    named, _ = load_one(replace(data, path_column="image"), form, labels, columns)
     assert isinstance(named.images, np.ndarray)
     assert named.images[:, 0, 0, 0].tolist() == [10 * i for i in range(8)], "what is named comes first"
 

@@ -264,6 +264,7 @@ def test_a_run_that_goes_back_to_its_best_place_has_no_dropout(tmp_path: Path) -
     assert dropout() == 0.0
     assert dropout(moves=[]) == 0.24
     assert dropout(moves=["rate-down"]) == 0.24
+    assert dropout(recipe={"schedule": "one-cycle"}) == 0.24, "a cycle is finished whatever the curve shows"
     assert dropout(budget=None, phases=[{"name": "only", "until": "40 epochs"}]) == 0.24
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from multistep.engine.rundir import RunDirectory
 from multistep.errors import PlanError, RunDirectoryError
-from multistep.tasks.folders import read_task
+from multistep.tasks.folders import columns_of
 
 FIELD = "text_field"  # what eland calls the input of every model
 LOWERED = "multistep_lowered"  # a field of the pipeline's own
@@ -53,7 +53,7 @@ class Use:
 
 def fields_of(model: str) -> list[str]:
     """The columns that the run's texts were in; of a run on an index, its fields."""
-    columns = read_task(model).get("columns") or {}
+    columns = columns_of(model)
     names = [columns.get(key) for key in ("text_column", "second_text_column")]
     found = [str(name) for name in names if name] or ["text"]
     run = RunDirectory(Path(model).parent)

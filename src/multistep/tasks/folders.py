@@ -101,11 +101,15 @@ def read_task(model: str) -> dict[str, Any]:
     return _read_object(path) if path.is_file() else {}
 
 
-def as_trained(data: DataSpec, about: Mapping[str, Any], table: Table) -> DataSpec:
-    """The data with the columns that a model's training data were read by, of which `about` tells (`read_task`), where
-    a table has them and the data do not name others themselves.
+def columns_of(model: str) -> Mapping[str, str]:
+    """The columns that a model folder's training data were read by, by the keys of a plan's data; none of others'."""
+    return read_task(model).get("columns") or {}
+
+
+def as_trained(data: DataSpec, columns: Mapping[str, str], table: Table) -> DataSpec:
+    """The data with the columns that a model's training data were read by (by the keys of a plan's data), where a table
+    has them and the data do not name others themselves.
     """
-    columns: Mapping[str, str] = about.get("columns") or {}
     there: dict[str, Any] = {
         key: name for key, name in columns.items() if name in table.names and getattr(data, key, "") is None
     }

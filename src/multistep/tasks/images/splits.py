@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -179,15 +178,15 @@ def _marks(items: Sequence[Item], form: Form, hashes: Sequence[bytes] | None) ->
 
 
 def load_one(
-    data: DataSpec, form: Form, labels: Labels, about: Mapping[str, Any] | None = None
+    data: DataSpec, form: Form, labels: Labels, columns: Mapping[str, str] | None = None
 ) -> tuple[ImageSet, list[str]]:
     """All images of a source in a model's form; of several splits the test split, else the validation split.
 
-    `about` is what the model's folder says of its training data, whose columns are looked for first. And notes:
-    guesses, and what was skipped. Raises DataError for labels that the model does not know.
+    `columns` are those that the model's training data were read by, which are looked for first. And notes: guesses, and
+    what was skipped. Raises DataError for labels that the model does not know.
     """
     table = held_out_table(data, FORM)
-    data = as_trained(data, about or {}, table)
+    data = as_trained(data, columns or {}, table)
     listed, _, said = items_of(table, data, labels)
     parts = {"data": listed}
     looks, skipped = _look(parts)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +17,7 @@ from multistep.data.table import Table
 from multistep.errors import DataError
 from multistep.tasks.baselines import is_baseline
 from multistep.tasks.calibrated import Calibrated
-from multistep.tasks.folders import read_task
+from multistep.tasks.folders import columns_of
 from multistep.tasks.images.baseline import read_baseline, said_of, scored
 from multistep.tasks.images.columns import image_column_of, is_pixels
 from multistep.tasks.images.decode import SUFFIXES, Form, Pixels, decode, require_pillow
@@ -39,10 +38,10 @@ def evaluate_model(model: str, data: DataSpec) -> Evaluation:
     """Score a model folder or hub id on `data`; of several splits the test split."""
     if is_baseline(model):
         fitted, labels, form = read_baseline(model)
-        settled, images = Calibrated.read(model), images_of(data, form, labels, read_task(model))
+        settled, images = Calibrated.read(model), images_of(data, form, labels, columns_of(model))
         return settled.decided(lambda: scored(fitted, images, labels, settled), model)
     maker, _ = load_model(model, None, None)
-    images = images_of(data, maker.form, maker.labels, read_task(model))
+    images = images_of(data, maker.form, maker.labels, columns_of(model))
     device = pick_device()
     module = maker.build(0).to(device).eval()
     form, every = maker.form, np.arange(len(images))
@@ -56,8 +55,8 @@ def evaluate_model(model: str, data: DataSpec) -> Evaluation:
         return settled.decided(table, model)
 
 
-def images_of(data: DataSpec, form: Form, labels: Labels, about: Mapping[str, Any] | None = None) -> ImageSet:
-    images, notes = load_one(data, form, labels, about)
+def images_of(data: DataSpec, form: Form, labels: Labels, columns: Mapping[str, str] | None = None) -> ImageSet:
+    images, notes = load_one(data, form, labels, columns)
     say(notes)  # what could not be scored, above all
     return images
 

@@ -30,6 +30,7 @@ from multistep.data.table import Table, joined, naming, of_columns, quoted
 from multistep.data.text import TABLES, kind_of, read_said
 from multistep.data.walk import few, is_about, visible
 from multistep.errors import DataError
+from multistep.tasks.folders import as_trained
 from multistep.tasks.labelled.fields import is_missing
 from multistep.tasks.language.columns import Columns, find_columns, named_label, with_label
 from multistep.tasks.language.docstrings import DOCSTRINGS, python_docstrings
@@ -281,10 +282,8 @@ def columns_like(data: DataSpec, columns: Mapping[str, str], table: Table) -> Da
 
     What the data name themselves stays. A table without the text column is read as one that nobody knows.
     """
-    there: dict[str, Any] = {
-        key: name for key, name in columns.items() if getattr(data, key) is None and name in table.names
-    }
-    return replace(data, **there) if "text_column" in there else data
+    known = as_trained(data, columns, table)
+    return known if known.text_column != data.text_column else data
 
 
 def _texts(table: Table, name: str) -> Iterator[str]:

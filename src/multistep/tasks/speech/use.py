@@ -16,7 +16,7 @@ from multistep.core.values.plan import DataSpec
 from multistep.data.splits import held_out_table
 from multistep.data.table import Table
 from multistep.errors import DataError
-from multistep.tasks.folders import as_trained, read_task
+from multistep.tasks.folders import as_trained, columns_of
 from multistep.tasks.notes import say
 from multistep.tasks.prediction import Held, Prediction, Predictor, file_from
 from multistep.tasks.speech.audio import SOUNDS, Samples, Unusable, read_samples, resampled
@@ -77,7 +77,7 @@ def evaluate_model(model: str, data: DataSpec) -> Evaluation:
     recognizer = load_recognizer(model)
     maker = recognizer.maker
     table = held_out_table(data, FORM)
-    listing = listing_of(table, as_trained(data, read_task(model), table))
+    listing = listing_of(table, as_trained(data, columns_of(model), table))
     found = survey({"data": listing.rows}, maker.alphabet.case)
     corpus = load_corpus(found, maker.frontend, maker.output_length, maker.alphabet)
     say([*listing.notes, *corpus.notes])  # what could not be scored, above all

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import torch
 
+from multistep.core.choice.allowance import weighs
 from multistep.core.values.plan import Plan
 from multistep.core.values.recipe import Recipe, Setting
-from multistep.core.values.units import Amount
 from multistep.tasks.begun import planned_device
 from multistep.tasks.preference.preset import preference_recipe
 from multistep.tasks.preference.task import PreferenceDomain
@@ -60,23 +61,16 @@ def recipe_of(plan: Plan, opened: Opened, maker: Maker, parameters: int, device:
         min(most, batch_size(tokens, opened.tokens, opened.tokens_per_example, kind))
         for kind in (planned_device(device), "cpu")
     )
-    epochs = tokens / opened.tokens
-    dropout = 0.0 if _goes_back(plan) else default_dropout(epochs, parameters, opened.tokens)
-    return default_recipe(
+    preset = partial(
+        default_recipe,
         opened.given,
         architecture=maker.architecture,
         rows=rows,
         usual_rows=usual,
-        dropout=dropout,
         vocabulary=maker.vocabulary,
     )
-
-
-def _goes_back(plan: Plan) -> bool:
-    """Whether a run that overfits goes back to its best place and begins again at a lower rate, so that the text is
-    read as often as does it good, and not as often as there is time for.
-    """
-    phases = range(plan.phase_count)
-    return plan.budget is not None and all(
-        plan.moves_of(i) == "auto" and not isinstance(plan.phase(i).until, Amount) for i in phases
-    )
+    if all(weighs(plan, index, preset()) for index in range(plan.phase_count)):
+        # A run that weighs what to do goes back to its best place where it overfits, and begins again at a lower rate:
+        # the text is read as often as does it good, and not as often as there is time for.
+        return preset()
+    return preset(dropout=default_dropout(tokens / opened.tokens, parameters, opened.tokens))
