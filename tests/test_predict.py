@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import sys
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -146,7 +147,7 @@ def test_pieces_of_one_size_or_another_say_the_same(
     assert not list(tmp_path.glob(".*")), "nothing is left of what failed"
 
 
-def test_numbers_and_pairs_are_answered_too(tmp_path: Path) -> None:
+def test_numbers_and_pairs_are_answered_too(tmp_path: Path, multistep: Verb, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, write in (("numbers", write_numbers), ("pairs", write_several)):
         (tmp_path / name).mkdir()
         trained(tmp_path / name, write)
@@ -160,6 +161,10 @@ def test_numbers_and_pairs_are_answered_too(tmp_path: Path) -> None:
     rows = records(tmp_path / "pairs.jsonl")
     by_hand = api.predict(tmp_path / "pairs/run/model", [f"{row['text1']} ||| {row['text2']}" for row in rows])
     assert [row["prediction"] for row in rows] == [p.output for p in by_hand]
+    piped = io.BytesIO("".join(f"{row['text1']} ||| {row['text2']}\n" for row in rows).encode())
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(piped)))
+    out = multistep("predict", str(tmp_path / "pairs/run/model"), "-")
+    assert [json.loads(line)["prediction"] for line in out.splitlines()] == [p.output for p in by_hand]
     (tmp_path / "single.csv").write_text("text\na lovely film\n", encoding="utf-8")
     with pytest.raises(DataError, match=r"single.csv: one text a row, but .* was trained on pairs; name --text-column"):
         api.predict_file(tmp_path / "pairs/run/model", tmp_path / "single.csv", tmp_path / "x.csv")
@@ -204,6 +209,101 @@ def test_columns_of_the_training_data_are_found_again_and_others_are_said(
         "text_column": "review",
         "label_column": "label",
     }
+
+
+def bag_of(folder: Path, name: str, written: str | bytes, **data: Any) -> Path:
+    """A bag of words trained on a file that is written as it is here."""
+
+    def write(folder: Path) -> DataSpec:
+        source = folder / name
+        source.write_bytes(written if isinstance(written, bytes) else written.encode())
+        return DataSpec(source=str(source), **data)
+
+    return trained(folder, write)
+
+
+def answers(model: Path, source: Path) -> list[dict[str, Any]]:
+    done = api.predict_file(model, source, source.with_suffix(".out.jsonl"))
+    rows = records(source.with_suffix(".out.jsonl"))
+    assert done.rows == len(rows)
+    return rows
+
+
+def test_tables_are_read_as_those_of_training_were_where_they_do_not_say_how(tmp_path: Path) -> None:
+    rows = [(text.replace(",", ""), label) for text, label in opinions(200, seed=1)]
+    model = bag_of(
+        tmp_path,
+        "train.csv",
+        "text#label\n" + "".join(f"{text}#{label}\n" for text, label in rows),
+        delimiter="#",
+        text_column="text",
+        label_column="label",
+    )
+    about = json.loads((model / "multistep.json").read_text())
+    assert about["reading"] == {"delimiter": "#"}
+    some, by_hand = rows[:3], [said.output for said in api.predict(model, [text for text, _ in rows[:3]])]
+    for name, written in {
+        "alike.csv": "id#text\n" + "".join(f"{i}#{text}\n" for i, (text, _) in enumerate(some)),
+        "usual.csv": "id,text\n" + "".join(f"{i},{text}\n" for i, (text, _) in enumerate(some)),
+    }.items():
+        (tmp_path / name).write_text(written, encoding="utf-8")
+        found = answers(model, tmp_path / name)
+        assert [(row["text"], row["prediction"]) for row in found] == [
+            (text, said) for (text, _), said in zip(some, by_hand, strict=True)
+        ]
+    assert api.evaluate(model, tmp_path / "train.csv")["examples"] == len(rows)
+    said = api.predict_file(model, tmp_path / "alike.csv", tmp_path / "o.jsonl", delimiter=";")
+    assert (said.rows, next(iter(records(tmp_path / "o.jsonl")[0]))) == (3, "id#text")  # what the user says counts
+
+
+@pytest.mark.parametrize("told", [None, False])
+def test_a_first_row_without_names_is_answered_too(tmp_path: Path, told: bool | None) -> None:
+    rows = [(text.replace(",", ""), label) for text, label in opinions(200, seed=1)]
+    model = bag_of(tmp_path, "train.csv", "".join(f"{text},{label}\n" for text, label in rows), header=told)
+    texts = [f"a film that is {text}" for text, _ in rows[:2]]
+    for name, lines in {"one.csv": texts, "two.csv": [f"{text},3" for text in texts]}.items():
+        (tmp_path / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
+        assert [row["column 1"] for row in answers(model, tmp_path / name)] == texts
+    (tmp_path / "named.csv").write_text("text,id\n" + f"{texts[0]},1\n", encoding="utf-8")
+    assert [row["text"] for row in answers(model, tmp_path / "named.csv")] == texts[:1]
+
+
+def test_an_encoding_that_was_named_holds_for_what_is_no_utf_8(tmp_path: Path) -> None:
+    rows = [(f"gęś {text} źdźbło", label) for text, label in opinions(200, seed=1)]
+    written = "text,label\n" + "".join(f'"{text}",{label}\n' for text, label in rows)
+    model = bag_of(tmp_path, "train.csv", written.encode("cp1250"), encoding="cp1250")
+    for encoding in ("cp1250", "utf-8"):
+        (tmp_path / "new.csv").write_bytes(f'text\n"{rows[0][0]}"\n'.encode(encoding))
+        assert answers(model, tmp_path / "new.csv")[0]["text"] == rows[0][0]
+
+
+def test_labelled_lines_are_read_as_in_training_and_texts_a_line_as_texts(tmp_path: Path, multistep: Verb) -> None:
+    rows = opinions(200, seed=1)
+    model = bag_of(tmp_path, "train.txt", "".join(f"__label__{label} {text}\n" for text, label in rows))
+    by_hand = [said.output for said in api.predict(model, [text for text, _ in rows[:4]])]
+    for name, mark in {"labelled.txt": "__label__{} ", "lines.txt": ""}.items():
+        (tmp_path / name).write_text("".join(mark.format(label) + f"{text}\n" for text, label in rows[:4]))
+        found = answers(model, tmp_path / name)
+        assert [(row["text"], row["prediction"]) for row in found] == [
+            (text, said) for (text, _), said in zip(rows[:4], by_hand, strict=True)
+        ]
+    for label in ("pos", "neg"):
+        (tmp_path / "classes").mkdir(exist_ok=True)
+        (tmp_path / f"classes/{label}.txt").write_text("".join(f"{t}\n" for t, _ in rows[:3]), encoding="utf-8")
+    assert len(answers(model, tmp_path / "classes")) == 6
+    assert "Did you mean 'lines.txt'?" in multistep("predict", str(model), "line s.txt", code=2)
+
+
+def test_saved_sets_and_archives_are_answered(bag: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    datasets = pytest.importorskip("datasets")
+    texts = [text for text, _ in opinions(5, seed=3)]
+    by_hand = [said.output for said in api.predict(bag, texts)]
+    datasets.Dataset.from_dict({"review": texts}).save_to_disk(str(tmp_path / "saved"))
+    assert [row["prediction"] for row in answers(bag, tmp_path / "saved")] == by_hand
+    monkeypatch.setenv("MULTISTEP_CACHE", str(tmp_path / "cache"))
+    with zipfile.ZipFile(tmp_path / "packed.zip", "w") as packed:
+        packed.writestr("new.csv", "review\n" + "".join(f'"{text}"\n' for text in texts))
+    assert [row["prediction"] for row in answers(bag, tmp_path / "packed.zip")] == by_hand
 
 
 def test_folders_of_texts_and_parquet_and_standard_input(

@@ -553,3 +553,34 @@ def test_sounds_that_lie_in_a_table_are_predicted_as_files_are(tmp_path: Path) -
     said = parquet.read_table(tmp_path / "out.parquet").to_pylist()
     assert [(row["prediction"], row["probability"]) for row in said] == [*expected, (None, None)]
     assert [row["audio"] for row in said] == cells
+
+
+def test_parts_of_a_sound_are_predicted_as_its_pieces_are(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Also where the table lacks the transcripts of training, and the sounds lie in a folder that training named."""
+    import soundfile
+
+    data = write(tmp_path)
+    model = {"name": "wavenet", "layers": 1, "width": 16}
+    result = train(tmp_path / "run", data, model=model, phases=[{"name": "only", "until": "20 steps"}])
+    sounds = sorted(tmp_path.rglob("*.wav"))[:3]
+    pieces = [soundfile.read(sound, dtype="float32") for sound in sounds]
+    (tmp_path / "elsewhere").mkdir()
+    soundfile.write(tmp_path / "elsewhere/long.wav", np.concatenate([samples for samples, _ in pieces]), pieces[0][1])
+    starts = np.cumsum([0, *(len(samples) / rate for samples, rate in pieces)])
+    rows = [
+        {"clip": "long.wav", "offset": starts[i], "duration": len(samples) / rate, "audio": "none.wav"}
+        for i, (samples, rate) in enumerate(pieces)
+    ]
+    (tmp_path / "lists").mkdir()
+    table = tmp_path / "lists/parts.jsonl"
+    table.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    about = Path(result.model) / "multistep.json"
+    told = {"columns": {"path_column": "clip", "text_column": "said"}, "reading": {"root": str(tmp_path / "elsewhere")}}
+    about.write_text(json.dumps(json.loads(about.read_text()) | told), encoding="utf-8")
+    api.predict_file(result.model, table, tmp_path / "out.jsonl")
+    assert "sound file from 'clip', 'offset', 'duration'" in caplog.text
+    said = [json.loads(line)["prediction"] for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert said == [each.output for each in api.predict(result.model, sounds)]
+    table.write_text(json.dumps({"clip": "long.wav", "offset": 0.5}) + "\n", encoding="utf-8")
+    with pytest.raises(DataError, match="'offset' needs a 'duration' beside it"):
+        api.predict_file(result.model, DataSpec(source=str(table)), tmp_path / "out.jsonl")

@@ -115,6 +115,10 @@ def predict_file(
     text_column: str | None = None,
     second_text_column: str | None = None,
     path_column: str | None = None,
+    delimiter: str | None = None,
+    header: bool | None = None,
+    encoding: str | None = None,
+    root: str | None = None,
     on_progress: OnProgress = lambda rows, share: None,
     show: Show | None = None,
     device: str | None = None,
@@ -128,6 +132,8 @@ def predict_file(
         output: a .csv, .tsv, .jsonl or .parquet file; None for JSON lines on standard output, or for `show`.
         on_progress: called with the rows done and their share of all, where that is known.
         show: called with the predictions of some rows at a time, instead of writing them.
+        delimiter, header, encoding, root: how tables are read, as in a plan's data; found in the files, or else those
+            of training, where they are None.
         top_k, batch_size, threshold, tokens, text_column, second_text_column, path_column, device: as in `predict`.
 
     Returns
@@ -140,7 +146,15 @@ def predict_file(
     from multistep.tasks import predict_file as predict_rows
     from multistep.tasks.prediction import Asked
 
-    named = DataSpec(text_column=text_column, second_text_column=second_text_column, path_column=path_column)
+    named = DataSpec(
+        text_column=text_column,
+        second_text_column=second_text_column,
+        path_column=path_column,
+        delimiter=delimiter,
+        header=header,
+        encoding=encoding,
+        root=root,
+    )
     spec = data if isinstance(data, DataSpec) else named
     sources = [data.source] if isinstance(data, DataSpec) else [data] if isinstance(data, str | Path) else list(data)
     if not sources or not all(sources):

@@ -19,6 +19,15 @@ ModelFolder = Annotated[
         metavar="MODEL", help="A model folder, or a run directory, whose model is used.", autocompletion=completing.runs
     ),
 ]
+Delimiter = Annotated[
+    str | None,
+    typer.Option(help="What stands between the columns of a table: one character, or tab, comma, semicolon."),
+]
+Header = Annotated[
+    bool | None, typer.Option("--header/--no-header", help="Whether the first row of a table names its columns.")
+]
+Encoding = Annotated[str | None, typer.Option(help="The encoding of text files, such as cp1252.")]
+Root = Annotated[str | None, typer.Option(help="The folder that paths in a table are relative to.")]
 Temperature = Annotated[float, typer.Option(help="How freely tokens are drawn; 0 always takes the likeliest.")]
 Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="The random seed with which tokens are drawn.")]
 
@@ -36,6 +45,10 @@ def evaluate(
     text_column: Annotated[str | None, typer.Option(help="The column that holds the text.")] = None,
     label_column: Annotated[str | None, typer.Option(help="The column that holds the label.")] = None,
     path_column: Annotated[str | None, typer.Option(help="The column that names image or audio files.")] = None,
+    delimiter: Delimiter = None,
+    header: Header = None,
+    encoding: Encoding = None,
+    root: Root = None,
     device: Device = None,
     as_json: Json = False,
 ) -> None:
@@ -43,7 +56,8 @@ def evaluate(
     from multistep.api import evaluate as evaluate_model
     from multistep.core.values.plan import DataSpec
 
-    spec = DataSpec(source=data, text_column=text_column, label_column=label_column, path_column=path_column)
+    columns: Any = {"text_column": text_column, "label_column": label_column, "path_column": path_column}
+    spec = DataSpec(source=data, **columns, delimiter=delimiter, header=header, encoding=encoding, root=root)
     scores = evaluate_model(model, spec, metric=metric or None, device=device)
     if as_json:
         print_json(scores)
@@ -82,6 +96,10 @@ def predict(
     text_column: Annotated[str | None, typer.Option(help="The column that holds the text or the prompt.")] = None,
     second_text_column: Annotated[str | None, typer.Option(help="The column of the second text of a pair.")] = None,
     path_column: Annotated[str | None, typer.Option(help="The column that names image or audio files.")] = None,
+    delimiter: Delimiter = None,
+    header: Header = None,
+    encoding: Encoding = None,
+    root: Root = None,
     tokens: Annotated[int, typer.Option(min=1, help="The longest answer to a prompt, in tokens.")] = 256,
     device: Device = None,
     as_json: Json = False,
@@ -96,6 +114,7 @@ def predict(
     require(bool(given), "name something to predict: a table, a folder, files, texts, or - for standard input")
     how: Any = {"top_k": top_k, "batch_size": batch_size, "threshold": threshold, "tokens": tokens, "device": device}
     columns: Any = {"text_column": text_column, "second_text_column": second_text_column, "path_column": path_column}
+    reading: Any = {"delimiter": delimiter, "header": header, "encoding": encoding, "root": root}
     if output is None and not any(map(holds_rows, given)):
         found = api.predict(model, given, **how)
         if as_json:
@@ -107,7 +126,7 @@ def predict(
     # A bar would stand between the answers that a terminal shows.
     show = partial(print_predictions, top_k=top_k) if output is None and sys.stdout.isatty() else None
     with progress_bar("rows", shown=show is None) as on_progress:
-        done = api.predict_file(model, given, output, **columns, on_progress=on_progress, show=show, **how)
+        done = api.predict_file(model, given, output, **columns, **reading, on_progress=on_progress, show=show, **how)
     if as_json:
         print_json({"model": model, "input": given[0] if len(given) == 1 else given, **asdict(done)})
     elif output is not None:

@@ -140,13 +140,18 @@ def cutting_alike(head: str, usual: str = ",") -> str | None:
     return None
 
 
+def is_usual(name: str) -> bool:
+    """Whether a field is what columns are called."""
+    return name.strip().lower() in USUAL
+
+
 def tells_labels(head: str, mark: str) -> bool:
     """Whether rows that a character cuts are of a table, rather than texts with as many commas each.
 
     They have usual names above them, or a column of a few different values of a few words, as labels are.
     """
     rows = _first_rows(_quoted(Dialect(mark), head, plain=mark == "\t"), head)
-    if sum(name.strip().lower() in USUAL for name in rows[0]) > 1:
+    if sum(map(is_usual, rows[0])) > 1:
         return True
     columns = [{*map(str.strip, column)} for column in zip(*rows[1:], strict=True)]
     few = max(2, _DISTINCT * (len(rows) - 1))
@@ -219,7 +224,7 @@ def looks_like_data(rows: Sequence[Sequence[str]]) -> bool:
     if len(rows) < 4 or any(len(row) != len(rows[0]) for row in rows):
         return False
     first, below = rows[0], list(zip(*rows[1:], strict=True))
-    if any(name.strip().lower() in USUAL for name in first):
+    if any(map(is_usual, first)):
         return False
     if [name.strip() for name in first] == [str(i) for i in range(len(first))]:  # numbered columns
         return False

@@ -32,7 +32,7 @@ def files_of(
     folders than the others do is another one. A name that nothing is found for stays where it says: whoever opens the
     file counts it. Raises DataError for a root that is not there, and a name that several files have.
     """
-    base = _root_of(table, root)
+    base = root_of(table, root)
     if base is None:
         return [Path(name).expanduser() for name in names], []
     placed = [base / Path(name).expanduser() for name in names]
@@ -68,7 +68,7 @@ def files_of(
 
 def naming_column(table: Table, columns: Sequence[str], endings: Sequence[str], root: str | None) -> str | None:
     """Of these columns the one that names files below the root in most of its rows, by a sample; None if none does."""
-    base = _root_of(table, root)
+    base = root_of(table, root)
     if base is None or not len(table):
         return None
     index = _Index(base, tuple(endings), Path(table.origin).name)
@@ -81,7 +81,8 @@ def naming_column(table: Table, columns: Sequence[str], endings: Sequence[str], 
     return best if best is not None and shares[best] > 0.5 else None
 
 
-def _root_of(table: Table, root: str | None) -> Path | None:
+def root_of(table: Table, root: str | None) -> Path | None:
+    """The folder that a table's paths are relative to: the named one, else the table's. Raises DataError."""
     if root is None:
         return table.folder
     given = Path(root).expanduser()

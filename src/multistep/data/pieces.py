@@ -51,7 +51,7 @@ def read_pieces(source: str, rows: int, reading: Reading = Reading()) -> Iterato
     if kind == ".parquet":
         yield from _of_parquet(path, rows)
     elif kind in (".xlsx", ".json", ".arrow", ".feather"):
-        yield from _of_table(read_table(path, reading), rows)
+        yield from of_table(read_table(path, reading), rows)
     else:
         try:
             with path.open("rb") as raw:
@@ -68,7 +68,8 @@ def _stdin_kind() -> str:
     return ".jsonl" if stream.peek(1)[:1] == b"{" else ".txt"
 
 
-def _of_table(table: Table, rows: int) -> Iterator[Piece]:
+def of_table(table: Table, rows: int) -> Iterator[Piece]:
+    """A table that is read already, in pieces; what there is to be said comes with the first."""
     for at in range(0, len(table), rows):
         part = range(at, min(at + rows, len(table)))
         yield Piece(table.take(part), part.stop / len(table))

@@ -32,6 +32,7 @@ from multistep.engine.learner import Exhibit
 ReadTable = Callable[[str], Evaluation]
 ABOUT = "multistep.json"  # beside exported weights
 COLUMNS = ("text_column", "second_text_column", "label_column", "path_column")
+READING = ("delimiter", "header", "encoding", "root")
 
 
 def calibration_of(history: History, read_table: ReadTable, model: str = "network") -> Calibration | None:
@@ -152,7 +153,8 @@ def for_card(calibration: Calibration | None, *, folded: bool, predicts: bool) -
 
 
 def write_about(folder: Path, calibration: Calibration | None, data: DataSpec | None, *, folded: bool) -> None:
-    """Add to what lies beside exported weights what was found of their probabilities, and the columns that were named.
+    """Add to what lies beside exported weights what was found of their probabilities, and what the user said of the
+    training data: which columns count, and how to read them.
 
     `folded` tells that the weights themselves give calibrated probabilities, whoever loads them.
     """
@@ -160,9 +162,10 @@ def write_about(folder: Path, calibration: Calibration | None, data: DataSpec | 
     if not path.is_file():
         return
     content = json.loads(path.read_text(encoding="utf-8"))
-    named = {key: name for key in COLUMNS if data is not None and (name := getattr(data, key)) is not None}
-    if named:
-        content["columns"] = {**content.get("columns", {}), **named}
+    said = {key: value for key in (*COLUMNS, *READING) if (value := getattr(data, key, None)) is not None}
+    for name, keys in (("columns", COLUMNS), ("reading", READING)):
+        if told := {key: said[key] for key in keys if key in said}:
+            content[name] = {**content.get(name, {}), **told}
     if calibration is not None and math.isfinite(calibration.temperature):
         content["calibration"] = {**asdict(calibration), "folded": folded}
     path.write_text(json.dumps(content, ensure_ascii=False, indent=2), encoding="utf-8")

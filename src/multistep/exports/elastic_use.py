@@ -12,7 +12,7 @@ from typing import Any
 
 from multistep.engine.rundir import RunDirectory
 from multistep.errors import PlanError, RunDirectoryError
-from multistep.tasks.folders import columns_of
+from multistep.tasks.as_trained import columns_of
 
 FIELD = "text_field"  # what eland calls the input of every model
 LOWERED = "multistep_lowered"  # a field of the pipeline's own

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from multistep.tasks.prediction import Asked
 from multistep.tasks.reach import Named, within_reach
 
 if TYPE_CHECKING:
+    from multistep.data.form import Form
     from multistep.tasks.predicting import OnProgress, PredictedFile, Show
 
 
@@ -67,6 +69,7 @@ def evaluate_model(model: str, data: DataSpec, metrics: Sequence[str] = ()) -> E
     """
     model = _in_use(model)
     family = TASKS[task_of(model)].family
+    data = _read_alike(model, data, family)
     if family == "text":
         from multistep.tasks.chat.load import holds_conversations
         from multistep.tasks.preference.load import holds_pairs
@@ -102,14 +105,37 @@ def scored_split(model: str, data: DataSpec) -> str | None:
     """Which split of texts or labelled rows `evaluate_model` scores; None where the data name none."""
     from multistep.data.splits import held_out_split
 
-    family = TASKS[task_of(existing(model))].family  # `evaluate_model` has said what is in use
-    if family == "text":
-        from multistep.tasks.text.files import FORM
-    elif family == "language":
-        from multistep.tasks.language.rows import FORM
-    else:
+    model = existing(model)  # `evaluate_model` has said what is in use
+    family = TASKS[task_of(model)].family
+    if family not in ("text", "language"):
         return None
-    return held_out_split(data, FORM)
+    return held_out_split(_read_alike(model, data, family), _form_of(family))
+
+
+def _read_alike(model: str, data: DataSpec, family: str) -> DataSpec:
+    """The data read as the model's training data were, where their own files do not say how."""
+    from multistep.data.peek import first_columns
+    from multistep.tasks.as_trained import read_alike
+
+    return read_alike(data, model, partial(first_columns, form=_form_of(family)))
+
+
+def _form_of(family: str) -> Form:
+    if family == "text":
+        from multistep.tasks.text.files import FORM as TEXTS
+
+        return TEXTS
+    if family == "images":
+        from multistep.tasks.images.files import FORM as IMAGES
+
+        return IMAGES
+    if family == "speech":
+        from multistep.tasks.speech.files import FORM as SOUNDS
+
+        return SOUNDS
+    from multistep.tasks.language.rows import FORM as LABELLED
+
+    return LABELLED
 
 
 def predict(model: str, inputs: Any, asked: Asked, data: DataSpec) -> Any:

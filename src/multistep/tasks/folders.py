@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from multistep.core.values.plan import DataSpec
 from multistep.core.values.tasks import TASKS
-from multistep.data.table import Table
 from multistep.errors import PlanError
 from multistep.tasks.hub import first_line, quietly
 
@@ -99,21 +96,6 @@ def read_task(model: str) -> dict[str, Any]:
     """What `write_task` wrote; empty for a folder that somebody else made."""
     path = Path(model) / TASK_FILE
     return _read_object(path) if path.is_file() else {}
-
-
-def columns_of(model: str) -> Mapping[str, str]:
-    """The columns that a model folder's training data were read by, by the keys of a plan's data; none of others'."""
-    return read_task(model).get("columns") or {}
-
-
-def as_trained(data: DataSpec, columns: Mapping[str, str], table: Table) -> DataSpec:
-    """The data with the columns that a model's training data were read by (by the keys of a plan's data), where a table
-    has them and the data do not name others themselves.
-    """
-    there: dict[str, Any] = {
-        key: name for key, name in columns.items() if name in table.names and getattr(data, key, "") is None
-    }
-    return replace(data, **there)
 
 
 def _read_object(path: Path) -> dict[str, Any]:

@@ -6,22 +6,27 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from multistep.data.archives import is_archive, unpacked
 from multistep.data.dialect import Reading
-from multistep.data.pieces import ALLOWED, STDIN, TEXT, read_pieces
+from multistep.data.pieces import ALLOWED, STDIN, TEXT, of_table, read_pieces
+from multistep.data.sets import is_saved_set, named_tables
 from multistep.data.table import Table, quoted
-from multistep.data.text import TABLES, existing_file, kind_of, read_text
+from multistep.data.text import TABLES, existing_file, kind_of, names_in, read_text
 from multistep.data.walk import files_below
-from multistep.errors import DataError
+from multistep.errors import DataError, nearest
 from multistep.tasks.notes import say
 from multistep.tasks.prediction import Predictor
 
 FILE = "file"  # the column that names the files of a folder, and files given by hand
 DOCUMENTS = (".txt",)  # in a folder each is one text
 BY_HAND = "the inputs"
+MOST_OF_NAME = 200  # characters; what is longer is no name of a file
 Given: TypeAlias = Any  # a text, a path, a pair of texts, or turns of a conversation
+ReadingOf: TypeAlias = Callable[[str], Reading]
 
 
 @dataclass(frozen=True)
@@ -37,11 +42,17 @@ class Part:
     read: float | None = None
 
 
-def holds_rows(given: Given) -> bool:
-    """Whether an input is no input itself but holds some: a table, a folder, or standard input."""
+def holds_rows(given: Given, predictor: Predictor | None = None) -> bool:
+    """Whether an input is no input itself but holds some: a table, a folder, an archive, or standard input. A file
+    whose name has no ending is a table, but for predictors of files.
+    """
     if not isinstance(given, str | Path):
         return False
-    return given == STDIN or _is_folder(given) or (_is_file(given) and kind_of(Path(given)) in ALLOWED)
+    if given == STDIN or _is_folder(given):
+        return True
+    path = Path(given)
+    bare = not path.suffix and not (predictor is not None and predictor.files)
+    return _is_file(given) and (bare or kind_of(path) in ALLOWED or is_archive(path))
 
 
 def holds_rows_in_python(given: Given, predictor: Predictor) -> bool:
@@ -49,19 +60,20 @@ def holds_rows_in_python(given: Given, predictor: Predictor) -> bool:
     is told by its separator or as a Path, and nobody stands at standard input.
     """
     if predictor.files or not isinstance(given, str):
-        return holds_rows(given)
+        return holds_rows(given, predictor)
     folder = any(sign and sign in given for sign in (os.sep, os.altsep)) and _is_folder(given)
     return folder or (_is_file(given) and kind_of(Path(given)) in ALLOWED)
 
 
 def parts_of(
-    inputs: Sequence[Given], predictor: Predictor, reading: Reading, holds: Callable[[Given], bool] = holds_rows
+    inputs: Sequence[Given], predictor: Predictor, reading_of: ReadingOf, holds: Callable[[Given], bool] | None = None
 ) -> Iterator[Part]:
-    """The rows of all inputs in their order, some at a time; tables are read as `reading` says. `holds` tells which
-    inputs are no inputs themselves.
+    """The rows of all inputs in their order, some at a time; a table is read as `reading_of` its name says. `holds`
+    tells which inputs are no inputs themselves.
 
     Raises DataError for a file that nobody here reads, or that is not there.
     """
+    holds = holds or partial(holds_rows, predictor=predictor)
     alone: list[Given] = []
     for number, given in enumerate(inputs):
         if not holds(given):
@@ -69,7 +81,7 @@ def parts_of(
             continue
         yield from _by_hand(alone, predictor)
         alone = []
-        for part in _rows_in(str(given), predictor, reading):
+        for part in _rows_in(str(given), predictor, reading_of):
             share = None if part.read is None else (number + part.read) / len(inputs)
             yield replace(part, read=share)
     yield from _by_hand(alone, predictor)
@@ -79,8 +91,7 @@ def _checked(given: Given, predictor: Predictor) -> Given:
     """An input by itself. Raises DataError for a file's name where texts are asked for, instead of reading the name."""
     if predictor.files or not isinstance(given, str | Path):
         return given
-    named = isinstance(given, Path) or (kind_of(Path(given[:200])) in ALLOWED and not any(map(str.isspace, given)))
-    if named:
+    if isinstance(given, Path) or _names_file(given):
         existing_file(Path(given).expanduser())
     if isinstance(given, Path) or (_is_file(given) and Path(given).suffix):
         raise DataError(
@@ -88,6 +99,17 @@ def _checked(given: Given, predictor: Predictor) -> Given:
             f"{' and '.join(DOCUMENTS)}. If it is meant as a {predictor.unit}, send it through a pipe: predict MODEL -"
         )
     return given
+
+
+def _names_file(given: str) -> bool:
+    """Whether a text is the name of a table, there or not, rather than a sentence that ends in one."""
+    path = Path(given[:MOST_OF_NAME])
+    if len(given) > MOST_OF_NAME or kind_of(path) not in ALLOWED:
+        return False
+    if not any(map(str.isspace, given)):
+        return True
+    folder = path.expanduser().parent
+    return _is_folder(folder) and (len(path.parts) > 1 or bool(nearest(path.name, names_in(folder))))
 
 
 def _by_hand(alone: Sequence[Given], predictor: Predictor) -> Iterator[Part]:
@@ -104,13 +126,19 @@ def _written(given: Given) -> str:
     return json.dumps(given, ensure_ascii=False) if isinstance(given, list | tuple | dict) else str(given)
 
 
-def _rows_in(source: str, predictor: Predictor, reading: Reading) -> Iterator[Part]:
+def _rows_in(source: str, predictor: Predictor, reading_of: ReadingOf) -> Iterator[Part]:
     path = Path(source).expanduser()
+    if source != STDIN and path.is_file() and is_archive(path):
+        path = unpacked(path)
+        source = str(path)
     if source != STDIN and path.is_dir():
-        yield from _of_folder(path, predictor, reading)
+        yield from _of_folder(path, predictor, reading_of)
         return
     folder = Path() if source == STDIN else path.parent
-    for piece in read_pieces(source, predictor.at_once, reading):
+    reading = reading_of(source)
+    own = predictor.reads(path, reading) if source != STDIN and kind_of(path) not in TABLES else None
+    pieces = of_table(own, predictor.at_once) if own else read_pieces(source, predictor.at_once, reading)
+    for piece in pieces:
         table = piece.table if source == STDIN else replace(piece.table, folder=folder)
         yield Part(table, folder, None, piece.read)
 
@@ -118,8 +146,18 @@ def _rows_in(source: str, predictor: Predictor, reading: Reading) -> Iterator[Pa
 # Folders ----------------------------------------------------------------------------------------------
 
 
-def _of_folder(folder: Path, predictor: Predictor, reading: Reading) -> Iterator[Part]:
-    """Each file of the kind that is asked for as a row, at any depth; else the tables in it, one after the other."""
+def _of_folder(folder: Path, predictor: Predictor, reading_of: ReadingOf) -> Iterator[Part]:
+    """The rows of a folder that is a data set of its own; else each file of the kind that is asked for as a row, at any
+    depth; else the tables in it, one after the other.
+    """
+    if is_saved_set(folder):
+        saved = named_tables(str(folder)) or {}
+        say([f"{folder}: all splits are answered: {', '.join(saved)}"] if len(saved) > 1 else [])
+        yield from _of_tables(list(saved.values()), folder, predictor)
+        return
+    if (own := predictor.reads(folder, reading_of(str(folder)))) is not None:
+        yield from _of_tables([own], folder, predictor)
+        return
     files = [path for path, hidden in files_below(folder) if not hidden]
     suffixes = predictor.files or DOCUMENTS
     chosen = [path for path in files if path.suffix.lower() in suffixes]
@@ -128,7 +166,7 @@ def _of_folder(folder: Path, predictor: Predictor, reading: Reading) -> Iterator
         left = len(files) - len(tables)
         say([f"{folder}: files left out because they are no tables: {left}"] if left else [])
         for number, path in enumerate(tables):
-            for part in _rows_in(str(path), predictor, reading):
+            for part in _rows_in(str(path), predictor, reading_of):
                 yield replace(part, read=(number + (part.read or 0.0)) / len(tables))
         return
     if not chosen:
@@ -141,6 +179,12 @@ def _of_folder(folder: Path, predictor: Predictor, reading: Reading) -> Iterator
     for start in range(0, len(chosen), predictor.at_once):
         some = chosen[start : start + predictor.at_once]
         yield _of_files(folder, some, start, predictor, (start + len(some)) / len(chosen))
+
+
+def _of_tables(tables: Sequence[Table], folder: Path, predictor: Predictor) -> Iterator[Part]:
+    for number, table in enumerate(tables):
+        for piece in of_table(table, predictor.at_once):
+            yield Part(piece.table, folder, None, (number + (piece.read or 0.0)) / len(tables))
 
 
 def _of_files(folder: Path, some: Sequence[Path], before: int, predictor: Predictor, read: float) -> Part:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -12,20 +12,33 @@ from typing import Any
 from multistep.core.values.plan import DataSpec
 from multistep.core.values.tasks import OWN_MODEL, TASKS
 from multistep.data.dialect import Reading
-from multistep.data.paths import files_of
-from multistep.data.pieces import STDIN
+from multistep.data.files import SEPARATED
+from multistep.data.paths import files_of, root_of
+from multistep.data.pieces import STDIN, read_pieces
 from multistep.data.table import Table, quoted
-from multistep.data.text import kind_of
+from multistep.data.text import TABLES, kind_of
 from multistep.errors import DataError, PlanError
-from multistep.tasks.folders import read_task, task_of
-from multistep.tasks.inputs import Given, holds_rows_in_python, is_frame, parts_of, table_of_frame, with_columns
+from multistep.tasks.as_trained import as_trained, columns_of, read_alike
+from multistep.tasks.folders import task_of
+from multistep.tasks.inputs import (
+    Given,
+    Part,
+    ReadingOf,
+    holds_rows_in_python,
+    is_frame,
+    parts_of,
+    table_of_frame,
+    with_columns,
+)
 from multistep.tasks.notes import say
-from multistep.tasks.prediction import Asked, Held, Prediction, Predictor, is_unicode
+from multistep.tasks.prediction import Asked, Cut, Held, Prediction, Predictor, is_unicode
 from multistep.tasks.written import NESTED, OUTPUTS, answer_columns, writing
 
 OnProgress = Callable[[int, float | None], None]  # rows that are done, and their share of all where that is known
 Show = Callable[[Sequence[Prediction]], None]
-REMEMBERED = ("text_column", "second_text_column", "path_column")  # of the training data, in multistep.json
+# Columns of the training data, in multistep.json.
+OF_TEXTS, OF_FILES = ("text_column", "second_text_column"), ("path_column",)
+REMEMBERED = (*OF_TEXTS, *OF_FILES)
 
 
 @dataclass(frozen=True)
@@ -73,28 +86,29 @@ def predict(model: str, inputs: Given, asked: Asked, data: DataSpec | None = Non
     predictor = load_predictor(model, asked)
     data = data or DataSpec()
     if is_frame(inputs):
-        return _of_frame(predictor, inputs, asked, data, read_task(model))
+        return _of_frame(predictor, inputs, asked, data, columns_of(model))
     found: list[Prediction] = []
     given = [inputs] if isinstance(inputs, str | Path) else list(inputs)
     holds = partial(holds_rows_in_python, predictor=predictor)
     alone = not any(map(holds, given))
-    for part in parts_of(given, predictor, Reading.of(data), holds):
+    for part in parts_of(given, predictor, _reading_for(model, predictor, data), holds):
         if alone:
             found += predictor.all([str(each) for each in part.table.values(part.table.names[0])])
             continue
-        columns = part.columns or _columns_of(predictor, part.table, data, read_task(model))
-        said, reasons = _said(predictor, part.table, columns, part.folder)
+        columns = part.columns or _columns_of(predictor, part.table, data, columns_of(model))
+        said, reasons = _said(predictor, part, columns, as_trained(data, columns_of(model), part.table).root)
         if reasons:
             raise DataError(reasons[0])
         found += [each for each in said if each is not None]
     return found
 
 
-def _of_frame(predictor: Predictor, frame: Any, asked: Asked, data: DataSpec, about: dict[str, Any]) -> Any:
+def _of_frame(predictor: Predictor, frame: Any, asked: Asked, data: DataSpec, before: Mapping[str, str]) -> Any:
     table = table_of_frame(frame)
     if not len(table):
         raise DataError("the DataFrame has no rows; give one with a row for each input")
-    said, reasons = _said(predictor, table, _columns_of(predictor, table, data, about), Path())
+    columns, root = _columns_of(predictor, table, data, before), as_trained(data, before, table).root
+    said, reasons = _said(predictor, Part(table, Path()), columns, root)
     _tell_without(reasons, len(table), table.origin)
     return with_columns(frame, answer_columns(said, predictor, asked, table.names, nested=False))
 
@@ -121,16 +135,17 @@ def predict_file(
         if source != STDIN and os.path.realpath(str(output)) == os.path.realpath(str(source)):
             raise DataError(f"{output}: is the input, too; name another file")
     predictor = load_predictor(model, asked)
-    about = read_task(model)
+    before = columns_of(model)
     done, reasons = 0, []
     columns: dict[tuple[str, ...], tuple[str, ...]] = {}
     with writing(output) as write:
-        for part in parts_of(inputs, predictor, Reading.of(data)):
+        for part in parts_of(inputs, predictor, _reading_for(model, predictor, data)):
             table = part.table
             say(table.notes)
             if part.columns is None and table.names not in columns:
-                columns[table.names] = _columns_of(predictor, table, data, about)
-            said, why = _said(predictor, table, part.columns or columns[table.names], part.folder)
+                columns[table.names] = _columns_of(predictor, table, data, before)
+            root = as_trained(data, before, table).root if predictor.files else None
+            said, why = _said(predictor, part, part.columns or columns[table.names], root)
             reasons += why
             if show is not None and output is None:
                 show([each for each in said if each is not None])
@@ -147,10 +162,30 @@ def _tell_without(reasons: Sequence[str], rows: int, origin: str) -> None:
         say([f"{origin}: rows without an answer: {len(reasons):,} of {rows:,} (first: {reasons[0]})"])
 
 
-def _columns_of(predictor: Predictor, table: Table, data: DataSpec, about: dict[str, Any]) -> tuple[str, ...]:
+def _reading_for(model: str, predictor: Predictor, data: DataSpec) -> ReadingOf:
+    """How a table is read: as the user says, as it says itself, or as that of training was."""
+
+    def names_by(data: DataSpec) -> Sequence[str]:
+        path = Path(str(data.source)).expanduser()
+        try:
+            if kind_of(path) in SEPARATED:
+                return next(read_pieces(str(path), 1, Reading.of(data))).table.names
+            own = predictor.reads(path, Reading.of(data)) if path.is_file() and kind_of(path) not in TABLES else None
+        except DataError:
+            return ()
+        return own.names if own is not None else ()
+
+    def reading(source: str) -> Reading:
+        return Reading.of(read_alike(replace(data, source=source), model, names_by))
+
+    return reading
+
+
+def _columns_of(predictor: Predictor, table: Table, data: DataSpec, before: Mapping[str, str]) -> tuple[str, ...]:
     """The columns that make up the input: those named, else those of the training data, else guessed; which is said."""
-    before = {key: name for key, name in (about.get("columns") or {}).items() if key in REMEMBERED and name}
-    there = before if all(name in table.names for name in before.values()) else {}
+    wanted = OF_FILES if predictor.files else OF_TEXTS
+    before = {key: before[key] for key in wanted if before.get(key)}
+    there: dict[str, Any] = before if all(name in table.names for name in before.values()) else {}
     named = [key for key in REMEMBERED if getattr(data, key) is not None]
     found = predictor.find_columns(table, data if named else replace(data, **there))
     how = "" if named else ", as in training" if there else ""
@@ -161,9 +196,11 @@ def _columns_of(predictor: Predictor, table: Table, data: DataSpec, about: dict[
 
 
 def _said(
-    predictor: Predictor, table: Table, columns: Sequence[str], folder: Path
+    predictor: Predictor, part: Part, columns: Sequence[str], root: str | None
 ) -> tuple[list[Prediction | None], list[str]]:
-    """What is said of each row, and why of some nothing is."""
+    """What is said of each row, and why of some nothing is. Files are named from `root` (None: from their table)."""
+    table = part.table
+    folder = root_of(table, root) or part.folder
     values = [table.values(name) if name in table.is_text else [None] * len(table) for name in columns]
     inputs: list[str] = []
     for row, cells in enumerate(zip(*values, strict=True)):
@@ -172,8 +209,8 @@ def _said(
         except DataError as error:
             raise DataError(f"{table.place(row)}: {error}") from None
         inputs.append(made if isinstance(made, str) else Held.of(table.place(row), made))
-    if predictor.files and table.folder is not None and len(columns) == 1:
-        inputs = _found(table, values[0], inputs, predictor.files)
+    if predictor.files and table.folder is not None:
+        inputs = _found(table, values[0], inputs, predictor.files, root)
     there = [row for row, given in enumerate(inputs) if given]
     found: list[Prediction | None] = [None] * len(table)
     reasons = {row: f"{table.place(row)}: no {predictor.unit}" for row, given in enumerate(inputs) if not given}
@@ -188,11 +225,23 @@ def _said(
     return found, [reasons[row] for row in sorted(reasons)]
 
 
-def _found(table: Table, names: Sequence[object], inputs: Sequence[str], endings: Sequence[str]) -> list[str]:
-    """The inputs, those files that are not where a row says looked for below the table's folder, as in training."""
-    named = [row for row, given in enumerate(inputs) if given and not isinstance(given, Held)]
-    lost = [row for row in named if not Path(inputs[row]).is_file()]
-    paths, said = files_of(table.take(lost), [str(names[row]) for row in lost], endings, None) if lost else ([], [])
+def _found(
+    table: Table, names: Sequence[object], inputs: Sequence[str], endings: Sequence[str], root: str | None
+) -> list[str]:
+    """The inputs, those files that are not where a row says looked for below the root, as in training."""
+    lost = [row for row, given in enumerate(inputs) if (file := _file_of(given)) and not Path(file).is_file()]
+    paths, said = files_of(table.take(lost), [str(names[row]) for row in lost], endings, root) if lost else ([], [])
     say(said)
-    moved = dict(zip(lost, map(str, paths), strict=True))
-    return [moved.get(row, given) for row, given in enumerate(inputs)]
+    found = list(inputs)
+    for row, path in zip(lost, map(str, paths), strict=True):
+        given = found[row]
+        cut = isinstance(given, Held)
+        found[row] = Held.of(table.place(row), replace(given.content, file=path)) if cut else path  # type: ignore[attr-defined]
+    return found
+
+
+def _file_of(given: str) -> str | None:
+    """The file that an input is, or is cut from; None where a row holds it itself."""
+    if isinstance(given, Held):
+        return given.content.file if isinstance(given.content, Cut) else None
+    return given

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from multistep.core.values.plan import DataSpec
+from multistep.data.dialect import Reading
 from multistep.data.table import Table
 from multistep.errors import DataError, PlanError
 
@@ -81,10 +82,21 @@ class Held(str):
         return made
 
 
+@dataclass(frozen=True)
+class Cut:
+    """A part of a file, from `start` for so many `seconds` (None: to its end)."""
+
+    file: str
+    start: float
+    seconds: float | None
+
+
 # The columns of a table that an input is made of; and the input that a row's values in them make, as one would give it
 # by hand, "" where there is none. Files are named from the folder of the table. What is no text is `Held`.
 FindColumns: TypeAlias = Callable[[Table, DataSpec], tuple[str, ...]]
 Join: TypeAlias = Callable[[Sequence[object], Path], object]
+# The table that a file or a folder is in a form that the task alone knows; None: in none such.
+Reads: TypeAlias = Callable[[Path, Reading], Table | None]
 
 
 @dataclass(frozen=True)
@@ -93,7 +105,7 @@ class Predictor:
 
     `name` is what its answers are called, `numeric` whether they are numbers, `probable` whether
     probabilities come with them, `unit` what an input is. `files` are the suffixes of files that are an input each;
-    none where an input is a text.
+    none where an input is a text. `reads` finds tables in forms that the task alone knows.
     """
 
     says: Callable[[Sequence[str]], list[Prediction | str]]
@@ -105,6 +117,7 @@ class Predictor:
     probable: bool = True
     at_once: int = AT_ONCE
     files: tuple[str, ...] = ()
+    reads: Reads = lambda *_: None
 
     def all(self, inputs: Sequence[str]) -> list[Prediction]:
         """What it says of every input. Raises DataError for the first that it can say nothing of."""

@@ -17,7 +17,7 @@ from multistep.data.shares import to_cut
 from multistep.data.splits import held_out_table
 from multistep.data.walk import few
 from multistep.errors import DataError
-from multistep.tasks.folders import as_trained
+from multistep.tasks.as_trained import as_trained
 from multistep.tasks.images.cutting import cut_out
 from multistep.tasks.images.decode import (
     NO_FILE,

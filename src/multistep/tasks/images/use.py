@@ -15,9 +15,9 @@ from multistep.core.values.plan import DataSpec
 from multistep.data.arrays import image_in_row, pixel_columns
 from multistep.data.table import Table
 from multistep.errors import DataError
+from multistep.tasks.as_trained import columns_of
 from multistep.tasks.baselines import is_baseline
 from multistep.tasks.calibrated import Calibrated
-from multistep.tasks.folders import columns_of
 from multistep.tasks.images.baseline import read_baseline, said_of, scored
 from multistep.tasks.images.columns import image_column_of, is_pixels
 from multistep.tasks.images.decode import SUFFIXES, Form, Pixels, decode, require_pillow

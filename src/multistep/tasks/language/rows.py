@@ -30,7 +30,7 @@ from multistep.data.table import Table, joined, naming, of_columns, quoted
 from multistep.data.text import TABLES, kind_of, read_said
 from multistep.data.walk import few, is_about, visible
 from multistep.errors import DataError
-from multistep.tasks.folders import as_trained
+from multistep.tasks.as_trained import as_trained
 from multistep.tasks.labelled.fields import is_missing
 from multistep.tasks.language.columns import Columns, find_columns, named_label, with_label
 from multistep.tasks.language.docstrings import DOCSTRINGS, python_docstrings
@@ -107,12 +107,17 @@ def _with_label(table: Table, label: str) -> Table:
 
 def _read_other(path: Path, data: DataSpec) -> Parts | None:
     """A file whose name says nothing, such as SMSSpamCollection: a table where its lines are those of one."""
+    table = lines_of(path, Reading.of(data))
+    return by_column(table, data, FORM) if table is not None and len(table.names) > 1 else None
+
+
+def lines_of(path: Path, reading: Reading) -> Table | None:
+    """The table of a file whose name says nothing; None of what is no text. Raises DataError."""
     if what_else(path) is not None:
         return None
-    text, said = read_said(path, data.encoding)
-    table = label_first(path, text) or read_separated(path, text, ".txt", Reading.of(data))
-    table = table.saying(*said)
-    return by_column(table, data, FORM) if len(table.names) > 1 else None
+    text, said = read_said(path, reading.encoding)
+    table = label_first(path, text) or read_separated(path, text, ".txt", reading)
+    return table.saying(*said)
 
 
 FORM = Form(

@@ -14,8 +14,13 @@ from torch import nn
 from multistep.backends.torch.devices import pick_device, places_of
 from multistep.core.evidence.metric import Evaluation
 from multistep.core.values.plan import DataSpec
+from multistep.data.class_files import class_files
+from multistep.data.dialect import Reading
+from multistep.data.files import read_table
+from multistep.data.parallel import parallel_texts
 from multistep.data.splits import held_out_table
 from multistep.data.table import Table, quoted
+from multistep.data.text import kind_of
 from multistep.errors import DataError, PlanError
 from multistep.tasks.baselines import is_baseline
 from multistep.tasks.calibrated import Calibrated
@@ -34,13 +39,13 @@ from multistep.tasks.language.mapped import ReadLate
 from multistep.tasks.language.mask import score_spans
 from multistep.tasks.language.models import Encoder, Head
 from multistep.tasks.language.network import Network
-from multistep.tasks.language.rows import columns_like, rows_of
+from multistep.tasks.language.rows import columns_like, lines_of, rows_of
 from multistep.tasks.language.small import is_small, load_network
 from multistep.tasks.language.spans import load_all, read_spans
 from multistep.tasks.language.splits import encoded_rows
 from multistep.tasks.language.tokenizer import MASK
 from multistep.tasks.notes import say
-from multistep.tasks.prediction import AT_ONCE, Asked, FindColumns, Prediction, Predictor
+from multistep.tasks.prediction import AT_ONCE, Asked, FindColumns, Prediction, Predictor, Reads
 from multistep.tasks.text.corpus import LongTexts
 
 PAIR = "|||"  # between the two texts of a pair
@@ -121,7 +126,8 @@ def load_predictor(model: str, asked: Asked) -> Predictor:
             logits_NC = torch.cat([logits_of(network, module, encoded, rows, device) for rows in pieces])
         return [*predictions(inputs, said_by(logits_NC, labels, settled), labels, asked, settled)]
 
-    return Predictor(says, _finder(model, paired), _joined, numeric=number, probable=not number)
+    found, reads = _finder(model, paired), _reader(model)
+    return Predictor(says, found, _joined, numeric=number, probable=not number, reads=reads)
 
 
 def _of_baseline(model: str, asked: Asked) -> Predictor:
@@ -134,7 +140,8 @@ def _of_baseline(model: str, asked: Asked) -> Predictor:
         said = of_baseline(baseline.says(read), baseline.labels, settled)
         return [*predictions(inputs, said, baseline.labels, asked, settled)]
 
-    return Predictor(says, _finder(model, paired), _joined, numeric=number, probable=not number)
+    found, reads = _finder(model, paired), _reader(model)
+    return Predictor(says, found, _joined, numeric=number, probable=not number, reads=reads)
 
 
 def _of_mask(model: str, asked: Asked) -> Predictor:
@@ -161,6 +168,8 @@ def _finder(model: str, paired: bool | None) -> FindColumns:
 
     def find(table: Table, data: DataSpec) -> tuple[str, ...]:
         columns = find_columns(table, data, labelled=False)
+        if paired and columns.second is None and len(table.names) == 1 and _holds_pairs(table, columns.text):
+            return (columns.text,)
         if paired and columns.second is None:
             raise DataError(
                 f"{table.origin}: one text a row, but {model} was trained on pairs; name --text-column and "
@@ -169,6 +178,31 @@ def _finder(model: str, paired: bool | None) -> FindColumns:
         return (columns.text,) if paired is False or columns.second is None else (columns.text, columns.second)
 
     return find
+
+
+def _holds_pairs(table: Table, name: str) -> bool:
+    """Whether the first text of a column is a pair, as one writes it by hand."""
+    first = next((str(value) for value in table.values(name) if value is not None and str(value).strip()), "")
+    return _pair(first) is not None
+
+
+def _reader(model: str) -> Reads:
+    """Tables in forms of labelled texts alone, where they have the texts in the columns of training."""
+    columns = read_task(model).get("columns") or {}
+    wanted = [name for key, name in columns.items() if name and key != "label_column"]
+
+    def reads(path: Path, reading: Reading) -> Table | None:
+        try:
+            if path.is_dir():
+                table = parallel_texts(path, reading.encoding) or class_files(path, reading.encoding)
+            else:
+                table = read_table(path, reading) if kind_of(path) == ".txt" else lines_of(path, reading)
+        except DataError:  # lines of texts, each with as many commas as it likes
+            return None
+        there = table is not None and wanted and all(name in table.names for name in wanted)
+        return table if there else None
+
+    return reads
 
 
 def _joined(values: Sequence[object], _folder: Path) -> str:

@@ -236,13 +236,23 @@ def tells_transcripts(table: Table, data: DataSpec) -> bool:
 
 
 def path_column_of(table: Table, given: str | None) -> str:
-    """The column that names sounds, whole ones: the given one, or guessed. Raises DataError."""
-    if any(value not in (None, "", 0, 0.0, "0", "0.0") for value in _known(table, _OFFSETS)):
-        raise DataError(
-            f"{table.origin}: its rows are parts of sounds (column 'offset'), and whole ones are transcribed here; cut "
-            "them into files of their own"
-        )
+    """The column that names sounds: the given one, or guessed. Raises DataError."""
     return _pick(table, given, "file", _PATHS, "path_column", [])
+
+
+def part_columns_of(table: Table) -> tuple[str, ...]:
+    """The columns that tell where in its sound a row begins and how long it is; none where no row tells it. Raises
+    DataError where rows begin later than their sounds, and nothing says how long they are.
+    """
+    offsets, durations = (_usual(table, usual) for usual in (_OFFSETS, _DURATIONS))
+    told = {*table.column(offsets[0])} if offsets else set()
+    if told <= {None, ""}:
+        return ()
+    if durations:
+        return offsets[0], durations[0]
+    if told <= {None, "", 0, "0", "0.0"}:
+        return ()
+    raise DataError(f"{table.origin}: '{offsets[0]}' needs a 'duration' beside it, both in seconds")
 
 
 def _usual(table: Table, usual: Sequence[str]) -> list[str]:
@@ -284,8 +294,8 @@ def _is_sound(value: object) -> bool:
     return isinstance(value, str) and Path(value).suffix.lower() in SOUNDS
 
 
-def _part(offset: object, duration: object, where: str) -> tuple[float, float | None]:
-    """The part of its sound that an utterance is: from where, and how long (None: all of it)."""
+def part_of(offset: object, duration: object) -> tuple[float, float | None]:
+    """The part of its sound that an utterance is: from where, and how long (None: all of it). Raises DataError."""
     try:
         start = 0.0 if offset in (None, "") else float(str(offset))
         if start == 0.0 and duration in (None, ""):
@@ -294,5 +304,12 @@ def _part(offset: object, duration: object, where: str) -> tuple[float, float | 
     except ValueError:
         start = seconds = math.nan
     if not math.isfinite(start + seconds):
-        raise DataError(f"{where}: 'offset' needs a 'duration' beside it, both in seconds")
+        raise DataError("'offset' needs a 'duration' beside it, both in seconds")
     return start, seconds
+
+
+def _part(offset: object, duration: object, where: str) -> tuple[float, float | None]:
+    try:
+        return part_of(offset, duration)
+    except DataError as error:
+        raise DataError(f"{where}: {error}") from None

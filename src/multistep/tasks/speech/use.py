@@ -16,12 +16,12 @@ from multistep.core.values.plan import DataSpec
 from multistep.data.splits import held_out_table
 from multistep.data.table import Table
 from multistep.errors import DataError
-from multistep.tasks.folders import as_trained, columns_of
+from multistep.tasks.as_trained import as_trained, columns_of
 from multistep.tasks.notes import say
-from multistep.tasks.prediction import Held, Prediction, Predictor, file_from
+from multistep.tasks.prediction import Cut, Held, Prediction, Predictor, file_from
 from multistep.tasks.speech.audio import SOUNDS, Samples, Unusable, read_samples, resampled
 from multistep.tasks.speech.corpus import load_corpus, survey
-from multistep.tasks.speech.files import FORM, held_in, listing_of, path_column_of
+from multistep.tasks.speech.files import FORM, held_in, listing_of, part_columns_of, part_of, path_column_of
 from multistep.tasks.speech.load import load_model
 from multistep.tasks.speech.models import Maker
 from multistep.tasks.speech.score import listen, summed_loss, table_of
@@ -97,7 +97,7 @@ def load_predictor(model: str) -> Predictor:
     def heard(given: str) -> Prediction | str:
         held = given.content if isinstance(given, Held) else Path(given).expanduser()
         try:
-            sound = held if isinstance(held, tuple) else (read_samples(held, recognizer.rate), recognizer.rate)
+            sound = held if isinstance(held, tuple) else (_read(held, recognizer.rate), recognizer.rate)
             return Prediction(str(given), *recognizer.hear(*sound))
         except (Unusable, DataError) as error:  # one that is too short to hear anything in is such data
             return f"{given}: {error}"
@@ -106,10 +106,23 @@ def load_predictor(model: str) -> Predictor:
         return [heard(path) for path in paths]
 
     def find(table: Table, data: DataSpec) -> tuple[str, ...]:
-        return (path_column_of(table, data.path_column),)
+        return (path_column_of(table, data.path_column), *part_columns_of(table))
 
-    def sound_in_row(cells: Sequence[object], folder: Path) -> object:
-        held = held_in(cells[0])
-        return held if isinstance(held, bytes | tuple) else file_from([held], folder)
+    return Predictor(says, find, _sound_in_row, unit="sound file", at_once=BATCH, files=SOUNDS)
 
-    return Predictor(says, find, sound_in_row, unit="sound file", at_once=BATCH, files=SOUNDS)
+
+def _read(sound: Path | bytes | Cut, rate: int) -> Samples:
+    if isinstance(sound, Cut):
+        return read_samples(Path(sound.file), rate, sound.start, sound.seconds)
+    return read_samples(sound, rate)
+
+
+def _sound_in_row(cells: Sequence[object], folder: Path) -> object:
+    """The sound that a row holds or names, or the part of it that the row tells."""
+    held = held_in(cells[0])
+    if isinstance(held, bytes | tuple):
+        return held
+    file = file_from([held], folder)
+    if not file or len(cells) == 1 or cells[1] in (None, ""):
+        return file
+    return Cut(file, *part_of(cells[1], cells[2]))
