@@ -216,6 +216,8 @@ def test_sizes_follow_compute_text_and_memory() -> None:
     for compute in (1e13, 1e15, 1e18, 1e20):
         assert blocks(compute) == pytest.approx(1.345 * (compute / 6) ** 0.4516, rel=0.25)
     assert blocks(1e18, tokens=4e5) <= 2.1e6, "whatever the compute"
+    bare = best_shape(shapes, Bearable(1e18, 4e5, dropout=False), 1024)
+    assert of_blocks(bare) <= 0.85e6, "and fewer where it has no dropout"
     shape = best_shape(shapes, Bearable(1e20, 1e12, 2e9), 1024)
     assert all_parameters(shape, 1024) * 24 <= 1e9 < all_parameters(shapes[shapes.index(shape) + 2], 1024) * 24
     assert worth(3.0, 5.0) == 3.0
@@ -231,6 +233,14 @@ def test_what_is_given_of_a_shape_stays_and_the_rest_fits_it() -> None:
     assert deep.layers == 6
     asked = choose_preset(ModelSpec(parameters=10**6), facts, plan, 5e10)
     assert all_parameters(asked.shape, 1024) == pytest.approx(10**6, rel=0.1)
+
+
+def test_what_a_text_bears_depends_on_whether_its_net_may_have_dropout() -> None:
+    """Of 300,000 characters 2 x 96 comes lower than 2 x 64 and 2 x 144, at any length (docs/appendix/experiments.md)."""
+    facts = TextFacts(240_000, 65)
+    weighed = choose_preset(ModelSpec(), facts, timed_plan("10m"), 5e10).shape
+    fixed = choose_preset(ModelSpec(), facts, replace(timed_plan("10m"), moves=()), 5e10).shape
+    assert (weighed.width, fixed.width) == (96, 144)
 
 
 def test_contexts_batches_and_vocabularies_grow_with_what_can_be_spent() -> None:

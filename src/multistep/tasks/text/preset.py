@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, cast
 
+from multistep.core.choice.allowance import weighs
 from multistep.core.values.optimizers import TYPICAL_RATE, scaled_rate
 from multistep.core.values.plan import ModelSpec, Plan
 from multistep.core.values.recipe import OptimizerName, Recipe, Setting
@@ -84,8 +85,17 @@ def choose_preset(
         shape = min(sizes, key=lambda shape: abs(math.log(all_parameters(shape, tokens)) - wanted))
     else:
         text = facts.characters / characters_a_token(facts, vocabulary)
-        shape = best_shape(sizes, Bearable(compute, text, memory), tokens)
+        shape = best_shape(sizes, Bearable(compute, text, memory, dropout=not goes_back(plan)), tokens)
     return Preset(architecture, tokenizer, vocabulary, shape)
+
+
+def goes_back(plan: Plan) -> bool:
+    """Whether a run goes back to its best place where it overfits, and begins again at a lower rate, since all its
+    phases weigh what to do: a text is read as often as does it good, and not as often as there is time for, so that
+    dropout would slow it down alone.
+    """
+    recipes = [fill_in(plan.phase(i).recipe, {"optimizer": "muon"}) for i in range(plan.phase_count)]
+    return all(weighs(plan, i, recipe) for i, recipe in enumerate(recipes))
 
 
 def _seconds(plan: Plan) -> float:

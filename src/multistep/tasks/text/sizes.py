@@ -19,9 +19,10 @@ PER_PARAMETER = 6.0  # operations in training, for each token: arXiv 2001.08361
 STEPS = ((1024, 128), (512, 64), (256, 32), (0, 16))  # from one width to the next, from so wide on
 NARROWEST, WIDEST, MOST_LAYERS = 32, 4096, 32
 HEAD_WIDTHS = ((320, 64), (0, 32))  # of models from so wide on
-# Parameters of the blocks that a text bears, whatever the compute: beyond them the law foresees next to nothing, and
-# what a text is read for a hundred times is learnt by heart.
-LEAST_BLOCKS, MOST_A_TOKEN = 1e5, 5.0
+# Parameters of the blocks that a text bears, whatever the compute, and more for each of its tokens: beyond them the law
+# foresees next to nothing, and what a text is read for a hundred times is learnt by heart. Without dropout that comes
+# sooner (docs/appendix/experiments.md).
+BORNE_WITH_DROPOUT, BORNE = (1e5, 5.0), (5e4, 2.0)
 # Bytes a parameter: weights, gradients, the optimizer's moments, averaged weights, and half of them for a look.
 BYTES_A_PARAMETER, SHARE_OF_MEMORY = 24, 0.5
 
@@ -38,11 +39,14 @@ class Shape:
 
 @dataclass(frozen=True)
 class Bearable:
-    """What a model is chosen for: operations in training, tokens of training text, bytes of memory."""
+    """What a model is chosen for: operations in training, tokens of training text, bytes of memory, and whether it may
+    have dropout where the text is read often.
+    """
 
     operations: float
     tokens: float
     memory: float = math.inf
+    dropout: bool = True
 
 
 def of_blocks(shape: Shape) -> int:
@@ -87,7 +91,8 @@ def best_shape(shapes: Sequence[Shape], bearable: Bearable, vocabulary: int) -> 
         tokens = bearable.operations / operations_per_token(shape, vocabulary)
         return foreseen(knowing(shape, vocabulary), worth(tokens, bearable.tokens))
 
-    by_text = LEAST_BLOCKS + MOST_A_TOKEN * bearable.tokens
+    least, a_token = BORNE_WITH_DROPOUT if bearable.dropout else BORNE
+    by_text = least + a_token * bearable.tokens
     most = SHARE_OF_MEMORY * bearable.memory / BYTES_A_PARAMETER
     fitting = [s for s in shapes if all_parameters(s, vocabulary) <= most and of_blocks(s) <= by_text]
     return min(fitting or shapes[:1], key=loss)

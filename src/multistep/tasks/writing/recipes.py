@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 
 import torch
 
-from multistep.core.choice.allowance import weighs
 from multistep.core.values.plan import Plan
 from multistep.core.values.recipe import Recipe, Setting
 from multistep.tasks.begun import planned_device
@@ -15,7 +13,14 @@ from multistep.tasks.preference.preset import preference_recipe
 from multistep.tasks.preference.task import PreferenceDomain
 from multistep.tasks.speeds import operations
 from multistep.tasks.text.models import Maker
-from multistep.tasks.text.preset import WORK, batch_size, default_dropout, default_recipe, expected_tokens
+from multistep.tasks.text.preset import (
+    WORK,
+    batch_size,
+    default_dropout,
+    default_recipe,
+    expected_tokens,
+    goes_back,
+)
 from multistep.tasks.text.sizes import PER_PARAMETER
 from multistep.tasks.text.tuning import OF_ADAPTERS, PER_PARAMETER_AND_TOKEN, adapts, bears_all, tuned_recipe
 from multistep.tasks.writing.opened import LEAST_STEPS, Opened
@@ -61,16 +66,11 @@ def recipe_of(plan: Plan, opened: Opened, maker: Maker, parameters: int, device:
         min(most, batch_size(tokens, opened.tokens, opened.tokens_per_example, kind))
         for kind in (planned_device(device), "cpu")
     )
-    preset = partial(
-        default_recipe,
+    return default_recipe(
         opened.given,
         architecture=maker.architecture,
         rows=rows,
         usual_rows=usual,
         vocabulary=maker.vocabulary,
+        dropout=0.0 if goes_back(plan) else default_dropout(tokens / opened.tokens, parameters, opened.tokens),
     )
-    if all(weighs(plan, index, preset()) for index in range(plan.phase_count)):
-        # A run that weighs what to do goes back to its best place where it overfits, and begins again at a lower rate:
-        # the text is read as often as does it good, and not as often as there is time for.
-        return preset()
-    return preset(dropout=default_dropout(tokens / opened.tokens, parameters, opened.tokens))
