@@ -623,3 +623,35 @@ def test_rows_are_asked_what_they_were_asked_in_training(tmp_path: Path) -> None
         asked = asks.join([table.column(name)[0] for name in columns], tmp_path)
         trained = prompt_tokens(exchanges(talk)[-1][0], ChatTemplate(writer.tokenizer))
         assert writer.prompt(_turns(str(asked))) == trained
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"chat_messages": [{"role": "user", "content": "a"}]},
+        {"dialogue": ["a", "b", "c"]},
+        {"inputs": "a", "targets": "b"},
+        {"human": "a", "bot": "b"},
+        {"context": "a", "response": "b"},
+        {"questions": "a", "passage": "p", "answers": "b"},
+        {"system": "be brief", "instruction": "do", "input": "it", "history": [["a", "b"]], "output": "c"},
+    ],
+)
+def test_rows_without_answers_are_asked_the_same_also_by_the_name_of_their_column(
+    row: dict[str, object], tmp_path: Path
+) -> None:
+    writer = load_writer(str(write_tiny_chat(tmp_path / "model")))
+    asks = predictor(writer, Asked(tokens=8))
+    bare = {
+        name: value for name, value in row.items() if name not in ("targets", "bot", "response", "answers", "output")
+    }
+    asked = []
+    for name, content in {"whole": row, "bare": bare}.items():
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps(content) + "\n", encoding="utf-8")
+        table = read_table(tmp_path / f"{name}.jsonl")
+        prompt = "instruction" if "instruction" in row else next(iter(row))
+        for data in (DataSpec(), DataSpec(text_column=prompt)):
+            columns = asks.find_columns(table, data)
+            asked.append(asks.join([table.column(name)[0] for name in columns], tmp_path))
+    assert asked[0]
+    assert asked == asked[:1] * 4

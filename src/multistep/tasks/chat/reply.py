@@ -12,6 +12,7 @@ from multistep.data.table import Table, quoted
 from multistep.errors import DataError
 from multistep.tasks.chat.conversation import Turn
 from multistep.tasks.chat.formats import (
+    FORMATS,
     Format,
     form_of_prompt,
     format_of,
@@ -27,8 +28,9 @@ from multistep.tasks.chat.turns import Cells, listed_turns, turn_by_turn
 from multistep.tasks.prediction import Asked, Prediction, Predictor, is_unicode
 
 LIST = re.compile(r"\s*\[\s*\{")  # how a list of turns begins
-LISTS = ("messages", "conversations", "conversation")  # of turns
-PROMPTS = ("prompt", "instruction", "question", "query", "text")
+# Columns that hold what is asked, with answers beside it or without, the most telling first; those that may hold
+# anything come last.
+PROMPTS = tuple(dict.fromkeys([name for form in FORMATS[:-1] for name in form.prompt] + ["text", *FORMATS[-1].prompt]))
 AT_ONCE = 64  # rows between two looks at how far it is
 
 
@@ -78,8 +80,7 @@ class Rows:
         self._form, self._options = None, False
         if data.text_column is not None:
             table.column(data.text_column)  # says what is allowed
-            self._names = (data.text_column,)
-            return self._names
+            return self._found(data.text_column, table)
         if is_threaded(table.names):
             raise DataError(
                 f"{table.origin}: holds conversations a turn a row, and an answer is given to each row; put each "
@@ -90,17 +91,21 @@ class Rows:
             return self._names
         form = format_of(table.names)  # with answers beside the prompts it is read as in training
         columns = form.columns(table.names) if form else None
-        likely = next((names[name] for name in (*LISTS, *PROMPTS) if name in names), None)
+        likely = next((names[name] for name in PROMPTS if name in names), None)
         found = columns[0] if columns else likely
         if found is None:
             raise DataError(
                 f"{table.origin}: which column is the prompt? columns: {quoted(table.names)}; name it with "
                 "--text-column"
             )
-        self._form = form_of_prompt(found)
+        return self._found(found, table)
+
+    def _found(self, prompt: str, table: Table) -> tuple[str, ...]:
+        """The column of the prompt, or of turns, and those that training reads with it."""
+        self._form = form_of_prompt(prompt)
         more = self._form.beside(table.names)[0] if self._form else None
         history = history_column(table.names) if self._form else None
-        self._names = tuple(name for name in (found, more, history, system_column(table.names)) if name is not None)
+        self._names = tuple(name for name in (prompt, more, history, system_column(table.names)) if name is not None)
         return self._names
 
     def joined(self, values: Sequence[object], _folder: Path) -> str:
