@@ -167,7 +167,10 @@ def test_overfitting_goes_back_to_before_it_set_in(tmp_path: Path) -> None:
     assert control is not None
     assert history.finished is not None
     assert history.finished.stopped == "overfitting"
-    assert 1000 < control.first_step < 2200, "the checkpoint near the curve's turn at step 1,500"
+    best = max((c for c in history.phase.trunk.curve if c.step < 2200), key=lambda c: -c.interval.score)  # type: ignore[union-attr]
+    assert 0.55 * best.step < control.first_step < 0.8 * best.step, "two thirds of the way to the best look"
+    assert control.step == pytest.approx(2 * best.step - control.first_step, abs=2), "half of its steps count"
+    assert f"ends about as far on as step {best.step:,}, where it was best" in control.reason
     assert history.leader is not None
     assert history.leader.interval is not None
     assert history.leader.interval.score < float(OVERFITS.truth(1500.0)) + 0.02

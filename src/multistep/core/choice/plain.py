@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 from multistep.core.choice.allowance import (
@@ -18,7 +19,7 @@ from multistep.core.choice.known import noise_of, tolerance_of
 from multistep.core.choice.lanes import on_the_line
 from multistep.core.choice.options import leaves_trunk
 from multistep.core.choice.outlook import BEGINNING, outlook
-from multistep.core.choice.retained import best_checkpoint, cooled_already
+from multistep.core.choice.retained import best_checkpoint, cooled_already, turning_line
 from multistep.core.choice.room import extra, in_unit, remaining
 from multistep.core.choice.trunks import trunk_trial
 from multistep.core.choice.weighing import Choice, Option
@@ -31,6 +32,7 @@ from multistep.core.values.recipe import rate_share
 from multistep.core.values.trial import Proposal, Trial, Weighed
 from multistep.core.values.units import Amount, Unit
 
+WAY_THERE = 2 / 3  # to the best look of an overfitted trunk: where a cooldown begins that is half of all steps
 RESTARTS = 2  # times a diverged trunk is begun again, each at a third of the rate
 # Times shorter than a cooldown that diverged is the next one. With 2, one run of seven lost 8 tolerances.
 SHORT_OF_DIVERGED = 3
@@ -62,7 +64,9 @@ def after_trunk(plan: Plan, history: History, trunk: TrialRecord) -> Proposal | 
         case Stability.OVERFITTING if cooled_already(phase, best):
             return None
         case Stability.OVERFITTING:
-            return _control(plan, history, trunk, best, f"{reason}, so the cooldown starts from {_place(best)}")
+            before, cooldown, place = _before_it_overfitted(phase, trunk, best)
+            said = f"{reason}, so the cooldown starts from {place}"
+            return _control(plan, history, trunk, before, said, cooldown=cooldown)
         case Stability.STABLE | Stability.UNDECIDED if _on_plateau(phase, trunk):
             lower = f"{reason}; so the learning rate goes down to {PLATEAU_FACTOR * rate:.3g}"
             return trunk_trial(plan, phase, lower, start=_head(trunk), rate=PLATEAU_FACTOR * rate, warmup=False)
@@ -102,6 +106,24 @@ def _to_the_end(plan: Plan, history: History, trunk: TrialRecord, trial: Trial) 
     unit = left.unit if left else Unit.STEPS
     only = Option("cool down to the end", gain, in_unit(history, trial.cooldown_steps, unit) + extra(history, unit))
     return Choice(only, (only,), noise_of(history)).weighed(tolerance_of(history))
+
+
+def _before_it_overfitted(
+    phase: PhaseRecord, origin: TrialRecord, best: CheckpointSaved | None
+) -> tuple[CheckpointSaved | None, int, str]:
+    """Where the cooldown of a trunk that overfitted begins, for how many steps, and that in words.
+
+    A cooldown to zero moves on by half as much as so many steps at the full rate. So one from the best look itself ends
+    where the model knows too much by heart: it rather begins two thirds of the way there and ends about as far on.
+    """
+    line = [s for s in turning_line(phase) if s.step and not cooled_already(phase, s)]
+    if best is None or not line or line[-1].id != best.id or origin.trial.recipe.cooldown_fraction == 0:
+        return best, max(1, round(OVERFITTED_COOLDOWN * (best.step if best else 1))), _place(best)
+    start = min(line, key=lambda s: abs(math.log(s.step / (WAY_THERE * best.step))))
+    cooldown = max(1, round(max(OVERFITTED_COOLDOWN * start.step, 2 * (best.step - start.step))))
+    if start is best:
+        return best, cooldown, _place(best)
+    return start, cooldown, f"{_place(start)} and ends about as far on as {_place(best)}, where it was best"
 
 
 def _past_the_window(phase: PhaseRecord, trunk: TrialRecord, best: CheckpointSaved | None) -> int:
@@ -154,8 +176,7 @@ def _control(
         cooldown = cooldown if left is None else min(cooldown, left)
     elif short or left is None or left_by_curve(plan, trunk):
         # Not the clock ended the trunk: what is left over goes to other attempts, or is given back.
-        overfitted = left_by_curve(plan, trunk) is Stability.OVERFITTING
-        wanted = max(1, round((OVERFITTED_COOLDOWN if overfitted else STABLE_COOLDOWN) * max(step, 1)))
+        wanted = max(1, round(STABLE_COOLDOWN * max(step, 1)))
         cooldown = wanted if left is None else min(wanted, left)
     else:
         cooldown, to_the_end = left, True
@@ -198,11 +219,13 @@ def begun_again(plan: Plan, history: History, control: TrialRecord) -> Proposal 
         why = "the cooldown diverged" if failed else found
         cooldown, reason = 0, f"{why}, so the model of {_place(best)} is judged as it is"
     elif overfits and rate > 0:
-        # In a cooldown the rate has fallen already, and less is left to be done.
-        share = OVERFITTED_COOLDOWN if origin.trial.kind == "trunk" else STABLE_COOLDOWN
-        wanted = max(1, round(share * best.step))
+        wanted, place = max(1, round(STABLE_COOLDOWN * best.step)), _place(best)
+        if origin.trial.kind == "trunk":  # in a cooldown the rate has fallen already, and less is left to be done
+            start, wanted, place = _before_it_overfitted(phase, origin, best)
+            best = start or best
+            left = allowance(plan, history, replace(control, windows=(), first_step=best.step)).steps_left
         cooldown = wanted if left is None else min(wanted, left)
-        reason = f"{found}, so a shorter cooldown starts from {_place(best)}"
+        reason = f"{found}, so a shorter cooldown starts from {place}"
     else:
         return None
     index = phase.started.phase

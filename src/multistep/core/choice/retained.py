@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from multistep.core.choice.guards import holds
 from multistep.core.choice.moves import EXTEND, RESTART
@@ -15,6 +15,7 @@ from multistep.core.values.history import History, PhaseRecord, TrialRecord
 from multistep.core.values.judging import metric_of
 
 STANDING = 5  # judged checkpoints that are kept on disk
+FAR_BACK = 2.0  # times as many steps as one from which a cooldown may begin instead
 
 
 def best_checkpoint(phase: PhaseRecord, *kinds: str) -> CheckpointSaved | None:
@@ -28,19 +29,40 @@ def best_saved(phase: PhaseRecord, records: Iterable[TrialRecord]) -> Checkpoint
     None if none was saved while all was well.
     """
     best: tuple[float, CheckpointSaved] | None = None
+    for value, saved in _valued(phase, records):
+        if best is None or value > best[0]:
+            best = value, saved
+    return best[1] if best else None
+
+
+def turning_line(phase: PhaseRecord) -> list[CheckpointSaved]:
+    """The trunk's best checkpoint, and before it those that were the best of their time and are not too far back.
+
+    Where training from nothing overfitted, a cooldown begins at one of them, so they stay on disk. A large pretrained
+    model is not kept several times over.
+    """
+    line: list[CheckpointSaved] = []
+    best = -math.inf
+    for value, saved in _valued(phase, phase.of_kind("trunk")):
+        if value > best:
+            rate = phase.trials[saved.trial].trial.learning_rate
+            before = [s for s in line if saved.step / FAR_BACK <= s.step < saved.step]
+            same = [s for s in before if phase.trials[s.trial].trial.learning_rate == rate]
+            best, line = value, [*([] if phase.started.facts.pretrained else same), saved]
+    return line
+
+
+def _valued(phase: PhaseRecord, records: Iterable[TrialRecord]) -> Iterator[tuple[float, CheckpointSaved]]:
+    """The saved checkpoints that were looked at while all was well, each with its gain over the first of them."""
     reference: Evaluated | None = None
     for record in records:
         blown = [r.step for r in record.readings if r.stability is Stability.DIVERGED]
         looks = {look.step: look for look in record.curve if not blown or look.step < blown[0]}
         for saved in record.checkpoints:
             look = looks.get(saved.step)
-            if look is None or not math.isfinite(look.interval.score):
-                continue
-            reference = reference or look
-            value = look_gain(phase, look, reference)
-            if best is None or value > best[0]:
-                best = (value, saved)
-    return best[1] if best else None
+            if look is not None and math.isfinite(look.interval.score):
+                reference = reference or look
+                yield look_gain(phase, look, reference), saved
 
 
 def cooled_already(phase: PhaseRecord, checkpoint: CheckpointSaved | None) -> bool:
@@ -146,7 +168,7 @@ def needed(history: History) -> set[str]:
         wanted.add(history.leader.checkpoint)
         if history.leader.trial in phase.trials:
             wanted.add(before_cooldown(trained(phase, phase.trials[history.leader.trial])))
-    bests = [best_checkpoint(phase), best_checkpoint(phase, "trunk", "control")]
+    bests = [*turning_line(phase), best_checkpoint(phase, "trunk", "control")]
     bests += [best_saved(phase, [t]) for t in phase.of_kind("move") if t.trial.move == RESTART]
     wanted |= {best.id for best in bests if best}
     if phase.trunk and phase.trunk.last_checkpoint:
