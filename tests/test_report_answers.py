@@ -117,6 +117,18 @@ def test_the_only_one_that_was_trained_is_said_only_where_nothing_else_was_judge
     assert (leader["gains"], leader["gains_over"]) == ({"0.control": 0.0, "0.round-1.dropout-up": -0.01}, "0.control")
 
 
+def test_no_gain_is_said_that_would_leave_less_than_no_loss(tmp_path: Path) -> None:
+    run = RecordedRun(tmp_path)
+    run.phase(0)
+    run.trunk()
+    run.control(iterating=True)  # 1.62
+    run.sibling("0.round-1.dropout-up", 0.1, move="dropout-up")
+    run.judge("0.round-1.dropout-up", 1.8, 2.5)
+    leader = summary(run.directory)["leader"]
+    assert leader["sentence"].startswith("Chosen: dropout-up, expected to be 1.620 nats a token better than")
+    assert (leader["expected"], leader["gains"]["0.round-1.dropout-up"]) == (pytest.approx(1.62), pytest.approx(1.62))
+
+
 def second_cooldown(folder: Path) -> RecordedRun:
     """The plain run has a second cooldown, which is better than its first and leads, without a proof."""
     run = RecordedRun(folder)

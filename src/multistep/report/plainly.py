@@ -23,6 +23,7 @@ from multistep.core.values.history import History, TrialRecord
 from multistep.core.values.judging import metric_of
 from multistep.core.values.plan import Plan
 from multistep.core.values.units import format_seconds
+from multistep.engine.chosen import expected_gains
 from multistep.engine.result import round_of, trial_entry
 from multistep.report.state import stopped_words
 from multistep.report.words import changes
@@ -128,7 +129,8 @@ def _outscores(history: History, record: TrialRecord) -> bool:
 
 def _over_leader(history: History, record: TrialRecord) -> float:
     assert history.leader is not None
-    return history.expected[record.trial.id] - history.expected.get(history.leader.trial, 0.0)
+    expected = expected_gains(history)
+    return expected[record.trial.id] - expected.get(history.leader.trial, 0.0)
 
 
 def _unjudged(history: History, record: TrialRecord) -> str:
