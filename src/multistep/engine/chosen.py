@@ -160,7 +160,9 @@ def _chosen(
         over = KINDS["base"]
     elif plain:
         ends = [t for t in phase.of_kind("control") if t.trial.length is None and t.trial.id in expected]
-        over = f"{found['over']}, {'the best of its other cooldowns' if len(ends) > 2 else 'its other cooldown'}"
+        # One may be a step that was judged as it is.
+        end = "cooldown" if all(t.step > t.first_step for t in ends) else "end"
+        over = f"{found['over']}, {f'the best of its other {end}s' if len(ends) > 2 else f'its other {end}'}"
     said = f"Chosen: {what}, expected to be {_beside(found['expected'], over, verdict, metric)}"
     if not found["tested"] or verdict.critical is None or not verdict.standard_error:
         return f"{said}; whether that is proven was not tested."
