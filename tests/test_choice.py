@@ -17,6 +17,7 @@ from multistep.core.choice.options import weigh
 from multistep.core.choice.probing import chosen_rate
 from multistep.core.choice.verdicts import decide
 from multistep.core.evidence.curves import Curve
+from multistep.core.evidence.expected import Expected
 from multistep.core.evidence.metric import METRICS, Evaluation
 from multistep.core.values.events import CheckpointSaved, Evaluated, VerdictGiven
 from multistep.core.values.history import History, TrialRecord, fold
@@ -459,6 +460,28 @@ def test_who_scored_better_and_was_passed_over_is_named_with_the_reason(tmp_path
     assert (
         f"On validation {second} scored better, 80.2% against 80.0% (by 0.2 standard errors), but its loss is higher"
     ) in found["sentence"]
+
+
+def test_no_gain_is_told_that_a_score_cannot_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two of four hundred were wrong: half a point is all that there is to gain, whatever is reckoned."""
+    clock = FakeClock()
+    workshop = Listening(clock, lambda step: 0.8, lambda step: 0.5, noise=0.0)
+    wanted = plan(task="text-classification", budget="10m", recipe=RATE)
+    execute(wanted, tmp_path / "run", clock=clock, workshop=workshop)
+    entries = list(read_entries(tmp_path / "run" / "journal.jsonl"))
+    judged = [i for i, entry in enumerate(entries) if isinstance(entry.event, VerdictGiven)]
+    history = fold(entries[: judged[1]])
+    first, second = "0.control", "0.control-2"
+    reckoned = Expected(np.array([0.0, 0.03]), 1e-6 * np.eye(2))
+    monkeypatch.setattr("multistep.core.choice.verdicts._expected", lambda *_: reckoned)
+
+    def table(wrong: int) -> Evaluation:
+        columns = {"label": np.ones(400), "prediction": (np.arange(400) >= wrong).astype(float)}
+        return Evaluation({**columns, "block": np.arange(400.0)})
+
+    verdict = decide(history, second, checkpoint="x", new=table(1), tables={first: table(2)})
+    assert (verdict.expected[second], verdict.ahead) == (0.03, pytest.approx(0.005))
+    assert verdict.reason.startswith("expected to be 0.5 points better than 0.control")
 
 
 def test_what_a_simulated_trial_draws_depends_on_what_it_learns_with_and_on_no_setting_at_its_default() -> None:

@@ -74,6 +74,14 @@ def test_improvement_is_right_for_both_signs_and_for_nan() -> None:
     assert loss.improvement(1e9, math.nan) == math.inf
 
 
+def test_a_gain_ends_where_a_score_cannot_go_further() -> None:
+    accuracy, wer, loss = METRICS["accuracy"], METRICS["wer"], METRICS["loss"]
+    assert accuracy.possible(0.02, 0.99) == pytest.approx(0.01)
+    assert accuracy.possible(0.005, 0.99) == 0.005
+    assert (accuracy.possible(-0.5, 0.25), wer.possible(0.011, 0.008)) == (-0.25, 0.008)
+    assert (loss.possible(-9.0, 1.0), loss.possible(9.0, -1.0)) == (-9.0, 9.0), "a density's has no least one"
+
+
 def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
     """400 splits of 30 spans of unequal length drawn from one population, whose ratio is known."""
     generator = np.random.default_rng(0)

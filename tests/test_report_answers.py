@@ -14,19 +14,22 @@ from test_report import _journals_are_closed as _journals_are_closed  # its fixt
 from multistep.core.evidence.metric import METRICS
 from multistep.core.evidence.scores import form_of
 from multistep.core.evidence.stability import Stability
-from multistep.core.values.events import PhaseFinished, ShipDecided, StabilityRead, TrialEnded
+from multistep.core.values.events import Entry, PhaseFinished, PhaseStarted, ShipDecided, StabilityRead, TrialEnded
 from multistep.core.values.history import fold
 from multistep.core.values.recipe import Segment
 from multistep.engine.journal import read_entries
+from multistep.engine.result import counted_in
 from multistep.engine.rundir import RunDirectory
 from multistep.report.answers import advice, questions
 from multistep.report.charts import charts_of
 from multistep.report.compare import write_comparison
 from multistep.report.outcome import answer
+from multistep.report.plainly import doing, name_of, outcome
 from multistep.report.summary import summary
 from multistep.report.table import story
 from multistep.report.tracks import tracks_of
 from multistep.report.tree import tree_of, verdict_of
+from multistep.report.words import title
 
 LOSS = form_of(METRICS["loss"])
 
@@ -117,6 +120,18 @@ def test_the_only_one_that_was_trained_is_said_only_where_nothing_else_was_judge
     assert (leader["gains"], leader["gains_over"]) == ({"0.control": 0.0, "0.round-1.dropout-up": -0.01}, "0.control")
 
 
+def test_no_gain_is_said_that_would_leave_less_than_no_loss(tmp_path: Path) -> None:
+    run = RecordedRun(tmp_path)
+    run.phase(0)
+    run.trunk()
+    run.control(iterating=True)  # 1.62
+    run.sibling("0.round-1.dropout-up", 0.1, move="dropout-up")
+    run.judge("0.round-1.dropout-up", 1.8, 2.5)
+    leader = summary(run.directory)["leader"]
+    assert leader["sentence"].startswith("Chosen: dropout-up, expected to be 1.620 nats a token better than")
+    assert (leader["expected"], leader["gains"]["0.round-1.dropout-up"]) == (pytest.approx(1.62), pytest.approx(1.62))
+
+
 def second_cooldown(folder: Path) -> RecordedRun:
     """The plain run has a second cooldown, which is better than its first and leads, without a proof."""
     run = RecordedRun(folder)
@@ -130,6 +145,46 @@ def second_cooldown(folder: Path) -> RecordedRun:
     run.look(name, 1.6, sample=False)
     run.judge(name, 0.02, 4.0, leads=True, leader=name)
     return run
+
+
+def test_a_step_that_was_judged_without_a_cooldown_is_not_called_one(tmp_path: Path) -> None:
+    run = RecordedRun(tmp_path)
+    run.phase(0)
+    run.trunk()
+    run.control(iterating=True)
+    name = "0.control-2"
+    run.trial(name, "control", "0.trunk@480", "step 480 scored better")
+    assert doing(list(read_entries(run.directory.journal))[-1], run.journal.history) == "Scoring step 480 as it is"
+    run.save(name)
+    run.look(name, 1.6, sample=False)
+    run.judge(name, 0.02, 4.0, leads=True, leader=name)
+    run.add(PhaseFinished(0, "0.control-2@480", "moves"))
+    run.finish()
+    record = summary(run.directory)
+    trial = next(t for t in record["phases"][0]["trials"] if t["id"] == name)
+    assert title(trial) == name_of(run.journal.history, run.journal.history.trial(name)) == "step 480 as it is"
+    assert story(trial, LOSS).startswith("Step 480 as it is, from 0.trunk@480. Step 480 scored better.")
+    assert "better than 0.control, its other end; " in record["leader"]["sentence"]
+    assert title(record["phases"][0]["trials"][1]) == "cooldown"
+
+
+def test_phases_that_count_different_things_have_no_sum_of_them(tmp_path: Path) -> None:
+    run = RecordedRun(tmp_path, names=("pretrain", "classify"))
+    for index in (0, 1):
+        run.phase(index)
+        run.trunk(index)
+        run.control(index)
+    assert counted_in(run.journal.history) == "tokens"
+
+    def of_examples(entry: Entry) -> Entry:
+        event = entry.event
+        if not isinstance(event, PhaseStarted) or event.phase == 0:
+            return entry
+        return replace(entry, event=replace(event, facts=replace(event.facts, tokens_per_example=1)))
+
+    history = fold(map(of_examples, read_entries(run.directory.journal)))
+    assert history.phase.started.facts.counted == "examples"
+    assert counted_in(history) is None
 
 
 def test_the_plain_run_is_not_compared_with_itself(tmp_path: Path) -> None:
@@ -151,6 +206,12 @@ def test_page_and_terminal_say_alike_that_nothing_was_tested_over_the_plain_runs
     told = dict(questions(record, answer(record), LOSS))["Did any change to the recipe help?"][0]
     assert told.startswith("Whether one did was not tested.")
     assert told.endswith("its own verdict compares it with 0.control.")
+    (root,) = tree_of(record["phases"][0]["trials"], record["leader"], [], LOSS)
+    (chosen,) = (node for node in root.children if node.chosen)
+    assert chosen.word == "chosen", "what was proven then was over an earlier end of the plain run"
+    assert dict(chosen.said)["Verdict"].endswith("so it is proven over that, but not over the plain run's best end.")
+    history = run.journal.history
+    assert outcome(history, history.trial(chosen.trial["id"])).endswith("better than the cooldown"), "with no proof"
 
 
 def test_the_model_before_training_is_no_plain_run(tmp_path: Path) -> None:
@@ -255,7 +316,7 @@ def test_a_gain_that_is_not_proven_is_told_how_many_examples_would_prove_it(tmp_
 def test_the_tree_hangs_each_trial_below_the_one_it_forked_from(tmp_path: Path) -> None:
     run = iterated(tmp_path)
     record = summary(run.directory)
-    (root,) = tree_of(record["phases"][0]["trials"], record["winner"], ["0.trunk"], LOSS)
+    (root,) = tree_of(record["phases"][0]["trials"], record["leader"], ["0.trunk"], LOSS)
     assert (root.trial["id"], root.word) == ("0.trunk", "on the way")
     below = {node.trial["id"]: node for node in (*root.children, *root.more)}
     assert below["0.round-1.rate-up"].word == "diverged"

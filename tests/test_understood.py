@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from test_command_line import multistep
 
+from multistep.core.values.recipe import Recipe
+from multistep.core.values.trial import Facts
 from multistep.core.values.understood import Part, Understood, classes_in_words
+from multistep.core.values.units import Amount, Unit
 from multistep.data.names import NO_TEST
+from multistep.engine.costs import Cost, network_of, remember
 from multistep.engine.planfile import plan_from
+from multistep.tasks.reckoned import expected_words
 from multistep.tasks.understood import _budget, by_topic, licence
 
 
@@ -44,6 +50,21 @@ def test_a_dry_run_says_what_was_understood_and_leaves_nothing(tmp_path: Path) -
     assert re.match(held, told["expected"])
     assert told["training"].startswith("64 examples a step")
     assert "from nothing: 30s are too few" not in said, "where --model says so, nothing was decided"
+
+
+def test_what_cannot_be_reckoned_is_expected_to_go_as_the_last_run_of_it_went() -> None:
+    """Of a user's own module, or of a bag of n-grams, nobody knows beforehand what a step costs."""
+    facts = Facts(4_000, 1_000, 1, 100, 100, 0, False, "x86_64", "bag")
+    named = {"task": "text-classification", "data": "reviews.csv", "model": "scratch"}
+    wanted = plan_from({**named, "recipe": {"model": "bag"}, "budget": "60s"})
+    recipe = Recipe(batch_size=64)
+    assert not expected_words(facts, recipe, None, wanted), "none was run"
+    remember(Cost(wanted.task, 4_000, "x86_64", 640.0, 10.0, 20.0, 0.5, network_of(wanted)))
+    assert expected_words(facts, recipe, None, wanted) == (
+        "about 300 steps, 19 epochs, with what is tried, as the last run of it here did 10 steps a second"
+    )
+    assert not expected_words(replace(facts, parameters=5_000), recipe, None, wanted), "that is another network"
+    assert not expected_words(facts, recipe, None, replace(wanted, budget=Amount(9.0, Unit.STEPS)))
 
 
 def test_a_run_keeps_in_its_record_what_it_said(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from multistep.core.values.units import format_seconds
 from multistep.engine.card_head import card_head
 from multistep.engine.chosen import leader_of
 from multistep.engine.planfile import to_yaml
-from multistep.engine.result import changed_settings
+from multistep.engine.result import changed_settings, counted_in
 
 
 def model_card(plan: Plan, history: History, hub: Sequence[Mapping[str, Mapping[str, str]]] = ()) -> str:
@@ -62,7 +62,7 @@ In this folder:
 
 ## How it was made
 - budget: {plan.budget or "none"}; spent {format_seconds(history.seconds)}, {history.steps:,} steps, \
-{history.tokens:,} {phase.started.facts.counted}
+{_read(history)}
 - seed: {plan.seed}{ships}
 
 ## Phases
@@ -77,6 +77,12 @@ In this folder:
 {notes or "- none"}
 """,
     )
+
+
+def _read(history: History) -> str:
+    """`619,008 tokens`; where phases count different things, how many examples there were of whatever kind."""
+    counted = counted_in(history)
+    return f"{history.tokens:,} {counted}" if counted else f"{history.examples:,} examples"
 
 
 def _without_places(plan: Plan, card: str) -> str:

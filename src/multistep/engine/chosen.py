@@ -16,6 +16,19 @@ KINDS = {"average": "the average", "base": "the model as it was before training"
 SAME = 1e-4  # of the score's interval: a difference that nobody would name
 
 
+def expected_gains(history: History) -> Mapping[str, float]:
+    """Each judged trial's expected gain over the first one, as far as its score can go: no accuracy is above 100%.
+
+    What is chosen follows what is reckoned, `History.expected`; this is what is said of it.
+    """
+    expected = history.expected
+    first = history.trial(next(iter(expected))) if expected else None
+    if first is None or first.full is None:
+        return expected
+    metric, score = metric_of(history.phases[first.trial.phase].started), first.full.interval.score
+    return {name: metric.possible(gain, score) for name, gain in expected.items()}
+
+
 def leader_of(history: History) -> dict[str, Any] | None:
     """What was chosen, what it is expected to be worth over the plain run, and whether that is proven; where another
     trial scored better on validation, which (`passed_over`), and what spoke against it.
@@ -27,14 +40,14 @@ def leader_of(history: History) -> dict[str, Any] | None:
         return None
     verdict = history.leader
     record = history.trial(verdict.trial)
-    expected = history.expected
+    reckoned, expected = history.expected, expected_gains(history)
     phase = history.phases[record.trial.phase]
     controls = [t for t in phase.of_kind("control") if t.trial.length is None and holds(t)]
-    plain = [t.trial.id for t in controls or phase.of_kind("base") if t.trial.id in expected]
+    plain = [t.trial.id for t in controls or phase.of_kind("base") if t.trial.id in reckoned]
     rivals = [name for name in plain if name != verdict.trial]
-    over = max(rivals, key=lambda name: expected[name]) if rivals and verdict.trial in expected else None
+    over = max(rivals, key=lambda name: reckoned[name]) if rivals and verdict.trial in reckoned else None
     # The plain run's best end, which may be the one that was chosen: what all others are told to be better than.
-    zero = max(plain, key=lambda name: expected[name]) if plain else None
+    zero = max(plain, key=lambda name: reckoned[name]) if plain else None
     same = over is not None and verdict.rival == over
     found = {
         "trial": verdict.trial,
@@ -46,7 +59,7 @@ def leader_of(history: History) -> dict[str, Any] | None:
         "proven": verdict.proven and same,
     }
     metric = metric_of(phase.started)
-    passed = _passed_over(history, record, metric)
+    passed = _passed_over(history, record, metric, expected)
     chosen = _chosen(record, verdict, found, phase, metric, expected)
     return {
         **found,
@@ -57,7 +70,9 @@ def leader_of(history: History) -> dict[str, Any] | None:
     }
 
 
-def _passed_over(history: History, record: TrialRecord, metric: Metric) -> dict[str, Any] | None:
+def _passed_over(
+    history: History, record: TrialRecord, metric: Metric, expected: Mapping[str, float]
+) -> dict[str, Any] | None:
     """Why the one that was chosen is not the one with the best score; None where it is."""
     last = [v for v in history.verdicts if v.expected][-1]
     if not last.passed_over or last.leader != record.trial.id:
@@ -70,7 +85,7 @@ def _passed_over(history: History, record: TrialRecord, metric: Metric) -> dict[
         "trial": last.passed_over,
         "score": theirs.interval.score,
         "standard_errors": last.passed_errors,
-        "expected": last.expected[last.passed_over] - last.expected[record.trial.id],
+        "expected": expected[last.passed_over] - expected[record.trial.id],
         "loss": last.passed_loss,
         "chosen_loss": last.leading_loss,
         "forecast": other.forecast.mean if other.forecast else None,
@@ -92,7 +107,7 @@ def _against(found: Mapping[str, Any], score: float, rows: int, metric: Metric) 
     by, better = difference_words(metric, found["expected"]), found["expected"] > 0
     if better:  # who leads is the best of those that still have a checkpoint
         return f"{said}, and is thought {by} better now; its checkpoint was removed when others were thought better."
-    end = f"all together, it is expected to be {by} worse."
+    end = f"all together, it is expected to be {f'{by} worse' if found['expected'] else 'no better'}."
     if found["loss"] is not None and found["chosen_loss"] is not None:
         more, less = Form().apart(found["loss"], found["chosen_loss"])
         return (
@@ -145,7 +160,9 @@ def _chosen(
         over = KINDS["base"]
     elif plain:
         ends = [t for t in phase.of_kind("control") if t.trial.length is None and t.trial.id in expected]
-        over = f"{found['over']}, {'the best of its other cooldowns' if len(ends) > 2 else 'its other cooldown'}"
+        # One may be a step that was judged as it is.
+        end = "cooldown" if all(t.step > t.first_step for t in ends) else "end"
+        over = f"{found['over']}, {f'the best of its other {end}s' if len(ends) > 2 else f'its other {end}'}"
     said = f"Chosen: {what}, expected to be {_beside(found['expected'], over, verdict, metric)}"
     if not found["tested"] or verdict.critical is None or not verdict.standard_error:
         return f"{said}; whether that is proven was not tested."

@@ -77,6 +77,12 @@ def recall() -> list[Cost]:
         return []
 
 
+def last_of(plan: Plan, parameters: int, device: str) -> Cost | None:
+    """The last run on this machine of a plan's network with as many parameters; None if there was none."""
+    wanted = (plan.task, network_of(plan), parameters, device)
+    return next((c for c in reversed(recall()) if (c.task, c.network, c.parameters, c.device) == wanted), None)
+
+
 def remember_start(task: str, seconds: float) -> None:
     """Add to this machine's record what starting a run of a task took: libraries, data and model."""
     known = _starts()

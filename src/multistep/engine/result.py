@@ -59,7 +59,7 @@ def result_of(history: History, read_table: ReadTable) -> dict[str, Any]:
         "steps": history.steps,
         "examples": history.examples,
         "tokens": history.tokens,
-        "counted": history.phase.started.facts.counted,
+        "counted": counted_in(history),
         "looks_at_validation": history.looks,
         "kills_survived": history.kills,
         "trials": [trial_entry(phase, record) for phase in history.phases for record in phase.trials.values()],
@@ -68,6 +68,16 @@ def result_of(history: History, read_table: ReadTable) -> dict[str, Any]:
         "checkpoints": None,  # until some were removed
         "stopped": history.finished.stopped,
     }
+
+
+def counted_in(history: History) -> str | None:
+    """What the tokens of all phases together count, as people call it; None where phases count different things."""
+    trained = [p for p in history.phases if any(t.done for t in p.trials.values())] or history.phases[-1:]
+    words = {phase.started.facts.counted for phase in trained}
+    if len(words) != 1:
+        return None
+    # Where an example has about one label, some may have several, and the numbers differ.
+    return "labels" if words == {"examples"} and history.tokens != history.examples else words.pop()
 
 
 def usage_of(history: History) -> str:

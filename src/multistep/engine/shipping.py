@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
-
 from multistep.core.evidence.metric import Metric
 from multistep.core.evidence.scores import metric_words, told_apart
 from multistep.core.values.events import BaselineScored, ShipDecided
 from multistep.core.values.history import History
 from multistep.core.values.judging import metric_of
 from multistep.core.values.plan import Plan
+from multistep.engine.chosen import expected_gains
 
 # Python that uses a baseline's folder, whatever its task reads.
 BASELINE_USAGE = """import sys
@@ -65,11 +64,10 @@ def _scores(history: History) -> tuple[Metric, BaselineScored, float] | None:
     if baseline is None or history.leader is None:
         return None
     metric = metric_of(history.phase.started)
-    expected = history.expected
+    expected = expected_gains(history)
     first = history.trial(next(iter(expected))).full if history.leader.trial in expected else None
     own = history.trial(history.leader.trial).full
     if first is None or own is None:
         return (metric, baseline, own.interval.score) if own else None
     gain = expected[history.leader.trial] * (1.0 if metric.goal == "maximize" else -1.0)
-    low, high = metric.bounds or (0.0 if metric.from_zero else -math.inf, math.inf)
-    return metric, baseline, min(max(first.interval.score + gain, low), high)
+    return metric, baseline, first.interval.score + gain

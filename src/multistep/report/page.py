@@ -84,7 +84,7 @@ def write_page(directory: RunDirectory) -> Path:
         drawn_trials=MANY if len(names) > MANY else None,
         curves=Markup(data_of(charts, scale, names)) if charts else "",
         trees=[
-            tree_of(phase["trials"], record["winner"], way, form)
+            tree_of(phase["trials"], record["leader"], way, form)
             for phase, form in zip(record["phases"], forms, strict=True)
         ],
         cost_unit=cost_unit(record),

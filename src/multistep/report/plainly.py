@@ -23,9 +23,10 @@ from multistep.core.values.history import History, TrialRecord
 from multistep.core.values.judging import metric_of
 from multistep.core.values.plan import Plan
 from multistep.core.values.units import format_seconds
+from multistep.engine.chosen import expected_gains, leader_of
 from multistep.engine.result import round_of, trial_entry
 from multistep.report.state import stopped_words
-from multistep.report.words import changes
+from multistep.report.words import as_it_is, changes
 
 NOT_JUDGED = ("trunk", "probe", "rerun")
 LEFT_WORDS = {
@@ -53,12 +54,23 @@ def name_of(history: History, record: TrialRecord) -> str:
             return f"{trial.move or 'control'} again, with seed {trial.seed}"
         case "move":
             what = changes(trial_entry(phase, record))
-            return f"{trial.move}: {what}" if what else str(trial.move)
+            own = f"{trial.move}, {as_it_is(record.first_step)}" if _judged_at_once(record) else str(trial.move)
+            return f"{own}: {what}" if what else own
+        case _ if _judged_at_once(record):
+            return as_it_is(record.first_step)
         case _:
             number = round_of(phase, trial)
             if number:
                 return f"control of round {number}, with nothing changed"
             return f"cooldown{_number(history, record)}, the learning rate going to zero"
+
+
+def _judged_at_once(record: TrialRecord) -> bool:
+    """Whether it is the cooldown of a checkpoint for which no step was left, or none was wanted."""
+    trial = record.trial
+    return (
+        trial.length is None and not trial.cooldown_steps and not trial.to_the_end and record.step == record.first_step
+    )
 
 
 def _number(history: History, record: TrialRecord) -> str:
@@ -78,6 +90,8 @@ def short_name(history: History, name: str) -> str:
         case "base":
             return "the model before training"
         case "average" | "rerun":
+            return name_of(history, record)
+        case "control" if _judged_at_once(record):
             return name_of(history, record)
         case _:
             return f"the {name_of(history, record).partition(',')[0]}"
@@ -110,7 +124,8 @@ def outcome(history: History, record: TrialRecord, *, short: bool = False) -> st
     if verdict.ahead is None or verdict.rival is None:
         return best
     side = "better" if verdict.ahead >= 0 else "worse"
-    proven = (", proven" if verdict.proven else ", not proven") if verdict.critical is not None and leads else ""
+    found = leader_of(history) if leads else None  # its own verdict may be over an earlier end of the plain run
+    proven = (", proven" if found["proven"] else ", not proven") if found and found["tested"] else ""
     by = difference_words(metric, verdict.ahead)
     if short:
         return f"{best}: {by} {side}{proven}"
@@ -128,7 +143,8 @@ def _outscores(history: History, record: TrialRecord) -> bool:
 
 def _over_leader(history: History, record: TrialRecord) -> float:
     assert history.leader is not None
-    return history.expected[record.trial.id] - history.expected.get(history.leader.trial, 0.0)
+    expected = expected_gains(history)
+    return expected[record.trial.id] - expected.get(history.leader.trial, 0.0)
 
 
 def _unjudged(history: History, record: TrialRecord) -> str:
@@ -192,6 +208,8 @@ def _training(history: History, record: TrialRecord) -> str:
             return "Scoring the model as it is before training"
         case "average":
             return f"Scoring the {name_of(history, record)}"
+        case _ if _judged_at_once(record):
+            return f"Scoring {name_of(history, record)}"
         case _ if round_of(history.phase, trial):
             return "Training a control: the same with nothing changed, to compare with"
         case _:

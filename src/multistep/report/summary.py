@@ -21,7 +21,7 @@ from multistep.engine.calibrated import findings
 from multistep.engine.chosen import leader_of
 from multistep.engine.guarded import guard_of
 from multistep.engine.journal import read_entries
-from multistep.engine.result import shared_findings, sibling_control, trial_entry
+from multistep.engine.result import counted_in, shared_findings, sibling_control, trial_entry
 from multistep.engine.rundir import RunDirectory, goes_on_by
 from multistep.errors import RunDirectoryError
 from multistep.report.lanes import lanes_of
@@ -83,7 +83,7 @@ def describe(directory: RunDirectory, entries: Iterable[Entry]) -> dict[str, Any
         "steps_to_winner": _steps_to(history, history.leader.checkpoint if history.leader else None),
         "examples": history.examples,
         "tokens": history.tokens,
-        "counted": history.phase.started.facts.counted if history.phases else "tokens",
+        "counted": counted_in(history),
         "looks_at_validation": history.looks,
         "kills_survived": history.kills,
         "lanes": lanes_of(history),

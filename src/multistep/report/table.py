@@ -26,6 +26,7 @@ from multistep.report.words import (
     clean,
     cost_unit,
     difference,
+    is_as_it_is,
     moves_ended_sentence,
     over_control,
     reused_sentence,
@@ -322,7 +323,9 @@ def story(trial: Mapping[str, Any], form: Form, *, chosen: bool = False) -> str:
     it.
     """
     what = ": ".join(part for part in (title(trial), changes(trial)) if part)
-    if trial["kind"] not in ("average", "base"):
+    if is_as_it_is(trial):
+        what += f", from {trial['start'] or 'the beginning'}"
+    elif trial["kind"] not in ("average", "base"):
         what += f", from {trial['start'] or 'the beginning'} at a learning rate of {trial['learning_rate']:.3g}"
     parts = [what, trial["reason"], over_control(trial, form)]
     if trial["verdict"]:
@@ -362,11 +365,9 @@ def _print_budget(record: Mapping[str, Any], console: Console) -> None:
     )
     _say(console, record["said"]["end"])
     looks = record["looks_at_validation"]
-    # Where labels are not tokens, one counts for an example.
-    counted = f" ({record['tokens']:,} {record.get('counted', 'tokens')})"
-    tokens = counted if record["tokens"] != record["examples"] else ""
-    seen = f"{record['examples']:,} examples{tokens}"
-    _say(console, f"{record['steps']:,} steps over {seen}; validation was scored {looks} times")
+    told = record["counted"] and record["tokens"] != record["examples"]
+    seen = f"{record['examples']:,} examples" + (f" ({record['tokens']:,} {record['counted']})" if told else "")
+    _say(console, f"{record['steps']:,} steps read {seen}; validation was scored {looks} times")
     for lane in record["lanes"]:
         _say(console, f"{lane_words(lane)}: {', '.join(map(stretch_words, lane['trials'])) or 'no trial'}")
     if lost := record["lanes_lost"]:

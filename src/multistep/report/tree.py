@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from multistep.core.evidence.scores import Form
-from multistep.report.words import WEIGHED_SHOWN, better_still, changes, sentence, title
+from multistep.report.words import WEIGHED_SHOWN, better_still, changes, is_as_it_is, sentence, title
 
 Fields = Mapping[str, Any]
 SHOWN = 12  # siblings of one fork that stand open; of more, those that led and the best of the others
@@ -22,6 +22,7 @@ class Node:
     trial: Fields
     name: str
     chosen: bool = False
+    proven: bool = False
     on_the_way: bool = False
     bar: Mapping[str, float | bool] | None = None
     said: list[tuple[str, str]] = field(default_factory=list)
@@ -32,7 +33,7 @@ class Node:
     def word(self) -> str:
         """What became of it, in a word or two: `chosen`, `led for a time`, `rejected`, `diverged`."""
         if self.chosen:
-            return "chosen, proven" if self.trial["proven"] else "chosen"
+            return "chosen, proven" if self.proven else "chosen"
         if not self.trial["verdict"] and self.trial["stability"] == "diverged":
             return "diverged"
         if self.trial["kind"] in ("trunk", "probe", "rerun"):
@@ -49,14 +50,22 @@ class Node:
         return words[self.trial["verdict"]]
 
 
-def tree_of(trials: Sequence[Fields], winner: str | None, way: Sequence[str], form: Form) -> list[Node]:
-    """The roots, in the order in which they were tried; `way` are the trials that led to the model."""
-    nodes = {str(t["id"]): Node(t, title(t), t["id"] == winner, t["id"] in way) for t in trials}
+def tree_of(trials: Sequence[Fields], leader: Fields | None, way: Sequence[str], form: Form) -> list[Node]:
+    """The roots, in the order in which they were tried; `way` are the trials that led to the model.
+
+    `leader` is what `summary` says of the one that was chosen: proven or not in the end, whatever its own verdict said.
+    """
+    nodes: dict[str, Node] = {}
+    for trial in trials:
+        chosen = bool(leader and leader["trial"] == trial["id"])
+        proven = bool(leader["proven"] if leader and chosen else trial["proven"])
+        nodes[str(trial["id"])] = Node(trial, title(trial), chosen, proven, trial["id"] in way)
     low, high = _limits(trials)
     roots: list[Node] = []
     for name, node in nodes.items():
         node.bar = _bar(node.trial, low, high)
-        node.said = story(node.trial, form, {name: other.name for name, other in nodes.items()}, chosen=node.chosen)
+        names = {name: other.name for name, other in nodes.items()}
+        node.said = story(node.trial, form, names, chosen=node.chosen, proven=node.proven)
         froms = node.trial["of"] or [node.trial["start"]]
         parents = [str(start).rpartition("@")[0] for start in froms if start]
         parent = next((nodes[p] for p in parents if p in nodes and p != name), None)
@@ -123,10 +132,11 @@ def _bar(trial: Fields, low: float, high: float) -> Mapping[str, float | bool] |
 # The story ------------------------------------------------------------------------------------------
 
 
-def story(trial: Fields, form: Form, names: Mapping[str, str], *, chosen: bool) -> list[tuple[str, str]]:
+def story(trial: Fields, form: Form, names: Mapping[str, str], *, chosen: bool, proven: bool) -> list[tuple[str, str]]:
     """What there is to say of a trial, as (question, answer)."""
     said = [("Why it was tried", sentence(trial["reason"]))]
-    rate = f"learning rate {trial['learning_rate']:.3g}" if trial["learning_rate"] else ""
+    trained = trial["learning_rate"] and not is_as_it_is(trial)
+    rate = f"learning rate {trial['learning_rate']:.3g}" if trained else ""
     changed = changes(trial)
     if changed:
         said.append(("What changed", sentence(changed)))
@@ -136,7 +146,11 @@ def story(trial: Fields, form: Form, names: Mapping[str, str], *, chosen: bool) 
         said.append(("It began at", sentence(f"{where}{', ' if rate else ''}{rate}")))
     if trial["verdict"]:
         # What forgets cannot lead, however good it is: the verdict says so itself.
-        judged = "" if (trial.get("guard") or {}).get("forgets") else verdict_of(trial, form, names, chosen=chosen)
+        judged = (
+            ""
+            if (trial.get("guard") or {}).get("forgets")
+            else verdict_of(trial, form, names, chosen=chosen, proven=proven)
+        )
         if judged or trial["why"]:
             said.append(("Verdict", judged or sentence(trial["why"])))
     if trial["gain"]:
@@ -160,10 +174,11 @@ def story(trial: Fields, form: Form, names: Mapping[str, str], *, chosen: bool) 
     return said
 
 
-def verdict_of(trial: Fields, form: Form, names: Mapping[str, str], *, chosen: bool) -> str:
+def verdict_of(trial: Fields, form: Form, names: Mapping[str, str], *, chosen: bool, proven: bool | None = None) -> str:
     """The verdict in full sentences, with the numbers that it rests on; empty where there was nothing to compare.
 
-    Who led when it was judged need not be who is chosen: every later verdict weighs all anew.
+    Who led when it was judged need not be who is chosen: every later verdict weighs all anew. `proven` is what holds in
+    the end (None: what the verdict says), when the plain run may have come to a better end than the one named here.
     """
     expected, found, asked = trial["expected"], trial["improvement"], trial["demanded"]
     if not expected or not expected["over"]:
@@ -190,6 +205,8 @@ def verdict_of(trial: Fields, form: Form, names: Mapping[str, str], *, chosen: b
         if asked and asked["improvement"] is not None:
             least = form.gap(float(asked["improvement"]))
             proof = "so it is proven" if trial["proven"] else "so it is not proven"
+            if trial["proven"] and proven is False:
+                proof = "so it is proven over that, but not over the plain run's best end"
             said += f"; attempt {asked['attempt']} needs {least} for a proof, {proof}"
         said += "."
     return said

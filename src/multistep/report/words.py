@@ -50,6 +50,10 @@ def title(trial: Fields) -> str:
     """What a trial is, in a few words: `move dropout-up, round 2`, `rerun of the control, seed 3`, `cooldown`."""
     round_ = f", round {trial['round']}" if trial["round"] else ""
     match trial["kind"]:
+        case "control" if is_as_it_is(trial):
+            return as_it_is(trial["first_step"])
+        case "move" if is_as_it_is(trial):
+            return f"move {trial['move']}, {as_it_is(trial['first_step'])}"
         case "control":
             return f"control{round_}" if trial["round"] else "cooldown"  # the plain run's cools down, and no more
         case "move":
@@ -62,6 +66,15 @@ def title(trial: Fields) -> str:
             return f"rerun of {trial['move'] or 'the control'}, seed {trial['seed']}"
         case kind:
             return str(kind)
+
+
+def is_as_it_is(trial: Fields) -> bool:
+    """Whether it is a checkpoint that was judged without a step of cooldown."""
+    return trial["kind"] in ("control", "move") and not trial["steps"] and trial["score"] is not None
+
+
+def as_it_is(step: int) -> str:
+    return f"step {step:,} as it is"
 
 
 TELLING = ("model", "batch_size")  # settings that are named first, since others follow from them
@@ -237,7 +250,7 @@ def overfitting_sentences(found: Sequence[Fields], form: Form) -> list[str]:
             by_loss = f"{case['trial']} overfitted by its loss, not yet by {metric_words(case['metric'])}."
             said.append(by_loss if case["by_loss"] else why)
             if case["instead"]:
-                said[-1] += f" {case['instead']} was cooled down from an earlier step instead."
+                said[-1] += f" {case['instead']} starts from an earlier step instead."
         if case["without"] is None:
             said[-1] += f" {_tried_against(case)}"
             continue

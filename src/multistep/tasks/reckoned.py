@@ -11,6 +11,7 @@ from multistep.core.values.recipe import Recipe
 from multistep.core.values.trial import Facts
 from multistep.core.values.understood import one_or_many
 from multistep.core.values.units import Amount, Unit
+from multistep.engine.costs import last_of
 from multistep.engine.launched import Place, place_of
 from multistep.tasks.machine import total_memory
 from multistep.tasks.recipes import lengths_of
@@ -90,17 +91,37 @@ def foreseen_steps(plan: Plan, phase: int, recipe: Recipe, costs: Costs | None) 
     return examples / recipe.batch_size
 
 
-def expected_words(facts: Facts, recipe: Recipe, costs: Costs | None) -> str:
-    """Steps and epochs that the facts expect; empty where they expect none."""
+def expected_words(facts: Facts, recipe: Recipe, costs: Costs | None, plan: Plan) -> str:
+    """Steps and epochs that the facts expect, or else the speed of the last run; empty where nothing is known."""
     if facts.foreseen_steps is None or costs is None or recipe.batch_size is None:
-        return ""
-    epochs = facts.foreseen_steps * recipe.batch_size / max(1, facts.train_examples)
+        return _as_last_time(facts, recipe, plan)
     how = "as measured here" if was_measured(costs.work) else "which such devices usually do"
-    epochs_said = f"{epochs:,.0f}" if epochs >= 10 else f"{epochs:.2g}"
     return (
-        f"about {float(f'{facts.foreseen_steps:.2g}'):,.0f} steps, {epochs_said} epochs, beside scoring and what is "
-        f"tried, at {_large(operations(costs.work))} operations a second, {how}"
+        f"{_held(facts.foreseen_steps, facts, recipe)}, beside scoring and what is tried, at "
+        f"{_large(operations(costs.work))} operations a second, {how}"
     )
+
+
+def _as_last_time(facts: Facts, recipe: Recipe, plan: Plan) -> str:
+    """By the last run of the network here: what a step costs is not known beforehand of a user's own module."""
+    budget = plan.budget
+    if budget is None or budget.unit is not Unit.SECONDS or plan.phase_count > 1 or recipe.batch_size is None:
+        return ""
+    last = last_of(plan, facts.parameters, facts.device)
+    if last is None:
+        return ""
+    steps = budget.value * last.train_share * last.steps_per_second
+    return (
+        f"{_held(steps, facts, recipe)}, with what is tried, as the last run of it here did "
+        f"{last.steps_per_second:.3g} steps a second"
+    )
+
+
+def _held(steps: float, facts: Facts, recipe: Recipe) -> str:
+    """`about 480 steps, 40 epochs`."""
+    epochs = steps * (recipe.batch_size or 1) / max(1, facts.train_examples)
+    epochs_said = f"{epochs:,.0f}" if epochs >= 10 else f"{epochs:.2g}"
+    return f"about {float(f'{steps:.2g}'):,.0f} steps, {epochs_said} epochs"
 
 
 def _by_growing(recipe: Recipe) -> float:

@@ -90,7 +90,7 @@ def told(
         precision=precision_name(recipe, device),
         budget=_budget(plan, phase),
         training=training_words(facts, recipe, shown[0].unit, device),
-        expected=expected_words(facts, recipe, costs),
+        expected=expected_words(facts, recipe, costs, plan),
         notes=sorted_notes["notes"],
     )
     return replace(facts, understood=understood, speeds=speeds_then())

@@ -221,7 +221,10 @@ def of_turned(plan: Plan, history: History, left: Amount) -> list[Option]:
         if best is None or history.leader is None or cooled_already(phase, best) or not record.verdict:
             continue
         number = sum(t.trial.move == RESTART for t in phase.of_kind("move")) + 1
-        reason = f"the restart overfitted, too, so the cooldown starts from step {best.step:,}, where it was best"
+        how = f"the cooldown starts from step {best.step:,}, where it was best"
+        if not _cooldown(history, best, left):
+            how = f"step {best.step:,}, where it was best, is judged as it is"
+        reason = f"the restart overfitted, too, so {how}"
         name, gain = f"{index}.{RESTART}-{number}", _before_cooldowns(history, _look_at(history, best))
         found.append(_cooled_from(plan, history, best, gain, left, name, RESTART, reason))
     return found
@@ -240,16 +243,24 @@ def _cooled_from(
     """A cooldown from a checkpoint with a look, of the plain run or of a move; `gain` is expected, in tolerances."""
     phase, look = history.phase, _look_at(history, best)
     origin = history.trial(best.trial)
-    per_step = in_unit(history, 1.0, left.unit)
-    room = max(0.0, left.value - extra(history, left.unit)) / max(per_step, 1e-9)
-    cooldown = 0 if origin.trial.recipe.cooldown_fraction == 0 else int(min(STABLE_COOLDOWN * best.step, room))
+    cooldown = _cooldown(history, best, left)
     spread = abs(look.interval.high - look.interval.low) / 4 / tolerance_of(history)
     kind: TrialKind = "move" if move else "control"
     rate, recipe = origin.trial.learning_rate, origin.trial.recipe
     trial = Trial(name, phase.started.phase, kind, best.id, recipe, plan.seed, rate, cooldown, move=move)
-    cost = cooldown * per_step + extra(history, left.unit)
+    cost = cooldown * in_unit(history, 1.0, left.unit) + extra(history, left.unit)
     option = f"cool {'the restart ' if move else ''}down from step {best.step:,}"
+    if not cooldown:
+        option = f"judge step {best.step:,} {'of the restart ' if move else ''}as it is"
     return Option(option, Gain(gain, spread), cost, Proposal(trial, reason), TRUNK, stacks=False)
+
+
+def _cooldown(history: History, best: CheckpointSaved, left: Amount) -> int:
+    """The steps of a cooldown from a checkpoint that fit into what is left; none where its recipe has no cooldown."""
+    if history.trial(best.trial).trial.recipe.cooldown_fraction == 0:
+        return 0
+    room = max(0.0, left.value - extra(history, left.unit)) / max(in_unit(history, 1.0, left.unit), 1e-9)
+    return int(min(STABLE_COOLDOWN * best.step, room))
 
 
 def _look_at(history: History, checkpoint: CheckpointSaved) -> Evaluated:

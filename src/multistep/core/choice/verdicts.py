@@ -113,7 +113,8 @@ def decide(
     may -= forgetful
     best = max((i for i in ids if i in may), key=lambda i: found.means[ids.index(i)])
     rival = _plain(before, found)
-    ahead, spread = found.between(len(records) - 1, before.index(rival))
+    _, spread = found.between(len(records) - 1, before.index(rival))
+    ahead = _said(metric, found, len(records) - 1, before.index(rival), metric.score({**tables, name: new}[ids[0]]))
     seen = compare(metric, new, tables[rival.trial.id])
     attempt = critical = None
     proven, asked = False, ""
@@ -158,6 +159,12 @@ def decide(
         forgets=lost is not None and lost.forgets,
         **_passed_over(metric, best, {i: {**tables, name: new}[i] for i in ids if i not in forgetful}),
     )
+
+
+def _said(metric: Metric, found: Expected, one: int, other: int, first: float) -> float:
+    """By how much one is expected to be better than another, as far as a score can go; the gains are over `first`."""
+    mine, theirs = (metric.possible(float(found.means[k]), first) for k in (one, other))
+    return mine - theirs
 
 
 def _passed_over(metric: Metric, best: str, tables: Tables) -> dict[str, Any]:

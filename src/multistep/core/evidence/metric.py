@@ -139,6 +139,13 @@ class Metric(ABC):
             return math.inf
         return old - new if self.goal == "minimize" else new - old
 
+    def possible(self, gain: float, score: float) -> float:
+        """As much of a gain over `score`, or of a loss where it is negative, as leads to what a score can be."""
+        # A density's loss, of a user's own, may be below zero.
+        low, high = self.bounds or (0.0 if self.from_zero and score >= 0 else -math.inf, math.inf)
+        worse, better = (high - score, score - low) if self.goal == "minimize" else (score - low, high - score)
+        return min(max(gain, -worse), better)
+
     def interval(self, evaluation: Evaluation) -> Interval:
         """The score and its 95% interval over blocks; infinitely wide where there are fewer than two."""
         score, influence = self.score(evaluation), self.influence(evaluation)
