@@ -6,6 +6,8 @@ import csv
 import gzip
 import io
 import json
+import math
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,13 +18,14 @@ import numpy as np
 import pyarrow
 import pytest
 from cases_images import picture, small_swin
-from cases_language import RECIPE, opinions, write_classes, write_numbers, write_several
+from cases_language import RECIPE, opinions, rows_of, write_classes, write_numbers, write_several
 from PIL import Image
 from pyarrow import parquet
 from tiny_chat import CHATML, tiny_llama, tiny_tokenizer, write_tiny_chat
 
 from multistep import api
 from multistep.cli import main
+from multistep.core.evidence.brief import in_single_precision
 from multistep.core.values.plan import DataSpec
 from multistep.data.files import read_table
 from multistep.data.pieces import read_pieces
@@ -163,6 +166,46 @@ def test_numbers_and_pairs_are_answered_too(tmp_path: Path) -> None:
     (tmp_path / "single.csv").write_text("text\na lovely film\n", encoding="utf-8")
     with pytest.raises(DataError, match=r"single.csv: one text a row, but .* was trained on pairs; name --text-column"):
         api.predict_file(tmp_path / "pairs/run/model", tmp_path / "single.csv", tmp_path / "x.csv")
+
+
+def test_numbers_have_as_many_digits_as_single_precision(tmp_path: Path) -> None:
+    def write_prices(folder: Path) -> DataSpec:
+        spec = write_numbers(folder)
+        for path in folder.glob("*.tsv"):
+            first, *rows = [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines()]
+            lines = [first, *([text, f"{1_234_567.8 + 300 * float(score):.2f}"] for text, score in rows)]
+            path.write_text("".join("\t".join(line) + "\n" for line in lines), encoding="utf-8")
+        return spec
+
+    model = trained(tmp_path, write_prices)
+    by_hand = [p.output for p in api.predict(model, [text for text, _ in opinions(20, seed=9)])]
+    assert all(re.fullmatch(r"12\d{5}(\.\d+)?", said) for said in by_hand), by_hand
+    assert max(map(len, by_hand)) > len("1234567")
+    (tmp_path / "in.txt").write_text("".join(f"{text}\n" for text, _ in opinions(20, seed=9)), encoding="utf-8")
+    api.predict_file(model, tmp_path / "in.txt", tmp_path / "out.csv")
+    assert [row["prediction"] for row in rows_of(tmp_path / "out.csv")] == by_hand
+    api.predict_file(model, tmp_path / "in.txt", tmp_path / "out.jsonl")
+    assert [row["prediction"] for row in records(tmp_path / "out.jsonl")] == [float(said) for said in by_hand]
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        (1_234_567.8, "1234567.8"),
+        (5.0, "5"),
+        (-0.1, "-0.1"),
+        (0.0, "0"),
+        (1e15, "1000000000000000"),
+        (3e20, "3e+20"),
+        (0.00002, "0.00002"),
+        (2e-9, "2e-09"),
+        (3e39, "3e+39"),
+        (math.inf, "inf"),
+    ],
+)
+def test_a_number_of_single_precision_is_written_as_a_person_would(value: float, written: str) -> None:
+    assert in_single_precision(value) == written
+    assert float(written) == pytest.approx(value)
 
 
 def test_a_table_given_as_an_argument_is_predicted_row_by_row(bag: Path, tmp_path: Path, multistep: Verb) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from multistep.core.evidence.brief import in_single_precision
 from multistep.data.table import Table, quoted
 from multistep.data.text import kind_of
 from multistep.errors import DataError
@@ -145,9 +146,7 @@ def _separated(row: Sequence[object], delimiter: str) -> str:
 
 def _short(value: object) -> object:
     """A number in as many digits as one of single precision has, which models reckon in."""
-    import numpy as np
-
-    return str(np.float32(value)) if isinstance(value, float) and np.isfinite(np.float32(value)) else value
+    return in_single_precision(value) if isinstance(value, float) else value
 
 
 def _cell(value: object) -> object:
