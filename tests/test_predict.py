@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow
 import pytest
 from cases_images import picture, small_swin
-from cases_language import RECIPE, opinions, rows_of, write_classes, write_numbers, write_several
+from cases_language import RECIPE, opinions, rows_of, several_inputs, write_classes, write_numbers, write_several
 from PIL import Image
 from pyarrow import parquet
 from tiny_chat import CHATML, tiny_llama, tiny_tokenizer, write_tiny_chat
@@ -231,6 +231,23 @@ def test_a_table_given_as_an_argument_is_predicted_row_by_row(bag: Path, tmp_pat
     assert [line["text"] for line in lines] == [*texts, *texts, "a lovely film"]
     assert [line["top"][0]["label"] for line in lines] == [line["prediction"] for line in lines]
     assert [p.output for p in api.predict(bag, tmp_path / "test.csv")] == [p.output for p in by_hand]
+
+
+def test_of_several_labels_the_likeliest_has_columns_too(tmp_path: Path) -> None:
+    model = trained(tmp_path, write_several)
+    pairs = several_inputs(tmp_path)
+    named = DataSpec(source=str(tmp_path / "test.jsonl"), text_column="text1", second_text_column="text2")
+    for top_k in (1, 2):
+        api.predict_file(model, named, tmp_path / "out.csv", top_k=top_k)
+        rows = rows_of(tmp_path / "out.csv")
+        ranks = range(1, top_k + 1)
+        new = ["prediction", "probability", *(f"{name}_{k}" for k in ranks for name in ("prediction", "probability"))]
+        assert list(rows[0]) == ["text1", "text2", "labels", *new]
+        for row, said in zip(rows, api.predict(model, pairs), strict=True):
+            ranked = sorted(said.others.items(), key=lambda pair: -pair[1])[:top_k]
+            assert [row[f"prediction_{k}"] for k in ranks] == [label for label, _ in ranked]
+            told = [float(row[f"probability_{k}"]) for k in ranks]
+            assert told == pytest.approx([share for _, share in ranked], abs=1e-5)
 
 
 def test_columns_of_the_training_data_are_found_again_and_others_are_said(

@@ -30,7 +30,8 @@ def answer_columns(
     """What was said as columns, under names that are not taken yet.
 
     The answer and, where there is one, its probability; of `top_k` classes also the others: as one column of lists
-    where cells can be `nested`, else as `prediction_2`, `probability_2` and so on.
+    where cells can be `nested`, else as `prediction_2`, `probability_2` and so on. Where the answer is a set of labels
+    the likeliest of them has columns of its own, too: `prediction_1` and `probability_1`.
     """
     found: dict[str, list[object]] = {}
 
@@ -51,7 +52,7 @@ def answer_columns(
         ]
         add("top", lists)
         return found
-    for k in range(1 if asked.top_k > 1 else 2, asked.top_k):
+    for k in range(0 if predictor.several else 1, asked.top_k):
         kth = [row[k] if len(row) > k else (None, None) for row in ranked]
         add(f"{predictor.name}_{k + 1}", [label for label, _ in kth])
         add(f"probability_{k + 1}", [share for _, share in kth])
