@@ -29,6 +29,8 @@ from multistep.core.evidence.brief import in_single_precision
 from multistep.core.values.plan import DataSpec
 from multistep.data.files import read_table
 from multistep.data.pieces import read_pieces
+from multistep.data.table import of_columns
+from multistep.data.text import opened_bytes
 from multistep.engine.clock import BudgetClock
 from multistep.engine.planfile import plan_from
 from multistep.engine.rundir import RunDirectory
@@ -43,6 +45,7 @@ from multistep.tasks.chat.talk import Writer, load_writer
 from multistep.tasks.chat.template import ChatTemplate
 from multistep.tasks.prediction import Asked
 from multistep.tasks.text.generate import generate
+from multistep.tasks.written import writing
 
 Verb = Callable[..., str]
 
@@ -141,7 +144,7 @@ def test_pieces_of_one_size_or_another_say_the_same(
     assert [{**row, "probability": None} for row in pieces] == [{**row, "probability": None} for row in at_once]
     assert [row["more"] for row in pieces] == [row["more"] for row in rows]
     api.predict_file(bag, tmp_path / "in.jsonl", tmp_path / "out.tsv")
-    assert (tmp_path / "out.tsv").read_text(encoding="utf-8").splitlines()[1].split("\t")[1] == '"{""deep"": [0]}"'
+    assert (tmp_path / "out.tsv").read_text(encoding="utf-8").splitlines()[1].split("\t")[1] == '{"deep": [0]}'
     (tmp_path / "grows.jsonl").write_text('{"text": "a"}\n' * 4 + '{"text": "a", "new": 1}\n', encoding="utf-8")
     with pytest.raises(DataError, match=r"grows.jsonl:5: here rows begin to have 'new', .*; ask for a .jsonl file"):
         api.predict_file(bag, tmp_path / "grows.jsonl", tmp_path / "none.csv")
@@ -248,6 +251,57 @@ def test_of_several_labels_the_likeliest_has_columns_too(tmp_path: Path) -> None
             assert [row[f"prediction_{k}"] for k in ranks] == [label for label, _ in ranked]
             told = [float(row[f"probability_{k}"]) for k in ranks]
             assert told == pytest.approx([share for _, share in ranked], abs=1e-5)
+
+
+@pytest.mark.parametrize("packed", ["", ".gz", ".zst"])
+def test_what_is_written_is_read_as_the_same_cells(tmp_path: Path, packed: str) -> None:
+    marked = [
+        'a "fine" film',
+        '"fine" it was',
+        '"open',
+        'close"',
+        'back\\"slash',
+        '{"deep": [0]}',
+        "commas, too; no | bar",
+    ]
+    broken = ["a\ttab", "two\nlines", "old\rMac", ' "after" a space', "x\n\ty"]
+    for name in ("out.csv", "out.tsv"):
+        path = tmp_path / f"{name}{packed}"
+        for texts in (marked, [*marked, *broken], [*broken, *marked], [*marked * 60, "late\tand\nbroken", *marked]):
+            table = of_columns("the rows", {"text": texts, "more": texts[::-1]})
+            with writing(str(path)) as write:
+                for at in range(0, len(texts), 50):
+                    some = table.take(range(at, min(at + 50, len(texts))))
+                    write(some, {"prediction": ["good"] * len(some), "probability": [0.5] * len(some)})
+            found = read_table(path)
+            assert {column: found.column(column) for column in found.names} == {
+                "text": texts,
+                "more": texts[::-1],
+                "prediction": ["good"] * len(texts),
+                "probability": ["0.5"] * len(texts),
+            }
+            assert [text for piece in read_pieces(str(path), 40) for text in piece.table.column("text")] == texts
+            assert not found.notes
+            if name.endswith(".tsv") and texts == marked:
+                with opened_bytes(path) as file:
+                    lines = file.read().decode().splitlines()
+                assert lines[1].split("\t")[0] == texts[0], "a mark in a cell is no reason for more of them"
+    assert len(list(tmp_path.iterdir())) == 2, "nothing is left beside"
+
+
+def test_a_packed_output_is_packed(bag: Path, tmp_path: Path, multistep: Verb) -> None:
+    (tmp_path / "in.txt").write_text("a lovely film\nwhat a bore\n", encoding="utf-8")
+    for name in ("out.csv.gz", "out.jsonl.gz", "out.tsv.GZ", "out.jsonl.zst"):
+        api.predict_file(bag, tmp_path / "in.txt", tmp_path / name)
+        packed = (tmp_path / name).read_bytes()
+        assert packed.startswith(b"\x1f\x8b" if name.lower().endswith(".gz") else b"\x28\xb5\x2f\xfd")
+        table = read_table(tmp_path / name)
+        assert table.names == ("text", "prediction", "probability")
+        assert table.column("text") == ["a lovely film", "what a bore"]
+    said = multistep("predict", str(bag), "in.txt", "--output", "out.parquet.gz", code=2)
+    assert "out.parquet.gz: a .parquet file is packed within; leave out the .gz" in said
+    said = multistep("predict", str(bag), "in.txt", "--output", "out.csv.bz2", code=2)
+    assert "allowed: .csv, .tsv, .jsonl, .parquet, all but .parquet also with .gz or .zst behind it" in said
 
 
 def test_columns_of_the_training_data_are_found_again_and_others_are_said(
