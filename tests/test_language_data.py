@@ -95,6 +95,8 @@ def test_a_hugging_face_data_set_names_its_classes(tmp_path: Path) -> None:
 def test_tabs_with_quotation_marks_are_text_unless_the_rows_need_them(tmp_path: Path) -> None:
     plain = write(tmp_path / "a.tsv", 'label\ttext\n0\t"so\n1\t"quoted"\n')
     assert read_table(Path(plain)).column("text") == ['"so', '"quoted"']
+    named = write(tmp_path / "c.tsv", '"label"\t"text"\n0\t"so"\n1\t"a ""word"""\n')
+    assert read_table(Path(named)).column("text") == ["so", 'a "word"'], "its names say that marks are meant"
     quoted = read_table(Path(write(tmp_path / "b.tsv", 'label\ttext\n0\t"two\tfields"\n1\t"a ""word"""\n')))
     assert quoted.column("text") == ["two\tfields", 'a "word"']
     assert "read with quoting" in quoted.notes[0]

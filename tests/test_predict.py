@@ -6,6 +6,8 @@ import csv
 import gzip
 import io
 import json
+import math
+import re
 import sys
 import zipfile
 from collections.abc import Callable
@@ -17,16 +19,19 @@ import numpy as np
 import pyarrow
 import pytest
 from cases_images import picture, small_swin
-from cases_language import RECIPE, opinions, write_classes, write_numbers, write_several
+from cases_language import RECIPE, opinions, rows_of, several_inputs, write_classes, write_numbers, write_several
 from PIL import Image
 from pyarrow import parquet
 from tiny_chat import CHATML, tiny_llama, tiny_tokenizer, write_tiny_chat
 
 from multistep import api
 from multistep.cli import main
+from multistep.core.evidence.brief import in_single_precision
 from multistep.core.values.plan import DataSpec
 from multistep.data.files import read_table
 from multistep.data.pieces import read_pieces
+from multistep.data.table import of_columns
+from multistep.data.text import opened_bytes
 from multistep.engine.clock import BudgetClock
 from multistep.engine.planfile import plan_from
 from multistep.engine.rundir import RunDirectory
@@ -41,6 +46,7 @@ from multistep.tasks.chat.talk import Writer, load_writer
 from multistep.tasks.chat.template import ChatTemplate
 from multistep.tasks.prediction import Asked
 from multistep.tasks.text.generate import generate
+from multistep.tasks.written import writing
 
 Verb = Callable[..., str]
 
@@ -139,7 +145,7 @@ def test_pieces_of_one_size_or_another_say_the_same(
     assert [{**row, "probability": None} for row in pieces] == [{**row, "probability": None} for row in at_once]
     assert [row["more"] for row in pieces] == [row["more"] for row in rows]
     api.predict_file(bag, tmp_path / "in.jsonl", tmp_path / "out.tsv")
-    assert (tmp_path / "out.tsv").read_text(encoding="utf-8").splitlines()[1].split("\t")[1] == '"{""deep"": [0]}"'
+    assert (tmp_path / "out.tsv").read_text(encoding="utf-8").splitlines()[1].split("\t")[1] == '{"deep": [0]}'
     (tmp_path / "grows.jsonl").write_text('{"text": "a"}\n' * 4 + '{"text": "a", "new": 1}\n', encoding="utf-8")
     with pytest.raises(DataError, match=r"grows.jsonl:5: here rows begin to have 'new', .*; ask for a .jsonl file"):
         api.predict_file(bag, tmp_path / "grows.jsonl", tmp_path / "none.csv")
@@ -170,6 +176,46 @@ def test_numbers_and_pairs_are_answered_too(tmp_path: Path, multistep: Verb, mon
         api.predict_file(tmp_path / "pairs/run/model", tmp_path / "single.csv", tmp_path / "x.csv")
 
 
+def test_numbers_have_as_many_digits_as_single_precision(tmp_path: Path) -> None:
+    def write_prices(folder: Path) -> DataSpec:
+        spec = write_numbers(folder)
+        for path in folder.glob("*.tsv"):
+            first, *rows = [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines()]
+            lines = [first, *([text, f"{1_234_567.8 + 300 * float(score):.2f}"] for text, score in rows)]
+            path.write_text("".join("\t".join(line) + "\n" for line in lines), encoding="utf-8")
+        return spec
+
+    model = trained(tmp_path, write_prices)
+    by_hand = [p.output for p in api.predict(model, [text for text, _ in opinions(20, seed=9)])]
+    assert all(re.fullmatch(r"12\d{5}(\.\d+)?", said) for said in by_hand), by_hand
+    assert max(map(len, by_hand)) > len("1234567")
+    (tmp_path / "in.txt").write_text("".join(f"{text}\n" for text, _ in opinions(20, seed=9)), encoding="utf-8")
+    api.predict_file(model, tmp_path / "in.txt", tmp_path / "out.csv")
+    assert [row["prediction"] for row in rows_of(tmp_path / "out.csv")] == by_hand
+    api.predict_file(model, tmp_path / "in.txt", tmp_path / "out.jsonl")
+    assert [row["prediction"] for row in records(tmp_path / "out.jsonl")] == [float(said) for said in by_hand]
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        (1_234_567.8, "1234567.8"),
+        (5.0, "5"),
+        (-0.1, "-0.1"),
+        (0.0, "0"),
+        (1e15, "1000000000000000"),
+        (3e20, "3e+20"),
+        (0.00002, "0.00002"),
+        (2e-9, "2e-09"),
+        (3e39, "3e+39"),
+        (math.inf, "inf"),
+    ],
+)
+def test_a_number_of_single_precision_is_written_as_a_person_would(value: float, written: str) -> None:
+    assert in_single_precision(value) == written
+    assert float(written) == pytest.approx(value)
+
+
 def test_a_table_given_as_an_argument_is_predicted_row_by_row(bag: Path, tmp_path: Path, multistep: Verb) -> None:
     texts = [text for text, _ in opinions(12, seed=5)]
     rows = [{"id": i, "label": "?", "text": text} for i, text in enumerate(texts)]
@@ -193,6 +239,74 @@ def test_a_table_given_as_an_argument_is_predicted_row_by_row(bag: Path, tmp_pat
     assert [line["text"] for line in lines] == [*texts, *texts, "a lovely film"]
     assert [line["top"][0]["label"] for line in lines] == [line["prediction"] for line in lines]
     assert [p.output for p in api.predict(bag, tmp_path / "test.csv")] == [p.output for p in by_hand]
+
+
+def test_of_several_labels_the_likeliest_has_columns_too(tmp_path: Path) -> None:
+    model = trained(tmp_path, write_several)
+    pairs = several_inputs(tmp_path)
+    named = DataSpec(source=str(tmp_path / "test.jsonl"), text_column="text1", second_text_column="text2")
+    for top_k in (1, 2):
+        api.predict_file(model, named, tmp_path / "out.csv", top_k=top_k)
+        rows = rows_of(tmp_path / "out.csv")
+        ranks = range(1, top_k + 1)
+        new = ["prediction", "probability", *(f"{name}_{k}" for k in ranks for name in ("prediction", "probability"))]
+        assert list(rows[0]) == ["text1", "text2", "labels", *new]
+        for row, said in zip(rows, api.predict(model, pairs), strict=True):
+            ranked = sorted(said.others.items(), key=lambda pair: -pair[1])[:top_k]
+            assert [row[f"prediction_{k}"] for k in ranks] == [label for label, _ in ranked]
+            told = [float(row[f"probability_{k}"]) for k in ranks]
+            assert told == pytest.approx([share for _, share in ranked], abs=1e-5)
+
+
+@pytest.mark.parametrize("packed", ["", ".gz", ".zst"])
+def test_what_is_written_is_read_as_the_same_cells(tmp_path: Path, packed: str) -> None:
+    marked = [
+        'a "fine" film',
+        '"fine" it was',
+        '"open',
+        'close"',
+        'back\\"slash',
+        '{"deep": [0]}',
+        "commas, too; no | bar",
+    ]
+    broken = ["a\ttab", "two\nlines", "old\rMac", ' "after" a space', "x\n\ty"]
+    for name in ("out.csv", "out.tsv"):
+        path = tmp_path / f"{name}{packed}"
+        for texts in (marked, [*marked, *broken], [*broken, *marked], [*marked * 60, "late\tand\nbroken", *marked]):
+            table = of_columns("the rows", {"text": texts, "more": texts[::-1]})
+            with writing(str(path)) as write:
+                for at in range(0, len(texts), 50):
+                    some = table.take(range(at, min(at + 50, len(texts))))
+                    write(some, {"prediction": ["good"] * len(some), "probability": [0.5] * len(some)})
+            found = read_table(path)
+            assert {column: found.column(column) for column in found.names} == {
+                "text": texts,
+                "more": texts[::-1],
+                "prediction": ["good"] * len(texts),
+                "probability": ["0.5"] * len(texts),
+            }
+            assert [text for piece in read_pieces(str(path), 40) for text in piece.table.column("text")] == texts
+            assert not found.notes
+            if name.endswith(".tsv") and texts == marked:
+                with opened_bytes(path) as file:
+                    lines = file.read().decode().splitlines()
+                assert lines[1].split("\t")[0] == texts[0], "a mark in a cell is no reason for more of them"
+    assert len(list(tmp_path.iterdir())) == 2, "nothing is left beside"
+
+
+def test_a_packed_output_is_packed(bag: Path, tmp_path: Path, multistep: Verb) -> None:
+    (tmp_path / "in.txt").write_text("a lovely film\nwhat a bore\n", encoding="utf-8")
+    for name in ("out.csv.gz", "out.jsonl.gz", "out.tsv.GZ", "out.jsonl.zst"):
+        api.predict_file(bag, tmp_path / "in.txt", tmp_path / name)
+        packed = (tmp_path / name).read_bytes()
+        assert packed.startswith(b"\x1f\x8b" if name.lower().endswith(".gz") else b"\x28\xb5\x2f\xfd")
+        table = read_table(tmp_path / name)
+        assert table.names == ("text", "prediction", "probability")
+        assert table.column("text") == ["a lovely film", "what a bore"]
+    said = multistep("predict", str(bag), "in.txt", "--output", "out.parquet.gz", code=2)
+    assert "out.parquet.gz: a .parquet file is packed within; leave out the .gz" in said
+    said = multistep("predict", str(bag), "in.txt", "--output", "out.csv.bz2", code=2)
+    assert "allowed: .csv, .tsv, .jsonl, .parquet, all but .parquet also with .gz or .zst behind it" in said
 
 
 def test_columns_of_the_training_data_are_found_again_and_others_are_said(

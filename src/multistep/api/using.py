@@ -129,7 +129,8 @@ def predict_file(
         model: a run directory, or a model folder.
         data: a table (.csv, .tsv, .jsonl, .parquet, .txt with a text a line), a folder of images, sounds or texts, "-"
             for standard input, or several of these; a DataSpec may name their columns.
-        output: a .csv, .tsv, .jsonl or .parquet file; None for JSON lines on standard output, or for `show`.
+        output: a .csv, .tsv, .jsonl or .parquet file, all but the last also with .gz or .zst behind it; None for JSON
+            lines on standard output, or for `show`.
         on_progress: called with the rows done and their share of all, where that is known.
         show: called with the predictions of some rows at a time, instead of writing them.
         delimiter, header, encoding, root: how tables are read, as in a plan's data; found in the files, or else those

@@ -22,6 +22,7 @@ _AT_ONCE = 2**20  # characters
 _ROWS = 200  # of the beginning, by which delimiters are told apart
 _TITLES = 10  # lines, at most, above a table
 _WORDS = 4  # a field with as many, above fields with as many, is a text rather than a name
+_NAMES_IN_QUOTES = re.compile(r'(?:"[^"]*(?:""[^"]*)*"\t)*"[^"]*(?:""[^"]*)*"(?:\n|\Z)')
 _DIGITS = re.compile(r"[-+]?[\d.,;|eE+-]*\d[\d.,;|]*")  # a number, or several
 _DISTINCT = 0.2  # of the rows, at most: values of a column that repeat as labels do
 _USUAL = """
@@ -103,7 +104,7 @@ def dialect_of(path: Path, head: str, kind: str, reading: Reading, *, whole: boo
     if delimiter != usual and reading.delimiter is None:
         named = SHOWN_NAMES.get(delimiter, repr(delimiter))
         notes.append(f"{path}: fields are separated by {named}; data.delimiter=CHARACTER names another")
-    if found.quoting != csv.QUOTE_NONE and delimiter == "\t" and kind == ".tsv":
+    if found.quoting != csv.QUOTE_NONE and delimiter == "\t" and kind == ".tsv" and not _NAMES_IN_QUOTES.match(head):
         notes.append(f"{path}: read with quoting, since without it the rows have different numbers of fields")
     rows = _first_rows(found, head)
     header = reading.header if reading.header is not None else not looks_like_data(rows)
@@ -161,7 +162,9 @@ def tells_labels(head: str, mark: str) -> bool:
 def _quoted(dialect: Dialect, head: str, *, plain: bool) -> Dialect:
     """The dialect with the quotes under which the first rows have as many fields: in tab-separated files, where a
     quotation mark is a character more often than not, none, else those that are doubled, else those that are escaped.
+    Where each name stands in quotation marks, they are meant as such in any file.
     """
+    plain = plain and not _NAMES_IN_QUOTES.match(head)
     usual, none = dialect, replace(dialect, quoting=csv.QUOTE_NONE)
     escaped = replace(dialect, escape="\\")
     spaced = replace(dialect, spaces=True)

@@ -32,7 +32,7 @@ from multistep.tasks.inputs import (
 )
 from multistep.tasks.notes import say
 from multistep.tasks.prediction import Asked, Cut, Held, Prediction, Predictor, is_unicode
-from multistep.tasks.written import NESTED, OUTPUTS, answer_columns, writing
+from multistep.tasks.written import NESTED, answer_columns, kind_of_output, writing
 
 OnProgress = Callable[[int, float | None], None]  # rows that are done, and their share of all where that is known
 Show = Callable[[Sequence[Prediction]], None]
@@ -128,9 +128,7 @@ def predict_file(
     counted. The file is published whole or not at all. `show` is given the answers of some rows instead, where no file
     is named. Raises PlanError and DataError.
     """
-    kind = kind_of(Path(output)) if output is not None else ".jsonl"
-    if kind not in OUTPUTS:
-        raise DataError(f"{output}: what kind of file is that? allowed: {', '.join(OUTPUTS)}")
+    kind = kind_of_output(output) if output is not None else ".jsonl"
     for source in inputs if output is not None else ():
         if source != STDIN and os.path.realpath(str(output)) == os.path.realpath(str(source)):
             raise DataError(f"{output}: is the input, too; name another file")

@@ -97,26 +97,30 @@ FindColumns: TypeAlias = Callable[[Table, DataSpec], tuple[str, ...]]
 Join: TypeAlias = Callable[[Sequence[object], Path], object]
 # The table that a file or a folder is in a form that the task alone knows; None: in none such.
 Reads: TypeAlias = Callable[[Path, Reading], Table | None]
+Says: TypeAlias = Callable[[Sequence[str]], list[Prediction | str]]
 
 
 @dataclass(frozen=True)
 class Predictor:
     """A loaded model. `says` gives for each input its prediction, or the sentence why it has none.
 
-    `name` is what its answers are called, `numeric` whether they are numbers, `probable` whether
-    probabilities come with them, `unit` what an input is. `files` are the suffixes of files that are an input each;
-    none where an input is a text. `reads` finds tables in forms that the task alone knows.
+    `name` is what its answers are called, `numeric` whether they are numbers, `several` whether each is a set of
+    labels, `probable` whether probabilities come with them, `unit` what an input is. `files` are the suffixes of files
+    that are an input each; none where an input is a text. `paired` is whether a text is two of them; None where that
+    is not known. `reads` finds tables in forms that the task alone knows.
     """
 
-    says: Callable[[Sequence[str]], list[Prediction | str]]
+    says: Says
     find_columns: FindColumns
     join: Join
     unit: str = "text"
     name: str = "prediction"
     numeric: bool = False
+    several: bool = False
     probable: bool = True
     at_once: int = AT_ONCE
     files: tuple[str, ...] = ()
+    paired: bool | None = None
     reads: Reads = lambda *_: None
 
     def all(self, inputs: Sequence[str]) -> list[Prediction]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 DIGITS = 4  # of a number that is printed; an interval of scores is hardly ever known to more
+LEAST_PLAIN, MOST_PLAIN = 1e-5, 1e15  # beyond, people count zeros, and powers of ten are written
 
 
 class Brief(dict[str, Any]):
@@ -16,6 +17,19 @@ class Brief(dict[str, Any]):
 
     def __repr__(self) -> str:
         return brief(self)
+
+
+def in_single_precision(value: float) -> str:
+    """The fewest digits that read back as the same number of single precision, which models reckon in: 1234567.8."""
+    import numpy as np  # by whoever predicts; what only prints does without
+
+    with np.errstate(over="ignore"):
+        single = np.float32(value)
+    if not np.isfinite(single):
+        return str(value)
+    readable = single == 0 or LEAST_PLAIN <= abs(single) <= MOST_PLAIN
+    write = np.format_float_positional if readable else np.format_float_scientific
+    return write(single, trim="-")
 
 
 def brief(value: object) -> str:

@@ -117,8 +117,10 @@ def _predictor(
         pixels = pixel_columns(table.names) if data.path_column is None else ()
         return tuple(table.names[i] for i in pixels) or (image_column_of(table, data),)
 
-    number = labels.kind == "number"
-    return Predictor(says, find, _image_in_row, "image file", numeric=number, probable=not number, files=SUFFIXES)
+    number, several = labels.kind == "number", labels.kind == "classes"
+    return Predictor(
+        says, find, _image_in_row, "image file", numeric=number, several=several, probable=not number, files=SUFFIXES
+    )
 
 
 def _image_in_row(cells: Sequence[object], folder: Path) -> object:

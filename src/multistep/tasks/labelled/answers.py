@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor
 
+from multistep.core.evidence.brief import in_single_precision
 from multistep.core.evidence.metric import Floats
 from multistep.errors import PlanError
 from multistep.tasks.calibrated import Calibrated
@@ -48,7 +49,7 @@ def predictions(
 ) -> list[Prediction]:
     """Of numbers (N,), or of each class's probability (N, classes)."""
     if labels.kind == "number":
-        return [Prediction(text, f"{value:.6g}") for text, value in zip(inputs, said.tolist(), strict=True)]
+        return [Prediction(text, in_single_precision(value)) for text, value in zip(inputs, said.tolist(), strict=True)]
     several = labels.kind == "classes"
     found: list[Prediction] = []
     for text, probabilities in zip(inputs, said.tolist(), strict=True):

@@ -45,7 +45,7 @@ from multistep.tasks.language.spans import load_all, read_spans
 from multistep.tasks.language.splits import encoded_rows
 from multistep.tasks.language.tokenizer import MASK
 from multistep.tasks.notes import say
-from multistep.tasks.prediction import AT_ONCE, Asked, FindColumns, Prediction, Predictor, Reads
+from multistep.tasks.prediction import AT_ONCE, Asked, FindColumns, Prediction, Predictor, Reads, Says
 from multistep.tasks.text.corpus import LongTexts
 
 PAIR = "|||"  # between the two texts of a pair
@@ -115,7 +115,7 @@ def load_predictor(model: str, asked: Asked) -> Predictor:
         return _of_mask(model, asked)
     device = pick_device()
     network, module, labels = load_classifier(model, device)
-    paired, number, settled = read_task(model).get("pairs"), labels.kind == "number", settled_for(model, labels, asked)
+    paired, settled = read_task(model).get("pairs"), settled_for(model, labels, asked)
 
     def says(inputs: Sequence[str]) -> list[Prediction | str]:
         texts, seconds = _pairs(inputs, paired, model)
@@ -126,13 +126,12 @@ def load_predictor(model: str, asked: Asked) -> Predictor:
             logits_NC = torch.cat([logits_of(network, module, encoded, rows, device) for rows in pieces])
         return [*predictions(inputs, said_by(logits_NC, labels, settled), labels, asked, settled)]
 
-    found, reads = _finder(model, paired), _reader(model)
-    return Predictor(says, found, _joined, numeric=number, probable=not number, reads=reads)
+    return _predictor(says, labels, model, paired)
 
 
 def _of_baseline(model: str, asked: Asked) -> Predictor:
     baseline, paired = Baseline.read(model), read_task(model).get("pairs")
-    number, settled = baseline.labels.kind == "number", settled_for(model, baseline.labels, asked)
+    settled = settled_for(model, baseline.labels, asked)
 
     def says(inputs: Sequence[str]) -> list[Prediction | str]:
         texts, seconds = _pairs(inputs, paired, model)
@@ -140,8 +139,15 @@ def _of_baseline(model: str, asked: Asked) -> Predictor:
         said = of_baseline(baseline.says(read), baseline.labels, settled)
         return [*predictions(inputs, said, baseline.labels, asked, settled)]
 
+    return _predictor(says, baseline.labels, model, paired)
+
+
+def _predictor(says: Says, labels: Labels, model: str, paired: bool | None) -> Predictor:
+    number, several = labels.kind == "number", labels.kind == "classes"
     found, reads = _finder(model, paired), _reader(model)
-    return Predictor(says, found, _joined, numeric=number, probable=not number, reads=reads)
+    return Predictor(
+        says, found, _joined, numeric=number, several=several, probable=not number, paired=paired, reads=reads
+    )
 
 
 def _of_mask(model: str, asked: Asked) -> Predictor:
@@ -160,7 +166,7 @@ def _of_mask(model: str, asked: Asked) -> Predictor:
         with torch.inference_mode():
             return [filled(text) for text in inputs]
 
-    return Predictor(says, _finder(model, False), _joined, at_once=AT_ONCE // 10)
+    return Predictor(says, _finder(model, False), _joined, at_once=AT_ONCE // 10, paired=False)
 
 
 def _finder(model: str, paired: bool | None) -> FindColumns:
