@@ -13,9 +13,10 @@ import torch
 from cases_language import opinions
 
 from multistep.core.values.plan import DataSpec
+from multistep.errors import DataError
 from multistep.tasks import classes
 from multistep.tasks.calibrated import Calibrated
-from multistep.tasks.labelled.labels import Labels
+from multistep.tasks.labelled.labels import Column, Labels, encode
 from multistep.tasks.labelled.scale import Scale
 from multistep.tasks.labelled.score import table_of
 from multistep.tasks.language.baseline import Baseline
@@ -45,6 +46,37 @@ def load(source: str, **more: Any) -> LabelledSplits:
 
 def with_points(number: int) -> str:
     return f"{number:,}".replace(",", ".")
+
+
+@pytest.mark.parametrize(
+    ("known", "given", "own", "found"),
+    [
+        (("False", "True"), ["true", "TRUE", False, "True"], (), [1, 1, 0, 1]),
+        (("false", "true"), ["True", True, "FALSE"], (), [1, 1, 0]),
+        (("0", "1"), [1, 0], ("bad", "good"), [1, 0]),
+        (("bad", "good"), [1, 0], ("bad", "good"), [1, 0]),
+        (("True", "no", "true"), ["True", "true"], (), [0, 2]),
+    ],
+)
+def test_classes_are_known_by_another_case_of_true_and_by_the_number_that_a_set_gives_them(
+    known: tuple[str, ...], given: Sequence[object], own: tuple[str, ...], found: list[int]
+) -> None:
+    column = Column(given, lambda row: f"row {row}", own)
+    assert encode(Labels("class", known), column).tolist() == found
+
+
+@pytest.mark.parametrize(
+    ("known", "given", "own"),
+    [
+        (("True", "no", "true"), "TRUE", ()),  # which of the two?
+        (("Bad", "Good"), "good", ()),  # names may differ in their case alone
+        (("bad", "good"), 1, ()),  # whose numbers nobody has told
+        (("1", "2"), 0, ("bad", "good")),
+    ],
+)
+def test_what_may_be_another_class_stays_unknown(known: tuple[str, ...], given: object, own: tuple[str, ...]) -> None:
+    with pytest.raises(DataError, match=r"row 0: the label '\w+' does not occur in training"):
+        encode(Labels("class", known), Column([given], lambda row: f"row {row}", own))
 
 
 def test_numbers_are_read_in_the_notation_of_training_in_every_split(tmp_path: Path) -> None:

@@ -164,6 +164,13 @@ def test_numbers_and_pairs_are_answered_too(tmp_path: Path, multistep: Verb, mon
     assert [row["prediction"] for row in rows] == pytest.approx([float(p.output) for p in by_hand], rel=1e-4)
     assert np.std([row["prediction"] for row in rows]) > 1
     api.predict_file(tmp_path / "pairs/run/model", tmp_path / "pairs/test.jsonl", tmp_path / "pairs.jsonl")
+    for wrong, why in (
+        (("a", ""), "holds a blank text"),
+        (("a", None), r"is \('a', None\); allowed: a text, or a pair of two texts"),
+        (["a", "b", "c"], r"is \['a', 'b', 'c'\]; allowed"),
+    ):
+        with pytest.raises(DataError, match=rf"inputs: number 1 \(from 0\) {why}"):
+            api.predict(tmp_path / "pairs/run/model", [("a", "b"), wrong])
     rows = records(tmp_path / "pairs.jsonl")
     by_hand = api.predict(tmp_path / "pairs/run/model", [f"{row['text1']} ||| {row['text2']}" for row in rows])
     assert [row["prediction"] for row in rows] == [p.output for p in by_hand]
@@ -450,6 +457,22 @@ def test_folders_of_texts_and_parquet_and_standard_input(
     assert [json.loads(line)["prediction"] for line in out.splitlines()] == [by_hand[text] for text in texts]
 
 
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        (["good", None], r"inputs: number 1 \(from 0\) is None; allowed: texts, paths, "),
+        (["good", 3.5], r"inputs: number 1 \(from 0\) is a float; allowed: texts, paths, "),
+        (["good", ("a", "b")], r"inputs: number 1 \(from 0\) is a tuple, but .*model reads single texts; give a text"),
+        (["good", ["bad"]], r"inputs: number 1 \(from 0\) is a list, but .*model reads single texts"),
+        (["good", " \n"], r"inputs: number 1 \(from 0\) is blank, of which nothing can be said"),
+        ("", r"inputs: number 0 \(from 0\) is blank"),
+    ],
+)
+def test_an_input_in_memory_that_is_none_is_named(bag: Path, inputs: object, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        api.predict(bag, inputs)
+
+
 def test_data_frames_come_back_with_more_columns(bag: Path) -> None:
     pandas = pytest.importorskip("pandas")
     texts = [text for text, _ in opinions(8, seed=3)]
@@ -510,6 +533,8 @@ def test_files_of_images_are_named_from_the_tables_folder(tmp_path: Path, caplog
         ]
     with pytest.raises(DataError, match=r"number 0 \(from 0\) .*"):
         api.predict(model, [pixels[0] / 255])
+    first = tmp_path / "data/pictures/0.png"
+    assert [p.input for p in api.predict(model, [first, pixels[1]])] == [str(first), "input 1"]
     done = api.predict_file(model, [tmp_path / "data", tmp_path / "data/pictures/0.png"], tmp_path / "folder.csv")
     assert (done.rows, done.without) == (5, 1), "of a folder the images at any depth"
     with (tmp_path / "folder.csv").open(encoding="utf-8", newline="") as file:

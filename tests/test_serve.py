@@ -104,6 +104,7 @@ def test_texts_are_answered_until_ctrl_c(tmp_path: Path) -> None:
             (b"no json", 422, "the body: Invalid JSON"),
             ({"inputs": [["a", "b"]]}, 422, "inputs.0: a list of texts, but this model reads a text"),
             ({"inputs": [{"base64": "aaaa"}]}, 422, "inputs.0: bytes, but this model reads a text"),
+            ({"inputs": ["good", " \n"]}, 422, "inputs.1: a blank text, of which nothing can be said"),
             ({"inputs": ["x" * 200_000]}, 413, "the body has more than 100,000 bytes"),
         ):
             answer = asked(f"{address}/predict", body)

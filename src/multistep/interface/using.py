@@ -197,12 +197,13 @@ def predict(
     if is_frame(inputs):
         return predict_inputs(str(model), inputs, asked, columns)
     values = _one_by_one(inputs)
-    if all(isinstance(value, str | Path | list | tuple) for value in values):
-        return predict_inputs(str(model), values, asked, columns)
+    held = [number for number, value in enumerate(values) if not isinstance(value, str | Path | list | tuple)]
     with tempfile.TemporaryDirectory(prefix="multistep-") as folder:
-        paths = [_as_file(Path(folder), number, value) for number, value in enumerate(values)]
-        found = predict_inputs(str(model), paths, asked, columns)
-    return [replace(each, input=f"input {number}") for number, each in enumerate(found)]
+        made = {number: _as_file(Path(folder), number, values[number]) for number in held}
+        given = [made.get(number, value) for number, value in enumerate(values)]
+        found = predict_inputs(str(model), given, asked, columns)
+    names = {path: f"input {number}" for number, path in made.items()}
+    return [replace(each, input=names.get(each.input, each.input)) for each in found]
 
 
 def _one_by_one(inputs: Any) -> list[Any]:
@@ -230,9 +231,10 @@ def _as_file(folder: Path, number: int, value: Any) -> str:
 
     kind = media_of(value, "image")
     if kind is None:
+        what = "None" if value is None else f"a {type(value).__name__}"
         raise DataError(
-            f"inputs: number {number} (from 0) is a {type(value).__name__}; allowed: texts, paths, images as PIL or "
-            "uint8 arrays, and sounds as {'array': ..., 'sampling_rate': ...}"
+            f"inputs: number {number} (from 0) is {what}; allowed: texts, paths, images as PIL or uint8 arrays, and "
+            "sounds as {'array': ..., 'sampling_rate': ...}"
         )
     try:
         held = in_bytes(value, kind)["bytes"]

@@ -89,6 +89,9 @@ def predict(model: str, inputs: Given, asked: Asked, data: DataSpec | None = Non
         return _of_frame(predictor, inputs, asked, data, columns_of(model))
     found: list[Prediction] = []
     given = [inputs] if isinstance(inputs, str | Path) else list(inputs)
+    for number, each in enumerate(given):
+        if why := _why_not(each, predictor, model):
+            raise DataError(f"inputs: number {number} (from 0) {why}")
     holds = partial(holds_rows_in_python, predictor=predictor)
     alone = not any(map(holds, given))
     for part in parts_of(given, predictor, _reading_for(model, predictor, data), holds):
@@ -101,6 +104,18 @@ def predict(model: str, inputs: Given, asked: Asked, data: DataSpec | None = Non
             raise DataError(reasons[0])
         found += [each for each in said if each is not None]
     return found
+
+
+def _why_not(given: Given, predictor: Predictor, model: str) -> str:
+    """Why nothing can be said of an input in memory, whatever its text is; "" where something may be."""
+    parts = given if isinstance(given, list | tuple) else [given]
+    if parts is given and predictor.unit == "text":
+        if predictor.paired is False:
+            return f"is a {type(given).__name__}, but {model} reads single texts; give a text"
+        if len(parts) != 2 or not all(isinstance(part, str) for part in parts):
+            return f"is {given!r:.60}; allowed: a text, or a pair of two texts"
+    blank = any(isinstance(part, str) and not part.strip() for part in parts)
+    return ("holds a blank text" if parts is given else "is blank") + ", of which nothing can be said" if blank else ""
 
 
 def _of_frame(predictor: Predictor, frame: Any, asked: Asked, data: DataSpec, before: Mapping[str, str]) -> Any:

@@ -32,6 +32,7 @@ MOST_WHOLE_NUMBERS = 150  # of different ones that are still taken for classes
 MOST_CLASSES_SHARE = 0.5  # of the rows: above, labels are hardly labels
 HOT_SHARE = 0.9  # of the rows that are lists of one length: with more odd ones they are lists of classes
 SHOWN = 12  # names in a message
+TRUTHS = frozenset({"true", "false"})  # which programs write in one case or another
 MANY_WHOLE_NUMBERS = 20  # of different ones, from which on a note says that they can be predicted as numbers
 FEW_AMOUNTS = 12  # of different ones, 5% and 10%, that are still classes
 
@@ -207,6 +208,8 @@ def encode(labels: Labels, column: Column) -> Array:
     numbers = {name: i for i, name in enumerate(labels.names)}
 
     def number(name: str, row: int) -> int:
+        if name not in numbers and (known := _known(name, labels.names, column.names)) is not None:
+            numbers[name] = numbers[known]
         if name not in numbers:
             shown = quoted(labels.names[:SHOWN]) + (", ..." if len(labels.names) > SHOWN else "")
             raise DataError(
@@ -223,6 +226,18 @@ def encode(labels: Labels, column: Column) -> Array:
         for name in _parts(value, labels.separator, column, i):
             table[i, number(name, i)] = 1.0
     return table
+
+
+def _known(name: str, known: Sequence[str], own: Sequence[str]) -> str | None:
+    """The one class of training that a foreign name means: True where that is true, or 1 where the data set whose
+    `own` names these are numbers it so; None where there is none.
+    """
+    if name.lower() in TRUTHS:
+        alike = [each for each in known if each.lower() == name.lower()]
+        if alike:
+            return alike[0] if len(alike) == 1 else None
+    number = str(own.index(name)) if name in own else ""
+    return number if number in known else None
 
 
 def _name(value: object, column: Column, row: int) -> str:

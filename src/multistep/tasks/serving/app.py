@@ -177,6 +177,8 @@ def _as_input(given: Any, number: int, service: Service, folder: Path) -> str:
         return str(path)
     if isinstance(given, Encoded):
         raise Refused(422, f"{where}: bytes, but {reads}")
+    if any(isinstance(part, str) and not part.strip() for part in ([given] if isinstance(given, str) else given)):
+        raise Refused(422, f"{where}: a blank text, of which nothing can be said")
     if isinstance(given, str):
         return given
     if all(isinstance(each, Turn) for each in given):
