@@ -236,7 +236,7 @@ def test_what_is_given_of_a_shape_stays_and_the_rest_fits_it() -> None:
 
 
 def test_what_a_text_bears_depends_on_whether_its_net_may_have_dropout() -> None:
-    """Of 300,000 characters 2 x 96 is better than 2 x 64 and 2 x 144, at any length (docs/appendix/experiments.md)."""
+    """Of 300,000 characters 2 x 96 is better than 2 x 64, 112 and 144, at any length (docs/appendix/experiments.md)."""
     facts = TextFacts(240_000, 65)
     weighed = choose_preset(ModelSpec(), facts, timed_plan("10m"), 5e10).shape
     fixed = choose_preset(ModelSpec(), facts, replace(timed_plan("10m"), moves=()), 5e10).shape

@@ -22,7 +22,7 @@ HEAD_WIDTHS = ((320, 64), (0, 32))  # of models from so wide on
 # Parameters of the blocks that a text bears, whatever the compute, and more for each of its tokens: beyond them the law
 # foresees next to nothing, and what a text is read for a hundred times is learnt by heart. Without dropout that comes
 # sooner (docs/appendix/experiments.md).
-BORNE_WITH_DROPOUT, BORNE = (1e5, 5.0), (5e4, 2.0)
+BORNE_WITH_DROPOUT, BORNE = (1e5, 5.0), (2e5, 1.0)
 # Bytes a parameter: weights, gradients, the optimizer's moments, averaged weights, and half of them for a look.
 BYTES_A_PARAMETER, SHARE_OF_MEMORY = 24, 0.5
 
