@@ -176,6 +176,17 @@ def test_overfitting_goes_back_to_before_it_set_in(tmp_path: Path) -> None:
     assert history.leader.interval.score < float(OVERFITS.truth(1500.0)) + 0.02
 
 
+def test_a_curve_too_short_to_tell_overfitting_is_cooled_down_from_its_best_look(tmp_path: Path) -> None:
+    dear = Machine(sample_seconds=3.0)
+    history = execute(plan(budget="5m", moves=[]), tmp_path / "run", OVERFITS, machine=dear)
+    trunk, (control,) = history.phase.trunk, history.phase.of_kind("control")
+    assert trunk is not None
+    assert len(trunk.curve) < 5
+    best = min(trunk.curve, key=lambda look: look.interval.score)
+    assert control.first_step <= best.step < trunk.curve[-1].step
+    assert f"than that at step {best.step:,}, so the cooldown starts from step" in control.reason
+
+
 def test_overfitting_in_the_cooldown_is_met_by_a_shorter_one(tmp_path: Path) -> None:
     history = execute(plan(budget="10m", recipe={"cooldown_fraction": 0.9}, moves=[]), tmp_path / "run", OVERFITS)
     first, second = history.phase.of_kind("control")

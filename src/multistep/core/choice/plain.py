@@ -19,7 +19,7 @@ from multistep.core.choice.known import noise_of, tolerance_of
 from multistep.core.choice.lanes import on_the_line
 from multistep.core.choice.options import leaves_trunk
 from multistep.core.choice.outlook import BEGINNING, outlook
-from multistep.core.choice.retained import best_checkpoint, cooled_already, turning_line
+from multistep.core.choice.retained import best_checkpoint, cooled_already, look_gain, turning_line
 from multistep.core.choice.room import extra, in_unit, remaining
 from multistep.core.choice.trunks import trunk_trial
 from multistep.core.choice.weighing import Choice, Option
@@ -27,11 +27,13 @@ from multistep.core.choice.windows import cooldown_progress, left_by_curve
 from multistep.core.evidence.stability import Stability
 from multistep.core.values.events import CheckpointSaved
 from multistep.core.values.history import History, PhaseRecord, TrialRecord
+from multistep.core.values.judging import metric_of
 from multistep.core.values.plan import Plan
 from multistep.core.values.recipe import rate_share
 from multistep.core.values.trial import Proposal, Trial, Weighed
 from multistep.core.values.units import Amount, Unit
 
+FAR_BEHIND = 5.0  # tolerances by which a last look is worse than the best one: far beyond the noise of a loss
 WAY_THERE = 2 / 3  # to the best look of an overfitted trunk: where a cooldown begins that is half of all steps
 RESTARTS = 2  # times a diverged trunk is begun again, each at a third of the rate
 # Times shorter than a cooldown that diverged is the next one. With 2, one run of seven lost 8 tolerances.
@@ -76,6 +78,9 @@ def after_trunk(plan: Plan, history: History, trunk: TrialRecord) -> Proposal | 
         epochs = f"after {fork.epochs:.3g} epoch{'s' if fork.epochs != 1 else ''}, the cooldown included"
         reason = f"a {'' if fork.pretrained else 'first '}complete result {epochs}"
         return _control(plan, history, trunk, trunk.last_checkpoint, reason, cooldown=fork.cooldown_steps)
+    if (past := _far_behind(phase, trunk, best)) is not None:
+        before, cooldown, place = _before_it_overfitted(phase, trunk, best)
+        return _control(plan, history, trunk, before, f"{past}, so the cooldown starts from {place}", cooldown=cooldown)
     left = allowance(plan, history, trunk).steps_left
     share = trunk.trial.recipe.cooldown_fraction
     if (
@@ -106,6 +111,22 @@ def _to_the_end(plan: Plan, history: History, trunk: TrialRecord, trial: Trial) 
     unit = left.unit if left else Unit.STEPS
     only = Option("cool down to the end", gain, in_unit(history, trial.cooldown_steps, unit) + extra(history, unit))
     return Choice(only, (only,), noise_of(history)).weighed(tolerance_of(history))
+
+
+def _far_behind(phase: PhaseRecord, trunk: TrialRecord, best: CheckpointSaved | None) -> str | None:
+    """That the trunk's last look is far worse than its best one, where the loss itself decides, which says so without
+    much noise: of a curve with few looks nothing else tells that it overfits. None where it is not.
+    """
+    metric = metric_of(phase.started)
+    looks = [(t, look) for t in phase.of_kind("trunk") for look in t.curve]
+    at_best = next((look for t, look in looks if best and (t.trial.id, look.step) == (best.trial, best.step)), None)
+    if metric.name != "loss" or phase.started.facts.pretrained or at_best is None or cooled_already(phase, best):
+        return None
+    last = trunk.curve[-1] if trunk.curve else at_best
+    if last.step <= at_best.step or look_gain(phase, at_best, last) < FAR_BEHIND:
+        return None
+    by = abs(metric.improvement(at_best.interval.score, last.interval.score))
+    return f"the last look was worse by {by:.3g} {metric.unit} than that at step {at_best.step:,}".replace("  ", " ")
 
 
 def _before_it_overfitted(
