@@ -466,6 +466,7 @@ def test_folders_of_texts_and_parquet_and_standard_input(
         (["good", ["bad"]], r"inputs: number 1 \(from 0\) is a list, but .*model reads single texts"),
         (["good", " \n"], r"inputs: number 1 \(from 0\) is blank, of which nothing can be said"),
         ("", r"inputs: number 0 \(from 0\) is blank"),
+        (["good", np.zeros((4, 4), np.uint8)], r"\Ainputs: number 1.png: is a file of a kind that is not read here"),
     ],
 )
 def test_an_input_in_memory_that_is_none_is_named(bag: Path, inputs: object, message: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -198,7 +199,7 @@ def predict(
         return predict_inputs(str(model), inputs, asked, columns)
     values = _one_by_one(inputs)
     held = [number for number, value in enumerate(values) if not isinstance(value, str | Path | list | tuple)]
-    with tempfile.TemporaryDirectory(prefix="multistep-") as folder:
+    with tempfile.TemporaryDirectory(prefix="multistep-") as folder, _called(f"{folder}{os.sep}", "inputs: number "):
         made = {number: _as_file(Path(folder), number, values[number]) for number in held}
         given = [made.get(number, value) for number, value in enumerate(values)]
         found = predict_inputs(str(model), given, asked, columns)
