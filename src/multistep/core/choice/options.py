@@ -20,7 +20,7 @@ from multistep.core.choice.known import (
 from multistep.core.choice.lanes import awaited, line_goes_on
 from multistep.core.choice.moves import RESTART
 from multistep.core.choice.outlook import Outlook, outlook
-from multistep.core.choice.retained import best_checkpoint, best_saved, cooled_already, look_gain, turned
+from multistep.core.choice.retained import best_checkpoint, best_saved, cooled_already, cooled_for, look_gain, turned
 from multistep.core.choice.room import (
     LEAST_STEPS,
     extra,
@@ -170,7 +170,7 @@ def _best_look(plan: Plan, history: History, left: Amount) -> list[Option]:
     """Cooling the trunk down from its best look, where that is not the end that was cooled down: after a divergence."""
     phase, index = history.phase, history.phase.started.phase
     best = best_checkpoint(phase)
-    if best is None or history.leader is None or cooled_already(phase, best) or phase.started.facts.pretrained:
+    if best is None or history.leader is None or cooled_for(phase, best) or phase.started.facts.pretrained:
         return []
     look, cooled = _look_at(history, best), _looks_cooled(history)
     if not cooled:

@@ -19,7 +19,7 @@ from multistep.core.choice.known import noise_of, tolerance_of
 from multistep.core.choice.lanes import on_the_line
 from multistep.core.choice.options import leaves_trunk
 from multistep.core.choice.outlook import BEGINNING, outlook
-from multistep.core.choice.retained import best_checkpoint, cooled_already, look_gain, turning_line
+from multistep.core.choice.retained import best_checkpoint, cooled_already, cooled_for, look_gain, turning_line
 from multistep.core.choice.room import extra, in_unit, remaining
 from multistep.core.choice.trunks import trunk_trial
 from multistep.core.choice.weighing import Choice, Option
@@ -63,7 +63,7 @@ def after_trunk(plan: Plan, history: History, trunk: TrialRecord) -> Proposal | 
             skip = _past_the_window(phase, trunk, best)
             again = f"training diverged again ({reason}), so the learning rate goes to zero from {_place(best)} on"
             return _control(plan, history, trunk, best, again, skip=skip)
-        case Stability.OVERFITTING if cooled_already(phase, best):
+        case Stability.OVERFITTING if cooled_for(phase, best):
             return None
         case Stability.OVERFITTING:
             before, cooldown, place = _before_it_overfitted(phase, trunk, best)
@@ -120,7 +120,7 @@ def _far_behind(phase: PhaseRecord, trunk: TrialRecord, best: CheckpointSaved | 
     metric = metric_of(phase.started)
     looks = [(t, look) for t in phase.of_kind("trunk") for look in t.curve]
     at_best = next((look for t, look in looks if best and (t.trial.id, look.step) == (best.trial, best.step)), None)
-    if metric.name != "loss" or phase.started.facts.pretrained or at_best is None or cooled_already(phase, best):
+    if metric.name != "loss" or phase.started.facts.pretrained or at_best is None or cooled_for(phase, best):
         return None
     last = trunk.curve[-1] if trunk.curve else at_best
     if last.step <= at_best.step or look_gain(phase, at_best, last) < FAR_BEHIND:

@@ -15,6 +15,7 @@ from multistep.core.values.history import History, PhaseRecord, TrialRecord
 from multistep.core.values.judging import metric_of
 
 STANDING = 5  # judged checkpoints that are kept on disk
+AS_FAR = 0.9  # of the steps to the best look
 FAR_BACK = 2.0  # times as many steps as one from which a cooldown may begin instead
 
 
@@ -69,6 +70,17 @@ def cooled_already(phase: PhaseRecord, checkpoint: CheckpointSaved | None) -> bo
     """Whether a judged cooldown began at this checkpoint: of the plain run, or of a restart that overfitted."""
     judged = [t.trial for kind in ("control", "move") for t in phase.of_kind(kind) if t.verdict]
     return checkpoint is not None and checkpoint.id in [trial.start for trial in judged if trial.length is None]
+
+
+def cooled_for(phase: PhaseRecord, best: CheckpointSaved | None) -> bool:
+    """Whether a judged cooldown of the plain run began at the trunk's best checkpoint, or before it to end as far on:
+    a cooldown goes on by half of its steps.
+    """
+    if best is None or cooled_already(phase, best):
+        return best is not None
+    line = {saved.id for saved in turning_line(phase)}
+    plain = [t for t in phase.of_kind("control") if t.verdict and t.trial.length is None and t.trial.start in line]
+    return any(t.first_step + (t.trial.cooldown_steps or 0) / 2 >= AS_FAR * best.step for t in plain)
 
 
 def turned(phase: PhaseRecord) -> list[TrialRecord]:
