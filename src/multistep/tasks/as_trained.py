@@ -31,6 +31,12 @@ def columns_of(model: str) -> Mapping[str, str]:
     return {**(about.get("columns") or {}), **({ROOT: root} if root else {})}
 
 
+def input_columns_of(model: str) -> list[str]:
+    """The columns of training that also data without labels have."""
+    columns = read_task(model).get("columns") or {}
+    return [name for key, name in columns.items() if name and key != "label_column"]
+
+
 def as_trained(data: DataSpec, columns: Mapping[str, str], table: Table) -> DataSpec:
     """The data with the columns that a model's training data were read by (by the keys of a plan's data), where a table
     has them and the data do not name others themselves; and with the root of their files, where they do not lie beside
@@ -64,7 +70,7 @@ def read_alike(data: DataSpec, model: str, names_by: NamesBy) -> DataSpec:
         data = replace(data, encoding=encoding)
     if data.delimiter is not None or data.header is not None:
         return data
-    columns = _text_columns(model)
+    columns = input_columns_of(model)
     found = names_by(data)
     if columns and all(name in found for name in columns):
         return data
@@ -80,12 +86,6 @@ def read_alike(data: DataSpec, model: str, names_by: NamesBy) -> DataSpec:
     alone = header is False and len(names) == 1
     fits = alone or all(name in names for name in columns) if columns else len(names) >= len(found)
     return tried if fits and names else data
-
-
-def _text_columns(model: str) -> list[str]:
-    """The columns of the input: those that also data without labels have."""
-    columns = read_task(model).get("columns") or {}
-    return [name for key, name in columns.items() if name and key != "label_column"]
 
 
 def _is_row(field: str) -> bool:

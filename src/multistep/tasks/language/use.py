@@ -22,6 +22,7 @@ from multistep.data.splits import held_out_table
 from multistep.data.table import Table, quoted
 from multistep.data.text import kind_of
 from multistep.errors import DataError, PlanError
+from multistep.tasks.as_trained import input_columns_of
 from multistep.tasks.baselines import is_baseline
 from multistep.tasks.calibrated import Calibrated
 from multistep.tasks.folders import read_task, task_of
@@ -194,8 +195,7 @@ def _holds_pairs(table: Table, name: str) -> bool:
 
 def _reader(model: str) -> Reads:
     """Tables in forms of labelled texts alone, where they have the texts in the columns of training."""
-    columns = read_task(model).get("columns") or {}
-    wanted = [name for key, name in columns.items() if name and key != "label_column"]
+    wanted = input_columns_of(model)
 
     def reads(path: Path, reading: Reading) -> Table | None:
         try:
