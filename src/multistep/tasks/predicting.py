@@ -16,7 +16,7 @@ from multistep.data.files import SEPARATED
 from multistep.data.paths import files_of, root_of
 from multistep.data.pieces import STDIN, read_pieces
 from multistep.data.table import Table, quoted
-from multistep.data.text import TABLES, kind_of
+from multistep.data.text import kind_of
 from multistep.errors import DataError, PlanError
 from multistep.tasks.as_trained import as_trained, columns_of, read_alike
 from multistep.tasks.folders import task_of
@@ -94,7 +94,7 @@ def predict(model: str, inputs: Given, asked: Asked, data: DataSpec | None = Non
             raise DataError(f"inputs: number {number} (from 0) {why}")
     holds = partial(holds_rows_in_python, predictor=predictor)
     alone = not any(map(holds, given))
-    for part in parts_of(given, predictor, _reading_for(model, predictor, data), holds):
+    for part in parts_of(given, predictor, _reading_for(model, data), holds):
         if alone:
             found += predictor.all([str(each) for each in part.table.values(part.table.names[0])])
             continue
@@ -152,7 +152,7 @@ def predict_file(
     done, reasons = 0, []
     columns: dict[tuple[str, ...], tuple[str, ...]] = {}
     with writing(output) as write:
-        for part in parts_of(inputs, predictor, _reading_for(model, predictor, data)):
+        for part in parts_of(inputs, predictor, _reading_for(model, data)):
             table = part.table
             say(table.notes)
             if part.columns is None and table.names not in columns:
@@ -175,18 +175,17 @@ def _tell_without(reasons: Sequence[str], rows: int, origin: str) -> None:
         say([f"{origin}: rows without an answer: {len(reasons):,} of {rows:,} (first: {reasons[0]})"])
 
 
-def _reading_for(model: str, predictor: Predictor, data: DataSpec) -> ReadingOf:
+def _reading_for(model: str, data: DataSpec) -> ReadingOf:
     """How a table is read: as the user says, as it says itself, or as that of training was."""
 
     def names_by(data: DataSpec) -> Sequence[str]:
         path = Path(str(data.source)).expanduser()
+        if kind_of(path) not in SEPARATED:
+            return ()
         try:
-            if kind_of(path) in SEPARATED:
-                return next(read_pieces(str(path), 1, Reading.of(data))).table.names
-            own = predictor.reads(path, Reading.of(data)) if path.is_file() and kind_of(path) not in TABLES else None
+            return next(read_pieces(str(path), 1, Reading.of(data))).table.names
         except DataError:
             return ()
-        return own.names if own is not None else ()
 
     def reading(source: str) -> Reading:
         return Reading.of(read_alike(replace(data, source=source), model, names_by))

@@ -126,7 +126,7 @@ def _far_behind(phase: PhaseRecord, trunk: TrialRecord, best: CheckpointSaved | 
     if last.step <= at_best.step or look_gain(phase, at_best, last) < FAR_BEHIND:
         return None
     by = abs(metric.improvement(at_best.interval.score, last.interval.score))
-    return f"the last look was worse by {by:.3g} {metric.unit} than that at step {at_best.step:,}".replace("  ", " ")
+    return f"the last look was worse by {by:.3g} than that at step {at_best.step:,}"
 
 
 def _before_it_overfitted(
