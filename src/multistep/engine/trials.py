@@ -329,7 +329,8 @@ class TrialRunner:
         """Saved is as often as is cheap, so that a kill costs little.
 
         A look that is the best so far is what overfitting goes back to: where no clock may decide anything it is saved
-        whatever that takes, and of a restart, which follows on overfitting, it waits for no least number of seconds.
+        whatever that takes. Of a trunk from nothing, whose cooldown begins well before its best look where it overfits,
+        and of a restart, which follows on overfitting, it waits for no least number of seconds.
         """
         record = self.history.trial(name)
         last = record.done[-1]
@@ -342,9 +343,11 @@ class TrialRunner:
         if record.trial.kind != "probe" and last.evaluation:
             phase, last_look = self.history.phase, record.curve[-1]
             best = all(look_gain(phase, last_look, look) > 0 for look in record.curve[:-1])
-        if best and (not self._plan.timed or record.trial.move == RESTART):
-            return not self._plan.timed or unsaved >= share
-        return unsaved >= max(SAVE_SECONDS, share)
+        if best and not self._plan.timed:
+            return True
+        from_nothing = record.trial.kind == "trunk" and not self.history.phase.started.facts.pretrained
+        soon = best and (from_nothing or record.trial.move == RESTART)
+        return unsaved >= (share if soon else max(SAVE_SECONDS, share))
 
     def _save(self, name: str) -> Asking[None]:
         step = self.history.trial(name).step
