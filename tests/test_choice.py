@@ -200,10 +200,21 @@ def test_a_cooldown_that_brings_nothing_is_left_where_the_best_look_lies_far_beh
     left, again = history.phase.of_kind("control")[:2]
     assert left.reading is not None
     assert left.reading.reason.endswith("nats a token worse than at step 353, and the cooldown brings nothing")
-    assert (again.first_step, again.trial.cooldown_steps) == (353, 176), "half as many steps as led there"
+    start, steps = again.first_step, again.trial.cooldown_steps or 0
+    assert 0.5 * 353 < start < 0.8 * 353, "two thirds of the way to the best look, as far as that was saved"
+    assert start + steps / 2 == pytest.approx(353, rel=0.2), "and it ends about as far on"
     assert history.leader is not None
     assert history.leader.interval is not None
     assert history.leader.interval.score < 1.48, "it was 1.54 at the end of the cooldown"
+
+
+def test_noise_of_a_loss_near_zero_does_not_send_a_cooldown_back(tmp_path: Path) -> None:
+    """Five tolerances are five times nothing there: 4,000 of 11,000 steps were given away for a look 0.0016 worse."""
+    curve = Curve("power_law", floor=-0.02, drop=0.3, pace=2000.0, exponent=1.0, noise_sd=0.002)
+    history = iterate(tmp_path / "run", curve, World(), seed=2, phases=[{"name": "a", "until": "10m", "moves": []}])
+    (control,) = history.phase.of_kind("control")
+    assert control.trial.start == f"0.trunk@{control.first_step}"
+    assert control.reason == "what is left of this phase is just enough for the cooldown"
 
 
 # After that ---------------------------------------------------------------------------------------------
@@ -218,6 +229,9 @@ def test_a_trunk_that_overfits_after_its_fork_is_cooled_down_from_its_best_and_n
     early = iterate(tmp_path / "early", replace(OVERFITS, turn=300.0, rise=2.0))
     starts = [t.trial.start for t in early.phase.of_kind("control") if t.trial.length is None]
     assert len(starts) == len(set(starts))
+    weighed = {w.name for run in (history, early) for t in run.phase.trials.values() for w in t.weighed}
+    assert "decay-up" in weighed
+    assert "go on unchanged" not in weighed, "the trunk did, and it was worse"
     assert early.leader is not None
     assert early.phase.moves_ended is not None
     assert early.seconds > 570 or max(w.worth for w in early.phase.moves_ended.weighed) < 0.02 * 0.005

@@ -12,6 +12,7 @@ from multistep.core.choice.guards import holds
 from multistep.core.choice.known import all_siblings, known_gain, leader_level, seen, situation_of, tolerance_of
 from multistep.core.choice.lanes import line_goes_on
 from multistep.core.choice.moves import AVERAGE, EXTEND, MOVES, RESTART
+from multistep.core.choice.outlook import overfits
 from multistep.core.choice.priors import learned
 from multistep.core.choice.restart import restart
 from multistep.core.choice.retained import trained
@@ -37,7 +38,7 @@ from multistep.core.choice.siblings import (
 )
 from multistep.core.choice.weighing import Option
 from multistep.core.evidence.expected import Gain
-from multistep.core.values.history import History, PhaseRecord, TrialRecord
+from multistep.core.values.history import History, TrialRecord
 from multistep.core.values.plan import Plan
 from multistep.core.values.recipe import Recipe
 from multistep.core.values.trial import Proposal, Trial
@@ -82,7 +83,7 @@ def sibling_options(plan: Plan, history: History, left: Amount) -> list[Option]:
         return []  # whatever is changed, what comes behind this fork diverges
     found = []
     done = {t.trial.move for t in tried}
-    if None not in done and not _is_trunks(phase, base.start) and not line_goes_on(phase):
+    if None not in done and not _goes_on(history, base.start) and not line_goes_on(phase):
         gain = learned(known_gain(plan, history, ON), seen(history, None))
         reason = f"training goes on from {_fork(history)} for {length} with nothing changed, to compare changes with"
         found.append(Option("go on unchanged", gain, cost, Proposal(control, reason)))
@@ -114,10 +115,18 @@ def sibling_options(plan: Plan, history: History, left: Amount) -> list[Option]:
     return found
 
 
-def _is_trunks(phase: PhaseRecord, checkpoint: str | None) -> bool:
-    """Whether a checkpoint is the trunk's last one: from there the trunk itself can go on unchanged."""
-    last = phase.trunk.last_checkpoint if phase.trunk else None
-    return last is not None and last.id == checkpoint
+def _goes_on(history: History, checkpoint: str | None) -> bool:
+    """Whether the trunk itself can go on from a checkpoint, or did and is known to be behind who leads: it overfitted,
+    or what was cooled down further on is judged. To go on unchanged would be the same once more.
+    """
+    trunks = history.phase.of_kind("trunk")
+    if trunks and trunks[-1].last_checkpoint and trunks[-1].last_checkpoint.id == checkpoint:
+        return True
+    steps = {saved.id: saved.step for trunk in trunks for saved in trunk.checkpoints}
+    if checkpoint not in steps:
+        return False
+    cooled = [steps.get(t.trial.start or "", 0) for t in plain_controls(history)]
+    return max([*cooled, *(t.step for t in trunks if overfits(t))], default=0) > steps[checkpoint]
 
 
 def _another_dose(history: History, first: TrialRecord, tried: Sequence[TrialRecord], known: Gain) -> Gain:

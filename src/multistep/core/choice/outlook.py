@@ -73,7 +73,7 @@ def outlook(plan: Plan, history: History, trunk: TrialRecord, *, without_last: i
     beside_it = history.leader is not None and not history.untrained_leads
 
     # What got worse beyond noise, if only by its loss, is not expected to come back: more time brings nothing.
-    worse = _overfits(trunk)
+    worse = overfits(trunk)
 
     def gain(plateau: float, cooldown: float) -> Gain:
         until = trunk.step + plateau + WHILE_COOLING * cooldown
@@ -122,12 +122,13 @@ def _tells(trunk: TrialRecord, curve: Sequence[Evaluated], left: int) -> bool:
     """
     if len(curve) < MIN_POINTS or (trunk.step + left) / max(1e-9, spacing(curve)) < MIN_STABLE_POINTS:
         return False
-    if _overfits(trunk):
+    if overfits(trunk):
         return True
     return len(curve) >= MIN_STABLE_POINTS and trunk.step >= MIN_STABLE_SHARE * (trunk.step + left)
 
 
-def _overfits(trunk: TrialRecord) -> bool:
+def overfits(trunk: TrialRecord) -> bool:
+    """By its score, or by its loss alone."""
     return trunk.reading is not None and Stability.OVERFITTING in (trunk.reading.stability, trunk.reading.loss)
 
 

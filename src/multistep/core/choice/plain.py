@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import replace
 
@@ -19,7 +20,7 @@ from multistep.core.choice.known import noise_of, tolerance_of
 from multistep.core.choice.lanes import on_the_line
 from multistep.core.choice.options import leaves_trunk
 from multistep.core.choice.outlook import BEGINNING, outlook
-from multistep.core.choice.retained import best_checkpoint, cooled_already, cooled_for, look_gain, turning_line
+from multistep.core.choice.retained import best_checkpoint, cooled_already, cooled_for, turning_line
 from multistep.core.choice.room import extra, in_unit, remaining
 from multistep.core.choice.trunks import trunk_trial
 from multistep.core.choice.weighing import Choice, Option
@@ -34,6 +35,7 @@ from multistep.core.values.trial import Proposal, Trial, Weighed
 from multistep.core.values.units import Amount, Unit
 
 FAR_BEHIND = 5.0  # tolerances by which a last look is worse than the best one: far beyond the noise of a loss
+ABOVE_NOISE = 2.0  # times the largest rise from one look to the next while it fell, which is about two deviations
 WAY_THERE = 2 / 3  # to the best look of an overfitted trunk: where a cooldown begins that is half of all steps
 RESTARTS = 2  # times a diverged trunk is begun again, each at a third of the rate
 # Times shorter than a cooldown that diverged is the next one. With 2, one run of seven lost 8 tolerances.
@@ -123,10 +125,14 @@ def _far_behind(phase: PhaseRecord, trunk: TrialRecord, best: CheckpointSaved | 
     if metric.name != "loss" or phase.started.facts.pretrained or at_best is None or cooled_for(phase, best):
         return None
     last = trunk.curve[-1] if trunk.curve else at_best
-    if last.step <= at_best.step or look_gain(phase, at_best, last) < FAR_BEHIND:
+    if last.step <= at_best.step:
         return None
-    by = abs(metric.improvement(at_best.interval.score, last.interval.score))
-    return f"the last look was worse by {by:.3g} than that at step {at_best.step:,}"
+    by = metric.improvement(at_best.interval.score, last.interval.score)
+    falling = [look.interval.score for _, look in looks if look.step <= at_best.step]
+    rises = [metric.improvement(before, after) for before, after in itertools.pairwise(falling)]
+    if by < max(FAR_BEHIND * metric.tolerance(last.interval.score), ABOVE_NOISE * max(rises, default=0.0)):
+        return None
+    return f"the last look was worse by {abs(by):.3g} than that at step {at_best.step:,}"
 
 
 def _before_it_overfitted(
