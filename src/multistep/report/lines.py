@@ -98,7 +98,7 @@ def plain_line(plan: Plan, entry: Entry, history: History) -> str | None:
             name = short_name(history, event.trial)
             return f"{name}: steps that were repeated gave the loss {event.repeated:.6g} instead of {event.loss:.6g}"
         case RunFinished():
-            took = f"{history.steps:,} steps in {format_seconds(history.seconds)}"
+            took = f"{history.steps:,} step{'s' if history.steps != 1 else ''} in {format_seconds(history.seconds)}"
             return f"finished ({stopped_words(event.stopped)}): {took}"
         case _:
             return None
