@@ -22,6 +22,7 @@ from multistep.core.evidence.metric import METRICS, Evaluation
 from multistep.core.values.events import CheckpointSaved, Evaluated, VerdictGiven
 from multistep.core.values.history import History, TrialRecord, fold
 from multistep.core.values.recipe import Recipe
+from multistep.core.values.trial import Progress
 from multistep.core.values.units import Amount, Unit
 from multistep.engine.chosen import leader_of
 from multistep.engine.journal import read_entries
@@ -173,6 +174,33 @@ def test_what_has_not_begun_to_learn_is_no_plateau(tmp_path: Path) -> None:
     assert history.leader.interval.score > 0.9
     trunks = history.phase.of_kind("trunk")
     assert max(t.step for t in trunks) > 5000
+
+
+class Memorising(SimulatedWorkshop):
+    """Knows its training data by heart: the training loss is next to nothing, and many times that by chance."""
+
+    def open(self, *args: Any) -> Any:
+        opened: tuple[Any, Readiness] = super().open(*args)
+        learner, ready = opened
+        advance = learner.advance
+
+        def advancing(rates: Any, *, resolution: int | None = None) -> Progress:
+            done = advance(rates, resolution=resolution)
+            chance = np.random.default_rng(learner._steps).lognormal(0.0, 1.0)
+            return replace(done, loss=2.0 * float(np.exp(-learner._steps / 50)) + 0.001 * chance)
+
+        learner.advance = advancing
+        return learner, ready
+
+
+def test_a_training_loss_near_zero_explodes_by_no_chance(tmp_path: Path) -> None:
+    """Forks of such a run were called diverged, since they begin near zero and never saw anything else."""
+    clock = FakeClock()
+    workshop = Memorising(FALLS_THEN_FLAT, clock, None, NOISE)
+    history = execute(plan(budget="10m", recipe=RATE), tmp_path / "run", clock=clock, workshop=workshop)
+    assert len(history.phase.of_kind("move")) > 3
+    assert not [t.trial.id for t in history.phase.trials.values() if t.verdict and t.verdict.failed]
+    assert not [t.trial.id for t in history.phase.trials.values() if t.reading and "exploded" in t.reading.reason]
 
 
 def test_a_cooldown_that_rises_is_left_however_few_looks_there_were(tmp_path: Path) -> None:

@@ -8,9 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from runs import execute, plan
 from test_report import RecordedRun, Tags, finished, iterated, iterated_to_the_end, page_of
 from test_report import _journals_are_closed as _journals_are_closed  # its fixture
 
+from multistep.core.evidence.curves import Curve
 from multistep.core.evidence.metric import METRICS
 from multistep.core.evidence.scores import form_of
 from multistep.core.evidence.stability import Stability
@@ -20,6 +22,7 @@ from multistep.core.values.recipe import Segment
 from multistep.engine.journal import read_entries
 from multistep.engine.result import counted_in
 from multistep.engine.rundir import RunDirectory
+from multistep.engine.simulate import FakeClock, Machine
 from multistep.report.answers import advice, questions
 from multistep.report.charts import charts_of
 from multistep.report.compare import write_comparison
@@ -65,6 +68,29 @@ def test_what_was_tried_is_counted_and_overfitting_answered_yes(tmp_path: Path) 
     assert found["Did it overfit?"].startswith("Yes: 0.trunk was ended because it overfitted")
     assert "26% of the steps led to the model" in found["Where did the time go?"]
     assert "More training examples" in found["What should I do next?"]
+
+
+def test_a_trunk_left_far_behind_its_best_look_overfitted_though_no_look_proved_it(tmp_path: Path) -> None:
+    """Sixty seconds of a text that is soon known by heart: five looks, where ten are needed to call it so."""
+    curve = Curve("overfitting", floor=1.5, drop=2.0, pace=60.0, turn=200.0, rise=2.0, noise_sd=0.002)
+    wanted = plan(budget="60s", recipe={"learning_rate": 0.02}, seed=1)
+    machine = Machine(sample_seconds=0.4)
+    history = execute(wanted, tmp_path / "run", curve, clock=FakeClock(), machine=machine, workshop=None)
+    (control,) = history.phase.of_kind("control")
+    assert control.reason == (
+        "the last look was worse by 0.213 than that at step 191, so the cooldown starts from step 191"
+    )
+    moves = history.phase.of_kind("move")
+    assert moves
+    assert all(move.reason.startswith("the plain run overfitted, and this change may help") for move in moves)
+    told = said(tmp_path / "run")
+    assert told["Did it overfit?"].startswith(
+        "Yes: 0.trunk overfitted: its last look was 0.213 nats a token worse than that at step 191. 0.control starts "
+        "from an earlier step instead."
+    )
+    assert "More training examples" in told["What should I do next?"]
+    (trunk, *_) = summary(RunDirectory(tmp_path / "run"))["phases"][0]["trials"]
+    assert (trunk["id"], trunk["stability"]) == ("0.trunk", "overfitting")
 
 
 def overtaken(folder: Path) -> RecordedRun:

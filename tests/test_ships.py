@@ -127,7 +127,7 @@ def test_the_network_ships_where_it_is_asked_for(texts: Path) -> None:
     given = ["--task", "text-classification", "--data", "data", "--budget", HARDLY, *SMALL]
     record = json.loads(multistep(texts, "train", *given, "--ship", "network", "--out", "asked", "--json"))
     assert (record["ships"], record["model"]) == ("network", "model")
-    assert record["ships_because"].startswith("The baseline leads (TF-IDF")
+    assert record["ships_because"].startswith("On validation the baseline leads (TF-IDF")
     assert record["ships_because"].endswith("but the network ships: the plan asks for the network.")
     assert not (texts / "asked/baseline").exists()
     said = api.predict(texts / "asked", ["a lovely film"])
@@ -267,7 +267,7 @@ def test_a_task_whose_baseline_has_no_form_says_that_it_leads(tmp_path: Path) ->
     small = {"model": {"layers": 1, "width": 16, "context": 16, "tokenizer": "characters"}}
     result = trained(tmp_path / "run", _texts(tmp_path), small, "text-generation")
     assert (result.ships, result.model.name) == ("network", "model")
-    assert result.record["ships_because"].startswith("The baseline leads (")
+    assert result.record["ships_because"].startswith("On validation the baseline leads (")
     assert result.record["ships_because"].endswith("a baseline of this task cannot be saved as a model.")
 
 

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from multistep.core.choice.moves import EXTEND
+from multistep.core.choice.retained import shown
 from multistep.core.evidence.function_metric import RecordedMetric
 from multistep.core.evidence.intervals import CONFIDENCE
 from multistep.core.evidence.metric import Evaluation, Metric, standard_error
@@ -132,7 +133,7 @@ def trial_entry(phase: PhaseRecord, record: TrialRecord) -> dict[str, Any]:
         "steps": record.step - record.first_step,
         "seconds": round(sum(r.train_seconds + r.evaluate_seconds for r in record.windows), 3),
         "reason": record.reason,
-        "stability": record.reading.stability.value if record.reading else None,
+        "stability": stability.value if (stability := shown(phase, record)) else None,
         "stability_by_loss": record.reading.loss.value if record.reading and record.reading.loss else None,
         "ended": record.ended,
         "verdict": verdict.word if verdict else None,

@@ -41,9 +41,8 @@ def decided(plan: Plan, history: History, why_not: str) -> ShipDecided:
     if plan.ship == "network":
         why_not = "the plan asks for the network"
     if why_not:
-        return ShipDecided(
-            "network", f"The baseline leads ({baseline.name}: {of} {numbers}), but the network ships: {why_not}."
-        )
+        leads = f"On validation the baseline leads ({baseline.name}: {metric_words(metric.name)} {numbers})"
+        return ShipDecided("network", f"{leads}, but the network ships: {why_not}.")
     return ShipDecided("baseline", f"The baseline ships, not the network: {baseline.name} has {of} {numbers}.")
 
 

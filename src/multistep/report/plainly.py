@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from multistep.core.choice.allowance import seconds_per_step
+from multistep.core.choice.retained import shown
 from multistep.core.evidence.scores import NOTHING, difference_words
 from multistep.core.values.events import (
     BaselineScored,
@@ -155,7 +156,8 @@ def _unjudged(history: History, record: TrialRecord) -> str:
     if record.for_probes:
         return "left for probes of the learning rate"
     if record.trial.kind == "trunk":
-        return LEFT_WORDS[record.reading.stability.value] if record.reading else "left for the cooldown"
+        stability = shown(history.phases[record.trial.phase], record)
+        return LEFT_WORDS[stability.value] if stability else "left for the cooldown"
     return "done"
 
 

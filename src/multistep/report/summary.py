@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from multistep.core.choice.moves import RESTART
+from multistep.core.choice.plain import LAST_LOOK
+from multistep.core.choice.retained import far_behind, overfitted, shown
 from multistep.core.evidence.function_metric import RecordedMetric
 from multistep.core.evidence.scores import Form, form_of
 from multistep.core.evidence.stability import Stability
@@ -163,18 +165,27 @@ def overfitting(phase: PhaseRecord, winner: str | None) -> list[dict[str, Any]]:
     return [
         {
             "trial": record.trial.id,
-            "reason": record.reading.reason,
+            "reason": record.reading.reason if record.reading and not _left_behind(phase, record) else None,
+            "behind": _left_behind(phase, record),
             "metric": phase.started.metric,
-            "by_loss": record.reading.stability is not Stability.OVERFITTING,  # and not by what the run is judged by
+            "by_loss": shown(phase, record) is not Stability.OVERFITTING,  # and not by what the run is judged by
             "instead": _instead(phase, record),
             "tried": len(moves),
             "kept": [r.trial.id for r in kept],
             **case,
         }
         for record in (*phase.of_kind("trunk"), *phase.of_kind("control"))
-        if record.ended and record.reading and Stability.OVERFITTING in (record.reading.stability, record.reading.loss)
+        if record.ended and overfitted(phase, record)
         for case in cases or [{"move": None, "with": None, "without": None}]
     ]
+
+
+def _left_behind(phase: PhaseRecord, record: TrialRecord) -> dict[str, Any] | None:
+    """How far a trunk was left behind its best look, where its curve had not been called overfitting."""
+    if record.reading and record.reading.stability is Stability.OVERFITTING:
+        return None
+    found = far_behind(phase, record) if record.trial.kind == "trunk" and record.ended else None
+    return {"by": found[0], "step": found[1]} if found else None
 
 
 def _without(phase: PhaseRecord, record: TrialRecord) -> TrialRecord | None:
@@ -189,6 +200,8 @@ def _instead(phase: PhaseRecord, record: TrialRecord) -> str | None:
     """The cooldown that was begun from an earlier step because this trial overfitted: its reason says the same."""
     reading = record.reading
     found = reading.reason if reading and reading.stability is Stability.OVERFITTING else ""
+    if _left_behind(phase, record):
+        found = LAST_LOOK
     again = (t for t in phase.of_kind("control") if found and t.trial.id != record.trial.id)
     return next((t.trial.id for t in again if t.reason.startswith(found)), None)
 

@@ -247,6 +247,9 @@ def overfitting_sentences(found: Sequence[Fields], form: Form) -> list[str]:
     for number, case in enumerate(found):
         if not number or case["trial"] != found[number - 1]["trial"]:
             why = f"{case['trial']} was ended because it overfitted: {case['reason']}."
+            if behind := case["behind"]:
+                by, step = form.size(behind["by"]), f"{behind['step']:,}"
+                why = f"{case['trial']} overfitted: its last look was {by} worse than that at step {step}."
             by_loss = f"{case['trial']} overfitted by its loss, not yet by {metric_words(case['metric'])}."
             said.append(by_loss if case["by_loss"] else why)
             if case["instead"]:

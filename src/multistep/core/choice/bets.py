@@ -12,10 +12,9 @@ from multistep.core.choice.guards import holds
 from multistep.core.choice.known import all_siblings, known_gain, leader_level, seen, situation_of, tolerance_of
 from multistep.core.choice.lanes import line_goes_on
 from multistep.core.choice.moves import AVERAGE, EXTEND, MOVES, RESTART
-from multistep.core.choice.outlook import overfits
 from multistep.core.choice.priors import learned
 from multistep.core.choice.restart import restart
-from multistep.core.choice.retained import trained
+from multistep.core.choice.retained import overfitted, trained
 from multistep.core.choice.room import (
     LEAST_STEPS,
     extra,
@@ -126,7 +125,7 @@ def _goes_on(history: History, checkpoint: str | None) -> bool:
     if checkpoint not in steps:
         return False
     cooled = [steps.get(t.trial.start or "", 0) for t in plain_controls(history)]
-    return max([*cooled, *(t.step for t in trunks if overfits(t))], default=0) > steps[checkpoint]
+    return max([*cooled, *(t.step for t in trunks if overfitted(history.phase, t))], default=0) > steps[checkpoint]
 
 
 def _another_dose(history: History, first: TrialRecord, tried: Sequence[TrialRecord], known: Gain) -> Gain:

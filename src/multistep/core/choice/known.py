@@ -6,6 +6,7 @@ import math
 
 from multistep.core.choice.moves import MOVES, RESTART
 from multistep.core.choice.priors import Situation, prior
+from multistep.core.choice.retained import overfitted
 from multistep.core.evidence.expected import Gain
 from multistep.core.evidence.stability import Stability
 from multistep.core.values.events import VerdictGiven
@@ -26,7 +27,7 @@ def situation_of(history: History) -> Situation:
     if any(expected.get(t.trial.id, -math.inf) > expected.get(t.over or "", math.inf) for t in restarts):
         return "answered"
     plain = [*phase.of_kind("trunk"), *(t for t in phase.of_kind("control") if t.trial.length is None)]
-    if any(t.reading and Stability.OVERFITTING in (t.reading.stability, t.reading.loss) for t in plain):
+    if any(overfitted(phase, t) for t in plain):
         return "overfitting"
     trunk = phase.trunk
     improving = trunk is not None and trunk.reading is not None and trunk.reading.stability is Stability.IMPROVING

@@ -20,7 +20,15 @@ from multistep.core.choice.known import (
 from multistep.core.choice.lanes import awaited, line_goes_on
 from multistep.core.choice.moves import RESTART
 from multistep.core.choice.outlook import Outlook, outlook
-from multistep.core.choice.retained import best_checkpoint, best_saved, cooled_already, cooled_for, look_gain, turned
+from multistep.core.choice.retained import (
+    best_checkpoint,
+    best_saved,
+    cooled_already,
+    cooled_for,
+    look_gain,
+    shown,
+    turned,
+)
 from multistep.core.choice.room import (
     LEAST_STEPS,
     extra,
@@ -149,7 +157,7 @@ def trunk_again(plan: Plan, history: History, unit: Unit) -> list[Option]:
         return []
     if trunk is None or trunk.last_checkpoint is None or trunk.trial.recipe.schedule != "constant":
         return []
-    if trunk.reading and trunk.reading.stability in (Stability.DIVERGED, Stability.OVERFITTING):
+    if shown(phase, trunk) in (Stability.DIVERGED, Stability.OVERFITTING):
         return []
     if phase.started.facts.pretrained:
         fork = next_fork(plan, history)

@@ -14,13 +14,13 @@ from multistep.core.choice.allowance import STABLE_COOLDOWN, allowance
 from multistep.core.choice.forks import plain_controls
 from multistep.core.choice.priors import link_of
 from multistep.core.choice.readings import lineage, not_begun, spacing
+from multistep.core.choice.retained import overfitted
 from multistep.core.evidence.expected import Gain
 from multistep.core.evidence.metric import Metric, beside
 from multistep.core.evidence.stability import (
     MIN_POINTS,
     MIN_STABLE_POINTS,
     MIN_STABLE_SHARE,
-    Stability,
     gain_between,
 )
 from multistep.core.values.events import Evaluated
@@ -61,7 +61,7 @@ def outlook(plan: Plan, history: History, trunk: TrialRecord, *, without_last: i
         return None
     curve = [look for part in lineage(phase, trunk) for look in part.curve]
     curve = curve[: len(curve) - without_last]
-    if not _tells(trunk, curve, left) or not_begun(history, curve):
+    if not _tells(phase, trunk, curve, left) or not_begun(history, curve):
         return Outlook(left, lambda plateau, cooldown: BEGINNING if plateau > 0 else Gain(0.0, 0.0), told=False)
     forked, lead = _reference(history, trunk)
     if forked is None:
@@ -73,7 +73,7 @@ def outlook(plan: Plan, history: History, trunk: TrialRecord, *, without_last: i
     beside_it = history.leader is not None and not history.untrained_leads
 
     # What got worse beyond noise, if only by its loss, is not expected to come back: more time brings nothing.
-    worse = overfits(trunk)
+    worse = overfitted(phase, trunk)
 
     def gain(plateau: float, cooldown: float) -> Gain:
         until = trunk.step + plateau + WHILE_COOLING * cooldown
@@ -115,21 +115,16 @@ def _reference(history: History, trunk: TrialRecord) -> tuple[TrialRecord | None
     return last, lead / metric.tolerance(last.full.interval.score)
 
 
-def _tells(trunk: TrialRecord, curve: Sequence[Evaluated], left: int) -> bool:
+def _tells(phase: PhaseRecord, trunk: TrialRecord, curve: Sequence[Evaluated], left: int) -> bool:
     """Whether the curve is long enough to foretell what is left: no short one vouches for a long future.
 
     That it overfits may be seen early: what gets worse has begun.
     """
     if len(curve) < MIN_POINTS or (trunk.step + left) / max(1e-9, spacing(curve)) < MIN_STABLE_POINTS:
         return False
-    if overfits(trunk):
+    if overfitted(phase, trunk):
         return True
     return len(curve) >= MIN_STABLE_POINTS and trunk.step >= MIN_STABLE_SHARE * (trunk.step + left)
-
-
-def overfits(trunk: TrialRecord) -> bool:
-    """By its score, or by its loss alone."""
-    return trunk.reading is not None and Stability.OVERFITTING in (trunk.reading.stability, trunk.reading.loss)
 
 
 def _curve_gain(phase: PhaseRecord, curve: Sequence[Evaluated], since: float, until: float) -> Gain:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from dataclasses import replace
 
@@ -20,7 +19,7 @@ from multistep.core.choice.known import noise_of, tolerance_of
 from multistep.core.choice.lanes import on_the_line
 from multistep.core.choice.options import leaves_trunk
 from multistep.core.choice.outlook import BEGINNING, outlook
-from multistep.core.choice.retained import best_checkpoint, cooled_already, cooled_for, turning_line
+from multistep.core.choice.retained import best_checkpoint, cooled_already, cooled_for, far_behind, turning_line
 from multistep.core.choice.room import extra, in_unit, remaining
 from multistep.core.choice.trunks import trunk_trial
 from multistep.core.choice.weighing import Choice, Option
@@ -28,14 +27,12 @@ from multistep.core.choice.windows import cooldown_progress, left_by_curve
 from multistep.core.evidence.stability import Stability
 from multistep.core.values.events import CheckpointSaved
 from multistep.core.values.history import History, PhaseRecord, TrialRecord
-from multistep.core.values.judging import metric_of
 from multistep.core.values.plan import Plan
 from multistep.core.values.recipe import rate_share
 from multistep.core.values.trial import Proposal, Trial, Weighed
 from multistep.core.values.units import Amount, Unit
 
-FAR_BEHIND = 5.0  # tolerances by which a last look is worse than the best one: far beyond the noise of a loss
-ABOVE_NOISE = 2.0  # times the largest rise from one look to the next while it fell, which is about two deviations
+LAST_LOOK = "the last look was worse by"  # so begins the reason of a cooldown that began before a trunk's end
 WAY_THERE = 2 / 3  # to the best look of an overfitted trunk: where a cooldown begins that is half of all steps
 RESTARTS = 2  # times a diverged trunk is begun again, each at a third of the rate
 # Times shorter than a cooldown that diverged is the next one. With 2, one run of seven lost 8 tolerances.
@@ -80,9 +77,10 @@ def after_trunk(plan: Plan, history: History, trunk: TrialRecord) -> Proposal | 
         epochs = f"after {fork.epochs:.3g} epoch{'s' if fork.epochs != 1 else ''}, the cooldown included"
         reason = f"a {'' if fork.pretrained else 'first '}complete result {epochs}"
         return _control(plan, history, trunk, trunk.last_checkpoint, reason, cooldown=fork.cooldown_steps)
-    if (past := _far_behind(phase, trunk, best)) is not None:
+    if not cooled_for(phase, best) and (past := far_behind(phase, trunk)):
         before, cooldown, place = _before_it_overfitted(phase, trunk, best)
-        return _control(plan, history, trunk, before, f"{past}, so the cooldown starts from {place}", cooldown=cooldown)
+        said = f"{LAST_LOOK} {past[0]:.3g} than that at step {past[1]:,}"
+        return _control(plan, history, trunk, before, f"{said}, so the cooldown starts from {place}", cooldown=cooldown)
     left = allowance(plan, history, trunk).steps_left
     share = trunk.trial.recipe.cooldown_fraction
     if (
@@ -113,26 +111,6 @@ def _to_the_end(plan: Plan, history: History, trunk: TrialRecord, trial: Trial) 
     unit = left.unit if left else Unit.STEPS
     only = Option("cool down to the end", gain, in_unit(history, trial.cooldown_steps, unit) + extra(history, unit))
     return Choice(only, (only,), noise_of(history)).weighed(tolerance_of(history))
-
-
-def _far_behind(phase: PhaseRecord, trunk: TrialRecord, best: CheckpointSaved | None) -> str | None:
-    """That the trunk's last look is far worse than its best one, where the loss itself decides, which says so without
-    much noise: of a curve with few looks nothing else tells that it overfits. None where it is not.
-    """
-    metric = metric_of(phase.started)
-    looks = [(t, look) for t in phase.of_kind("trunk") for look in t.curve]
-    at_best = next((look for t, look in looks if best and (t.trial.id, look.step) == (best.trial, best.step)), None)
-    if metric.name != "loss" or phase.started.facts.pretrained or at_best is None or cooled_for(phase, best):
-        return None
-    last = trunk.curve[-1] if trunk.curve else at_best
-    if last.step <= at_best.step:
-        return None
-    by = metric.improvement(at_best.interval.score, last.interval.score)
-    falling = [look.interval.score for _, look in looks if look.step <= at_best.step]
-    rises = [metric.improvement(before, after) for before, after in itertools.pairwise(falling)]
-    if by < max(FAR_BEHIND * metric.tolerance(last.interval.score), ABOVE_NOISE * max(rises, default=0.0)):
-        return None
-    return f"the last look was worse by {abs(by):.3g} than that at step {at_best.step:,}"
 
 
 def _before_it_overfitted(

@@ -27,7 +27,8 @@ TURNED_LOOKS, TURNED_LATE = 2, 1.5
 # Of the way from the first looks to the baseline: a metric that has come less far has not begun to move. A guess.
 NOT_BEGUN = 0.25
 FEW = 3  # looks that are averaged at either end
-EXPLODED = 2.0  # times the recent training loss, and above where training began
+EXPLODED = 2.0  # times the recent training loss, and above all that the trial has seen
+LOST = 0.1  # at least, of what training has brought: near zero twice the loss is nothing. A guess.
 
 
 def read_stability(plan: Plan, history: History, name: str) -> StabilityRead | None:
@@ -43,7 +44,7 @@ def read_stability(plan: Plan, history: History, name: str) -> StabilityRead | N
     assert last.progress is not None
     if not last.progress.finite:
         return _diverged(trial, "the training loss is not finite")
-    if (loss := _exploded(trial)) is not None:
+    if (loss := _exploded(history.phase, trial)) is not None:
         return _diverged(trial, f"the training loss exploded to {loss:.4g}")
     if last.evaluation is None:
         return None
@@ -257,13 +258,16 @@ def lineage(phase: PhaseRecord, trial: TrialRecord) -> list[TrialRecord]:
     return parts
 
 
-def _exploded(trial: TrialRecord) -> float | None:
+def _exploded(phase: PhaseRecord, trial: TrialRecord) -> float | None:
     """The last window's training loss if it left all that was seen before; None if it did not."""
     losses = [r.progress.loss for r in trial.done if r.progress]
     if len(losses) < 4:
         return None
     recent, last = statistics.median(losses[-9:-1]), losses[-1]
-    return last if last > EXPLODED * recent and last > max(losses[:-1]) else None
+    first = (r.progress.loss for t in phase.of_kind("trunk") for r in t.done if r.progress and r.progress.finite)
+    began = next(first, losses[0])
+    least = max(EXPLODED * recent, *losses[:-1], recent + LOST * (began - recent))
+    return last if last > least else None
 
 
 def _train_losses(parts: Sequence[TrialRecord], points: int) -> list[float] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Iterator
 
@@ -16,6 +17,8 @@ from multistep.core.values.judging import metric_of
 
 STANDING = 5  # judged checkpoints that are kept on disk
 AS_FAR = 0.9  # of the steps to the best look
+FAR_BEHIND = 5.0  # tolerances by which a last look is worse than the best one: far beyond the noise of a loss
+ABOVE_NOISE = 2.0  # times the largest rise from one look to the next while it fell, which is about two deviations
 FAR_BACK = 2.0  # times as many steps as one from which a cooldown may begin instead
 
 
@@ -81,6 +84,39 @@ def cooled_for(phase: PhaseRecord, best: CheckpointSaved | None) -> bool:
     line = {saved.id for saved in turning_line(phase)}
     plain = [t for t in phase.of_kind("control") if t.verdict and t.trial.length is None and t.trial.start in line]
     return any(t.first_step + (t.trial.cooldown_steps or 0) / 2 >= AS_FAR * best.step for t in plain)
+
+
+def far_behind(phase: PhaseRecord, trunk: TrialRecord) -> tuple[float, int] | None:
+    """By how much a trunk's last look is worse than the best one, and at which step that was: where it is far worse,
+    and the loss itself decides, which says so without much noise. Of a curve with few looks nothing else tells that it
+    overfits. None where it is not.
+    """
+    metric, best = metric_of(phase.started), best_checkpoint(phase)
+    looks = [(t.trial.id, look) for t in phase.of_kind("trunk") for look in t.curve]
+    at_best = next((look for name, look in looks if best and (name, look.step) == (best.trial, best.step)), None)
+    if metric.name != "loss" or phase.started.facts.pretrained or at_best is None or not trunk.curve:
+        return None
+    last = trunk.curve[-1]
+    if last.step <= at_best.step:
+        return None
+    by = metric.improvement(at_best.interval.score, last.interval.score)
+    falling = [look.interval.score for _, look in looks if look.step <= at_best.step]
+    rises = [metric.improvement(before, after) for before, after in itertools.pairwise(falling)]
+    enough = max(FAR_BEHIND * metric.tolerance(last.interval.score), ABOVE_NOISE * max(rises, default=0.0))
+    return (abs(by), at_best.step) if by >= enough else None
+
+
+def shown(phase: PhaseRecord, record: TrialRecord) -> Stability | None:
+    """What a trial's curve showed last; of a trunk that was left far behind its best look, that it overfitted."""
+    if record.trial.kind == "trunk" and record.ended and far_behind(phase, record):
+        return Stability.OVERFITTING
+    return record.reading.stability if record.reading else None
+
+
+def overfitted(phase: PhaseRecord, record: TrialRecord) -> bool:
+    """Whether a trunk or a cooldown overfits, by its score or by its loss."""
+    by_loss = record.reading.loss if record.reading else None
+    return Stability.OVERFITTING in (shown(phase, record), by_loss)
 
 
 def turned(phase: PhaseRecord) -> list[TrialRecord]:
