@@ -185,7 +185,7 @@ class Memorising(SimulatedWorkshop):
         advance = learner.advance
 
         def advancing(rates: Any, *, resolution: int | None = None) -> Progress:
-            done = advance(rates, resolution=resolution)
+            done: Progress = advance(rates, resolution=resolution)
             chance = np.random.default_rng(learner._steps).lognormal(0.0, 1.0)
             return replace(done, loss=2.0 * float(np.exp(-learner._steps / 50)) + 0.001 * chance)
 
