@@ -182,9 +182,11 @@ def overfitting(phase: PhaseRecord, winner: str | None) -> list[dict[str, Any]]:
 
 def _left_behind(phase: PhaseRecord, record: TrialRecord) -> dict[str, Any] | None:
     """How far a trunk was left behind its best look, where its curve had not been called overfitting."""
-    if record.reading and record.reading.stability is Stability.OVERFITTING:
+    if shown(phase, record) is not Stability.OVERFITTING or (
+        record.reading and record.reading.stability is Stability.OVERFITTING
+    ):
         return None
-    found = far_behind(phase, record) if record.trial.kind == "trunk" and record.ended else None
+    found = far_behind(phase, record)
     return {"by": found[0], "step": found[1]} if found else None
 
 
