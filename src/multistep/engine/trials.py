@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from multistep.core.choice.allowance import probes_pay, require_time
+from multistep.core.choice.allowance import SAVE_COST, probes_pay, require_time
 from multistep.core.choice.moves import RESTART
 from multistep.core.choice.readings import read_stability
 from multistep.core.choice.retained import look_gain, needed
@@ -43,8 +43,7 @@ from multistep.engine.learner import HeldOut, Interrupted, Learner
 from multistep.engine.rundir import RunDirectory
 from multistep.errors import DataError, PlanError, RunFailed
 
-SAVE_COST = 50  # a trial is saved again once training since took so many times a save's seconds
-SAVE_SECONDS = 5.0  # and never more often, so that tiny models do not save all the time
+SAVE_SECONDS = 5.0  # from one save to the next at least, so that tiny models do not save all the time
 
 
 @dataclass(frozen=True)

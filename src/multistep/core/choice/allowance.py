@@ -38,6 +38,7 @@ PROBE_SHARE = 0.05  # of the training time, for all probes together
 PROBE_FACTORS = (0.5, 1.0, 2.0)  # of the preset's rate
 FIRST_WINDOW = 12  # steps from whose time the others are planned; they count as training
 FIRST_SHARE, LEAST_FIRST = 1 / 8, 2  # of the steps that are expected, where the time holds fewer than a hundred
+SAVE_COST = 50  # a trial is saved again once training since took so many times a save's seconds: 2% of the time at most
 CLOSING_SAVES = 2  # at the end: of the last cooldown, and of the export, which takes about as long
 CLOSING_SECONDS = 2.5  # export, result and report, and what is shown of a small model
 DEAR = 0.1  # of the budget: scoring that is guessed to take more is measured before anything depends on it
@@ -245,7 +246,7 @@ def _in_unit(amount: Amount, unit: Unit, phase: PhaseRecord) -> float:
         steps = round(amount.value / a_step) if a_step else 0
     match unit:
         case Unit.SECONDS:
-            return steps * a_step / (1.0 - CURVE_SHARE)
+            return steps * a_step * (1.0 + 1.0 / SAVE_COST) / (1.0 - CURVE_SHARE)
         case Unit.STEPS:
             return float(steps)
         case Unit.EPOCHS:
