@@ -174,14 +174,14 @@ def test_a_stopped_run_resumes_to_the_same_bits(run: Path, tmp_path: Path, kind:
 
 
 def test_a_budget_is_kept_and_chinese_works_as_well(tmp_path: Path) -> None:
-    """A folder with splits, BPE by default rule, a time budget of 12 seconds, a few lines of Python."""
+    """A folder with splits, BPE by default rule, a time budget of 24 seconds, a few lines of Python."""
     folder = tmp_path / "poems"
     folder.mkdir()
     for name, lines, seed in (("train", 4000, 1), ("val", 400, 2), ("test", 400, 3)):
         (folder / f"{name}.txt").write_text(chinese(lines, seed), encoding="utf-8")
     script = (
         "import json, multistep\n"
-        "result = multistep.train(task='text-generation', data='poems', budget='12s', out='run',\n"
+        "result = multistep.train(task='text-generation', data='poems', budget='24s', out='run',\n"
         "                         model={'width': 32, 'layers': 2, 'vocabulary': 400})\n"
         "print(json.dumps([result.score, result.stopped, str(result.model), len(result.verdicts)]))\n"
     )
@@ -193,7 +193,7 @@ def test_a_budget_is_kept_and_chinese_works_as_well(tmp_path: Path) -> None:
     assert model == "run/model"
     assert verdicts == sum(trial["verdict"] is not None for trial in record["trials"]) >= 1
     assert score == record["test"]["score"]
-    assert record["seconds"]["total"] < 17
+    assert record["seconds"]["total"] < 30
     words = multistep(tmp_path, "generate", "run/model", "--prompt", "春风", "--tokens", "20")
     assert words.startswith("春风")
 
