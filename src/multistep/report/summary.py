@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from multistep.core.choice.moves import RESTART
-from multistep.core.choice.plain import LAST_LOOK
-from multistep.core.choice.retained import far_behind, overfitted, shown
+from multistep.core.choice.retained import far_behind, overfitted, sent_back, shown
 from multistep.core.evidence.function_metric import RecordedMetric
 from multistep.core.evidence.scores import Form, form_of
 from multistep.core.evidence.stability import Stability
@@ -182,9 +181,8 @@ def overfitting(phase: PhaseRecord, winner: str | None) -> list[dict[str, Any]]:
 
 def _left_behind(phase: PhaseRecord, record: TrialRecord) -> dict[str, Any] | None:
     """How far a trunk was left behind its best look, where its curve had not been called overfitting."""
-    if shown(phase, record) is not Stability.OVERFITTING or (
-        record.reading and record.reading.stability is Stability.OVERFITTING
-    ):
+    read = record.reading.stability if record.reading else None
+    if shown(phase, record) is read:
         return None
     found = far_behind(phase, record)
     return {"by": found[0], "step": found[1]} if found else None
@@ -202,8 +200,8 @@ def _instead(phase: PhaseRecord, record: TrialRecord) -> str | None:
     """The cooldown that was begun from an earlier step because this trial overfitted: its reason says the same."""
     reading = record.reading
     found = reading.reason if reading and reading.stability is Stability.OVERFITTING else ""
-    if _left_behind(phase, record):
-        found = LAST_LOOK
+    if _left_behind(phase, record) and (instead := sent_back(phase, record)):
+        return instead.trial.id
     again = (t for t in phase.of_kind("control") if found and t.trial.id != record.trial.id)
     return next((t.trial.id for t in again if t.reason.startswith(found)), None)
 

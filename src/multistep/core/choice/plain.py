@@ -32,7 +32,6 @@ from multistep.core.values.recipe import rate_share
 from multistep.core.values.trial import Proposal, Trial, Weighed
 from multistep.core.values.units import Amount, Unit
 
-LAST_LOOK = "the last look was worse by"  # so begins the reason of a cooldown that began before a trunk's end
 WAY_THERE = 2 / 3  # to the best look of an overfitted trunk: where a cooldown begins that is half of all steps
 RESTARTS = 2  # times a diverged trunk is begun again, each at a third of the rate
 # Times shorter than a cooldown that diverged is the next one. With 2, one run of seven lost 8 tolerances.
@@ -79,7 +78,7 @@ def after_trunk(plan: Plan, history: History, trunk: TrialRecord) -> Proposal | 
         return _control(plan, history, trunk, trunk.last_checkpoint, reason, cooldown=fork.cooldown_steps)
     if not cooled_for(phase, best) and (past := far_behind(phase, trunk)):
         before, cooldown, place = _before_it_overfitted(phase, trunk, best)
-        said = f"{LAST_LOOK} {past[0]:.3g} than that at step {past[1]:,}"
+        said = f"the last look was worse by {past[0]:.3g} than that at step {past[1]:,}"
         return _control(plan, history, trunk, before, f"{said}, so the cooldown starts from {place}", cooldown=cooldown)
     left = allowance(plan, history, trunk).steps_left
     share = trunk.trial.recipe.cooldown_fraction

@@ -110,17 +110,17 @@ def shown(phase: PhaseRecord, record: TrialRecord) -> Stability | None:
     """What a trial's curve showed last; of a trunk that is cooled down from before its end, since that lies far behind
     its best look, that it overfitted.
     """
-    if record.trial.kind == "trunk" and record.ended and _sent_back(phase, record) and far_behind(phase, record):
+    if record.trial.kind == "trunk" and record.ended and sent_back(phase, record) and far_behind(phase, record):
         return Stability.OVERFITTING
     return record.reading.stability if record.reading else None
 
 
-def _sent_back(phase: PhaseRecord, trunk: TrialRecord) -> bool:
-    """Whether the first cooldown of the plain run after a trunk begins before that trunk's end."""
+def sent_back(phase: PhaseRecord, trunk: TrialRecord) -> TrialRecord | None:
+    """The first cooldown of the plain run after a trunk, where it begins before that trunk's end; else None."""
     names = list(phase.trials)
     after = (phase.trials[name] for name in names[names.index(trunk.trial.id) + 1 :])
     first = next((t for t in after if t.trial.kind == "control" and t.trial.length is None), None)
-    return first is not None and first.first_step < trunk.step
+    return first if first and first.first_step < trunk.step else None
 
 
 def overfitted(phase: PhaseRecord, record: TrialRecord) -> bool:
