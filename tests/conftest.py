@@ -29,3 +29,9 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Costs of test runs are not remembered on the machine, nor is what was made of long data."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("MULTISTEP_CACHE", raising=False)
+
+
+@pytest.fixture(autouse=True)
+def no_power_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing waits for the disk: tests kill processes, not the machine, and simulated runs would wait most of all."""
+    monkeypatch.setattr(os, "fsync", lambda handle: None)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import multistep, start
 from corpora import chinese, english, written
 
 from multistep import api
@@ -39,23 +40,6 @@ phases:
   - {name: first, until: 200 steps}
   - {name: second, until: 120 steps, recipe: {optimizer: adamw, learning_rate: 2e-3, frozen: ["embedding*"]}}
 """
-
-
-def start(folder: Path, *arguments: str, columns: int = 200) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", "from multistep.cli import main; main()", *arguments]
-    environment = {**os.environ, "XDG_CACHE_HOME": str(folder / "cache"), "HF_HUB_OFFLINE": "1"}
-    environment["COLUMNS"] = str(columns)
-    pipe = subprocess.PIPE
-    return subprocess.Popen(command, cwd=folder, stdout=pipe, stderr=pipe, text=True, env=environment)
-
-
-def multistep(folder: Path, *arguments: str, code: int = 0, columns: int = 200) -> str:
-    """Standard output of a verb, or standard error where another exit code than 0 is expected."""
-    process = start(folder, *arguments, columns=columns)
-    out, error = process.communicate(timeout=240)
-    assert process.returncode == code, f"exit {process.returncode}\n{out}\n{error}"
-    assert "Traceback" not in error
-    return error if code else out
 
 
 @pytest.fixture(scope="module")

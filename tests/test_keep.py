@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import multistep
 from runs import POWER, Fragile, Killed, plan
 
 from multistep import api
@@ -165,8 +164,7 @@ def test_clean_on_the_command_line_says_what_it_frees(tmp_path: Path) -> None:
     count = len(checkpoints(run))
 
     def clean(*options: str) -> str:
-        command = [sys.executable, "-c", "from multistep.cli import main; main()", "clean", str(run), *options]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        return multistep(tmp_path, "clean", "run", *options)
 
     assert f"Would remove {count - 1} checkpoint" in clean("--dry-run")
     assert len(checkpoints(run)) == count

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import commands
 import numpy as np
 import pytest
 import torch
@@ -87,11 +88,6 @@ def test_moves_that_apply_are_tried_against_a_control(tmp_path: Path) -> None:
 # What a run says of itself ------------------------------------------------------------------------------
 
 
-def command(*arguments: object) -> subprocess.CompletedProcess[str]:
-    program = [sys.executable, "-c", "from multistep.cli import main; main()", *map(str, arguments)]
-    return subprocess.run(program, capture_output=True, text=True, check=False, env=dict(os.environ))
-
-
 def test_the_worst_predictions_are_told_by_their_place_in_the_split_that_was_sampled(tmp_path: Path) -> None:
     far = torch.arange(3000.0)[:, None]  # each its own target, so that a row tells which one it is
     split = (torch.randn(3000, 2, generator=torch.Generator().manual_seed(0)), far)
@@ -112,14 +108,13 @@ def test_the_worst_predictions_are_told_by_their_place_in_the_split_that_was_sam
 
 def test_a_run_judged_by_a_function_is_shown_where_the_function_is_not(tmp_path: Path) -> None:
     result = OWN[2].train(tmp_path / "run")
-    shown = json.loads(command("show", result.folder, "--json").stdout)
+    shown = json.loads(commands.multistep(tmp_path, "show", str(result.folder), "--json"))
     assert (shown["metric"], shown["goal"], shown["unit"]) == ("median_miss", "minimize", "median miss")
     assert shown["test"] == result.record["test"]
     assert shown["baseline"] == result.record["baseline"]
     assert "beats the mean baseline" in shown["answer"]
     (result.folder / "report.html").unlink()
-    done = command("report", result.folder)
-    assert done.returncode == 0, done.stderr
+    commands.multistep(tmp_path, "report", str(result.folder))
     assert "median_miss" in (result.folder / "report.html").read_text(encoding="utf-8")
 
 
@@ -130,21 +125,17 @@ def test_the_command_line_says_where_an_unfinished_run_goes_on(tmp_path: Path) -
 
     with pytest.raises(Killed):
         OWN[2].train(tmp_path / "run", die)
-    shown = command("show", tmp_path / "run")
-    assert shown.returncode == 0, shown.stderr
-    assert "median_miss" in shown.stdout
-    assert "Go on with: multistep.train(..., out=" in shown.stdout
-    done = command("resume", tmp_path / "run")
-    assert done.returncode == 2
-    assert "multistep.train(model=..., loss=..., train=..., out=RUN)" in done.stderr
-    assert "Traceback" not in done.stderr
+    shown = commands.multistep(tmp_path, "show", "run")
+    assert "median_miss" in shown
+    assert "Go on with: multistep.train(..., out=" in shown
+    refused = commands.multistep(tmp_path, "resume", "run", code=2)
+    assert "multistep.train(model=..., loss=..., train=..., out=RUN)" in refused
     assert (tmp_path / "run" / "journal.jsonl").exists()
 
 
 def test_the_command_line_cannot_train_what_lives_in_code(tmp_path: Path) -> None:
-    done = command("train", "--task", "own-model", "--data", "mine", "--out", tmp_path / "run")
-    assert done.returncode == 2
-    assert "live in Python code" in done.stderr
+    given = ("--task", "own-model", "--data", "mine", "--out", "run")
+    assert "live in Python code" in commands.multistep(tmp_path, "train", *given, code=2)
     assert not (tmp_path / "run").exists()
 
 

@@ -20,8 +20,8 @@ import numpy as np
 import pytest
 from cases_images import picture, small_swin
 from cases_language import write_classes
+from commands import start
 from PIL import Image
-from test_command_line import start
 from test_predict import trained
 from tiny_chat import write_tiny_chat
 

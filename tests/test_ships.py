@@ -15,9 +15,9 @@ import cases_images as images
 import cases_language as language
 import numpy as np
 import pytest
+from commands import multistep, start
 from contract import _texts, as_shipped
 from runs import OVERFITS, Killed, execute, plan
-from test_command_line import multistep, start
 
 from multistep import api
 from multistep.core.evidence.metric import METRICS, Evaluation

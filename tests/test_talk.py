@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from commands import ran
 from tiny_chat import tiny_llama, tiny_tokenizer, write_tiny_chat
 
 import multistep as package
@@ -23,10 +22,9 @@ from multistep.tasks.text.generate import generate
 
 def piped(folder: Path, lines: str, *arguments: str) -> tuple[str, str]:
     """Standard output and error of `multistep chat`, which must end well."""
-    command = [sys.executable, "-c", "from multistep.cli import main; main()", "chat", *arguments]
-    done = subprocess.run(command, cwd=folder, input=lines, capture_output=True, text=True, check=False, timeout=240)
-    assert done.returncode == 0, done.stderr
-    return done.stdout, done.stderr
+    ended = ran(folder, "chat", *arguments, lines=lines)
+    assert ended.code == 0, ended.error
+    return ended.out, ended.error
 
 
 def expected(turns: list[tuple[str, str]], tokens: int) -> str:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from test_command_line import multistep
+from commands import multistep
 
 from multistep.core.values.recipe import Recipe
 from multistep.core.values.trial import Facts

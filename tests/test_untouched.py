@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from commands import multistep
 from runs import FALLS_THEN_FLAT, POWER, Killed, plan
 from safetensors.torch import load_file
-from test_command_line import multistep
 from test_reuse import execute
 from test_text_models import maker
 

@@ -10,12 +10,12 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TypeAlias, get_args
 
 import numpy as np
 
-from multistep.core.evidence.metric import ALIASES, METRICS, Evaluation, Floats, Goal, Metric, metric_named
+from multistep.core.evidence.metric import ALIASES, METRICS, Evaluation, Floats, Goal, Metric, metric_in, metric_named
 from multistep.errors import PlanError, nearest
 
 Function: TypeAlias = Callable[[Mapping[str, Floats]], float]
@@ -168,8 +168,7 @@ def declared_metric(name: str) -> FunctionMetric | None:
 def metric_known_as(name: str, goal: Goal | None, unit: str | None) -> Metric:
     """The metric that was recorded with this name, goal and unit; goal and unit count for a user's function alone."""
     if goal is None or unit is None or name in METRICS:
-        known = metric_named(name)
-        return replace(known, unit=unit) if unit else known
+        return metric_in(name, unit) if unit else metric_named(name)
     found = _declared.get(name)
     same = found is not None and (found.goal, found.unit) == (goal, unit)
     return found if found is not None and same else RecordedMetric(name, goal, unit)

@@ -13,6 +13,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -396,6 +397,15 @@ def metric_named(name: str) -> Metric:
     if key not in METRICS:
         raise PlanError(f"unknown metric '{name}'; allowed: {', '.join(METRICS)}.{nearest(key, METRICS)}")
     return METRICS[key]
+
+
+@cache
+def metric_in(name: str, unit: str) -> Metric:
+    """The metric of that name, in a unit of its task. Raises PlanError as `metric_named` does.
+
+    Decisions ask for it tens of thousands of times a run, always for the same.
+    """
+    return replace(metric_named(name), unit=unit)
 
 
 def beside(metric: Metric, known: Iterable[str]) -> Metric | None:

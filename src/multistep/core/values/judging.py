@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from multistep.core.evidence.function_metric import metric_known_as
-from multistep.core.evidence.metric import Metric, metric_named
+from multistep.core.evidence.metric import Metric, metric_in
 from multistep.core.values.events import Guarded, PhaseStarted
 
 
@@ -17,9 +15,9 @@ def metric_of(started: PhaseStarted) -> Metric:
 
 def loss_of(started: PhaseStarted) -> Metric:
     """The loss, in the unit that the phase's task counts it in."""
-    return replace(metric_named("loss"), unit=started.facts.loss_unit)
+    return metric_in("loss", started.facts.loss_unit)
 
 
 def guard_metric_of(guard: Guarded) -> Metric:
     """The metric by which forgetting is seen."""
-    return replace(metric_named(guard.metric), unit=guard.unit)
+    return metric_in(guard.metric, guard.unit)
