@@ -327,7 +327,7 @@ def test_another_model_is_raced_and_leads_where_it_is_better(tmp_path: Path) -> 
 
 def test_another_model_is_raced_for_a_quarter_of_what_the_leader_took_or_not_at_all(tmp_path: Path) -> None:
     raced = 0
-    for seed in range(6):
+    for seed in range(3):
         clock = FakeClock()
         workshop = Rivalled(FALLS_THEN_FLAT, clock, None, replace(NOISE, pace=20.0))
         wanted = plan(budget="10m", recipe=RATE, seed=seed)
@@ -416,6 +416,7 @@ def test_every_decision_stands_in_the_journal_with_what_it_was_weighed_against(t
     assert history.phase.moves_ended is not None
 
 
+@pytest.mark.slow
 def test_a_killed_run_that_weighs_decides_as_it_would_have(tmp_path: Path) -> None:
     wanted = plan(budget="8000 steps", recipe=RATE, tolerance=0.02)
 

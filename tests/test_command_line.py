@@ -265,7 +265,7 @@ def test_a_model_folder_is_trained_further(run: Path) -> None:
     assert result(run, "more")["scores"]["test"]["bits_per_byte"] < 2.0
 
 
-@pytest.mark.parametrize("name", ["gpt2", "llama", "qwen3"])
+@pytest.mark.parametrize("name", ["qwen3", *(pytest.param(name, marks=pytest.mark.slow) for name in ("gpt2", "llama"))])
 def test_other_architectures_train_and_export(run: Path, name: str) -> None:
     out = f"as-{name}"
     arguments = ["train", "--task", "text-generation", "--data", "corpus.txt", "--model", name, "--out", out]

@@ -86,7 +86,7 @@ class Sleeping(SimulatedWorkshop):
         return learner, ready
 
 
-@pytest.mark.parametrize("given", [{}, {"budget": "400s", "moves": []}])
+@pytest.mark.parametrize("given", [{"budget": "400s", "moves": []}, pytest.param({}, marks=pytest.mark.slow)])
 def test_what_has_not_begun_is_no_plateau_where_nothing_is_weighed(given: dict[str, object], tmp_path: Path) -> None:
     clock = FakeClock()
     history = execute(plan(**given), tmp_path / "run", clock=clock, workshop=Sleeping(POWER, clock))

@@ -39,7 +39,7 @@ def several(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     return model, api.export(Path(model).parent, folder / "graph", to="onnx")
 
 
-@pytest.mark.parametrize("kind", ["classes", "pairs", "number"])
+@pytest.mark.parametrize("kind", ["classes", "number", pytest.param("pairs", marks=pytest.mark.slow)])
 def test_nets_of_texts_say_the_same_without_torch(kind: str, several: tuple[str, Path], tmp_path: Path) -> None:
     model, folder = several
     if kind != "classes":
@@ -112,6 +112,7 @@ def test_what_has_no_graph_is_said(several: tuple[str, Path], tmp_path: Path) ->
         api.export(model, tmp_path / "graph", to="onnx")
 
 
+@pytest.mark.slow
 def test_conversations_are_answered_by_the_same_words(tmp_path: Path) -> None:
     import cases_chat
     from test_chat_runs import planned
@@ -128,7 +129,7 @@ def test_conversations_are_answered_by_the_same_words(tmp_path: Path) -> None:
     assert say(found.folder, prompt, "12")["text"] == str(result.predict([prompt], tokens=12)[0].output)
 
 
-@pytest.mark.parametrize("net", ["wavenet", "deepspeech"])
+@pytest.mark.parametrize("net", ["deepspeech", pytest.param("wavenet", marks=pytest.mark.slow)])
 def test_a_net_of_speech_hears_samples_and_features_are_in_the_graph(net: str, tmp_path: Path) -> None:
     import cases_speech
 

@@ -61,7 +61,9 @@ def test_pretrained_weights_are_forked_at_one_two_and_four_epochs(tmp_path: Path
     assert [t.trial.to_the_end for t in short.phase.of_kind("control")] == [True], "less than an epoch: the plain run"
 
 
-@pytest.mark.parametrize(("budget", "scoring"), [(110, 9.0), (140, 5.0), (150, 5.0)])
+@pytest.mark.parametrize(
+    ("budget", "scoring"), [(110, 9.0), (150, 5.0), pytest.param(140, 5.0, marks=pytest.mark.slow)]
+)
 def test_the_last_fork_takes_what_is_left_and_the_run_ends_in_time(tmp_path: Path, budget: int, scoring: float) -> None:
     """Also where scoring is dear, and two forks so close that an average of them would be tried if there were time."""
     rough, curve = replace(NOISE, between_blocks=0.2), replace(POWER, drop=1.0)

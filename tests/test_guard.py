@@ -177,6 +177,7 @@ def test_a_run_killed_in_every_window_decides_the_same(tmp_path: Path) -> None:
     assert torn.leader == calm.leader
 
 
+@pytest.mark.slow
 def test_a_run_killed_between_any_two_lines_scores_the_guard_once(tmp_path: Path) -> None:
     wanted = plan(phases=[{"until": "30 steps"}, guarded(0.01, until="20 steps")])
     calm = run(wanted, tmp_path / "calm")

@@ -93,6 +93,7 @@ def net_of_texts(kind: str, folder: Path) -> str:
     return str(api.train(plan_from({**content, "data": data, "moves": []}), out=folder / kind).model)
 
 
+@pytest.mark.slow
 def test_text_nets_from_nothing_are_the_same_in_transformers(tmp_path: Path) -> None:
     runs = {kind: net_of_texts(kind, tmp_path) for kind in KINDS}
     texts = [row["text"] for row in tales("pairs")[:7]] + ["~", "\u4f60\u597d zebra"]
@@ -165,6 +166,7 @@ print(json.dumps({"every": every, "batched": batched, "opened": opened, "again":
 """
 
 
+@pytest.mark.slow
 def test_an_image_net_from_nothing_is_the_same_in_transformers(images: Path) -> None:
     from transformers import ViTImageProcessor
 
@@ -245,6 +247,7 @@ print(json.dumps({"every": every, "batched": batched, "raw": raw, "again": again
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "model", [{"name": "wavenet", "layers": 3, "width": 32}, {"name": "deepspeech", "layers": 1, "width": 32}]
 )

@@ -144,6 +144,7 @@ def _alive(pid: int) -> bool:
     return True
 
 
+@pytest.mark.slow
 def test_a_killed_run_leaves_no_processes_and_is_resumed(tmp_path: Path, bits: str) -> None:
     script = tmp_path / "drive.py"
     script.write_text(

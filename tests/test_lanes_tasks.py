@@ -88,9 +88,8 @@ def _stable_at_once(plan: Plan, history: History, name: str) -> StabilityRead | 
     return StabilityRead(name, trial.step, Stability.STABLE, 0.0, 0.0, 0.1, "for the test")
 
 
-@pytest.mark.parametrize(
-    "task", [pytest.param(task, marks=[] if task == "text-generation" else pytest.mark.slow) for task in CASES]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("task", CASES)
 def test_a_task_comes_to_the_same_in_two_lanes(
     tmp_path: Path, task: str, hands: ProcessHands, monkeypatch: pytest.MonkeyPatch
 ) -> None:

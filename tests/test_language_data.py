@@ -250,6 +250,7 @@ def test_a_misspelt_column(tmp_path: Path) -> None:
 # Data that is there ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_docstrings_of_the_library_do_not_name_their_package() -> None:
     texts, packages = python_docstrings()
     assert len(texts) == len(packages) > 1000

@@ -65,6 +65,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SHARED)
 def test_two_processes_do_what_one_does(name: str, shared: Path) -> None:
     torch.manual_seed(0)  # an own module's first weights are those that it has in the first process

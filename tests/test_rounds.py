@@ -84,7 +84,13 @@ RICH: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("move", MOVES)
+# One of each kind; the others, which differ by what they set, are tried by `make slow`.
+OF_EACH_KIND = ("rate-down", "batch-up", "dropout-up", "sharpness-on", "layer-decay", "optimizer-schedule-free")
+
+
+@pytest.mark.parametrize(
+    "move", [move if move in OF_EACH_KIND else pytest.param(move, marks=pytest.mark.slow) for move in MOVES]
+)
 def test_a_move_is_kept_where_it_helps_and_rejected_where_it_hurts(tmp_path: Path, move: str) -> None:
     # Without a cooldown, what the plateau's rate costs stays.
     size = 0.2 if move == "optimizer-schedule-free" else 0.03

@@ -59,6 +59,7 @@ def sharded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_two_processes_with_a_part_each_do_what_one_does_with_all(name: str, sharded: Path) -> None:
     losses, table, weights = many_worker.alone(name, sharded, STEPS, **CASES[name])

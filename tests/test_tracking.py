@@ -75,7 +75,7 @@ def test_an_unknown_tracker_is_named_before_anything_begins(tmp_path: Path) -> N
 # MLflow ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("store", ["sqlite", "files"])
+@pytest.mark.parametrize("store", ["files", pytest.param("sqlite", marks=pytest.mark.slow)])
 def test_mlflow_holds_a_run_once_with_its_trials_nested(
     run: RunDirectory, store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -111,6 +111,7 @@ def photos(folder: Path, photographs: int, seed: int) -> None:
             Image.fromarray(picture).save(folder / name / f"{number}.png")
 
 
+@pytest.mark.slow
 def test_photos(tmp_path: Path, follow: Follow) -> None:
     photos(tmp_path / "photos", 60, 0)
     photos(tmp_path / "made", 4, 1)
@@ -125,6 +126,7 @@ def test_photos(tmp_path: Path, follow: Follow) -> None:
     assert used.strip() == "across"
 
 
+@pytest.mark.slow
 def test_own_module(tmp_path: Path, follow: Follow) -> None:
     trained, shown, _ = follow("own-module.md", {'budget="1m"': 'budget="200 steps"'})
     error, baseline = (float(number) for number in re.findall(r"(?:network|baseline) +(\d+\.\d+) \(", trained))
@@ -133,6 +135,7 @@ def test_own_module(tmp_path: Path, follow: Follow) -> None:
     assert re.search(r"0\.trunk +\d+", shown)
 
 
+@pytest.mark.slow
 def test_chat(tmp_path: Path, follow: Follow) -> None:
     write_tiny_chat(tmp_path / "tiny")
     trained, talked, used = follow(
@@ -164,6 +167,7 @@ def spoken(folder: Path) -> None:
                 soundfile.write(folder / f"{digit}_{speaker}_{number}.wav", sound, 8000)
 
 
+@pytest.mark.slow
 def test_voice_commands(tmp_path: Path, follow: Follow) -> None:
     spoken(tmp_path / "clips")
     names = {"7_nicolas_0": "1_ada_0", "2_nicolas_1": "2_ada_1"}
@@ -172,6 +176,7 @@ def test_voice_commands(tmp_path: Path, follow: Follow) -> None:
     assert "clips/1_ada_0.wav" in said
 
 
+@pytest.mark.slow
 def test_coming_from_other_trainers(tmp_path: Path, follow: Follow) -> None:
     reviews(tmp_path / "reviews.csv", 300, labelled=True)
     photos(tmp_path / "photos", 40, 0)
@@ -192,6 +197,7 @@ def test_coming_from_other_trainers(tmp_path: Path, follow: Follow) -> None:
     assert re.search("first.png +│ (across|down)", said)
 
 
+@pytest.mark.slow
 def test_reading_the_report(tmp_path: Path, follow: Follow) -> None:
     """The words that the page explains are those that a run shows."""
     reviews(tmp_path / "reviews.csv", 400, labelled=True)

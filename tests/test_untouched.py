@@ -98,6 +98,7 @@ def test_a_run_that_takes_its_phases_from_another_scores_the_model_before_traini
     assert result(tmp_path / "one") == result(tmp_path / "two")
 
 
+@pytest.mark.slow
 def test_a_kill_anywhere_leaves_the_same_scores_before_and_after_training(tmp_path: Path) -> None:
     execute(TWO, tmp_path / "calm", Able(), reuse=False)
     total = sum(1 for _ in read_entries(tmp_path / "calm" / "journal.jsonl"))
