@@ -205,6 +205,7 @@ result
 """
 
 
+@pytest.mark.slow
 def test_a_notebook_shows_a_run_and_its_result_however_often_the_cell_is_run(tmp_path: Path) -> None:
     nbclient = pytest.importorskip("nbclient", reason="nbclient is not installed: pip install nbclient ipykernel")
     nbformat = pytest.importorskip("nbformat", reason="nbformat is not installed: pip install nbclient ipykernel")

@@ -91,6 +91,7 @@ def test_what_is_uploaded_says_what_the_model_says(tmp_path: Path) -> None:
         assert server.wrong == []
 
 
+@pytest.mark.slow
 def test_the_script_for_a_real_server_passes_against_the_loopback(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -135,6 +135,7 @@ def test_recorded_overfitting_is_named_within_thirteen_looks(
     assert Stability.STABLE not in names
 
 
+@pytest.mark.slow
 def test_a_plateau_whose_noise_lasts_is_rarely_called_overfitting() -> None:
     """Noise as wide as the tolerance: at most one walk in ten, over all its looks."""
     curve = Curve("exponential", 10.0, 100.0, pace=100.0, noise_sd=1.0, autocorrelation=0.5)
@@ -155,6 +156,7 @@ def test_a_falling_curve_is_never_called_stable() -> None:
         assert read(scores[:points], horizon_steps=horizon).stability is not Stability.STABLE
 
 
+@pytest.mark.slow
 def test_false_alarms_over_all_looks_are_rare() -> None:
     """Walked look by look: of 60 smooth curves at most 3 are called stable too early, and most in the end."""
     alarms = called = 0
