@@ -9,6 +9,7 @@ import sys
 from dataclasses import fields
 from pathlib import Path
 
+import pytest
 from corpora import written
 from runs import execute, plan
 
@@ -40,6 +41,7 @@ def test_the_readmes_python_runs(tmp_path: Path) -> None:
     assert re.match(r"\d+\.\d+ \d+\.\d+ \(\d+\.\d+ to \d+\.\d+\) ", done.stdout)
 
 
+@pytest.mark.slow
 def test_the_code_for_a_model_of_ones_own_runs(tmp_path: Path) -> None:
     pages = ("README.md", "docs/how-to/own-module.md")
     found = [[code for code in blocks(page, "python") if "nn." in code] for page in pages]

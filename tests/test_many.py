@@ -120,7 +120,9 @@ def test_a_run_of_two_processes_is_that_of_one(plan: Path, undisturbed: Path, tm
     assert versions["processes"] == "2"
 
 
-@pytest.mark.parametrize(("verb", "number"), [("evaluate", 2), ("save", 1)], ids=["look", "save"])
+@pytest.mark.parametrize(
+    ("verb", "number"), [pytest.param("evaluate", 2, marks=pytest.mark.slow), ("save", 1)], ids=["look", "save"]
+)
 def test_a_kill_of_the_first_is_told_by_the_other_and_the_same_command_ends_in_the_same_bits(
     verb: str, number: int, plan: Path, undisturbed: Path, tmp_path: Path
 ) -> None:

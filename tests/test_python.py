@@ -185,6 +185,7 @@ def test_mistakes_in_a_notebook_are_one_line() -> None:
     assert PlanError("budget is 0")._render_traceback_() == ["PlanError: budget is 0"]
 
 
+@pytest.mark.slow
 def test_the_page_tells_of_every_event_and_its_code_runs(tmp_path: Path) -> None:
     page = (ROOT / "docs/reference/python.md").read_text(encoding="utf-8")
     names = {kind.event for kind in typing.get_args(Event)}
