@@ -18,7 +18,7 @@ from multistep.data.names import NO_TEST
 from multistep.engine.costs import Cost, network_of, remember
 from multistep.engine.planfile import plan_from
 from multistep.tasks.reckoned import expected_words
-from multistep.tasks.understood import _budget, by_topic, licence
+from multistep.tasks.understood import _budget, by_topic, licence, of_files
 
 
 def reviews(folder: Path) -> None:
@@ -50,6 +50,21 @@ def test_a_dry_run_says_what_was_understood_and_leaves_nothing(tmp_path: Path) -
     assert re.match(held, told["expected"])
     assert told["training"].startswith("64 examples a step")
     assert "from nothing: 30s are too few" not in said, "where --model says so, nothing was decided"
+
+
+def test_what_several_files_of_a_folder_have_in_common_is_said_once() -> None:
+    columns, lost = "conversations from 'prompt', 'completion'", "rows left out, an empty turn: 1 of 20 (first: row 3)"
+    notes = [
+        f"/data/chats/train.jsonl: {columns}",
+        f"/data/chats/train.jsonl: {lost}",
+        f"/data/chats/test.jsonl: {columns}",
+    ]
+    said = [f"train.jsonl, test.jsonl: {columns}", f"train.jsonl: {lost}", "splits are the files: 2"]
+    assert of_files([*notes, "/data/chats: splits are the files: 2"], "/data/chats") == said
+    assert of_files(["a.csv: text from column 'x'", "elsewhere.csv: 1"], "a.csv") == [
+        "text from column 'x'",
+        "elsewhere.csv: 1",
+    ]
 
 
 def test_what_cannot_be_reckoned_is_expected_to_go_as_the_last_run_of_it_went() -> None:

@@ -64,7 +64,7 @@ def told(
     """
     source = data or str(plan.phase(phase).data or "")
     facts = replace(facts, foreseen_steps=foreseen_steps(plan, phase, recipe, costs))
-    sorted_notes = by_topic(note.removeprefix(f"{source}: ") for note in facts.notes if note != NO_TEST)
+    sorted_notes = by_topic(of_files((note for note in facts.notes if note != NO_TEST), source))
     shown = [part for part in splits if part.size]
     if not any(part.name == "test" for part in shown):
         shown.append(Part("no test split, so the final score is the validation split's, on which it was chosen", 0, ""))
@@ -94,6 +94,21 @@ def told(
         notes=sorted_notes["notes"],
     )
     return replace(facts, understood=understood, speeds=speeds_then())
+
+
+def of_files(notes: Iterable[str], source: str) -> list[str]:
+    """The readers' notes with files named as seen from the source, and what several files have in common said once."""
+    files: dict[str, list[str]] = {}
+    inside = f"{source.rstrip('/')}/"
+    for note in notes:
+        name, about, said = note.partition(": ")
+        if about and name == source:
+            files.setdefault(said, [])
+        elif about and source and name.startswith(inside):
+            files.setdefault(said, []).append(name.removeprefix(inside))
+        else:
+            files.setdefault(note, [])
+    return [f"{', '.join(dict.fromkeys(names))}: {said}" if names else said for said, names in files.items()]
 
 
 def by_topic(notes: Iterable[str]) -> dict[str, tuple[str, ...]]:

@@ -32,7 +32,7 @@ from multistep.tasks.folders import write_task
 from multistep.tasks.hub import weights_hash
 from multistep.tasks.order import sample_of
 from multistep.tasks.recipes import refuse_model
-from multistep.tasks.text.generate import MOST_NEW_TOKENS, SCORED_MEANWHILE, to_show
+from multistep.tasks.text.generate import MOST_NEW_TOKENS, SCORED_MEANWHILE, SPARE_TOKENS, to_show
 from multistep.tasks.text.models import Maker
 from multistep.tasks.text.nats import IGNORED
 from multistep.tasks.text.ngram import SCALAR_VALUES, NGram
@@ -80,8 +80,11 @@ class ChatDomain:
             notes += [f"{name}: {note}" for note in (*said, *cuts)]
         self.train, self.order, said = self._packed(self.context)
         notes += said
-        self._prompted = sum(example.length for example in self.held_out["validation"][:SHOWN])
-        self._answer_tokens, self._shows_before = to_show(shown, read=self._prompted, most=MOST)
+        exhibited = self.held_out["validation"][:SHOWN]
+        self._prompted = sum(example.length for example in exhibited)
+        # Where the data answers by a word, what the untouched model adds to it is soon seen, and costs a pass a token.
+        most = min(MOST, SPARE_TOKENS + 2 * max((int(example.trained.sum()) for example in exhibited), default=0))
+        self._answer_tokens, self._shows_before = to_show(shown, read=self._prompted, most=most)
         enough = {"train": (self.train, LEAST_TRAIN), "validation": (self.held_out["validation"], LEAST_HELD_OUT)}
         for part, (there, least) in enough.items():
             if len(there) < least:

@@ -28,7 +28,7 @@ WARMUP_STEPS, WARMUP_SHARE = 100, 0.1
 # Of a plan's time; of train: pairs of answers alone, which are scored once before they are learnt from. Training on one
 # takes three times as long, so that what is left of the time reads them about twice.
 # What is written at the end to be shown counts as what could be scored meanwhile.
-SCORED_SHARE = {"train": 0.15, "validation": 0.02, "test": 0.03, "shown": 0.02}
+SCORED_SHARE = {"train": 0.15, "validation": 0.02, "test": 0.025, "shown": 0.02}
 # Tokens that are scored where they take twice that share at most: of fewer there is little to say.
 ENOUGH_SCORED, DEARER = 4000, 2.0
 LEAST_OF_TEXT = 4000  # running text: seven spans or so, whose differences say how sure a score is
