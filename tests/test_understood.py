@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from commands import multistep
+from corpora import english
 
 from multistep.core.values.recipe import Recipe
 from multistep.core.values.trial import Facts
@@ -50,6 +51,16 @@ def test_a_dry_run_says_what_was_understood_and_leaves_nothing(tmp_path: Path) -
     assert re.match(held, told["expected"])
     assert told["training"].startswith("64 examples a step")
     assert "from nothing: 30s are too few" not in said, "where --model says so, nothing was decided"
+
+
+def test_splits_in_files_of_their_own_can_be_named_on_the_command_line(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text(english(400), encoding="utf-8")
+    (tmp_path / "b.txt").write_text(english(60, seed=5), encoding="utf-8")
+    given = ["train", "--task", "text-generation", "--budget", "20 steps", "--dry-run"]
+    said = multistep(tmp_path, *given, "--set", "data.train=a.txt", "--set", "data.validation=b.txt")
+    assert re.search(r"^data +a\.txt, b\.txt$", said, re.M)
+    refused = multistep(tmp_path, *given, "--set", "data.encoding=latin-1", code=2)
+    assert "data names either one source, or train (and validation, test) files" in refused
 
 
 def test_what_several_files_of_a_folder_have_in_common_is_said_once() -> None:

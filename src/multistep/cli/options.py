@@ -92,6 +92,8 @@ def plan_of(file: Path | None, settings: list[str] | None, keywords: dict[str, A
 
     if file is not None:
         return read_plan(file, settings or (), keywords, named=as_option)
-    if not keywords.get("task") or not keywords.get("data"):
+    # A file for each split has no other place on the command line than `--set data.train=... data.validation=...`.
+    data = keywords.get("data") or any(setting.startswith("data.") for setting in settings or ())
+    if not keywords.get("task") or not data:
         raise PlanError("name a plan file, or at least --task and --data; `multistep train --help` lists the options")
     return plan_from({}, settings=settings or (), over=keywords, named=as_option)
