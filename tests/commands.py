@@ -1,6 +1,6 @@
 """The command line, run as a user runs it, by processes that need not import torch anew each time.
 
-Importing torch and transformers takes seconds of a core, and tests run a hundred commands. So each test process keeps
+Importing torch and transformers takes seconds of a core, and tests run dozens of commands. So each test process keeps
 one that has imported them, and nothing of `multistep`, and forks it for each command. `start` begins a process from
 nothing, for tests in which signals or the start itself matter.
 """
