@@ -173,14 +173,20 @@ def test_what_overfits_early_is_begun_again_at_a_lower_rate(tmp_path: Path) -> N
     slow = replace(NOISE, overfits=lambda r: 0.0 if _low(r) else 1.0, effect=lambda r: -0.02 * _low(r))
     history = iterate(tmp_path / "kept", OVERFITS, slow, budget="30000 steps", recipe={})
     first = moves(history)[0].trial
-    assert (first.move, first.start, first.length is not None) == ("restart", None, True)
+    assert (first.move, first.start) == ("restart", None)
     # The curve is flat from about step 800 on and turns at 1500; which look is its best is chance.
-    assert 0.02 * 800 / first.length.value <= first.learning_rate <= 0.02 * 1600 / first.length.value  # type: ignore[union-attr]
+    assert first.learning_rate == pytest.approx(0.02 / 4), "however much time there is"
+    assert first.length is not None
+    assert 4 * 800 <= first.length.value <= 4 * 1600, "as many times the steps"
+    short = moves(iterate(tmp_path / "short", OVERFITS, slow, budget="6000 steps", recipe={}))[0].trial
+    assert short.length is not None
+    assert 0.02 * 800 / short.length.value <= short.learning_rate <= 0.02 * 1600 / short.length.value
+    assert short.learning_rate > 0.02 / 4
     assert verdict(history, "restart") == "leads"
     later = [t for t in moves(history)[1:] if t.trial.start]
     assert all(_grew_from(history, t, "restart") for t in later), "who leads is gone on from"
-    siblings = [t.trial.move for t in later if t.trial.move in MOVES]
-    assert not siblings or not MOVES[siblings[0] or ""].regularises, "overfitting was answered"
+    named = [t.trial.move for t in later if t.trial.move in MOVES]
+    assert not named or not MOVES[named[0] or ""].regularises, "overfitting was answered"
     same = iterate(tmp_path / "rejected", OVERFITS, NOISE, budget="30000 steps", recipe={})
     assert verdict(same, "restart") == "behind"
     left = [t for t in moves(same) if t.trial.move == "restart"]
@@ -189,8 +195,11 @@ def test_what_overfits_early_is_begun_again_at_a_lower_rate(tmp_path: Path) -> N
     assert abs(left[1].first_step - 1500) < 500
     assert left[1].verdict is not None
     assert left[1].verdict.leads
-    named = iterate(tmp_path / "named", OVERFITS, NOISE, budget="30000 steps", recipe={}, moves=["restart"])
-    cooled = [t for t in moves(named) if t.trial.move == "restart"][1]
+    siblings = [t for t in moves(same) if t.trial.move in MOVES]
+    assert len(siblings) > 5
+    assert max(t.step for t in siblings) <= left[1].step, "what goes on for longer than who leads overfits for that"
+    asked = iterate(tmp_path / "named", OVERFITS, NOISE, budget="30000 steps", recipe={}, moves=["restart"])
+    cooled = [t for t in moves(asked) if t.trial.move == "restart"][1]
     assert cooled.trial.start == f"0.restart@{cooled.first_step}", "where moves are named and nothing is weighed, too"
     half = replace(slow, overfits=lambda r: 0.5 if _low(r) else 1.0, effect=lambda r: -0.2 * _low(r))
     better = iterate(tmp_path / "better", OVERFITS, half, budget="30000 steps", recipe={})

@@ -27,6 +27,7 @@ from multistep.core.choice.room import (
 )
 from multistep.core.choice.siblings import (
     applied,
+    as_far_as_leader,
     average,
     base_of_leader,
     compounds,
@@ -64,7 +65,7 @@ def sibling_options(plan: Plan, history: History, left: Amount) -> list[Option]:
         return []  # nothing was saved before its cooldown
     earlier = siblings_of(phase, base.start)
     same = [t.trial.length for t in earlier if t.trial.length and t.trial.length.unit is left.unit]
-    length = same[-1] if same and fits(plan, history, left, same[-1]) else sibling_length(history, left)
+    length = same[-1] if same and fits(plan, history, left, same[-1]) else _new_length(history, left)
     if length is None:
         return []
     if forgot := [t.trial.length.value for t in earlier if t.trial.length and not holds(t)]:
@@ -112,6 +113,13 @@ def sibling_options(plan: Plan, history: History, left: Amount) -> list[Option]:
     gain = learned(known_gain(plan, history, RESEED), seen(history, RESEED))
     found.append(Option(RESEED, gain, cost, proposal))
     return found
+
+
+def _new_length(history: History, left: Amount) -> Amount | None:
+    length = sibling_length(history, left)
+    if length is None or situation_of(history) not in ("overfitting", "answered"):
+        return length
+    return replace(length, value=min(length.value, as_far_as_leader(history, left.unit)))
 
 
 def _goes_on(history: History, checkpoint: str | None) -> bool:

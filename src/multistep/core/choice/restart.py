@@ -18,7 +18,8 @@ from multistep.core.values.trial import Proposal, Trial
 from multistep.core.values.units import Amount, Unit
 
 SHARE = 2 / 3  # of what is left; moves of its recipe have the rest
-LEAST_FACTOR, MOST_FACTOR = 1 / 16, 1 / 2  # of the rate: a higher one would bring nothing new
+# Of the rate: a higher one would bring nothing new, and a lower one little for as many times the steps.
+LEAST_FACTOR, MOST_FACTOR = 1 / 4, 1 / 2
 FLAT = 3.0  # tolerances of the metric: within so much of its best look a curve has come to where it turns
 
 
@@ -38,7 +39,9 @@ def restart(plan: Plan, history: History, left: Amount | None) -> Proposal | Non
     steps = value / max(per_step, 1e-9)
     # Where the curve turned is how far this rate can be followed; a lower one gets as far in as many more steps.
     turn = max(1, _turn(phase, control))
-    factor = max(LEAST_FACTOR, turn / max(steps, 1e-9))
+    if (most := turn / LEAST_FACTOR) < steps:
+        value, steps = value * most / steps, most
+    factor = turn / max(steps, 1e-9)
     if factor > MOST_FACTOR or steps < LEAST_STEPS:
         return None
     length = Amount(round(value, 2) if left.unit is Unit.SECONDS else float(int(value)), left.unit)

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 
 from multistep.core.choice.between import is_between
 from multistep.core.choice.moves import MOVES, applicable
-from multistep.core.choice.retained import before_cooldown, standing, trained
+from multistep.core.choice.retained import before_cooldown, plateau_step, standing, trained
+from multistep.core.choice.room import LEAST_STEPS, MOST_JUDGING, in_unit, scoring
 from multistep.core.evidence.intervals import student_quantile
 from multistep.core.evidence.metric import Interval
 from multistep.core.evidence.spending import blocks_needed
@@ -46,6 +47,20 @@ def base_of_leader(history: History) -> Base:
     if start == trial.start:
         carry = trial.carry  # nothing was saved since its move, which may have left the optimizer's state behind
     return Base(start, recipe, trial.learning_rate, carry)
+
+
+def as_far_as_leader(history: History, unit: Unit) -> float:
+    """Seconds or steps that the leader took from where siblings fork, and at least as many as show anything.
+
+    Of training that overfits the leader went about as far as it can go, so what goes on for longer is worse for that.
+    """
+    assert history.leader is not None
+    record = trained(history.phase, history.phase.trials[history.leader.trial])
+    steps = record.step - plateau_step(record)
+    if unit is Unit.STEPS:
+        return float(max(LEAST_STEPS, steps))
+    taken = record.seconds * steps / max(1, record.step - record.first_step)  # a move's steps can take longer or less
+    return round(max(taken, in_unit(history, LEAST_STEPS, unit), scoring(history) / MOST_JUDGING[0]), 2)
 
 
 def siblings_of(phase: PhaseRecord, start: str | None, length: Amount | None = None) -> list[TrialRecord]:

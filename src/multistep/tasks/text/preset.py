@@ -29,6 +29,8 @@ USUAL_SECONDS = 300.0  # of a plan that names no time
 # Contexts grow with compute, so that attention to what is far is paid for by who can: 64 tokens up to so many
 # operations, twice as many for each eightfold.
 SHORT_CONTEXT, MOST_CONTEXT, SHORT_COMPUTE = 64, 2048, 1e13
+# A text that has fewer of them is learnt by heart before they do it any good (docs/appendix/experiments.md).
+LEAST_CONTEXTS = 512
 # By the characters of the text, and so many tokens at the least compute: more of them (a head that costs more, in fewer
 # tokens of more text each) with its power 0.4, after arXiv 2407.13623.
 VOCABULARIES = ((300e6, 32_768), (50e6, 16_384), (2e6, 4096), (0, 1024))
@@ -78,13 +80,13 @@ def choose_preset(
     compute = TRAINED_SHARE * _seconds(plan) * rate
     tokenizer, vocabulary = _tokenizer(spec, facts, TRAINED_SHARE * _seconds(plan) * (usual_rate or rate))
     tokens = vocabulary or facts.alphabet
-    context = spec.context or _context(compute)
+    text = facts.characters / characters_a_token(facts, vocabulary)
+    context = spec.context or _context(compute, text)
     sizes = list(ladder(context, layers=spec.layers, width=spec.width, heads=spec.heads))
     if spec.parameters:
         wanted = math.log(spec.parameters)
         shape = min(sizes, key=lambda shape: abs(math.log(all_parameters(shape, tokens)) - wanted))
     else:
-        text = facts.characters / characters_a_token(facts, vocabulary)
         shape = best_shape(sizes, Bearable(compute, text, memory, dropout=not goes_back(plan)), tokens)
     return Preset(architecture, tokenizer, vocabulary, shape)
 
@@ -102,9 +104,10 @@ def _seconds(plan: Plan) -> float:
     return sum(amount.value for amount in lengths_of(plan) if amount.unit is Unit.SECONDS) or USUAL_SECONDS
 
 
-def _context(compute: float) -> int:
-    doublings = math.ceil(math.log(max(1.0, compute / SHORT_COMPUTE), 8))
-    return int(min(MOST_CONTEXT, SHORT_CONTEXT * 2**doublings))
+def _context(compute: float, text: float) -> int:
+    by_compute = math.ceil(math.log(max(1.0, compute / SHORT_COMPUTE), 8))
+    by_text = math.floor(math.log2(max(1.0, text / LEAST_CONTEXTS / SHORT_CONTEXT)))
+    return int(min(MOST_CONTEXT, SHORT_CONTEXT * 2 ** min(by_compute, by_text)))
 
 
 def batch_size(tokens: float, text: float, context: int, device: str) -> int:
