@@ -373,7 +373,7 @@ def test_a_restart_does_not_say_that_the_first_look_was_the_best(tmp_path: Path)
     history = iterate(tmp_path / "run", OVERFITS, budget="30000 steps", recipe={})
     (restarted,) = [t for t in tried(history, "restart") if t.trial.length]
     assert restarted.reason.startswith("from about step ")
-    assert " on the plain run got hardly better, and " in restarted.reason
+    assert " on the plain run got hardly better, so " in restarted.reason
 
 
 def test_a_rate_is_not_said_to_be_within_noise_of_others_where_it_alone_is_good(tmp_path: Path) -> None:

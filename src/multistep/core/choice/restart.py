@@ -44,12 +44,12 @@ def restart(plan: Plan, history: History, left: Amount | None) -> Proposal | Non
     factor = turn / max(steps, 1e-9)
     if factor > MOST_FACTOR or steps < LEAST_STEPS:
         return None
-    length = Amount(round(value, 2) if left.unit is Unit.SECONDS else float(int(value)), left.unit)
+    length = Amount(round(value, 2) if left.unit is Unit.SECONDS else float(round(value)), left.unit)
     rate = control.trial.learning_rate * factor
     recipe = replace(control.trial.recipe, learning_rate=rate)
     reason = (
-        f"from about step {turn:,} on the plain run got hardly better, and {length} have room for {steps:,.0f} steps, "
-        "so training begins again at a lower learning rate, which suits so many"
+        f"from about step {turn:,} on the plain run got hardly better, so training begins again for about {steps:,.0f} "
+        "steps at a lower learning rate, which suits so many"
     )
     start = phase.started.start
     name = f"{index}.{RESTART}"
