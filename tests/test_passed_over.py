@@ -22,7 +22,7 @@ def test_a_better_score_that_was_not_chosen_is_explained_with_the_numbers_that_d
     """A run whose leader has another's score above its own: in the result, `show`, the page and Python alike."""
     world = World(between_blocks=0.05, between_seeds=0.002)
     workshop = SimulatedWorkshop(OVERFITS, clock := FakeClock(), None, world)
-    wanted = plan(budget="10m", recipe={"learning_rate": 0.02}, seed=4)
+    wanted = plan(budget="10m", recipe={"learning_rate": 0.02}, seed=5)
     history = execute(wanted, tmp_path / "run", OVERFITS, clock=clock, workshop=workshop)
     directory = RunDirectory(tmp_path / "run")
     found = json.loads(directory.result.read_text(encoding="utf-8"))

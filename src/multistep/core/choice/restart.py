@@ -35,7 +35,7 @@ def restart(plan: Plan, history: History, left: Amount | None) -> Proposal | Non
     value = left.value - extra(history, left.unit)
     if (1 - SHARE) * value > LEAST_SHARE * SHARE * value + extra(history, left.unit):
         value *= SHARE
-    per_step = plain_speed(phase) if left.unit is Unit.SECONDS else 1.0
+    per_step = _with_looks(phase) if left.unit is Unit.SECONDS else 1.0
     steps = value / max(per_step, 1e-9)
     # Where the curve turned is how far this rate can be followed; a lower one gets as far in as many more steps.
     turn = max(1, _turn(phase, control))
@@ -55,6 +55,14 @@ def restart(plan: Plan, history: History, left: Amount | None) -> Proposal | Non
     name = f"{index}.{RESTART}"
     trial = Trial(name, index, "move", start, recipe, plan.seed, rate, length=length, move=RESTART, carry="weights")
     return Proposal(trial, reason)
+
+
+def _with_looks(phase: PhaseRecord) -> float:
+    """Seconds a step of the plain run, the looks on the way counted, of which a restart has no fewer."""
+    done = [r for t in phase.of_kind("trunk") for r in t.done]
+    done = done[1:] or done  # the first window pays for what happens only once
+    looks = sum(r.evaluate_seconds for r in done) / max(1, sum(r.window.steps for r in done))
+    return plain_speed(phase) + looks
 
 
 def _turn(phase: PhaseRecord, control: TrialRecord) -> int:
