@@ -161,7 +161,7 @@ def test_a_budget_is_kept_and_chinese_works_as_well(tmp_path: Path) -> None:
     """A folder with splits, BPE by default rule, a time budget of 24 seconds, a few lines of Python."""
     folder = tmp_path / "poems"
     folder.mkdir()
-    for name, lines, seed in (("train", 4000, 1), ("val", 400, 2), ("test", 400, 3)):
+    for name, lines, seed in (("train", 20_000, 1), ("val", 400, 2), ("test", 400, 3)):
         (folder / f"{name}.txt").write_text(chinese(lines, seed), encoding="utf-8")
     script = (
         "import json, multistep\n"
@@ -173,7 +173,7 @@ def test_a_budget_is_kept_and_chinese_works_as_well(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     score, stopped, model, verdicts = json.loads(done.stdout)
     record = result(tmp_path)
-    assert stopped in ("budget", "overfitting"), "a fast machine knows the poems by heart before that"
+    assert stopped == "budget"
     assert model == "run/model"
     assert verdicts == sum(trial["verdict"] is not None for trial in record["trials"]) >= 1
     assert score == record["test"]["score"]

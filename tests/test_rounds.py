@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -182,6 +183,10 @@ def test_what_overfits_early_is_begun_again_at_a_lower_rate(tmp_path: Path) -> N
     assert short.length is not None
     assert 0.02 * 800 / short.length.value <= short.learning_rate <= 0.02 * 1600 / short.length.value
     assert short.learning_rate > 0.02 / 4
+    timed = moves(iterate(tmp_path / "timed", OVERFITS, slow, budget="600s", recipe={}))[0]
+    said = re.search(r"for about ([\d,]+) steps", timed.reason)
+    assert said
+    assert timed.step == pytest.approx(int(said[1].replace(",", "")), rel=0.02), "its seconds count the looks, too"
     assert verdict(history, "restart") == "leads"
     later = [t for t in moves(history)[1:] if t.trial.start]
     assert all(_grew_from(history, t, "restart") for t in later), "who leads is gone on from"

@@ -116,6 +116,7 @@ def sibling_options(plan: Plan, history: History, left: Amount) -> list[Option]:
 
 
 def _new_length(history: History, left: Amount) -> Amount | None:
+    """The length of siblings of a new fork; where the plain run overfitted, no more than the leader took from there."""
     length = sibling_length(history, left)
     if length is None or situation_of(history) not in ("overfitting", "answered"):
         return length
