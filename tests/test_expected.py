@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from multistep.core.evidence.expected import Gain, Judged, Link, expected_gains
+from multistep.core.evidence.expected import Gain, Judged, Link, Origin, expected_gains
 from multistep.core.evidence.metric import METRICS, Evaluation
 
 ACCURACY, LOSS = METRICS["accuracy"], METRICS["loss"]
@@ -54,6 +54,22 @@ def test_a_reference_that_was_lucky_is_found_out_by_the_many_that_lose_to_it() -
     together = expected_gains(ACCURACY, judged, tolerance=0.002)
     assert alone < float(np.mean(together.means[1:])) + 0.02
     assert together.between(1, 2)[1] < together.between(1, 0)[1] * 1.5
+
+
+def test_six_that_lose_from_one_fork_speak_against_the_fork_not_against_its_score() -> None:
+    """Such attempts share what going on from there does; without that, all of them would prove the fork was lucky."""
+    plain, fork = table(0.60, 0.5, 1), table(0.70, 0.5, 2)
+    others = [table(0.62, 0.5, seed) for seed in range(3, 9)]
+
+    def of_fork(origin: Origin | None) -> float:
+        lost = [Judged(t, 1, Gain(0.0, 2.0), origin) for t in others]
+        judged = [Judged(plain, 0, OPEN), Judged(fork, 0, OPEN), *lost]
+        return float(expected_gains(METRICS["accuracy"], judged, tolerance=0.01).means[1])
+
+    alone = expected_gains(METRICS["accuracy"], [Judged(plain, 0, OPEN), Judged(fork, 0, OPEN)], tolerance=0.01).means[
+        1
+    ]
+    assert of_fork(None) < of_fork(Origin("0.trunk@10", "rate-up")) < alone
 
 
 def test_expected_scores_are_right_on_average_and_choosing_by_them_beats_the_highest() -> None:

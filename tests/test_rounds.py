@@ -227,9 +227,7 @@ def _low(recipe: Recipe) -> bool:
 
 def test_the_budget_is_used_and_not_passed(tmp_path: Path) -> None:
     timed = iterate(tmp_path / "timed", OVERFITS, NOISE, recipe={})
-    assert timed.seconds == pytest.approx(600, abs=0.03 * 600)
-    assert timed.finished is not None
-    assert timed.finished.stopped == "budget"
+    assert 0.94 * 600 < timed.seconds <= 600, "what nothing is worth beginning in is given back"
     steps = iterate(tmp_path / "steps", OVERFITS, NOISE, recipe={}, budget="12000 steps")
     assert 11_800 < steps.steps <= 12_000
 
@@ -257,11 +255,11 @@ def test_a_split_too_small_to_tell_anything_apart_is_said(tmp_path: Path, monkey
 
 def test_noise_between_seeds_is_measured_and_what_helped_is_tried_again(tmp_path: Path) -> None:
     world = replace(NOISE, effect=lambda r: -0.03 * (r.dropout > 0))
-    history = iterate(tmp_path / "run", FLAT, world, budget="20000 steps", moves=["dropout-up"], recipe={})
+    history = iterate(tmp_path / "run", FLAT, world, budget="20000 steps", moves=["dropout-up"], recipe={}, seed=3)
     kept = next(t for t in moves(history) if t.verdict and t.verdict.leads)
     reruns = [t for t in history.phase.of_kind("rerun") if t.trial.start == kept.trial.start]
     seeds = [t.trial.seed for t in reruns if t.trial.move == "dropout-up"]
-    assert seeds == [t.trial.seed for t in reruns if t.trial.move is None][: len(seeds)] == [1, 2, 3][: len(seeds)]
+    assert seeds == [t.trial.seed for t in reruns if t.trial.move is None][: len(seeds)] == [4, 5, 6][: len(seeds)]
     assert seeds
     assert all(t.full and t.verdict is None for t in history.phase.of_kind("rerun"))
 

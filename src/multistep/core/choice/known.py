@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 
 from multistep.core.choice.moves import MOVES, RESTART
-from multistep.core.choice.priors import Situation, prior
+from multistep.core.choice.priors import Attempted, Situation, learned, prior
 from multistep.core.choice.retained import overfitted
-from multistep.core.evidence.expected import Gain
+from multistep.core.evidence.expected import SURPRISE, Gain, Origin
 from multistep.core.evidence.stability import Stability
 from multistep.core.values.events import VerdictGiven
 from multistep.core.values.history import History, TrialRecord
 from multistep.core.values.judging import metric_of
 from multistep.core.values.plan import Plan
 
+ON = "on"  # a kind among the priors: going on unchanged
 FAILED = -20.0  # tolerances: what a trial that diverged counts as, where what its kind brings is learnt
 
 
@@ -74,25 +75,44 @@ def gain_of(history: History, record: TrialRecord, *, over: TrialRecord) -> floa
     return (expected[record.trial.id] - expected[over.trial.id]) / tolerance_of(history)
 
 
-def seen(history: History, move: str | None) -> list[float]:
-    """What this move has brought from other forks over who led then; of its opposite that lost, half of that."""
-    opposite = MOVES[move].opposite if move and move in MOVES else None
-    found = []
+def hoped_for(plan: Plan, history: History, kind: str, fork: str) -> Gain:
+    """What an attempt of this kind from this fork is expected to bring: what is known of its kind, and what attempts
+    have brought in this run.
+
+    One that failed speaks of its own kind alone. What lies further off than SURPRISE spreads tells no more than that:
+    one collapse is no reason to give up all that can be done from there.
+    """
+    origin = Origin(fork, kind, _opposite(kind))
+    before = []
     for record in all_siblings(history):
-        if record.over is None or record.over not in history.expected:
+        theirs = origin_of(record)
+        if theirs is None or record.over is None or record.over not in history.expected:
             continue
-        failed = record.verdict is not None and record.verdict.failed
-        gain = FAILED if failed else gain_of(history, record, over=history.trial(record.over))
-        if gain is not None and record.trial.move == move:
-            found.append(gain)
-        elif gain is not None and opposite and record.trial.move == opposite and gain < 0:
-            found.append(-gain / 2)
-    return found
+        known = known_gain(plan, history, theirs.kind)
+        if record.verdict is not None and record.verdict.failed:
+            if theirs.kind == kind:
+                before.append(Attempted(theirs, known, FAILED))
+        elif (gain := gain_of(history, record, over=history.trial(record.over))) is not None:
+            far = SURPRISE * known.spread
+            before.append(Attempted(theirs, known, min(max(gain, known.mean - far), known.mean + far)))
+    return learned(known_gain(plan, history, kind), origin, before)
+
+
+def origin_of(record: TrialRecord) -> Origin | None:
+    """What a sibling has in common with others; None of what is no sibling."""
+    trial = record.trial
+    if trial.kind not in ("control", "move") or not trial.length or trial.start is None:
+        return None
+    kind = (trial.move or ON).split("+")[-1]  # of a compound the last change is the one that is tried
+    return Origin(trial.start, kind, _opposite(kind))
+
+
+def _opposite(kind: str) -> str | None:
+    return MOVES[kind].opposite if kind in MOVES else None
 
 
 def all_siblings(history: History) -> list[TrialRecord]:
-    records = history.phase.trials.values()
-    return [t for t in records if t.trial.kind in ("control", "move") and t.trial.length and t.trial.start is not None]
+    return [record for record in history.phase.trials.values() if origin_of(record)]
 
 
 def lead_over(history: History, record: TrialRecord) -> float:

@@ -8,15 +8,20 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, Literal
 
-from multistep.core.evidence.expected import Gain, Link
+import numpy as np
+
+from multistep.core.evidence.expected import Gain, Link, Origin, in_common
 
 Situation = Literal["improving", "plateau", "overfitting", "answered", "pretrained"]
 # Where no row says more. In tolerances of the metric: most attempts bring nothing or hurt, some bring much.
 UNKNOWN = Gain(-1.0, 4.0)
+TOLD = 0.5  # tolerances: how exactly a verdict tells what an attempt brought, at best; keeps the equations solvable
 TABLE = "priors.json"
 
 
@@ -43,15 +48,29 @@ def default_gain(kind: str) -> Gain:
     return _rows().get((kind, "any", "any"), UNKNOWN)
 
 
-def learned(before: Gain, seen: Sequence[float]) -> Gain:
-    """The gain of one more attempt of a kind that brought as much in this run from other forks, in tolerances.
+@dataclass(frozen=True)
+class Attempted:
+    """What an attempt brought over who led, in tolerances, beside what was known of its kind."""
 
-    Forks differ as much among each other as runs do, so what was seen counts as much as what was known.
+    origin: Origin
+    known: Gain
+    brought: float
+
+
+def learned(known: Gain, origin: Origin, before: Sequence[Attempted]) -> Gain:
+    """The gain of one more attempt of this origin, given what others of the run have brought.
+
+    The mean of a normal distribution given the others, with what they have in common (evidence/expected.py).
     """
-    if not seen:
-        return before
-    many = len(seen)
-    return Gain((before.mean + sum(seen)) / (1 + many), before.spread * ((1 / (1 + many) + 1) / 2) ** 0.5)
+    if not before:
+        return known
+    spreads = np.array([b.known.spread for b in before])
+    alike = np.array([[1.0 if a is b else in_common(a.origin, b.origin) for b in before] for a in before])
+    among = alike * np.outer(spreads, spreads) + np.eye(len(before)) * TOLD**2
+    to_this = known.spread * spreads * np.array([in_common(origin, b.origin) for b in before])
+    weights = np.linalg.solve(among, to_this)
+    mean = known.mean + float(weights @ np.array([b.brought - b.known.mean for b in before]))
+    return Gain(mean, math.sqrt(known.spread**2 - float(weights @ to_this)))
 
 
 @functools.cache

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from multistep.core.choice.guards import forgotten, holds
+from multistep.core.choice.known import origin_of
 from multistep.core.choice.priors import default_gain, link_of
 from multistep.core.choice.retained import standing
 from multistep.core.evidence.compare import Comparison, compare
@@ -212,7 +213,7 @@ def _over_first(metric: Metric, records: Sequence[TrialRecord], tables: Tables) 
     judged = []
     for k, record in enumerate(records):
         over = ids.index(record.over) if record.over in ids[:k] else 0
-        judged.append(Judged(tables[record.trial.id], over, _prior(record, records[over], unit)))
+        judged.append(Judged(tables[record.trial.id], over, _prior(record, records[over], unit), origin_of(record)))
     loss = _beside(metric, [tables[i] for i in ids])
     return expected_gains(
         metric, judged, tolerance=unit, loss=loss, link=link_of(metric.name, loss.name) if loss else None
