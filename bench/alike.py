@@ -27,8 +27,8 @@ from regret_runs import SETS
 
 import multistep.core.evidence.expected as evidence
 from multistep.core.choice.moves import MOVES
-from multistep.core.choice.priors import Attempted, Situation, learned, prior
-from multistep.core.evidence.expected import Gain, Origin
+from multistep.core.choice.priors import Attempted, Experience, Situation, prior
+from multistep.core.evidence.expected import Origin
 
 SIBLING = re.compile(r"0\.round-(\d+)\.(.+)")
 FURTHEST = 8.0  # tolerances: a collapse counts as no more, or a few of them would be all that is seen
@@ -71,8 +71,7 @@ def by_its_mean(before: Sequence[Attempted], new: Attempted) -> float:
 def in_common(shares: tuple[float, float, float]) -> Rule:
     def foretold(before: Sequence[Attempted], new: Attempted) -> float:
         evidence.OF_FORK, evidence.OF_KIND, evidence.OF_RUN = shares
-        gain: Gain = learned(new.known, new.origin, before)
-        return gain.mean
+        return Experience(before).gain(new.origin, new.known).mean
 
     return foretold
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from multistep.core.choice.priors import Attempted, learned, prior
+from multistep.core.choice.priors import Attempted, Experience, prior
 from multistep.core.choice.weighing import Option, choose, rest, worth
 from multistep.core.evidence.expected import Gain, Origin
 
@@ -84,10 +84,10 @@ def test_what_does_not_fit_is_not_listed_as_if_it_could_have_been_taken() -> Non
 def test_a_run_adds_its_own_experience_to_what_is_known() -> None:
     known = Gain(0.0, 4.0)
     here = Origin("0.trunk@10", "rate-up", "rate-down")
-    assert learned(known, here, []) == known
+    assert Experience([]).gain(here, known) == known
 
     def after(fork: str, kind: str, *brought: float) -> Gain:
-        return learned(known, here, [Attempted(Origin(fork, kind), known, gain) for gain in brought])
+        return Experience([Attempted(Origin(fork, kind), known, gain) for gain in brought]).gain(here, known)
 
     same_move, same_fork, neither = (
         after("0.trunk@5", "rate-up", -6.0),
@@ -101,7 +101,7 @@ def test_a_run_adds_its_own_experience_to_what_is_known() -> None:
     opposite = after("0.trunk@5", "rate-down", -6.0)
     assert neither.mean < opposite.mean, "where less of a thing did harm, more of it may help"
     as_expected = [Attempted(Origin(here.fork, "batch-up"), Gain(-2.0, 4.0), -2.0)] * 3
-    assert learned(known, here, as_expected).mean == pytest.approx(0.0), "what was expected says nothing new"
+    assert Experience(as_expected).gain(here, known).mean == pytest.approx(0.0), "what was expected says nothing new"
 
 
 def test_the_table_knows_every_situation_and_falls_back_from_move_to_moves() -> None:

@@ -11,8 +11,8 @@ from multistep.core.choice.forks import plain_controls
 from multistep.core.choice.guards import holds
 from multistep.core.choice.known import (
     ON,
+    Hopes,
     all_siblings,
-    hoped_for,
     known_gain,
     leader_level,
     situation_of,
@@ -89,14 +89,15 @@ def sibling_options(plan: Plan, history: History, left: Amount) -> list[Option]:
     if [t.verdict.failed for t in tried if t.verdict].count(True) >= GIVEN_UP:
         return []  # whatever is changed, what comes behind this fork diverges
     found = []
+    hopes = Hopes(plan, history)
     done = {t.trial.move for t in tried}
     if None not in done and not _goes_on(history, base.start) and not line_goes_on(phase):
-        gain = hoped_for(plan, history, ON, base.start)
+        gain = hopes.gain(ON, base.start)
         reason = f"training goes on from {_fork(history)} for {length} with nothing changed, to compare changes with"
         found.append(Option("go on unchanged", gain, cost, Proposal(control, reason)))
     for name in names_of(plan, history, base):
         if name not in done and (recipe := applied(plan, history, base, name)):
-            gain = hoped_for(plan, history, name, base.start)
+            gain = hopes.gain(name, base.start)
             proposal = Proposal(moved(control, name, recipe), f"{_why(history, name)} ({MOVES[name].source})")
             found.append(Option(name, gain, cost, proposal))
     for name in compounds(plan, history, base, [t for t in tried if t.trial.kind == "move"]):
@@ -117,7 +118,7 @@ def sibling_options(plan: Plan, history: History, left: Amount) -> list[Option]:
         replace(again, seed=plan.seed + seeds + 1),
         "the same training with another random seed, which may come out better by chance",
     )
-    gain = hoped_for(plan, history, RESEED, base.start)
+    gain = hopes.gain(RESEED, base.start)
     found.append(Option(RESEED, gain, cost, proposal))
     return found
 
@@ -174,7 +175,7 @@ def extensions(plan: Plan, history: History, left: Amount) -> list[Option]:
     if shorter and abs(shorter.value - whole) > SAME_LENGTH * whole:
         lengths.append(shorter.value)
     speed = plain_speed(phase) if left.unit is Unit.SECONDS else 1.0
-    gain = hoped_for(plan, history, EXTEND, start)
+    gain = Hopes(plan, history).gain(EXTEND, start)
     rate = EXTEND_RATE * base.rate
     recipe = replace(base.recipe, learning_rate=rate, cooldown_fraction=1.0)
     found = []

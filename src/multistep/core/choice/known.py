@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 
 from multistep.core.choice.moves import MOVES, RESTART
-from multistep.core.choice.priors import Attempted, Situation, learned, prior
+from multistep.core.choice.priors import Attempted, Experience, Situation, prior
 from multistep.core.choice.retained import overfitted
 from multistep.core.evidence.expected import SURPRISE, Gain, Origin
 from multistep.core.evidence.stability import Stability
@@ -35,9 +36,10 @@ def situation_of(history: History) -> Situation:
     return "improving" if improving else "plateau"
 
 
-def known_gain(plan: Plan, history: History, kind: str) -> Gain:
+def known_gain(plan: Plan, history: History, kind: str, situation: Situation | None = None) -> Gain:
     """What attempts of a kind brought in recorded runs, in this situation and on this kind of task."""
-    return prior(kind, situation_of(history), plan.phase(history.phase.started.phase).task or plan.task)
+    task = plan.phase(history.phase.started.phase).task or plan.task
+    return prior(kind, situation or situation_of(history), task)
 
 
 def noise_of(history: History) -> float:
@@ -75,27 +77,38 @@ def gain_of(history: History, record: TrialRecord, *, over: TrialRecord) -> floa
     return (expected[record.trial.id] - expected[over.trial.id]) / tolerance_of(history)
 
 
-def hoped_for(plan: Plan, history: History, kind: str, fork: str) -> Gain:
-    """What an attempt of this kind from this fork is expected to bring: what is known of its kind, and what attempts
-    have brought in this run.
-
-    One that failed speaks of its own kind alone. What lies further off than SURPRISE spreads tells no more than that:
-    one collapse is no reason to give up all that can be done from there.
+class Hopes:
+    """What the next attempts of a run are expected to bring: what is known of their kinds, and what attempts have
+    brought in this run.
     """
-    origin = Origin(fork, kind, _opposite(kind))
-    before = []
-    for record in all_siblings(history):
-        theirs = origin_of(record)
-        if theirs is None or record.over is None or record.over not in history.expected:
-            continue
-        known = known_gain(plan, history, theirs.kind)
-        if record.verdict is not None and record.verdict.failed:
-            if theirs.kind == kind:
-                before.append(Attempted(theirs, known, FAILED))
-        elif (gain := gain_of(history, record, over=history.trial(record.over))) is not None:
-            far = SURPRISE * known.spread
-            before.append(Attempted(theirs, known, min(max(gain, known.mean - far), known.mean + far)))
-    return learned(known_gain(plan, history, kind), origin, before)
+
+    def __init__(self, plan: Plan, history: History) -> None:
+        self._plan, self._history = plan, history
+        self._situation = situation_of(history)
+        self._failed = Counter[str]()
+        before = []
+        for record in all_siblings(history):
+            origin = origin_of(record)
+            if origin is None or record.over is None or record.over not in history.expected:
+                continue
+            if record.verdict is not None and record.verdict.failed:
+                self._failed[origin.kind] += 1
+            elif (gain := gain_of(history, record, over=history.trial(record.over))) is not None:
+                # A collapse of one change is no reason to give up all that can be done from there.
+                known = self._known(origin.kind)
+                far = SURPRISE * known.spread
+                before.append(Attempted(origin, known, min(max(gain, known.mean - far), known.mean + far)))
+        self._experience = Experience(before)
+
+    def gain(self, kind: str, fork: str) -> Gain:
+        """Of an attempt of this kind from this fork. What failed speaks of its own kind alone."""
+        known = self._known(kind)
+        found = self._experience.gain(Origin(fork, kind, _opposite(kind)), known)
+        times = self._failed[kind]
+        return Gain((found.mean + times * FAILED) / (1 + times), found.spread)
+
+    def _known(self, kind: str) -> Gain:
+        return known_gain(self._plan, self._history, kind, self._situation)
 
 
 def origin_of(record: TrialRecord) -> Origin | None:

@@ -57,20 +57,27 @@ class Attempted:
     brought: float
 
 
-def learned(known: Gain, origin: Origin, before: Sequence[Attempted]) -> Gain:
-    """The gain of one more attempt of this origin, given what others of the run have brought.
+class Experience:
+    """What a run has seen of attempts, for what is expected of the next one.
 
-    The mean of a normal distribution given the others, with what they have in common (evidence/expected.py).
+    The mean and the spread of a normal distribution given the others, with what they have in common
+    (evidence/expected.py).
     """
-    if not before:
-        return known
-    spreads = np.array([b.known.spread for b in before])
-    alike = np.array([[1.0 if a is b else in_common(a.origin, b.origin) for b in before] for a in before])
-    among = alike * np.outer(spreads, spreads) + np.eye(len(before)) * TOLD**2
-    to_this = known.spread * spreads * np.array([in_common(origin, b.origin) for b in before])
-    weights = np.linalg.solve(among, to_this)
-    mean = known.mean + float(weights @ np.array([b.brought - b.known.mean for b in before]))
-    return Gain(mean, math.sqrt(known.spread**2 - float(weights @ to_this)))
+
+    def __init__(self, attempts: Sequence[Attempted]) -> None:
+        self._attempts = attempts
+        self._spreads = np.array([a.known.spread for a in attempts])
+        alike = np.array([[in_common(a.origin, b.origin) for b in attempts] for a in attempts])
+        among = alike.reshape(len(attempts), len(attempts)) * np.outer(self._spreads, self._spreads)
+        among[np.diag_indices(len(attempts))] = self._spreads**2 + TOLD**2
+        self._inverse = np.linalg.inv(among)
+        self._surprises = self._inverse @ np.array([a.brought - a.known.mean for a in attempts])
+
+    def gain(self, origin: Origin, known: Gain) -> Gain:
+        """Of one more attempt of this origin, in tolerances; `known` is what is known of its kind."""
+        to_this = known.spread * self._spreads * np.array([in_common(origin, a.origin) for a in self._attempts])
+        told = float(to_this @ self._inverse @ to_this)
+        return Gain(known.mean + float(to_this @ self._surprises), math.sqrt(known.spread**2 - told))
 
 
 @functools.cache
