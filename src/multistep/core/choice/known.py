@@ -8,7 +8,7 @@ from collections import Counter
 from multistep.core.choice.moves import MOVES, RESTART
 from multistep.core.choice.priors import Attempted, Experience, Situation, prior
 from multistep.core.choice.retained import overfitted
-from multistep.core.evidence.expected import SURPRISE, Gain, Origin
+from multistep.core.evidence.expected import Gain, Origin
 from multistep.core.evidence.stability import Stability
 from multistep.core.values.events import VerdictGiven
 from multistep.core.values.history import History, TrialRecord
@@ -94,10 +94,7 @@ class Hopes:
             if record.verdict is not None and record.verdict.failed:
                 self._failed[origin.kind] += 1
             elif (gain := gain_of(history, record, over=history.trial(record.over))) is not None:
-                # A collapse of one change is no reason to give up all that can be done from there.
-                known = self._known(origin.kind)
-                far = SURPRISE * known.spread
-                before.append(Attempted(origin, known, min(max(gain, known.mean - far), known.mean + far)))
+                before.append(Attempted(origin, self._known(origin.kind), gain))
         self._experience = Experience(before)
 
     def gain(self, kind: str, fork: str) -> Gain:

@@ -21,6 +21,10 @@ from multistep.core.evidence.expected import Gain, Link, Origin, in_common
 Situation = Literal["improving", "plateau", "overfitting", "answered", "pretrained"]
 # Where no row says more. In tolerances of the metric: most attempts bring nothing or hurt, some bring much.
 UNKNOWN = Gain(-1.0, 4.0)
+# Spreads: what lies further from what was expected counts as so far off. One collapse is no reason to give up all that
+# can be done from a fork. With two, recorded attempts are foretold no better, and simulated runs from pretrained
+# weights gave half of their time back.
+FURTHEST = 1.0
 TOLD = 0.5  # tolerances: how exactly a verdict tells what an attempt brought, at best; keeps the equations solvable
 TABLE = "priors.json"
 
@@ -71,7 +75,8 @@ class Experience:
         among = alike.reshape(len(attempts), len(attempts)) * np.outer(self._spreads, self._spreads)
         among[np.diag_indices(len(attempts))] = self._spreads**2 + TOLD**2
         self._inverse = np.linalg.inv(among)
-        self._surprises = self._inverse @ np.array([a.brought - a.known.mean for a in attempts])
+        off = np.array([a.brought - a.known.mean for a in attempts])
+        self._surprises = self._inverse @ np.clip(off, -FURTHEST * self._spreads, FURTHEST * self._spreads)
 
     def gain(self, origin: Origin, known: Gain) -> Gain:
         """Of one more attempt of this origin, in tolerances; `known` is what is known of its kind."""
