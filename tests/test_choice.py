@@ -203,6 +203,33 @@ def test_a_training_loss_near_zero_explodes_by_no_chance(tmp_path: Path) -> None
     assert not [t.trial.id for t in history.phase.trials.values() if t.reading and "exploded" in t.reading.reason]
 
 
+class Little(SimulatedWorkshop):
+    """Of which an epoch is fifty steps."""
+
+    def open(self, *args: Any) -> Any:
+        opened: tuple[Any, Readiness] = super().open(*args)
+        learner, ready = opened
+        return learner, replace(ready, facts=replace(ready.facts, train_examples=600))
+
+
+def test_what_overfits_within_epochs_is_seen_to_whatever_the_budget(tmp_path: Path) -> None:
+    """Between two looks lay a hundredth of ten minutes, which was 2.3 epochs, and the turn came before the first."""
+    curve = Curve("overfitting", floor=1.5, drop=2.0, pace=40.0, turn=150.0, rise=2.0, noise_sd=0.002)
+    scores = {}
+    for budget in ("3m", "1h"):
+        clock = FakeClock()
+        workshop = Little(curve, clock, None, NOISE)
+        wanted = plan(budget=budget, recipe={"learning_rate": 0.02, "batch_size": 12}, moves=[])
+        history = execute(wanted, tmp_path / budget, clock=clock, workshop=workshop)
+        trunk = history.phase.of_kind("trunk")[0]
+        assert trunk.curve[0].step <= 110
+        assert trunk.curve[2].step <= 250
+        assert history.leader is not None
+        assert history.leader.interval is not None
+        scores[budget] = history.leader.interval.score
+    assert scores["1h"] < scores["3m"] + 0.02
+
+
 def test_a_cooldown_that_rises_is_left_however_few_looks_there_were(tmp_path: Path) -> None:
     """Sixty seconds, eight looks in all: the curve turns in the middle of the cooldown."""
     curve = Curve("overfitting", floor=1.5, drop=2.0, pace=100.0, turn=500.0, rise=2.0, noise_sd=0.002)
