@@ -371,7 +371,7 @@ def _window_steps(
         # What is read so often is learnt by heart sooner or later, which a few looks do not show. When, depends on the
         # data alone: however long the phase, that is not to fall between two of its windows.
         affordable = min(affordable, math.ceil(max(epoch, affordable * CURVE_SHARE / REPEATED_SHARE)))
-        by_length = min(by_length, max(affordable, math.ceil(LOOK_AGAIN * taken)))
+        by_length = min(by_length, math.ceil(max(epoch, affordable, LOOK_AGAIN * taken)))
     if trial.trial.kind == "trunk" and len(trial.curve) < MIN_STABLE_POINTS and total >= LONG * affordable:
         # No curve is judged before it has ten looks. What overfits at once, as little data does, is seen this early
         # for at most a twentieth of the phase's time.
