@@ -5,8 +5,8 @@
 Attempts are the siblings (one change each from a fork) of the recorded runs in bench/regret.jsonl, or FILE. What one
 brought is its test score over that of the checkpoint with the best validation score before its fork, in tolerances,
 which choices could not see. In the order in which they were made each is foretold from those before it: by what is
-known of its kind alone (core/choice/priors.json), by that and the mean of its own kind in this run (the rule until
-2026-11-30), and by a normal distribution in which attempts of one fork, of one kind and of one run share a part of
+known of its kind alone (core/choice/priors.json), by that and the mean of its own kind in this run (what forecasts
+use), and by a normal distribution in which attempts of one fork, of one kind and of one run share a part of
 their variance. The table has the root of the mean squared error, over all attempts and of each set. Below it stands
 how much of their variance attempts have in common, by an analysis of variance with one factor: a round of siblings, a
 run, a kind of attempt within a run.
@@ -27,19 +27,32 @@ from regret_runs import SETS
 
 import multistep.core.evidence.expected as evidence
 from multistep.core.choice.moves import MOVES
-from multistep.core.choice.priors import Attempted, Experience, Situation, prior
-from multistep.core.evidence.expected import Origin
+from multistep.core.choice.priors import Situation, prior
+from multistep.core.evidence.expected import Gain, Origin
 
 SIBLING = re.compile(r"0\.round-(\d+)\.(.+)")
 FURTHEST = 8.0  # tolerances: a collapse counts as no more, or a few of them would be all that is seen
+TOLD = 0.5  # tolerances: how exactly a verdict tells what an attempt brought, at best
+FURTHEST_OFF = 1.0  # spreads: what lies further from what was expected counts as so far off
 SHARES = ((0.3, 0.2, 0.1), (0.4, 0.2, 0.0), (0.2, 0.2, 0.2), (0.4, 0.0, 0.0), (0.0, 0.3, 0.3), (0.0, 0.0, 0.5))
-Rule = Callable[[Sequence[Attempted], Attempted], float]
+
+
+@dataclass(frozen=True)
+class Attempted:
+    """What an attempt brought over who led, in tolerances, beside what was known of its kind."""
+
+    origin: Origin
+    known: Gain
+    brought: float
 
 
 @dataclass(frozen=True)
 class Run:
     name: str
     attempts: tuple[Attempted, ...]
+
+
+Rule = Callable[[Sequence[Attempted], Attempted], float]
 
 
 def attempts_of(outcome: Outcome) -> Iterator[Attempted]:
@@ -69,9 +82,19 @@ def by_its_mean(before: Sequence[Attempted], new: Attempted) -> float:
 
 
 def in_common(shares: tuple[float, float, float]) -> Rule:
+    """The mean of a normal distribution given the others."""
+
     def foretold(before: Sequence[Attempted], new: Attempted) -> float:
         evidence.OF_FORK, evidence.OF_KIND, evidence.OF_RUN = shares
-        return Experience(before).gain(new.origin, new.known).mean
+        if not before:
+            return new.known.mean
+        alike = np.array([[evidence.in_common(a.origin, b.origin) for b in (*before, new)] for a in before])
+        spreads = np.array([attempt.known.spread for attempt in (*before, new)])
+        covariance = alike * np.outer(spreads[:-1], spreads)
+        covariance[np.diag_indices(len(before))] = spreads[:-1] ** 2 + TOLD**2
+        off = np.array([attempt.brought - attempt.known.mean for attempt in before])
+        off = np.clip(off, -FURTHEST_OFF * spreads[:-1], FURTHEST_OFF * spreads[:-1])
+        return new.known.mean + float(covariance[:, -1] @ np.linalg.solve(covariance[:, :-1], off))
 
     return foretold
 

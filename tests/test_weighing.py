@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from multistep.core.choice.priors import Attempted, Experience, prior
+from multistep.core.choice.priors import learned, prior
 from multistep.core.choice.weighing import Option, choose, rest, worth
-from multistep.core.evidence.expected import Gain, Origin
+from multistep.core.evidence.expected import Gain
 
 
 def test_worth_is_the_mean_of_what_is_kept_when_it_turned_out_better() -> None:
@@ -83,25 +83,10 @@ def test_what_does_not_fit_is_not_listed_as_if_it_could_have_been_taken() -> Non
 
 def test_a_run_adds_its_own_experience_to_what_is_known() -> None:
     known = Gain(0.0, 4.0)
-    here = Origin("0.trunk@10", "rate-up", "rate-down")
-    assert Experience([]).gain(here, known) == known
-
-    def after(fork: str, kind: str, *brought: float) -> Gain:
-        return Experience([Attempted(Origin(fork, kind), known, gain) for gain in brought]).gain(here, known)
-
-    same_move, same_fork, neither = (
-        after("0.trunk@5", "rate-up", -6.0),
-        after(here.fork, "batch-up", -6.0),
-        after("0.trunk@5", "batch-up", -6.0),
-    )
-    assert same_fork.mean < same_move.mean < neither.mean < 0.0, "siblings of one fork have most in common"
-    often = after(here.fork, "batch-up", *[-6.0] * 5)
-    assert -6.0 < often.mean < same_fork.mean
-    assert 4.0 / math.sqrt(2) < often.spread < same_fork.spread < 4.0, "each has something of its own"
-    opposite = after("0.trunk@5", "rate-down", -6.0)
-    assert neither.mean < opposite.mean, "where less of a thing did harm, more of it may help"
-    as_expected = [Attempted(Origin(here.fork, "batch-up"), Gain(-2.0, 4.0), -2.0)] * 3
-    assert Experience(as_expected).gain(here, known).mean == pytest.approx(0.0), "what was expected says nothing new"
+    assert learned(known, []) == known
+    once, often = learned(known, [-6.0]), learned(known, [-6.0] * 5)
+    assert often.mean < once.mean == -3.0
+    assert 4.0 / math.sqrt(2) < often.spread < once.spread < 4.0, "forks differ, however often one was seen"
 
 
 def test_the_table_knows_every_situation_and_falls_back_from_move_to_moves() -> None:

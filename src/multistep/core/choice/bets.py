@@ -9,17 +9,10 @@ from dataclasses import replace
 from multistep.core.choice.between import between
 from multistep.core.choice.forks import plain_controls
 from multistep.core.choice.guards import holds
-from multistep.core.choice.known import (
-    ON,
-    Hopes,
-    all_siblings,
-    known_gain,
-    leader_level,
-    situation_of,
-    tolerance_of,
-)
+from multistep.core.choice.known import all_siblings, known_gain, leader_level, seen, situation_of, tolerance_of
 from multistep.core.choice.lanes import line_goes_on
 from multistep.core.choice.moves import AVERAGE, EXTEND, MOVES, RESTART
+from multistep.core.choice.priors import learned
 from multistep.core.choice.restart import restart
 from multistep.core.choice.retained import overfitted, trained
 from multistep.core.choice.room import (
@@ -52,7 +45,7 @@ from multistep.core.values.trial import Proposal, Trial
 from multistep.core.values.units import Amount, Unit
 
 ADAPTER_ON, ADAPTER_OFF = "adapter-on", "adapter-off"
-MODEL = "model"  # a kind among the priors: another model
+ON, MODEL = "on", "model"  # kinds among the priors: going on unchanged, another model
 BETWEEN = "between"  # what leads and what forgets
 RESEED = "reseed"  # a sibling with no change but another seed
 GIVEN_UP = 2  # siblings of a fork that failed, after which none is tried any more
@@ -89,15 +82,14 @@ def sibling_options(plan: Plan, history: History, left: Amount) -> list[Option]:
     if [t.verdict.failed for t in tried if t.verdict].count(True) >= GIVEN_UP:
         return []  # whatever is changed, what comes behind this fork diverges
     found = []
-    hopes = Hopes(plan, history)
     done = {t.trial.move for t in tried}
     if None not in done and not _goes_on(history, base.start) and not line_goes_on(phase):
-        gain = hopes.gain(ON, base.start)
+        gain = learned(known_gain(plan, history, ON), seen(history, None))
         reason = f"training goes on from {_fork(history)} for {length} with nothing changed, to compare changes with"
         found.append(Option("go on unchanged", gain, cost, Proposal(control, reason)))
     for name in names_of(plan, history, base):
         if name not in done and (recipe := applied(plan, history, base, name)):
-            gain = hopes.gain(name, base.start)
+            gain = learned(known_gain(plan, history, name), seen(history, name))
             proposal = Proposal(moved(control, name, recipe), f"{_why(history, name)} ({MOVES[name].source})")
             found.append(Option(name, gain, cost, proposal))
     for name in compounds(plan, history, base, [t for t in tried if t.trial.kind == "move"]):
@@ -118,7 +110,7 @@ def sibling_options(plan: Plan, history: History, left: Amount) -> list[Option]:
         replace(again, seed=plan.seed + seeds + 1),
         "the same training with another random seed, which may come out better by chance",
     )
-    gain = hopes.gain(RESEED, base.start)
+    gain = learned(known_gain(plan, history, RESEED), seen(history, RESEED))
     found.append(Option(RESEED, gain, cost, proposal))
     return found
 
@@ -175,7 +167,7 @@ def extensions(plan: Plan, history: History, left: Amount) -> list[Option]:
     if shorter and abs(shorter.value - whole) > SAME_LENGTH * whole:
         lengths.append(shorter.value)
     speed = plain_speed(phase) if left.unit is Unit.SECONDS else 1.0
-    gain = Hopes(plan, history).gain(EXTEND, start)
+    gain = learned(known_gain(plan, history, EXTEND), seen(history, EXTEND))
     rate = EXTEND_RATE * base.rate
     recipe = replace(base.recipe, learning_rate=rate, cooldown_fraction=1.0)
     found = []
@@ -244,7 +236,7 @@ def fresh_starts(plan: Plan, history: History, left: Amount) -> list[Option]:
             move=name,
             carry="weights",
         )
-        gain = known if name.startswith(MODEL) else known_gain(plan, history, name)
+        gain = learned(known if name.startswith(MODEL) else known_gain(plan, history, name), [])
         of_adapters = {
             ADAPTER_ON: "an adapter is trained instead of all weights",
             ADAPTER_OFF: "all weights are trained instead of an adapter",

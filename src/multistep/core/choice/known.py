@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 
 from multistep.core.choice.moves import MOVES, RESTART
-from multistep.core.choice.priors import Attempted, Experience, Situation, prior
+from multistep.core.choice.priors import Situation, prior
 from multistep.core.choice.retained import overfitted
 from multistep.core.evidence.expected import Gain, Origin
 from multistep.core.evidence.stability import Stability
@@ -15,7 +14,6 @@ from multistep.core.values.history import History, TrialRecord
 from multistep.core.values.judging import metric_of
 from multistep.core.values.plan import Plan
 
-ON = "on"  # a kind among the priors: going on unchanged
 FAILED = -20.0  # tolerances: what a trial that diverged counts as, where what its kind brings is learnt
 
 
@@ -36,10 +34,9 @@ def situation_of(history: History) -> Situation:
     return "improving" if improving else "plateau"
 
 
-def known_gain(plan: Plan, history: History, kind: str, situation: Situation | None = None) -> Gain:
+def known_gain(plan: Plan, history: History, kind: str) -> Gain:
     """What attempts of a kind brought in recorded runs, in this situation and on this kind of task."""
-    task = plan.phase(history.phase.started.phase).task or plan.task
-    return prior(kind, situation or situation_of(history), task)
+    return prior(kind, situation_of(history), plan.phase(history.phase.started.phase).task or plan.task)
 
 
 def noise_of(history: History) -> float:
@@ -77,35 +74,20 @@ def gain_of(history: History, record: TrialRecord, *, over: TrialRecord) -> floa
     return (expected[record.trial.id] - expected[over.trial.id]) / tolerance_of(history)
 
 
-class Hopes:
-    """What the next attempts of a run are expected to bring: what is known of their kinds, and what attempts have
-    brought in this run.
-    """
-
-    def __init__(self, plan: Plan, history: History) -> None:
-        self._plan, self._history = plan, history
-        self._situation = situation_of(history)
-        self._failed = Counter[str]()
-        before = []
-        for record in all_siblings(history):
-            origin = origin_of(record)
-            if origin is None or record.over is None or record.over not in history.expected:
-                continue
-            if record.verdict is not None and record.verdict.failed:
-                self._failed[origin.kind] += 1
-            elif (gain := gain_of(history, record, over=history.trial(record.over))) is not None:
-                before.append(Attempted(origin, self._known(origin.kind), gain))
-        self._experience = Experience(before)
-
-    def gain(self, kind: str, fork: str) -> Gain:
-        """Of an attempt of this kind from this fork. What failed speaks of its own kind alone."""
-        known = self._known(kind)
-        found = self._experience.gain(Origin(fork, kind, _opposite(kind)), known)
-        times = self._failed[kind]
-        return Gain((found.mean + times * FAILED) / (1 + times), found.spread)
-
-    def _known(self, kind: str) -> Gain:
-        return known_gain(self._plan, self._history, kind, self._situation)
+def seen(history: History, move: str | None) -> list[float]:
+    """What this move has brought from other forks over who led then; of its opposite that lost, half of that."""
+    opposite = MOVES[move].opposite if move and move in MOVES else None
+    found = []
+    for record in all_siblings(history):
+        if record.over is None or record.over not in history.expected:
+            continue
+        failed = record.verdict is not None and record.verdict.failed
+        gain = FAILED if failed else gain_of(history, record, over=history.trial(record.over))
+        if gain is not None and record.trial.move == move:
+            found.append(gain)
+        elif gain is not None and opposite and record.trial.move == opposite and gain < 0:
+            found.append(-gain / 2)
+    return found
 
 
 def origin_of(record: TrialRecord) -> Origin | None:
@@ -113,12 +95,8 @@ def origin_of(record: TrialRecord) -> Origin | None:
     trial = record.trial
     if trial.kind not in ("control", "move") or not trial.length or trial.start is None:
         return None
-    kind = (trial.move or ON).split("+")[-1]  # of a compound the last change is the one that is tried
-    return Origin(trial.start, kind, _opposite(kind))
-
-
-def _opposite(kind: str) -> str | None:
-    return MOVES[kind].opposite if kind in MOVES else None
+    kind = (trial.move or "on").split("+")[-1]  # of a compound the last change is the one that is tried
+    return Origin(trial.start, kind, MOVES[kind].opposite if kind in MOVES else None)
 
 
 def all_siblings(history: History) -> list[TrialRecord]:

@@ -8,24 +8,15 @@ from __future__ import annotations
 
 import functools
 import json
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, Literal
 
-import numpy as np
-
-from multistep.core.evidence.expected import Gain, Link, Origin, in_common
+from multistep.core.evidence.expected import Gain, Link
 
 Situation = Literal["improving", "plateau", "overfitting", "answered", "pretrained"]
 # Where no row says more. In tolerances of the metric: most attempts bring nothing or hurt, some bring much.
 UNKNOWN = Gain(-1.0, 4.0)
-# Spreads: what lies further from what was expected counts as so far off. One collapse is no reason to give up all that
-# can be done from a fork. With two, recorded attempts are foretold no better, and simulated runs from pretrained
-# weights gave half of their time back.
-FURTHEST = 1.0
-TOLD = 0.5  # tolerances: how exactly a verdict tells what an attempt brought, at best; keeps the equations solvable
 TABLE = "priors.json"
 
 
@@ -52,37 +43,15 @@ def default_gain(kind: str) -> Gain:
     return _rows().get((kind, "any", "any"), UNKNOWN)
 
 
-@dataclass(frozen=True)
-class Attempted:
-    """What an attempt brought over who led, in tolerances, beside what was known of its kind."""
+def learned(before: Gain, seen: Sequence[float]) -> Gain:
+    """The gain of one more attempt of a kind that brought as much in this run from other forks, in tolerances.
 
-    origin: Origin
-    known: Gain
-    brought: float
-
-
-class Experience:
-    """What a run has seen of attempts, for what is expected of the next one.
-
-    The mean and the spread of a normal distribution given the others, with what they have in common
-    (evidence/expected.py).
+    Forks differ as much among each other as runs do, so what was seen counts as much as what was known.
     """
-
-    def __init__(self, attempts: Sequence[Attempted]) -> None:
-        self._attempts = attempts
-        self._spreads = np.array([a.known.spread for a in attempts])
-        alike = np.array([[in_common(a.origin, b.origin) for b in attempts] for a in attempts])
-        among = alike.reshape(len(attempts), len(attempts)) * np.outer(self._spreads, self._spreads)
-        among[np.diag_indices(len(attempts))] = self._spreads**2 + TOLD**2
-        self._inverse = np.linalg.inv(among)
-        off = np.array([a.brought - a.known.mean for a in attempts])
-        self._surprises = self._inverse @ np.clip(off, -FURTHEST * self._spreads, FURTHEST * self._spreads)
-
-    def gain(self, origin: Origin, known: Gain) -> Gain:
-        """Of one more attempt of this origin, in tolerances; `known` is what is known of its kind."""
-        to_this = known.spread * self._spreads * np.array([in_common(origin, a.origin) for a in self._attempts])
-        told = float(to_this @ self._inverse @ to_this)
-        return Gain(known.mean + float(to_this @ self._surprises), math.sqrt(known.spread**2 - told))
+    if not seen:
+        return before
+    many = len(seen)
+    return Gain((before.mean + sum(seen)) / (1 + many), before.spread * ((1 / (1 + many) + 1) / 2) ** 0.5)
 
 
 @functools.cache
