@@ -26,7 +26,7 @@ UNKNOWN = 1e12  # squared tolerances: the variance of what says nothing
 # attempts leads; higher, and a network that learnt much after its first result is not believed.
 SURPRISE = 2.0
 # What attempts of one run have in common, as shares of the variance of what each brings: those of one fork, those of
-# one kind, and any two. Found with 289 attempts of 29 recorded runs (`bench/alike.py`); a tenth more or less of any of them
+# one kind, and any two. Found with 289 attempts of 29 recorded runs (`bench/alike.py`); a tenth more or less of any
 # changes next to nothing. With none at all six that lose from one fork make the fork's own score look like luck.
 OF_FORK, OF_KIND, OF_RUN = 0.3, 0.2, 0.1
 OF_OPPOSITES = -0.5  # of what one kind has in common: where more of a thing helps, less of it hardly does
