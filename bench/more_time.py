@@ -1,13 +1,13 @@
 """Is more time ever worse? The same sets with growing budgets, the shipped checkpoint scored on the test split.
 
     MULTISTEP_DATA=... python bench/more_time.py --out DIR [--budgets 20s,60s,180s,600s] [--seeds 0,1,2] [--sets a,b]
-    python bench/more_time.py --report [--out DIR] [--budgets ...]
+    python bench/more_time.py --report [--out DIR] [--kept FILE] [--budgets ...]
 
 Runs are those of bench/regret.py, one folder a budget, a process and a thread each; complete ones are left alone. The
 table shows the mean test score of what leads by budget and, over neighbouring budgets, by how many of the test split's
 standard errors a longer one did worse than a shorter. A budget that cannot hold a run is refused, and left out. What
-`bench/regret.py keep DIR/20s DIR/60s ...` has kept of earlier runs (bench/regret.jsonl) is in the table, too; where a
-run is both in DIR and there, DIR's counts.
+`bench/regret.py keep DIR/20s DIR/60s ...` has kept of earlier runs (bench/regret.jsonl, or FILE) is in the table, too;
+where a run is both in DIR and there, DIR's counts.
 """
 
 from __future__ import annotations
@@ -109,6 +109,7 @@ def main() -> None:
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--sets", default=",".join(USUAL))
     parser.add_argument("--report", action="store_true", help="make no runs; the table of those that are there")
+    parser.add_argument("--kept", type=Path, default=KEPT)
     given = parser.parse_args()
     names, budgets = given.sets.split(","), given.budgets.split(",")
     if unknown := [name for name in names if name not in SETS]:
@@ -117,7 +118,7 @@ def main() -> None:
         if given.out is None:
             parser.error("--out says where the runs go")
         make(given.out.resolve(), budgets, [int(seed) for seed in given.seeds.split(",")], names)
-    report([*([given.out.resolve()] if given.out else []), *([KEPT] if KEPT.exists() else [])], budgets, names)
+    report([*([given.out.resolve()] if given.out else []), *filter(Path.exists, [given.kept])], budgets, names)
 
 
 if __name__ == "__main__":

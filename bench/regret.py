@@ -4,7 +4,7 @@
         [--way multistep|plain|adamw]
     python bench/regret.py report DIR... [--each]
     python bench/regret.py link DIR...
-    python bench/regret.py keep DIR...
+    python bench/regret.py keep DIR... [--file FILE]
 
 run: real runs through the product's own loop, a process and a thread each (bench/regret_runs.py says what is kept);
 complete ones are left alone, so that an interrupted benchmark goes on. `plain` is the plain run alone for the whole
@@ -15,7 +15,8 @@ tables (RULES in bench/regret_rules.py). Runs of `plain` and `adamw` are looked 
 two folders with `multistep` runs, of old code and of new, are told apart by their names. A file that `keep` wrote
 (bench/regret.jsonl) can stand for a folder.
 link: how well differences of validation score and loss between two trials foretell the difference of test scores.
-keep: adds what the runs came to, without their tables, to bench/regret.jsonl, which lasts.
+keep: adds what the runs came to, without their tables, to bench/regret.jsonl, which lasts, or to FILE: runs of a
+machine that does more or less in a second belong into a file of their own.
 """
 
 from __future__ import annotations
@@ -191,6 +192,8 @@ def main() -> None:
         reading.add_argument("folders", type=Path, nargs="+")
         if name == "report":
             reading.add_argument("--each", action="store_true", help="a row for each judged checkpoint too")
+        if name == "keep":
+            reading.add_argument("--file", type=Path, default=KEPT)
     given = parser.parse_args()
     match given.verb:
         case "run":
@@ -200,7 +203,7 @@ def main() -> None:
         case "report":
             report(given.folders, each=given.each)
         case "keep":
-            print(f"{keep(given.folders)} runs kept in {KEPT}")
+            print(f"{keep(given.folders, given.file)} runs kept in {given.file}")
         case "link":
             print_link([made for made in read_all(given.folders) if made.way == "multistep"])
 

@@ -91,7 +91,7 @@ def read_outcomes(sources: Sequence[Path]) -> list[Outcome]:
     return sorted(found.values(), key=lambda o: (o.name, o.way, o.seed))
 
 
-def keep(folders: Sequence[Path], path: Path = KEPT) -> int:
+def keep(folders: Sequence[Path], path: Path) -> int:
     """Add the runs of folders to a file, in place of older ones of the same set, way, seed, budget and rate."""
     new = read_outcomes(folders)
     others = [old for old in (_lines(path) if path.exists() else ()) if old.key not in {each.key for each in new}]
