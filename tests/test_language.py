@@ -522,6 +522,8 @@ def test_pairs_are_written_in_two_ways(tmp_path: Path) -> None:
     assert one.others == other.others
     with pytest.raises(DataError, match="trained on pairs of texts; write 'first ||| second'".replace("|", r"\|")):
         api.predict(result.model, ["what a joy"])
+    with pytest.raises(DataError, match="one of the two texts is empty"):
+        api.predict(result.model, ["what a joy |||"])
     exhibits = json.loads((tmp_path / "run" / "exhibits.json").read_text(encoding="utf-8"))
     *titles, last = [exhibit["title"] for exhibit in exhibits]
     assert titles == ["A few predictions", "The worst mistakes", "By class"]

@@ -274,6 +274,8 @@ def _pairs(inputs: Sequence[str], paired: bool | None, model: str) -> tuple[list
                 f"{text!r}: {model} was trained on pairs of texts; write 'first {PAIR} second', or a JSON list of two "
                 "strings"
             )
+        if paired and not all(part.strip() for part in parts):
+            raise DataError(f"{text!r}: one of the two texts is empty, and {model} was trained on pairs of texts")
     return [parts[0] for parts in split if parts], [parts[1] for parts in split if parts]
 
 
