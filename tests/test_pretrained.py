@@ -7,6 +7,8 @@ import re
 import socket
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -33,7 +35,7 @@ from multistep.tasks.labelled.labels import Labels
 from multistep.tasks.labelled.linear_probe import LinearProbe
 from multistep.tasks.labelled.scale import Scale
 from multistep.tasks.language.load import classifier, load_encoder
-from multistep.tasks.language.mean import LOUDER, add_mean_layer
+from multistep.tasks.language.mean import LOUDER, add_mean_layer, wants_mean
 from multistep.tasks.language.probe import affordable
 from multistep.tasks.language.tokenizer import make_tokenizer
 from multistep.tasks.pretrained.choose import Need, choose
@@ -43,6 +45,7 @@ from multistep.tasks.pretrained.where import local
 
 MINILM, ROOT = "sentence-transformers/all-MiniLM-L6-v2", Path(__file__).parents[1]
 ENGLISH = [f"a {word} film of {n} hours" for n in range(100) for word in ("good", "bad", "dull", "fine")]
+BY_FIRST_TOKEN = {"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}  # as BGE has it
 NEED = Need("text-classification", "English", 5000, 25.0, 600.0, 6e10)
 
 
@@ -225,7 +228,8 @@ class _Answers(BaseHTTPRequestHandler):
         self._answer(body=True)
 
     def _answer(self, body: bool) -> None:
-        name, files = self.path.partition("?")[0], sorted(p for p in self.folder.iterdir() if p.is_file())
+        name, files = self.path.partition("?")[0], [p for p in sorted(self.folder.rglob("*")) if p.is_file()]
+        names = [str(p.relative_to(self.folder)) for p in files]
         commit = "f" * 40
         if refused := next((code for code in ("GatedRepo", "RepoNotFound") if code in name), None):
             self.send_response(403 if refused == "GatedRepo" else 404)
@@ -233,12 +237,19 @@ class _Answers(BaseHTTPRequestHandler):
             self.end_headers()
             return
         if "/resolve/" in name:
-            content = (self.folder / name.rpartition("/")[2]).read_bytes()
+            asked = self.folder / name.partition("/resolve/")[2].partition("/")[2]
+            if not asked.is_file():
+                self.send_response(404)
+                self.send_header("X-Error-Code", "EntryNotFound")
+                self.end_headers()
+                return
+            content = asked.read_bytes()
         elif "/tree/" in name:
-            tree = [{"type": "file", "path": p.name, "size": p.stat().st_size, "oid": "0" * 40} for p in files]
+            sizes = [(name, path.stat().st_size) for name, path in zip(names, files, strict=True)]
+            tree = [{"type": "file", "path": path, "size": size, "oid": "0" * 40} for path, size in sizes]
             content = json.dumps(tree).encode()
         elif name.startswith(f"/api/models/{MINILM}"):
-            siblings = [{"rfilename": p.name} for p in files]
+            siblings = [{"rfilename": path} for path in names]
             content = json.dumps({"id": MINILM, "sha": commit, "gated": False, "siblings": siblings}).encode()
         else:
             self.send_error(404)
@@ -252,6 +263,18 @@ class _Answers(BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         """Nothing."""
+
+
+@contextmanager
+def hub() -> Iterator[int]:
+    """A server that has the files of `_Answers.folder`; its port."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Answers)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 @pytest.fixture
@@ -270,18 +293,37 @@ def online(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def test_what_the_hub_has_is_downloaded_into_the_cache(tmp_path: Path, cache: Path, online: Any) -> None:
     _Answers.folder = tiny_encoder(tmp_path / "published")
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Answers)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        online(server.server_port)
+    for folder, name, text in (("1_Pooling", "config.json", json.dumps(BY_FIRST_TOKEN)), ("onnx", "model.onnx", "")):
+        (_Answers.folder / folder).mkdir()
+        (_Answers.folder / folder / name).write_text(text, encoding="utf-8")
+    with hub() as port:
+        online(port)
         chosen = choose(NEED)
-    finally:
-        server.shutdown()
-        server.server_close()
     assert chosen.source == str(local(MINILM)), chosen.notes
     assert "downloaded from the hub" in chosen.notes[0]
     theirs, ours = _Answers.folder / "model.safetensors", Path(str(chosen.source)) / "model.safetensors"
     assert ours.read_bytes() == theirs.read_bytes()
+    assert not (ours.parent / "onnx").exists(), "the same weights in another format"
+    assert json.loads((ours.parent / "1_Pooling/config.json").read_text()) == BY_FIRST_TOKEN
+
+
+def test_what_an_encoder_says_a_text_by_is_asked_of_the_hub(tmp_path: Path, cache: Path, online: Any) -> None:
+    """Of BGE, which speaks by its first token, a classifier reads that; of others the mean of all."""
+    model = classifier(
+        load_encoder(str(tiny_encoder(tmp_path / "encoder"))), Labels("class", ("-", "+")), Scale()
+    ).model
+    fresh = ("classifier.weight",)
+    _Answers.folder = tmp_path / "published"
+    (_Answers.folder / "1_Pooling").mkdir(parents=True)
+    (_Answers.folder / "1_Pooling/config.json").write_text(json.dumps(BY_FIRST_TOKEN), encoding="utf-8")
+    assert wants_mean(model, fresh, str(tmp_path / "encoder")), "a folder that says nothing of it"
+    assert not wants_mean(model, fresh, str(_Answers.folder))
+    with hub() as port:
+        online(port)
+        assert not wants_mean(model, fresh, MINILM)
+        (_Answers.folder / "1_Pooling/config.json").unlink()
+        assert wants_mean(model, fresh, "some/other")
+    assert not wants_mean(model, fresh, MINILM), "what was fetched once is known without the hub"
 
 
 def test_a_hub_that_does_not_answer_costs_seconds_once(cache: Path, online: Any) -> None:
@@ -301,18 +343,13 @@ def test_a_hub_that_does_not_answer_costs_seconds_once(cache: Path, online: Any)
 def test_models_that_are_not_to_be_had_are_told_apart(tmp_path: Path, cache: Path, online: Any) -> None:
     with pytest.raises(PlanError, match=r"HF_HUB_OFFLINE is set and it is not in the cache: `hf download some/thing` "):
         load_encoder("some/thing")
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Answers)
     _Answers.folder = tmp_path
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        online(server.server_port)
+    with hub() as port:
+        online(port)
         with pytest.raises(PlanError, match=r"it is gated: accept its terms .* log in with `hf auth login`"):
             load_encoder("some/GatedRepo")
         with pytest.raises(PlanError, match=r"the hub has no such model, or shows it only to some: check the spelling"):
             load_encoder("some/RepoNotFound")
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 def test_a_folder_without_a_tokenizer_is_refused(tmp_path: Path) -> None:

@@ -15,10 +15,11 @@ from typing import Any
 
 import torch
 
+from multistep.tasks.pretrained.where import POOLING, REACHED_SECONDS, hub_id
+
 APPLIES_TO = "BertForSequenceClassification"
 MARK = "multistep_mean_layer"  # in the configuration of what has one
 LOUDER = 8.0  # times the mean, beside which the first token's own state, which a layer adds, counts little
-POOLING = "1_Pooling/config.json"  # of sentence-transformers: what an encoder was trained to say a text by
 
 
 def wants_mean(model: Any, fresh: tuple[str, ...], source: str) -> bool:
@@ -27,11 +28,30 @@ def wants_mean(model: Any, fresh: tuple[str, ...], source: str) -> bool:
         return False
     if "classifier.weight" not in fresh:
         return False
+    return not _pooling(source).get("pooling_mode_cls_token", False)
+
+
+def _pooling(source: str) -> dict[str, Any]:
+    """What a folder, or the hub where a model is from there, says of it; empty where nothing can be had."""
+    from huggingface_hub import constants, hf_hub_download
+
+    path = Path(source) / POOLING
     try:
-        pooling = json.loads((Path(source) / POOLING).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return True
-    return not pooling.get("pooling_mode_cls_token", False)
+        model = hub_id(source) if path.parents[1].is_dir() else source
+        if model is not None and not path.is_file():  # transformers, which does not read it, left it there
+            path = Path(
+                hf_hub_download(
+                    model,
+                    POOLING,
+                    cache_dir=constants.HF_HUB_CACHE,
+                    endpoint=constants.ENDPOINT,
+                    etag_timeout=REACHED_SECONDS,
+                )
+            )
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # among them all that the hub raises
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def add_mean_layer(model: Any) -> None:

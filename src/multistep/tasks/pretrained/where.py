@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from multistep.tasks.hub import first_line, quietly
 
 FOLDERS = "MULTISTEP_PRETRAINED"  # environment variable: folders that hold model folders, with ':' between them
 WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
+POOLING = "1_Pooling/config.json"  # of sentence-transformers: what an encoder was trained to say a text by
 REACHED_SECONDS = 3.0  # for the hub to answer
 
 
@@ -91,8 +93,11 @@ class Hub:
         from huggingface_hub import constants, snapshot_download
 
         files = [file.rfilename for file in self._found.siblings or ()]
-        safe = any(name.endswith(".safetensors") and "/" not in name for name in files)
-        wanted = ["*.json", "*.txt", "*.model", "*.jinja", WEIGHTS[0] if safe else WEIGHTS[1]]
+        top = [name for name in files if "/" not in name]  # in folders are the same weights in other formats
+        safe = any(name.endswith(".safetensors") for name in top)
+        kinds = ("*.json", "*.txt", "*.model", "*.jinja", WEIGHTS[0] if safe else WEIGHTS[1])
+        wanted = [name for name in top if any(fnmatch(name, kind) for kind in kinds)]
+        wanted += [POOLING] if POOLING in files else []
         outcome: list[Path | str] = []
 
         def fetch() -> None:
@@ -104,7 +109,6 @@ class Hub:
                         cache_dir=constants.HF_HUB_CACHE,
                         allow_patterns=wanted,
                         endpoint=constants.ENDPOINT,
-                        ignore_patterns=["*/*"],  # the same weights in other formats
                     )
                 outcome.append(Path(folder))
             except Exception as error:  # as above
