@@ -62,6 +62,7 @@ def test_any_classifier_of_transformers_keeps_its_head_where_it_knows_the_classe
     name = small_vit(tmp_path, SHAPES[::-1])
     learner, ready = opened(folder, name)
     assert ready.facts.pretrained
+    assert ready.facts.able, "it is scored before it is trained"
     assert not ready.rate_open
     assert "resolution" not in ready.facts.settings
     learner.initial(ready.recipe, 0)
@@ -80,6 +81,7 @@ def test_any_classifier_of_transformers_keeps_its_head_where_it_knows_the_classe
 
 def test_a_head_for_other_classes_begins_anew(folder: Path, tmp_path: Path) -> None:
     learner, ready = opened(folder, small_vit(tmp_path, ("cat", "dog")))
+    assert not ready.facts.able
     assert any(
         "its classes are not those of the data, so its last layer is trained anew" in n for n in ready.facts.notes
     )

@@ -13,7 +13,7 @@ import typer
 
 from multistep import completing
 from multistep.cli.began import BEGAN
-from multistep.cli.options import Json, Set, plan_of, print_json, require
+from multistep.cli.options import Device, Json, Set, on_device, plan_of, print_json, require
 
 if TYPE_CHECKING:
     from multistep.core.values.plan import Plan
@@ -54,6 +54,7 @@ def check(
     plan: Annotated[Path, typer.Argument(metavar="PLAN", help="A plan file (YAML).")],
     settings: Set = None,
     plan_only: Annotated[bool, typer.Option("--plan-only", help="Read the plan alone: no data, no timing.")] = False,
+    device: Device = None,
     as_json: Json = False,
 ) -> None:
     """Check a plan without running it. Shows its defaults, what a run would understand and what its budget holds."""
@@ -64,6 +65,7 @@ def check(
     from multistep.report.check import check_plan, print_check, print_cost
     from multistep.report.dry import print_phases
 
+    on_device(device)
     wanted, origins = read_with_origins(plan, settings or ())
     found = check_plan(wanted, origins)
     if not as_json:

@@ -67,6 +67,7 @@ class Maker(Protocol):
     form: Form  # what it was made for, and reads where a recipe names no sizes
     pretrained: bool
     origin: Origin | None
+    able: bool  # to do the task as it is: pretrained, with a last layer for these labels
     architecture: str
     description: str
     settings: tuple[str, ...]  # of dropout and resolution, those that it can have
@@ -99,6 +100,7 @@ class NetMaker:
         self.labels, self.form = labels, form
         self.pretrained = weights is not None
         self.origin = Origin(None) if weights is not None else None
+        self.able = weights is not None and same
         self.architecture = config.kind
         self.usage = NET_USAGE.format(**vars(form))
         count = f", {config.blocks} {one_or_many(config.blocks, 'blocks')} each"
@@ -198,6 +200,7 @@ class TransformersMaker:
         self.form, self.pretrained = form, pretrained
         new = tuple(f"net.{parameter}" for parameter in fresh)
         self.origin = Origin(name, new, within="net.") if pretrained else None
+        self.able = pretrained and not fresh
         self.labels = labels
         self.probe: LinearProbe | None = None  # what a new last layer begins as; None: drawn
         self.architecture = str(net.config.model_type)

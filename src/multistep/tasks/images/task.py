@@ -300,7 +300,7 @@ class ImageWorkshop:
                 *([said] if recipe.augmentation else []),
                 *([probe.note] if probe else []),
             ),
-            able=probe is not None,
+            able=probe is not None or maker.able,
             settings=domain.settings,
             optimizers=usable_optimizers(),
             usage=maker.usage,

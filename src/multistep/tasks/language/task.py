@@ -264,6 +264,7 @@ class LanguageWorkshop:
             optimizers=usable_optimizers(),
             loss_unit=TASKS["fill-mask"].loss_unit,
             usage=USAGES["fill-mask"],
+            able=encoder.pretrained and not head.fresh,
         )
         facts = told(
             facts,
