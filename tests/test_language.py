@@ -544,6 +544,9 @@ def test_hidden_words_are_filled_in(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"write \[MASK\]"):
         api.predict(result.model, ["what a joy"])
     assert set(SPECIAL) & set(prediction.others) == set()
+    on = plan_from({"task": "fill-mask", "data": data, "model": str(result.model), "budget": "10 steps"})
+    assert opened(on)[1].facts.able, "a model that fills in words already is scored before it is trained on"
+    assert not opened(plan_from({"task": "fill-mask", "data": data, **settings}))[1].facts.able
 
 
 @pytest.mark.real_data

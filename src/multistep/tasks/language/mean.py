@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import copy
 import json
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from multistep.tasks.pretrained.where import POOLING, REACHED_SECONDS, hub_id
+from multistep.tasks.pretrained.where import POOLING, file_beside
 
 APPLIES_TO = "BertForSequenceClassification"
 MARK = "multistep_mean_layer"  # in the configuration of what has one
@@ -33,23 +32,10 @@ def wants_mean(model: Any, fresh: tuple[str, ...], source: str) -> bool:
 
 def _pooling(source: str) -> dict[str, Any]:
     """What a folder, or the hub where a model is from there, says of it; empty where nothing can be had."""
-    from huggingface_hub import constants, hf_hub_download
-
-    path = Path(source) / POOLING
+    path = file_beside(source, POOLING)
     try:
-        model = hub_id(source) if path.parents[1].is_dir() else source
-        if model is not None and not path.is_file():  # transformers, which does not read it, left it there
-            path = Path(
-                hf_hub_download(
-                    model,
-                    POOLING,
-                    cache_dir=constants.HF_HUB_CACHE,
-                    endpoint=constants.ENDPOINT,
-                    etag_timeout=REACHED_SECONDS,
-                )
-            )
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # among them all that the hub raises
+        found = json.loads(path.read_text(encoding="utf-8")) if path else {}
+    except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
 

@@ -63,6 +63,30 @@ def hub_id(folder: str) -> str | None:
     return path.parents[1].name.removeprefix("models--").replace("--", "/")
 
 
+def file_beside(source: str, name: str) -> Path | None:
+    """A small file of a model that loading it does not fetch: of its folder, else of the hub, if it is from there."""
+    from huggingface_hub import constants, hf_hub_download
+
+    path = Path(source) / name
+    if path.is_file():
+        return path
+    model = hub_id(source) if Path(source).is_dir() else source
+    if model is None:
+        return None
+    try:
+        with quietly():
+            found = hf_hub_download(
+                model,
+                name,
+                cache_dir=constants.HF_HUB_CACHE,
+                endpoint=constants.ENDPOINT,
+                etag_timeout=REACHED_SECONDS,
+            )
+    except (OSError, ValueError):  # all that the hub raises: it has no such file, or cannot be asked
+        return None
+    return Path(found)
+
+
 class Hub:
     """The hub, which is asked in the background: whoever has no network does not wait for it more than once."""
 
