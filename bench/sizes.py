@@ -96,7 +96,8 @@ def source_of(name: str, folder: Path) -> tuple[str, TextFacts]:
 
 def cases(name: str, seconds: float, facts: TextFacts, rate: float) -> Iterator[Case]:
     """The chosen size, its neighbours, and what was chosen before."""
-    plan = Plan("text-generation", DataSpec("x"), budget=Amount(seconds, Unit.SECONDS))
+    # Without moves, as `train` has it: the size of a run that keeps its schedule, and has dropout.
+    plan = Plan("text-generation", DataSpec("x"), budget=Amount(seconds, Unit.SECONDS), moves=())
     preset = choose_preset(ModelSpec(), facts, plan, rate)
     vocabulary, chosen = preset.vocabulary or facts.alphabet, preset.shape
     text = facts.characters / characters_a_token(facts, preset.vocabulary)
