@@ -12,11 +12,11 @@ tolerances of the metric, over who led when the attempt was chosen.
 import argparse
 import json
 import math
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from regret_rules import read_made
@@ -25,9 +25,9 @@ from regret_runs import SETS
 from multistep.core.choice.known import situation_of
 from multistep.core.choice.moves import MOVES
 from multistep.core.choice.priors import most_particular
-from multistep.core.choice.verdicts import paired
+from multistep.core.evidence.compare import paired
 from multistep.core.evidence.expected import Gain, Link
-from multistep.core.evidence.metric import BESIDE, METRICS, Evaluation, Metric, beside
+from multistep.core.evidence.metric import BESIDE, METRICS, Evaluation, Floats, Metric, beside
 from multistep.core.values.events import TrialStarted
 from multistep.core.values.history import History, TrialRecord, fold
 from multistep.engine.journal import read_entries
@@ -38,8 +38,9 @@ TABLE = Path(__file__).parent.parent / "src/multistep/core/choice/priors.json"
 # What a row says before anything was recorded counts as so many data sets.
 WEIGHT = 4.0
 MOST = 20.0  # tolerances, beyond which a gain counts as that
-# The same of a link, which is told by small differences of noisy gains.
-LINK_WEIGHT = 60.0
+LINK_WEIGHT = 2.0  # the same of a link
+MOST_LOSS = 1 / 0.003  # tolerances of a loss: all of it; where next to none is left, a rise can be any number of them
+MOST_ALIKE = 0.95  # how closely a loss may be said to go with a metric
 LEAST_SPREAD = 1.0  # tolerances: no kind of attempt is known better than that
 # Nobody records what is never tried, so what is guessed stands here: kind, situation, mean and spread in tolerances.
 GUESSES: dict[tuple[str, str, str], Gain] = {
@@ -75,6 +76,8 @@ GUESSES: dict[tuple[str, str, str], Gain] = {
 
 # Of accuracy on SST-2, from 30 trials that were judged by the rule before this one.
 GUESSED_LINKS = {"calibrated_loss": Link(3.0, 0.8), "loss": Link(16.0, 0.7)}
+
+Row: TypeAlias = tuple[str, str, str]  # kind, situation, task
 
 
 @dataclass(frozen=True)
@@ -170,44 +173,65 @@ def recorded() -> list[Attempt]:
     return [Attempt(**json.loads(line)) for line in lines]
 
 
-def fitted(attempts: Iterable[Attempt]) -> dict[tuple[str, str, str], tuple[Gain, int]]:
-    """Mean and spread of the true gains by kind, situation and task, with the number of attempts that they rest on.
+def fitted(attempts: Iterable[Attempt]) -> dict[Row, tuple[Gain, list[Attempt]]]:
+    """Mean and spread of the true gains by kind, situation and task, with the attempts that they rest on.
 
-    A mean is drawn to that of what is less particular. A spread is drawn to what was guessed, or the same few attempts
-    would make the more particular row seem the surer one.
+    A mean is drawn to that of what is less particular, of the other attempts there: the same few would count twice. A
+    spread is drawn to what was guessed, or the more particular row would seem the surer one.
     """
-    by: dict[tuple[str, str, str], list[Attempt]] = defaultdict(list)
+    by: dict[Row, list[Attempt]] = defaultdict(list)
     for attempt in attempts:
         for kind in (attempt.kind, *(["move"] if attempt.kind in MOVES else [])):
             for situation in (attempt.situation, "any"):
                 for task in (attempt.task, "any"):
                     by[kind, situation, task].append(attempt)
-    found: dict[tuple[str, str, str], tuple[Gain, int]] = {}
-    # The general before the particular: all moves before one, any situation before one, any task before one.
-    keys = sorted({*by, *GUESSES}, key=lambda key: (key[0] != "move", key[1] != "any", key[2] != "any", key))
-    for key in keys:
-        kind, situation, task = key
-        wider = (kind, situation, "any") if task != "any" else (kind, "any", "any")
-        if key not in GUESSES and wider != key and len(by.get(wider, [])) == len(by.get(key, [])):
-            continue  # all that is known of the kind is of this situation or task, and says nothing particular of it
-        rows = {other: gain for other, (gain, _) in found.items()}
-        guess = most_particular(GUESSES, *key)
-        before = GUESSES.get(key) or Gain(most_particular(rows, *key).mean, guess.spread)
-        found[key] = (_fit(by.get(key, []), before), len(by.get(key, [])))
+    found = {}
+    for row in {*by, *GUESSES}:
+        wider = _wider(row)
+        if row in GUESSES or wider is None or len(by.get(wider, [])) > len(by[row]):
+            found[row] = (_fit(by.get(row, []), _before(row, by)), by.get(row, []))
+        # Otherwise all that is known of the kind is of this situation or task, and says nothing particular of it.
     return found
+
+
+def _wider(row: Row) -> Row | None:
+    """The row that is less particular by one step."""
+    kind, situation, task = row
+    if task != "any":
+        return kind, situation, "any"
+    if situation != "any":
+        return kind, "any", "any"
+    return ("move", "any", "any") if kind in MOVES else None
+
+
+def _before(row: Row, by: Mapping[Row, Sequence[Attempt]]) -> Gain:
+    """What a row says before any of its own attempts."""
+    guess, wider = most_particular(GUESSES, *row), _wider(row)
+    if row in GUESSES or wider is None:
+        return guess
+    own = {(a.run, a.trial) for a in by.get(row, [])}
+    others = [a for a in by.get(wider, []) if (a.run, a.trial) not in own]
+    return Gain(_fit(others, _before(wider, by)).mean, guess.spread)
+
+
+def _weights(attempts: Sequence[Attempt]) -> Floats:
+    """One for each data set, shared by its runs, whose attempts share theirs."""
+    in_run = Counter(a.run for a in attempts)
+    in_set = Counter(data for data, _ in {(a.data, a.run) for a in attempts})
+    return np.array([1.0 / (in_set[a.data] * in_run[a.run]) for a in attempts])
 
 
 def _fit(attempts: Sequence[Attempt], before: Gain) -> Gain:
     """The mean and the spread of true gains, which is less than that of those seen by the noise of seeing them.
 
-    Every data set counts once, however many attempts it saw: what they have in common is the set.
+    Every data set counts once, however many attempts it saw: what they have in common is the set. In it each run does,
+    or a single one with a chain of eighty would be all that is known of a set.
     """
     if not attempts:
         return before
     # A single collapse says that such attempts can fail, not that they fail as far as it did.
     gains = np.clip([a.gain for a in attempts], -MOST, MOST)
-    sets = [a.data for a in attempts]
-    weights = np.array([1.0 / sets.count(data) for data in sets])
+    weights = _weights(attempts)
     noise = float(weights @ np.array([min(a.error, MOST) ** 2 for a in attempts])) / weights.sum()
     many = float(weights.sum())
     mean = (float(weights @ gains) + WEIGHT * before.mean) / (many + WEIGHT)
@@ -217,69 +241,100 @@ def _fit(attempts: Sequence[Attempt], before: Gain) -> Gain:
 
 
 def linked(attempts: Iterable[Attempt]) -> dict[tuple[str, str], tuple[Link, int]]:
-    """By metric and loss: how they go together, and the pairs of trials that this is known from."""
+    """By metric and loss: how they go together, and the attempts that this is known from.
+
+    Found in each data set by itself, where each run counts once, and averaged over sets: how large a tolerance of the
+    loss is depends on the set. Few sets are drawn to what was guessed. Attempts that came to nothing are left out: they
+    would be all that is seen.
+    """
     by: dict[tuple[str, str], list[Attempt]] = defaultdict(list)
     for attempt in attempts:
-        if attempt.loss is not None:
+        if attempt.loss_gain is not None and abs(attempt.gain) <= MOST and abs(attempt.loss_gain) <= MOST_LOSS:
+            assert attempt.loss is not None
             by[attempt.metric, attempt.loss].append(attempt)
             by["any", attempt.loss].append(attempt)
     found = {("any", loss): (link, 0) for loss, link in GUESSED_LINKS.items()}
-    for (metric, loss), pairs in by.items():
-        guess = GUESSED_LINKS[loss]
-        metric_gains, losses = (np.clip([getattr(a, k) for a in pairs], -500, 500) for k in ("gain", "loss_gain"))
-        noise = [np.mean([getattr(a, k) ** 2 for a in pairs]) for k in ("error", "loss_error")]
-        shared = np.mean([a.covariance or 0.0 for a in pairs])
-        metric_variance = max(float(np.mean(metric_gains**2) - noise[0]), 1.0)
-        loss_variance = max(float(np.mean(losses**2) - noise[1]), 1.0)
-        both = float(np.mean(metric_gains * losses) - shared)
-        correlation = both / math.sqrt(metric_variance * loss_variance)
-        # Few pairs are drawn to what was guessed.
-        weight = len(pairs) / (len(pairs) + LINK_WEIGHT)
-        seen = math.log(math.sqrt(loss_variance / metric_variance))
-        ratio = math.exp(weight * seen + (1 - weight) * math.log(guess.ratio))
-        correlation = min(0.9, max(0.0, weight * correlation + (1 - weight) * guess.correlation))
-        found[metric, loss] = (Link(ratio, correlation), len(pairs))
+    for (metric, loss), some in by.items():
+        sets = [link for data in {a.data for a in some} if (link := _linked_in([a for a in some if a.data == data]))]
+        guess, weight = GUESSED_LINKS[loss], len(sets) / (len(sets) + LINK_WEIGHT)
+        if sets:
+            log_ratio = float(np.mean([math.log(link.ratio) for link in sets]))
+            correlation = float(np.mean([link.correlation for link in sets]))
+            ratio = math.exp(weight * log_ratio + (1 - weight) * math.log(guess.ratio))
+            correlation = min(MOST_ALIKE, weight * correlation + (1 - weight) * guess.correlation)
+            found[metric, loss] = (Link(ratio, correlation), len(some))
     return found
+
+
+def _linked_in(attempts: Sequence[Attempt]) -> Link | None:
+    """How true gains of the metric and of the loss go together in one data set; None where noise is all there is."""
+    weights = _weights(attempts)
+
+    def mean(one: str, other: str) -> float:
+        return float(weights @ np.array([getattr(a, one) * getattr(a, other) for a in attempts]))
+
+    metric = mean("gain", "gain") - mean("error", "error")
+    loss = mean("loss_gain", "loss_gain") - mean("loss_error", "loss_error")
+    both = mean("gain", "loss_gain") - float(weights @ np.array([a.covariance or 0.0 for a in attempts]))
+    if min(metric, loss) <= 0:
+        return None
+    return Link(math.sqrt(loss / metric), min(1.0, max(0.0, both / math.sqrt(metric * loss))))
 
 
 def write() -> None:
     attempts = recorded()
     gains = [
-        {"kind": k, "situation": s, "task": t, "mean": round(g.mean, 2), "spread": round(g.spread, 2), "attempts": n}
-        for (k, s, t), (g, n) in sorted(fitted(attempts).items())
+        {
+            "kind": kind,
+            "situation": situation,
+            "task": task,
+            "mean": round(gain.mean, 2),
+            "spread": round(gain.spread, 2),
+            "attempts": len(some),
+            "runs": _runs(some),
+        }
+        for (kind, situation, task), (gain, some) in sorted(fitted(attempts).items(), key=lambda row: row[0])
     ]
     links = [
         {"metric": m, "loss": loss, "ratio": round(k.ratio, 2), "correlation": round(k.correlation, 2), "pairs": n}
         for (m, loss), (k, n) in sorted(linked(attempts).items())
     ]
-    sets, runs = {a.data for a in attempts}, {a.run for a in attempts}
-    source = f"bench/priors.py: {len(attempts)} attempts of {len(runs)} runs on {len(sets)} data sets"
+    sets = {a.data for a in attempts}
+    source = f"bench/priors.py: {len(attempts)} attempts of {_runs(attempts)} runs on {len(sets)} data sets"
     rows = ",\n  ".join(map(json.dumps, gains)), ",\n  ".join(map(json.dumps, links))
     text = f'{{\n "source": {json.dumps(source)},\n "gains": [\n  {rows[0]}\n ],\n "links": [\n  {rows[1]}\n ]\n}}\n'
     TABLE.write_text(text, encoding="utf-8")
     print(source)
 
 
+def _runs(attempts: Iterable[Attempt]) -> int:
+    return len({a.run for a in attempts})
+
+
 def table() -> None:
     attempts = recorded()
-    print("| kind | situation | task | attempts | mean | spread |\n|---|---|---|---|---|---|")
-    for (kind, situation, task), (gain, many) in sorted(fitted(attempts).items()):
-        if many:
-            print(f"| {kind} | {situation} | {task} | {many} | {gain.mean:+.1f} | {gain.spread:.1f} |")
+    print("| kind | situation | task | attempts | runs | mean | spread |\n|---|---|---|---|---|---|---|")
+    for (kind, situation, task), (gain, some) in sorted(fitted(attempts).items(), key=lambda row: row[0]):
+        if some:
+            numbers = f"{len(some)} | {_runs(some)} | {gain.mean:+.1f} | {gain.spread:.1f}"
+            print(f"| {kind} | {situation} | {task} | {numbers} |")
     print(
-        "\nWhat the others foretell of each data set: mean log likelihood of its gains, by the table and by the guesses"
+        "\nWhat the others foretell of each data set: mean log likelihood of its gains, each run counting once, by the "
+        "guesses and by such a table\n"
     )
-    print("\n| left out | attempts | guesses | table |\n|---|---|---|---|")
+    print("| left out | attempts | runs | guesses | table |\n|---|---|---|---|---|")
     guessed = {key: gain for key, (gain, _) in fitted([]).items()}
-    total = np.zeros(3)
+    found = []
     for data in sorted({a.data for a in attempts}):
         inside = [a for a in attempts if a.data == data]
         without = {key: gain for key, (gain, _) in fitted(a for a in attempts if a.data != data).items()}
-        scores = [sum(_likelihood(a, priors) for a in inside) for priors in (guessed, without)]
-        total += np.array([len(inside), *scores])
-        print(f"| {data} | {len(inside)} | {scores[0] / len(inside):.2f} | {scores[1] / len(inside):.2f} |")
-    if total[0]:
-        print(f"| all | {total[0]:.0f} | {total[1] / total[0]:.2f} | {total[2] / total[0]:.2f} |")
+        weights = _weights(inside)
+        scores = [float(weights @ np.array([_likelihood(a, priors) for a in inside])) for priors in (guessed, without)]
+        found.append(scores)
+        print(f"| {data} | {len(inside)} | {_runs(inside)} | {scores[0]:.2f} | {scores[1]:.2f} |")
+    if found:
+        guesses, others = np.mean(found, axis=0)
+        print(f"| mean of the sets | {len(attempts)} | {_runs(attempts)} | {guesses:.2f} | {others:.2f} |")
 
 
 def _likelihood(attempt: Attempt, priors: dict[tuple[str, str, str], Gain]) -> float:

@@ -9,13 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from multistep.core.choice.guards import holds
 from multistep.core.choice.priors import default_gain, link_of
-from multistep.core.choice.verdicts import paired
-from multistep.core.evidence.compare import compare
+from multistep.core.choice.verdicts import expected_of, judged_before
+from multistep.core.evidence.compare import compare, paired
 from multistep.core.evidence.expected import Judged as Prior
 from multistep.core.evidence.expected import expected_gains
 from multistep.core.evidence.metric import BESIDE, METRICS, Evaluation, Metric, beside, metric_named
 from multistep.core.evidence.spending import Attempt, critical_value
+from multistep.core.values.history import fold
+from multistep.engine.journal import read_entries
 from multistep.engine.rundir import RunDirectory
 
 LOSS = metric_named("loss")
@@ -159,11 +162,22 @@ def expected_score(made: Made) -> int:
     return leader
 
 
+def weighed_again(made: Made) -> int:
+    """The highest expected score as the code at hand has it, with what the run itself had forecast of each trial."""
+    history = fold(read_entries(RunDirectory(made.folder / "run").journal))
+    tables = {one.trial: one.validation for one in (*made.judged, *made.reruns)}
+    records = [record for record in judged_before(history) if record.trial.id in tables]
+    found = expected_of(made.metric, records, tables)
+    gains = {r.trial.id: gain for r, gain in zip(records, found.means, strict=True) if holds(r)}
+    return max(range(len(made.judged)), key=lambda k: gains.get(made.judged[k].trial, -math.inf))
+
+
 # One line adds a rule: its name in the tables, and a function from a run to the index of the checkpoint it takes.
 RULES: Mapping[str, Rule] = {
     "shipped": shipped,
     "first": first,
     "proven steps": proven_steps,
+    "weighed again": weighed_again,
     "expected": expected_score,
     "highest": highest,
     "loss": least_loss,

@@ -92,6 +92,23 @@ def test_a_speed_is_measured_once_where_time_decides_and_stays_with_the_run() ->
         assert operations(WORK, timed_plan("100s"), measure) == 7e8, "as where the run began"
 
 
+def test_a_device_without_memory_for_what_it_usually_bears_is_measured_with_less() -> None:
+    """Another program had most of a GPU, and the run ended before it began."""
+    asked: list[float] = []
+
+    def measure(rate: float, _: float) -> float:
+        asked.append(rate)
+        if rate > 5e8:
+            raise torch.OutOfMemoryError
+        return 4e8
+
+    usual = 1e9 * torch.get_num_threads()
+    with as_begun({}, {}, may_measure=True):
+        assert operations(WORK, timed_plan("100s"), measure) == 4e8
+        assert asked[:2] == [usual, usual / 8]
+        assert speeds_then()["test"] == 4e8
+
+
 def test_a_machine_that_others_keep_busy_is_used_with_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [4]
     monkeypatch.setattr(torch, "get_num_threads", lambda: now[0])
@@ -99,7 +116,11 @@ def test_a_machine_that_others_keep_busy_is_used_with_one_thread(monkeypatch: py
     with as_begun({}, {}, may_measure=True):
         assert operations(WORK, timed_plan("100s"), lambda *_: 5e8 if now[0] == 1 else 1e8) == 5e8
         assert now == [1]
+        known = dict(speeds_then())
     assert now == [4], "for the run alone"
+    with as_begun({}, {}, known):
+        assert now == [1], "a resumed run goes on with as many, or its sums would round differently"
+    assert now == [4]
     with as_begun({}, {}, may_measure=True):
         assert operations(replace(WORK, name="fair"), timed_plan("100s"), lambda *_: 1e8) == 1e8
         assert now == [4], "one thread is no faster"

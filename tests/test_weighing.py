@@ -92,4 +92,5 @@ def test_a_run_adds_its_own_experience_to_what_is_known() -> None:
 def test_the_table_knows_every_situation_and_falls_back_from_move_to_moves() -> None:
     assert prior("restart", "overfitting").mean > prior("restart", "improving").mean
     assert prior("unfreeze", "plateau").spread > 0
-    assert worth(prior("model", "overfitting")) > worth(prior("average", "overfitting"))
+    assert prior("unfreeze", "overfitting") != prior("unfreeze", "plateau"), "that of all moves there"
+    assert worth(prior("extend", "pretrained")) > worth(prior("extend", "overfitting"))

@@ -18,11 +18,14 @@ from multistep.backends.torch.devices import pick_device, precision_name
 from multistep.core.values.recipe import Precision, Recipe
 
 
+THREADS = "threads"  # among the speeds: how many of a CPU were chosen by measuring, where others are at work
+
+
 @dataclass(frozen=True)
 class Begun:
     device: str | None = None  # None: this machine's
     threads: int | None = None
-    speeds: dict[str, float] = field(default_factory=dict)  # operations a second by the kind of work, as measured
+    speeds: dict[str, float] = field(default_factory=dict)  # operations a second by the kind of work; perhaps THREADS
     measures: bool = False  # whether speeds that are missing may be measured
     moved: Mapping[str, str] = field(default_factory=dict)  # names of model folders -> where they lie now
 
@@ -40,14 +43,17 @@ def as_begun(
 ) -> Iterator[None]:
     """Choose as on that machine (`device_type` and `threads`, as `versions_of` tells them) while this lasts.
 
-    `speeds` were measured there; `may_measure` tells that others may be measured here. Torch has as many threads
-    afterwards as before.
+    `speeds` were measured there; `may_measure` tells that others may be measured here. Torch has the threads that were
+    chosen by measuring there, and as many afterwards as before.
     """
     named = machine.get("threads", "")
     threads = int(named) if named.isdecimal() else None
     before = torch.get_num_threads()
-    token = _BEGUN.set(Begun(machine.get("device_type"), threads, dict(speeds or {}), may_measure, moved))
+    known = dict(speeds or {})
+    token = _BEGUN.set(Begun(machine.get("device_type"), threads, known, may_measure, moved))
     try:
+        if THREADS in known:
+            torch.set_num_threads(int(known[THREADS]))
         yield
     finally:
         _BEGUN.reset(token)

@@ -16,13 +16,14 @@ from multistep.backends.torch.devices import pick_device
 from multistep.core.values.plan import Plan
 from multistep.core.values.units import Unit
 from multistep.engine.costs import steady_speed
-from multistep.tasks.begun import measures, note_speed, planned_cores, planned_device, speed_then
+from multistep.tasks.begun import THREADS, measures, note_speed, planned_cores, planned_device, speed_then
 from multistep.tasks.machine import device_name
 from multistep.tasks.recipes import lengths_of
 
 TRAINED_SHARE = 0.7  # of a time, that goes into the weights which come out: the rest scores, and tries moves
 SHARE, ROUNDS = 0.02, 3  # of a plan's time that measuring may take, in up to so many rounds
 BUSY, WORTH_IT = 0.25, 1.5  # of the usual speed: below, one thread is tried, and kept where it is so much faster
+SMALLER = 8.0  # of the speed, for whose sizes is measured where larger ones do not fit into memory
 NEAR = math.log(1.25)  # between a speed and the one before: their sizes are the same, or nearly
 
 # `rate`, `seconds` -> the operations a second of what is trained where the device does `rate`, in so many seconds.
@@ -60,7 +61,8 @@ def operations_usually(work: Work) -> float:
 def operations(work: Work, plan: Plan | None = None, measure: Measure | None = None) -> float:
     """Operations a second, in training, of the device that sizes are chosen for.
 
-    Measured the first time that a run with a time asks with `measure`; what was measured stays for the run.
+    Measured the first time that a run with a time asks with `measure`; what was measured stays for the run. A device
+    without memory for what it usually bears is measured with less.
     """
     if (then := speed_then(work.name)) is not None:
         return then
@@ -68,11 +70,18 @@ def operations(work: Work, plan: Plan | None = None, measure: Measure | None = N
     seconds = sum(a.value for a in lengths_of(plan) if a.unit is Unit.SECONDS) if plan else 0.0
     if measure is None or not seconds or not measures():
         return rate
+    asked, share = rule, SHARE * seconds / ROUNDS
     for _ in range(ROUNDS):
-        before, rate = rate, measure(rate, SHARE * seconds / ROUNDS)
-        if abs(math.log(rate / before)) < NEAR:
+        try:
+            rate = measure(asked, share)
+        except torch.OutOfMemoryError:
+            # What such a device usually bears does not fit beside what else lies on this one: a smaller model tells.
+            asked /= SMALLER
+            continue
+        near, asked = abs(math.log(rate / asked)) < NEAR, rate
+        if near:
             break
-    rate = _with_fewer_threads(rate, rule, lambda: measure(rate, SHARE * seconds / ROUNDS))
+    rate = _with_fewer_threads(rate, rule, lambda: measure(rate, share))
     # Remembered, so that a plan that is run again comes to the same sizes, and its phases can be taken over.
     device = pick_device()
     machine = f"{device_name(device)}, {torch.get_num_threads()} threads, torch {torch.__version__}"
@@ -92,6 +101,7 @@ def _with_fewer_threads(rate: float, usual: float, measure: Callable[[], float])
         return rate
     torch.set_num_threads(1)
     if (alone := measure()) > WORTH_IT * rate:
+        note_speed(THREADS, 1.0)  # a resumed run goes on so, since sums of several threads round differently
         return alone
     torch.set_num_threads(threads)
     return rate

@@ -52,9 +52,10 @@ def noise_of(history: History) -> float:
         if not math.isfinite(verdict.standard_error) or _over_untouched(history, verdict):
             continue
         noise = verdict.standard_error
-        if (before := record.forecast) and 0.0 < verdict.spread < before.spread:
-            narrowed = math.sqrt(before.spread**2 - verdict.spread**2)
-            noise = min(noise, verdict.spread * before.spread / narrowed)
+        before = verdict.presumed or (record.forecast.spread if record.forecast else 0.0)
+        if 0.0 < verdict.spread < before:
+            narrowed = math.sqrt(before**2 - verdict.spread**2)
+            noise = min(noise, verdict.spread * before / narrowed)
         return noise / unit
     return 0.0
 

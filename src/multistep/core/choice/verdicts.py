@@ -18,9 +18,9 @@ from multistep.core.choice.guards import forgotten, holds
 from multistep.core.choice.known import origin_of
 from multistep.core.choice.priors import default_gain, link_of
 from multistep.core.choice.retained import standing
-from multistep.core.evidence.compare import Comparison, compare
+from multistep.core.evidence.compare import Comparison, compare, paired
 from multistep.core.evidence.expected import Expected, Gain, Judged, expected_gains
-from multistep.core.evidence.metric import BESIDE, METRICS, Evaluation, Floats, Metric, beside
+from multistep.core.evidence.metric import BESIDE, METRICS, Evaluation, Metric, beside
 from multistep.core.evidence.scores import difference_words
 from multistep.core.evidence.spending import Attempt, critical_value
 from multistep.core.values.events import VerdictGiven
@@ -105,7 +105,7 @@ def decide(
         return VerdictGiven(name, reason, checkpoint, interval, leads=True, leader=name, expected=first)
     records = [*before, trial]
     ids = [r.trial.id for r in records]
-    found = _expected(metric, records, {**tables, name: new})
+    found = expected_of(metric, records, {**tables, name: new})
     # Whoever has left the best few has no checkpoint any more.
     may = {name, *(t.trial.id for t in standing(history)), *([history.leader.trial] if history.leader else [])}
     if guard and history.phase.base:
@@ -143,6 +143,7 @@ def decide(
         rival=rival.trial.id,
         ahead=ahead,
         spread=spread,
+        presumed=float(found.presumed[-1]),
         improvement=seen.improvement,
         low=seen.low,
         high=seen.high,
@@ -184,15 +185,7 @@ def _passed_over(metric: Metric, best: str, tables: Tables) -> dict[str, Any]:
     return found
 
 
-def paired(metric: Metric, new: Evaluation, rival: Evaluation) -> Floats:
-    """Each block's linearised improvement (shape: blocks); its mean is the improvement."""
-    sign = 1.0 if metric.goal == "maximize" else -1.0
-    centred: Floats = sign * (metric.influence(new) - metric.influence(rival))
-    found: Floats = centred - centred.mean() + metric.improvement(metric.score(new), metric.score(rival))
-    return found
-
-
-def _expected(metric: Metric, records: Sequence[TrialRecord], tables: Tables) -> Expected:
+def expected_of(metric: Metric, records: Sequence[TrialRecord], tables: Tables) -> Expected:
     """The expected gains of these trials over the first of them.
 
     Reckoned over the first that was trained: what tells trained ones apart is small, and would drown in what all of
@@ -203,7 +196,7 @@ def _expected(metric: Metric, records: Sequence[TrialRecord], tables: Tables) ->
     found = _over_first(metric, [records[k] for k in order], tables)
     place = [order.index(k) for k in range(len(records))]
     means = found.means[place]
-    return Expected(means - means[0], found.covariance[np.ix_(place, place)])
+    return Expected(means - means[0], found.covariance[np.ix_(place, place)], found.presumed[place])
 
 
 def _over_first(metric: Metric, records: Sequence[TrialRecord], tables: Tables) -> Expected:
@@ -213,7 +206,11 @@ def _over_first(metric: Metric, records: Sequence[TrialRecord], tables: Tables) 
     judged = []
     for k, record in enumerate(records):
         over = ids.index(record.over) if record.over in ids[:k] else 0
-        judged.append(Judged(tables[record.trial.id], over, _prior(record, records[over], unit), origin_of(record)))
+        prior, trained = (
+            _prior(record, records[over], unit),
+            "base" not in (record.trial.kind, records[over].trial.kind),
+        )
+        judged.append(Judged(tables[record.trial.id], over, prior, origin_of(record), trained))
     loss = _beside(metric, [tables[i] for i in ids])
     return expected_gains(
         metric, judged, tolerance=unit, loss=loss, link=link_of(metric.name, loss.name) if loss else None

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from multistep.core.evidence.intervals import margin, standard_error
-from multistep.core.evidence.metric import Evaluation, Metric
+from multistep.core.evidence.metric import Evaluation, Floats, Metric
 
 
 @dataclass(frozen=True)
@@ -48,3 +48,11 @@ def compare(metric: Metric, new: Evaluation, old: Evaluation) -> Comparison:
         standard_error(difference),
         len(difference),
     )
+
+
+def paired(metric: Metric, new: Evaluation, rival: Evaluation) -> Floats:
+    """Each block's linearised improvement (shape: blocks); its mean is the improvement."""
+    sign = 1.0 if metric.goal == "maximize" else -1.0
+    centred: Floats = sign * (metric.influence(new) - metric.influence(rival))
+    found: Floats = centred - centred.mean() + metric.improvement(metric.score(new), metric.score(rival))
+    return found

@@ -173,11 +173,12 @@ class VerdictGiven:
     `leader` is the trial that leads after this verdict, which may be an older one: everything that was measured is
     weighed anew. `expected` holds each judged trial's expected gain over the first one, in the metric's unit, and
     `ahead` by how much this trial is expected to be better than the plain run's `rival`, with standard deviation
-    `spread`. The claim is about the same two: `improvement` as it was measured with its 95% interval, and of attempts,
-    numbered by `attempt`, the `critical` number of standard errors that was asked. `gain` is what a move brought over
-    its sibling `control`, with its 95% interval. In a phase with a guard, `worse` is by how much the trial is worse
-    than the phase's start on the guard's data, in its metric's unit (below 0: better), with its 95% interval; one that
-    `forgets` is worse by more than `at_most_worse`, and cannot lead.
+    `spread`; `presumed` is the standard deviation of what it would bring, before its score was seen. The claim is
+    about the same two: `improvement` as it was measured with its 95% interval, and of attempts, numbered by
+    `attempt`, the `critical` number of standard errors that was asked. `gain` is what a move brought over its
+    sibling `control`, with its 95% interval. In a phase with a guard, `worse` is by how much the trial is worse
+    than the phase's start on the guard's data, in its metric's unit (below 0: better), with its 95% interval; one
+    that `forgets` is worse by more than `at_most_worse`, and cannot lead.
 
     Where another trial that forgets nothing scored higher than who leads, `passed_over` names it, and `passed_errors`
     says by how many standard errors. `passed_loss` is its loss beside the metric, and `leading_loss` that of who leads,
@@ -196,6 +197,7 @@ class VerdictGiven:
     rival: str | None = None
     ahead: float | None = None
     spread: float | None = None
+    presumed: float | None = None
     improvement: float | None = None
     low: float | None = None
     high: float | None = None
