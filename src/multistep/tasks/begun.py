@@ -17,7 +17,6 @@ import torch
 from multistep.backends.torch.devices import pick_device, precision_name
 from multistep.core.values.recipe import Precision, Recipe
 
-
 THREADS = "threads"  # among the speeds: how many of a CPU were chosen by measuring, where others are at work
 
 

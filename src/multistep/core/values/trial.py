@@ -138,7 +138,7 @@ class Facts:
     the task's other networks that are worth a trial from nothing, best first; none where the user named a model.
     `foreseen_steps` are those that the plan's time is thought to hold; None where nobody can tell.
     `understood` is what people are told of all this. `speeds` are the operations a second that the device was measured
-    to do, by the kind of work, and the `threads` of a CPU where fewer were faster; none where nothing was chosen by them.
+    to do, by the kind of work, and the `threads` of a CPU where one was faster; none where nothing was chosen by them.
     """
 
     parameters: int
