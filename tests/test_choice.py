@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 from runs import FALLS_THEN_FLAT, OVERFITS, POWER, Fragile, Killed, execute, plan
 
 from multistep.core.choice import bets
@@ -27,7 +30,10 @@ from multistep.core.values.units import Amount, Unit
 from multistep.engine.chosen import leader_of
 from multistep.engine.journal import read_entries
 from multistep.engine.learner import Readiness, Split
+from multistep.engine.rundir import RunDirectory
 from multistep.engine.simulate import RECIPE, TOKENS, FakeClock, Machine, SimulatedLearner, SimulatedWorkshop, World
+from multistep.report.page import write_page
+from multistep.report.table import print_run
 
 RATE = {"learning_rate": 0.02}  # given, so that nothing is probed
 NOISE = World(between_blocks=0.01, between_seeds=0.0005)
@@ -436,6 +442,21 @@ def test_two_lengths_of_an_extension_differ(tmp_path: Path, monkeypatch: pytest.
     assert lengths == [[60.0], [60.0, 30.0]]
 
 
+def test_a_run_behind_its_baseline_gives_no_time_back_while_anything_fits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    overfits = replace(OVERFITS, turn=300.0, rise=2.0)
+    assert iterate(tmp_path / "ahead", overfits).seconds < 300
+    scored = SimulatedLearner.baseline
+
+    def better(learner: SimulatedLearner, split: Split) -> tuple[str, Evaluation]:
+        name, table = scored(learner, split)
+        return name, Evaluation({**table.columns, "loss": 0.1 * table.columns["loss"]})
+
+    monkeypatch.setattr(SimulatedLearner, "baseline", better)
+    assert iterate(tmp_path / "behind", overfits).seconds > 590
+
+
 def test_every_decision_stands_in_the_journal_with_what_it_was_weighed_against(tmp_path: Path) -> None:
     history = iterate(tmp_path / "run", FALLS_THEN_FLAT)
     weighed = [t for t in history.phase.trials.values() if t.weighed]
@@ -446,6 +467,25 @@ def test_every_decision_stands_in_the_journal_with_what_it_was_weighed_against(t
         assert chosen is not None
         assert all(w.cost > 0 for w in record.weighed if not w.name.startswith("average"))
     assert history.phase.moves_ended is not None
+
+
+def test_show_and_the_report_say_why_this_and_not_that_up_to_the_end(tmp_path: Path) -> None:
+    """The last decision of a run that gives time back is to stop; none of its candidates was marked."""
+    history = iterate(tmp_path / "run", replace(OVERFITS, turn=300.0, rise=2.0))
+    assert history.phase.moves_ended is not None
+    assert not history.phase.moves_ended.budget, "time is given back"
+    told = io.StringIO()
+    directory = RunDirectory(tmp_path / "run")
+    print_run(directory, Console(file=told, width=140, color_system=None))
+    decisions = dict(re.findall(r"before (\S+|the end): *\n((?: +\S.*\n| +> .*\n)+)", told.getvalue()))
+    taken = {name: re.findall(r"^ +> (.*?)  ", block, re.MULTILINE) for name, block in decisions.items()}
+    changed = next(t.trial for t in history.phase.of_kind("move") if t.weighed)
+    assert taken[changed.id] == [changed.move]
+    assert taken["the end"] == ["stop, and give the rest back"]
+    assert all(len(one) == 1 for one in taken.values())
+    page = write_page(directory).read_text(encoding="utf-8")
+    assert f"{changed.move} (taken): expected gain" in page
+    assert "stop, and give the rest back (taken)" in page
 
 
 @pytest.mark.slow

@@ -24,8 +24,10 @@ from multistep.core.values.events import MovesEnded
 from multistep.core.values.history import History, PhaseRecord, TrialRecord
 from multistep.core.values.judging import metric_of
 from multistep.core.values.plan import Plan
-from multistep.core.values.trial import Proposal
+from multistep.core.values.trial import Proposal, Weighed
 from multistep.core.values.units import Amount, Unit
+
+STOP = Weighed("stop, and give the rest back", 0.0, 0.0, 0.0, 0.0, chosen=True)
 
 
 def propose(plan: Plan, history: History) -> Proposal | MovesEnded | None:
@@ -117,7 +119,7 @@ def _ended(plan: Plan, history: History, choice: Choice, left: Amount, tolerance
     if left.value < 1:
         return MovesEnded(index, f"{share if has_share(plan, index) else 'the budget'} is used up", True, weighed)
     if not costs and left.value >= least_room(history, left.unit, 1):
-        return MovesEnded(index, f"nothing is left to try in the {many} that are left", False, weighed)
+        return MovesEnded(index, f"nothing is left to try in the {many} that are left", False, (*weighed, STOP))
     if not costs or min(costs) > left.value:
         shortest = f", and the shortest needs {min(costs):.0f}{unit}" if costs else ""
         return MovesEnded(index, f"there is no room for another attempt: {many} are left{shortest}", True, weighed)
@@ -125,7 +127,7 @@ def _ended(plan: Plan, history: History, choice: Choice, left: Amount, tolerance
         index,
         f"nothing that could be tried in the {many} that are left is expected to improve the score",
         False,
-        weighed,
+        (*weighed, STOP),
     )
 
 
