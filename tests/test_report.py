@@ -395,6 +395,16 @@ def test_the_sentence_says_no_more_than_the_intervals(
     assert answer(json.loads(directory.result.read_text(encoding="utf-8"))) == found
 
 
+def test_without_a_test_split_the_sentence_says_that_validation_flatters_who_it_chose(tmp_path: Path) -> None:
+    record = summary(finished(tmp_path))
+    both, alone = answer(record), answer({**record, "test": None})
+    assert both is not None
+    assert "flatters" not in both.sentence
+    assert alone is not None
+    assert alone.standing == "beats"
+    assert alone.sentence.endswith(", on the validation split, which chose the network too and so flatters it.")
+
+
 def test_texts_of_others_are_escaped_and_nothing_is_fetched(tmp_path: Path) -> None:
     evil = "<script>alert(1)</script>"
     run = RecordedRun(tmp_path, names=("first $x^2$ " + evil, "第二阶段 & more"))

@@ -134,7 +134,8 @@ def _compared(metric: Metric, gain: Mapping[str, float], baseline: str, split: s
     baseline = baseline.removeprefix("the ")
     other = baseline.removesuffix(" baseline")
     if gain["low"] > 0:
-        return "beats", f"The network beats the {baseline} by {by} {interval}."
+        chosen = ", on the validation split, which chose the network too and so flatters it"
+        return "beats", f"The network beats the {baseline} by {by} {interval}{chosen if split == 'validation' else ''}."
     if gain["improvement"] > 0:
         return "unproven", (
             f"The network is ahead of the {baseline} by {by} {interval}, which is within "
