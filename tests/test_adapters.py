@@ -25,9 +25,12 @@ from multistep.core.values.recipe import Recipe
 from multistep.core.values.trial import Facts, Trial
 from multistep.errors import PlanError
 from multistep.tasks.images.decode import Form
+from multistep.tasks.images.load import form_of_model
 from multistep.tasks.images.preset import default_recipe as of_images
+from multistep.tasks.language.load import load_encoder
 from multistep.tasks.language.preset import default_recipe as of_texts
 from multistep.tasks.own.preset import default_recipe as of_own
+from multistep.tasks.speech.load import load_model as load_speech
 from multistep.tasks.text.causal import TransformersMaker
 from multistep.tasks.text.models import load_model
 from multistep.tasks.text.splits import TextSplits
@@ -57,6 +60,13 @@ def logits(model: Any) -> Tensor:
     with torch.inference_mode():
         found: Tensor = model(rows()[0]).logits
     return found
+
+
+@pytest.mark.parametrize("load", [load_encoder, form_of_model, load_speech])
+def test_an_adapters_folder_is_told_apart_where_only_a_model_will_do(load: Any, tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text('{"base_model_name_or_path": "some/model"}', encoding="utf-8")
+    with pytest.raises(PlanError, match=r"holds an adapter and no model: .* Of a run of multistep name RUN/model"):
+        load(str(tmp_path))
 
 
 @pytest.mark.parametrize("kind", ["lora", "dora", "rslora"])

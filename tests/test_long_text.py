@@ -25,7 +25,7 @@ from multistep.errors import DataError, PlanError
 from multistep.tasks import processes
 from multistep.tasks.text import corpus, cutting, long, ngram, splits, words
 from multistep.tasks.text import tokenizer as tokenizers
-from multistep.tasks.text.corpus import LongTexts
+from multistep.tasks.text.corpus import LongTexts, share_of_a_document
 from multistep.tasks.text.splits import TextSplits, load_splits
 from multistep.tasks.text.tokenizer import byte_bpe_tokenizer, character_tokenizer
 from multistep.tasks.text.tokens import let_go, train_tokens
@@ -131,6 +131,7 @@ def test_splits_and_tokens_are_those_of_memory(layout: str, tmp_path: Path, monk
     assert (stream.validation, stream.test, stream.contiguous) == (short.validation, short.test, short.contiguous)
     assert stream.notes == short.notes
     assert "".join(stream.train) == "".join(short.train)
+    assert share_of_a_document(stream.train) == share_of_a_document(short.train), "by which a context is chosen"
     several = not short.contiguous
     for learn in (character_tokenizer, lambda texts: byte_bpe_tokenizer(texts, 400, most_characters=9000)):
         tokenizer = learn(short.train)

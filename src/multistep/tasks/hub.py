@@ -26,6 +26,20 @@ def quietly() -> Iterator[None]:
             logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
+ADAPTER_CONFIG = "adapter_config.json"
+
+
+def no_model(folder: Path, found: str) -> str:
+    """What is said of a folder that holds no model: `found`, or that it holds an adapter alone."""
+    if not (folder / ADAPTER_CONFIG).is_file():
+        return f"model: {folder} {found}"
+    return (
+        f"model: {folder} holds an adapter and no model: only language models (text-generation, preference) are begun "
+        "from one. Of a run of multistep name RUN/model, which has it in its weights; else merge it into its base "
+        "with peft's merge_and_unload, and save that"
+    )
+
+
 def first_line(error: Exception) -> str:
     """What a library's error says, without its advice over many lines."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

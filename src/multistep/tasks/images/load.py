@@ -10,7 +10,7 @@ import torch
 
 from multistep.errors import PlanError, nearest
 from multistep.tasks.folders import TASK_FILE, read_task
-from multistep.tasks.hub import first_line, quietly, why_not_had
+from multistep.tasks.hub import first_line, no_model, quietly, why_not_had
 from multistep.tasks.images import nets
 from multistep.tasks.images.about import labels_said
 from multistep.tasks.images.decode import Form
@@ -26,7 +26,7 @@ def form_of_model(name: str) -> Form:
     about = read_task(name)
     if about.get("net"):
         return Form(about["channels"], about["height"], about["width"], about.get("white"))
-    processor, config = _processor(name), _config(name)
+    config, processor = _config(name), _processor(name)
     size = processor.get("crop_size" if processor.get("do_center_crop") else "size") or config.get("image_size") or 224
     size = size if isinstance(size, dict) else {"height": size, "width": size}
     side = size.get("shortest_edge") or 224
@@ -151,7 +151,7 @@ def own_labels(name: str) -> Labels:
 def _config(name: str) -> dict[str, Any]:
     folder = Path(name)
     if folder.is_dir() and not (folder / "config.json").is_file():
-        raise PlanError(f"model: {folder} holds neither config.json nor {TASK_FILE} of an exported net")
+        raise PlanError(no_model(folder, f"holds neither config.json nor {TASK_FILE} of an exported net"))
     if not folder.is_dir() and (name.count("/") > 1 or name.startswith((".", "/"))):
         raise PlanError(f"model: {name}: no such folder")
     from transformers import AutoConfig

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from multistep.errors import PlanError, nearest
-from multistep.tasks.hub import first_line, quietly, why_not_had
+from multistep.tasks.hub import first_line, no_model, quietly, why_not_had
 from multistep.tasks.labelled.labels import PROBLEMS, Labels
 from multistep.tasks.labelled.scale import Scale, last_linear
 from multistep.tasks.language.mean import MARK, still
@@ -55,7 +55,7 @@ def load_encoder(name: str, context: int | None = None) -> Encoder:
     folder = Path(name)
     if folder.is_dir():
         if not (folder / "config.json").is_file():
-            raise PlanError(f"model: {folder} holds no config.json; name a Hugging Face model folder")
+            raise PlanError(no_model(folder, "holds no config.json; name a Hugging Face model folder"))
     elif name.count("/") > 1 or name.startswith((".", "/")):
         raise PlanError(f"model: {name}: no such folder")
     from transformers import AutoConfig, AutoTokenizer

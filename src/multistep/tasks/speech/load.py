@@ -11,7 +11,7 @@ from torch import Tensor
 
 from multistep.errors import PlanError, nearest
 from multistep.tasks.folders import read_task
-from multistep.tasks.hub import first_line, why_not_had
+from multistep.tasks.hub import first_line, no_model, why_not_had
 from multistep.tasks.speech.alphabet import Alphabet
 from multistep.tasks.speech.ctc import LoadedCTC
 from multistep.tasks.speech.decode import Decoder
@@ -64,7 +64,7 @@ def load_model(name: str) -> Loaded:
                 raise PlanError(f"model: {folder} is damaged ({first_line(error)}); export it again") from error
             return LoadedNet(name, content, weights)
         if not (folder / "config.json").is_file():
-            raise PlanError(f"model: {folder} holds neither multistep.json nor config.json; name a model folder")
+            raise PlanError(no_model(folder, "holds neither multistep.json nor config.json; name a model folder"))
     elif name.count("/") > 1 or name.startswith((".", "/")):
         raise PlanError(f"model: {name}: no such folder")
     from transformers import AutoFeatureExtractor, AutoTokenizer

@@ -23,6 +23,7 @@ from multistep.tasks.text.words import blocks_of
 TEXT = "text"  # the file, in a folder of the cache
 WRITTEN_AT_ONCE = 2**20  # characters
 HEAD = 4096  # bytes of how a text begins
+OF_THE_TEXT = 0.9  # that stands in documents no longer than the one by which a context is chosen
 MOST_BEHIND = 8_000_000  # characters in which a place to cut is looked for
 Places = NDArray[np.int64]  # where texts begin and end in the file, in bytes; shape: texts, 2
 
@@ -130,6 +131,27 @@ def alphabet_of(texts: Sequence[str]) -> set[str]:
             return set().union(*map(alphabet_of, texts.parts))
         case _:
             return set().union(*texts)
+
+
+def share_of_a_document(texts: Sequence[str]) -> float:
+    """How much of all text one of its longer documents is: the one in which nine tenths of the text end, the longest
+    last. 1 of a running text, which is one document.
+    """
+    lengths = np.sort(_lengths(texts))
+    upto = lengths.cumsum()
+    return float(lengths[np.searchsorted(upto, OF_THE_TEXT * upto[-1])] / upto[-1]) if lengths.sum() else 1.0
+
+
+def _lengths(texts: Sequence[str]) -> NDArray[np.int64]:
+    """Of each document, in bytes of UTF-8."""
+    match texts:
+        case LongTexts():
+            lengths = np.diff(texts.places, axis=1)[:, 0]
+            return lengths.sum(keepdims=True) if texts.running else lengths
+        case Together():
+            return np.concatenate([_lengths(part) for part in texts.parts])
+        case _:
+            return np.array([len(text.encode()) for text in texts], np.int64)
 
 
 def heads_of(texts: Sequence[str], most: int = 1000) -> Sequence[str]:

@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from multistep.errors import PlanError
-from multistep.tasks.hub import first_line, quietly
-
-ADAPTER_CONFIG = "adapter_config.json"
+from multistep.tasks.hub import ADAPTER_CONFIG, first_line, quietly
 
 
 def base_of_adapter(folder: Path) -> str | None:

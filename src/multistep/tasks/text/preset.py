@@ -49,10 +49,11 @@ TokenizerKind = Literal["characters", "bpe"]
 
 @dataclass(frozen=True)
 class TextFacts:
-    """What a preset depends on: of the training split alone."""
+    """What a preset depends on: of the training split alone. `document`: the share of it that a longer document is."""
 
     characters: int
     alphabet: int
+    document: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def choose_preset(
     tokenizer, vocabulary = _tokenizer(spec, facts, TRAINED_SHARE * _seconds(plan) * (usual_rate or rate))
     tokens = vocabulary or facts.alphabet
     text = facts.characters / characters_a_token(facts, vocabulary)
-    context = spec.context or _context(compute, text)
+    context = spec.context or _context(compute, text, facts.document * text)
     sizes = list(ladder(context, layers=spec.layers, width=spec.width, heads=spec.heads))
     if spec.parameters:
         wanted = math.log(spec.parameters)
@@ -104,10 +105,12 @@ def _seconds(plan: Plan) -> float:
     return sum(amount.value for amount in lengths_of(plan) if amount.unit is Unit.SECONDS) or USUAL_SECONDS
 
 
-def _context(compute: float, text: float) -> int:
+def _context(compute: float, text: float, document: float) -> int:
+    """By the tokens of the text and of its longer documents: behind the end of one, nothing tells of the next."""
+    by_document = math.ceil(math.log2(max(1.0, document / SHORT_CONTEXT)))
     by_compute = math.ceil(math.log(max(1.0, compute / SHORT_COMPUTE), 8))
     by_text = math.floor(math.log2(max(1.0, text / LEAST_CONTEXTS / SHORT_CONTEXT)))
-    return int(min(MOST_CONTEXT, SHORT_CONTEXT * 2 ** min(by_compute, by_text)))
+    return int(min(MOST_CONTEXT, SHORT_CONTEXT * 2 ** min(by_compute, by_text, by_document)))
 
 
 def batch_size(tokens: float, text: float, context: int, device: str) -> int:

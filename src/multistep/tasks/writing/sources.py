@@ -22,7 +22,7 @@ from multistep.tasks.pretrained.script import kind_of
 from multistep.tasks.pretrained.settle import seconds_of
 from multistep.tasks.pretrained.timed import tuning_speed
 from multistep.tasks.speeds import operations, operations_usually
-from multistep.tasks.text.corpus import alphabet_of, characters_of, heads_of, together
+from multistep.tasks.text.corpus import alphabet_of, characters_of, heads_of, share_of_a_document, together
 from multistep.tasks.text.files import FORM
 from multistep.tasks.text.models import Maker, load_model, make_preset
 from multistep.tasks.text.preset import (
@@ -126,7 +126,7 @@ def make_model(plan: Plan, splits: TextSplits | ChatSplits | PairSplits | None) 
     spec, marks = plan.model, tuple[str, ...]()
     if any(isinstance(part, ChatSplits | PairSplits) for part in parts):
         spec, marks = replace(spec, context=spec.context or CHAT_CONTEXT), MARKS
-    facts = TextFacts(characters_of(texts), len(alphabet_of(texts)))
+    facts = TextFacts(characters_of(texts), len(alphabet_of(texts)), share_of_a_document(texts))
     device = pick_device()
     memory = total_memory(device)
 
