@@ -273,7 +273,7 @@ def test_contexts_batches_and_vocabularies_grow_with_what_can_be_spent() -> None
     little = choose_preset(ModelSpec(), TextFacts(100_000, 65), hour, 5e10)
     assert little.shape.context == 64, "of 40,000 tokens no more, whatever can be spent"
     reviews = choose_preset(ModelSpec(), replace(large, document=400 / 10**9), hour, 4e14)
-    assert reviews.shape.context == 128, "of reviews of a hundred tokens no more, whatever can be spent"
+    assert reviews.shape.context == 256, "of reviews of a hundred tokens no more, whatever can be spent"
     assert batch_size(1e6, 1e9, 64, "cpu") == 12
     assert batch_size(4e6, 1e9, 64, "cpu") == 24
     assert batch_size(1e9, 1e9, 2048, "cuda") == 47
