@@ -269,6 +269,19 @@ def test_a_cooldown_that_brings_nothing_is_left_where_the_best_look_lies_far_beh
     assert history.leader.interval.score < 1.48, "it was 1.54 at the end of the cooldown"
 
 
+@pytest.mark.parametrize("metric", ["loss", "bits_per_byte", "perplexity"])
+def test_a_trunk_far_behind_its_best_look_is_cooled_down_from_there_in_whatever_unit_the_loss_is_told(
+    metric: str, tmp_path: Path
+) -> None:
+    """Told in bits a byte it was cooled down from step 512 of a curve that had turned at 191, and then once more."""
+    curve = Curve("overfitting", floor=1.5, drop=2.0, pace=60.0, turn=200.0, rise=2.0, noise_sd=0.002)
+    wanted, machine = plan(budget="60s", recipe=RATE, seed=1, metric=metric), Machine(sample_seconds=0.4)
+    history = execute(wanted, tmp_path / "run", curve, clock=FakeClock(), machine=machine, workshop=None)
+    (control,) = history.phase.of_kind("control")
+    assert control.first_step == 191
+    assert control.reason.endswith("so the cooldown starts from step 191")
+
+
 def test_noise_of_a_loss_near_zero_does_not_send_a_cooldown_back(tmp_path: Path) -> None:
     """Five tolerances are five times nothing there: 4,000 of 11,000 steps were given away for a look 0.0016 worse."""
     curve = Curve("power_law", floor=-0.02, drop=0.3, pace=2000.0, exponent=1.0, noise_sd=0.002)

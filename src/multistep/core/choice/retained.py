@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from multistep.core.choice.guards import holds
 from multistep.core.choice.moves import EXTEND, RESTART
 from multistep.core.choice.priors import link_of
-from multistep.core.evidence.metric import beside
+from multistep.core.evidence.metric import OF_LOSS, beside
 from multistep.core.evidence.stability import Stability
 from multistep.core.values.events import CheckpointSaved, Evaluated
 from multistep.core.values.history import History, PhaseRecord, TrialRecord
@@ -88,13 +88,13 @@ def cooled_for(phase: PhaseRecord, best: CheckpointSaved | None) -> bool:
 
 def far_behind(phase: PhaseRecord, trunk: TrialRecord) -> tuple[float, int] | None:
     """By how much a trunk's last look is worse than the best one, and at which step that was: where it is far worse,
-    and the loss itself decides, which says so without much noise. Of a curve with few looks nothing else tells that it
+    and the loss itself decides, in whatever unit, which says so without much noise. Of a curve with few looks nothing else tells that it
     overfits. None where it is not.
     """
     metric, best = metric_of(phase.started), best_checkpoint(phase)
     looks = [(t.trial.id, look) for t in phase.of_kind("trunk") for look in t.curve]
     at_best = next((look for name, look in looks if best and (name, look.step) == (best.trial, best.step)), None)
-    if metric.name != "loss" or phase.started.facts.pretrained or at_best is None or not trunk.curve:
+    if metric.name not in OF_LOSS or phase.started.facts.pretrained or at_best is None or not trunk.curve:
         return None
     last = trunk.curve[-1]
     if last.step <= at_best.step:
