@@ -88,8 +88,8 @@ def cooled_for(phase: PhaseRecord, best: CheckpointSaved | None) -> bool:
 
 def far_behind(phase: PhaseRecord, trunk: TrialRecord) -> tuple[float, int] | None:
     """By how much a trunk's last look is worse than the best one, and at which step that was: where it is far worse,
-    and the loss itself decides, in whatever unit, which says so without much noise. Of a curve with few looks nothing else tells that it
-    overfits. None where it is not.
+    and the loss itself decides, in whatever unit, which says so without much noise. Of a curve with few looks nothing
+    else tells that it overfits. None where it is not.
     """
     metric, best = metric_of(phase.started), best_checkpoint(phase)
     looks = [(t.trial.id, look) for t in phase.of_kind("trunk") for look in t.curve]
