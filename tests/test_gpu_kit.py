@@ -60,6 +60,20 @@ def test_the_short_form_measures_on_this_machine_and_says_so(tmp_path: Path) -> 
     assert f"{rows[0]['per_second']:,.0f}" in page
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("part", ["preset", "images", "encoder"])
+def test_a_part_of_the_short_form_comes_to_its_end_here_if_it_has_the_time(part: str, tmp_path: Path) -> None:
+    result = tmp_path / "part.json"
+    command = [sys.executable, "bench/gpu.py", "--part", part, "--form", "cpu", "--result", str(result)]
+    cache = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    done = subprocess.run(command, cwd=ROOT, env=cache, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(result.read_text())
+    assert all(row["per_second"] > 0 for row in found["rows"])
+    assert any(row["what"].startswith("multistep") for row in found["rows"])
+    assert not [one for one in found["left_out"] if "failed" in one["why"]]
+
+
 def test_a_part_that_hangs_is_cut_with_all_that_it_started_and_one_that_fails_says_why(tmp_path: Path) -> None:
     mark = tmp_path / "alive"
     child = f"import time, pathlib; time.sleep(2); pathlib.Path({str(mark)!r}).touch()"
